@@ -1,0 +1,40 @@
+"""What a file can hold: values clamped to [0, 1] on a grid of levels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from . import surrogate as s
+from .operator import Operator, register
+from .params import choice, numbers
+
+
+@register("clamp")
+class Clamp(Operator):
+    """Clamp to [0, 1].
+
+    Gradient: d/dx σ(2(x-½)) = 2σ(1-σ), ½ at mid-grey and 0.39 at 0 and 1. Source: eq. 11 of
+    Poirier-Ginter & Lalonde 2023.
+    """
+
+    def forward(self, x: Tensor, rng) -> Tensor:
+        return s.clamp(x)
+
+
+@register("quantize")
+class Quantize(Operator):
+    """Round half to even to the grid k/(levels-1) of a file; values outside [0, 1] stay outside.
+
+    levels: 2 to 2^16, 256 for 8-bit files. surrogate: "cubic", (1-α) + 3α d² with d the distance
+    to the grid in steps and α = 0.8 (eq. 15), or "ste", straight through.
+    """
+
+    levels: int = 256
+    surrogate: str = "cubic"
+
+    def __post_init__(self):
+        numbers(self, "levels", 2, 2**16, integer=True)
+        choice(self, "surrogate", ("cubic", "ste"))
+
+    def forward(self, x: Tensor, rng) -> Tensor:
+        return s.round_half_even(x * (self.levels - 1), self.surrogate) / (self.levels - 1)

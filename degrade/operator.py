@@ -1,0 +1,229 @@
+"""The operator: what happened to an image, as an immutable value that is applied, composed, printed.
+
+An operator's values are exact and its gradient is a declared surrogate. Chains are flat, so `>>`
+is associative; a single operator is a chain of one stage.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .rng import Generators, Rng
+
+Shape = tuple[int, ...]
+REGISTRY: dict[str, type[Operator]] = {}
+
+
+class Operator:
+    """Base of all operators. A subclass is decorated with `register` and defines `forward`.
+
+    Images are float [B, C, H, W] in [0, 1]. float32 and float64 are kept; float16 and bfloat16 are
+    computed in float32 and cast back. The input is never changed.
+    """
+
+    name: ClassVar[str]
+    linear: bool = False  # f(x) is linear in x, and so has an adjoint
+    files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
+    positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
+
+    # What a subclass may define -----------------------------------------------------------------
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        """Exact values, surrogate gradient. x is float32 or float64; draw only from `rng`."""
+        raise NotImplementedError
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        """This operator with everything random *in the operator* fixed for images of `shape`."""
+        return self
+
+    def approx(self) -> Operator:
+        """The operator a solver may assume: unknown draws replaced by their model."""
+        return self
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of f(x) for x of `shape`, without running it."""
+        return tuple(shape)
+
+    def input_shape(self, shape: Shape) -> Shape:
+        """The shape of x that `adjoint` assumes for an f(x) of `shape`."""
+        return tuple(shape)
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        """How much of each pixel of f(x) carries information, for x of `shape`.
+
+        `seen` is the same for x. Returns [1 or B, 1, h, w] in [0, 1], or None where all is seen.
+        """
+        return seen
+
+    # What every operator offers -----------------------------------------------------------------
+
+    def __call__(self, x: Tensor, generator: Generators = None) -> Tensor:
+        """Apply to x [B, C, H, W]. `generator`: a torch.Generator, a list of B, or None for torch's own.
+
+        With a list, row i is what x[i:i+1] gives with entry i. Raises ValueError for a wrong rank
+        or dtype and for NaN or infinity; an error inside a chain names the stage.
+        """
+        check_image(x)
+        rng = Rng.of(generator, len(x))
+        y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        with torch.autocast(x.device.type, enabled=False):
+            y = self._fold(y, lambda stage, y, key: stage.forward(y, rng.child(key)))
+        return y.to(x.dtype)
+
+    def sample(self, shape: Shape, generator: Generators = None) -> Operator:
+        """Draw whatever is random in the operator for images of `shape` [B, C, H, W].
+
+        f.sample(x.shape, g)(x, g') with equal generators g, g' is f(x, g).
+        """
+        rng, concrete = Rng.of(generator, shape[0]), []
+
+        def step(stage: Operator, shape: Shape, key: str) -> Shape:
+            concrete.append(stage.draw(shape, rng.child(key)))
+            return concrete[-1].output_shape(shape)
+
+        self._fold(tuple(shape), step)
+        return compose(concrete)
+
+    def adjoint(self, y: Tensor, shape: Shape | None = None) -> Tensor:
+        """fᵀ y for a linear operator: ⟨f x, y⟩ = ⟨x, fᵀ y⟩. y [B, C, h, w] → `shape`.
+
+        The gradient of a linear operator *is* its adjoint, so this is one backward pass.
+        """
+        if not self.linear:
+            raise ValueError(f"{self} has no adjoint: it is not linear, or not yet sampled")
+        with torch.enable_grad():
+            x = y.new_zeros(shape or self.input_shape(y.shape), requires_grad=True)
+            return torch.autograd.grad(self(x), x, y)[0]
+
+    def __rshift__(self, other: Operator) -> Operator:
+        return compose([*self.stages, *other.stages]) if isinstance(other, Operator) else NotImplemented
+
+    @property
+    def stages(self) -> tuple[Operator, ...]:
+        return (self,)
+
+    def __iter__(self) -> Iterator[Operator]:
+        return iter(self.stages)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __getitem__(self, index: int | slice) -> Operator:
+        chosen = self.stages[index]
+        return compose(chosen) if isinstance(index, slice) else chosen
+
+    def arguments(self) -> list[tuple[str, object, bool]]:
+        """(name, value, positional) of the parameters worth writing: no defaults, in order."""
+        kept = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
+        first = len(self.positional)
+        return [(n, v, i < first) for i, (n, v, default) in enumerate(kept) if i < first or v != default]
+
+    def __str__(self) -> str:
+        from .spec import format_stage  # the text form lives with its parser
+
+        return format_stage(self)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{v!r}" if positional else f"{n}={v!r}" for n, v, positional in self.arguments())
+        return f"{type(self).__name__}({inner})"
+
+    def _fold(self, value, step: Callable):
+        """step(stage, value, key) along the stages; an error names the stage it came from."""
+        seen: Counter[str] = Counter()
+        for index, stage in enumerate(self.stages):
+            try:
+                value = step(stage, value, f"{stage.name}/{seen[stage.name]}")
+            except ValueError as error:
+                place = f"stage {index + 1}, " if len(self) > 1 else ""
+                raise ValueError(f"{place}{stage}: {error}") from error
+            seen[stage.name] += 1
+        return value
+
+
+@dataclass(frozen=True, repr=False)
+class Chain(Operator):
+    """Stages applied one after another. Made by `>>`; never nested."""
+
+    _stages: tuple[Operator, ...]
+    name: ClassVar[str] = "chain"
+
+    @property
+    def stages(self) -> tuple[Operator, ...]:
+        return self._stages
+
+    @property
+    def linear(self) -> bool:
+        return all(stage.linear for stage in self)
+
+    def approx(self) -> Operator:
+        return compose([part for stage in self for part in stage.approx()])
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._fold(tuple(shape), lambda stage, shape, _: stage.output_shape(shape))
+
+    def input_shape(self, shape: Shape) -> Shape:
+        for stage in reversed(self.stages):
+            shape = stage.input_shape(shape)
+        return tuple(shape)
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        def step(stage: Operator, state: tuple, _: str) -> tuple:
+            shape, seen = state
+            return stage.output_shape(shape), stage.visible(shape, seen)
+
+        return self._fold((tuple(shape), seen), step)[1]
+
+    def __str__(self) -> str:
+        return " >> ".join(map(str, self))
+
+    def __repr__(self) -> str:
+        return " >> ".join(map(repr, self))
+
+
+def compose(stages) -> Operator:
+    """The operator that applies `stages` in order; a single stage is itself."""
+    stages = tuple(stages)
+    if not stages:
+        raise ValueError("an operator needs at least one stage")
+    return stages[0] if len(stages) == 1 else Chain(stages)
+
+
+def register(name: str) -> Callable[[type[Operator]], type[Operator]]:
+    """Class decorator: make an Operator a frozen dataclass, known to `parse` as `name`.
+
+    >>> @register("fade")
+    ... class Fade(Operator):
+    ...     amount: float = 0.5
+    ...     def forward(self, x, rng):
+    ...         return x * self.amount
+    """
+
+    def decorate(cls: type[Operator]) -> type[Operator]:
+        taken = REGISTRY.get(name)
+        if taken is not None and taken.__qualname__ != cls.__qualname__:
+            raise ValueError(f"the operator name {name!r} is taken by {taken.__qualname__}")
+        cls = dataclass(frozen=True, repr=False)(cls)
+        cls.name = name
+        cls.positional = tuple(f.name for f in fields(cls) if f.default is f.default_factory)
+        REGISTRY[name] = cls
+        return cls
+
+    return decorate
+
+
+def check_image(x: Tensor) -> None:
+    """Raise TypeError or ValueError unless x is a finite float tensor [B, C, H, W]."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]")
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"x has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
+    if not x.is_floating_point():
+        raise ValueError(f"x is {x.dtype}; give floats in [0, 1], such as x / 255")
+    if not torch.compiler.is_compiling() and not torch.isfinite(x).all():
+        raise ValueError("x holds NaN or infinity; replace them, for example with torch.nan_to_num")

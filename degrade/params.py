@@ -1,0 +1,59 @@
+"""Parameters of operators: checked once, stored as plain values so that operators compare and hash.
+
+A parameter that makes sense per image is a number or a tuple of B numbers; tensors and lists are
+turned into tuples here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+Numbers = float | tuple[float, ...]
+
+
+def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False, above=False) -> None:
+    """Check that the parameter `name` of `op` is a number (or one per image) in [low, high].
+
+    `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the range.
+    """
+    given = getattr(op, name)
+    value = given.tolist() if hasattr(given, "tolist") else given  # tensors, arrays, numpy scalars
+    many = isinstance(value, Iterable) and not isinstance(value, str)
+    items = tuple(value) if many else (value,)
+    kind = "an integer" if integer else "a number"
+    interval = f"{'above' if above else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
+    for item in items:
+        ok = isinstance(item, Real) and not isinstance(item, bool) and math.isfinite(item)
+        ok = ok and (item > low if above else item >= low) and item <= high
+        if not ok or (integer and item != int(item)):
+            raise ValueError(f"{name}={_show(given)} must be {kind} {interval}")
+    if not items:
+        raise ValueError(f"{name}=() is empty; give a number, or one per image")
+    items = tuple(int(item) if integer else item for item in items)
+    object.__setattr__(op, name, items if many and len(items) > 1 else items[0])
+
+
+def choice(op, name: str, options: Iterable[str]) -> None:
+    """Check that the parameter `name` is one of `options`."""
+    value, options = getattr(op, name), tuple(options)
+    if value not in options:
+        raise ValueError(f"{name}={_show(value)} must be one of {', '.join(options)}")
+
+
+def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
+    """`value` ready to broadcast against x [B, C, H, W]: the number, or a tensor [B, 1, 1, 1]."""
+    if not isinstance(value, tuple):
+        return value
+    if len(value) != len(x):
+        raise ValueError(f"{name} has {len(value)} values for {len(x)} images; give one, or one per image")
+    return torch.tensor(value, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

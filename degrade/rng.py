@@ -1,0 +1,79 @@
+"""Random numbers that depend on nothing but the caller's generator.
+
+Every image of a batch and every stage of a chain has a stream of its own: the seed of image i
+comes from the caller's generator, the stage's from that seed, the stage's name and how often the
+name occurred before it. Draws are made on the CPU, so a device never changes a bit, and inserting
+a stage into a chain changes no other stage's draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+def child_seed(*path: object) -> int:
+    """A 63-bit seed that is a pure function of `path` (a parent seed and names)."""
+    digest = blake2b("/".join(map(str, path)).encode(errors="surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little") >> 1
+
+
+class Rng:
+    """One stream per image; seeds are drawn from the caller's generator at the first use only,
+    so that a deterministic operator leaves the generator's state alone."""
+
+    def __init__(self, seeds: Callable[[], list[int]], key: str = ""):
+        self._seeds, self._key = seeds, key
+
+    @classmethod
+    def of(cls, generator: Generators, batch: int) -> Rng:
+        """`generator`: one for the whole batch, one per image, or None for torch's default."""
+        if isinstance(generator, Sequence) and len(generator) != batch:
+            raise ValueError(
+                f"generator: {len(generator)} generators for {batch} images; give one, or one per image"
+            )
+        drawn: list[int] = []
+
+        def seeds() -> list[int]:
+            if not drawn:
+                each = generator if isinstance(generator, Sequence) else [generator]
+                for g in each:
+                    device = "cpu" if g is None else g.device
+                    size = (batch // len(each),)
+                    drawn.extend(torch.randint(2**63 - 1, size, generator=g, device=device).tolist())
+            return drawn
+
+        return cls(seeds)
+
+    def child(self, key: str) -> Rng:
+        return Rng(self._seeds, key)
+
+    @cached_property
+    def _streams(self) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(child_seed(s, self._key)) for s in self._seeds()]
+
+    def normal(self, like: Tensor) -> Tensor:
+        """N(0, 1), one draw per element of `like`."""
+        return self._stack(lambda g: torch.randn(like.shape[1:], generator=g), like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """U[0, 1), one draw per element of `like`."""
+        return self._stack(lambda g: torch.rand(like.shape[1:], generator=g), like)
+
+    def poisson(self, rate: Tensor) -> Tensor:
+        """Counts with mean `rate` (the values; no gradient)."""
+        rows = zip(rate.detach().cpu(), self._streams, strict=True)
+        return torch.stack([torch.poisson(row, generator=g) for row, g in rows]).to(rate)
+
+    def integers(self, high: int) -> list[int]:
+        """One integer in [0, high) per image."""
+        return [int(torch.randint(high, (), generator=g)) for g in self._streams]
+
+    def _stack(self, draw: Callable[[torch.Generator], Tensor], like: Tensor) -> Tensor:
+        return torch.stack([draw(g) for g in self._streams]).to(like)

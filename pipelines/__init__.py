@@ -1,0 +1,1 @@
+"""Files, folders and the shell: what wires operators and solvers to a person's pictures."""

@@ -1,0 +1,87 @@
+"""Degrade pictures exactly, and write down what was done to each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from degrade import JPEG, Clamp, Operator, Quantize, __version__
+from degrade.operator import compose
+from degrade.rng import child_seed
+
+from . import files
+from .files import Source
+
+
+def apply(source: Source, operator: Operator, output: Path, seed: int) -> Path:
+    """Degrade one picture into `output`; returns the path of the degraded picture.
+
+    Writes <name>.png, or <name>.jpg with the codec's real bytes where the chain ends in jpeg, and
+    <name>.json: the sampled operator, sizes, seed and version.
+    """
+    x = files.read_image(source.path)
+    rng = _generator(seed, source.relative)
+    operator = for_file(operator).sample(x.shape, rng)
+    last = operator[-1]
+    if isinstance(last, JPEG):
+        before = operator[:-1](x, _generator(seed, source.relative)) if len(operator) > 1 else x
+        target, y = source.target(output, ".jpg"), before
+        data = files.encode(files.to_pil(before), "JPEG", **_codec_options(last))
+    else:
+        target, y = source.target(output, ".png"), operator(x, _generator(seed, source.relative))
+        data = files.encode(files.to_pil(y))
+    files.write(target, data)
+    written = _with_masks_beside(operator, source, output)
+    files.write_json(
+        source.target(output, ".json"),
+        {
+            "degrade": __version__,
+            "image": target.name,
+            "operator": str(written),
+            "seed": seed,
+            "source": source.relative.as_posix(),
+            "source_size": list(x.shape[2:]),
+            "size": list(y.shape[2:]),
+        },
+    )
+    return target
+
+
+def again(x: Tensor, manifest: dict, operator: Operator) -> Tensor:
+    """The manifest's operator on x [1, 3, H, W], with the very draws that made the observation."""
+    return operator(x, _generator(manifest["seed"], Path(manifest["source"])))
+
+
+def for_file(operator: Operator) -> Operator:
+    """What reaches a file is 8 bits: clamped and rounded, unless a codec does it last."""
+    ends = (operator[-1],) if len(operator) == 1 else (operator[-2], operator[-1])
+    if isinstance(operator[-1], JPEG) or ends == (Clamp(), Quantize()):
+        return operator
+    return operator >> Clamp() >> Quantize()
+
+
+def _codec_options(stage: JPEG) -> dict:
+    """What makes Pillow write the file whose pixels `stage` computes."""
+    tables = {"quality": stage.quality} if stage.tables is None else {"qtables": [list(t) for t in stage.tables]}
+    return tables | {"subsampling": stage.subsampling}
+
+
+def _with_masks_beside(operator: Operator, source: Source, output: Path) -> Operator:
+    """The operator with every file it names copied beside the manifest, and named relative to it."""
+    stages = []
+    for i, stage in enumerate(operator):
+        for field in stage.files:
+            given = Path(getattr(stage, field))
+            copy = source.target(output, f".{field}{i}{given.suffix}")
+            files.write(copy, given.read_bytes())
+            stage = replace(stage, **{field: copy.name})
+        stages.append(stage)
+    return compose(stages)
+
+
+def _generator(seed: int, relative: Path) -> torch.Generator:
+    """The stream of one file: it depends on the seed and the file's place, not on the other files."""
+    return torch.Generator().manual_seed(child_seed(seed, relative.as_posix()))

@@ -1,0 +1,158 @@
+"""The `degrade` command. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="degrade",
+    help="Model how an image was damaged, exactly, and undo it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Inputs = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IN...")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")]
+Seed = Annotated[int, typer.Option(help="Decides every random draw.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
+
+
+@app.command()
+def apply(
+    inputs: Inputs,
+    output: Output,
+    op: Annotated[str, typer.Option(help="What to do, as in 'downsample:4 >> jpeg:12'.", metavar="SPEC")],
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Degrade pictures exactly.
+
+    Writes a picture and a manifest of what was done to it, e.g.
+
+    degrade apply portrait.png -o observed --op "downsample:2 >> poisson:48 >> jpeg:18"
+    """
+    with _user_errors():
+        import degrade
+
+        from . import files
+        from .apply import apply as apply_one
+
+        operator = degrade.parse(op)
+        sources = files.gather(inputs)
+    _for_each(sources, lambda source: apply_one(source, operator, output, seed), quiet)
+
+
+@app.command()
+def restore(
+    inputs: Inputs,
+    output: Output,
+    op: Annotated[Optional[str], typer.Option(help="What happened; default: the manifest's.", metavar="SPEC")] = None,
+    generator: Annotated[str, typer.Option(help="A bundled generator's name, or a file.")] = "avatars-128",
+    method: Annotated[str, typer.Option(help="How to search.")] = "robust",
+    perceptual: Annotated[str, typer.Option(help="vgg, or alex for speed.")] = "vgg",
+    steps: Annotated[Optional[int], typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    clean: Annotated[Optional[Path], typer.Option(help="The undamaged picture(s), shown on the sheet.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Restore pictures that `apply` degraded, or any with --op.
+
+    Writes the restored picture, a sheet to look at and a log, e.g.
+
+    degrade restore observed -o restored
+    """
+    with _user_errors():
+        import invert
+
+        from . import files
+        from .progress import SolveBar
+        from .restore import Settings, restore as restore_one
+
+        sources = files.gather(inputs)
+        model = invert.load_generator(generator, _device(device))
+        name = generator if generator in invert.generator.BUNDLED else Path(generator).name
+        settings = Settings(name, method, perceptual, seed, steps, op)
+
+    with SolveBar(quiet) as bar:
+
+        def one(source: files.Source) -> Path:
+            bar.start(source.relative.name)
+            path = restore_one(source, model, settings, output, clean, bar.step)
+            bar.done()
+            return path
+
+        _for_each(sources, one, quiet)
+
+
+def _for_each(sources: Iterable, work: Callable[..., Path], quiet: bool) -> None:
+    """Do the work for every source; one that fails is named and does not stop the others."""
+    sources, failed = list(sources), 0
+    for source in sources:
+        try:
+            path = work(source)
+        except (ValueError, OSError) as error:
+            failed += 1
+            _say(f"error: {source.path}: {error}")
+        else:
+            if not quiet:
+                typer.echo(path)
+    if failed:
+        raise typer.Exit(2 if failed == len(sources) else 3)
+
+
+class _user_errors:
+    """A user's mistake is one line and exit code 2; anything else is our bug and keeps its traceback."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, (ValueError, OSError)):
+            _say(f"error: {error}")
+            raise typer.Exit(2)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not to be had here; use cpu or auto") from error
+    return name
+
+
+def _say(message: str) -> None:
+    print(" ".join(message.split("\n")), file=sys.stderr)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from degrade._version import __version__
+
+        typer.echo(f"degrade {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    try:
+        app()
+    except KeyboardInterrupt:
+        _say("interrupted; finished pictures are kept")
+        sys.exit(130)

@@ -1,0 +1,111 @@
+"""Pictures and manifests on disk: found, read, and written under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input picture and its place below the folder it was given by."""
+
+    path: Path
+    relative: Path
+
+    def target(self, folder: Path, suffix: str) -> Path:
+        """Where this picture's result of that kind goes; never onto the input itself."""
+        path = folder / self.relative.with_suffix(suffix)
+        if path.exists() and path.samefile(self.path):
+            raise ValueError(f"{path} would overwrite the input; choose another --output")
+        return path
+
+
+def gather(inputs: Iterable[Path]) -> list[Source]:
+    """The pictures among files and, recursively, folders, in a fixed order.
+
+    Raises ValueError for a missing input, for none at all and for two that would share a result.
+    """
+    found: list[Source] = []
+    for given in inputs:
+        if given.is_dir():
+            files = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found += [Source(p, p.relative_to(given)) for p in files]
+        elif given.exists():
+            found.append(Source(given, Path(given.name)))
+        else:
+            raise ValueError(f"{given} does not exist; check the path")
+    if not found:
+        raise ValueError(f"no picture found; files may end in {' '.join(sorted(SUFFIXES))}")
+    taken: dict[Path, Path] = {}
+    for source in found:
+        first = taken.setdefault(source.relative.with_suffix(""), source.path)
+        if first != source.path:
+            raise ValueError(f"{first} and {source.path} would share one result; rename one, or run them apart")
+    return found
+
+
+def read_image(path: Path) -> Tensor:
+    """[1, 3, H, W] in [0, 1], float32, on the 8-bit grid. Raises ValueError for what is not an image."""
+    try:
+        with Image.open(path) as image:
+            pixels = numpy.array(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image that can be read; convert it to PNG") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def to_pil(x: Tensor) -> Image.Image:
+    """The 8-bit picture of x [1, C, H, W], clamped and rounded half to even."""
+    pixels = (x.detach().cpu()[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    """The bytes of a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def write(path: Path, data: bytes) -> None:
+    """All of `data` under `path`, or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: dict) -> None:
+    write(path, (json.dumps({"format": MANIFEST_FORMAT, **record}, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict | None:
+    """A record of `write_json`, or None where there is none. Raises ValueError for any other content."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is not a manifest: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != MANIFEST_FORMAT:
+        raise ValueError(f"{path} is not a manifest of format {MANIFEST_FORMAT}; make it again with this version")
+    return record

@@ -1,0 +1,83 @@
+"""Restore degraded pictures: operator from the manifest, solve, picture, sheet and log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import degrade
+import invert
+from degrade.rng import child_seed
+
+from . import files
+from .apply import again
+from .files import Source
+from .sheet import sheet
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a restoration besides the observation; kept in its log."""
+
+    generator: str = "avatars-128"
+    method: str = "robust"
+    perceptual: str = "vgg"
+    seed: int = 0
+    steps: int | None = None
+    op: str | None = None
+
+
+def restore(source: Source, generator, settings: Settings, output: Path, clean: Path | None = None,
+            callback: Callable[[invert.Step], None] | None = None) -> Path:  # fmt: skip
+    """Restore one picture into `output`; returns the path of the restored picture.
+
+    Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again) and,
+    last, <name>.json with settings and losses. A picture whose log already says the same settings
+    is left as it is. `clean`: the undamaged picture or a folder of them, for the sheet only.
+    """
+    manifest, operator = what_happened(source, settings.op)
+    assumed = operator.approx()
+    log = {"degrade": degrade.__version__, "assumed": str(assumed), **asdict(settings)}
+    target, target_log = source.target(output, ".png"), source.target(output, ".json")
+    before = files.read_json(target_log)
+    if target.exists() and before is not None and log.items() <= before.items():
+        return target
+
+    reference = None if clean is None else _clean_of(source, manifest, clean)
+    device = generator.w_avg.device
+    y = files.read_image(source.path)
+    result = invert.restore(
+        y.to(device), assumed, generator, settings.method, child_seed(settings.seed, source.relative.as_posix()),
+        callback, perceptual=settings.perceptual, steps=settings.steps,
+    )  # fmt: skip
+    restored = files.to_pil(result.image)
+    tiles = {} if reference is None else {"clean": files.to_pil(files.read_image(reference))}
+    tiles |= {"observed": files.to_pil(y), "restored": restored}
+    if manifest is not None:
+        tiles["restored, degraded again"] = files.to_pil(again(result.image.cpu(), manifest, operator))
+    files.write(target, files.encode(restored))
+    files.write(source.target(output, ".sheet.png"), files.encode(sheet(tiles)))
+    files.write_json(target_log, log | {"loss": [round(v, 6) for v in result.history[:, 0].tolist()]})
+    return target
+
+
+def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:
+    """The manifest beside a picture, if any, and the operator: `op` where given, else the manifest's."""
+    path = source.path.with_suffix(".json")
+    manifest = None if op is not None else files.read_json(path)
+    if op is not None:
+        return None, degrade.parse(op)
+    if manifest is None:
+        raise ValueError(f"{source.path} has no manifest beside it; say what happened to it with --op")
+    try:
+        return manifest, degrade.parse(manifest["operator"], folder=path.parent)
+    except KeyError as error:
+        raise ValueError(f"{path} names no operator; say what happened with --op") from error
+
+
+def _clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
+    if not clean.is_dir():
+        return clean
+    relative = Path(manifest["source"]) if manifest else source.relative
+    return clean / relative

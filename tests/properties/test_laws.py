@@ -1,0 +1,121 @@
+"""Laws that every registered operator keeps."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from degrade import parse
+from degrade.operator import REGISTRY, compose
+from tests.conftest import rng
+
+from .examples import SIZED, STRATEGIES, chains, images, operators
+
+
+def test_no_operator_escapes():
+    assert set(STRATEGIES) | set(SIZED) == {n for n, c in REGISTRY.items() if c.__module__.startswith("degrade.")}
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
+@given(data=st.data())
+def test_shape_range_purity_and_repetition(name, data):
+    x = data.draw(images())
+    f = SIZED[name](*x.shape[2:]) if name in SIZED else data.draw(STRATEGIES[name])
+    before = x.clone()
+    y = f(x, rng(3))
+    assert y.shape == f.output_shape(x.shape)
+    assert y.dtype == x.dtype and torch.isfinite(y).all()
+    assert torch.equal(x, before)
+    assert torch.equal(y, f(x, rng(3)))
+    assert torch.equal(y, f(x.mT.contiguous().mT, rng(3)))  # another memory layout
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
+@given(data=st.data())
+def test_rows_of_a_batch_are_independent(name, data):
+    x = data.draw(images(batch=(3,)))
+    f = SIZED[name](*x.shape[2:]) if name in SIZED else data.draw(STRATEGIES[name])
+    together = f(x, [rng(i) for i in range(3)])
+    for i in range(3):
+        assert torch.equal(together[i : i + 1], f(x[i : i + 1], [rng(i)]))
+        assert torch.equal(together[i : i + 1], f(x[i : i + 1], rng(i)))
+
+
+@given(chains, images())
+def test_sampling_then_applying_is_applying(stages, x):
+    f = compose(stages)
+    g = f.sample(x.shape, rng(5))
+    assert torch.equal(f(x, rng(5)), g(x, rng(5)))
+    assert g.sample(x.shape, rng(6)) == g
+
+
+@given(operators, operators, operators, images())
+def test_composition_is_associative(f, g, h, x):
+    left, right = (f >> g) >> h, f >> (g >> h)
+    assert left == right and hash(left) == hash(right)
+    assert torch.equal(left(x, rng()), right(x, rng()))
+    assert left.output_shape(x.shape) == h.output_shape(g.output_shape(f.output_shape(x.shape)))
+
+
+@given(chains)
+def test_text_round_trip(stages):
+    f = compose(stages)
+    assert parse(str(f)) == f
+    assert eval(repr(f), vars(__import__("degrade"))) == f  # noqa: S307
+    assert copy.deepcopy(f) == f
+
+
+@given(chains, chains)
+def test_approx_is_idempotent_and_distributes(first, second):
+    f, g = compose(first), compose(second)
+    assert f.approx().approx() == f.approx()
+    assert (f >> g).approx() == f.approx() >> g.approx()
+
+
+@given(chains, images())
+def test_inserting_a_stage_leaves_the_draws_of_others(stages, x):
+    named = [s for s in stages if s.name in ("strokes", "deadpixels")]
+    if not named:
+        return
+    f = compose(stages).sample(x.shape, rng(1))
+    g = (parse("gaussian:0.1") >> compose(stages)).sample(x.shape, rng(1))
+    assert list(f) == list(g)[1:]
+
+
+@given(operators, images(dtype=torch.float64))
+def test_linear_operators_have_their_adjoint(f, x):
+    f = f.sample(x.shape, rng())
+    if not f.linear:
+        with pytest.raises(ValueError, match="no adjoint"):
+            f.adjoint(f(x, rng()))
+        return
+    x = x + 1e-3 * torch.rand_like(x)  # off the 8-bit grid, where Downsample is exactly linear
+    fx = f(x, rng())
+    y = torch.randn(fx.shape, dtype=x.dtype, generator=rng(1))
+    assert torch.allclose((fx * y).sum(), (x * f.adjoint(y, x.shape)).sum(), rtol=1e-9, atol=1e-9)
+
+
+@given(operators, images())
+def test_half_precision_is_computed_in_float32(f, x):
+    y = f(x.bfloat16(), rng())
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, f(x.bfloat16().float(), rng()).bfloat16())
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@given(data=st.data())
+def test_bad_images_are_refused(name, data):
+    f = data.draw(STRATEGIES[name])
+    for bad, word in [
+        (torch.rand(3, 8, 8), "shape"),
+        (torch.rand(1, 3, 0, 8), "shape"),
+        (torch.ones(1, 3, 8, 8, dtype=torch.uint8), "float"),
+        (torch.full((1, 3, 8, 8), torch.nan), "NaN"),
+        (torch.full((1, 3, 8, 8), torch.inf), "infinity"),
+    ]:
+        with pytest.raises(ValueError, match=word):
+            f(bad)
+    with pytest.raises(TypeError, match="tensor"):
+        f([[0.5]])

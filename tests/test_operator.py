@@ -1,0 +1,75 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import degrade
+from degrade import Clamp, Downsample, Gaussian, Poisson, Strokes, parse
+
+from .conftest import rng
+
+
+def test_chains_are_flat_indexed_and_iterated():
+    f = parse("downsample:2 >> poisson:24 >> clamp")
+    assert len(f) == 3 and f[0] == Downsample(2) and list(f)[1] == Poisson(24)
+    assert f[1:] == Poisson(24) >> Clamp()
+    assert f[2:] == Clamp() and list(Clamp()) == [Clamp()]
+
+
+def test_an_error_names_the_stage():
+    f = Clamp() >> Gaussian((0.1, 0.2, 0.3))
+    with pytest.raises(ValueError, match=r"stage 2, gaussian:0.1\|0.2\|0.3: sigma has 3 values for 2 images"):
+        f(torch.rand(2, 3, 4, 4))
+
+
+def test_operators_are_values():
+    assert Gaussian(24) == Gaussian(24.0) and hash(Gaussian(24)) == hash(Gaussian(24.0))
+    assert Gaussian(torch.tensor([0.5, 0.25])) == Gaussian((0.5, 0.25))
+    assert len({Gaussian(0.5), Gaussian(0.5), Gaussian(0.25)}) == 2
+    with pytest.raises(AttributeError):
+        Gaussian(0.5).sigma = 1
+
+
+def test_deterministic_operators_leave_generators_alone():
+    g = rng()
+    before = g.get_state(), torch.get_rng_state()
+    parse("clamp >> downsample:2 >> quantize")(torch.rand(1, 1, 4, 4, generator=rng(1)), g)
+    assert torch.equal(g.get_state(), before[0]) and torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_successive_calls_with_one_generator_differ():
+    g, x = rng(), torch.zeros(1, 1, 8, 8)
+    assert not torch.equal(Gaussian(1)(x, g), Gaussian(1)(x, g))
+
+
+def test_two_stages_of_one_name_draw_apart():
+    x = torch.zeros(1, 1, 8, 8)
+    once, twice = Gaussian(1)(x, rng()), (Gaussian(1) >> Gaussian(1))(x, rng())
+    assert not torch.allclose(twice, 2 * once)
+
+
+def test_a_wrong_number_of_generators_is_refused():
+    with pytest.raises(ValueError, match="2 generators for 3 images"):
+        Gaussian(1)(torch.zeros(3, 1, 2, 2), [rng(), rng()])
+
+
+def test_visibility_is_carried_through_resampling():
+    mask = torch.ones(1, 1, 8, 8)
+    mask[..., :2] = 0
+    f = degrade.Mask(mask) >> Downsample(4)
+    assert torch.equal(f.visible((1, 3, 8, 8)), torch.tensor([[[[0.5, 1.0], [0.5, 1.0]]]]))
+    assert parse("clamp >> poisson:3").visible((1, 3, 8, 8)) is None
+    both = f >> degrade.Mask(torch.tensor([[[[1.0, 0.0], [1.0, 1.0]]]]))
+    assert torch.equal(both.visible((1, 3, 8, 8)), torch.tensor([[[[0.5, 0.0], [0.5, 1.0]]]]))
+
+
+def test_what_is_visible_under_undecided_strokes_is_refused():
+    with pytest.raises(ValueError, match="sample"):
+        Strokes(3).visible((1, 3, 8, 8))
+
+
+def test_importing_degrade_is_light():
+    code = "import sys, degrade; print(*{'torchvision', 'lpips', 'kornia', 'PIL', 'invert', 'pipelines'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""

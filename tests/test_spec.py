@@ -1,0 +1,112 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import degrade
+from degrade import JPEG, Downsample, Gaussian, Mask, Poisson, SpecError, Strokes, parse
+
+
+def test_the_design_s_example_reads_both_ways():
+    text = "downsample:8 >> poisson:24 >> deadpixels:0.16 >> jpeg:12 >> strokes:9"
+    f = parse(text)
+    assert f == Downsample(8) >> Poisson(24) >> degrade.DeadPixels(0.16) >> JPEG(12) >> Strokes(9)
+    assert str(f) == text
+
+
+def test_keywords_and_values_per_image():
+    assert parse("jpeg:quality=12,subsampling=4:2:0") == JPEG(12)
+    assert parse("jpeg:12,subsampling=4:4:4") == JPEG(12, subsampling="4:4:4")
+    assert parse("gaussian:0.1|0.2") == Gaussian((0.1, 0.2))
+    assert parse(" strokes : 3 , width = 0.1 ".replace(" :", ":")) == Strokes(3, width=0.1)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "missing"),
+        ("  ", "missing"),
+        ("jpeg:12 >>", "missing"),
+        (">> jpeg:12", "missing"),
+        ("poisson:", "value is missing"),
+        ("poisson", "peak"),
+        ("jpg:12", "did you mean jpeg"),
+        ("downsampel:2", "downsample"),
+        ("jpeg:0", "quality=0"),
+        ("jpeg:101", "quality=101"),
+        ("jpeg:12,nosuch=1", "no parameter 'nosuch'"),
+        ("gaussian:nan", "sigma=nan"),
+        ("gaussian:-1", "sigma=-1"),
+        ("gaussian:abc", "sigma='abc'"),
+        ("poisson:0", "peak=0"),
+        ("deadpixels:1.5", "prob=1.5"),
+        ("downsample:0", "factor=0"),
+        ("downsample:2.5", "factor=2.5"),
+        ("downsample:2,filter=sharp", "filter='sharp'"),
+        ("strokes:99999999999", "count=99999999999"),
+        ("clamp:1", "takes no parameters"),
+        ("gaussian:0.1,sigma=0.2", "twice"),
+        ("strokes:count=3,0.1", "name it too"),
+    ],
+)
+def test_mistakes_are_named(text, words):
+    with pytest.raises(SpecError) as error:
+        parse(text)
+    assert words in str(error.value)
+    assert isinstance(error.value, ValueError)
+
+
+def test_the_place_of_a_mistake_is_shown():
+    with pytest.raises(SpecError) as error:
+        parse("downsample:2 >> jpg:12")
+    assert "downsample:2 >> ⟨here⟩jpg:12" in str(error.value)
+    assert error.value.position == len("downsample:2 >> ")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text):
+    try:
+        f = parse(text)
+    except ValueError:
+        return
+    assert parse(str(f)) == f
+
+
+@given(st.text(min_size=1, max_size=30).filter(lambda s: "\0" not in s))
+def test_any_file_name_survives(name):
+    assert parse(str(Mask(name))) == Mask(name)
+
+
+def test_files_are_looked_up_in_the_folder_and_nowhere_else(tmp_path):
+    assert parse("mask:m.png", folder=tmp_path) == Mask(tmp_path.resolve() / "m.png")
+    for outside in ("../m.png", "/etc/m.png"):
+        with pytest.raises(ValueError, match="outside"):
+            parse(f"mask:{outside}", folder=tmp_path)
+
+
+def test_a_user_s_operator_is_composed_and_parsed():
+    from degrade.operator import REGISTRY
+
+    try:
+
+        @degrade.register("fade")
+        class Fade(degrade.Operator):
+            amount: float = 0.5
+
+            def forward(self, x, rng):
+                return x * self.amount
+
+        f = parse("fade:amount=0.25 >> clamp")
+        assert f == Fade(0.25) >> degrade.Clamp()
+        assert str(Fade(0.25)) == "fade:amount=0.25" and str(Fade()) == "fade"
+        with pytest.raises(ValueError, match="taken"):
+
+            @degrade.register("jpeg")
+            class Other(degrade.Operator):
+                pass
+    finally:
+        REGISTRY.pop("fade", None)
+
+
+def test_unknown_keywords_raise():
+    with pytest.raises(TypeError):
+        Gaussian(0.1, nosuch=1)
