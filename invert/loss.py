@@ -27,19 +27,23 @@ class RobustLoss:
 
     def __init__(self, observation: Tensor, visible: Tensor | None, perceptual: Perceptual):
         self.perceptual = perceptual
-        self.targets, self.hidden = [observation], [None if visible is None else 1 - visible.to(observation)]
-        while len(self.targets) <= LEVELS and min(self.targets[-1].shape[2:]) >= perceptual.min_side:
-            self.targets.append(F.avg_pool2d(self.targets[-1], 2))
-            self.hidden.append(None if visible is None else F.avg_pool2d(self.hidden[-1], 2))
+        hidden = None if visible is None else 1 - visible.to(observation)
+        self.scales = []  # (image, hidden share of each pixel, features); what is hidden changes the features
+        y = observation
+        while len(self.scales) < LEVELS and min(y.shape[2:]) >= perceptual.min_side:
+            self.scales.append((y, hidden, perceptual.features(y) if hidden is None else None))
+            y = F.avg_pool2d(y, 2)
+            hidden = None if hidden is None else F.avg_pool2d(hidden, 2)
+        self.smallest = y
 
     def __call__(self, prediction: Tensor, rng: Rng) -> Tensor:
         """Loss [B] of prediction [B, 3, h, w]; the fill noise comes from `rng`."""
         x, total = prediction, 0.0
-        for y, hidden in zip(self.targets[:-1], self.hidden[:-1], strict=True):
-            fill = 0.0 if hidden is None else (FILL_MEAN + FILL_STD * rng.normal(y)) * hidden
-            total = total + self._lpips(x + fill, y + fill)
+        for y, hidden, features in self.scales:
+            shown = x
+            if hidden is not None:
+                fill = (FILL_MEAN + FILL_STD * rng.normal(y)) * hidden
+                shown, features = x + fill, self.perceptual.features(y + fill)
+            total = total + self.perceptual.distance(self.perceptual.features(shown), features)
             x = F.avg_pool2d(x, 2)
-        return total + L1_WEIGHT * (x - self.targets[-1]).abs().flatten(1).mean(1)
-
-    def _lpips(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.perceptual.distance(self.perceptual.features(x), self.perceptual.features(y))
+        return total + L1_WEIGHT * (x - self.smallest).abs().flatten(1).mean(1)

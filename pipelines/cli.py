@@ -100,6 +100,9 @@ def _for_each(sources: Iterable, work: Callable[..., Path], quiet: bool) -> None
         except (ValueError, OSError) as error:
             failed += 1
             _say(f"error: {source.path}: {error}")
+        except KeyboardInterrupt:
+            _say("interrupted; finished pictures are kept")
+            raise typer.Exit(130) from None
         else:
             if not quiet:
                 typer.echo(path)
@@ -148,11 +151,3 @@ def _common(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
     pass
-
-
-def main() -> None:
-    try:
-        app()
-    except KeyboardInterrupt:
-        _say("interrupted; finished pictures are kept")
-        sys.exit(130)

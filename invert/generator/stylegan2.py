@@ -115,7 +115,7 @@ class Synthesis(nn.Module):
             block = Block(r, width.get(r // 2), width[r], w_dim, channels, conv_clamp)
             self.add_module(f"b{r}", block)
         self.num_ws = 2 * len(self.resolutions)  # one for every convolution and the last ToRGB
-        self.num_filters = max(width.values())
+        self.num_filters = max(*width.values(), channels)
 
     def forward(self, codes: Tensor, noise_mode: str, generator: torch.Generator | None) -> Tensor:
         x = image = None

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from lpips import LPIPS
+
+from invert import perceptual
+from tests.conftest import picture, rng
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
+@pytest.mark.parametrize("net", ["vgg", "alex"])
+def test_lpips_equals_the_package_s(net):
+    """The package's own forward and heads, with our trunk weights (the package ships none)."""
+    reference = LPIPS(net=net, pnet_rand=True, verbose=False)
+    reference.net.load_state_dict(perceptual.load(net).trunk.state_dict())
+    a, b = picture(1), picture(2)
+    noisy = (a + 0.2 * torch.randn(a.shape, generator=rng())).clamp(0, 1)
+    for x, y in [(a, b), (a, noisy), (a[..., :40, :70], b[..., :40, :70])]:
+        assert torch.allclose(perceptual.lpips(x, y, net), reference(x, y, normalize=True).flatten(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("net", ["vgg", "alex"])
+def test_lpips_is_a_distance_for_each_image(net):
+    a, b = torch.cat([picture(1), picture(2)]), torch.cat([picture(2), picture(2)])
+    d = perceptual.lpips(a, b, net)
+    assert d.shape == (2,) and d[0] > 0.1 and d[1] == 0
+    assert torch.allclose(d, perceptual.lpips(b, a, net))
+
+
+def test_gradients_are_finite_where_features_vanish():
+    flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    d = perceptual.lpips(flat, torch.ones(1, 3, 32, 32))
+    assert torch.isfinite(torch.autograd.grad(d.sum(), flat)[0]).all()
+
+
+def test_images_too_small_or_of_unlike_size_are_refused():
+    with pytest.raises(ValueError, match="alex needs a side of at least 31, the images have 30"):
+        perceptual.lpips(torch.rand(1, 3, 30, 64), torch.rand(1, 3, 30, 64), "alex")
+    with pytest.raises(ValueError, match="two batches"):
+        perceptual.lpips(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="must be one of vgg, alex"):
+        perceptual.lpips(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), "resnet")

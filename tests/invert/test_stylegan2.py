@@ -1,0 +1,107 @@
+"""The generator against the published check values and its own laws."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import invert
+from invert import StyleGAN2
+from invert.latent import SPACES, extend
+from tests.conftest import rng
+
+CHECK = load_file(Path(__file__).parent.parent / "data" / "avatars-128.check.safetensors")
+
+
+def random_generator(seed=0, resolution=16, w_dim=8, channel_max=6, conv_clamp=None):
+    torch.manual_seed(seed)
+    G = StyleGAN2(4, w_dim, resolution, mapping={"num_layers": 2},
+                  synthesis={"channel_base": 64, "channel_max": channel_max, "conv_clamp": conv_clamp})  # fmt: skip
+    for name, tensor in G.state_dict().items():
+        tensor.copy_(torch.randn(tensor.shape) * (3.0 if "weight" in name else 0.5))
+    return G
+
+
+def test_the_bundled_generator_matches_an_independent_implementation(avatars):
+    assert torch.allclose(avatars.mapping(CHECK["z"]), CHECK["w"], atol=1e-4)
+    assert torch.allclose(avatars.synthesize(CHECK["w"]) * 2 - 1, CHECK["image"], atol=1e-4)
+    assert torch.allclose(avatars.synthesize(CHECK["w_plus"]) * 2 - 1, CHECK["image_plus"], atol=1e-4)
+
+
+def test_the_protocol(avatars):
+    assert (avatars.resolution, avatars.num_ws, avatars.num_filters) == (128, 12, 192)
+    assert avatars.w_avg.shape == (256,) and avatars.w_spread == pytest.approx(7.5, abs=0.1)
+    assert not any(p.requires_grad for p in avatars.parameters())
+
+
+def test_extending_leaves_the_image_as_it_is(avatars):
+    w = CHECK["w"]
+    image = avatars.synthesize(w)
+    for space in SPACES:
+        w = extend(w, space, avatars)
+        assert torch.allclose(avatars.synthesize(w), image, atol=1e-5)
+    assert w.shape == (3, 12, 192, 256)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000), st.sampled_from([4, 8, 32]), st.integers(1, 9), st.sampled_from([None, 2.0]))
+def test_repeated_codes_give_equal_images(seed, resolution, channel_max, clamp):
+    G = random_generator(seed, resolution, channel_max=channel_max, conv_clamp=clamp)
+    w = G.mapping(torch.randn(2, 4, generator=rng(seed)))
+    image = G.synthesize(w)
+    assert image.shape == (2, 3, resolution, resolution)
+    for space in SPACES:
+        w = extend(w, space, G)
+        assert torch.allclose(G.synthesize(w), image, rtol=1e-4, atol=1e-4)
+    one = G.synthesize(w[1:])
+    assert torch.allclose(one, image[1:], rtol=1e-4, atol=1e-4)
+
+
+def test_every_filter_of_w_plus_plus_listens_to_its_own_code():
+    """Filter o of conv1 at 4×4 with code o alone equals that channel under W with code o everywhere."""
+    G = random_generator(resolution=4)
+    conv, x = G.synthesis.b4.conv1, torch.randn(1, 6, 4, 4, generator=rng())
+    codes = torch.randn(1, 6, 8, generator=rng(1))
+    together = conv(x, codes, "none", None)
+    for o in range(6):
+        assert torch.allclose(together[:, o], conv(x, codes[:, o : o + 1], "none", None)[:, o], atol=1e-4)
+
+
+def test_codes_of_filters_that_do_not_exist_change_nothing(avatars):
+    w = extend(CHECK["w"][:1], "W++", avatars).requires_grad_()
+    (g,) = torch.autograd.grad(avatars.synthesize(w).sum(), w)
+    live = g.abs().sum(-1)[0] > 0  # [num_ws, N]
+    assert live.sum(1).tolist() == [192, 192, 192, 192, 192, 96, 96, 48, 48, 24, 24, 3]
+
+
+def test_noise_modes(avatars):
+    w = CHECK["w"][:1]
+    const, none = avatars.synthesize(w), avatars.synthesize(w, noise_mode="none")
+    a, b = (avatars.synthesize(w, noise_mode="random", generator=rng(s)) for s in (1, 2))
+    assert torch.equal(a, avatars.synthesize(w, noise_mode="random", generator=rng(1)))
+    strength = max(float(m.noise_strength.abs()) for m in avatars.modules() if hasattr(m, "noise_strength"))
+    assert strength == 0 or not (torch.equal(const, none) or torch.equal(a, b))
+    with pytest.raises(ValueError, match="noise_mode='loud'"):
+        avatars.synthesize(w, noise_mode="loud")
+
+
+def test_a_latent_of_another_shape_is_refused(avatars):
+    with pytest.raises(ValueError, match=r"give \[B, 256\], \[B, 12, 256\], \[B, 12, 192, 256\]"):
+        avatars.synthesize(torch.zeros(1, 512))
+
+
+def test_what_is_no_generator_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="neither a file nor one of avatars-128"):
+        invert.load_generator("nosuch")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk" * 9)
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        invert.load_generator(tmp_path / "junk.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(ValueError, match="config"):
+        invert.load_generator(tmp_path / "bare.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", {"config": '{"z_dim": 4, "w_dim": 4, "img_resolution": 8}'})
+    with pytest.raises(ValueError, match="does not fit its config"):
+        invert.load_generator(tmp_path / "odd.safetensors")

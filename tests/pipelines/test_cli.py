@@ -1,0 +1,207 @@
+"""The commands as a person at a shell meets them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import degrade
+from degrade.rng import child_seed
+from pipelines import files
+from pipelines.cli import app
+from tests.conftest import AVATARS, rng
+
+FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def apply(*inputs, output, op, seed=0):
+    result = run("apply", *inputs, "--output", output, "--op", op, "--seed", seed)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def pixels(path):
+    return numpy.array(Image.open(path).convert("RGB"))
+
+
+def test_apply_writes_what_the_operator_makes_and_says_what_it_was(tmp_path):
+    apply(AVATARS / "000.png", output=tmp_path, op=FOURFOLD, seed=3)
+    manifest = json.loads((tmp_path / "000.json").read_text())
+    f = degrade.parse(manifest["operator"])
+    assert f.sample((1, 3, 128, 128)) == f  # nothing is left to draw
+    assert str(f).endswith("clamp >> quantize")
+    assert manifest["size"] == [64, 64] and manifest["source_size"] == [128, 128]
+    assert manifest["source"] == "000.png" and manifest["seed"] == 3 and manifest["degrade"] == degrade.__version__
+    x = files.read_image(AVATARS / "000.png")
+    y = f(x, rng(child_seed(3, "000.png")))
+    assert torch.equal(files.read_image(tmp_path / "000.png"), y)
+
+
+def test_a_chain_that_ends_in_jpeg_leaves_the_codec_s_own_bytes(tmp_path):
+    apply(AVATARS / "001.png", output=tmp_path, op="downsample:2 >> jpeg:30,subsampling=4:4:4")
+    reduced = Image.open(AVATARS / "001.png").convert("RGB").resize((64, 64), Image.BICUBIC)
+    reduced.save(tmp_path / "pillow.jpg", quality=30, subsampling="4:4:4")
+    assert (tmp_path / "001.jpg").read_bytes() == (tmp_path / "pillow.jpg").read_bytes()
+    f = degrade.parse(json.loads((tmp_path / "001.json").read_text())["operator"])
+    x = files.read_image(AVATARS / "001.png")
+    assert torch.equal(files.read_image(tmp_path / "001.jpg"), f(x))
+
+
+def test_equal_runs_give_equal_files_and_a_file_s_result_does_not_depend_on_the_others(tmp_path):
+    apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "a", op=FOURFOLD)
+    apply(AVATARS / "001.png", output=tmp_path / "b", op=FOURFOLD)
+    for name in ("001.png", "001.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert json.loads((tmp_path / "a" / "000.json").read_text())["operator"] != json.loads(
+        (tmp_path / "a" / "001.json").read_text()
+    )["operator"]
+
+
+def test_folders_are_walked_and_keep_their_shape(tmp_path):
+    for place in ("in/x/a.png", "in/y/a.png"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        Image.new("RGB", (6, 5), "teal").save(tmp_path / place)
+    apply(tmp_path / "in", output=tmp_path / "out", op="quantize")
+    made = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert made == ["x/a.json", "x/a.png", "y/a.json", "y/a.png"]
+
+
+def test_a_mask_file_travels_with_the_manifest(tmp_path):
+    mask = numpy.zeros((128, 128), numpy.uint8)
+    mask[:, 64:] = 255
+    Image.fromarray(mask).save(tmp_path / "half.png")
+    apply(AVATARS / "002.png", output=tmp_path / "out", op=f"mask:{tmp_path / 'half.png'}")
+    (tmp_path / "half.png").unlink()
+    text = (tmp_path / "out" / "002.json").read_text()
+    assert str(tmp_path) not in text
+    f = degrade.parse(json.loads(text)["operator"], folder=tmp_path / "out")
+    assert torch.equal(f.visible((1, 3, 128, 128))[0, 0], torch.from_numpy(mask) / 255)
+    assert (pixels(tmp_path / "out" / "002.png")[:, :64] == 0).all()
+
+
+def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
+    apply(AVATARS / "003.png", output=tmp_path / "observed", op=FOURFOLD)
+    arguments = ["restore", tmp_path / "observed", "--output", tmp_path / "restored", "--clean", AVATARS]
+    arguments += ["--perceptual", "alex", "--steps", 3]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "restored"
+    assert sorted(p.name for p in out.iterdir()) == ["003.json", "003.png", "003.sheet.png"]
+    assert Image.open(out / "003.png").size == (128, 128)
+    width, height = Image.open(out / "003.sheet.png").size
+    assert 3.5 < width / height < 4  # four tiles
+    log = json.loads((out / "003.json").read_text())
+    assert len(log["loss"]) == 3 and log["assumed"].startswith("pool:2 >> clamp >> poisson:48,model=gaussian")
+    assert log["method"] == "robust" and log["steps"] == 3
+    assert str(tmp_path) not in (out / "003.json").read_text()
+
+    before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
+    assert run(*arguments).exit_code == 0  # done already: nothing is written again
+    assert before == {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
+    assert run(*arguments, "--seed", 1).exit_code == 0
+    assert (out / "003.png").read_bytes() != before["003.png"][1]
+
+
+def test_restore_takes_the_operator_from_the_command_line(tmp_path):
+    apply(AVATARS / "004.png", output=tmp_path, op="downsample:4 >> jpeg:30")
+    (tmp_path / "004.json").unlink()
+    out = tmp_path / "out"
+    bad = run("restore", tmp_path / "004.jpg", "-o", out, "--steps", 1, "--perceptual", "alex")
+    assert bad.exit_code == 2 and "--op" in bad.output
+    good = run("restore", tmp_path / "004.jpg", "-o", out, "--steps", 1, "--perceptual", "alex", "--op", "downsample:4 >> jpeg:30")
+    assert good.exit_code == 0 and (out / "004.png").exists()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["apply", "{tmp}/none.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "none.png does not exist"),
+    (["apply", "{tmp}/text.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "is not an image"),
+    (["apply", "{tmp}/cut.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "cut.png"),
+    (["apply", "{tmp}/empty", "-o", "{tmp}/o", "--op", "jpeg:12"], "no picture found"),
+    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpg:12"], "did you mean jpeg"),
+    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:0"], "quality=0"),
+    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "mask:none.png"], "none.png"),
+    (["apply", "{ok}", "-o", "{tmp}/text.png/o", "--op", "jpeg:12"], "text.png"),
+    (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "clamp"], "would overwrite the input"),
+    (["apply", "{tmp}/small.png", "{tmp}/small.jpg", "-o", "{tmp}/o", "--op", "clamp"], "share one result"),
+    (["restore", "{tmp}/small.png", "-o", "{tmp}/o", "--op", "clamp"], "128×128"),
+    (["restore", "{ok}", "-o", "{tmp}/o"], "no manifest beside it"),
+    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--generator", "nosuch"], "avatars-128"),
+    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--method", "magic"], "must be one of robust"),
+    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--perceptual", "eye"], "vgg, alex"),
+    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--device", "warp"], "use cpu or auto"),
+    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "strokes:3"], "sample"),
+    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--clean", "{tmp}/none.png", "--steps", "1"], "none.png"),
+    (["apply", "{ok}", "-o", "{tmp}/o"], "--op"),
+    (["nosuch"], "No such command"),
+])  # fmt: skip
+def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "cut.png").write_bytes((AVATARS / "000.png").read_bytes()[:1500])
+    (tmp_path / "empty").mkdir()
+    for name in ("small.png", "small.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    result = run(*(a.format(tmp=tmp_path, ok=AVATARS / "000.png") for a in arguments))
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.output.replace("│", " ").split())
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.png").write_text("x")
+    Image.new("RGB", (8, 8), "teal").save(tmp_path / "in" / "good.png")
+    result = run("apply", tmp_path / "in", "-o", tmp_path / "out", "--op", "jpeg:50")
+    assert result.exit_code == 3 and "bad.png" in result.output
+    assert (tmp_path / "out" / "good.jpg").exists()
+
+
+def test_a_manifest_cannot_reach_outside_its_folder(tmp_path):
+    apply(AVATARS / "005.png", output=tmp_path / "o", op="clamp")
+    Image.new("L", (128, 128)).save(tmp_path / "secret.png")
+    manifest = json.loads((tmp_path / "o" / "005.json").read_text())
+    (tmp_path / "o" / "005.json").write_text(json.dumps(manifest | {"operator": "mask:../secret.png"}))
+    result = run("restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1)
+    assert result.exit_code == 2 and "outside" in result.output
+
+
+def test_help_does_not_load_torch():
+    code = (
+        "import sys; from typer.testing import CliRunner; from pipelines.cli import app;"
+        "r = CliRunner().invoke(app, ['--help']); assert 'restore' in r.output; print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def test_the_installed_command_says_its_version():
+    command = Path(sys.executable).parent / "degrade"
+    out = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == f"degrade {degrade.__version__}"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_interrupting_keeps_what_is_finished(tmp_path):
+    apply(AVATARS / "006.png", output=tmp_path / "observed", op="downsample:4")
+    code = (
+        "import invert, signal, os; from pipelines import cli; import sys; real = invert.restore\n"
+        "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); return real(*a, **k)\n"
+        "invert.restore = stop; sys.argv = ['degrade', *sys.argv[1:]]; cli.app()"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, "restore", str(tmp_path / "observed"), "-o", str(tmp_path / "r"), "--quiet"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 130 and "interrupted" in out.stderr and "Traceback" not in out.stderr
+    assert not (tmp_path / "r").exists() or not list((tmp_path / "r").iterdir())
