@@ -88,7 +88,7 @@ def _upsample(x, hs, vs):
         x = torch.stack([3 * x + up, 3 * x + down], 2).flatten(1, 2)
     left = torch.cat([x[..., :1], x[..., :-1]], -1)
     right = torch.cat([x[..., 1:], x[..., -1:]], -1)
-    a, b = ((8, 7) if vs == 2 else (1, 2))
+    a, b = (8, 7) if vs == 2 else (1, 2)
     n = 16 if vs == 2 else 4
     return torch.stack([_floor((3 * x + left + a) / n), _floor((3 * x + right + b) / n)], -1).flatten(-2)
 
@@ -143,7 +143,7 @@ def jpeg(x, quality=75, subsampling="4:2:0", tables=None, surrogate="cubic"):
     levels = s.round_half_even(s.clamp(x.double()) * 255, "ste")
     y = _decode_encode(levels, (t[:, 0], t[:, 1]), subsampling, surrogate)
     out = s.clamp(y / 255)
-    exact = (y.detach().clamp(0, 255).to(x.dtype) / 255)
+    exact = y.detach().clamp(0, 255).to(x.dtype) / 255
     if surrogate == "identity":
         return s.declare(x, exact)
     return s.declare(out.to(x.dtype), exact)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .params import format_value
 from .rng import Generators, Rng
 
 Shape = tuple[int, ...]
@@ -126,9 +127,8 @@ class Operator:
         return [(n, v, i < first) for i, (n, v, default) in enumerate(kept) if i < first or v != default]
 
     def __str__(self) -> str:
-        from .spec import format_stage  # the text form lives with its parser
-
-        return format_stage(self)
+        parts = [format_value(v) if positional else f"{n}={format_value(v)}" for n, v, positional in self.arguments()]
+        return f"{self.name}:{','.join(parts)}" if parts else self.name
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{v!r}" if positional else f"{n}={v!r}" for n, v, positional in self.arguments())

@@ -1,7 +1,7 @@
-"""Parameters of operators: checked once, stored as plain values so that operators compare and hash.
+"""Parameters of operators: checked once, stored as plain values, written as text.
 
 A parameter that makes sense per image is a number or a tuple of B numbers; tensors and lists are
-turned into tuples here.
+turned into tuples, so that operators compare and hash.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Real
+from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor
 
 Numbers = float | tuple[float, ...]
+_PLAIN = "/:._-+~@()[]"  # what the text of a string may hold as it is; the rest is percent-encoded
 
 
 def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False, above=False) -> None:
@@ -52,6 +54,30 @@ def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
     if len(value) != len(x):
         raise ValueError(f"{name} has {len(value)} values for {len(x)} images; give one, or one per image")
     return torch.tensor(value, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
+
+
+def format_value(value: object) -> str:
+    """The text of a parameter; parse_value(format_value(v)) == v."""
+    if isinstance(value, tuple):
+        return "|".join(map(format_value, value))
+    if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    if not isinstance(value, str):
+        return str(value)
+    text = "".join(c if c.isalnum() or c in _PLAIN else quote(c, safe="") for c in value)
+    return text if parse_value(text) == value else f"%{ord(text[0]):02X}{text[1:]}"  # such as a file named 12
+
+
+def parse_value(text: str) -> int | float | str | tuple:
+    """The parameter that a text stands for: a number where it reads as one."""
+    if "|" in text:
+        return tuple(parse_value(item.strip()) for item in text.split("|"))
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return unquote(text)
 
 
 def _show(value: object) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .operator import Operator, Shape, register
-from .params import choice, numbers
+from .params import numbers
 from .rng import Rng
 
 

@@ -35,9 +35,7 @@ class Rng:
     def of(cls, generator: Generators, batch: int) -> Rng:
         """`generator`: one for the whole batch, one per image, or None for torch's default."""
         if isinstance(generator, Sequence) and len(generator) != batch:
-            raise ValueError(
-                f"generator: {len(generator)} generators for {batch} images; give one, or one per image"
-            )
+            raise ValueError(f"generator: {len(generator)} generators for {batch} images; give one, or one per image")
         drawn: list[int] = []
 
         def seeds() -> list[int]:

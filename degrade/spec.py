@@ -7,14 +7,11 @@ commas; `12|15|9` is one value per image; a string's odd characters are percent-
 from __future__ import annotations
 
 import difflib
-import math
 from dataclasses import fields
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from .operator import REGISTRY, Operator, compose
-
-_PLAIN = "/:._-+~@()[]"  # what a string value may hold as it is; the rest is percent-encoded
+from .params import parse_value
 
 
 class SpecError(ValueError):
@@ -57,9 +54,9 @@ def _parse_stage(part: str, text: str, at: int, folder) -> Operator:
         if key is None and kwargs:
             raise SpecError(f"{name}: a plain value follows a keyword; name it too", text, at_value)
         if key is None:
-            args.append(_parse_value(value))
+            args.append(parse_value(value))
         else:
-            kwargs[key] = _parse_value(value)
+            kwargs[key] = parse_value(value)
         at_value += len(piece) + 1
     return _build(cls, args, kwargs, text, at, folder)
 
@@ -78,7 +75,7 @@ def _build(cls: type[Operator], args: list, kwargs: dict, text: str, at: int, fo
     if missing:
         raise SpecError(f"{cls.name}: {missing[0]} is missing, as in {cls.name}:{missing[0]}=…", text, at)
     try:
-        values = dict(zip(names, args), **kwargs)
+        values = dict(zip(names, args, strict=False), **kwargs)
         for key in cls.files if folder is not None else ():
             values[key] = _inside(values[key], Path(folder))
         return cls(**values)
@@ -91,31 +88,3 @@ def _inside(file: object, folder: Path) -> str:
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{file} is outside {folder}; a file must lie beside what names it")
     return str(path)
-
-
-def _parse_value(text: str) -> int | float | str | tuple:
-    if "|" in text:
-        return tuple(_parse_value(item.strip()) for item in text.split("|"))
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return unquote(text)
-
-
-def format_stage(stage: Operator) -> str:
-    """The text of one stage."""
-    parts = [_format(v) if positional else f"{n}={_format(v)}" for n, v, positional in stage.arguments()]
-    return f"{stage.name}:{','.join(parts)}" if parts else stage.name
-
-
-def _format(value: object) -> str:
-    if isinstance(value, tuple):
-        return "|".join(map(_format, value))
-    if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
-        return str(int(value))
-    if not isinstance(value, str):
-        return str(value)
-    text = "".join(c if c.isalnum() or c in _PLAIN else quote(c, safe="") for c in value)
-    return text if _parse_value(text) == value else f"%{ord(text[0]):02X}{text[1:]}"  # such as a file named 12

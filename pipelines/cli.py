@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -52,14 +52,14 @@ def apply(
 def restore(
     inputs: Inputs,
     output: Output,
-    op: Annotated[Optional[str], typer.Option(help="What happened; default: the manifest's.", metavar="SPEC")] = None,
+    op: Annotated[str | None, typer.Option(help="What happened; default: the manifest's.", metavar="SPEC")] = None,
     generator: Annotated[str, typer.Option(help="A bundled generator's name, or a file.")] = "avatars-128",
     method: Annotated[str, typer.Option(help="How to search.")] = "robust",
     perceptual: Annotated[str, typer.Option(help="vgg, or alex for speed.")] = "vgg",
-    steps: Annotated[Optional[int], typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    clean: Annotated[Optional[Path], typer.Option(help="The undamaged picture(s), shown on the sheet.")] = None,
+    clean: Annotated[Path | None, typer.Option(help="The undamaged picture(s), shown on the sheet.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Restore pictures that `apply` degraded, or any with --op.
@@ -73,7 +73,8 @@ def restore(
 
         from . import files
         from .progress import SolveBar
-        from .restore import Settings, restore as restore_one
+        from .restore import Settings
+        from .restore import restore as restore_one
 
         sources = files.gather(inputs)
         model = invert.load_generator(generator, _device(device))

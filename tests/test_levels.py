@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from degrade import Clamp, Quantize
 
-values = st.lists(st.floats(-2, 3), min_size=1, max_size=12).map(lambda v: torch.tensor(v, dtype=torch.float64).view(1, 1, 1, -1))
+values = st.lists(st.floats(-2, 3), min_size=1, max_size=12).map(
+    lambda v: torch.tensor(v, dtype=torch.float64).view(1, 1, 1, -1)
+)
 
 
 def gradient(f, x, weight):

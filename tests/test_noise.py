@@ -1,5 +1,6 @@
 """Noise against its own distribution. Each statistical test's chance of a false alarm is stated."""
 
+import itertools
 import math
 
 import pytest
@@ -31,8 +32,9 @@ def test_poisson_counts_are_poisson(peak, value):
     law = stats.poisson(peak * value)
     low, high = int(law.ppf(0.005)), int(law.ppf(0.995))
     edges = [-math.inf, *range(low, high), math.inf]
-    seen = [int(((counts > a) & (counts <= b)).sum()) for a, b in zip(edges, edges[1:])]
-    expected = [float(law.cdf(b) - law.cdf(a)) * len(counts) for a, b in zip(edges, edges[1:])]
+    cells = list(itertools.pairwise(edges))
+    seen = [int(((counts > a) & (counts <= b)).sum()) for a, b in cells]
+    expected = [float(law.cdf(b) - law.cdf(a)) * len(counts) for a, b in cells]
     assert stats.chisquare(seen, expected).pvalue > FALSE_ALARM
 
 

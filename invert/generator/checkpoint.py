@@ -27,7 +27,7 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
     try:
         with safe_open(path, framework="pt") as file:
             config = (file.metadata() or {}).get("config")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"generator {path} is not a safetensors file: {error}") from error
     if config is None:

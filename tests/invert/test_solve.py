@@ -81,7 +81,7 @@ def test_a_portrait_is_found_again(avatars):
     assert perceptual.lpips(r.image, clean) < 0.6 * start
     assert r.history.shape == (90, 1) and r.history[-5:].mean() < 0.7 * r.history[0].mean()
     assert r.latent.shape == (1, 12, 192, 256) and set(r.phase_images) == {"W", "W+", "W++"}
-    assert 0 <= r.image.min() and r.image.max() <= 1
+    assert r.image.min() >= 0 and r.image.max() <= 1
 
 
 def test_codes_travel_no_further_than_the_schedule_allows(avatars):

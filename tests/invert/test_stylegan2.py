@@ -102,6 +102,7 @@ def test_what_is_no_generator_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(ValueError, match="config"):
         invert.load_generator(tmp_path / "bare.safetensors")
-    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", {"config": '{"z_dim": 4, "w_dim": 4, "img_resolution": 8}'})
+    config = '{"z_dim": 4, "w_dim": 4, "img_resolution": 8}'
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", {"config": config})
     with pytest.raises(ValueError, match="does not fit its config"):
         invert.load_generator(tmp_path / "odd.safetensors")

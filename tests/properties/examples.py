@@ -3,9 +3,7 @@
 import torch
 from hypothesis import strategies as st
 
-from degrade import (
-    JPEG, Clamp, DeadPixels, Downsample, Gaussian, Mask, Poisson, Pool, Quantize, Strokes,
-)  # fmt: skip
+from degrade import JPEG, Clamp, DeadPixels, Downsample, Gaussian, Mask, Poisson, Pool, Quantize, Strokes
 
 factors = st.integers(1, 9)
 unit = st.floats(0, 1)
