@@ -119,9 +119,6 @@ class Strokes(Masking):
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         return self if self.linear else Strokes(self.count, self.width, rng.integers(2**32))
 
-    def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return super(Strokes, self.draw(x.shape, rng)).forward(x, rng)
-
     def pattern(self, shape: Shape) -> Tensor:
         if self.seed is None:
             raise ValueError("which strokes is not decided yet; use .sample(shape, generator)")

@@ -87,7 +87,7 @@ class DeadPixels(Operator):
         return DeadPixels(self.prob)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x * self.draw(x.shape, rng).visible(x.shape).to(x)
+        return x * self.visible(x.shape).to(x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if self.seed is None:

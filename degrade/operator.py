@@ -36,11 +36,14 @@ class Operator:
     # What a subclass may define -----------------------------------------------------------------
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        """Exact values, surrogate gradient. x is float32 or float64; draw only from `rng`."""
+        """Exact values, surrogate gradient. x is float32 or float64, contiguous; draw only from `rng`."""
         raise NotImplementedError
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        """This operator with everything random *in the operator* fixed for images of `shape`."""
+        """This operator with everything random *in the operator* fixed for images of `shape`.
+
+        Only what this returns is ever asked to `forward`.
+        """
         return self
 
     def approx(self) -> Operator:
@@ -74,8 +77,9 @@ class Operator:
         rng = Rng.of(generator, len(x))
         y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         y = y.contiguous()  # sums in one order: a memory layout changes no bit
+        concrete = self._drawn(x.shape, rng)
         with torch.autocast(x.device.type, enabled=False):
-            y = self._fold(y, lambda stage, y, key: stage.forward(y, rng.child(key)))
+            y = concrete._fold(y, lambda stage, y, key: stage.forward(y, rng.child(key)))
         return y.to(x.dtype)
 
     def sample(self, shape: Shape, generator: Generators = None) -> Operator:
@@ -83,14 +87,7 @@ class Operator:
 
         f.sample(x.shape, g)(x, g') with equal generators g, g' is f(x, g).
         """
-        rng, concrete = Rng.of(generator, shape[0]), []
-
-        def step(stage: Operator, shape: Shape, key: str) -> Shape:
-            concrete.append(stage.draw(shape, rng.child(key)))
-            return concrete[-1].output_shape(shape)
-
-        self._fold(tuple(shape), step)
-        return compose(concrete)
+        return self._drawn(tuple(shape), Rng.of(generator, shape[0]))
 
     def adjoint(self, y: Tensor, shape: Shape | None = None) -> Tensor:
         """fᵀ y for a linear operator: ⟨f x, y⟩ = ⟨x, fᵀ y⟩. y [B, C, h, w] → `shape`.
@@ -133,6 +130,17 @@ class Operator:
     def __repr__(self) -> str:
         inner = ", ".join(f"{v!r}" if positional else f"{n}={v!r}" for n, v, positional in self.arguments())
         return f"{type(self).__name__}({inner})"
+
+    def _drawn(self, shape: Shape, rng: Rng) -> Operator:
+        concrete: list[Operator] = []
+
+        def step(stage: Operator, shape: Shape, key: str) -> Shape:
+            drawn = stage.draw(shape, rng.child(f"draw/{key}"))
+            concrete.extend(drawn)
+            return drawn.output_shape(shape)
+
+        self._fold(shape, step)
+        return compose(concrete)
 
     def _fold(self, value, step: Callable):
         """step(stage, value, key) along the stages; an error names the stage it came from."""

@@ -155,13 +155,12 @@ class Downsample(Reduction):
         return Pool(self.factor)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        filters = self.draw(x.shape, rng).filter
         size = self.output_shape(x.shape)[2:]
-        if isinstance(filters, str):
-            return resize(x, size, filters)
-        if len(filters) != len(x):
-            raise ValueError(f"filter has {len(filters)} names for {len(x)} images; give one, or one per image")
-        return torch.cat([resize(x[i : i + 1], size, name) for i, name in enumerate(filters)])
+        if isinstance(self.filter, str):
+            return resize(x, size, self.filter)
+        if len(self.filter) != len(x):
+            raise ValueError(f"filter has {len(self.filter)} names for {len(x)} images; give one, or one per image")
+        return torch.cat([resize(x[i : i + 1], size, name) for i, name in enumerate(self.filter)])
 
 
 @register("pool")
