@@ -7,15 +7,17 @@ downsample:8 >> poisson:24 >> jpeg:12
 """
 
 from ._version import __version__
+from .choice import Identity, Maybe, OneOf
 from .jpeg import JPEG, jpeg
 from .levels import Clamp, Quantize
 from .mask import Mask, Strokes
 from .noise import DeadPixels, Gaussian, Poisson
-from .operator import Chain, Operator, register
+from .operator import Chain, Operator, PerImage, register
+from .params import Range
 from .resample import Downsample, Pool
 from .spec import SpecError, parse
 
 __all__ = [
-    "Chain", "Clamp", "DeadPixels", "Downsample", "Gaussian", "JPEG", "Mask", "Operator", "Poisson",
-    "Pool", "Quantize", "SpecError", "Strokes", "__version__", "jpeg", "parse", "register",
+    "Chain", "Clamp", "DeadPixels", "Downsample", "Gaussian", "Identity", "JPEG", "Mask", "Maybe", "OneOf",
+    "Operator", "PerImage", "Poisson", "Pool", "Quantize", "Range", "SpecError", "Strokes", "__version__", "jpeg", "parse", "register",
 ]  # fmt: skip

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .params import format_value
+from .params import Range, format_value
 from .rng import Generators, Rng
 
 Shape = tuple[int, ...]
@@ -32,6 +32,7 @@ class Operator:
     linear: bool = False  # f(x) is linear in x, and so has an adjoint
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
     positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
+    holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
 
     # What a subclass may define -----------------------------------------------------------------
 
@@ -77,9 +78,8 @@ class Operator:
         rng = Rng.of(generator, len(x))
         y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         y = y.contiguous()  # sums in one order: a memory layout changes no bit
-        concrete = self._drawn(x.shape, rng)
         with torch.autocast(x.device.type, enabled=False):
-            y = concrete._fold(y, lambda stage, y, key: stage.forward(y, rng.child(key)))
+            y = self._drawn(x.shape, rng)._run(y, rng)
         return y.to(x.dtype)
 
     def sample(self, shape: Shape, generator: Generators = None) -> Operator:
@@ -117,25 +117,46 @@ class Operator:
         chosen = self.stages[index]
         return compose(chosen) if isinstance(index, slice) else chosen
 
+    @property
+    def nested(self) -> tuple[Operator, ...]:
+        """The operators it is made of; they come last in its class's arguments."""
+        value = getattr(self, self.holds) if self.holds else ()
+        return value if isinstance(value, tuple) else (value,)
+
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""
-        kept = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
+        kept = [(f.name, getattr(self, f.name), f.default) for f in fields(self) if f.name != self.holds]
         first = len(self.positional)
         return [(n, v, i < first) for i, (n, v, default) in enumerate(kept) if i < first or v != default]
 
     def __str__(self) -> str:
         parts = [format_value(v) if positional else f"{n}={format_value(v)}" for n, v, positional in self.arguments()]
-        return f"{self.name}:{','.join(parts)}" if parts else self.name
+        inner = f"({' ; '.join(map(str, self.nested))})" if self.nested else ""
+        return self.name + (":" if parts else "") + ",".join(parts) + inner
 
     def __repr__(self) -> str:
-        inner = ", ".join(f"{v!r}" if positional else f"{n}={v!r}" for n, v, positional in self.arguments())
-        return f"{type(self).__name__}({inner})"
+        parts = [f"{v!r}" if positional else f"{n}={v!r}" for n, v, positional in self.arguments()]
+        return f"{type(self).__name__}({', '.join([*parts, *map(repr, self.nested)])})"
+
+    def _run(self, x: Tensor, rng: Rng) -> Tensor:
+        return self._fold(x, lambda stage, x, key: stage.forward(x, rng.child(key)))
+
+    @property
+    def varies(self) -> bool:
+        """Whether each image of a batch may get another operator (not just other draws)."""
+        return any(isinstance(value, Range) for _, value, _ in self.arguments())
 
     def _drawn(self, shape: Shape, rng: Rng) -> Operator:
+        if shape[0] > 1 and any(stage.varies for stage in self):
+            return PerImage(*(self._drawn((1, *shape[1:]), rng.row(i)) for i in range(shape[0])))
         concrete: list[Operator] = []
 
         def step(stage: Operator, shape: Shape, key: str) -> Shape:
-            drawn = stage.draw(shape, rng.child(f"draw/{key}"))
+            stream = rng.child(f"draw/{key}")
+            ranges = {n: v for n, v, _ in stage.arguments() if isinstance(v, Range)}
+            if ranges:
+                stage = replace(stage, **{n: v.draw(stream.child(n)) for n, v in ranges.items()})
+            drawn = stage.draw(shape, stream)
             concrete.extend(drawn)
             return drawn.output_shape(shape)
 
@@ -203,27 +224,88 @@ def compose(stages) -> Operator:
     return stages[0] if len(stages) == 1 else Chain(stages)
 
 
-def register(name: str) -> Callable[[type[Operator]], type[Operator]]:
-    """Class decorator: make an Operator a frozen dataclass, known to `parse` as `name`.
+def register(name: str) -> Callable:
+    """Decorator that makes an operator known to `parse` as `name`.
+
+    Of an Operator subclass it makes a frozen dataclass. A function or torch module x → y becomes an
+    operator without parameters, whose gradient is its own.
 
     >>> @register("fade")
     ... class Fade(Operator):
     ...     amount: float = 0.5
     ...     def forward(self, x, rng):
     ...         return x * self.amount
+
+    >>> sepia = register("sepia")(lambda x: x * 0.9)
     """
 
-    def decorate(cls: type[Operator]) -> type[Operator]:
+    def decorate(cls):
+        if not isinstance(cls, type):  # a function or a torch module, x → y
+            body = {"forward": lambda self, x, rng: cls(x), "__doc__": cls.__doc__, "__module__": cls.__module__}
+            return decorate(type(name, (Operator,), body))()
         taken = REGISTRY.get(name)
         if taken is not None and taken.__qualname__ != cls.__qualname__:
             raise ValueError(f"the operator name {name!r} is taken by {taken.__qualname__}")
         cls = dataclass(frozen=True, repr=False)(cls)
         cls.name = name
-        cls.positional = tuple(f.name for f in fields(cls) if f.default is f.default_factory)
+        cls.positional = tuple(f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds)
         REGISTRY[name] = cls
         return cls
 
     return decorate
+
+
+@register("perimage")
+class PerImage(Operator):
+    """A chain of its own for every image of a batch, as `sample` draws them."""
+
+    operators: tuple[Operator, ...]
+    holds = "operators"
+
+    def __init__(self, *operators: Operator):
+        object.__setattr__(self, "operators", check_operators(operators))
+
+    @property
+    def linear(self) -> bool:
+        return all(f.linear for f in self.operators)
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        self.output_shape(x.shape)  # refuses rows of different sizes
+        rows = [f._run(x[i : i + 1], rng.row(i)) for i, f in enumerate(self._for(x.shape))]
+        return torch.cat(rows)
+
+    def approx(self) -> Operator:
+        return PerImage(*(f.approx() for f in self.operators))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        shapes = {f.output_shape((1, *shape[1:])) for f in self._for(shape)}
+        if len(shapes) > 1:
+            raise ValueError(f"the images of a batch would get different sizes: {sorted(shapes)}; take them one by one")
+        return (shape[0], *shapes.pop()[1:])
+
+    def input_shape(self, shape: Shape) -> Shape:
+        return (shape[0], *self.operators[0].input_shape((1, *shape[1:]))[1:])
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        rows = [None if seen is None else seen[i % len(seen)][None] for i in range(shape[0])]
+        each = [f.visible((1, *shape[1:]), row) for f, row in zip(self._for(shape), rows, strict=True)]
+        if all(row is None for row in each):
+            return None
+        size = self.output_shape(shape)
+        return torch.cat([torch.ones(1, 1, *size[2:]) if row is None else row for row in each])
+
+    def _for(self, shape: Shape) -> tuple[Operator, ...]:
+        if shape[0] != len(self.operators):
+            raise ValueError(f"{len(self.operators)} operators for {shape[0]} images; sample again for this batch")
+        return self.operators
+
+
+def check_operators(operators: tuple) -> tuple[Operator, ...]:
+    """The arguments of a class that is made of operators."""
+    wrong = [f for f in operators if not isinstance(f, Operator)]
+    if wrong or not operators:
+        raise ValueError(f"{wrong[0]!r} is no operator" if wrong else "give at least one operator")
+    return tuple(operators)
 
 
 def check_image(x: Tensor) -> None:

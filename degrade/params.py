@@ -8,23 +8,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Real
 from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor
 
-Numbers = float | tuple[float, ...]
-_PLAIN = "/:._-+~@()[]"  # what the text of a string may hold as it is; the rest is percent-encoded
+_PLAIN = "/:._-+~@[]"  # what the text of a string may hold as it is; the rest is percent-encoded
+
+
+@dataclass(frozen=True)
+class Range:
+    """A parameter that `sample` draws for each image, uniformly from [low, high].
+
+    Integers (both ends included) where the parameter is one. Written low..high.
+    """
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{format_value(self.low)}..{format_value(self.high)}"
+
+    def draw(self, rng) -> float:
+        """One value, for one image."""
+        if isinstance(self.low, int):
+            return self.low + rng.integers(self.high - self.low + 1)[0]
+        return self.low + (self.high - self.low) * rng.integers(2**53)[0] / 2**53
+
+
+Numbers = float | tuple[float, ...] | Range
 
 
 def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False, above=False) -> None:
-    """Check that the parameter `name` of `op` is a number (or one per image) in [low, high].
+    """Check that the parameter `name` of `op` is a number, one per image, or a Range, in [low, high].
 
     `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the range.
     """
     given = getattr(op, name)
     value = given.tolist() if hasattr(given, "tolist") else given  # tensors, arrays, numpy scalars
+    value = (given.low, given.high) if isinstance(given, Range) else value
     many = isinstance(value, Iterable) and not isinstance(value, str)
     items = tuple(value) if many else (value,)
     kind = "an integer" if integer else "a number"
@@ -36,6 +60,12 @@ def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False,
             raise ValueError(f"{name}={_show(given)} must be {kind} {interval}")
     if not items:
         raise ValueError(f"{name}=() is empty; give a number, or one per image")
+    if isinstance(given, Range):
+        if given.low > given.high:
+            raise ValueError(f"{name}={given} is empty; write the smaller end first")
+        kind = int if integer else float
+        object.__setattr__(op, name, Range(kind(given.low), kind(given.high)))
+        return
     items = tuple(int(item) if integer else item for item in items)
     object.__setattr__(op, name, items if many and len(items) > 1 else items[0])
 
@@ -72,6 +102,11 @@ def parse_value(text: str) -> int | float | str | tuple:
     """The parameter that a text stands for: a number where it reads as one."""
     if "|" in text:
         return tuple(parse_value(item.strip()) for item in text.split("|"))
+    if ".." in text:
+        low, _, high = text.partition("..")
+        ends = parse_value(low), parse_value(high)
+        if all(isinstance(end, (int, float)) for end in ends):
+            return Range(*ends)
     for kind in (int, float):
         try:
             return kind(text)
@@ -81,5 +116,5 @@ def parse_value(text: str) -> int | float | str | tuple:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    text = str(value) if isinstance(value, Range) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

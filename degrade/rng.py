@@ -50,7 +50,11 @@ class Rng:
         return cls(seeds)
 
     def child(self, key: str) -> Rng:
-        return Rng(self._seeds, key)
+        return Rng(self._seeds, f"{self._key}/{key}")
+
+    def row(self, index: int) -> Rng:
+        """What image `index` of the batch would have got on its own."""
+        return Rng(lambda: self._seeds()[index : index + 1])
 
     @cached_property
     def _streams(self) -> list[torch.Generator]:

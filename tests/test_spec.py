@@ -46,6 +46,19 @@ def test_keywords_and_values_per_image():
         ("clamp:1", "takes no parameters"),
         ("gaussian:0.1,sigma=0.2", "twice"),
         ("strokes:count=3,0.1", "name it too"),
+        ("jpeg:30..5", "quality=30..5 is empty"),
+        ("jpeg:0..5", "quality=0..5"),
+        ("oneof", "operator is missing"),
+        ("oneof()", "operator is missing"),
+        ("oneof(jpeg:12", "not closed"),
+        ("jpeg:12)", "without an opening"),
+        ("jpeg(clamp)", "parentheses"),
+        ("oneof(clamp) clamp", "after its parentheses"),
+        ("oneof(clamp ; )", "operator is missing"),
+        ("maybe(clamp)", "prob is missing"),
+        ("maybe:0.5(clamp ; clamp)", "too many"),
+        ("maybe:2(clamp)", "prob=2"),
+        ("oneof(" * 30 + "clamp" + ")" * 30, "within each other"),
     ],
 )
 def test_mistakes_are_named(text, words):
@@ -53,6 +66,13 @@ def test_mistakes_are_named(text, words):
         parse(text)
     assert words in str(error.value)
     assert isinstance(error.value, ValueError)
+
+
+def test_choices_and_ranges_read_both_ways():
+    text = "maybe:0.5(blurred) >> oneof(jpeg:5..30 ; poisson:6..96 >> jpeg:50) >> clamp".replace("blurred", "gaussian:0.1")
+    f = parse(text)
+    assert str(f) == text and len(f) == 3
+    assert f[1] == degrade.OneOf(JPEG(degrade.Range(5, 30)), Poisson(degrade.Range(6, 96)) >> JPEG(50))
 
 
 def test_the_place_of_a_mistake_is_shown():

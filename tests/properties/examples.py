@@ -3,7 +3,23 @@
 import torch
 from hypothesis import strategies as st
 
-from degrade import JPEG, Clamp, DeadPixels, Downsample, Gaussian, Mask, Poisson, Pool, Quantize, Strokes
+from degrade import (
+    JPEG,
+    Clamp,
+    DeadPixels,
+    Downsample,
+    Gaussian,
+    Identity,
+    Mask,
+    Maybe,
+    OneOf,
+    PerImage,
+    Poisson,
+    Pool,
+    Quantize,
+    Range,
+    Strokes,
+)
 
 factors = st.integers(1, 9)
 unit = st.floats(0, 1)
@@ -15,14 +31,21 @@ STRATEGIES = {
         Downsample, factors, st.sampled_from(["box", "bilinear", "hamming", "bicubic", "lanczos", "any"])
     ),
     "gaussian": st.builds(Gaussian, st.floats(0, 2)),
+    "identity": st.just(Identity()),
     "jpeg": st.builds(JPEG, st.integers(1, 100), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"])),
     "poisson": st.builds(Poisson, st.floats(0.1, 1e4), st.sampled_from(["exact", "gaussian"])),
     "pool": st.builds(Pool, factors),
     "quantize": st.builds(Quantize, st.integers(2, 1000), st.sampled_from(["cubic", "ste"])),
     "strokes": st.builds(Strokes, st.integers(0, 9), st.floats(0.01, 0.5), st.none() | st.integers(0, 2**32 - 1)),
 }
-# a mask has the size of its images, so it cannot be drawn apart from them
-SIZED = {"mask": lambda height, width: Mask(torch.linspace(0, 1, height * width).view(1, 1, height, width))}
+# of what keeps the size, since the rows of a batch must agree on one
+STRATEGIES["maybe"] = st.builds(Maybe, unit, st.one_of(STRATEGIES["strokes"], STRATEGIES["jpeg"], STRATEGIES["poisson"]))
+STRATEGIES["oneof"] = st.builds(OneOf, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90))))
+# these fit one size or number of images, so they cannot be drawn apart from them
+SIZED = {
+    "mask": lambda b, c, h, w: Mask(torch.linspace(0, 1, h * w).view(1, 1, h, w)),
+    "perimage": lambda b, c, h, w: PerImage(*(JPEG(10 + i) >> Gaussian(0.1) for i in range(b))),
+}
 
 operators = st.one_of(*STRATEGIES.values())
 chains = st.lists(operators, min_size=1, max_size=5)

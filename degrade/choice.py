@@ -1,0 +1,86 @@
+"""Operators that choose between operators: random pipelines in one line of text."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .operator import Operator, Shape, check_operators, register
+from .params import numbers
+from .rng import Rng
+
+
+@register("identity")
+class Identity(Operator):
+    """Nothing happened. Gradient: identity."""
+
+    linear = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        return x
+
+
+class _Choice(Operator):
+    """Decided by `sample`, for each image on its own; then the chosen operator stands in its place."""
+
+    varies = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        raise AssertionError("a choice is decided before it is applied")
+
+    @property
+    def possible(self) -> tuple[Operator, ...]:
+        """What it may become."""
+        return self.nested
+
+    def output_shape(self, shape: Shape) -> Shape:
+        shapes = {f.output_shape(shape) for f in self.possible}
+        return shapes.pop() if len(shapes) == 1 else self._undecided()
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        return seen if all(f.visible(shape, seen) is seen for f in self.possible) else self._undecided()
+
+    def _undecided(self):
+        raise ValueError("it is not decided yet; use .sample(shape, generator)")
+
+
+@register("oneof")
+class OneOf(_Choice):
+    """One of the operators, each as likely: OneOf(a, b, …), written `oneof(a ; b)`."""
+
+    operators: tuple[Operator, ...]
+    holds = "operators"
+
+    def __init__(self, *operators: Operator):
+        object.__setattr__(self, "operators", check_operators(operators))
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        (chosen,) = rng.integers(len(self.operators))
+        return self.operators[chosen]._drawn(shape, rng.child("chosen"))
+
+    def approx(self) -> Operator:
+        return OneOf(*(f.approx() for f in self.operators))
+
+
+@register("maybe")
+class Maybe(_Choice):
+    """The operator with probability prob, else nothing: Maybe(0.5, a), written `maybe:0.5(a)`."""
+
+    prob: float
+    operator: Operator
+    holds = "operator"
+
+    def __post_init__(self):
+        numbers(self, "prob", 0, 1)
+        check_operators((self.operator,))
+
+    @property
+    def possible(self) -> tuple[Operator, ...]:
+        return (self.operator, Identity())
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        (u,) = rng.integers(2**53)
+        happens = u < self.prob * 2**53
+        return self.operator._drawn(shape, rng.child("chosen")) if happens else Identity()
+
+    def approx(self) -> Operator:
+        return Maybe(self.prob, self.operator.approx())

@@ -1,0 +1,89 @@
+"""Random pipelines: what is drawn, how often, and that each image draws for itself."""
+
+import pytest
+import torch
+from scipy import stats
+
+import degrade
+from degrade import JPEG, Gaussian, Identity, Maybe, OneOf, Poisson, Range, parse
+
+from .conftest import rng
+
+FALSE_ALARM = 1e-4
+PIPELINE = "maybe:0.5(gaussian:0.05..0.3) >> oneof(jpeg:5..30 ; poisson:6..96 >> jpeg:50) >> gaussian:0.01"
+
+
+def samples(f, n=2000):
+    return [f.sample((1, 3, 4, 4), rng(i)) for i in range(n)]
+
+
+def test_ranges_are_uniform_with_integers_where_the_parameter_is_one():
+    qualities = [f.quality for f in samples(JPEG(Range(5, 9)))]
+    assert stats.chisquare([qualities.count(q) for q in range(5, 10)]).pvalue > FALSE_ALARM
+    assert set(qualities) == {5, 6, 7, 8, 9}
+    peaks = [f.peak for f in samples(Poisson(Range(6, 96)))]
+    assert stats.kstest(peaks, "uniform", args=(6, 90)).pvalue > FALSE_ALARM
+
+
+def test_choices_are_as_likely_as_said():
+    drawn = samples(OneOf(Gaussian(0.1), Gaussian(0.2), Gaussian(0.3) >> JPEG(50)))
+    assert stats.chisquare([drawn.count(f) for f in set(drawn)]).pvalue > FALSE_ALARM and len(set(drawn)) == 3
+    happened = sum(f == JPEG(50) for f in samples(Maybe(0.3, JPEG(50))))
+    assert stats.binomtest(happened, 2000, 0.3).pvalue > FALSE_ALARM
+
+
+def test_certain_and_impossible():
+    assert Maybe(1, JPEG(50)).sample((1, 3, 4, 4)) == JPEG(50)
+    assert Maybe(0, JPEG(50)).sample((1, 3, 4, 4)) == Identity()
+
+
+def test_what_is_drawn_stands_in_its_place():
+    g = parse(PIPELINE).sample((1, 3, 8, 8), rng(3))
+    assert all(stage.name in ("gaussian", "jpeg", "poisson", "identity") for stage in g)
+    assert g.sample((1, 3, 8, 8), rng(4)) == g and parse(str(g)) == g
+
+
+def test_every_image_of_a_batch_gets_what_it_gets_alone():
+    x = torch.rand(5, 3, 9, 7, generator=rng())
+    f = parse(PIPELINE)
+    together = f(x, [rng(i) for i in range(5)])
+    sampled = f.sample(x.shape, [rng(i) for i in range(5)])
+    assert parse(str(sampled)) == sampled and len(set(sampled.operators)) > 1
+    assert torch.equal(sampled(x, [rng(i) for i in range(5)]), together)
+    for i in range(5):
+        assert torch.equal(together[i : i + 1], f(x[i : i + 1], rng(i)))
+        assert sampled.operators[i] == f.sample((1, 3, 9, 7), rng(i))
+
+
+def test_visibility_differs_from_image_to_image():
+    f = parse("oneof(strokes:9 ; identity)").sample((8, 3, 16, 16), [rng(i) for i in range(8)])
+    visible = f.visible((8, 3, 16, 16))
+    hidden = [(visible[i] < 1).any().item() for i in range(8)]
+    assert hidden == [f.operators[i] != Identity() for i in range(8)] and len(set(hidden)) == 2
+
+
+def test_images_that_would_get_different_sizes_are_refused():
+    with pytest.raises(ValueError, match="different sizes"):
+        parse("downsample:2..8")(torch.rand(6, 3, 16, 16), [rng(i) for i in range(6)])
+
+
+def test_a_choice_not_yet_made_has_no_shape_unless_all_agree():
+    with pytest.raises(ValueError, match="sample"):
+        parse("oneof(clamp ; downsample:2)").output_shape((1, 3, 8, 8))
+    with pytest.raises(ValueError, match="sample"):
+        parse("maybe:0.5(strokes:3,seed=1)").visible((1, 3, 8, 8))
+    assert parse("maybe:0.5(jpeg:12)").output_shape((1, 3, 8, 8)) == (1, 3, 8, 8)
+    assert parse("maybe:0.5(jpeg:12)").visible((1, 3, 8, 8)) is None
+
+
+def test_a_user_s_function_or_module_becomes_an_operator():
+    from degrade.operator import REGISTRY
+
+    try:
+        halve = degrade.register("halve")(lambda x: x / 2)
+        invert = degrade.register("flip")(torch.nn.Sequential(torch.nn.ReLU()))
+        f = parse("halve >> flip >> clamp")
+        assert list(f)[:2] == [halve, invert] and str(halve >> halve) == "halve >> halve"
+        assert torch.equal(halve(torch.ones(1, 1, 2, 2)), torch.full((1, 1, 2, 2), 0.5))
+    finally:
+        REGISTRY.pop("halve", None), REGISTRY.pop("flip", None)
