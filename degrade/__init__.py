@@ -14,10 +14,12 @@ from .mask import Mask, Strokes
 from .noise import DeadPixels, Gaussian, Poisson
 from .operator import Chain, Operator, PerImage, register
 from .params import Range
+from .presets import tasks
 from .resample import Downsample, Pool
+from .serial import from_json, to_json
 from .spec import SpecError, parse
 
 __all__ = [
     "Chain", "Clamp", "DeadPixels", "Downsample", "Gaussian", "Identity", "JPEG", "Mask", "Maybe", "OneOf",
-    "Operator", "PerImage", "Poisson", "Pool", "Quantize", "Range", "SpecError", "Strokes", "__version__", "jpeg", "parse", "register",
+    "Operator", "PerImage", "Poisson", "Pool", "Quantize", "Range", "SpecError", "Strokes", "__version__", "from_json", "jpeg", "parse", "register", "tasks", "to_json",
 ]  # fmt: skip

@@ -32,6 +32,9 @@ class _Choice(Operator):
         """What it may become."""
         return self.nested
 
+    def approx(self) -> Operator:
+        return self.with_nested(lambda f: f.approx())
+
     def output_shape(self, shape: Shape) -> Shape:
         shapes = {f.output_shape(shape) for f in self.possible}
         return shapes.pop() if len(shapes) == 1 else self._undecided()
@@ -57,9 +60,6 @@ class OneOf(_Choice):
         (chosen,) = rng.integers(len(self.operators))
         return self.operators[chosen]._drawn(shape, rng.child("chosen"))
 
-    def approx(self) -> Operator:
-        return OneOf(*(f.approx() for f in self.operators))
-
 
 @register("maybe")
 class Maybe(_Choice):
@@ -81,6 +81,3 @@ class Maybe(_Choice):
         (u,) = rng.integers(2**53)
         happens = u < self.prob * 2**53
         return self.operator._drawn(shape, rng.child("chosen")) if happens else Identity()
-
-    def approx(self) -> Operator:
-        return Maybe(self.prob, self.operator.approx())

@@ -29,6 +29,8 @@ class Operator:
     """
 
     name: ClassVar[str]
+    exact: ClassVar[str]  # what its values equal, in a few words
+    gradient: ClassVar[str]  # what autograd is told, in a few words
     linear: bool = False  # f(x) is linear in x, and so has an adjoint
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
     positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
@@ -122,6 +124,13 @@ class Operator:
         """The operators it is made of; they come last in its class's arguments."""
         value = getattr(self, self.holds) if self.holds else ()
         return value if isinstance(value, tuple) else (value,)
+
+    def with_nested(self, change: Callable[[Operator], Operator]) -> Operator:
+        """This operator with `change` applied to those it is made of."""
+        if not self.holds:
+            return self
+        plain = [value for _, value, _ in self.arguments()]
+        return type(self)(*plain, *map(change, self.nested))
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""
@@ -224,9 +233,10 @@ def compose(stages) -> Operator:
     return stages[0] if len(stages) == 1 else Chain(stages)
 
 
-def register(name: str) -> Callable:
+def register(name: str, exact: str = "", gradient: str = "its own") -> Callable:
     """Decorator that makes an operator known to `parse` as `name`.
 
+    exact: what the values equal; gradient: the declared one; both for `degrade ops`.
     Of an Operator subclass it makes a frozen dataclass. A function or torch module x → y becomes an
     operator without parameters, whose gradient is its own.
 
@@ -247,7 +257,7 @@ def register(name: str) -> Callable:
         if taken is not None and taken.__qualname__ != cls.__qualname__:
             raise ValueError(f"the operator name {name!r} is taken by {taken.__qualname__}")
         cls = dataclass(frozen=True, repr=False)(cls)
-        cls.name = name
+        cls.name, cls.exact, cls.gradient = name, exact, gradient
         cls.positional = tuple(f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds)
         REGISTRY[name] = cls
         return cls
@@ -275,7 +285,7 @@ class PerImage(Operator):
         return torch.cat(rows)
 
     def approx(self) -> Operator:
-        return PerImage(*(f.approx() for f in self.operators))
+        return self.with_nested(lambda f: f.approx())
 
     def output_shape(self, shape: Shape) -> Shape:
         shapes = {f.output_shape((1, *shape[1:])) for f in self._for(shape)}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from degrade import JPEG, Clamp, Operator, Quantize, __version__
-from degrade.operator import compose
 from degrade.rng import child_seed
+from degrade.serial import collect
 
 from . import files
 from .files import Source
@@ -34,7 +33,9 @@ def apply(source: Source, operator: Operator, output: Path, seed: int) -> Path:
         target, y = source.target(output, ".png"), operator(x, _generator(seed, source.relative))
         data = files.encode(files.to_pil(y))
     files.write(target, data)
-    written = _with_masks_beside(operator, source, output)
+    # every file the operator names is copied beside the manifest
+    beside, prefix = source.target(output, ".json").parent, f"{source.relative.stem}."
+    written = collect(operator, lambda name, data: files.write(beside / name, data), prefix)
     files.write_json(
         source.target(output, ".json"),
         {
@@ -67,19 +68,6 @@ def _codec_options(stage: JPEG) -> dict:
     """What makes Pillow write the file whose pixels `stage` computes."""
     tables = {"quality": stage.quality} if stage.tables is None else {"qtables": [list(t) for t in stage.tables]}
     return tables | {"subsampling": stage.subsampling}
-
-
-def _with_masks_beside(operator: Operator, source: Source, output: Path) -> Operator:
-    """The operator with every file it names copied beside the manifest, and named relative to it."""
-    stages = []
-    for i, stage in enumerate(operator):
-        for field in stage.files:
-            given = Path(getattr(stage, field))
-            copy = source.target(output, f".{field}{i}{given.suffix}")
-            files.write(copy, given.read_bytes())
-            stage = replace(stage, **{field: copy.name})
-        stages.append(stage)
-    return compose(stages)
 
 
 def _generator(seed: int, relative: Path) -> torch.Generator:

@@ -20,6 +20,9 @@ app = typer.Typer(
 Inputs = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IN...")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")]
 Seed = Annotated[int, typer.Option(help="Decides every random draw.")]
+Plugin = Annotated[
+    list[str], typer.Option(help="A Python module that registers operators; may be repeated.", metavar="MODULE")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
 
@@ -29,6 +32,7 @@ def apply(
     output: Output,
     op: Annotated[str, typer.Option(help="What to do, as in 'downsample:4 >> jpeg:12'.", metavar="SPEC")],
     seed: Seed = 0,
+    plugin: Plugin = [],  # noqa: B006
     quiet: Quiet = False,
 ) -> None:
     """Degrade pictures exactly.
@@ -43,6 +47,7 @@ def apply(
         from . import files
         from .apply import apply as apply_one
 
+        _load(plugin)
         operator = degrade.parse(op)
         sources = files.gather(inputs)
     _for_each(sources, lambda source: apply_one(source, operator, output, seed), quiet)
@@ -60,6 +65,7 @@ def restore(
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     clean: Annotated[Path | None, typer.Option(help="The undamaged picture(s), shown on the sheet.")] = None,
+    plugin: Plugin = [],  # noqa: B006
     quiet: Quiet = False,
 ) -> None:
     """Restore pictures that `apply` degraded, or any with --op.
@@ -76,6 +82,7 @@ def restore(
         from .restore import Settings
         from .restore import restore as restore_one
 
+        _load(plugin)
         sources = files.gather(inputs)
         model = invert.load_generator(generator, _device(device))
         name = generator if generator in invert.generator.BUNDLED else Path(generator).name
@@ -90,6 +97,29 @@ def restore(
             return path
 
         _for_each(sources, one, quiet)
+
+
+@app.command()
+def ops(plugin: Plugin = []) -> None:  # noqa: B006
+    """List the operators: parameters, what they equal exactly, and their gradient."""
+    with _user_errors():
+        from .tables import operators
+
+        _load(plugin)
+    operators()
+
+
+def _load(plugins: list[str]) -> None:
+    """Import the modules, found as `python -m` would find them."""
+    import importlib
+
+    if plugins and "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in plugins:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f"plugin {name!r} cannot be imported: {error}") from error
 
 
 def _for_each(sources: Iterable, work: Callable[..., Path], quiet: bool) -> None:

@@ -206,3 +206,23 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
     )  # fmt: skip
     assert out.returncode == 130 and "interrupted" in out.stderr and "Traceback" not in out.stderr
     assert not (tmp_path / "r").exists() or not list((tmp_path / "r").iterdir())
+
+
+def test_ops_lists_every_operator():
+    result = run("ops")
+    assert result.exit_code == 0
+    for name in degrade.operator.REGISTRY:
+        assert name in result.output
+
+
+def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
+    (tmp_path / "negative_plugin.py").write_text("import degrade\ndegrade.register('negative')(lambda x: 1 - x)\n")
+    monkeypatch.chdir(tmp_path)
+    try:
+        result = run("apply", AVATARS / "007.png", "-o", "o", "--op", "negative", "--plugin", "negative_plugin")
+        assert result.exit_code == 0, result.output
+        assert (pixels("o/007.png") == 255 - pixels(AVATARS / "007.png")).all()
+    finally:
+        degrade.operator.REGISTRY.pop("negative", None)
+    missing = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module")
+    assert missing.exit_code == 2 and "no_such_module" in missing.output
