@@ -8,18 +8,25 @@ downsample:8 >> poisson:24 >> jpeg:12
 
 from ._version import __version__
 from .choice import Identity, Maybe, OneOf
+from .codec import Codec
+from .filter import Blur, Gamma, Gray, Sinc
+from .geometry import Crop, Shift
 from .jpeg import JPEG, jpeg
 from .levels import Clamp, Quantize
-from .mask import Mask, Strokes
-from .noise import DeadPixels, Gaussian, Poisson
+from .mask import Box, Mask, Pixels, Strokes, Uncrop
+from .noise import DeadPixels, Gaussian, HotPixels, Poisson, PoissonGaussian, SaltPepper, Speckle, Uniform
 from .operator import Chain, Operator, PerImage, register
 from .params import Range
 from .presets import tasks
-from .resample import Downsample, Pool
+from .resample import Downsample, Pool, Resize
+from .sensing import CompressedSensing
 from .serial import from_json, to_json
 from .spec import SpecError, parse
 
 __all__ = [
-    "Chain", "Clamp", "DeadPixels", "Downsample", "Gaussian", "Identity", "JPEG", "Mask", "Maybe", "OneOf",
-    "Operator", "PerImage", "Poisson", "Pool", "Quantize", "Range", "SpecError", "Strokes", "__version__", "from_json", "jpeg", "parse", "register", "tasks", "to_json",
+    "Blur", "Box", "Chain", "Clamp", "Codec", "CompressedSensing", "Crop", "DeadPixels", "Downsample", "Gamma",
+    "Gaussian", "Gray", "HotPixels", "Identity", "JPEG", "Mask", "Maybe", "OneOf", "Operator", "PerImage",
+    "Pixels", "Poisson", "PoissonGaussian", "Pool", "Quantize", "Range", "Resize", "SaltPepper", "Shift",
+    "Sinc", "SpecError", "Speckle", "Strokes", "Uncrop", "Uniform", "from_json", "jpeg", "parse", "register",
+    "tasks", "to_json", "__version__",
 ]  # fmt: skip

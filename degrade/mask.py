@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .noise import seeded_uniform
+from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape, register
-from .params import Numbers, numbers
+from .params import Numbers, choice, numbers
 from .rng import Rng
+from .rows import one_for_all
 
 
 class Masking(Operator):
@@ -31,13 +32,14 @@ class Masking(Operator):
         return pattern if seen is None else seen * pattern.to(seen)
 
 
-@register("mask")
+@register("mask", exact="x · mask", gradient="the mask")
 class Mask(Masking):
     """Multiply by a soft mask (1 = seen).
 
     mask: a tensor [1, 1, H, W] or [B, 1, H, W] with values in [0, 1], or the path of an image file
-    (read as grey, 255 = seen). The images must have the mask's size. A mask given as a tensor
-    prints as its digest; write it to a file and use the path to get a text that can be parsed.
+    (read as grey, 255 = seen) or of a .safetensors file with the tensor `mask`. The images must have
+    the mask's size. Masks are equal where their values are. A mask given as a tensor prints as its
+    digest; write it to a file and use the path to get a text that can be parsed.
     """
 
     mask: Tensor | str
@@ -46,44 +48,36 @@ class Mask(Masking):
     def __post_init__(self):
         if isinstance(self.mask, (str, Path)):
             object.__setattr__(self, "mask", str(self.mask))  # read at the first use
-            return
-        m = self.mask
-        if not isinstance(m, Tensor):
-            raise ValueError(f"mask={m!r} must be a tensor [1 or B, 1, H, W] in [0, 1] or the path of an image")
-        if m.ndim != 4 or m.shape[1] != 1 or 0 in m.shape:
-            raise ValueError(f"mask has shape {list(m.shape)}; give [1, 1, H, W] or [B, 1, H, W]")
-        if not ((m >= 0) & (m <= 1)).all():
-            raise ValueError("mask has values outside [0, 1]; 1 marks what is seen")
-        object.__setattr__(self, "mask", m.detach().clone())  # a value: later edits do not reach it
+        elif isinstance(self.mask, Tensor):
+            _check_mask(self.mask)
+            object.__setattr__(self, "mask", self.mask.detach().clone())  # a value: later edits do not reach it
+        else:
+            raise ValueError(f"mask={self.mask!r} must be a tensor [1 or B, 1, H, W] in [0, 1] or the path of a file")
 
     @cached_property
     def _tensor(self) -> Tensor:
-        if isinstance(self.mask, Tensor):
-            return self.mask.float()
-        import numpy
-        from PIL import Image, UnidentifiedImageError
+        return self.mask.float() if isinstance(self.mask, Tensor) else _read_mask(self.mask)
 
-        try:
-            with Image.open(self.mask) as image:
-                return torch.from_numpy(numpy.asarray(image.convert("L"), dtype="float32") / 255)[None, None]
-        except (OSError, UnidentifiedImageError) as error:
-            raise ValueError(f"mask={self.mask!r} cannot be read as an image: {error}") from error
-
-    @property
-    def _key(self) -> str:
-        if isinstance(self.mask, str):
-            return self.mask
-        size = "x".join(map(str, self.mask.shape))
-        return f"{size}-{sha256(self._tensor.cpu().numpy().tobytes()).hexdigest()[:16]}"
+    @cached_property
+    def _digest(self) -> str:
+        size = "x".join(map(str, self._tensor.shape))
+        return f"{size}-{sha256(self._tensor.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}"
 
     def arguments(self) -> list[tuple[str, object, bool]]:
-        return [("mask", self._key, True)]
+        return [("mask", self._digest if isinstance(self.mask, Tensor) else self.mask, True)]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mask) and self._key == other._key
+        if not isinstance(other, Mask):
+            return False
+        if isinstance(self.mask, str) and self.mask == other.mask:
+            return True  # even if nothing is there yet
+        try:
+            return self._digest == other._digest
+        except ValueError:  # a file that cannot be read equals only itself
+            return False
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return hash("mask")  # one value may have several paths
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = self._tensor
@@ -92,8 +86,32 @@ class Mask(Masking):
         return pattern
 
 
-@register("strokes")
-class Strokes(Masking):
+def _check_mask(m: Tensor) -> None:
+    if m.ndim != 4 or m.shape[1] != 1 or 0 in m.shape:
+        raise ValueError(f"mask has shape {list(m.shape)}; give [1, 1, H, W] or [B, 1, H, W]")
+    if not ((m >= 0) & (m <= 1)).all():
+        raise ValueError("mask has values outside [0, 1]; 1 marks what is seen")
+
+
+def _read_mask(path: str) -> Tensor:
+    import numpy
+    from PIL import Image
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if Path(path).suffix != ".safetensors":
+            with Image.open(path) as image:
+                return torch.from_numpy(numpy.asarray(image.convert("L"), dtype="float32") / 255)[None, None]
+        mask = load_file(path)["mask"].float()
+    except (OSError, SafetensorError, KeyError, Image.DecompressionBombError) as error:
+        raise ValueError(f"mask={path!r} cannot be read as a mask: {error}") from error
+    _check_mask(mask)
+    return mask
+
+
+@register("strokes", exact="x · strokes", gradient="the mask")
+class Strokes(Seeded, Masking):
     """Brush strokes that hide the image: straight, anti-aliased lines with round caps.
 
     Every coordinate of both ends is drawn in an outer third of the image, as the published code of
@@ -107,39 +125,116 @@ class Strokes(Masking):
     seed: Numbers | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         numbers(self, "count", 0, 10_000, integer=True)
         numbers(self, "width", 0, 1)
-        if self.seed is not None:
-            numbers(self, "seed", 0, 2**32 - 1, integer=True)
-
-    @property
-    def linear(self) -> bool:
-        return self.seed is not None
-
-    def draw(self, shape: Shape, rng: Rng) -> Operator:
-        return self if self.linear else Strokes(self.count, self.width, rng.integers(2**32))
+        one_for_all(self, "count", "width")
 
     def pattern(self, shape: Shape) -> Tensor:
-        if self.seed is None:
-            raise ValueError("which strokes is not decided yet; use .sample(shape, generator)")
-        return _draw_strokes(self.seed, self.count, self.width, *shape[2:])
+        check_decided(self)
+        return _draw_strokes(self.seed, self.count, self.width, shape[0], *shape[2:])
+
+
+@register("pixels", exact="its probability", gradient="the mask")
+class Pixels(Seeded, Masking):
+    """Each pixel is hidden, in all its channels, with probability prob; a solver knows which.
+
+    prob: in [0, 1]; a number, or one per image. seed: fixes the pixels; `sample` sets it. The same
+    law as `deadpixels`, of which a solver knows only the probability.
+    """
+
+    prob: Numbers
+    seed: Numbers | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        numbers(self, "prob", 0, 1)
+
+    def pattern(self, shape: Shape) -> Tensor:
+        check_decided(self)
+        return survivors(self.prob, self.seed, shape)
+
+
+@register("box", exact="x · mask", gradient="the mask")
+class Box(Masking):
+    """A hidden rectangle; without parameters the central third, as CRI and DGP inpaint.
+
+    height, width: shares of the image's sides, in [0, 1]. top, left: where it begins, as shares of
+    the sides; None centres it. Edges are rounded to whole pixels; what leaves the image is cut.
+    Source: Wang et al. 2023 (CRI).
+    """
+
+    height: float = 1 / 3
+    width: float = 1 / 3
+    top: float | None = None
+    left: float | None = None
+
+    def __post_init__(self):
+        for length, start in (("height", "top"), ("width", "left")):
+            numbers(self, length, 0, 1)
+            if getattr(self, start) is not None:
+                numbers(self, start, 0, 1)
+            one_for_all(self, length, start)
+
+    def pattern(self, shape: Shape) -> Tensor:
+        pattern = torch.ones(1, 1, *shape[2:])
+        pattern[..., _span(self.top, self.height, shape[2]), _span(self.left, self.width, shape[3])] = 0
+        return pattern
+
+
+@register("uncrop", exact="x · mask", gradient="the mask")
+class Uncrop(Masking):
+    """Hides all but a corner, so that a solver paints what a crop cut away.
+
+    keep: share of the image's area that stays, in (0, 1]; each side keeps its square root, rounded
+    to whole pixels, at least one. where: "corner" (top left, the text of Poirier-Ginter & Lalonde
+    2023) or "center" (the window of its published code, of a share that the text does not give).
+    """
+
+    keep: float = 0.25
+    where: str = "corner"
+
+    def __post_init__(self):
+        numbers(self, "keep", 0, 1, above=True)
+        one_for_all(self, "keep")
+        choice(self, "where", ("corner", "center"))
+
+    def pattern(self, shape: Shape) -> Tensor:
+        start = 0 if self.where == "corner" else None
+        pattern = torch.zeros(1, 1, *shape[2:])
+        rows, cols = (_span(start, max(self.keep**0.5, 1 / n), n) for n in shape[2:])
+        pattern[..., rows, cols] = 1
+        return pattern
+
+
+def _span(start: float | None, share: float, n: int) -> slice:
+    """`share` of n pixels from the share `start` on, or in the middle."""
+    size = round(share * n)
+    first = (n - size) // 2 if start is None else round(start * n)
+    return slice(first, first + size)
+
+
+def check_decided(op: Seeded) -> None:
+    if op.seed is None:
+        raise ValueError(f"which {op.name} is not decided yet; use .sample(shape, generator)")
 
 
 @lru_cache(maxsize=16)  # a solver asks for the same strokes at every step
-def _draw_strokes(seed: Numbers, count: int, thickness: float, height: int, width: int) -> Tensor:
-    u = seeded_uniform(seed, (count, 2, 2)).double()  # [S, stroke, end, (x, y)]
+def _draw_strokes(seed: Numbers, count: int, thickness: float, batch: int, height: int, width: int) -> Tensor:
+    u = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
     outer = torch.where(u < 0.5, u, u + 0.5) * 2 / 3  # [0, 1/3) or [2/3, 1)
     ends = outer * torch.tensor([width, height])
     ys, xs = (torch.arange(n, dtype=torch.float64) + 0.5 for n in (height, width))
     pixels = torch.stack(torch.broadcast_tensors(xs[None, :], ys[:, None]), -1)  # [H, W, (x, y)]
     hidden = torch.zeros(len(u), height, width, dtype=torch.float64)
     for stroke in ends[:, :, :, None, None].unbind(1):  # [S, end, 1, 1, (x, y)]
-        distance = _distance_to_segment(pixels, stroke[:, 0], stroke[:, 1])
+        distance = distance_to_segment(pixels, stroke[:, 0], stroke[:, 1])
         hidden = torch.maximum(hidden, _covered(distance, thickness * min(height, width) / 2))
     return (1 - hidden).float()[:, None]
 
 
-def _distance_to_segment(p: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def distance_to_segment(p: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """From each point p [..., (x, y)] to the segment from a to b."""
     along = b - a
     t = ((p - a) * along).sum(-1) / (along * along).sum(-1).clamp(min=1e-12)
     return torch.linalg.vector_norm(p - a - t.clamp(0, 1)[..., None] * along, dim=-1)

@@ -1,21 +1,25 @@
 """Resampling: what Pillow's resize does to an image, and the average pooling a solver assumes.
 
 Pillow weighs a window of the source whose support grows with the reduction, so that every filter
-is antialiased. Both passes are matrices; 8-bit images get Pillow's fixed-point arithmetic.
+is antialiased; "nearest" alone picks single pixels. Both passes are matrices; 8-bit images get
+Pillow's fixed-point arithmetic.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
+from itertools import accumulate, repeat
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .operator import Operator, Shape, register
-from .params import numbers
+from .params import Numbers, Range, numbers
 from .rng import Rng
+from .rows import decided, one_for_all, row_by_row
 
 
 def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
@@ -33,13 +37,18 @@ FILTERS = {
     "bicubic": (2.0, lambda t: _cubic(t.abs())),
     "lanczos": (3.0, lambda t: torch.sinc(t) * torch.sinc(t / 3)),
 }
+NAMES = (*FILTERS, "nearest")
 ANY = ("bilinear", "bicubic", "lanczos")  # what the published benchmark draws from
 _BITS = 22  # fractional bits of Pillow's fixed-point weights
+_MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
+_MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def weights(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] of Pillow's resize along one axis, float64, rows summing to 1."""
+    if size * out > _MOST_WEIGHTS:
+        raise ValueError(f"resampling {size} pixels to {out} takes more memory than is sane; cut the image into tiles")
     support, weight = FILTERS[filter]
     scale = size / out
     stretch = max(scale, 1.0)
@@ -53,6 +62,13 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     inside &= (t > -support) & (t <= support)
     matrix = torch.where(inside, weight(t), 0.0)
     return matrix / matrix.sum(1, keepdim=True)
+
+
+@lru_cache(maxsize=64)
+def nearest(size: int, out: int) -> Tensor:
+    """The pixel [out] that Pillow's NEAREST picks along one axis: it adds up the step, rounding each time."""
+    step = size / out
+    return torch.tensor([int(at) for at in accumulate(repeat(step, out - 1), initial=step / 2)])
 
 
 class _Resample(torch.autograd.Function):
@@ -99,6 +115,9 @@ def _fixed_point(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
 
 def resize(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     """x [B, C, H, W] resampled to `size` (h, w) as Pillow does."""
+    if filter == "nearest":
+        rows, cols = (nearest(n, m).to(x.device) for n, m in zip(x.shape[2:], size, strict=True))
+        return x.index_select(2, rows).index_select(3, cols)
     rows, cols = (weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True))
     return _Resample.apply(x, rows, cols)
 
@@ -109,8 +128,13 @@ class Reduction(Operator):
     linear = True
     factor: int
 
+    def __post_init__(self):
+        numbers(self, "factor", 1, 2**16, integer=True)
+        one_for_all(self, "factor")
+
     def output_shape(self, shape: Shape) -> Shape:
-        return (*shape[:2], *(max(1, n // self.factor) for n in shape[2:]))
+        factor = decided(self.factor)
+        return (*shape[:2], *(max(1, n // factor) for n in shape[2:]))
 
     def input_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], *(n * self.factor for n in shape[2:]))
@@ -119,51 +143,122 @@ class Reduction(Operator):
         return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])
 
 
-@register("downsample")
-class Downsample(Reduction):
+class Filtered(Operator):
+    """Shared by what resamples to `output_shape` with a named filter, or one per image."""
+
+    filter: str | tuple[str, ...]
+
+    def _check_filter(self) -> None:
+        many = isinstance(self.filter, (tuple, list))  # one per image, as `sample` draws them
+        names = tuple(self.filter) if many else (self.filter,)
+        wrong = [name for name in names if name not in NAMES]
+        if self.filter != "any" and (wrong or not names):
+            raise ValueError(f"filter={wrong[0] if wrong else ()!r} must be one of {', '.join(NAMES)}, any")
+        object.__setattr__(self, "filter", names if len(names) > 1 else names[0])
+
+    @property
+    def linear(self) -> bool:
+        return self.filter != "any"
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        return replace(self, filter=tuple(ANY[i] for i in rng.integers(len(ANY)))) if self.filter == "any" else self
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        size = self.output_shape(x.shape)[2:]
+        if isinstance(self.filter, str):
+            return resize(x, size, self.filter)
+        return row_by_row(lambda row, name: resize(row, size, name), x, filter=self.filter)
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        if seen is None:
+            return None
+        size = self.output_shape(shape)[2:]
+        return resize(seen, size, "nearest") if self.filter == "nearest" else F.adaptive_avg_pool2d(seen, size)
+
+
+@register("downsample", exact="Pillow's resize", gradient="adjoint")
+class Downsample(Filtered, Reduction):
     """Make an image smaller by `factor` as PIL.Image.resize does, antialiased.
 
     An image that holds only k/255 gets Pillow's 8-bit arithmetic bit for bit, any other Pillow's
     float arithmetic (mode "F"). factor: integer ≥ 1. filter: bicubic, bilinear, box, hamming,
-    lanczos, or "any": one of bilinear, bicubic and lanczos, drawn for each image. Output sides
-    max(1, n // factor). Gradient: the adjoint of the linear filter. `approx()` is average pooling:
-    a solver does not know the filter.
+    lanczos, nearest, or "any": one of bilinear, bicubic and lanczos, drawn for each image. Output
+    sides max(1, n // factor). Gradient: the adjoint of the linear filter. `approx()` is average
+    pooling: a solver does not know the filter.
     """
 
     factor: int
     filter: str | tuple[str, ...] = "bicubic"
 
     def __post_init__(self):
-        numbers(self, "factor", 1, 2**16, integer=True)
-        if isinstance(self.filter, (tuple, list)):  # one per image, as `sample` draws them
-            names = tuple(self.filter)
-            object.__setattr__(self, "filter", names[0] if len(names) == 1 else names)
-        for name in self.filter if isinstance(self.filter, tuple) else (self.filter,):
-            if name not in FILTERS and name != "any":
-                raise ValueError(f"filter={name!r} must be one of {', '.join(FILTERS)}, any")
-
-    @property
-    def linear(self) -> bool:
-        return "any" not in (self.filter if isinstance(self.filter, tuple) else (self.filter,))
-
-    def draw(self, shape: Shape, rng: Rng) -> Operator:
-        if self.filter != "any":
-            return self
-        return Downsample(self.factor, tuple(ANY[i] for i in rng.integers(len(ANY))))
+        super().__post_init__()
+        self._check_filter()
 
     def approx(self) -> Operator:
         return Pool(self.factor)
 
-    def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        size = self.output_shape(x.shape)[2:]
-        if isinstance(self.filter, str):
-            return resize(x, size, self.filter)
-        if len(self.filter) != len(x):
-            raise ValueError(f"filter has {len(self.filter)} names for {len(x)} images; give one, or one per image")
-        return torch.cat([resize(x[i : i + 1], size, name) for i, name in enumerate(self.filter)])
+
+@register("resize", exact="Pillow's resize", gradient="adjoint")
+class Resize(Filtered):
+    """Resample an image to `size`, or by `scale`, as PIL.Image.resize does, antialiased.
+
+    Values and gradient as `downsample`. size: one side for a square, or (h, w), written 40x60 or
+    40|60; at most 2^26 pixels. scale: above 0 to 64, for sides max(1, round(scale·n)), half to
+    even. filter: as `downsample`.
+
+    `approx()` is itself where the filter is named, also by `sample`: who names one knows it. Of
+    "any" it is bicubic, the middle of the three: over photos reduced by 1.6, 4 and 16 and enlarged
+    by 1.5 and 4, its mean and its worst distance to them are smaller than those of pooling or of
+    any other filter.
+    """
+
+    size: int | tuple[int, int] | None = None
+    scale: Numbers | None = None
+    filter: str | tuple[str, ...] = "bicubic"
+
+    def __post_init__(self):
+        if (self.size is None) == (self.scale is None):
+            raise ValueError("give either size or scale, as in resize:40 or resize:scale=0.5")
+        if self.scale is not None:
+            numbers(self, "scale", 0, 64, above=True)
+            one_for_all(self, "scale")
+        else:
+            self._check_size()
+        self._check_filter()
+
+    def _check_size(self) -> None:
+        given = self.size
+        if isinstance(given, str):  # "40x60"
+            sides = given.split("x")
+            object.__setattr__(self, "size", tuple(int(s) if s.isdecimal() else s for s in sides))
+        numbers(self, "size", 1, 2**16, integer=True)
+        if isinstance(self.size, tuple):
+            if len(self.size) != 2:
+                raise ValueError(f"size={given!r} has {len(self.size)} sides; give one for a square, or (h, w)")
+            if self.size[0] == self.size[1]:
+                object.__setattr__(self, "size", self.size[0])
+        if not isinstance(self.size, Range):
+            self.output_shape((1, 1, 1, 1))  # refuses too many pixels
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if self.size is None:
+            scale = decided(self.scale)
+            size = tuple(max(1, round(scale * n)) for n in shape[2:])
+        else:
+            size = self.size if isinstance(self.size, tuple) else (decided(self.size),) * 2
+        if size[0] * size[1] > _MOST_PIXELS:
+            raise ValueError(f"{size[0]} x {size[1]} is more than {_MOST_PIXELS} pixels; give a smaller size")
+        return (*shape[:2], *size)
+
+    def input_shape(self, shape: Shape) -> Shape:
+        scale = 1 if self.scale is None else self.scale
+        return (*shape[:2], *(max(1, round(n / scale)) for n in shape[2:]))
+
+    def approx(self) -> Operator:
+        return replace(self, filter="bicubic") if self.filter == "any" else self
 
 
-@register("pool")
+@register("pool", exact="mean of each cell", gradient="adjoint")
 class Pool(Reduction):
     """Average pooling by `factor`, what a solver assumes of an unknown reduction.
 
@@ -172,9 +267,6 @@ class Pool(Reduction):
     """
 
     factor: int
-
-    def __post_init__(self):
-        numbers(self, "factor", 1, 2**16, integer=True)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return F.adaptive_avg_pool2d(x, self.output_shape(x.shape)[2:])

@@ -66,7 +66,8 @@ def restore(observation: Tensor, operator: Operator, generator, method: str = "r
         )
     phases = phases_of(method, steps)
     scale = generator.w_spread / FFHQ_SPREAD if lr_scale is None else lr_scale
-    network = perceptual_net.load(perceptual, str(observation.device))
+    device = observation.device
+    network = perceptual_net.load(perceptual, str(device), perceptual_net.fastest_dtype(device))
     loss = RobustLoss(observation.float(), operator.visible(shape), network)
     streams = _streams(seed, batch)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +53,7 @@ def apply(
         _load(plugin)
         operator = degrade.parse(op)
         sources = files.gather(inputs)
-    _for_each(sources, lambda source: apply_one(source, operator, output, seed), quiet)
+    _for_each(sources, lambda source: apply_one(source, operator, output, seed), quiet, workers=os.cpu_count() or 1)
 
 
 @app.command()
@@ -122,21 +125,34 @@ def _load(plugins: list[str]) -> None:
             raise ValueError(f"plugin {name!r} cannot be imported: {error}") from error
 
 
-def _for_each(sources: Iterable, work: Callable[..., Path], quiet: bool) -> None:
-    """Do the work for every source; one that fails is named and does not stop the others."""
-    sources, failed = list(sources), 0
-    for source in sources:
+def _for_each(sources: list, work: Callable[..., Path], quiet: bool, workers: int = 1) -> None:
+    """Do the work for every source; one that fails is named and does not stop the others.
+
+    Several workers are threads: files are read and written while others compute.
+    """
+    import torch
+
+    failed = 0
+    with ThreadPoolExecutor(workers) as pool:
+        if workers > 1:
+            torch.set_num_threads(1)  # one core for each worker
+            results = [pool.submit(work, source).result for source in sources]
+        else:
+            results = [partial(work, source) for source in sources]
         try:
-            path = work(source)
-        except (ValueError, OSError) as error:
-            failed += 1
-            _say(f"error: {source.path}: {error}")
+            for source, result in zip(sources, results, strict=True):
+                try:
+                    path = result()
+                except (ValueError, OSError) as error:
+                    failed += 1
+                    _say(f"error: {source.path}: {error}")
+                else:
+                    if not quiet:
+                        typer.echo(path)
         except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
             _say("interrupted; finished pictures are kept")
             raise typer.Exit(130) from None
-        else:
-            if not quiet:
-                typer.echo(path)
     if failed:
         raise typer.Exit(2 if failed == len(sources) else 3)
 

@@ -4,8 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+from scipy import stats
 
-from degrade import Mask, Strokes
+from degrade import Box, Downsample, Mask, Pixels, Pool, Resize, Strokes, Uncrop, parse
 
 from .conftest import rng
 
@@ -27,6 +29,21 @@ def test_a_mask_from_a_file(tmp_path):
     pixels = numpy.arange(12, dtype=numpy.uint8).reshape(3, 4) * 20
     Image.fromarray(pixels).save(tmp_path / "m.png")
     assert torch.equal(Mask(tmp_path / "m.png").visible((1, 3, 3, 4))[0, 0], torch.from_numpy(pixels) / 255)
+
+
+def test_a_mask_from_a_file_of_tensors(tmp_path):
+    m = torch.rand(2, 1, 4, 5)
+    for name, entry in [("m", m), ("same", m), ("outside", 2 * m + 1)]:
+        save_file({"mask": entry}, tmp_path / f"{name}.safetensors")
+    f = Mask(tmp_path / "m.safetensors")
+    assert torch.equal(f.visible((2, 3, 4, 5)), m)
+    assert f == Mask(m) == Mask(tmp_path / "same.safetensors") != Mask(tmp_path / "nothing.png")
+    assert hash(f) == hash(Mask(m)) and Mask(tmp_path / "nothing.png") == Mask(tmp_path / "nothing.png")
+    save_file({"other": m}, tmp_path / "other.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no such thing")
+    for name, words in [("outside", "outside"), ("other", "cannot be read"), ("broken", "cannot be read")]:
+        with pytest.raises(ValueError, match=words):
+            Mask(tmp_path / f"{name}.safetensors")(torch.rand(2, 3, 4, 5))
 
 
 @pytest.mark.parametrize(
@@ -82,3 +99,84 @@ def test_strokes_are_the_same_at_every_resolution():
 
 def test_no_strokes_hide_nothing():
     assert Strokes(0, seed=1).visible((1, 3, 5, 7)).min() == 1
+
+
+def test_the_default_box_is_the_central_third():
+    mask = Box().visible((1, 3, 90, 60))[0, 0]
+    assert (mask[30:60, 20:40] == 0).all() and mask.sum() == 90 * 60 - 30 * 20
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
+def test_a_box_hides_its_rectangle(height, width, top, left, h, w):
+    mask = Box(height, width, top, left).visible((1, 3, h, w))[0, 0]
+    rows, cols = ((torch.arange(n) >= round(a * n)) & (torch.arange(n) < round(a * n) + round(s * n))
+                  for n, a, s in ((h, top, height), (w, left, width)))  # fmt: skip
+    assert torch.equal(mask == 0, rows[:, None] & cols)
+
+
+@given(st.floats(0.01, 1), st.integers(1, 40), st.integers(1, 40))
+def test_uncrop_keeps_its_share_of_the_area_in_the_corner_or_the_middle(keep, h, w):
+    sides = [max(1, round(keep**0.5 * n)) for n in (h, w)]
+    corner, center = (Uncrop(keep, where).visible((1, 3, h, w))[0, 0] for where in ("corner", "center"))
+    assert corner[: sides[0], : sides[1]].min() == 1 and corner.sum() == center.sum() == sides[0] * sides[1]
+    for axis in (0, 1):
+        seen = center.amax(1 - axis).nonzero().flatten()
+        before, after = int(seen.min()), len(center.amax(1 - axis)) - 1 - int(seen.max())
+        assert 0 <= after - before <= 1
+
+
+def test_uncrop_of_a_quarter_keeps_the_top_left_quarter():
+    mask = parse("uncrop:0.25").visible((1, 3, 64, 64))
+    assert mask[..., :32, :32].min() == 1 and mask.mean() == 0.25
+
+
+def test_as_many_pixels_are_hidden_as_said():
+    """Chance of a false alarm: 10⁻⁴."""
+    f = Pixels(0.3).sample((1, 3, 200, 200), rng())
+    mask = f.visible((1, 3, 200, 200))
+    assert stats.binomtest(int((mask == 0).sum()), 200 * 200, 0.3).pvalue > 1e-4
+    assert f.approx() == f  # the solver knows which
+    x = torch.rand(1, 3, 200, 200, generator=rng())
+    assert torch.equal(f(x), x * mask)
+
+
+def test_pixels_per_image():
+    f = Pixels((0.1, 0.9), seed=(1, 2))
+    together = f.visible((2, 3, 8, 8))
+    for i in range(2):
+        assert torch.equal(together[i : i + 1], Pixels(f.prob[i], seed=f.seed[i]).visible((1, 3, 8, 8)))
+
+
+@given(st.sampled_from([Box(), Uncrop(0.3), Pixels(0.4, seed=1), Strokes(3, seed=2)]), st.integers(1, 6))
+def test_what_is_visible_of_a_reduced_image_is_the_mean_of_what_was(mask, factor):
+    shape = (1, 3, 8 * factor, 5 * factor)
+    expected = mask.visible(shape).view(1, 1, 8, factor, 5, factor).mean((3, 5))
+    for f in (Downsample(factor), Pool(factor), Resize((8, 5)), Resize(scale=1 / factor)):
+        assert torch.allclose((mask >> f).visible(shape), expected, atol=1e-6)
+        assert f.visible(shape) is None
+
+
+def test_what_is_visible_of_picked_pixels_is_that_of_their_source():
+    mask = Strokes(4, seed=3)
+    for f in (Downsample(3, "nearest"), Resize((31, 40), filter="nearest")):
+        x = torch.ones(1, 1, 24, 30)
+        assert torch.equal((mask >> f).visible(x.shape), (mask >> f)(x))
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Box(1.5), "height=1.5"),
+        (lambda: Box(top=-0.1), "top=-0.1"),
+        (lambda: Box((0.1, 0.2)), "must be one number for all images"),
+        (lambda: Uncrop(0), "keep=0 must be a number above 0 to 1"),
+        (lambda: Uncrop(0.5, "left"), "where='left' must be one of corner, center"),
+        (lambda: Pixels(2), "prob=2"),
+        (lambda: Strokes((3, 5)), "must be one number for all images"),
+        (lambda: Pixels(0.5).visible((1, 3, 4, 4)), "which pixels is not decided yet"),
+        (lambda: Strokes(2, seed=(1, 2, 3))(torch.rand(2, 3, 4, 4)), "seed has 3 values for 2 images"),
+    ],
+)
+def test_bad_parameters_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

@@ -3,17 +3,21 @@
 import itertools
 import math
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from degrade import DeadPixels, Gaussian, Poisson
+from degrade import DeadPixels, Gaussian, HotPixels, Poisson, PoissonGaussian, SaltPepper, Speckle, Uniform
 
 from .conftest import rng
 
 FALSE_ALARM = 1e-4  # per test, at a fixed seed: a pass stays a pass
+
+
+unit = st.floats(0, 1)
 
 
 def flat(value, n=40_000, dtype=torch.float64):
@@ -23,6 +27,29 @@ def flat(value, n=40_000, dtype=torch.float64):
 def test_gaussian_is_normal():
     y = Gaussian(0.3)(flat(0.5), rng()).flatten()
     assert stats.kstest(y.numpy(), "norm", args=(0.5, 0.3)).pvalue > FALSE_ALARM
+
+
+def test_speckle_grows_with_the_pixel():
+    for value in (0.1, 0.8):
+        y = Speckle(0.3)(flat(value), rng()).flatten()
+        assert stats.kstest(y.numpy(), "norm", args=(value, 0.3 * value)).pvalue > FALSE_ALARM
+
+
+def test_uniform_is_uniform_around_the_pixel():
+    y = Uniform(0.4)(flat(0.5), rng()).flatten()
+    assert stats.kstest(y.numpy(), "uniform", args=(0.3, 0.4)).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("peak, sigma, value", [(24, 0.05, 0.4), (6, 0.02, 0.9), (96, 0.1, 0.01)])
+def test_read_noise_is_added_to_photon_noise(peak, sigma, value):
+    y = PoissonGaussian(peak, sigma)(flat(value), rng()).flatten().numpy()
+    counts = numpy.arange(stats.poisson(peak * value).ppf(1 - 1e-12) + 1)
+    shares = stats.poisson(peak * value).pmf(counts)
+
+    def cdf(v):
+        return (shares * stats.norm.cdf((v[:, None] - counts / peak) / sigma)).sum(1)
+
+    assert stats.kstest(y, cdf).pvalue > FALSE_ALARM
 
 
 @pytest.mark.parametrize("peak, value", [(6, 0.9), (24, 0.3), (96, 0.02), (1000, 1.0)])
@@ -43,6 +70,48 @@ def test_dead_pixels_are_dead_in_all_channels_and_as_many_as_said():
     assert set(y.unique().tolist()) == {0.0, 1.0}
     assert (y == y[:, :1]).all()
     assert stats.binomtest(int((y[:, 0] == 0).sum()), 200 * 200, 0.16).pvalue > FALSE_ALARM
+
+
+def test_hot_pixels_are_white_in_all_channels_and_as_many_as_said():
+    y = HotPixels(0.16)(torch.zeros(1, 3, 200, 200), rng())
+    assert set(y.unique().tolist()) == {0.0, 1.0}
+    assert (y == y[:, :1]).all()
+    assert stats.binomtest(int((y[:, 0] == 1).sum()), 200 * 200, 0.16).pvalue > FALSE_ALARM
+
+
+def test_salt_and_pepper_strike_all_channels_as_often_as_said():
+    y = SaltPepper(0.3, salt=0.25)(torch.full((1, 3, 200, 200), 0.5), rng())
+    assert set(y.unique().tolist()) == {0.0, 0.5, 1.0}
+    assert (y == y[:, :1]).all()
+    seen = [int((y[:, 0] == v).sum()) for v in (0, 0.5, 1)]
+    expected = [200 * 200 * share for share in (0.3 * 0.75, 0.7, 0.3 * 0.25)]
+    assert stats.chisquare(seen, expected).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("f", [SaltPepper(0.4), HotPixels(0.4, seed=3), DeadPixels(0.4, seed=3)])
+def test_what_is_struck_has_no_gradient_and_the_rest_passes(f):
+    x = torch.full((2, 3, 9, 9), 0.5, requires_grad=True)
+    y = f(x, rng())
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(slope, (y.detach() == 0.5).float()) and 0 < slope.mean() < 1
+
+
+def test_speckle_and_uniform_differentiate_at_their_draws():
+    x = flat(0.5, 100).requires_grad_()
+    y = Speckle(0.3)(x, rng())
+    assert torch.allclose(torch.autograd.grad(y.sum(), x)[0], y / x)
+    assert torch.equal(torch.autograd.grad(Uniform(0.3)(x, rng()).sum(), x)[0], torch.ones_like(x))
+
+
+@given(st.floats(0.5, 500), unit, st.integers(0, 2**31), st.lists(st.floats(0, 1.5), min_size=1, max_size=20))
+def test_read_noise_leaves_poisson_s_gradient(peak, sigma, seed, values):
+    x = torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1).requires_grad_()
+    slopes = []
+    for s in (sigma, 0):  # the photons are drawn first, so they are the same
+        y = PoissonGaussian(peak, s)(x, rng(seed))
+        slopes.append(torch.autograd.grad(y.sum(), x)[0])
+    assert torch.equal(*slopes)
+    assert torch.allclose(slopes[0], 1 + (y - x) / (2 * (x + 1e-3 / peak)), rtol=1e-9)
 
 
 @given(st.floats(0.5, 500), st.integers(0, 2**31), st.lists(st.floats(0, 1.5), min_size=1, max_size=20))
@@ -82,13 +151,15 @@ def test_the_solver_s_poisson_is_the_published_gaussian():
     assert stats.kstest(y, law.cdf).pvalue > FALSE_ALARM
 
 
-def test_a_solver_does_not_know_which_pixels_died():
-    f = DeadPixels(0.5).sample((1, 3, 32, 32), rng())
-    x = torch.ones(1, 3, 32, 32)
+@pytest.mark.parametrize("kind, lost", [(DeadPixels, 0.0), (HotPixels, 1.0)])
+def test_a_solver_does_not_know_which_pixels_are_lost(kind, lost):
+    f = kind(0.5).sample((1, 3, 32, 32), rng())
+    x = torch.full((1, 3, 32, 32), 0.5)
     assert torch.equal(f(x, rng(1)), f(x, rng(2)))
-    assert torch.equal(f(x)[:, :1], f.visible(x.shape))
+    assert torch.equal((f(x)[:, :1] != lost).float(), f.visible(x.shape))
     assert not torch.equal(f.approx()(x, rng(1)), f.approx()(x, rng(2)))
     assert f.approx().visible(x.shape) is None
+    assert f.linear == (kind is DeadPixels)
 
 
 def test_parameters_per_image_are_each_image_s_own():
@@ -97,7 +168,34 @@ def test_parameters_per_image_are_each_image_s_own():
         (Gaussian((0.1, 0.7)), [Gaussian(0.1), Gaussian(0.7)]),
         (Poisson((6, 96)), [Poisson(6), Poisson(96)]),
         (DeadPixels((0.1, 0.9)), [DeadPixels(0.1), DeadPixels(0.9)]),
+        (DeadPixels((0.1, 0.9), seed=5), [DeadPixels(0.1, seed=5), DeadPixels(0.9, seed=5)]),
+        (HotPixels((0.1, 0.9)), [HotPixels(0.1), HotPixels(0.9)]),
+        (PoissonGaussian((6, 96), (0.5, 0.1)), [PoissonGaussian(6, 0.5), PoissonGaussian(96, 0.1)]),
+        (SaltPepper((0.1, 0.9), (0.5, 0.25)), [SaltPepper(0.1, 0.5), SaltPepper(0.9, 0.25)]),
+        (Speckle((0.1, 0.7)), [Speckle(0.1), Speckle(0.7)]),
+        (Uniform((0.1, 0.7)), [Uniform(0.1), Uniform(0.7)]),
     ]:
         together = per_image(x, [rng(1), rng(2)])
         for i in range(2):
             assert torch.equal(together[i : i + 1], each[i](x[i : i + 1], rng(i + 1)))
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: PoissonGaussian(0, 0.1), "peak=0 must be a number from 1e-06 to 1e.09"),
+        (lambda: PoissonGaussian(10, -1), "sigma=-1 must be a number from 0"),
+        (lambda: HotPixels(1.5), "prob=1.5 must be a number from 0 to 1"),
+        (lambda: HotPixels(0.5, seed=-1), "seed=-1 must be an integer from 0"),
+        (lambda: SaltPepper(math.nan), "prob=nan"),
+        (lambda: SaltPepper(0.1, "white"), "salt='white'"),
+        (lambda: Speckle(math.inf), "sigma=inf"),
+        (lambda: Uniform(-0.1), "width=-0.1"),
+        (lambda: Uniform(1e300), "width=1e.300 must be a number from 0 to 1e.06"),
+        (lambda: HotPixels(0.5, seed=(1, 2, 3))(torch.zeros(2, 1, 4, 4)), "seed has 3 values for 2 images"),
+        (lambda: Speckle((1, 2, 3))(torch.zeros(2, 1, 4, 4)), "sigma has 3 values for 2 images"),
+    ],
+)
+def test_bad_parameters_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

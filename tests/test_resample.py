@@ -1,19 +1,22 @@
 import numpy
+import PIL
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from degrade import Downsample, Pool
+from degrade import Downsample, Pool, Range, Resize, parse
 from degrade.resample import resize
 
 from .conftest import picture, rng
 
 FILTERS = {"box": Image.BOX, "bilinear": Image.BILINEAR, "hamming": Image.HAMMING, "bicubic": Image.BICUBIC,
-           "lanczos": Image.LANCZOS}  # fmt: skip
+           "lanczos": Image.LANCZOS, "nearest": Image.NEAREST}  # fmt: skip
 sides = st.integers(1, 80)
+OLD = int(PIL.__version__.split(".")[0]) < 13
+VERTICAL_FIRST = pytest.param((20, 200), marks=pytest.mark.skipif(OLD, reason="Pillow < 13 has one order of passes"))
 
 
 def pillow(array, size, filter):
@@ -49,6 +52,100 @@ def test_a_photo_reduced_as_pillow_reduces_it(filter, factor):
     image = Image.fromarray((x[0].permute(1, 2, 0) * 255).round().byte().numpy())
     expected = numpy.array(image.resize(size[::-1], FILTERS[filter]))
     assert torch.equal(Downsample(factor, filter)(x)[0].permute(1, 2, 0), torch.from_numpy(expected) / 255)
+
+
+@pytest.mark.parametrize("size", range(1, 200, 7))
+def test_nearest_picks_pillow_s_pixels(size):
+    """Pillow adds its step up in float64, which the closed form (i + ½)·size/out misses one time in five."""
+    ramp = Image.fromarray(numpy.arange(size, dtype=numpy.float32)[None])
+    x = torch.arange(size, dtype=torch.float32).view(1, 1, 1, -1) / 1000
+    for out in range(1, 400):
+        picked = resize(x, (1, out), "nearest")[0, 0, 0] * 1000
+        assert torch.equal(picked.round(), torch.from_numpy(numpy.array(ramp.resize((out, 1), Image.NEAREST))[0]))
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("size", [(40, 60), (200, 150), (128, 300), (1, 1), (128, 128), VERTICAL_FIRST, (400, 64)])
+def test_a_photo_resized_as_pillow_resizes_it(filter, size):
+    x = picture(5)
+    image = Image.fromarray((x[0].permute(1, 2, 0) * 255).round().byte().numpy())
+    expected = numpy.array(image.resize(size[::-1], FILTERS[filter]))
+    assert torch.equal(Resize(size, filter=filter)(x)[0].permute(1, 2, 0), torch.from_numpy(expected) / 255)
+
+
+@given(sides, sides, st.floats(0.05, 3))
+def test_a_scale_gives_pillow_s_sides(h, w, scale):
+    expected = ImageOps.scale(Image.new("L", (w, h)), scale).size if round(scale * h) and round(scale * w) else None
+    got = Resize(scale=scale).output_shape((1, 1, h, w))[2:]
+    assert got == (expected[::-1] if expected else tuple(max(1, round(scale * n)) for n in (h, w)))
+
+
+@given(sides, sides, sides, sides, st.sampled_from([*FILTERS]), st.integers(0, 2**32 - 1))
+def test_every_filter_s_gradient_is_its_adjoint(h, w, oh, ow, filter, seed):
+    g = rng(seed)
+    x, y = (torch.rand(1, 2, *s, dtype=torch.float64, generator=g) for s in ((h, w), (oh, ow)))
+    f = Resize((oh, ow), filter=filter)
+    assert torch.allclose((f(x) * y).sum(), (x * f.adjoint(y, x.shape)).sum(), rtol=1e-9)
+
+
+def test_sizes_are_written_in_several_ways():
+    assert parse("resize:40") == Resize(40) == Resize((40, 40)) == parse("resize:40x40")
+    assert parse("resize:40x60") == parse("resize:40|60") == Resize((40, 60)) == Resize("40x60")
+    assert parse("resize:scale=0.5,filter=box") == Resize(scale=0.5, filter="box")
+    for f in (Resize(40), Resize((40, 60), filter="any"), Resize(scale=0.25)):
+        assert parse(str(f)) == f
+
+
+def test_a_solver_knows_a_filter_with_a_name():
+    assert Resize(40, filter="lanczos").approx() == Resize(40, filter="lanczos")
+    assert Resize(40, filter="any").approx() == Resize(40, filter="bicubic")
+
+
+def test_what_a_solver_assumes_is_nearer_to_every_drawn_filter_than_pooling():
+    x = picture(2)
+    for size in (32, 80):
+        drawn = [resize(x, (size, size), name) for name in ("bilinear", "bicubic", "lanczos")]
+        pooled, assumed = F.adaptive_avg_pool2d(x, (size, size)), Resize(size, filter="any").approx()(x)
+        distance = [sum((d - a).abs().mean() for d in drawn) for a in (assumed, pooled)]
+        assert distance[0] < distance[1]
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Resize(), "give either size or scale"),
+        (lambda: Resize(40, scale=0.5), "give either size or scale"),
+        (lambda: Resize(0), "size=0 must be an integer from 1"),
+        (lambda: Resize((1, 2, 3)), "3 sides"),
+        (lambda: Resize("40y60"), "size="),
+        (lambda: Resize("40x"), "size="),
+        (lambda: Resize(2**15), "more than 67108864 pixels"),
+        (lambda: Resize(10**9), "size=1000000000"),
+        (lambda: Resize(scale=0), "scale=0 must be a number above 0 to 64"),
+        (lambda: Resize(scale=float("nan")), "scale=nan"),
+        (lambda: Resize(scale=(0.5, 0.6)), "must be one number for all images"),
+        (lambda: Resize(scale=64)(torch.zeros(1, 1, 200, 200)), "more than 67108864 pixels"),
+        (lambda: resize(torch.zeros(1, 1, 1, 2**15), (1, 2**14), "box"), "memory"),
+        (lambda: Resize(scale=Range(0.5, 0.6)).output_shape((1, 3, 4, 4)), "not decided yet"),
+        (lambda: Downsample(Range(2, 3)).output_shape((1, 3, 4, 4)), "not decided yet"),
+        (lambda: Downsample((2, 3)), "must be one number for all images"),
+        (lambda: Downsample(2, "cubic"), "filter='cubic' must be one of"),
+        (lambda: Downsample(2, ("box", "any")), "filter='any' must be one of"),
+        (lambda: Downsample(2, ()), "filter="),
+        (lambda: Resize(4, filter=("box", "bicubic"))(torch.zeros(3, 1, 4, 4)), "filter has 2 values for 3 images"),
+    ],
+)
+def test_bad_parameters_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_drawn_scale_is_each_image_s_own():
+    f = parse("resize:scale=0.5..1.5")
+    scales = {f.sample((1, 3, 20, 20), rng(i)).scale for i in range(9)}
+    assert len(scales) == 9 and min(scales) >= 0.5 and max(scales) <= 1.5
+    with pytest.raises(ValueError, match="one by one"):
+        f(torch.rand(4, 3, 20, 20, generator=rng()), rng())
 
 
 @given(st.integers(1, 9), sides, sides)

@@ -26,6 +26,15 @@ def test_lpips_is_a_distance_for_each_image(net):
     assert torch.allclose(d, perceptual.lpips(b, a, net))
 
 
+@pytest.mark.parametrize("net", ["vgg", "alex"])
+def test_a_solve_s_bfloat16_network_measures_nearly_the_same(net):
+    exact, fast = perceptual.load(net), perceptual.load(net, dtype=torch.bfloat16)
+    a = torch.cat([picture(i) for i in range(4)])
+    for b in (a.flip(0), (a + 0.1 * torch.randn(a.shape, generator=rng())).clamp(0, 1)):
+        far, near = (n.distance(n.features(a), n.features(b)) for n in (exact, fast))
+        assert torch.allclose(near, far, rtol=1e-2)
+
+
 def test_gradients_are_finite_where_features_vanish():
     flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
     d = perceptual.lpips(flat, torch.ones(1, 3, 32, 32))

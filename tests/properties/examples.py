@@ -5,41 +5,83 @@ from hypothesis import strategies as st
 
 from degrade import (
     JPEG,
+    Blur,
+    Box,
     Clamp,
+    Codec,
+    CompressedSensing,
+    Crop,
     DeadPixels,
     Downsample,
+    Gamma,
     Gaussian,
+    Gray,
+    HotPixels,
     Identity,
     Mask,
     Maybe,
     OneOf,
     PerImage,
+    Pixels,
     Poisson,
+    PoissonGaussian,
     Pool,
     Quantize,
     Range,
+    Resize,
+    SaltPepper,
+    Shift,
+    Sinc,
+    Speckle,
     Strokes,
+    Uncrop,
+    Uniform,
 )
 
 factors = st.integers(1, 9)
 unit = st.floats(0, 1)
+seeds = st.none() | st.integers(0, 2**32 - 1)
+filters = st.sampled_from(["box", "bilinear", "hamming", "bicubic", "lanczos", "nearest", "any"])
+sides = st.integers(1, 24)
+kernels = st.sampled_from([1, 3, 5]).flatmap(lambda k: st.lists(st.floats(-1, 1), min_size=k * k, max_size=k * k))
 
 STRATEGIES = {
+    "blur": st.builds(Blur, st.just("gaussian"), st.floats(0, 3))
+    | st.builds(Blur, st.just("motion"), st.floats(1, 9), st.floats(-360, 360))
+    | st.builds(Blur, st.just("defocus"), st.floats(0, 5))
+    | st.builds(Blur, kernels),
+    "box": st.builds(Box, unit, unit, st.none() | unit, st.none() | unit),
     "clamp": st.just(Clamp()),
-    "deadpixels": st.builds(DeadPixels, unit, st.none() | st.integers(0, 2**32 - 1)),
-    "downsample": st.builds(
-        Downsample, factors, st.sampled_from(["box", "bilinear", "hamming", "bicubic", "lanczos", "any"])
-    ),
+    "codec": st.builds(Codec, st.sampled_from(["webp", "avif", "jpeg2000"]), st.integers(1, 100)),
+    "compressedsensing": st.builds(CompressedSensing, st.floats(0.01, 1), seeds),
+    "crop": st.builds(Crop, st.just(0), st.just(0), st.none() | st.just(1), st.none() | st.just(1)),  # fits every image
+    "deadpixels": st.builds(DeadPixels, unit, seeds),
+    "downsample": st.builds(Downsample, factors, filters),
+    "gamma": st.builds(Gamma, st.floats(0.01, 5)),
     "gaussian": st.builds(Gaussian, st.floats(0, 2)),
+    "gray": st.just(Gray()),
+    "hotpixels": st.builds(HotPixels, unit, seeds),
     "identity": st.just(Identity()),
     "jpeg": st.builds(JPEG, st.integers(1, 100), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"])),
+    "pixels": st.builds(Pixels, unit, seeds),
     "poisson": st.builds(Poisson, st.floats(0.1, 1e4), st.sampled_from(["exact", "gaussian"])),
+    "poissongaussian": st.builds(PoissonGaussian, st.floats(0.1, 1e4), unit),
     "pool": st.builds(Pool, factors),
     "quantize": st.builds(Quantize, st.integers(2, 1000), st.sampled_from(["cubic", "ste"])),
-    "strokes": st.builds(Strokes, st.integers(0, 9), st.floats(0.01, 0.5), st.none() | st.integers(0, 2**32 - 1)),
+    "resize": st.builds(Resize, sides | st.tuples(sides, sides), st.none(), filters)
+    | st.builds(Resize, st.none(), st.floats(0.1, 1.5), filters),
+    "saltpepper": st.builds(SaltPepper, unit, unit),
+    "shift": st.builds(Shift, st.integers(-30, 30), st.integers(-30, 30)),
+    "sinc": st.builds(Sinc, st.floats(0.1, 3.14), st.sampled_from([1, 3, 7, 21])),
+    "speckle": st.builds(Speckle, unit),
+    "strokes": st.builds(Strokes, st.integers(0, 9), st.floats(0.01, 0.5), seeds),
+    "uncrop": st.builds(Uncrop, st.floats(0.01, 1), st.sampled_from(["corner", "center"])),
+    "uniform": st.builds(Uniform, unit),
 }
 # of what keeps the size, since the rows of a batch must agree on one
-STRATEGIES["maybe"] = st.builds(Maybe, unit, st.one_of(STRATEGIES["strokes"], STRATEGIES["jpeg"], STRATEGIES["poisson"]))
+STRATEGIES["maybe"] = st.builds(
+    Maybe, unit, st.one_of(STRATEGIES["strokes"], STRATEGIES["jpeg"], STRATEGIES["poisson"])
+)
 STRATEGIES["oneof"] = st.builds(OneOf, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90))))
 # these fit one size or number of images, so they cannot be drawn apart from them
 SIZED = {

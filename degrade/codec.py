@@ -1,0 +1,65 @@
+"""Codecs that are not ours: what Pillow's WebP, AVIF and JPEG 2000 do to an image."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from torch import Tensor
+
+from .filter import check_channels
+from .operator import Operator, register
+from .params import Numbers, choice, numbers
+from .rng import Rng
+from .rows import row_by_row
+from .surrogate import declare
+
+# name: (Pillow's format, its name among Pillow's features, how quality is said)
+CODECS = {
+    "webp": ("WEBP", "webp", lambda quality: {"quality": quality}),
+    "avif": ("AVIF", "avif", lambda quality: {"quality": quality}),
+    "jpeg2000": ("JPEG2000", "jpg_2000", lambda quality: {"quality_mode": "dB", "quality_layers": [quality]}),
+}
+
+
+@register("codec", exact="Pillow's codec", gradient="straight through")
+class Codec(Operator):
+    """Save with another codec and open again, as this Pillow does; values are rounded to 8 bits first.
+
+    format: webp, avif or jpeg2000. quality: an integer from 1 to 100, or one per image; of jpeg2000
+    the signal-to-noise ratio in dB that it aims at. Other options are Pillow's own. One channel is
+    grey, three are RGB. Values: those of Pillow's save and open, on the CPU; another build may
+    decode others. Gradient: straight through. A codec that this Pillow lacks is a ValueError.
+    """
+
+    format: str
+    quality: Numbers
+
+    def __post_init__(self):
+        choice(self, "format", CODECS)
+        numbers(self, "quality", 1, 100, integer=True)
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        check_channels(x)
+        pixels = (x.detach().clamp(0, 1) * 255).round().byte().cpu()
+        saved = row_by_row(lambda row, at: _save_and_open(row[0], self.format, at), pixels, quality=self.quality)
+        return declare(x, saved.to(x) / 255)
+
+
+def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
+    """pixels uint8 [C, H, W] → [1, C, H, W]."""
+    import numpy
+    from PIL import Image, __version__, features
+
+    name, feature, options = CODECS[codec]
+    if feature not in features.get_supported():
+        raise ValueError(f"this Pillow ({__version__}) was built without {name}; install a build that has it")
+    array = pixels.permute(1, 2, 0).numpy()
+    image, file = Image.fromarray(array[..., 0] if len(pixels) == 1 else array), io.BytesIO()
+    try:
+        image.save(file, name, **options(quality))
+        with Image.open(file) as opened:
+            decoded = numpy.array(opened.convert(image.mode))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} cannot hold this image of {image.width} x {image.height}: {error}") from error
+    return torch.from_numpy(decoded).view(1, *array.shape).permute(0, 3, 1, 2)

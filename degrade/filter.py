@@ -1,0 +1,216 @@
+"""Filters and colour: blur, ringing, grey and gamma.
+
+Convolutions go through the FFT in float64: as exact on every device and as fast for every kernel.
+The image is mirrored at its edges without repeating them (d c b | a b c d | c b a), however small
+it is; a bright point becomes the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .mask import distance_to_segment
+from .operator import Operator, register
+from .params import Numbers, choice, numbers
+from .rng import Rng
+from .rows import one_for_all, row_by_row
+from .surrogate import declare
+
+BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
+
+
+def convolve(x: Tensor, kernel: Tensor) -> Tensor:
+    """x [1, C, H, W] convolved with a kernel [k, k] of odd k, mirrored at the edges."""
+    reach = len(kernel) // 2
+    rows, cols = (_mirrored(n, reach).to(x.device) for n in x.shape[2:])
+    padded = x.double().index_select(2, rows).index_select(3, cols)
+    size = padded.shape[2:]
+    y = torch.fft.irfft2(torch.fft.rfft2(padded) * torch.fft.rfft2(kernel.to(padded), size), size)
+    return y[..., 2 * reach :, 2 * reach :].to(x)
+
+
+def _mirrored(n: int, reach: int) -> Tensor:
+    """Indices -reach … n - 1 + reach, folded back at 0 and n - 1."""
+    period = max(2 * (n - 1), 1)
+    at = torch.arange(-reach, n + reach).remainder(period)
+    return torch.minimum(at, period - at)
+
+
+@register("blur", exact="scipy.ndimage", gradient="adjoint")
+class Blur(Operator):
+    """Convolve with a kernel, mirrored at the edges.
+
+    kernel: "gaussian", size its standard deviation, cut off at four of them, 0 to 100; "motion", a
+    straight line, size its length, 1 to 1000; "defocus", a disc, size its radius, 0 to 500; all in
+    pixels, anti-aliased, with sum 1, size a number or one per image. Or k² numbers, or a tensor
+    [h, w] of odd sides, zero-padded to a square: taken as it is, so that its sum scales the image.
+    angle: of the motion, in degrees from the x axis, counterclockwise; a number, or one per image.
+    Gradient: its own, the adjoint.
+    """
+
+    kernel: str | tuple[float, ...]
+    size: Numbers | None = None
+    angle: Numbers = 0
+    linear = True
+
+    def __post_init__(self):
+        numbers(self, "angle", -360, 360)
+        if not isinstance(self.kernel, str):
+            object.__setattr__(self, "kernel", _flat_kernel(self.kernel))
+            if self.size is not None:
+                raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
+        else:
+            choice(self, "kernel", KERNELS)
+            low, high, _ = KERNELS[self.kernel]
+            numbers(self, "size", low, high)
+        if self.kernel != "motion" and self.angle != 0:
+            raise ValueError(f"angle={self.angle} belongs to motion; leave it out")
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        if isinstance(self.kernel, str):
+            kernel = KERNELS[self.kernel][2]
+            return row_by_row(lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle)
+        side = math.isqrt(len(self.kernel))
+        kernel = torch.tensor(self.kernel, dtype=torch.float64).view(side, side)
+        return row_by_row(lambda row: convolve(row, kernel), x)
+
+
+def _flat_kernel(given: object) -> tuple[float, ...]:
+    """A kernel's k² numbers in rows, from a number, a sequence of k² or a matrix of odd sides."""
+    mend = "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
+    try:
+        kernel = torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"kernel={str(given).splitlines()[0][:60]} is no kernel; {mend}") from error
+    side = math.isqrt(kernel.numel())
+    if kernel.ndim < 2 and side * side == kernel.numel():
+        kernel = kernel.view(side, side)
+    if kernel.ndim != 2 or not all(n % 2 and n < 1002 for n in kernel.shape) or not (kernel.abs() <= 1e6).all():
+        raise ValueError(f"kernel has shape {list(kernel.shape)} or values that do not fit; {mend}")
+    (h, w), side = kernel.shape, max(kernel.shape)
+    square = kernel.new_zeros(side, side)
+    square[(side - h) // 2 :, (side - w) // 2 :][:h, :w] = kernel.detach()
+    return tuple(square.flatten().tolist())
+
+
+@lru_cache(maxsize=16)
+def _gaussian(sigma: float, _: float) -> Tensor:
+    from kornia.filters import get_gaussian_kernel2d
+
+    side = 2 * int(4 * sigma + 0.5) + 1
+    if side == 1:
+        return torch.ones(1, 1, dtype=torch.float64)
+    return get_gaussian_kernel2d((side, side), torch.tensor([[sigma, sigma]], dtype=torch.float64))[0]
+
+
+@lru_cache(maxsize=16)
+def _motion(length: float, angle: float) -> Tensor:
+    turn = math.radians(angle)
+    half = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64) * (length - 1) / 2
+    return _near(half, 0.5)
+
+
+@lru_cache(maxsize=16)
+def _defocus(radius: float, _: float) -> Tensor:
+    return _near(torch.zeros(2, dtype=torch.float64), radius)
+
+
+def _near(half: Tensor, radius: float) -> Tensor:
+    """The share of each pixel within `radius` of the segment from -half to half, (x, y); sum 1."""
+    reach = math.ceil(float(half.abs().max()) + radius)
+    at = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    pixels = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1)
+    kernel = (radius + 0.5 - distance_to_segment(pixels, -half, half)).clamp(0, 1)
+    return kernel / kernel.sum()
+
+
+# name: (smallest size, largest, kernel [k, k] of size and angle)
+KERNELS = {"gaussian": (0, 100, _gaussian), "motion": (1, 1000, _motion), "defocus": (0, 500, _defocus)}
+
+
+@register("sinc", exact="published kernel", gradient="adjoint")
+class Sinc(Operator):
+    """Ringing: an ideal low-pass filter that keeps the circle of frequencies below cutoff, cut short.
+
+    k(r) = cutoff·J₁(cutoff·r) / (2π r), normalised to sum 1 over size x size pixels. cutoff: in
+    radians per pixel, 10⁻³ to π, where π leaves the least ringing; a number, or one per image.
+    size: odd, 1 to 101. Gradient: its own, the adjoint. Source: Wang et al. 2021 (Real-ESRGAN),
+    section 3.3, which draws sizes from 7 to 21 and cutoffs from π/3 to π.
+    """
+
+    cutoff: Numbers
+    size: int = 21
+    linear = True
+
+    def __post_init__(self):
+        numbers(self, "cutoff", 1e-3, math.pi)
+        numbers(self, "size", 1, 101, integer=True)
+        one_for_all(self, "size")
+        if isinstance(self.size, int) and self.size % 2 == 0:
+            raise ValueError(f"size={self.size} is even; give an odd one")
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        return row_by_row(lambda row, cutoff: convolve(row, _sinc(cutoff, self.size)), x, cutoff=self.cutoff)
+
+
+@lru_cache(maxsize=16)
+def _sinc(cutoff: float, size: int) -> Tensor:
+    at = torch.arange(size, dtype=torch.float64) - size // 2
+    r = torch.hypot(at[:, None], at)
+    kernel = torch.where(r == 0, cutoff**2 / (4 * math.pi), cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r))
+    return kernel / kernel.sum()
+
+
+def _bessel_j1(x: Tensor) -> Tensor:
+    """J₁ by Bessel's integral, exact to rounding for x < 400; torch.special's has 6 digits."""
+    turn = torch.arange(512, dtype=torch.float64) * (2 * math.pi / 512)
+    return torch.cos(turn - x[..., None] * torch.sin(turn)).mean(-1)
+
+
+@register("gray", exact="BT.601 luma", gradient="adjoint")
+class Gray(Operator):
+    """Luma 0.299 R + 0.587 G + 0.114 B in all three channels; one channel is grey already.
+
+    Output: the same shape. Gradient: its own, the adjoint. Source: ITU-R BT.601; the colourisation
+    of CRI (Wang et al. 2023).
+    """
+
+    linear = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        check_channels(x)
+        if x.shape[1] == 1:
+            return x.clone()
+        r, g, b = x.split(1, 1)
+        return (0.299 * r + 0.587 * g + 0.114 * b).repeat(1, 3, 1, 1)
+
+
+def check_channels(x: Tensor) -> None:
+    if x.shape[1] not in (1, 3):
+        raise ValueError(f"x has {x.shape[1]} channels; give 1 (grey) or 3 (RGB)")
+
+
+@register("gamma", exact="power law", gradient="finite at black")
+class Gamma(Operator):
+    """x^gamma; x < 0 counts as 0.
+
+    gamma: 0.01 to 100, below 1 brightens; a number, or one per image. Gradient: gamma·max(x,
+    10⁻³)^(gamma - 1), finite at black for every gamma.
+    """
+
+    gamma: Numbers
+
+    def __post_init__(self):
+        numbers(self, "gamma", 0.01, 100)
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        return row_by_row(_power, x, gamma=self.gamma)
+
+
+def _power(x: Tensor, gamma: float) -> Tensor:
+    p = x.detach().clamp(min=0)
+    return declare(x, p**gamma, gamma * p.clamp(min=BLACK) ** (gamma - 1))

@@ -1,0 +1,93 @@
+"""Geometry: where in a picture the pixels lie. Whole pixels only, so that no value changes.
+
+A JPEG that was cropped or shifted before it was saved again has two grids of blocks: `jpeg:50 >>
+crop:3,5 >> jpeg:80`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .operator import Operator, Shape, register
+from .params import Numbers, numbers
+from .rng import Rng
+from .rows import decided, one_for_all, row_by_row
+
+
+@register("crop", exact="slicing", gradient="adjoint")
+class Crop(Operator):
+    """Keep rows top … top + height - 1 and columns left … left + width - 1.
+
+    In pixels, integers. top, left: ≥ 0. height, width: ≥ 1, or None for all that follow. A window
+    that leaves the image is an error. Output [B, C, height, width]. Gradient: its own; the adjoint
+    pads with zeros, to an image that ends with the window unless it is given the shape.
+    """
+
+    top: int
+    left: int
+    height: int | None = None
+    width: int | None = None
+    linear = True
+
+    def __post_init__(self):
+        for name, low in (("top", 0), ("left", 0), ("height", 1), ("width", 1)):
+            if low == 0 or getattr(self, name) is not None:
+                numbers(self, name, low, 2**16, integer=True)
+                one_for_all(self, name)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        rows, cols = self._window(shape)
+        return (*shape[:2], rows.stop - rows.start, cols.stop - cols.start)
+
+    def input_shape(self, shape: Shape) -> Shape:
+        return (*shape[:2], self.top + shape[2], self.left + shape[3])
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        return x[(..., *self._window(x.shape))].clone(memory_format=torch.contiguous_format)
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        return None if seen is None else seen[(..., *self._window(shape))]
+
+    def _window(self, shape: Shape) -> tuple[slice, slice]:
+        spans = []
+        for first, length, n in ((self.top, self.height, shape[2]), (self.left, self.width, shape[3])):
+            first = decided(first)
+            last = n if length is None else first + decided(length)
+            if not first < last <= n:
+                raise ValueError(f"pixels {first} to {last} are not within {n}; give a window inside the image")
+            spans.append(slice(first, last))
+        return spans[0], spans[1]
+
+
+@register("shift", exact="numpy's edge pad", gradient="adjoint")
+class Shift(Operator):
+    """Move an image down by dy and right by dx pixels; its edge is repeated where it moved away from.
+
+    y[i, j] = x[i - dy, j - dx], indices cut to the image. dy, dx: integers, of either sign; each
+    one, or one per image. Output: the same shape. Gradient: its own, the adjoint.
+    """
+
+    dy: Numbers
+    dx: Numbers
+    linear = True
+
+    def __post_init__(self):
+        for name in ("dy", "dx"):
+            numbers(self, name, -(2**16), 2**16, integer=True)
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        return row_by_row(_shifted, x, dy=self.dy, dx=self.dx)
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        if seen is None:
+            return None
+        many = isinstance(self.dy, tuple) or isinstance(self.dx, tuple)
+        return self.forward(seen.expand(shape[0], -1, -1, -1) if many else seen, None)
+
+
+def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
+    rows, cols = (
+        (torch.arange(n, device=x.device) - by).clamp(0, n - 1) for n, by in zip(x.shape[2:], (dy, dx), strict=True)
+    )
+    return x.index_select(2, rows).index_select(3, cols)

@@ -1,0 +1,91 @@
+import io
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, features
+
+from degrade import Codec, parse
+
+from .conftest import picture, rng
+
+OPTIONS = {
+    "webp": lambda quality: {"format": "WEBP", "quality": quality},
+    "avif": lambda quality: {"format": "AVIF", "quality": quality},
+    "jpeg2000": lambda quality: {"format": "JPEG2000", "quality_mode": "dB", "quality_layers": [quality]},
+}
+FEATURES = {"webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}
+codecs = [pytest.param(name, marks=pytest.mark.skipif(feature not in features.get_supported(), reason="not built"))
+          for name, feature in FEATURES.items()]  # fmt: skip
+
+
+def pillow(x, codec, quality):
+    """[C, H, W] of k/255 saved and opened again."""
+    pixels = (x.permute(1, 2, 0).numpy() * 255).round().astype(numpy.uint8)
+    image, file = Image.fromarray(pixels.squeeze(2) if len(x) == 1 else pixels), io.BytesIO()
+    image.save(file, **OPTIONS[codec](quality))
+    opened = numpy.array(Image.open(file).convert(image.mode))
+    return torch.from_numpy(opened.reshape(pixels.shape)).permute(2, 0, 1) / 255
+
+
+@pytest.mark.parametrize("codec", codecs)
+@pytest.mark.parametrize("quality", [5, 30, 90])
+def test_a_photo_is_what_pillow_saves_and_opens(codec, quality):
+    x = picture(8)
+    y = Codec(codec, quality)(x)
+    assert torch.equal(y[0], pillow(x[0], codec, quality)) and not torch.equal(x, y)
+
+
+@pytest.mark.parametrize("codec", codecs)
+@given(st.sampled_from([1, 3]), st.integers(1, 24), st.integers(1, 24), st.integers(1, 100), st.integers(0, 2**31))
+def test_every_size_is_what_pillow_saves_and_opens(codec, channels, h, w, quality, seed):
+    x = torch.randint(256, (1, channels, h, w), generator=rng(seed)) / 255
+    assert torch.equal(Codec(codec, quality)(x)[0], pillow(x[0], codec, quality))
+
+
+@pytest.mark.parametrize("codec", codecs)
+def test_values_are_rounded_to_eight_bits_and_pass_gradients_straight(codec):
+    x = (torch.rand(1, 3, 9, 7, generator=rng()) * 1.4 - 0.2).requires_grad_()
+    rounded = (x.detach().clamp(0, 1) * 255).round() / 255
+    y = Codec(codec, 40)(x)
+    assert torch.equal(y.detach(), Codec(codec, 40)(rounded))
+    weight = torch.rand(y.shape, generator=rng(1))
+    assert torch.equal(torch.autograd.grad((y * weight).sum(), x)[0], weight)
+
+
+@pytest.mark.parametrize("codec", codecs)
+def test_quality_per_image(codec):
+    x = torch.cat([picture(1), picture(2)])
+    together = Codec(codec, (10, 80))(x)
+    for i, quality in enumerate((10, 80)):
+        assert torch.equal(together[i : i + 1], Codec(codec, quality)(x[i : i + 1]))
+    errors = (together - x).abs().mean((1, 2, 3))
+    assert errors[0] > errors[1]
+
+
+def test_a_codec_that_pillow_lacks_is_said(monkeypatch):
+    monkeypatch.setattr(features, "get_supported", lambda: ["webp"])
+    with pytest.raises(ValueError, match="codec:avif,30: this Pillow .* was built without AVIF; install"):
+        parse("codec:avif,30")(picture(0))
+
+
+def test_an_image_too_large_for_a_codec_is_refused():
+    with pytest.raises(ValueError, match="WEBP cannot hold this image of 17000 x 1"):
+        Codec("webp", 30)(torch.zeros(1, 3, 1, 17000))
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Codec("heic", 30), "format='heic' must be one of webp, avif, jpeg2000"),
+        (lambda: Codec("webp", 0), "quality=0 must be an integer from 1 to 100"),
+        (lambda: Codec("webp", float("nan")), "quality=nan"),
+        (lambda: Codec("webp", 30)(torch.zeros(1, 2, 4, 4)), "x has 2 channels; give 1"),
+        (lambda: Codec("webp", (30, 40, 50))(torch.zeros(2, 3, 4, 4)), "quality has 3 values for 2 images"),
+    ],
+)
+def test_bad_parameters_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
