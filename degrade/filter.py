@@ -15,9 +15,9 @@ from torch import Tensor
 
 from .mask import distance_to_segment
 from .operator import Operator, register
-from .params import Numbers, choice, numbers
+from .params import Numbers, choice, numbers, one_for_all
 from .rng import Rng
-from .rows import one_for_all, row_by_row
+from .rows import row_by_row
 from .surrogate import declare
 
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from .operator import Operator, Shape, register
-from .params import Numbers, numbers
+from .params import Numbers, decided, numbers, one_for_all
 from .rng import Rng
-from .rows import decided, one_for_all, row_by_row
+from .rows import row_by_row
 
 
 @register("crop", exact="slicing", gradient="adjoint")

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape, register
-from .params import Numbers, choice, numbers
+from .params import Numbers, choice, numbers, one_for_all
 from .rng import Rng
-from .rows import one_for_all
 
 
 class Masking(Operator):

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape, register
-from .params import Numbers, choice, numbers, per_image
+from .params import Numbers, check_count, choice, numbers, per_image
 from .rng import Rng
-from .rows import check_count
 from .surrogate import declare
 
 LOUDEST = 1e6  # so that no float32 overflows

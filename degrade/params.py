@@ -81,9 +81,29 @@ def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
     """`value` ready to broadcast against x [B, C, H, W]: the number, or a tensor [B, 1, 1, 1]."""
     if not isinstance(value, tuple):
         return value
-    if len(value) != len(x):
-        raise ValueError(f"{name} has {len(value)} values for {len(x)} images; give one, or one per image")
+    check_count(name, value, len(x))
     return torch.tensor(value, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
+
+
+def check_count(name: str, value: object, batch: int) -> None:
+    """Refuse a tuple of other than one value per image."""
+    if isinstance(value, tuple) and len(value) != batch:
+        raise ValueError(f"{name} has {len(value)} values for {batch} images; give one, or one per image")
+
+
+def one_for_all(op, *names: str) -> None:
+    """Refuse a value per image where one decides the shape of the whole batch."""
+    for name in names:
+        value = getattr(op, name)
+        if isinstance(value, tuple):
+            raise ValueError(f"{name}={value} must be one number for all images; perimage(… ; …) takes them apart")
+
+
+def decided(value):
+    """A number that decides a shape; refuses a Range that `sample` has not resolved."""
+    if isinstance(value, Range):
+        raise ValueError(f"{value} is not decided yet; use .sample(shape, generator)")
+    return value
 
 
 def format_value(value: object) -> str:

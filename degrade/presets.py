@@ -45,7 +45,9 @@ _OTHERS = {
 
 
 def _published() -> dict[str, str]:
-    specs = {f"{task}/{level}": spec for task, row in _LEVELLED.items() for level, spec in zip(LEVELS, row, strict=True)}
+    specs = {
+        f"{task}/{level}": spec for task, row in _LEVELLED.items() for level, spec in zip(LEVELS, row, strict=True)
+    }
     for size in (2, 3, 4):
         for initials in combinations("UNAP", size):
             specs["".join(initials)] = " >> ".join(_LEVELLED[_INITIALS[i]][LEVELS.index("M")] for i in initials)

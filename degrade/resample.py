@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .operator import Operator, Shape, register
-from .params import Numbers, Range, numbers
+from .params import Numbers, Range, decided, numbers, one_for_all
 from .rng import Rng
-from .rows import decided, one_for_all, row_by_row
+from .rows import row_by_row
 
 
 def _cubic(x: Tensor, a: float = -0.5) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .noise import Seeded
 from .operator import Shape, register
-from .params import Numbers, numbers
+from .params import Numbers, decided, numbers, one_for_all
 from .rng import Rng
-from .rows import decided, one_for_all, row_by_row
+from .rows import row_by_row
 
 
 @register("compressedsensing", exact="its dense matrix", gradient="adjoint")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from degrade.operator import REGISTRY, Operator
 from degrade.params import format_value
@@ -13,7 +13,7 @@ from degrade.params import format_value
 
 def operators() -> None:
     """Every registered operator, a row each."""
-    table = Table("name", "parameters", "exact: equals", "gradient", "linear")
+    table = Table(Column("name", no_wrap=True), "parameters", "exact: equals", "gradient", "linear")
     for name, cls in sorted(REGISTRY.items()):
         linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
         table.add_row(name, _parameters(cls), cls.exact, cls.gradient, linear)
@@ -21,7 +21,8 @@ def operators() -> None:
 
 
 def _parameters(cls: type[Operator]) -> str:
-    return ", ".join(
-        f.name if f.default is MISSING else f"{f.name}={'' if f.default is None else format_value(f.default)}"
-        for f in fields(cls)
-    )
+    return ", ".join(f.name if f.default is MISSING else f"{f.name}={_short(f.default)}" for f in fields(cls))
+
+
+def _short(default: object) -> str:
+    return f"{default:.3g}" if isinstance(default, float) else "" if default is None else format_value(default)

@@ -11,7 +11,7 @@ from .conftest import picture, rng
 def test_all_of_the_paper_s_tasks_are_there():
     single = [f"{t}/{level}" for t in ("upsampling", "denoising", "deartifacting", "inpainting")
               for level in ("XS", "S", "M", "L", "XL")]  # fmt: skip
-    composed = "NA AP UA NP UN UP UNP UAP UNA NAP UNAP".split()
+    composed = ["NA", "AP", "UA", "NP", "UN", "UP", "UNP", "UAP", "UNA", "NAP", "UNAP"]
     assert set(single + composed) <= set(tasks) and len(composed) == 11
 
 

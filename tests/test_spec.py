@@ -69,7 +69,9 @@ def test_mistakes_are_named(text, words):
 
 
 def test_choices_and_ranges_read_both_ways():
-    text = "maybe:0.5(blurred) >> oneof(jpeg:5..30 ; poisson:6..96 >> jpeg:50) >> clamp".replace("blurred", "gaussian:0.1")
+    text = "maybe:0.5(blurred) >> oneof(jpeg:5..30 ; poisson:6..96 >> jpeg:50) >> clamp".replace(
+        "blurred", "gaussian:0.1"
+    )
     f = parse(text)
     assert str(f) == text and len(f) == 3
     assert f[1] == degrade.OneOf(JPEG(degrade.Range(5, 30)), Poisson(degrade.Range(6, 96)) >> JPEG(50))
