@@ -9,7 +9,7 @@ from .params import numbers
 from .rng import Rng
 
 
-@register("identity")
+@register("identity", exact="the input", gradient="identity")
 class Identity(Operator):
     """Nothing happened. Gradient: identity."""
 
@@ -46,7 +46,7 @@ class _Choice(Operator):
         raise ValueError("it is not decided yet; use .sample(shape, generator)")
 
 
-@register("oneof")
+@register("oneof", exact="the one drawn", gradient="of the one drawn")
 class OneOf(_Choice):
     """One of the operators, each as likely: OneOf(a, b, …), written `oneof(a ; b)`."""
 
@@ -61,7 +61,7 @@ class OneOf(_Choice):
         return self.operators[chosen]._drawn(shape, rng.child("chosen"))
 
 
-@register("maybe")
+@register("maybe", exact="the one drawn", gradient="of the one drawn")
 class Maybe(_Choice):
     """The operator with probability prob, else nothing: Maybe(0.5, a), written `maybe:0.5(a)`."""
 

@@ -6,7 +6,7 @@ of a plane and 8 of its columns. Names are those of ITU-T T.81; F is 8 times its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -59,13 +59,10 @@ def jpeg(
     or [B, n, 8, 8]; they are rounded, straight through. surrogate, clamp: see `JPEG`.
     """
     check_image(x)
-    for name, value, options in (
-        ("subsampling", subsampling, SAMPLINGS),
-        ("surrogate", surrogate, SURROGATES),
-        ("clamp", clamp, CLAMPS),
-    ):
-        if value not in options:
-            raise ValueError(f"{name}={value!r} must be one of {', '.join(options)}")
+    options = {"subsampling": (subsampling, SAMPLINGS), "surrogate": (surrogate, SURROGATES), "clamp": (clamp, CLAMPS)}
+    for name, (value, allowed) in options.items():
+        if value not in allowed:
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(allowed)}")
     if x.shape[1] not in (1, 3):
         raise ValueError(f"x has {x.shape[1]} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
     wide = x if x.dtype == torch.float64 else x.float()
@@ -154,10 +151,10 @@ class _Codec(torch.autograd.Function):
     def forward(ctx, x: Tensor, steps: Tensor, sampling: tuple[int, int], surrogate: str, clamp: str) -> Tensor:
         ctx.sampling, ctx.surrogate, ctx.clamp, ctx.steps_shape = sampling, surrogate, clamp, steps.shape
         dtype = _exact_dtype(x.device)
-        dct, steps = _DCT.to(x.device, dtype), steps.to(dtype).expand(len(x), -1, -1, -1)
+        dct, steps = _DCT.to(x.device, dtype), steps.to(dtype).expand(len(x), -1, -1, -1).transpose(0, 1)
         image = (x * 255).clamp_(0, 255).round_().to(dtype)
         planes, kept = _to_planes(image, sampling), []
-        for i, q in enumerate((steps[:, :1], steps[:, 1:])[: len(planes)]):
+        for i, q in enumerate((steps[:1], steps[1:])[: len(planes)]):
             q = q.flatten(0, 1)[:, None].repeat(1, 1, 1, planes[i].shape[2] // 8)  # [planes, 1, 8, width]
             f = _forward_dct(planes[i], dct).unflatten(1, (-1, 8))
             k = (f * (_AWAY / (8 * q))).round_()
@@ -200,7 +197,7 @@ def _keep(ctx, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool) 
     cubic, asked = cubic and any(ctx.needs_input_grad), ctx.needs_input_grad[1]
     if not (cubic or asked):
         return None, None
-    t, k = (f / (8 * q)).to(dtype), k.to(dtype)
+    t, k = f.to(dtype) / (8 * q), k.to(dtype)
     slope = (t - k).square_().mul_(3 * CUBIC_BLEND).add_(1 - CUBIC_BLEND) if cubic else None
     rise = (k - (t if slope is None else t * slope)) if asked else None
     return slope, rise
@@ -211,8 +208,8 @@ def _limit_t(grad: Tensor, unclamped: Tensor | None, clamp: str) -> Tensor:
         return grad
     if clamp == "hard":
         return grad * ((unclamped >= 0) & (unclamped <= 255))
-    tanh = unclamped.to(grad.dtype).div_(255).sub_(0.5).tanh_()  # 2σ(1-σ) = (1 - tanh²(p - ½)) / 2
-    return tanh.square_().sub_(1).mul_(grad).mul_(-0.5)
+    s = unclamped.to(grad.dtype).mul_(2 / 255).sub_(1).sigmoid_()
+    return s.addcmul_(s, s, value=-1).mul_(grad).mul_(2)
 
 
 def _pull_back(ctx, grad: Tensor, slopes: list[Tensor | None], m: Tensor) -> Tensor:
@@ -264,44 +261,44 @@ def _weigh(x: Tensor, slope: Tensor | None, m: Tensor) -> Tensor:
 
 def _per_table(c: Tensor, batch: int) -> Tensor:
     """The sum over all blocks [batch, planes of an image, 8, 8]."""
-    return c.unflatten(3, (-1, 8)).sum((1, 3)).unflatten(0, (batch, -1))
+    return c.unflatten(3, (-1, 8)).sum((1, 3)).unflatten(0, (-1, batch)).transpose(0, 1)
 
 
-# Colour and sampling: image [B, C, H, W] ↔ luma [B, h, w], chroma [2B, h, w], in whole blocks ------
+# Colour and sampling: image [B, C, H, W] ↔ luma [B, h, w], chroma [2·B, h, w], in whole blocks -----
 
 
 def _to_planes(image: Tensor, sampling: tuple[int, int], exact: bool = True) -> list[Tensor]:
     height, width = image.shape[2:]
     if image.shape[1] == 1:
-        ycc = image - 128 if exact else image
-    else:
-        ycc = _mix(image, _TO_YCC, torch.empty_like(image))
-        ycc = ycc.add_(ycc.new_tensor(_OFFSETS).view(3, 1, 1)).floor_() if exact else ycc
-    planes = [_grow(ycc[:, 0], _up8(height), _up8(width))]
-    return planes if image.shape[1] == 1 else [*planes, _halve(ycc[:, 1:].flatten(0, 1), *sampling, exact)]
+        luma = image[:, 0] - 128 if exact else image[:, 0]
+        return [_grow(luma, _up8(height), _up8(width))]
+    ycc = _mix(image.unbind(1), _TO_YCC)
+    if exact:
+        ycc.add_(ycc.new_tensor(_OFFSETS).view(3, 1, 1, 1)).floor_()
+    return [_grow(ycc[0], _up8(height), _up8(width)), _halve(ycc[1:].flatten(0, 1), *sampling, exact)]
 
 
 def _to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: tuple[int, int]) -> Tensor:
     batch, _, height, width = shape
-    luma = _shrink(planes[0], height, width)[:, None]
+    luma = _shrink(planes[0], height, width)
     if len(planes) == 1:
-        return luma
-    chroma = _halve_t(planes[1], *sampling, height, width).unflatten(0, (batch, 2))
-    ycc = torch.cat([luma, chroma], 1)
-    return _mix(ycc, zip(*_TO_YCC, strict=True), torch.empty_like(ycc))
+        return luma[:, None]
+    chroma = _halve_t(planes[1], *sampling, height, width).unflatten(0, (2, batch))
+    image = luma.new_empty(shape)
+    _mix((luma, *chroma), zip(*_TO_YCC, strict=True), image.unbind(1))
+    return image
 
 
 def _to_image(planes: list[Tensor], sampling: tuple[int, int], out: Tensor, exact: bool = True) -> Tensor:
     """Fills `out` [B, C, H, W] with levels that are not yet clamped."""
     batch, _, height, width = out.shape
-    luma = planes[0][:, :height, :width]
-    luma = luma + 128 if exact else luma
+    luma = (planes[0].add_(128) if exact else planes[0])[:, :height, :width]
     if len(planes) == 1:
         return out.copy_(luma[:, None])
     across, down = sampling
     chroma = planes[1][:, : -(-height // down), : -(-width // across)]  # what pads a block stays out
-    chroma = _double(chroma, across, down, exact)[:, :height, :width].unflatten(0, (batch, 2))
-    _mix((luma, *chroma.unbind(1)), _TO_RGB, out)
+    chroma = _double(chroma, across, down, exact)[:, :height, :width].unflatten(0, (2, batch))
+    _mix((luma, *chroma), _TO_RGB, out.unbind(1))
     return out.round_() if exact else out  # a sum never ends in exactly ½
 
 
@@ -310,16 +307,16 @@ def _to_image_t(grad: Tensor, sampling: tuple[int, int]) -> list[Tensor]:
     if grad.shape[1] == 1:
         return [_pad(grad[:, 0], _up8(height), _up8(width))]
     across, down = sampling
-    ycc = _mix(grad, zip(*_TO_RGB, strict=True), torch.empty_like(grad))
+    ycc = _mix(grad.unbind(1), zip(*_TO_RGB, strict=True))
     rows, columns = -(-height // down), -(-width // across)
-    chroma = _double_t(_pad(ycc[:, 1:].flatten(0, 1), rows * down, columns * across), across, down)
-    return [_pad(ycc[:, 0], _up8(height), _up8(width)), _pad(chroma, _up8(rows), _up8(columns))]
+    chroma = _double_t(_pad(ycc[1:].flatten(0, 1), rows * down, columns * across), across, down)
+    return [_pad(ycc[0], _up8(height), _up8(width)), _pad(chroma, _up8(rows), _up8(columns))]
 
 
-def _mix(planes, rows, out: Tensor) -> Tensor:
-    """out[:, i] = Σ rows[i][j] / 2^16 · planes[j]; `planes` as [B, 3, H, W] or three [B, H, W]."""
-    planes = planes.unbind(1) if isinstance(planes, Tensor) else planes
-    for target, weights in zip(out.unbind(1), rows, strict=True):
+def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor] | None = None) -> Tensor:
+    """out[i] = Σ rows[i][j] / 2^16 · planes[j]."""
+    out = planes[0].new_empty(3, *planes[0].shape) if out is None else out
+    for target, weights in zip(out, rows, strict=True):
         (w, plane), *rest = [(w / 65536, plane) for w, plane in zip(weights, planes, strict=True) if w]
         torch.mul(plane, w, out=target)
         for w, plane in rest:
@@ -362,8 +359,7 @@ def _double(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
     c = _interpolate(c, 2)
     if exact:
         rounding = c.new_tensor((1 / 2, 7 / 16) if down == 2 else (1 / 4, 1 / 2))
-        c.unflatten(2, (-1, 2)).add_(rounding)
-        c.floor_()
+        c.add_(rounding.repeat(c.shape[2] // 2)).floor_()
     return c
 
 

@@ -9,7 +9,7 @@ from .operator import Operator, register
 from .params import choice, numbers
 
 
-@register("clamp")
+@register("clamp", exact="min and max", gradient="2σ(1-σ) of 2x-1")
 class Clamp(Operator):
     """Clamp to [0, 1].
 
@@ -21,7 +21,7 @@ class Clamp(Operator):
         return s.clamp(x)
 
 
-@register("quantize")
+@register("quantize", exact="round half to even", gradient="cubic, or ste")
 class Quantize(Operator):
     """Round half to even to the grid k/(levels-1) of a file; values outside [0, 1] stay outside.
 

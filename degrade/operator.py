@@ -265,7 +265,7 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Callable:
     return decorate
 
 
-@register("perimage")
+@register("perimage", exact="each row's own", gradient="each row's own")
 class PerImage(Operator):
     """A chain of its own for every image of a batch, as `sample` draws them."""
 

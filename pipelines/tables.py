@@ -16,11 +16,12 @@ def operators() -> None:
     table = Table(Column("name", no_wrap=True), "parameters", "exact: equals", "gradient", "linear")
     for name, cls in sorted(REGISTRY.items()):
         linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
-        table.add_row(name, _parameters(cls), cls.exact, cls.gradient, linear)
+        table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear)
     Console().print(table)
 
 
-def _parameters(cls: type[Operator]) -> str:
+def parameters(cls: type[Operator]) -> str:
+    """The parameters of an operator with their defaults, in words."""
     return ", ".join(f.name if f.default is MISSING else f"{f.name}={_short(f.default)}" for f in fields(cls))
 
 

@@ -1,0 +1,103 @@
+"""Writes docs/operators.md and a picture per operator at two strengths.
+
+    python docs/make_operators.py
+"""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import degrade
+from degrade.operator import REGISTRY
+from degrade.rng import child_seed
+from pipelines.files import read_image, to_pil, write
+from pipelines.files import encode as png
+from pipelines.sheet import sheet
+from pipelines.tables import parameters
+
+DOCS = Path(__file__).parent
+CLEAN = read_image(DOCS.parent / "examples" / "avatars" / "000.png")
+
+# each operator at two strengths; what would show nothing on its own comes with a stage that makes it visible
+SPECS = {
+    "blur": ("blur:gaussian,1.5", "blur:motion,15,angle=30"),
+    "box": ("box", "box:0.5,0.5,top=0,left=0"),
+    "clamp": ("gaussian:0.2 >> clamp", "gaussian:0.6 >> clamp"),
+    "codec": ("codec:webp,20", "codec:jpeg2000,20"),
+    "compressedsensing": ("compressedsensing:0.5", "compressedsensing:0.1"),
+    "crop": ("crop:16,16,height=96,width=96", "crop:40,40,height=48,width=48"),
+    "deadpixels": ("deadpixels:0.04", "deadpixels:0.32"),
+    "downsample": ("downsample:2", "downsample:8,filter=lanczos"),
+    "gamma": ("gamma:0.5", "gamma:2.2"),
+    "gaussian": ("gaussian:0.05", "gaussian:0.3"),
+    "gray": ("gray", "gray >> quantize:4"),
+    "hotpixels": ("hotpixels:0.02", "hotpixels:0.2"),
+    "identity": ("identity", "identity >> identity"),
+    "jpeg": ("jpeg:18", "jpeg:6"),
+    "mask": None,  # shown with a mask of its own, below
+    "maybe": ("maybe:0.5(jpeg:6)", "maybe:1(jpeg:6)"),
+    "oneof": ("oneof(jpeg:5..30 ; blur:gaussian,2)", "oneof(jpeg:3..9 >> gaussian:0.2 ; downsample:8)"),
+    "perimage": ("perimage(jpeg:18)", "perimage(downsample:4)"),
+    "pixels": ("pixels:0.2", "pixels:0.7"),
+    "poisson": ("poisson:96", "poisson:6"),
+    "poissongaussian": ("poissongaussian:96,0.05", "poissongaussian:12,0.2"),
+    "pool": ("pool:2", "pool:8"),
+    "quantize": ("quantize:8", "quantize:3"),
+    "resize": ("resize:48", "resize:24|96,filter=lanczos"),
+    "saltpepper": ("saltpepper:0.05", "saltpepper:0.3"),
+    "shift": ("shift:8,8", "shift:-30,40"),
+    "sinc": ("sinc:1.2", "sinc:0.5"),
+    "speckle": ("speckle:0.1", "speckle:0.5"),
+    "strokes": ("strokes:3", "strokes:13"),
+    "uncrop": ("uncrop:0.5", "uncrop:0.25,where=center"),
+    "uniform": ("uniform:0.1", "uniform:0.6"),
+}
+
+
+def shown(f: degrade.Operator) -> Image.Image:
+    y = f(CLEAN, torch.Generator().manual_seed(child_seed(0, str(f))))
+    if y.shape[2] == 1 and y.shape[3] > 1024:  # measurements, not a picture: folded into a square
+        side = int(y.shape[3] ** 0.5)
+        y = y[..., : side * side].view(1, 1, side, side) * 0.5 + 0.5
+    return to_pil(y)
+
+
+def strengths(name: str) -> list[degrade.Operator]:
+    if SPECS[name]:
+        return [degrade.parse(spec) for spec in SPECS[name]]
+    ramp = torch.linspace(0, 1, 128).expand(1, 1, 128, 128)
+    return [degrade.Mask(ramp), degrade.Mask((ramp > 0.5).float())]
+
+
+def section(name: str) -> str:
+    cls = REGISTRY[name]
+    operators = strengths(name)
+    pictures = {"clean": to_pil(CLEAN)} | {str(f)[:34]: shown(f) for f in operators}
+    write(DOCS / "operators" / f"{name}.png", png(sheet(pictures)))
+    text = (cls.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
+    shown_as = " · ".join(f"`{f}`" for f in operators)
+    return f"## {name}\n\n{text}\n\nParameters: {parameters(cls) or 'none'}. {shown_as}\n\n![{name}](operators/{name}.png)\n"
+
+
+def row(name: str) -> str:
+    cls = REGISTRY[name]
+    linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
+    return f"| [{name}](#{name}) | {cls.exact} | {cls.gradient} | {linear} |"
+
+
+def main() -> None:
+    missing = set(REGISTRY) ^ set(SPECS)
+    assert not missing, f"operators without an example, or examples without an operator: {missing}"
+    head = (
+        "# Operators\n\nMade by `python docs/make_operators.py`. Every operator's values are exact in the sense of "
+        "the table, tested against it; the gradient is the declared one. `degrade ops` prints the same at a shell.\n\n"
+        "| operator | its values equal | its gradient | linear |\n|---|---|---|---|\n"
+    )
+    table = "\n".join(row(name) for name in sorted(REGISTRY))
+    sections = "\n".join(section(name) for name in sorted(REGISTRY))
+    write(DOCS / "operators.md", f"{head}{table}\n\n{sections}".encode())
+
+
+if __name__ == "__main__":
+    main()
