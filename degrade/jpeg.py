@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as nn
 from torch import Tensor
 
-from .jpeg_header import SAMPLINGS, Tables, check_tables, quality_tables, read_header
+from .jpeg_header import LARGEST, SAMPLINGS, Tables, check_tables, quality_tables, read_header
 from .operator import Operator, check_image, register
 from .params import Numbers, choice, numbers
 from .surrogate import CUBIC_BLEND, declare, first_order_only
@@ -63,12 +63,15 @@ def jpeg(
     for name, (value, allowed) in options.items():
         if value not in allowed:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(allowed)}")
-    if x.shape[1] not in (1, 3):
-        raise ValueError(f"x has {x.shape[1]} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
     wide = x if x.dtype == torch.float64 else x.float()
     with torch.autocast(x.device.type, enabled=False):
-        steps = _steps(quality, tables, wide)
-        return _Codec.apply(wide.contiguous(), steps, SAMPLINGS[subsampling], surrogate, clamp).to(x.dtype)
+        return _jpeg(wide.contiguous(), quality, subsampling, tables, surrogate, clamp).to(x.dtype)
+
+
+def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: str) -> Tensor:
+    if x.shape[1] not in (1, 3):
+        raise ValueError(f"x has {x.shape[1]} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
+    return _Codec.apply(x, _steps(quality, tables, x), SAMPLINGS[subsampling], surrogate, clamp)
 
 
 @register("jpeg", exact="Pillow's save and open, bit for bit", gradient="cubic on luma's coefficients")
@@ -121,27 +124,36 @@ class JPEG(Operator):
         return [(n, v, n == "quality") for n, v, _ in super().arguments()]  # jpeg:12, though it may be left out
 
     def forward(self, x: Tensor, rng) -> Tensor:
-        return jpeg(x, self.quality, self.subsampling, self.tables, self.surrogate, self.clamp)
+        return _jpeg(x, self.quality, self.subsampling, self.tables, self.surrogate, self.clamp)
 
 
 def _steps(quality, tables, x: Tensor) -> Tensor:
-    """The quantiser's step sizes [1 or B, 1 or 3, 8, 8], one table per component of x."""
+    """The quantiser's step sizes [1 or B, C, 8, 8], one table for each component of x."""
     if quality is not None and tables is not None:
         raise ValueError("quality and tables exclude each other; give one of them")
     if isinstance(tables, Tensor) and tables.is_floating_point():
-        steps = declare(tables, tables.detach().round().clamp(1, 32767)).reshape(-1, *tables.shape[-3:])
+        if tables.ndim not in (3, 4) or tables.shape[-3] > 3 or tables.shape[-2:] != (8, 8):
+            raise ValueError(f"tables have shape {list(tables.shape)}; give [n, 8, 8] or [B, n, 8, 8], n up to 3")
+        steps = declare(tables, tables.detach().round().clamp(1, LARGEST)).view(-1, *tables.shape[-3:])
     elif tables is not None:
         steps = x.new_tensor(check_tables(tables)).view(1, -1, 8, 8)
     else:
-        quality = torch.as_tensor(75 if quality is None else quality, device=x.device)
-        if not torch.compiler.is_compiling() and not ((quality >= 1) & (quality <= 100)).all():
-            raise ValueError(f"quality={quality.tolist()} must be an integer from 1 to 100")
-        quality = quality.reshape(-1).to(x.dtype)
-        steps = quality_tables(declare(quality, quality.detach().round()))
+        steps = quality_tables(_qualities(75 if quality is None else quality, x))
     if len(steps) not in (1, len(x)):
-        raise ValueError(f"quality has {len(steps)} values for {len(x)} images; give one, or one per image")
+        name = "tables" if quality is None else "quality"
+        raise ValueError(f"{name} has {len(steps)} values for {len(x)} images; give one, or one per image")
     n = steps.shape[1]
     return steps[:, :1] if x.shape[1] == 1 else steps[:, [0, min(1, n - 1), min(2, n - 1)]]
+
+
+def _qualities(given: int | Sequence[int] | Tensor, x: Tensor) -> Tensor:
+    quality = torch.as_tensor(given, device=x.device).reshape(-1)
+    whole = quality.detach().round()
+    if not torch.compiler.is_compiling():
+        fits = (whole >= 1) & (whole <= 100) & ((whole == quality) | quality.requires_grad)
+        if not fits.all():
+            raise ValueError(f"quality={given} must be an integer from 1 to 100")
+    return declare(quality.to(x), whole.to(x))
 
 
 class _Codec(torch.autograd.Function):
@@ -161,8 +173,8 @@ class _Codec(torch.autograd.Function):
             kept += _keep(ctx, f, k, q, x.dtype, luma=i == 0)
             planes[i] = _inverse_dct(k.mul_(q).flatten(1, 2), dct).clamp_(-128, 127)
         image = _to_image(planes, sampling, image)
-        needed = clamp != "ste" and any(ctx.needs_input_grad)
-        ctx.save_for_backward(image.to(torch.int16) if needed else None, *kept)
+        needed = ctx.needs_input_grad[1] or (ctx.needs_input_grad[0] and surrogate != "identity")
+        ctx.save_for_backward(image.to(torch.int16) if needed and clamp != "ste" else None, *kept)
         return image.clamp_(0, 255).to(x.dtype).div_(255)
 
     @staticmethod
@@ -171,8 +183,8 @@ class _Codec(torch.autograd.Function):
         unclamped, *kept = ctx.saved_tensors
         slopes, rises = kept[0::2], kept[1::2]
         with torch.autocast(grad.device.type, enabled=False):
-            limited = _limit_t(grad, unclamped, ctx.clamp)
-            m = (_DCT[0] / 2**14.5).to(grad)
+            limited = grad if unclamped is None else _limit_t(grad, unclamped, ctx.clamp)
+            m = _DCT[0].to(grad) / 2**14.5
             to_x = to_steps = None
             if ctx.needs_input_grad[0]:
                 to_x = grad if ctx.surrogate == "identity" else _pull_back(ctx, limited, slopes, m)
@@ -184,11 +196,14 @@ class _Codec(torch.autograd.Function):
 
 
 def _exact_dtype(device: torch.device) -> torch.dtype:
-    """float32 where its matrix products keep all 24 bits, else float64."""
-    precision = getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", None)
-    if precision is None:  # torch before 2.9
-        precision = {"highest": "ieee"}.get(torch.get_float32_matmul_precision())
-    return torch.float32 if device.type == "cpu" and precision in ("ieee", "none") else torch.float64
+    """float32 where its matrix products are known to keep all 24 bits, else float64."""
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.float64
+    try:
+        precision = torch.backends.mkldnn.matmul.fp32_precision
+    except AttributeError:  # torch before 2.9
+        precision = "none" if torch.get_float32_matmul_precision() == "highest" else "lower"
+    return torch.float32 if precision in ("none", "ieee") else torch.float64
 
 
 def _keep(ctx, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool) -> tuple[Tensor | None, Tensor | None]:
@@ -203,9 +218,7 @@ def _keep(ctx, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool) 
     return slope, rise
 
 
-def _limit_t(grad: Tensor, unclamped: Tensor | None, clamp: str) -> Tensor:
-    if clamp == "ste":
-        return grad
+def _limit_t(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
     if clamp == "hard":
         return grad * ((unclamped >= 0) & (unclamped <= 255))
     s = unclamped.to(grad.dtype).mul_(2 / 255).sub_(1).sigmoid_()
@@ -318,7 +331,7 @@ def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[
     out = planes[0].new_empty(3, *planes[0].shape) if out is None else out
     for target, weights in zip(out, rows, strict=True):
         (w, plane), *rest = [(w / 65536, plane) for w, plane in zip(weights, planes, strict=True) if w]
-        torch.mul(plane, w, out=target)
+        target.copy_(plane).mul_(w)
         for w, plane in rest:
             target.add_(plane, alpha=w)
     return out
@@ -376,15 +389,15 @@ def _double_t(g: Tensor, across: int, down: int) -> Tensor:
 def _interpolate(c: Tensor, axis: int) -> Tensor:
     """Between every two: 3·near + far, the ends repeated."""
     n = c.shape[axis]
-    shape = [2 * size if i == axis else size for i, size in enumerate(c.shape)]
-    out = c.new_empty(shape)
-    even, odd = out.unflatten(axis, (n, 2)).unbind(axis + 1)
-    head, tail = c.narrow(axis, 0, n - 1), c.narrow(axis, 1, n - 1)
-    torch.add(head, tail, alpha=3, out=even.narrow(axis, 1, n - 1))
-    torch.add(tail, head, alpha=3, out=odd.narrow(axis, 0, n - 1))
-    torch.mul(c.select(axis, 0), 4, out=even.select(axis, 0))
-    torch.mul(c.select(axis, n - 1), 4, out=odd.select(axis, n - 1))
-    return out
+    even, odd = c * 3, c * 3
+    even.narrow(axis, 1, n - 1).add_(c.narrow(axis, 0, n - 1))
+    even.select(axis, 0).add_(c.select(axis, 0))
+    odd.narrow(axis, 0, n - 1).add_(c.narrow(axis, 1, n - 1))
+    odd.select(axis, n - 1).add_(c.select(axis, n - 1))
+    both = c.new_empty([*c.shape[: axis + 1], 2, *c.shape[axis + 1 :]])  # torch.stack takes far longer
+    both.select(axis + 1, 0).copy_(even)
+    both.select(axis + 1, 1).copy_(odd)
+    return both.flatten(axis, axis + 1)
 
 
 def _interpolate_t(g: Tensor, axis: int) -> Tensor:
