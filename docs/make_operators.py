@@ -1,6 +1,6 @@
 """Writes docs/operators.md and a picture per operator at two strengths.
 
-    python docs/make_operators.py
+python docs/make_operators.py
 """
 
 from pathlib import Path
@@ -11,8 +11,7 @@ from PIL import Image
 import degrade
 from degrade.operator import REGISTRY
 from degrade.rng import child_seed
-from pipelines.files import read_image, to_pil, write
-from pipelines.files import encode as png
+from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
 from pipelines.tables import parameters
 
@@ -74,10 +73,11 @@ def section(name: str) -> str:
     cls = REGISTRY[name]
     operators = strengths(name)
     pictures = {"clean": to_pil(CLEAN)} | {str(f)[:34]: shown(f) for f in operators}
-    write(DOCS / "operators" / f"{name}.png", png(sheet(pictures)))
+    write(DOCS / "operators" / f"{name}.png", encode(sheet(pictures)))
     text = (cls.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
     shown_as = " · ".join(f"`{f}`" for f in operators)
-    return f"## {name}\n\n{text}\n\nParameters: {parameters(cls) or 'none'}. {shown_as}\n\n![{name}](operators/{name}.png)\n"
+    facts = f"Parameters: {parameters(cls) or 'none'}. {shown_as}"
+    return f"## {name}\n\n{text}\n\n{facts}\n\n![{name}](operators/{name}.png)\n"
 
 
 def row(name: str) -> str:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from degrade import JPEG, Gaussian, jpeg, parse
-from degrade.jpeg import _M, CLAMPS, SURROGATES
+from degrade.jpeg import CLAMPS, SURROGATES
 from degrade.jpeg_header import SAMPLINGS, STANDARD
+from degrade.jpeg_stages import M
 
 from .conftest import picture, rng
 
@@ -124,7 +125,7 @@ class Stages:
         x = x[:, torch.arange(8 * math.ceil(height / 8)).clamp(max=height - 1)]
         x = x[:, :, torch.arange(8 * math.ceil(width / 8)).clamp(max=width - 1)] - level
         blocks = x.unflatten(1, (-1, 8)).unflatten(3, (-1, 8))  # b i r j c
-        m, q = _M.double(), self.steps[:, i].view(-1, 1, 8, 1, 8)
+        m, q = M.double(), self.steps[:, i].view(-1, 1, 8, 1, 8)
         t = self._round(torch.einsum("uc,birjc->birju", m, blocks) / 2**11, 0.5)
         f = self._round(torch.einsum("vr,birju->bivju", m, t) / 2**15, 0.5)
         c = self._quantise(f / (8 * q), i) * q
