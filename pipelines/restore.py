@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import degrade
@@ -34,11 +35,12 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
 
     Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again) and,
     last, <name>.json with settings and losses. A picture whose log already says the same settings
-    is left as it is. `clean`: the undamaged picture or a folder of them, for the sheet only.
+    and observation is left as it is. `clean`: the undamaged picture or a folder of them, for the sheet only.
     """
     manifest, operator = what_happened(source, settings.op)
     assumed = operator.approx()
     log = {"degrade": degrade.__version__, "assumed": str(assumed), **asdict(settings)}
+    log["observation"] = sha256(source.path.read_bytes()).hexdigest()
     target, target_log = source.target(output, ".png"), source.target(output, ".json")
     before = files.read_json(target_log)
     if target.exists() and before is not None and log.items() <= before.items():
@@ -70,14 +72,16 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
         return None, degrade.parse(op)
     if manifest is None:
         raise ValueError(f"{source.path} has no manifest beside it; say what happened to it with --op")
-    try:
-        return manifest, degrade.parse(manifest["operator"], folder=path.parent)
-    except KeyError as error:
-        raise ValueError(f"{path} names no operator; say what happened with --op") from error
+    for key, kind in (("operator", str), ("seed", int), ("source", str)):
+        if not isinstance(manifest.get(key), kind):
+            raise ValueError(f"{path} has no {key} that can be used; say what happened with --op")
+    return manifest, degrade.parse(manifest["operator"], folder=path.parent)
 
 
 def _clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
     if not clean.is_dir():
         return clean
-    relative = Path(manifest["source"]) if manifest else source.relative
-    return clean / relative
+    path = clean / (manifest["source"] if manifest else source.relative)
+    if not path.resolve().is_relative_to(clean.resolve()):
+        raise ValueError(f"the manifest's source {manifest['source']!r} lies outside {clean}")
+    return path

@@ -226,3 +226,23 @@ def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
         degrade.operator.REGISTRY.pop("negative", None)
     missing = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module")
     assert missing.exit_code == 2 and "no_such_module" in missing.output
+
+
+def test_a_new_observation_is_restored_anew(tmp_path):
+    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"]
+    for seed in (0, 9):
+        apply(AVATARS / "000.png", output=tmp_path / "o", op="poisson:10", seed=seed)
+        assert run(*command).exit_code == 0
+        restored = pixels(tmp_path / "r" / "000.png")
+        if seed == 0:
+            first = restored
+    assert (restored != first).any()
+
+
+@pytest.mark.parametrize("change", [{"operator": 5}, {"seed": "x"}, {"source": 5}, {"source": "../../etc/passwd"}])
+def test_an_edited_manifest_is_an_error_in_one_line(tmp_path, change):
+    apply(AVATARS / "000.png", output=tmp_path, op="clamp")
+    manifest = json.loads((tmp_path / "000.json").read_text())
+    (tmp_path / "000.json").write_text(json.dumps(manifest | change))
+    result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r", "--clean", AVATARS, "--steps", 0)
+    assert result.exit_code == 2 and "error:" in result.output
