@@ -43,7 +43,7 @@ class _Choice(Operator):
         return seen if all(f.visible(shape, seen) is seen for f in self.possible) else self._undecided()
 
     def _undecided(self):
-        raise ValueError("it is not decided yet; use .sample(shape, generator)")
+        raise ValueError("it is not decided yet; name one operator, or use .sample(shape, generator)")
 
 
 @register("oneof", exact="the one drawn", gradient="of the one drawn")

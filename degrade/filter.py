@@ -56,6 +56,7 @@ class Blur(Operator):
     size: Numbers | None = None
     angle: Numbers = 0
     linear = True
+    whole = ("kernel",)
 
     def __post_init__(self):
         numbers(self, "angle", -360, 360)

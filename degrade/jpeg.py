@@ -90,6 +90,7 @@ class JPEG(Operator):
     tables: Tables | None = None
     surrogate: str = "identity"
     clamp: str = "sigmoid"
+    whole = ("tables",)
 
     def __post_init__(self):
         if (self.quality is None) == (self.tables is None):

@@ -45,7 +45,7 @@ class Mask(Masking):
     files = ("mask",)
 
     def __post_init__(self):
-        if isinstance(self.mask, (str, Path)):
+        if isinstance(self.mask, (str, Path)) and str(self.mask):
             object.__setattr__(self, "mask", str(self.mask))  # read at the first use
         elif isinstance(self.mask, Tensor):
             _check_mask(self.mask)
@@ -74,6 +74,10 @@ class Mask(Masking):
             return self._digest == other._digest
         except ValueError:  # a file that cannot be read equals only itself
             return False
+
+    def row(self, index: int, batch: int) -> Operator:
+        one = len(self._tensor) == 1
+        return self if one else Mask(self.pattern((batch, 1, *self._tensor.shape[2:]))[index : index + 1])
 
     def __hash__(self) -> int:
         return hash("mask")  # one value may have several paths
@@ -215,7 +219,7 @@ def _span(start: float | None, share: float, n: int) -> slice:
 
 def check_decided(op: Seeded) -> None:
     if op.seed is None:
-        raise ValueError(f"which {op.name} is not decided yet; use .sample(shape, generator)")
+        raise ValueError(f"which {op.name} is not decided yet; give its seed, or use .sample(shape, generator)")
 
 
 @lru_cache(maxsize=16)  # a solver asks for the same strokes at every step

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape, register
-from .params import Numbers, check_count, choice, numbers, per_image
+from .params import Numbers, Range, check_count, choice, numbers, per_image
 from .rng import Rng
 from .surrogate import declare
 
@@ -159,6 +159,8 @@ class Seeded(Operator):
     seed: Numbers | None
 
     def __post_init__(self):
+        if isinstance(self.seed, Range):
+            raise ValueError(f"seed={self.seed} must be a number; without one, sample draws it")
         if self.seed is not None:
             numbers(self, "seed", 0, 2**32 - 1, integer=True)
 

@@ -6,6 +6,7 @@ is associative; a single operator is a chain of one stage.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, replace
@@ -14,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .params import Range, format_value
+from .params import Range, check_count, format_value
 from .rng import Generators, Rng
 
 Shape = tuple[int, ...]
@@ -35,6 +36,7 @@ class Operator:
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
     positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
     holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
+    whole: ClassVar[tuple[str, ...]] = ()  # parameters whose tuple is one value, not one per image
 
     # What a subclass may define -----------------------------------------------------------------
 
@@ -147,17 +149,30 @@ class Operator:
         parts = [f"{v!r}" if positional else f"{n}={v!r}" for n, v, positional in self.arguments()]
         return f"{type(self).__name__}({', '.join([*parts, *map(repr, self.nested)])})"
 
-    def _run(self, x: Tensor, rng: Rng) -> Tensor:
-        return self._fold(x, lambda stage, x, key: stage.forward(x, rng.child(key)))
-
     @property
     def varies(self) -> bool:
         """Whether each image of a batch may get another operator (not just other draws)."""
         return any(isinstance(value, Range) for _, value, _ in self.arguments())
 
+    def row(self, index: int, batch: int) -> Operator:
+        """What image `index` of a batch gets, as an operator for that image alone."""
+        own = {}
+        for name, value, _ in self.arguments():
+            if isinstance(value, tuple) and name not in self.whole:
+                check_count(name, value, batch)
+                own[name] = value[index]
+        return (replace(self, **own) if own else self).with_nested(lambda f: f.row(index, batch))
+
+    def _run(self, x: Tensor, rng: Rng) -> Tensor:
+        return self._fold(x, lambda stage, x, key: stage.forward(x, rng.child(key)))
+
     def _drawn(self, shape: Shape, rng: Rng) -> Operator:
-        if shape[0] > 1 and any(stage.varies for stage in self):
-            return PerImage(*(self._drawn((1, *shape[1:]), rng.row(i)) for i in range(shape[0])))
+        stages = self.stages
+        if any(stage.varies for stage in stages):
+            rows = [self.row(i, shape[0]) for i in range(shape[0])]
+            if len(rows) > 1:
+                return PerImage(*(f._drawn((1, *shape[1:]), rng.row(i)) for i, f in enumerate(rows)))
+            stages = rows[0].stages
         concrete: list[Operator] = []
 
         def step(stage: Operator, shape: Shape, key: str) -> Shape:
@@ -169,7 +184,7 @@ class Operator:
             concrete.extend(drawn)
             return drawn.output_shape(shape)
 
-        self._fold(shape, step)
+        compose(stages)._fold(shape, step)
         return compose(concrete)
 
     def _fold(self, value, step: Callable):
@@ -199,6 +214,9 @@ class Chain(Operator):
     @property
     def linear(self) -> bool:
         return all(stage.linear for stage in self)
+
+    def row(self, index: int, batch: int) -> Operator:
+        return compose([part for stage in self for part in stage.row(index, batch)])
 
     def approx(self) -> Operator:
         return compose([part for stage in self for part in stage.approx()])
@@ -254,8 +272,10 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Callable:
             body = {"forward": lambda self, x, rng: cls(x), "__doc__": cls.__doc__, "__module__": cls.__module__}
             return decorate(type(name, (Operator,), body))()
         taken = REGISTRY.get(name)
-        if taken is not None and taken.__qualname__ != cls.__qualname__:
-            raise ValueError(f"the operator name {name!r} is taken by {taken.__qualname__}")
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"the operator name {name!r} is taken by {taken.__module__}.{taken.__qualname__}")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII):
+            raise ValueError(f"the operator name {name!r} could not be parsed; use letters, digits, - and _")
         cls = dataclass(frozen=True, repr=False)(cls)
         cls.name, cls.exact, cls.gradient = name, exact, gradient
         cls.positional = tuple(f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds)
@@ -267,10 +287,14 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Callable:
 
 @register("perimage", exact="each row's own", gradient="each row's own")
 class PerImage(Operator):
-    """A chain of its own for every image of a batch, as `sample` draws them."""
+    """A chain of its own for every image of a batch, as `sample` draws them.
+
+    Within a chain it is taken apart: what is applied is one chain for each image.
+    """
 
     operators: tuple[Operator, ...]
     holds = "operators"
+    varies = True
 
     def __init__(self, *operators: Operator):
         object.__setattr__(self, "operators", check_operators(operators))
@@ -279,10 +303,12 @@ class PerImage(Operator):
     def linear(self) -> bool:
         return all(f.linear for f in self.operators)
 
-    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+    def row(self, index: int, batch: int) -> Operator:
+        return self._for((batch,))[index]
+
+    def _run(self, x: Tensor, rng: Rng) -> Tensor:
         self.output_shape(x.shape)  # refuses rows of different sizes
-        rows = [f._run(x[i : i + 1], rng.row(i)) for i, f in enumerate(self._for(x.shape))]
-        return torch.cat(rows)
+        return torch.cat([f._run(x[i : i + 1], rng.row(i)) for i, f in enumerate(self._for(x.shape))])
 
     def approx(self) -> Operator:
         return self.with_nested(lambda f: f.approx())

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import torch
 from torch import Tensor
 
-_PLAIN = "/:._-+~@[]"  # what the text of a string may hold as it is; the rest is percent-encoded
+_PLAIN = "0123456789/:._-+~@[]"  # what the text of a string may hold as it is; the rest is percent-encoded
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def one_for_all(op, *names: str) -> None:
 def decided(value):
     """A number that decides a shape; refuses a Range that `sample` has not resolved."""
     if isinstance(value, Range):
-        raise ValueError(f"{value} is not decided yet; use .sample(shape, generator)")
+        raise ValueError(f"{value} is not decided yet; give one number, or use .sample(shape, generator)")
     return value
 
 
@@ -114,7 +114,7 @@ def format_value(value: object) -> str:
         return str(int(value))
     if not isinstance(value, str):
         return str(value)
-    text = "".join(c if c.isalnum() or c in _PLAIN else quote(c, safe="") for c in value)
+    text = "".join(c if c.isalpha() or c in _PLAIN else quote(c, "", errors="surrogateescape") for c in value)
     return text if parse_value(text) == value else f"%{ord(text[0]):02X}{text[1:]}"  # such as a file named 12
 
 
@@ -132,7 +132,7 @@ def parse_value(text: str) -> int | float | str | tuple:
             return kind(text)
         except ValueError:
             pass
-    return unquote(text)
+    return unquote(text, errors="surrogateescape")
 
 
 def _show(value: object) -> str:

@@ -215,6 +215,7 @@ class Resize(Filtered):
     size: int | tuple[int, int] | None = None
     scale: Numbers | None = None
     filter: str | tuple[str, ...] = "bicubic"
+    whole = ("size",)
 
     def __post_init__(self):
         if (self.size is None) == (self.scale is None):

@@ -3,7 +3,7 @@
 Every image of a batch and every stage of a chain has a stream of its own: the seed of image i
 comes from the caller's generator, the stage's from that seed, the stage's name and how often the
 name occurred before it. Draws are made on the CPU, so a device never changes a bit, and inserting
-a stage into a chain changes no other stage's draws.
+a stage changes the draws of no stage but later ones of the same name.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Rng:
 
     def row(self, index: int) -> Rng:
         """What image `index` of the batch would have got on its own."""
-        return Rng(lambda: self._seeds()[index : index + 1])
+        return Rng(lambda: self._seeds()[index : index + 1], self._key)
 
     @cached_property
     def _streams(self) -> list[torch.Generator]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 from torch import Tensor
@@ -20,14 +21,21 @@ VERSION = 1
 
 
 def to_json(f: Operator, folder: str | Path | None = None) -> dict:
-    """The record of an operator, for json.dump. Files and tensors that f holds are put into `folder`."""
+    """The record of an operator, for json.dump. Files and tensors that f holds are put into `folder`.
+
+    Without `folder` files keep their paths; raises ValueError if f holds a tensor.
+    """
     if folder is not None:
         f = collect(f, lambda name, data: (Path(folder) / name).write_bytes(data))
     return {"version": VERSION, "stages": _stages(f)}
 
 
 def from_json(record: dict, folder: str | Path | None = None) -> Operator:
-    """The operator of a record; files are looked up in `folder`. Raises ValueError for anything else."""
+    """The operator of a record. Raises ValueError for anything else.
+
+    Files are looked up in `folder`, and nowhere outside it; without it, wherever the record says:
+    give a folder if the record is a stranger's.
+    """
     if not isinstance(record, dict) or not isinstance(record.get("stages"), list):
         raise ValueError("this is no operator: it needs 'version' and a list 'stages'")
     if record.get("version") != VERSION or isinstance(record["version"], bool):
@@ -35,21 +43,26 @@ def from_json(record: dict, folder: str | Path | None = None) -> Operator:
     return _chain(record["stages"], None if folder is None else Path(folder), 0)
 
 
-def collect(f: Operator, write: Callable[[str, bytes], object], prefix: str = "") -> Operator:
-    """f with every file or tensor it holds written by `write(name, bytes)`, and named by that name."""
+def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
+    """f with every file or tensor it holds written by `write(name, bytes)`, and named by that name.
+
+    The name is a digest of the content, so equal contents share a file. It does not end as a
+    picture's does: what lies beside pictures is not to be taken for one of them.
+    """
     stages = []
-    for i, stage in enumerate(f):
+    for stage in f:
         for field in stage.files:
             value = getattr(stage, field)
             if isinstance(value, Tensor):
                 from safetensors.torch import save
 
-                name, data = f"{prefix}{field}{i}.safetensors", save({field: value.contiguous().cpu()})
+                data, suffix = save({field: value.contiguous().cpu()}), ".safetensors"
             else:
-                name, data = f"{prefix}{field}{i}{Path(value).suffix}", _read(stage, value)
+                data, suffix = _read(stage, value), Path(value).suffix
+            name = f"{sha256(data).hexdigest()[:16]}.{field}" + (".safetensors" if suffix == ".safetensors" else "")
             write(name, data)
             stage = replace(stage, **{field: name})
-        stages.append(stage.with_nested(lambda g, i=i: collect(g, write, f"{prefix}{i}-")))
+        stages.append(stage.with_nested(lambda g: collect(g, write)))
     return compose(stages)
 
 
@@ -57,25 +70,25 @@ def _read(stage: Operator, path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"{stage}: {path} cannot be read: {error}") from error
+        raise ValueError(f"{stage} cannot be read: {error.strerror}") from error
 
 
 def _stages(f: Operator) -> list[dict]:
     records = []
     for stage in f:
-        record = {"name": stage.name, **{n: _value(stage, n, v) for n, v, _ in stage.arguments()}}
+        if any(isinstance(getattr(stage, field), Tensor) for field in stage.files):
+            raise ValueError(f"{stage} holds a tensor; give a folder to put it into")
+        record = {"name": stage.name, **{n: _value(v) for n, v, _ in stage.arguments()}}
         if stage.nested:
             record["operators"] = [_stages(g) for g in stage.nested]
         records.append(record)
     return records
 
 
-def _value(stage: Operator, name: str, value: object) -> object:
+def _value(value: object) -> object:
     if isinstance(value, Range):
         return {"range": [value.low, value.high]}
-    if isinstance(value, tuple):
-        return [_value(stage, name, item) for item in value]
-    return value
+    return [_value(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _chain(records: object, folder: Path | None, depth: int) -> Operator:

@@ -76,7 +76,7 @@ class _Parser:
             raise SpecError("an operator is missing", text, start)
         cls = REGISTRY.get(name.strip())
         if cls is None:
-            near = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5) or sorted(REGISTRY)
+            near = difflib.get_close_matches(name.strip().lower(), REGISTRY, n=3, cutoff=0.5) or sorted(REGISTRY)
             raise SpecError(f"unknown operator {name!r}; did you mean {' or '.join(near)}?", text, start)
         args, kwargs = self.values(cls, rest, head - len(rest)) if colon else ([], {})
         if opened >= 0:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ class Step:
     step: int  # of all `total` steps, from 1
     total: int
     loss: Tensor  # [B], before the step
-    latent: Tensor  # after the step
+    latent: Tensor  # after the step; the solver's own, so look, but do not change it
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Restoration:
     phase_images: dict[str, Tensor]  # the image at the end of each phase, by its space
 
 
+@torch.enable_grad()
 def restore(observation: Tensor, operator: Operator, generator, method: str = "robust", seed: int | Sequence[int] = 0,
             callback: Callable[[Step], None] | None = None, *, perceptual: str = "vgg", steps: int | None = None,
             lr_scale: float | None = None) -> Restoration:  # fmt: skip
@@ -65,6 +68,8 @@ def restore(observation: Tensor, operator: Operator, generator, method: str = "r
             f"{resolution}×{resolution} images into {list(expected)}; crop or resize it, or mend the operator"
         )
     phases = phases_of(method, steps)
+    if lr_scale is not None and not 0 < lr_scale < math.inf:
+        raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
     scale = generator.w_spread / FFHQ_SPREAD if lr_scale is None else lr_scale
     device = observation.device
     network = perceptual_net.load(perceptual, str(device), perceptual_net.fastest_dtype(device))
@@ -84,7 +89,7 @@ def restore(observation: Tensor, operator: Operator, generator, method: str = "r
             latent = ngd(latent.detach(), grad, phase.lr * scale)
             history.append(losses.detach())
             if callback is not None:
-                callback(Step(phase, len(history), total, history[-1], latent))
+                callback(Step(phase, len(history), total, history[-1], latent.detach()))
         images[phase.space] = _image(generator, latent)
     stacked = torch.stack(history).cpu() if history else torch.empty(0, batch)
     return Restoration(_image(generator, latent), latent, stacked, images)
@@ -96,7 +101,7 @@ def _image(generator, latent: Tensor) -> Tensor:
 
 
 def _streams(seed: int | Sequence[int], batch: int) -> list[torch.Generator]:
-    seeds = [seed] * batch if isinstance(seed, int) else list(seed)
+    seeds = [seed] * batch if isinstance(seed, Integral) else list(seed)
     if len(seeds) != batch:
         raise ValueError(f"seed has {len(seeds)} values for {batch} images; give one, or one per image")
-    return [torch.Generator().manual_seed(child_seed(s, "restore")) for s in seeds]
+    return [torch.Generator().manual_seed(child_seed(int(s), "restore")) for s in seeds]

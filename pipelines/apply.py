@@ -14,6 +14,8 @@ from degrade.serial import collect
 from . import files
 from .files import Source
 
+MANIFEST = "manifest"
+
 
 def apply(source: Source, operator: Operator, output: Path, seed: int) -> Path:
     """Degrade one picture into `output`; returns the path of the degraded picture.
@@ -22,22 +24,28 @@ def apply(source: Source, operator: Operator, output: Path, seed: int) -> Path:
     <name>.json: the sampled operator, sizes, seed and version.
     """
     x = files.read_image(source.path)
-    rng = _generator(seed, source.relative)
-    operator = for_file(operator).sample(x.shape, rng)
+    manifest = source.target(output, ".json")
+    before = files.read_json(manifest, MANIFEST)
+    operator = for_file(operator).row(0, 1).sample(x.shape, _generator(seed, source.relative))
     last = operator[-1]
     if isinstance(last, JPEG):
-        before = operator[:-1](x, _generator(seed, source.relative)) if len(operator) > 1 else x
-        target, y = source.target(output, ".jpg"), before
-        data = files.encode(files.to_pil(before), "JPEG", **_codec_options(last))
+        y = operator[:-1](x, _generator(seed, source.relative)) if len(operator) > 1 else x
+        target = manifest.with_suffix(".jpg")
+        data = files.encode(files.to_pil(y), "JPEG", **_codec_options(last))
     else:
-        target, y = source.target(output, ".png"), operator(x, _generator(seed, source.relative))
+        y = operator(x, _generator(seed, source.relative))
+        target = manifest.with_suffix(".png")
         data = files.encode(files.to_pil(y))
+    written = collect(operator, lambda name, data: files.write(manifest.with_name(name), data))
+    if before is not None:  # a manifest never lies beside a picture of another run, not even after a kill
+        manifest.unlink()
+        other = manifest.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
+        if before.get("image") == other.name:
+            other.unlink(missing_ok=True)
     files.write(target, data)
-    # every file the operator names is copied beside the manifest
-    beside, prefix = source.target(output, ".json").parent, f"{source.relative.stem}."
-    written = collect(operator, lambda name, data: files.write(beside / name, data), prefix)
     files.write_json(
-        source.target(output, ".json"),
+        manifest,
+        MANIFEST,
         {
             "degrade": __version__,
             "image": target.name,

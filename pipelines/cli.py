@@ -121,8 +121,8 @@ def _load(plugins: list[str]) -> None:
     for name in plugins:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise ValueError(f"plugin {name!r} cannot be imported: {error}") from error
+        except Exception as error:  # whatever a stranger's module raises
+            raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _for_each(sources: list, work: Callable[..., Path], quiet: bool, workers: int = 1) -> None:
@@ -145,7 +145,8 @@ def _for_each(sources: list, work: Callable[..., Path], quiet: bool, workers: in
                     path = result()
                 except (ValueError, OSError) as error:
                     failed += 1
-                    _say(f"error: {source.path}: {error}")
+                    named = str(source.path) in str(error)
+                    _say(f"error: {error}" if named else f"error: {source.path}: {error}")
                 else:
                     if not quiet:
                         typer.echo(path)
@@ -175,7 +176,7 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not to be had here; use cpu or auto") from error
     return name

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-MANIFEST_FORMAT = 1
+FORMAT = 1  # of the records written beside pictures
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Source:
     relative: Path
 
     def target(self, folder: Path, suffix: str) -> Path:
-        """Where this picture's result of that kind goes; never onto the input itself."""
+        """Where this picture's result of that kind goes; never beside the input, which might be overwritten."""
         path = folder / self.relative.with_suffix(suffix)
-        if path.exists() and path.samefile(self.path):
-            raise ValueError(f"{path} would overwrite the input; choose another --output")
+        if path.parent.exists() and path.parent.samefile(self.path.parent):
+            raise ValueError(f"{path.parent} holds the input; choose another --output")
         return path
 
 
@@ -94,18 +94,18 @@ def write(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, record: dict) -> None:
-    write(path, (json.dumps({"format": MANIFEST_FORMAT, **record}, indent=2, ensure_ascii=False) + "\n").encode())
+def write_json(path: Path, kind: str, record: dict) -> None:
+    write(path, (json.dumps({"kind": kind, "format": FORMAT, **record}, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> dict | None:
+def read_json(path: Path, kind: str) -> dict | None:
     """A record of `write_json`, or None where there is none. Raises ValueError for any other content."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} is not a manifest: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != MANIFEST_FORMAT:
-        raise ValueError(f"{path} is not a manifest of format {MANIFEST_FORMAT}; make it again with this version")
+        raise ValueError(f"{path} is not a {kind} of degrade's: {error}; move it away") from error
+    if not isinstance(record, dict) or (record.get("kind"), record.get("format")) != (kind, FORMAT):
+        raise ValueError(f"{path} is not a {kind} of degrade's, format {FORMAT}; move it away, or make it again")
     return record

@@ -10,11 +10,14 @@ from pathlib import Path
 import degrade
 import invert
 from degrade.rng import child_seed
+from degrade.serial import collect
 
 from . import files
-from .apply import again
+from .apply import MANIFEST, again
 from .files import Source
 from .sheet import sheet
+
+LOG = "log"
 
 
 @dataclass(frozen=True)
@@ -35,46 +38,65 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
 
     Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again) and,
     last, <name>.json with settings and losses. A picture whose log already says the same settings
-    and observation is left as it is. `clean`: the undamaged picture or a folder of them, for the sheet only.
+    and observation is not solved again. `clean`: the undamaged picture or a folder of them, for the
+    sheet only.
     """
     manifest, operator = what_happened(source, settings.op)
     assumed = operator.approx()
-    log = {"degrade": degrade.__version__, "assumed": str(assumed), **asdict(settings)}
-    log["observation"] = sha256(source.path.read_bytes()).hexdigest()
+    log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(settings)}
+    log["observation"] = _digest(source.path)
     target, target_log = source.target(output, ".png"), source.target(output, ".json")
-    before = files.read_json(target_log)
-    if target.exists() and before is not None and log.items() <= before.items():
+    before = files.read_json(target_log, LOG) or {}
+    reference = None if clean is None else _clean_of(source, manifest, clean)
+    log["clean"] = before.get("clean") if reference is None else _digest(reference)
+    solved = target.exists() and all(before.get(key) == log[key] for key in log if key != "clean")
+    if solved and before["clean"] == log["clean"]:
         return target
 
-    reference = None if clean is None else _clean_of(source, manifest, clean)
-    device = generator.w_avg.device
     y = files.read_image(source.path)
-    result = invert.restore(
-        y.to(device), assumed, generator, settings.method, child_seed(settings.seed, source.relative.as_posix()),
-        callback, perceptual=settings.perceptual, steps=settings.steps,
-    )  # fmt: skip
-    restored = files.to_pil(result.image)
     tiles = {} if reference is None else {"clean": files.to_pil(files.read_image(reference))}
-    tiles |= {"observed": files.to_pil(y), "restored": restored}
+    if solved:
+        log["loss"] = before["loss"]
+    else:
+        result = invert.restore(
+            y.to(generator.w_avg.device), assumed, generator, settings.method,
+            child_seed(settings.seed, source.relative.as_posix()), callback,
+            perceptual=settings.perceptual, steps=settings.steps,
+        )  # fmt: skip
+        log["loss"] = [round(v, 6) for v in result.history[:, 0].tolist()]
+        target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
+        files.write(target, files.encode(files.to_pil(result.image)))
+    restored = files.read_image(target)
+    tiles |= {"observed": files.to_pil(y), "restored": files.to_pil(restored)}
     if manifest is not None:
-        tiles["restored, degraded again"] = files.to_pil(again(result.image.cpu(), manifest, operator))
-    files.write(target, files.encode(restored))
+        tiles["restored, degraded again"] = files.to_pil(again(restored, manifest, operator))
     files.write(source.target(output, ".sheet.png"), files.encode(sheet(tiles)))
-    files.write_json(target_log, log | {"loss": [round(v, 6) for v in result.history[:, 0].tolist()]})
+    files.write_json(target_log, LOG, log)
     return target
+
+
+def _text(operator: degrade.Operator) -> str:
+    """The operator, with files named by their content: no path of this machine, and other content is another text."""
+    return str(collect(operator, lambda name, data: None))
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:
     """The manifest beside a picture, if any, and the operator: `op` where given, else the manifest's."""
-    path = source.path.with_suffix(".json")
-    manifest = None if op is not None else files.read_json(path)
     if op is not None:
         return None, degrade.parse(op)
+    path = source.path.with_suffix(".json")
+    manifest = files.read_json(path, MANIFEST)
     if manifest is None:
         raise ValueError(f"{source.path} has no manifest beside it; say what happened to it with --op")
     for key, kind in (("operator", str), ("seed", int), ("source", str)):
         if not isinstance(manifest.get(key), kind):
             raise ValueError(f"{path} has no {key} that can be used; say what happened with --op")
+    if manifest.get("image") != source.path.name:
+        raise ValueError(f"{path} describes {manifest.get('image')!r}, not this picture; say what happened with --op")
     return manifest, degrade.parse(manifest["operator"], folder=path.parent)
 
 

@@ -17,7 +17,8 @@ def operators() -> None:
     for name, cls in sorted(REGISTRY.items()):
         linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
         table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear)
-    Console().print(table)
+    console = Console()
+    console.print(table, width=console.width if console.is_terminal else 160)  # a pipe has no width of its own
 
 
 def parameters(cls: type[Operator]) -> str:

@@ -62,6 +62,15 @@ def test_visibility_differs_from_image_to_image():
     assert hidden == [f.operators[i] != Identity() for i in range(8)] and len(set(hidden)) == 2
 
 
+def test_rows_given_by_hand_are_drawn_and_stand_in_a_chain():
+    f = parse("perimage(strokes:3 ; oneof(clamp ; jpeg:3)) >> gaussian:0.1..0.2")
+    g = f.sample((2, 3, 8, 8), [rng(0), rng(1)])
+    assert [f.name for f in g.operators[0]] == ["strokes", "gaussian"]
+    assert g == degrade.PerImage(*(f.row(i, 2).sample((1, 3, 8, 8), rng(i)) for i in range(2)))
+    with pytest.raises(ValueError, match="2 operators for 3 images"):
+        f.sample((3, 3, 8, 8))
+
+
 def test_images_that_would_get_different_sizes_are_refused():
     with pytest.raises(ValueError, match="different sizes"):
         parse("downsample:2..8")(torch.rand(6, 3, 16, 16), [rng(i) for i in range(6)])

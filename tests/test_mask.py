@@ -49,7 +49,7 @@ def test_a_mask_from_a_file_of_tensors(tmp_path):
 @pytest.mark.parametrize(
     "bad, word",
     [(torch.ones(4, 4), "shape"), (torch.ones(1, 3, 4, 4), "shape"), (torch.full((1, 1, 2, 2), 1.5), "outside"),
-     (torch.full((1, 1, 2, 2), torch.nan), "outside"), (3, "tensor")],
+     (torch.full((1, 1, 2, 2), torch.nan), "outside"), (3, "tensor"), ("", "tensor")],
 )  # fmt: skip
 def test_bad_masks_are_refused(bad, word):
     with pytest.raises(ValueError, match=word):

@@ -39,6 +39,14 @@ def test_tensors_travel_by_reference(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 and str(tmp_path) not in json.dumps(record)
 
 
+def test_records_share_a_folder(tmp_path):
+    masks = [Mask(torch.full((1, 1, 2, 2), v)) for v in (0.0, 0.5, 0.5)]
+    records = [to_json(f, tmp_path) for f in masks]
+    assert [from_json(r, tmp_path) for r in records] == masks and len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(ValueError, match="give a folder"):
+        to_json(JPEG(50) >> OneOf(masks[0], JPEG(12)))
+
+
 @pytest.mark.parametrize("record, words", [
     ([], "no operator"),
     ({"stages": []}, "version=None"),

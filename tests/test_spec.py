@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import degrade
@@ -81,6 +81,8 @@ def test_the_place_of_a_mistake_is_shown():
     with pytest.raises(SpecError) as error:
         parse("downsample:2 >> jpg:12")
     assert "downsample:2 >> ⟨here⟩jpg:12" in str(error.value)
+    with pytest.raises(SpecError, match="did you mean jpeg"):
+        parse("JPEG:12")
     assert error.value.position == len("downsample:2 >> ")
 
 
@@ -93,6 +95,11 @@ def test_any_text_is_read_or_refused(text):
     assert parse(str(f)) == f
 
 
+@example("１２")
+@example("²")
+@example("1..2")
+@example("nan")
+@example("not utf-8 \udcff")
 @given(st.text(min_size=1, max_size=30).filter(lambda s: "\0" not in s))
 def test_any_file_name_survives(name):
     assert parse(str(Mask(name))) == Mask(name)
@@ -120,11 +127,12 @@ def test_a_user_s_operator_is_composed_and_parsed():
         f = parse("fade:amount=0.25 >> clamp")
         assert f == Fade(0.25) >> degrade.Clamp()
         assert str(Fade(0.25)) == "fade:amount=0.25" and str(Fade()) == "fade"
-        with pytest.raises(ValueError, match="taken"):
-
-            @degrade.register("jpeg")
-            class Other(degrade.Operator):
-                pass
+        for taken in ("jpeg", "fade"):  # the second by a class that happens to be called the same
+            with pytest.raises(ValueError, match="taken"):
+                degrade.register(taken)(type("JPEG", (degrade.Operator,), {}))
+        for name in ("a b", "", "1", "a:b", "größe"):
+            with pytest.raises(ValueError, match="could not be parsed"):
+                degrade.register(name)(type("Odd", (degrade.Operator,), {}))
     finally:
         REGISTRY.pop("fade", None)
 

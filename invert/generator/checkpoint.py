@@ -35,8 +35,7 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
     try:
         with torch.device("meta"):  # no memory for weights that are replaced at once
             generator = StyleGAN2(**json.loads(config))
-        state = {key: value.to(device, torch.float32) for key, value in tensors.items()}
-        generator.load_state_dict(state, assign=True)
+        generator.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"generator {path} does not fit its config: {error}") from error
-    return generator.requires_grad_(False)
+    return generator.requires_grad_(False).to(device)

@@ -109,7 +109,9 @@ class Synthesis(nn.Module):
         super().__init__()
         if architecture != "skip":
             raise ValueError(f"architecture={architecture!r} is not supported yet; only 'skip' is")
-        self.resolutions = [2**k for k in range(2, int(math.log2(resolution)) + 1)]
+        if resolution < 4 or resolution & (resolution - 1):
+            raise ValueError(f"img_resolution={resolution} must be a power of two from 4 on")
+        self.resolutions = [2**k for k in range(2, resolution.bit_length())]
         width = {r: min(channel_base // r, channel_max) for r in self.resolutions}
         for r in self.resolutions:
             block = Block(r, width.get(r // 2), width[r], w_dim, channels, conv_clamp)

@@ -1,5 +1,6 @@
 import math
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,20 @@ from invert.optim import ngd
 from tests.conftest import picture, rng
 
 CHEAP = {"perceptual": "alex"}
+
+
+class Recorder:
+    """Stands for the perceptual network and keeps the images that it is shown."""
+
+    def __init__(self, min_side=17):
+        self.min_side, self.shown = min_side, []
+
+    def features(self, x):
+        self.shown.append(x)
+        return x
+
+    def distance(self, a, b):
+        return (a - b).square().mean((1, 2, 3))
 
 
 @given(st.integers(-60, 60).map(lambda k: 10.0**k), st.integers(0, 1000))
@@ -50,7 +65,8 @@ def test_shortened_phases_add_up_and_keep_their_share(steps):
     ("alex", 128, 3, 16), ("alex", 31, 0, 31), ("vgg", 31, 1, 15),
 ])  # fmt: skip
 def test_scales_are_the_published_ones(net, side, levels, l1_side):
-    loss = RobustLoss(torch.zeros(1, 3, side, side), None, perceptual.load(net))
+    network = Recorder(perceptual.load(net).min_side)
+    loss = RobustLoss(torch.zeros(1, 3, side, side), None, network)
     assert len(loss.scales) == levels and loss.smallest.shape[-1] == l1_side
 
 
@@ -69,6 +85,31 @@ def test_hidden_regions_do_not_enter_the_perceptual_part():
     shown = RobustLoss(y, torch.ones(1, 1, 64, 64), perceptual.load())(picture(1)[..., :64, :64], Rng.of(rng(), 1))
     plain = RobustLoss(y, None, perceptual.load())(picture(1)[..., :64, :64], Rng.of(rng(), 1))
     assert torch.allclose(shown, plain)
+
+
+def test_hidden_regions_are_filled_with_fresh_noise_at_every_scale():
+    """N(0.25, 0.5²), as strong as the region is hidden, equal in both images and new at every step."""
+    visible = torch.ones(1, 1, 128, 128)
+    visible[..., 33:] = 0  # an odd edge, so that a column is hidden in part at the coarser scales
+    x, y = (level * visible.expand(1, 3, 128, 128) for level in (0.5, 0.75))
+    network, stream = Recorder(), rng()
+    loss, steps = RobustLoss(y, visible, network), []
+    for _ in range(2):
+        network.shown.clear()
+        loss(x, Rng.of(stream, 1))
+        steps.append(list(zip(network.shown[0::2], network.shown[1::2], strict=True)))
+    for scale, pairs in enumerate(zip(*steps, strict=True)):
+        hidden = F.avg_pool2d(1 - visible, 2**scale).expand(1, 3, -1, -1)
+        fills = []
+        for pair in pairs:
+            prediction, observation = sorted(pair, key=lambda image: image[0, 0, 0, 0])
+            fills.append(prediction - F.avg_pool2d(x, 2**scale))
+            assert torch.allclose(fills[-1], observation - F.avg_pool2d(y, 2**scale), atol=1e-6)
+        assert not torch.equal(*fills) and (fills[0][hidden == 0] == 0).all()
+        for part in (hidden == 1, (hidden > 0) & (hidden < 1)):
+            z = ((fills[0] / hidden - 0.25) / 0.5)[part]  # N(0, 1), to four standard errors
+            assert len(z) == 0 or (abs(z.mean()) < 4 / len(z) ** 0.5 and abs(z.std() - 1) < 4 / (2 * len(z)) ** 0.5)
+    assert len(steps[0]) == 3
 
 
 def test_a_portrait_is_found_again(avatars):
@@ -144,6 +185,16 @@ def test_the_callback_sees_every_step(avatars):
     assert [s.phase.space for s in seen] == ["W", "W", "W+", "W+", "W++", "W++"]
     assert torch.equal(torch.stack([s.loss for s in seen]), r.history)
     assert seen[0].latent.shape == (1, 256) and seen[-1].latent.shape == (1, 12, 192, 256)
+    for space, i in [("W", 1), ("W+", 3), ("W++", 5)]:
+        assert torch.equal(r.phase_images[space], avatars.synthesize(seen[i].latent).clamp(0, 1))
+    assert torch.equal(r.phase_images["W++"], r.image) and torch.equal(seen[5].latent, r.latent)
+
+
+def test_a_caller_without_gradients_gets_the_same(avatars):
+    plain = invert.restore(picture(0), parse("clamp"), avatars, steps=2, seed=5, **CHEAP)
+    with torch.no_grad():
+        r = invert.restore(picture(0), parse("clamp"), avatars, steps=2, seed=numpy.int64(5), **CHEAP)
+    assert torch.equal(r.latent, plain.latent) and not r.latent.requires_grad and not r.image.requires_grad
 
 
 def test_no_steps_give_the_mean_image(avatars):
@@ -160,6 +211,8 @@ def test_no_steps_give_the_mean_image(avatars):
     (dict(perceptual="resnet"), "resnet"),
     (dict(steps=-1), "steps=-1"),
     (dict(seed=[1, 2]), "2 values for 1 images"),
+    (dict(lr_scale=math.nan), "lr_scale=nan"),
+    (dict(lr_scale=-1.0), "lr_scale=-1.0"),
     (dict(operator=parse("strokes:3")), "sample"),
     (dict(operator=Mask(torch.ones(1, 1, 8, 8))), "give one of their size"),
 ])  # fmt: skip

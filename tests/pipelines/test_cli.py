@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,9 @@ def test_a_mask_file_travels_with_the_manifest(tmp_path):
     f = degrade.parse(json.loads(text)["operator"], folder=tmp_path / "out")
     assert torch.equal(f.visible((1, 3, 128, 128))[0, 0], torch.from_numpy(mask) / 255)
     assert (pixels(tmp_path / "out" / "002.png")[:, :64] == 0).all()
+    result = run("restore", tmp_path / "out", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex")
+    assert result.exit_code == 0, result.output  # the mask beside it is not taken for a picture
+    assert str(tmp_path) not in (tmp_path / "r" / "002.json").read_text()
 
 
 def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
@@ -114,6 +118,79 @@ def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
     assert (out / "003.png").read_bytes() != before["003.png"][1]
 
 
+def test_the_sheet_shows_the_file_and_what_its_degradation_is(tmp_path):
+    """Every tile against pixels made without the code that drew it, for pictures in subfolders."""
+    (tmp_path / "in" / "x").mkdir(parents=True)
+    shutil.copy(AVATARS / "003.png", tmp_path / "in" / "x" / "a.png")
+    apply(tmp_path / "in", output=tmp_path / "o", op="downsample:2 >> gaussian:0.3", seed=4)
+    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"]
+    assert run(*command).exit_code == 0
+    restored = tmp_path / "r" / "x" / "a.png"
+    first, three = restored.stat().st_mtime_ns, Image.open(tmp_path / "r" / "x" / "a.sheet.png")
+    assert run(*command, "--clean", tmp_path / "in").exit_code == 0
+    assert restored.stat().st_mtime_ns == first  # only the sheet is drawn again
+    four = Image.open(tmp_path / "r" / "x" / "a.sheet.png")
+    assert [s.width // 264 for s in (three, four)] == [3, 4]
+
+    f = degrade.parse(json.loads((tmp_path / "o" / "x" / "a.json").read_text())["operator"])
+    again = f(files.read_image(restored), rng(child_seed(4, "x/a.png")))
+    expected = [AVATARS / "003.png", tmp_path / "o" / "x" / "a.png", restored]
+    expected = [*map(pixels, expected), (again[0] * 255).round().byte().permute(1, 2, 0).numpy()]
+    for i, tile in enumerate(expected):
+        shown = numpy.array(four.crop((8 + 264 * i, 26, 264 + 264 * i, 282)))
+        assert (shown == tile.repeat(256 // len(tile), 0).repeat(256 // len(tile), 1)).all(), i
+
+
+def test_a_file_s_restoration_depends_on_its_name_and_not_on_the_others(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(AVATARS / "000.png", tmp_path / "in" / name)
+    options = ["--steps", 2, "--perceptual", "alex", "--op", "gaussian:0.2"]
+    assert run("restore", tmp_path / "in", "-o", tmp_path / "both", *options).exit_code == 0
+    assert run("restore", tmp_path / "in" / "b.png", "-o", tmp_path / "one", *options).exit_code == 0
+    a, b, alone = (json.loads((tmp_path / p).read_text())["loss"] for p in ("both/a.json", "both/b.json", "one/b.json"))
+    assert b == alone and a != b
+
+
+def test_a_manifest_never_lies_beside_a_picture_of_another_run(tmp_path):
+    apply(AVATARS / "000.png", output=tmp_path, op="clamp")
+    apply(AVATARS / "000.png", output=tmp_path, op="jpeg:12")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000.jpg", "000.json"]
+    shutil.copy(AVATARS / "000.png", tmp_path / "000.png")
+    result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r")
+    assert result.exit_code == 2 and "describes '000.jpg', not this picture" in result.output
+
+
+def test_a_failing_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"old")
+
+    def refuse(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        files.write(tmp_path / "a.png", b"new")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_quiet_says_nothing(tmp_path):
+    out = run("apply", AVATARS / "000.png", "-o", tmp_path / "o", "--op", "clamp", "--quiet")
+    assert (out.exit_code, out.output) == (0, "")
+    out = run("restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex", "--quiet")
+    assert (out.exit_code, out.output) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of arbitrary bytes")
+def test_a_name_that_is_not_text_is_restored_too(tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(AVATARS / "000.png", os.fsencode(tmp_path / "in") + b"/\xff.png")
+    command = [Path(sys.executable).parent / "degrade"]
+    subprocess.run([*command, "apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"], check=True)
+    options = ["--steps", "1", "--perceptual", "alex"]
+    subprocess.run([*command, "restore", tmp_path / "o", "-o", tmp_path / "r", *options], check=True)
+    assert os.path.exists(os.fsencode(tmp_path / "r") + b"/\xff.sheet.png")
+
+
 def test_restore_takes_the_operator_from_the_command_line(tmp_path):
     apply(AVATARS / "004.png", output=tmp_path, op="downsample:4 >> jpeg:30")
     (tmp_path / "004.json").unlink()
@@ -133,7 +210,9 @@ def test_restore_takes_the_operator_from_the_command_line(tmp_path):
     (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:0"], "quality=0"),
     (["apply", "{ok}", "-o", "{tmp}/o", "--op", "mask:none.png"], "none.png"),
     (["apply", "{ok}", "-o", "{tmp}/text.png/o", "--op", "jpeg:12"], "text.png"),
-    (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "clamp"], "would overwrite the input"),
+    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:12|30"], "quality has 2 values for 1 images"),
+    (["apply", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp"], "000.json is not a manifest"),
+    (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "jpeg:12"], "holds the input"),
     (["apply", "{tmp}/small.png", "{tmp}/small.jpg", "-o", "{tmp}/o", "--op", "clamp"], "share one result"),
     (["restore", "{tmp}/small.png", "-o", "{tmp}/o", "--op", "clamp"], "128×128"),
     (["restore", "{ok}", "-o", "{tmp}/o"], "no manifest beside it"),
@@ -141,6 +220,8 @@ def test_restore_takes_the_operator_from_the_command_line(tmp_path):
     (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--method", "magic"], "must be one of robust"),
     (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--perceptual", "eye"], "vgg, alex"),
     (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--device", "warp"], "use cpu or auto"),
+    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--device", "meta"], "use cpu or auto"),
+    (["restore", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp", "--steps", "1"], "000.json is not a log"),
     (["restore", "{ok}", "-o", "{tmp}/o", "--op", "strokes:3"], "sample"),
     (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--clean", "{tmp}/none.png", "--steps", "1"], "none.png"),
     (["apply", "{ok}", "-o", "{tmp}/o"], "--op"),
@@ -150,6 +231,8 @@ def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes((AVATARS / "000.png").read_bytes()[:1500])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "annotated").mkdir()
+    (tmp_path / "annotated" / "000.json").write_text('{"boxes": []}')
     for name in ("small.png", "small.jpg"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     result = run(*(a.format(tmp=tmp_path, ok=AVATARS / "000.png") for a in arguments))
@@ -211,8 +294,10 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
 def test_ops_lists_every_operator():
     result = run("ops")
     assert result.exit_code == 0
-    for name in degrade.operator.REGISTRY:
-        assert name in result.output
+    rows = result.output.splitlines()
+    for name, cls in degrade.operator.REGISTRY.items():
+        (row,) = (row for row in rows if row.split()[1:2] == [name])
+        assert cls.gradient.split()[0] in row  # a pipe cuts nothing
 
 
 def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
@@ -226,6 +311,9 @@ def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
         degrade.operator.REGISTRY.pop("negative", None)
     missing = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module")
     assert missing.exit_code == 2 and "no_such_module" in missing.output
+    (tmp_path / "broken_plugin.py").write_text("1 / 0")
+    broken = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "broken_plugin")
+    assert broken.exit_code == 2 and "broken_plugin" in broken.output and "Traceback" not in broken.output
 
 
 def test_a_new_observation_is_restored_anew(tmp_path):
@@ -239,7 +327,9 @@ def test_a_new_observation_is_restored_anew(tmp_path):
     assert (restored != first).any()
 
 
-@pytest.mark.parametrize("change", [{"operator": 5}, {"seed": "x"}, {"source": 5}, {"source": "../../etc/passwd"}])
+@pytest.mark.parametrize(
+    "change", [{"operator": 5}, {"seed": "x"}, {"source": 5}, {"source": "../../etc/passwd"}, {"kind": "log"}]
+)
 def test_an_edited_manifest_is_an_error_in_one_line(tmp_path, change):
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")
     manifest = json.loads((tmp_path / "000.json").read_text())

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from degrade import parse
+from degrade import Gaussian, Range, parse
 from degrade.operator import REGISTRY, compose
 from tests.conftest import rng
 
@@ -43,6 +43,20 @@ def test_rows_of_a_batch_are_independent(name, data):
         assert torch.equal(together[i : i + 1], f(x[i : i + 1], rng(i)))
 
 
+@pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
+@given(data=st.data())
+def test_a_row_of_the_operator_does_to_its_image_what_the_batch_got(name, data):
+    """Also before anything is decided, beside a value per image and a range."""
+    x = data.draw(images(batch=(3,)))
+    f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
+    f = Gaussian((0.1, 0.2, 0.3)) >> f >> Gaussian(Range(0.1, 0.5))
+    together = f(x, [rng(i) for i in range(3)])
+    decided = f.sample(x.shape, [rng(i) for i in range(3)])
+    for i in range(3):
+        assert torch.equal(together[i : i + 1], f.row(i, 3)(x[i : i + 1], rng(i)))
+        assert torch.equal(together[i : i + 1], decided.row(i, 3)(x[i : i + 1], rng(i)))
+
+
 @given(chains, images())
 def test_sampling_then_applying_is_applying(stages, x):
     f = compose(stages)
@@ -75,10 +89,10 @@ def test_approx_is_idempotent_and_distributes(first, second):
 
 @given(chains, images())
 def test_inserting_a_stage_leaves_the_draws_of_others(stages, x):
+    f, g = compose(stages), parse("identity") >> compose(stages)
     one = (1, *x.shape[1:])
-    f = compose(stages).sample(one, rng(1))
-    g = (parse("identity") >> compose(stages)).sample(one, rng(1))
-    assert list(f) == list(g)[1:]
+    assert list(f.sample(one, rng(1))) == list(g.sample(one, rng(1)))[1:]
+    assert torch.equal(f(x, rng(1)), g(x, rng(1)))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
