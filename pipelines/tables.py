@@ -13,12 +13,14 @@ from degrade.params import format_value
 
 def operators() -> None:
     """Every registered operator, a row each."""
-    table = Table(Column("name", no_wrap=True), "parameters", "exact: equals", "gradient", "linear")
+    table = Table(
+        *(Column(head, overflow="fold") for head in ("name", "parameters", "equals exactly", "gradient", "linear"))
+    )
     for name, cls in sorted(REGISTRY.items()):
         linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
         table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear)
     console = Console()
-    console.print(table, width=console.width if console.is_terminal else 160)  # a pipe has no width of its own
+    (console if console.is_terminal else Console(width=160)).print(table)  # a pipe has no width of its own
 
 
 def parameters(cls: type[Operator]) -> str:

@@ -297,7 +297,7 @@ def test_ops_lists_every_operator():
     rows = result.output.splitlines()
     for name, cls in degrade.operator.REGISTRY.items():
         (row,) = (row for row in rows if row.split()[1:2] == [name])
-        assert cls.gradient.split()[0] in row  # a pipe cuts nothing
+        assert cls.gradient in row and "…" not in row  # a pipe cuts nothing
 
 
 def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):

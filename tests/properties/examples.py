@@ -89,6 +89,43 @@ SIZED = {
     "perimage": lambda b, c, h, w: PerImage(*(JPEG(10 + i) >> Gaussian(0.1) for i in range(b))),
 }
 
+
+# The declared gradient, element by element, of each operator that is not linear once it is sampled:
+# slope(f, x, run), where run(g) is what g makes of x with the draws that f had.
+def _poisson(f, x, run):
+    if f == Poisson(f.peak):
+        return 1 + (run(f) - x) / (2 * (x + 1e-3 / f.peak))
+    rate = f.peak * x
+    return 1 + (f.peak * run(f) - rate + 0.5) / (rate + 1e-3) / 2
+
+
+def _cubic(f, x, run):
+    return torch.ones_like(x) if f.surrogate == "ste" else 0.2 + 2.4 * ((run(f) - x) * (f.levels - 1)) ** 2
+
+
+def _one(f, x, run):
+    return torch.ones_like(x)
+
+
+def _untouched(f, x, run):
+    return (run(f) == x).to(x)
+
+
+SLOPES = {
+    "clamp": lambda f, x, run: 0.5 / torch.cosh(x - 0.5) ** 2,
+    "codec": _one,
+    "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
+    "gaussian": _one,
+    "hotpixels": _untouched,
+    "jpeg": _one,
+    "poisson": _poisson,
+    "poissongaussian": lambda f, x, run: 1 + (run(PoissonGaussian(f.peak, 0)) - x) / (2 * (x + 1e-3 / f.peak)),
+    "quantize": _cubic,
+    "saltpepper": _untouched,
+    "speckle": lambda f, x, run: run(f) / x,
+    "uniform": _one,
+}
+
 operators = st.one_of(*STRATEGIES.values())
 chains = st.lists(operators, min_size=1, max_size=5)
 

@@ -11,7 +11,7 @@ from degrade import Gaussian, Range, parse
 from degrade.operator import REGISTRY, compose
 from tests.conftest import rng
 
-from .examples import SIZED, STRATEGIES, chains, images, operators
+from .examples import SIZED, SLOPES, STRATEGIES, chains, images, operators
 
 
 def test_no_operator_escapes():
@@ -101,6 +101,7 @@ def test_linear_operators_have_their_adjoint(name, data):
     x = data.draw(images(dtype=torch.float64))
     f = data.draw(STRATEGIES[name]).sample(x.shape, rng())
     if not f.linear:
+        assert {stage.name for stage in f.row(0, len(x))} & set(SLOPES)  # the next law is about it
         with pytest.raises(ValueError, match="no adjoint"):
             f.adjoint(f(x, rng()))
         return
@@ -108,6 +109,26 @@ def test_linear_operators_have_their_adjoint(name, data):
     fx = f(x, rng())
     y = torch.randn(fx.shape, dtype=x.dtype, generator=rng(1))
     assert torch.allclose((fx * y).sum(), (x * f.adjoint(y, x.shape)).sum(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SLOPES)
+@given(data=st.data())
+def test_other_operators_have_their_declared_gradient(name, data):
+    x = (data.draw(images(dtype=torch.float64)) + 1e-3).requires_grad_()
+    f = data.draw(STRATEGIES[name]).sample(x.shape, rng())
+    y = f(x, rng(1))
+    weight = torch.randn(y.shape, dtype=x.dtype, generator=rng(2))
+    (gradient,) = torch.autograd.grad(y, x, weight)
+    with torch.no_grad():
+        expected = weight * SLOPES[name](f, x, lambda g: g(x, rng(1)))
+    assert torch.allclose(gradient, expected, rtol=1e-9, atol=1e-9)
+
+
+@given(chains, images(dtype=torch.float64))
+def test_what_is_drawn_has_the_gradient_of_the_draw(stages, x):
+    x, f = x.requires_grad_(), compose(stages)
+    both = [torch.autograd.grad(g(x, rng(1)).sum(), x)[0] for g in (f, f.sample(x.shape, rng(1)))]
+    assert torch.equal(*both)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
