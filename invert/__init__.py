@@ -6,8 +6,11 @@
 """
 
 from . import perceptual
-from .generator import StyleGAN2, load_generator
+from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
 from .methods import METHODS, Phase
 from .solve import Restoration, Step, restore
 
-__all__ = ["METHODS", "Phase", "Restoration", "Step", "StyleGAN2", "load_generator", "perceptual", "restore"]
+__all__ = [
+    "METHODS", "Generator", "Phase", "Restoration", "Step", "StyleGAN2", "StyleGAN3", "load_generator", "perceptual",
+    "restore", "save_generator", "wrap",
+]  # fmt: skip

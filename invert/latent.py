@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .generator import Generator
+
 SPACES = ("W", "W+", "W++")
 
 
-def extend(latent: Tensor, space: str, generator) -> Tensor:
-    """`latent` written in the freer `space`: the same image, more freedom."""
-    if latent.ndim == 2 and space != "W":
-        latent = latent[:, None].repeat(1, generator.num_ws, 1)
-    if latent.ndim == 3 and space == "W++":
-        latent = latent[:, :, None].repeat(1, 1, generator.num_filters, 1)
-    return latent
+def extend(latent: Tensor, space: str, generator: Generator) -> Tensor:
+    """`latent` written in the freer `space`: the same image, more freedom.
+
+    Raises ValueError for a space that the generator does not have.
+    """
+    *repeated, dim = generator.latent_shape(space)
+    while latent.ndim < 2 + len(repeated):
+        latent = latent.unsqueeze(-2)  # one code stands for all of the next kind
+    return latent.expand(-1, *repeated, dim).clone()

@@ -14,6 +14,7 @@ from degrade.operator import Operator, check_image
 from degrade.rng import Rng, child_seed
 
 from . import perceptual as perceptual_net
+from .generator import Generator
 from .latent import extend
 from .loss import RobustLoss
 from .methods import Phase, phases_of
@@ -37,30 +38,31 @@ class Step:
 class Restoration:
     """The result of a solve."""
 
-    image: Tensor  # [B, 3, R, R], clamped to [0, 1]
+    image: Tensor  # [B, C, R, R], clamped to [0, 1]
     latent: Tensor
     history: Tensor  # [steps, B], the loss before each step, on the CPU
     phase_images: dict[str, Tensor]  # the image at the end of each phase, by its space
 
 
 @torch.enable_grad()
-def restore(observation: Tensor, operator: Operator, generator, method: str = "robust", seed: int | Sequence[int] = 0,
-            callback: Callable[[Step], None] | None = None, *, perceptual: str = "vgg", steps: int | None = None,
+def restore(observation: Tensor, operator: Operator, generator: Generator, method: str = "robust",
+            seed: int | Sequence[int] = 0, callback: Callable[[Step], None] | None = None, *,
+            perceptual: str = "vgg", steps: int | None = None,
             lr_scale: float | None = None) -> Restoration:  # fmt: skip
     """Search `generator`'s latent space for images that `operator` turns into `observation`.
 
-    observation: [B, 3, h, w] in [0, 1], on the generator's device. operator: what a solver may
-    assume, usually f.sample(...).approx(). seed: one for all images (each gets the same stream, so
-    its result does not depend on its batch mates), or one per image. steps: in all, every phase
-    shortened in proportion. lr_scale: factor of the learning rates; None takes the generator's
-    `w_spread` / 9.5, FFHQ's. Raises ValueError when the operator does not lead from the
-    generator's images to the observation.
+    observation: [B, C, h, w] in [0, 1], of the generator's channels, on its device. operator: what
+    a solver may assume, usually f.sample(...).approx(). seed: one for all images (each gets the
+    same stream, so its result does not depend on its batch mates), or one per image. steps: in all,
+    every phase shortened in proportion. lr_scale: factor of the learning rates; None takes the
+    generator's `w_spread` / 9.5, FFHQ's. Raises ValueError when the operator does not lead from the
+    generator's images to the observation, or the generator lacks a space that the method needs.
 
     Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
     """
     check_image(observation)
     batch, resolution = len(observation), generator.resolution
-    shape = (batch, 3, resolution, resolution)
+    shape = (batch, generator.channels, resolution, resolution)
     expected = operator.output_shape(shape)
     if tuple(observation.shape) != tuple(expected):
         raise ValueError(
@@ -68,6 +70,11 @@ def restore(observation: Tensor, operator: Operator, generator, method: str = "r
             f"{resolution}×{resolution} images into {list(expected)}; crop or resize it, or mend the operator"
         )
     phases = phases_of(method, steps)
+    missing = sorted({phase.space for phase in phases} - set(generator.spaces))
+    if missing:
+        raise ValueError(
+            f"method={method!r} needs {', '.join(missing)}; the generator has {', '.join(generator.spaces)}"
+        )
     if lr_scale is not None and not 0 < lr_scale < math.inf:
         raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
     scale = generator.w_spread / FFHQ_SPREAD if lr_scale is None else lr_scale
@@ -76,7 +83,7 @@ def restore(observation: Tensor, operator: Operator, generator, method: str = "r
     loss = RobustLoss(observation.float(), operator.visible(shape), network)
     streams = _streams(seed, batch)
 
-    latent = generator.w_avg.expand(batch, -1).clone()
+    latent = generator.mapping.center(None, batch).clone()
     history, images = [], {}
     total = sum(phase.steps for phase in phases)
     for phase in phases:
@@ -95,7 +102,7 @@ def restore(observation: Tensor, operator: Operator, generator, method: str = "r
     return Restoration(_image(generator, latent), latent, stacked, images)
 
 
-def _image(generator, latent: Tensor) -> Tensor:
+def _image(generator: Generator, latent: Tensor) -> Tensor:
     with torch.no_grad():
         return generator.synthesize(latent).clamp(0, 1)
 

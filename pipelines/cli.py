@@ -103,6 +103,56 @@ def restore(
 
 
 @app.command()
+def generators() -> None:
+    """List the generators that are at hand: bundled, and fetched before."""
+    with _user_errors():
+        from . import generators as shown
+
+        shown.show_all()
+
+
+@app.command()
+def inspect(
+    generator: Annotated[str, typer.Argument(help="A bundled generator's name, a file or an address.")],
+    samples: Annotated[int, typer.Option(help="Draw this many images.", min=0)] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to draw them.")] = Path("samples.png"),
+    seed: Seed = 0,
+) -> None:
+    """Say what a generator is; with --samples, draw a sheet of its images."""
+    with _user_errors():
+        import invert
+
+        from . import generators as shown
+
+        model = invert.load_generator(generator)
+        shown.describe(model)
+        if samples:
+            shown.draw(model, samples, seed, output)
+            typer.echo(output)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A checkpoint: a file or an address.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors to write.")],
+) -> None:
+    """Write a generator as .safetensors: the same images, no code in the file, faster to open."""
+    with _user_errors():
+        import invert
+
+        from . import files
+
+        if target.suffix != ".safetensors":
+            raise ValueError(f"{target} must end in .safetensors")
+        if target.exists() and target.samefile(invert.generator.find(source)):
+            raise ValueError(f"{target} is the input; choose another name")
+        model = invert.load_generator(source)
+        with files.replacing(target) as temporary:
+            invert.save_generator(model, temporary)
+        typer.echo(target)
+
+
+@app.command()
 def ops(plugin: Plugin = []) -> None:  # noqa: B006
     """List the operators: parameters, what they equal exactly, and their gradient."""
     with _user_errors():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +58,14 @@ def gather(inputs: Iterable[Path]) -> list[Source]:
     return found
 
 
-def read_image(path: Path) -> Tensor:
-    """[1, 3, H, W] in [0, 1], float32, on the 8-bit grid. Raises ValueError for what is not an image."""
+def read_image(path: Path, channels: int = 3) -> Tensor:
+    """[1, C, H, W] in [0, 1], float32, on the 8-bit grid: RGB, or grey of 1 channel.
+
+    Raises ValueError for what is not an image.
+    """
     try:
         with Image.open(path) as image:
-            pixels = numpy.array(image.convert("RGB"))
+            pixels = numpy.atleast_3d(numpy.array(image.convert("RGB" if channels == 3 else "L")))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that can be read; convert it to PNG") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -83,15 +87,22 @@ def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def write(path: Path, data: bytes) -> None:
-    """All of `data` under `path`, or nothing."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which becomes `path` if all goes well and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """All of `data` under `path`, or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, kind: str, record: dict) -> None:

@@ -53,20 +53,20 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
     if solved and before["clean"] == log["clean"]:
         return target
 
-    y = files.read_image(source.path)
+    y = files.read_image(source.path, generator.channels)
     tiles = {} if reference is None else {"clean": files.to_pil(files.read_image(reference))}
     if solved:
         log["loss"] = before["loss"]
     else:
         result = invert.restore(
-            y.to(generator.w_avg.device), assumed, generator, settings.method,
+            y.to(next(generator.parameters()).device), assumed, generator, settings.method,
             child_seed(settings.seed, source.relative.as_posix()), callback,
             perceptual=settings.perceptual, steps=settings.steps,
         )  # fmt: skip
         log["loss"] = [round(v, 6) for v in result.history[:, 0].tolist()]
         target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
         files.write(target, files.encode(files.to_pil(result.image)))
-    restored = files.read_image(target)
+    restored = files.read_image(target, generator.channels)
     tiles |= {"observed": files.to_pil(y), "restored": files.to_pil(restored)}
     if manifest is not None:
         tiles["restored, degraded again"] = files.to_pil(again(restored, manifest, operator))

@@ -1,6 +1,12 @@
 """Generators: what turns a latent into an image."""
 
-from .checkpoint import BUNDLED, load_generator
+from .base import Generator, StyleGenerator
+from .checkpoint import BUNDLED, find, load_generator, save_generator
 from .stylegan2 import StyleGAN2
+from .stylegan3 import StyleGAN3
+from .wrap import wrap
 
-__all__ = ["BUNDLED", "StyleGAN2", "load_generator"]
+__all__ = [
+    "BUNDLED", "Generator", "StyleGAN2", "StyleGAN3", "StyleGenerator", "find", "load_generator", "save_generator",
+    "wrap",
+]  # fmt: skip

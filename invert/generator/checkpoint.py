@@ -1,27 +1,91 @@
-"""From a name or a file to a generator."""
+"""From a name, a file or an address to a generator, whoever wrote the file; and back to a file."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from . import pickles, rosinality
+from .base import Generator, StyleGenerator
+from .download import fetch, is_address
 from .stylegan2 import StyleGAN2
+from .stylegan3 import StyleGAN3, layers_of
 
 BUNDLED = {"avatars-128": Path(__file__).parent.parent / "weights" / "avatars-128.safetensors"}
+FAMILIES = {"stylegan2": StyleGAN2, "stylegan3": StyleGAN3}
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before they were zip files
 
 
-def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu") -> StyleGAN2:
+def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu") -> Generator:
     """A generator, frozen, in float32.
 
-    name_or_path: the name of a bundled generator ("avatars-128"), or a .safetensors file that holds
-    the published StyleGAN2 tensor names and the constructor arguments as JSON in its metadata key
-    "config". Raises ValueError saying what is wrong with the file.
+    name_or_path: the name of a bundled generator ("avatars-128"), the address of a file to fetch
+    and keep (https://…, with #sha256:… to check it), or a file: our .safetensors; NVIDIA's .pkl of
+    StyleGAN2-ADA, StyleGAN3 or StyleGAN-XL, of which no code is run; a rosinality .pt; or a state
+    dict with NVIDIA's names in .safetensors or .pt. Raises ValueError saying what is wrong.
     """
-    path = BUNDLED.get(str(name_or_path), Path(name_or_path))
+    path = find(name_or_path)
+    config, tensors = _read(path)
+    config = dict(config)
+    family = config.pop("family", "stylegan2")
+    if family not in FAMILIES:
+        raise ValueError(f"generator {path} is of the unknown family {family!r}; update degrade")
+    try:
+        with torch.device("meta"):  # no memory for weights that are replaced at once
+            generator = FAMILIES[family](**config)
+        known_mean = "mapping.w_avg" in tensors
+        if not known_mean:
+            tensors = {**tensors, "mapping.w_avg": torch.zeros(generator.w_avg.shape)}
+        generator.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"generator {path} does not fit its config: {error}") from error
+    generator.requires_grad_(False)
+    if not known_mean:
+        generator.w_avg.copy_(_mean(generator))
+    generator.config = {"family": family, **config}
+    return generator.to(device)
+
+
+def save_generator(generator: StyleGenerator, path: str | Path) -> None:
+    """Write the generator as .safetensors, to be loaded bit for bit the same."""
+    from safetensors.torch import save_file
+
+    tensors = {key: value.contiguous().cpu() for key, value in generator.state_dict().items()}
+    save_file(tensors, path, {"config": json.dumps(generator.config)})
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file of a bundled generator, of an address, or the path itself."""
+    text = str(name_or_path)
+    if is_address(text):
+        return fetch(text)
+    path = BUNDLED.get(text, Path(name_or_path))
     if not path.is_file():
-        raise ValueError(f"generator {str(name_or_path)!r} is neither a file nor one of {', '.join(BUNDLED)}")
+        raise ValueError(f"generator {text!r} is neither a file nor one of {', '.join(BUNDLED)}")
+    return path
+
+
+def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
+    """The constructor's arguments and the tensors, under NVIDIA's names."""
+    with path.open("rb") as file:
+        head = file.read(len(_OLD_TORCH))
+    try:
+        if head.startswith(b"PK") or head == _OLD_TORCH:
+            return _from_torch(path)
+        if head.startswith(b"\x80"):
+            return _from_pickle(path)
+        return _from_safetensors(path)
+    except KeyError as error:
+        raise ValueError(f"generator {path} lacks {error}; it is none of the kinds that are known") from error
+
+
+def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -29,13 +93,114 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
             config = (file.metadata() or {}).get("config")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"generator {path} is not a safetensors file: {error}") from error
-    if config is None:
-        raise ValueError(f"generator {path} has no 'config' in its metadata; it must hold the constructor's arguments")
+        raise ValueError(f"generator {path} is no checkpoint that is known: {error}") from error
     try:
-        with torch.device("meta"):  # no memory for weights that are replaced at once
-            generator = StyleGAN2(**json.loads(config))
-        generator.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"generator {path} does not fit its config: {error}") from error
-    return generator.requires_grad_(False).to(device)
+        return (_config(tensors) if config is None else json.loads(config)), tensors
+    except json.JSONDecodeError as error:
+        raise ValueError(f"generator {path} has a damaged 'config' in its metadata: {error}") from error
+
+
+def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
+    with torch.serialization.safe_globals([argparse.Namespace]):  # rosinality's training arguments
+        try:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f"generator {path} cannot be read safely: {str(error).splitlines()[0]}") from error
+    state = held.get("g_ema", held) if isinstance(held, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"generator {path} holds no 'g_ema' and is no dictionary of tensors")
+    if "style.1.weight" in state:
+        state = rosinality.renamed(state, held.get("latent_avg"))
+    return _config(state), dict(state)
+
+
+def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
+    held = pickles.read(path)
+    parts = held.values() if isinstance(held, dict) else held if isinstance(held, (tuple, list)) else [held]
+    origins = [part.origin for part in parts if isinstance(part, pickles.Inert)]
+    if "dnnlib.tflib.network.Network" in origins:
+        raise ValueError(
+            f"generator {path} is from TensorFlow; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch"
+        )
+    module = held.get("G_ema") if isinstance(held, dict) else None
+    if not isinstance(module, pickles.Module):
+        named = f" ({origins[0]} is not allowed; nothing of it was run)" if origins else ""
+        raise ValueError(f"generator {path} holds no 'G_ema'{named}")
+    try:
+        tensors = pickles.state_dict(module)
+        if "mapping.embed_proj.weight" not in tensors and "mapping.embed.bias" not in tensors:
+            tensors.pop("mapping.embed.weight", None)  # StyleGAN-XL keeps its table where it has no use for it
+        return _said_by(module, _config(tensors)), tensors
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"generator {path}: {error}") from error
+
+
+def _config(tensors: Mapping[str, Tensor]) -> dict:
+    """The constructor's arguments, as far as names and shapes tell them."""
+    shape = {key: list(value.shape) for key, value in tensors.items()}
+    fc = [shape[f"mapping.fc{i}.weight"] for i in range(len(shape)) if f"mapping.fc{i}.weight" in shape]
+    mapping = {"num_layers": len(fc)} | ({"layer_features": fc[0][0]} if len(fc) > 1 else {})
+    if not fc:
+        raise KeyError("mapping.fc0.weight")
+    z_dim, w_dim, c_dim = fc[0][1], fc[-1][0], 0
+    if "mapping.embed_proj.weight" in shape:
+        c_dim, z_dim = shape["mapping.embed.weight"][0], shape["mapping.embed_proj.weight"][0]
+        mapping |= {"pretrained": shape["mapping.embed.weight"], "means_per_class": len(shape["mapping.w_avg"]) == 2}
+        c_dim = shape["mapping.w_avg"][0] if mapping["means_per_class"] else c_dim
+    elif "mapping.embed.bias" in shape:
+        mapping["embed_features"], c_dim = shape["mapping.embed.weight"]
+        z_dim -= mapping["embed_features"]
+    config = {"z_dim": z_dim, "w_dim": w_dim, "c_dim": c_dim, "mapping": mapping}
+    if "synthesis.input.weight" in shape:
+        start, layers = layers_of(tensors)
+        size = int(layers[-1]["name"].split("_")[1])
+        return config | {"family": "stylegan3", "img_resolution": size, "img_channels": layers[-1]["out"],
+                         "input": start, "layers": layers}  # fmt: skip
+    sides = [2**k for k in range(2, 13) if f"synthesis.b{2**k}.conv1.weight" in shape]
+    kind = (
+        "skip" if "synthesis.b4.torgb.weight" in shape else "resnet" if "synthesis.b8.skip.weight" in shape else "orig"
+    )
+    return config | {
+        "family": "stylegan2", "img_resolution": sides[-1],
+        "img_channels": shape[f"synthesis.b{sides[-1]}.torgb.weight"][0],
+        "synthesis": {
+            "architecture": kind, "use_noise": "synthesis.b4.conv1.noise_const" in shape,
+            "widths": [shape[f"synthesis.b{side}.conv1.weight"][0] for side in sides],
+        },
+    }  # fmt: skip
+
+
+def _said_by(module: pickles.Module, config: dict) -> dict:
+    """`config` with what only the attributes of NVIDIA's modules tell."""
+    fc, synthesis = module["mapping"]["fc0"], module["synthesis"]
+    features = config["z_dim"] + config["mapping"].get("embed_features", 0)
+    features += config["z_dim"] if "pretrained" in config["mapping"] else 0
+    mapping = config["mapping"] | {"lr_multiplier": round(fc.get("weight_gain") * features**0.5, 9)}
+    config = config | {"mapping": mapping}
+    if config["family"] == "stylegan2":
+        layer = synthesis["b4"]["conv1"]
+        for name, activation in (("mapping", fc.get("activation")), ("synthesis", layer.get("activation"))):
+            if activation != "lrelu":
+                raise ValueError(f"the {name}'s activation is {activation!r}; only lrelu is known")
+        return config | {"synthesis": config["synthesis"] | {"conv_clamp": layer.get("conv_clamp")}}
+    start = synthesis["input"]
+    said = {"size": int(start.get("size")[0])} | {key: float(start.get(key)) for key in ("sampling_rate", "bandwidth")}
+    layers = []
+    for layer in config["layers"]:
+        its = synthesis[layer["name"]]
+        up, down = (its.get(key) for key in ("up_factor", "down_factor"))
+        layers.append(layer | {
+            "up": int(up), "down": int(down), "padding": [int(n) for n in its.get("padding")],
+            "clamp": its.get("conv_clamp"), "torgb": bool(its.get("is_torgb")),
+        })  # fmt: skip
+    scale = float(synthesis.get("output_scale", 1))
+    return config | {"input": config["input"] | said, "layers": layers, "output_scale": scale}
+
+
+def _mean(generator: StyleGenerator) -> Tensor:
+    """The mean of W from 10 000 fixed draws, for files that do not keep it."""
+    draws = torch.Generator().manual_seed(0)
+    z = torch.randn(10_000, generator.z_dim, generator=draws)
+    label = torch.randint(generator.c_dim, (len(z),), generator=draws) if generator.c_dim else None
+    with torch.no_grad():
+        return generator.mapping(z, label).mean(0)

@@ -102,11 +102,8 @@ def test_what_is_no_generator_is_refused(tmp_path):
     with pytest.raises(ValueError, match="neither a file nor one of avatars-128"):
         invert.load_generator("nosuch")
     (tmp_path / "junk.safetensors").write_bytes(b"junk" * 9)
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="no checkpoint that is known"):
         invert.load_generator(tmp_path / "junk.safetensors")
-    save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
-    with pytest.raises(ValueError, match="config"):
-        invert.load_generator(tmp_path / "bare.safetensors")
     config = '{"z_dim": 4, "w_dim": 4, "img_resolution": 8}'
     save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", {"config": config})
     with pytest.raises(ValueError, match="does not fit its config"):

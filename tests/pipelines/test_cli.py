@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import degrade
+import invert
 from degrade.rng import child_seed
 from pipelines import files
 from pipelines.cli import app
@@ -225,6 +226,9 @@ def test_restore_takes_the_operator_from_the_command_line(tmp_path):
     (["restore", "{ok}", "-o", "{tmp}/o", "--op", "strokes:3"], "sample"),
     (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--clean", "{tmp}/none.png", "--steps", "1"], "none.png"),
     (["apply", "{ok}", "-o", "{tmp}/o"], "--op"),
+    (["inspect", "{tmp}/text.png"], "no checkpoint that is known"),
+    (["inspect", "nosuch"], "avatars-128"),
+    (["convert", "avatars-128", "{tmp}/o.pkl"], "must end in .safetensors"),
     (["nosuch"], "No such command"),
 ])  # fmt: skip
 def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
@@ -298,6 +302,31 @@ def test_ops_lists_every_operator():
     for name, cls in degrade.operator.REGISTRY.items():
         (row,) = (row for row in rows if row.split()[1:2] == [name])
         assert cls.gradient in row and "…" not in row  # a pipe cuts nothing
+
+
+def test_a_generator_is_described_sampled_and_converted(tmp_path):
+    said = run("inspect", "avatars-128", "--samples", 3, "--seed", 1, "-o", tmp_path / "s.png")
+    assert said.exit_code == 0, said.output
+    for fact in ("128×128", "3,544,901", "W++ [12, 192, 256]", "7.5"):
+        assert fact in said.output
+    G = invert.load_generator("avatars-128")
+    draws = rng(1)
+    for i in range(3):
+        image = G.synthesize(G.mapping(torch.randn(1, 128, generator=draws)))
+        assert (pixels(tmp_path / "s.png")[:, 128 * i : 128 * i + 128] == numpy.array(files.to_pil(image))).all()
+    nvidia = Path(__file__).parent.parent / "data" / "nvlabs-like.pkl"
+    assert run("convert", nvidia, tmp_path / "c.safetensors").exit_code == 0
+    w = torch.randn(1, 48, generator=rng())
+    both = [invert.load_generator(path).synthesize(w) for path in (nvidia, tmp_path / "c.safetensors")]
+    assert torch.equal(*both)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("c")] == ["c.safetensors"]
+
+
+def test_generators_lists_what_is_at_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEGRADE_CACHE", str(tmp_path))
+    (tmp_path / "0123-ffhq.pkl").write_bytes(b"x")
+    said = run("generators")
+    assert said.exit_code == 0 and "avatars-128" in said.output and "0123-ffhq.pkl" in said.output.replace("\n", "")
 
 
 def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):

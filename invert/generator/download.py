@@ -1,0 +1,67 @@
+"""Files by address, fetched once and kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from hashlib import sha256
+from pathlib import Path
+
+TIMEOUT = 30  # seconds without a byte
+
+
+def is_address(text: str) -> bool:
+    return re.match(r"(https?|file)://", text) is not None
+
+
+def cache() -> Path:
+    """Where fetched files are kept: $DEGRADE_CACHE, or `degrade` in the user's cache folder."""
+    chosen = os.environ.get("DEGRADE_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "degrade"
+
+
+def fetch(address: str) -> Path:
+    """The file at `address`, from the cache if it was fetched before.
+
+    An address may end in #sha256:…, the digest that the file must have. Raises ValueError where it
+    has another, or cannot be had.
+    """
+    url, _, check = address.partition("#")
+    wanted = check.removeprefix("sha256:").lower()
+    if check and (not check.startswith("sha256:") or not re.fullmatch("[0-9a-f]{64}", wanted)):
+        raise ValueError(f"{address}: what follows # must be sha256: and 64 hexadecimal digits")
+    name = re.sub(r"[^\w.-]", "_", url.rpartition("/")[2].partition("?")[0]) or "file"
+    path = cache() / f"{sha256(url.encode()).hexdigest()[:16]}-{name}"
+    if not path.exists():
+        _download(url, path, wanted)
+    elif wanted and _digest(path) != wanted:
+        raise ValueError(f"{path}, fetched from {url}, is not the file with that sha256; delete it to fetch it again")
+    return path
+
+
+def _download(url: str, path: Path, wanted: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as source, temporary.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        if wanted and _digest(temporary) != wanted:
+            raise ValueError(f"{url} is not the file with that sha256, but {_digest(temporary)}")
+        os.replace(temporary, path)
+    except (OSError, urllib.error.URLError) as error:
+        raise ValueError(f"{url} cannot be fetched: {error}; fetch it yourself and give the file") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+        return digest.hexdigest()

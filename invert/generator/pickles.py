@@ -1,0 +1,266 @@
+"""NVIDIA's network pickles, read without running a line of what is in them.
+
+A pickle is a program that names functions to call. Here the names are looked up in a short list of
+our own stand-ins and nowhere else: nothing is imported, and the source code that these files carry
+is thrown away unread. A name that is not on the list becomes an `Inert` object, which remembers the
+name, takes whatever is done to it and does nothing; it is an error only where a generator needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+# the storage blobs of torch's format before zip files: magic number, protocol, system, object, keys, data
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_STORAGES = {
+    "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}  # fmt: skip
+_MOST_OBJECTS = 200_000  # a real generator has some thousand
+EMBEDDING = "torch.nn.modules.sparse.Embedding"  # the one foreign class of a real generator (StyleGAN-XL); a table
+
+
+class Module:
+    """A network module as the pickle describes it: the name of its class and its attributes."""
+
+    def __init__(self, class_name: str, state: dict):
+        self.class_name, self.state = class_name, state
+
+    def __getitem__(self, name: str):
+        """The submodule `name`; raises KeyError."""
+        return self.state["_modules"][name]
+
+    def get(self, name: str, default=None):
+        """A plain attribute; arrays as lists."""
+        value = self.state.get(name, default)
+        return value.value.tolist() if isinstance(value, _Array) else value
+
+
+class Inert:
+    """Stands for what is never to be had: takes anything, does nothing, and remembers its name."""
+
+    origin = ""
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __init__(self, *args, **kwargs):
+        self.state = {}
+
+    def __setstate__(self, state):
+        self.state = state if isinstance(state, dict) else {}
+
+    def _nothing(self, *args, **kwargs):
+        return None
+
+    append = extend = add = __setitem__ = _nothing
+
+    def __call__(self, *args, **kwargs):
+        return self
+
+
+def read(path: Path) -> object:
+    """The object in the file, made of `Module`, `Inert`, tensors, numbers and containers.
+
+    Raises ValueError for what cannot be read; nothing in the file is ever run.
+    """
+    with path.open("rb") as file:
+        try:
+            return _Networks(file).load()
+        except MemoryError as error:
+            raise ValueError(f"{path} asks for more memory than there is") from error
+        except RecursionError as error:
+            raise ValueError(f"{path} is nested too deeply") from error
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        except Exception as error:  # a damaged program may fail in any way
+            raise ValueError(f"{path} is no network pickle, or damaged: {type(error).__name__}: {error}") from error
+
+
+def state_dict(module: Module) -> dict[str, Tensor]:
+    """The tensors of a module by their dotted names. Raises ValueError where it holds what is on no list."""
+    _refuse_foreign(module)
+    found: dict[str, Tensor] = {}
+    waiting = [("", module)]
+    for prefix, node in waiting:
+        if len(waiting) > _MOST_OBJECTS or not isinstance(node, (Module, Inert)):
+            raise ValueError(f"{prefix.rstrip('.')} is no module, or one of too many")
+        for kind in ("_parameters", "_buffers"):
+            tensors = (node.state.get(kind) or {}).items()
+            found |= {prefix + name: value for name, value in tensors if isinstance(value, Tensor)}
+        children = (node.state.get("_modules") or {}).items()
+        waiting += [(f"{prefix}{name}.", child) for name, child in children if child is not None]
+    return found
+
+
+def _refuse_foreign(node: object) -> None:
+    """Raise ValueError naming something on no list that `node` holds, however deep."""
+    waiting, seen = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if len(seen) > _MOST_OBJECTS:
+            raise ValueError("the generator holds too many objects")
+        if isinstance(node, Inert) or (isinstance(node, type) and issubclass(node, Inert)):
+            if node.origin != EMBEDDING:
+                raise ValueError(f"the generator needs {node.origin}, which is not allowed; nothing of it was run")
+            waiting.append(getattr(node, "state", None))
+        elif isinstance(node, Module):
+            waiting.append(node.state)
+        elif isinstance(node, dict):
+            waiting += [*node.keys(), *node.values()]
+        elif isinstance(node, (list, tuple, set)):
+            waiting += node
+
+
+# Stand-ins for the names on the list -------------------------------------------------------------
+
+
+class _EasyDict(dict):
+    """dnnlib's dictionary."""
+
+
+class _DType:
+    """numpy's dtype; only numbers."""
+
+    def __init__(self, code: str, *_):
+        self.code, self.order = str(code), "<"
+
+    def __setstate__(self, state):
+        self.order = state[1]
+
+    def real(self) -> numpy.dtype:
+        if self.code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"):
+            raise ValueError(f"numpy's type {self.code!r} is no number")
+        return numpy.dtype(("<" if self.order in "|=" else self.order) + self.code)
+
+
+class _Array:
+    """numpy's array, until its state arrives."""
+
+    value: numpy.ndarray | None = None
+
+    def __setstate__(self, state):
+        _, shape, dtype, fortran, data = state
+        array = numpy.frombuffer(data, dtype.real())
+        self.value = array.reshape(shape, order="F" if fortran else "C")
+
+
+def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", data))
+    return array
+
+
+def _scalar(dtype: _DType, data: bytes) -> float:
+    (value,) = numpy.frombuffer(data, dtype.real())
+    return value.item()
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise ValueError(f"the encoding {encoding!r} is not allowed")
+    return text.encode("latin1")
+
+
+def _module(meta: dict) -> Module:
+    return Module(str(meta["class_name"]), meta["state"])
+
+
+def _type(name: str) -> type:
+    if name != "set":
+        raise ValueError(f"the type {name!r} is not allowed")
+    return set
+
+
+def _parameter(tensor: Tensor, *_) -> Tensor:
+    return tensor
+
+
+def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
+    """A view of a storage, if every element of it has one of its own."""
+    size, stride = [*map(int, size)], [*map(int, stride)]
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    inside = min([offset, *size, *stride]) >= 0 and last < len(storage) and math.prod(size) <= len(storage)
+    if not inside and math.prod(size) > 0:
+        raise ValueError(f"a tensor of {size} does not fit its storage of {len(storage)}")
+    return storage.as_strided(size, stride, offset)
+
+
+def _storage(blob: bytes) -> Tensor:
+    """The numbers of a storage, flat. The blob has torch's format before zip files."""
+    file = io.BytesIO(blob)
+    if _Blob(file).load() != _MAGIC or _Blob(file).load() != _PROTOCOL:
+        raise ValueError("a storage has an unknown format")
+    _Blob(file).load()  # the system it was written on
+    held = _Blob(file).load()
+    kind, dtype, key, _, count, view = (*held, None)[:6] if isinstance(held, tuple) else (None,) * 6
+    if kind != "storage" or not isinstance(dtype, torch.dtype) or view is not None:
+        raise ValueError("a storage has an unknown format")
+    if _Blob(file).load() != [key]:
+        raise ValueError("a storage has an unknown format")
+    start = file.tell() + 8
+    (stored,) = struct.unpack("<q", blob[start - 8 : start])
+    if stored != count or count < 0 or len(blob) - start < count * dtype.itemsize:
+        raise ValueError(f"a storage says {count} numbers and has {len(blob) - start} bytes")
+    if count == 0:
+        return torch.empty(0, dtype=dtype)
+    return torch.frombuffer(bytearray(memoryview(blob)[start:]), dtype=dtype, count=count)
+
+
+class _Blob(pickle.Unpickler):
+    """The small pickles in a storage blob: plain values and the storage's type."""
+
+    def find_class(self, module: str, name: str):
+        if module not in ("torch", "torch.storage") or name not in _STORAGES:
+            raise ValueError(f"a storage names {module}.{name}, which is not allowed")
+        return _STORAGES[name]
+
+    def persistent_load(self, pid):
+        return pid
+
+
+class _Networks(pickle.Unpickler):
+    ALLOWED: dict[str, Callable] = {
+        "torch_utils.persistence._reconstruct_persistent_obj": _module,
+        "torch._utils._rebuild_parameter": _parameter,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch.storage._load_from_bytes": _storage,
+        "collections.OrderedDict": OrderedDict,
+        "builtins.set": set,
+        "__builtin__.set": set,  # as protocol 2 writes it
+        "dill._dill._load_type": _type,
+        "numpy.dtype": _DType,
+        "numpy.ndarray": _Array,
+        "dnnlib.util.EasyDict": _EasyDict,
+        "_codecs.encode": _latin1,
+    } | {
+        f"numpy.{core}.{name}": stand_in
+        for core in ("core", "_core")
+        for name, stand_in in (
+            ("multiarray.scalar", _scalar),
+            ("multiarray._reconstruct", lambda *_: _Array()),
+            ("numeric._frombuffer", _from_buffer),
+        )
+    }
+
+    def find_class(self, module: str, name: str):
+        origin = f"{module}.{name}"
+        return self.ALLOWED.get(origin) or type("Inert", (Inert,), {"origin": origin})
+
+    def persistent_load(self, pid):
+        raise ValueError("it refers to data outside itself")

@@ -1,0 +1,173 @@
+"""Files as others write them: NVIDIA's network pickles, without NVIDIA's code."""
+
+import importlib
+import pickle
+import sys
+import types
+from collections import OrderedDict
+from unittest import mock
+
+import numpy
+import torch
+
+from invert import StyleGAN3
+from invert.generator.stylegan3 import layers_of
+
+KERNEL = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
+
+
+def randomize(generator, seed=0):
+    """Random weights of a size at which images neither vanish nor saturate."""
+    g = torch.Generator().manual_seed(seed)
+    for name, t in generator.state_dict().items():
+        t.copy_(torch.randn(t.shape, generator=g) * 0.5)
+        if name.endswith("affine.bias"):
+            t.add_(1)
+        elif name.endswith("resample_filter"):
+            t.copy_(KERNEL)
+        elif name.endswith(("up_filter", "down_filter")):
+            t.abs_().div_(t.sum())
+        elif name.endswith("magnitude_ema"):
+            t.abs_().add_(0.5)
+        elif name.endswith("transform"):
+            t[2] = torch.tensor([0.0, 0, 1])
+            t[:2] = torch.eye(3)[:2] + 0.2 * t[:2]
+    return generator
+
+
+class Call:
+    """Pickles as a call of module.name with these arguments, whether such a module exists or not."""
+
+    stubs: dict[str, types.ModuleType] = {}
+
+    def __init__(self, module, name, *args, state=None):
+        self.reduced = (self.named(module, name), args) + (() if state is None else (state,))
+
+    @classmethod
+    def named(cls, module, name):
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ImportError:
+            pass
+        for at in range(1, module.count(".") + 2):  # the packages it lies in, too
+            package = ".".join(module.split(".")[:at])
+            cls.stubs.setdefault(package, types.ModuleType(package))
+        if not hasattr(cls.stubs[module], name):
+
+            def function(*_):
+                raise AssertionError("a checkpoint's code was run")
+
+            function.__module__, function.__qualname__ = module, name
+            setattr(cls.stubs[module], name, function)
+        return getattr(cls.stubs[module], name)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def write(path, content, protocol=4):
+    """Pickle `content` while the modules it names seem to exist."""
+    with mock.patch.dict(sys.modules, Call.stubs):
+        path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+def persistent(class_name, state):
+    meta = {"type": "class", "version": 6, "module_src": "raise SystemExit\n", "class_name": class_name, "state": state}
+    return Call("torch_utils.persistence", "_reconstruct_persistent_obj", meta)
+
+
+def nvidia(generator, names=("Generator", "SynthesisLayer")):
+    """The persistent object of a generator, with the attributes that NVIDIA's classes keep."""
+    top, layer = names
+    state, modules = generator.state_dict(), dict(generator.named_modules())
+    parameters = dict(generator.named_parameters())
+
+    def node(prefix):
+        here = prefix + "." if prefix else ""
+        own = {k[len(here) :]: v for k, v in state.items() if k.startswith(here)}
+        tensors = {k: v for k, v in own.items() if "." not in k}
+        module = modules[prefix]
+        if isinstance(module, torch.nn.Embedding):
+            return torch.nn.Embedding.from_pretrained(module.weight.detach().clone())
+        learned = {k: torch.nn.Parameter(v) for k, v in tensors.items() if here + k in parameters}
+        children = dict.fromkeys(k.split(".")[0] for k in own if "." in k)
+        attributes = {
+            "training": False, "_parameters": OrderedDict(learned),
+            "_buffers": {k: v for k, v in tensors.items() if k not in learned},
+            "_modules": OrderedDict((k, node(here + k)) for k in children),
+            "_init_args": (), "_init_kwargs": Call("dnnlib.util", "EasyDict"), "_forward_hooks": OrderedDict(),
+            "_non_persistent_buffers_set": set(),
+        }  # fmt: skip
+        if "weight_gain" in vars(module):
+            attributes |= {"weight_gain": numpy.float64(module.weight_gain), "activation": "lrelu"}
+        if type(module).__name__ == "StyledConv":
+            attributes |= {"conv_clamp": module.clamp, "activation": "lrelu"}
+        if type(module).__name__ == "FilteredConv":
+            its = module.layer
+            attributes |= {
+                "up_factor": its.up, "down_factor": its.down, "padding": list(its.padding), "conv_clamp": its.clamp,
+                "is_torgb": its.torgb, "out_size": numpy.array([9, 9]),
+            }  # fmt: skip
+        if type(module).__name__ == "Input":
+            attributes |= {"size": numpy.array([module.size] * 2), "sampling_rate": module.sampling_rate}
+            attributes["bandwidth"] = numpy.float64(module.bandwidth)
+        if hasattr(module, "output_scale"):
+            attributes |= {"output_scale": module.output_scale, "layer_names": module.layer_names}
+        return persistent(top if not prefix else layer, attributes)
+
+    return node("")
+
+
+def rosinality(generator):
+    """The g_ema of the same StyleGAN2, in the names of the other port. Written from that port's layout."""
+    s, found = generator.state_dict(), {}
+    for i in range(generator.mapping.num_layers):
+        for part in ("weight", "bias"):
+            found[f"style.{i + 1}.{part}"] = s[f"mapping.fc{i}.{part}"]
+
+    def layer(theirs, ours):
+        weight = s[f"{ours}.weight"]
+        found[f"{theirs}.conv.weight"] = weight[None] * weight[0].numel() ** 0.5
+        for part in ("weight", "bias"):
+            found[f"{theirs}.conv.modulation.{part}"] = s[f"{ours}.affine.{part}"]
+        found[f"{theirs}.noise.weight"] = s[f"{ours}.noise_strength"].view(1)
+        found[f"{theirs}.activate.bias"] = s[f"{ours}.bias"]
+
+    def to_rgb(theirs, ours):
+        found[f"{theirs}.conv.weight"] = s[f"{ours}.weight"][None]
+        for part in ("weight", "bias"):
+            found[f"{theirs}.conv.modulation.{part}"] = s[f"{ours}.affine.{part}"]
+        found[f"{theirs}.bias"] = s[f"{ours}.bias"].view(1, -1, 1, 1)
+
+    found["input.input"] = s["synthesis.b4.const"][None]
+    layer("conv1", "synthesis.b4.conv1")
+    to_rgb("to_rgb1", "synthesis.b4.torgb")
+    noises = [s["synthesis.b4.conv1.noise_const"]]
+    for j, r in enumerate(generator.synthesis.resolutions[1:]):
+        for k in (0, 1):
+            layer(f"convs.{2 * j + k}", f"synthesis.b{r}.conv{k}")
+            noises.append(s[f"synthesis.b{r}.conv{k}.noise_const"])
+        found[f"convs.{2 * j}.conv.blur.kernel"] = KERNEL * 4
+        to_rgb(f"to_rgbs.{j}", f"synthesis.b{r}.torgb")
+        found[f"to_rgbs.{j}.upsample.kernel"] = KERNEL * 4
+    return found | {f"noises.noise_{i}": noise[None, None] for i, noise in enumerate(noises)}
+
+
+def stylegan3(names, kernel=3, radial=False, c_dim=0, mapping=None, z_dim=5, w_dim=7):
+    """A small StyleGAN3 with layers of these names, the shapes as the published constructor would make them."""
+    split = [tuple(map(int, name[1:].split("_"))) for name in names]
+    rates = [size if size == split[-1][1] else size - 20 for _, size, _ in split]
+    state = {}
+    for i, (name, (_, _, out)) in enumerate(zip(names, split, strict=True)):
+        before, last = max(i - 1, 0), i == len(names) - 1
+        k = 1 if last else kernel
+        state[f"synthesis.{name}.weight"] = torch.zeros(out, split[before][2], k, k)
+        if not last:
+            between = 2 * max(rates[before], rates[i])
+            state[f"synthesis.{name}.up_filter"] = torch.zeros(6 * between // rates[before])
+            taps = 6 * between // rates[i]
+            state[f"synthesis.{name}.down_filter"] = torch.zeros([taps] * (2 if radial and i < len(names) - 3 else 1))
+    start, layers = layers_of(state)
+    G = StyleGAN3(z_dim, w_dim, split[-1][1], c_dim=c_dim, mapping=mapping, input=start, layers=layers)
+    return randomize(G)
