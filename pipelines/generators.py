@@ -19,13 +19,11 @@ COLUMNS = 8
 
 
 def show_all() -> None:
-    """The bundled generators by name and the fetched ones by file, with their sizes."""
-    table = Table("generator", "where", "MB")
+    """A line for each bundled generator, by name, and for each fetched file."""
     rows = [(name, "bundled", path) for name, path in BUNDLED.items()]
     fetched = sorted(p for p in cache().glob("*") if p.is_file() and not p.name.startswith("."))
-    for name, where, path in [*rows, *((str(path), "fetched", path) for path in fetched)]:
-        table.add_row(name, where, f"{path.stat().st_size / 1e6:.1f}")
-    Console(soft_wrap=True).print(table)
+    for name, where, path in [*rows, *((path, "fetched", path) for path in fetched)]:
+        print(f"{path.stat().st_size / 1e6:9.1f} MB  {where}  {name}")
 
 
 def describe(generator: Generator) -> None:
