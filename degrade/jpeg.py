@@ -26,12 +26,12 @@ from .jpeg_stages import (
     weigh,
 )
 from .operator import Operator, check_image, register
-from .params import Numbers, choice, numbers
+from .params import Numbers, Range, check_choice, check_numbers, choice, numbers, show
 from .surrogate import CUBIC_BLEND, declare, first_order_only
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
-_AWAY = 1 + 2**-20  # turns round half to even into half away from zero: F/8q is never closer to a tie, but on it
 CLAMPS = ("sigmoid", "hard", "ste")
+_AWAY = 1 + 2**-20  # F/8q times this: a tie then rounds away from zero, as in libjpeg, and nothing else changes
 
 
 def jpeg(
@@ -46,14 +46,22 @@ def jpeg(
 
     x is clamped and rounded to 8 bits first. C: 1 (grayscale) or 3. quality: 1 to 100, 75 unless
     tables are given; one, or one per image. tables: 1 to 3 of 64 integers in natural order, instead
-    of a quality's. Both may be float tensors that require gradients: quality [B], tables [n, 8, 8]
-    or [B, n, 8, 8]; they are rounded, straight through. surrogate, clamp: see `JPEG`.
+    of a quality's. Either may be a tensor with a gradient: quality [B], tables [n, 8, 8] or
+    [B, n, 8, 8]; a float tensor is rounded, straight through. surrogate, clamp: see `JPEG`.
+    Raises ValueError for anything else; under torch.compile the contents of tensors go unchecked.
     """
     check_image(x)
-    options = {"subsampling": (subsampling, SAMPLINGS), "surrogate": (surrogate, SURROGATES), "clamp": (clamp, CLAMPS)}
-    for name, (value, allowed) in options.items():
-        if value not in allowed:
-            raise ValueError(f"{name}={value!r} must be one of {', '.join(allowed)}")
+    check_choice("subsampling", subsampling, SAMPLINGS)
+    check_choice("surrogate", surrogate, SURROGATES)
+    check_choice("clamp", clamp, CLAMPS)
+    if quality is not None and tables is not None:
+        raise ValueError("quality and tables exclude each other; give one of them")
+    if tables is not None and not isinstance(tables, Tensor):
+        tables = check_tables(tables)
+    elif tables is None and not isinstance(quality, Tensor):
+        quality = check_numbers("quality", 75 if quality is None else quality, 1, 100, integer=True)
+        if isinstance(quality, Range):
+            raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
     wide = x if x.dtype == torch.float64 else x.float()
     with torch.autocast(x.device.type, enabled=False):
         return _jpeg(wide.contiguous(), quality, subsampling, tables, surrogate, clamp).to(x.dtype)
@@ -104,14 +112,15 @@ class JPEG(Operator):
         choice(self, "clamp", CLAMPS)
 
     @classmethod
-    def from_file(cls, file: str | Path | bytes, **options: str) -> JPEG:
+    def from_file(cls, file: str | Path | bytes, surrogate: str = "identity", clamp: str = "sigmoid") -> JPEG:
         """The JPEG that made `file` (a path, or its bytes): the tables and sampling of its header.
 
-        options: surrogate, clamp. Raises ValueError for damaged files, and naming what is not
-        covered: CMYK, RGB, arithmetic coding, lossless, 12 bits, other samplings.
+        That of a grayscale file is for grayscale images; on RGB it uses its one table for all
+        components, and 4:2:0. Raises ValueError for damaged files, and naming what is not covered:
+        CMYK, RGB, arithmetic coding, lossless, 12 bits, other samplings.
         """
         tables, subsampling = read_header(file)
-        return cls(tables=tables, subsampling=subsampling, **options)
+        return cls(tables=tables, subsampling=subsampling, surrogate=surrogate, clamp=clamp)
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         return [(n, v, n == "quality") for n, v, _ in super().arguments()]  # jpeg:12, though it may be left out
@@ -122,31 +131,30 @@ class JPEG(Operator):
 
 def _steps(quality, tables, x: Tensor) -> Tensor:
     """The quantiser's step sizes [1 or B, C, 8, 8], one table for each component of x."""
-    if quality is not None and tables is not None:
-        raise ValueError("quality and tables exclude each other; give one of them")
-    if isinstance(tables, Tensor) and tables.is_floating_point():
-        if tables.ndim not in (3, 4) or tables.shape[-3] > 3 or tables.shape[-2:] != (8, 8):
-            raise ValueError(f"tables have shape {list(tables.shape)}; give [n, 8, 8] or [B, n, 8, 8], n up to 3")
-        steps = declare(tables, tables.detach().round().clamp(1, LARGEST)).view(-1, *tables.shape[-3:])
-    elif tables is not None:
-        steps = x.new_tensor(check_tables(tables)).view(1, -1, 8, 8)
+    if tables is None:
+        name, steps = "quality", quality_tables(_rounded("quality", quality, 100, x).reshape(-1))
     else:
-        steps = quality_tables(_qualities(75 if quality is None else quality, x))
+        name, steps = "tables", _rounded("tables", tables, LARGEST, x)
+        if steps.ndim < 4 and steps.numel() in (64, 128, 192):
+            steps = steps.reshape(1, -1, 8, 8)
+        if steps.ndim != 4 or steps.shape[1] not in (1, 2, 3) or steps.shape[2:] != (8, 8):
+            raise ValueError(f"tables have shape {list(steps.shape)}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3")
     if len(steps) not in (1, len(x)):
-        name = "tables" if quality is None else "quality"
         raise ValueError(f"{name} has {len(steps)} values for {len(x)} images; give one, or one per image")
     n = steps.shape[1]
     return steps[:, :1] if x.shape[1] == 1 else steps[:, [0, min(1, n - 1), min(2, n - 1)]]
 
 
-def _qualities(given: int | Sequence[int] | Tensor, x: Tensor) -> Tensor:
-    quality = torch.as_tensor(given, device=x.device).reshape(-1)
-    whole = quality.detach().round()
-    if not torch.compiler.is_compiling():
-        fits = (whole >= 1) & (whole <= 100) & ((whole == quality) | quality.requires_grad)
-        if not fits.all():
-            raise ValueError(f"quality={given} must be an integer from 1 to 100")
-    return declare(quality.to(x), whole.to(x))
+def _rounded(name: str, values, high: int, x: Tensor) -> Tensor:
+    """A parameter's values as integers from 1 to `high`, of x's type, straight through."""
+    values = values if isinstance(values, Tensor) else torch.tensor(values, device=x.device)
+    if values.dtype == torch.bool or values.is_complex():
+        raise ValueError(f"{name} is a tensor of {values.dtype}; give real numbers")
+    values = values.to(x)
+    whole = values.detach().round()
+    if not torch.compiler.is_compiling() and not ((whole >= 1) & (whole <= high)).all():
+        raise ValueError(f"{name}={show(values.tolist())} must be from 1 to {high}")
+    return declare(values, whole)
 
 
 class _Codec(torch.autograd.Function):
@@ -201,8 +209,8 @@ def _exact_dtype(device: torch.device) -> torch.dtype:
 
 def _keep(ctx, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool) -> tuple[Tensor | None, Tensor | None]:
     """(slope, rise): the declared d(K)/d(F/8q) where it is not 1, and d(Kq)/dq where it is asked for."""
-    cubic = ctx.surrogate == "cubic" or (ctx.surrogate == "residual" and luma)
-    cubic, asked = cubic and any(ctx.needs_input_grad), ctx.needs_input_grad[1]
+    asked = ctx.needs_input_grad[1]
+    cubic = any(ctx.needs_input_grad) and (ctx.surrogate == "cubic" or (ctx.surrogate == "residual" and luma))
     if not (cubic or asked):
         return None, None
     t, k = f.to(dtype) / (8 * q), k.to(dtype)

@@ -7,11 +7,13 @@ quality and the guesses about colour are libjpeg's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .params import show
 from .surrogate import declare
 
 Tables = tuple[tuple[int, ...], ...]
@@ -34,8 +36,11 @@ _UNSUPPORTED = {
     0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical lossless",
     0xC9: "arithmetic coding", 0xCA: "arithmetic coding", 0xCB: "arithmetic coding",
     0xCD: "arithmetic coding", 0xCE: "arithmetic coding", 0xCF: "arithmetic coding",
+    0xC8: "an extension", 0xDE: "hierarchical coding", 0xF7: "JPEG-LS",
 }  # fmt: skip
-_SOF, _SOS, _EOI, _DQT, _APP0, _APP14 = (0xC0, 0xC1, 0xC2), 0xDA, 0xD9, 0xDB, 0xE0, 0xEE
+_SOF = (0xC0, 0xC1, 0xC2)
+_SOS, _EOI, _DQT, _APP0, _APP14 = 0xDA, 0xD9, 0xDB, 0xE0, 0xEE
+_ALONE = {0x00, 0x01, 0xFF, *range(0xD0, 0xD8)}  # no segment follows: data, fill bytes, restarts
 
 
 def quality_tables(quality: Tensor) -> Tensor:
@@ -54,16 +59,18 @@ def quality_tables(quality: Tensor) -> Tensor:
 
 def check_tables(given: object) -> Tables:
     """1 to 3 tables of 64 integers as nested tuples, from nested or flat sequences or an array."""
-    try:
-        values = torch.as_tensor(given, dtype=torch.float64).flatten().tolist()
-    except (TypeError, ValueError, RuntimeError):
-        values = []
-    if len(values) not in (64, 128, 192):
-        raise ValueError(f"tables={_short(given)} must be 1 to 3 tables of 64 integers: luma, chroma or luma, Cb, Cr")
+    values = _flat(given)
+    if len(values) not in (64, 128, 192) or not all(isinstance(value, Real) for value in values):
+        raise ValueError(f"tables={show(given)} must be 1 to 3 tables of 64 integers: luma, chroma or luma, Cb, Cr")
     for value in values:
         if value != value // 1 or not 1 <= value <= LARGEST:
             raise ValueError(f"tables hold {value:g}; every entry must be an integer from 1 to {LARGEST}")
     return tuple(tuple(int(v) for v in values[i : i + 64]) for i in range(0, len(values), 64))
+
+
+def _flat(given: object) -> list:
+    given = given.tolist() if hasattr(given, "tolist") else given  # arrays and tensors
+    return [value for item in given for value in _flat(item)] if isinstance(given, (list, tuple)) else [given]
 
 
 def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
@@ -74,6 +81,7 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
     """
     data = bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else Path(file).read_bytes()
     tables: dict[int, tuple[int, ...]] = {}
+    used: dict[int, tuple[int, ...]] = {}  # by component: the table it had when its first scan began
     components, jfif, transform = None, False, None
     for marker, body in _segments(data):
         if marker == _DQT:
@@ -85,38 +93,42 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
         elif marker in _UNSUPPORTED:
             raise ValueError(f"this JPEG uses {_UNSUPPORTED[marker]}, which the model does not cover")
         elif marker in _SOF:
+            if components is not None:
+                raise ValueError("this JPEG is damaged: it has two frame headers")
             components = _frame(body)
         elif marker == _SOS:
-            break
-    if components is None:
-        raise ValueError("this JPEG has no frame header before its first scan; it is damaged")
-    _check_colour([ident for ident, *_ in components], jfif, transform)
-    missing = [table for *_, table in components if table not in tables]
-    if missing:
-        raise ValueError(f"this JPEG lacks quantisation table {missing[0]}; it is damaged")
-    used = [tables[table] for *_, table in components]
-    if len(used) == 3 and used[1] == used[2]:
-        used.pop()
-    return check_tables(used), _sampling(components)
+            if components is None:
+                raise ValueError("this JPEG is damaged: it has no frame header before its first scan")
+            for ident, _, _, table in components:
+                if ident in body[1 : 1 + 2 * body[0] : 2] and ident not in used:
+                    if table not in tables:
+                        raise ValueError(f"this JPEG is damaged: it lacks quantisation table {table}")
+                    used[ident] = tables[table]
+            if len(used) == len(components):
+                break
+    if len(components) == 3:
+        _check_colour([ident for ident, *_ in components], jfif, transform)
+    each = [used[ident] for ident, *_ in components]
+    if len(each) == 3 and each[1] == each[2]:
+        each.pop()
+    return check_tables(each), _sampling(components)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, contents) of the segments up to the first scan."""
+    """(marker, contents) of the segments; what lies between them, such as a scan's data, is passed over."""
     if data[:2] != b"\xff\xd8":
         raise ValueError(f"this is no JPEG: it starts with {data[:4]!r}")
-    at, marker = 2, 0
-    while marker != _SOS:
-        if data[at : at + 1] not in (b"\xff", b""):
-            raise ValueError(f"this JPEG is damaged: byte {at} should start a marker")
-        while data[at : at + 1] == b"\xff":  # any number of them may fill
-            at += 1
-        head = data[at : at + 3]
-        size = int.from_bytes(head[1:], "big")
-        if len(head) < 3 or head[0] == _EOI or at + 1 + size > len(data):
-            raise ValueError(f"this JPEG is truncated at byte {len(data)}, before its first scan")
+    at = 2
+    while True:
+        at = data.find(b"\xff", at) + 1
+        marker = data[at] if 0 < at < len(data) else _EOI
+        if marker in _ALONE:
+            continue
+        size = int.from_bytes(data[at + 1 : at + 3], "big")
+        if marker == _EOI or at + 1 + size > len(data):
+            raise ValueError(f"this JPEG is truncated at byte {len(data)}, before the first scan of each component")
         if size < 2:
             raise ValueError(f"this JPEG is damaged: the segment at byte {at} has length {size}")
-        marker = head[0]
         yield marker, data[at + 3 : at + 1 + size]
         at += 1 + size
 
@@ -124,11 +136,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _quantisation(body: bytes) -> dict[int, tuple[int, ...]]:
     tables = {}
     while body:
-        wide, ident = body[0] >> 4, body[0] & 15
-        width = 2 if wide else 1
+        precision, ident = body[0] >> 4, body[0] & 15
+        width = 1 + precision
+        if precision > 1 or ident > 3 or len(body) < 1 + 64 * width:
+            raise ValueError("this JPEG is damaged: a quantisation table is incomplete or has no known kind")
         zigzag = [int.from_bytes(body[i : i + width], "big") for i in range(1, 1 + 64 * width, width)]
-        if wide > 1 or len(body) < 1 + 64 * width:
-            raise ValueError("this JPEG is damaged: a quantisation table is incomplete")
         tables[ident] = tuple(value for _, value in sorted(zip(_ZIGZAG, zigzag, strict=True)))
         body = body[1 + 64 * width :]
     return tables
@@ -136,21 +148,21 @@ def _quantisation(body: bytes) -> dict[int, tuple[int, ...]]:
 
 def _frame(body: bytes) -> list[tuple[int, int, int, int]]:
     """(id, horizontal factor, vertical factor, table) of each component."""
-    if len(body) < 6 or len(body) < 6 + 3 * body[5]:
-        raise ValueError("this JPEG is damaged: its frame header is incomplete")
+    if len(body) < 6 or len(body) != 6 + 3 * body[5]:
+        raise ValueError(f"this JPEG is damaged: its frame header has {len(body)} bytes")
     if body[0] != 8:
         raise ValueError(f"this JPEG has {body[0]} bits per sample; the model covers 8")
+    if not any(body[1:3]) or not any(body[3:5]):
+        raise ValueError("this JPEG does not say its size in its frame header, which the model does not cover")
     if body[5] not in (1, 3):
         kind = "CMYK or YCCK" if body[5] == 4 else "no known colour space"
         raise ValueError(f"this JPEG has {body[5]} components ({kind}); the model covers grayscale and YCbCr")
-    return [(body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, 6 + 3 * body[5], 3)]
+    return [(body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, len(body), 3)]
 
 
 def _check_colour(idents: list[int], jfif: bool, transform: int | None) -> None:
     """libjpeg's guess: YCbCr, unless an Adobe marker or the component ids say RGB."""
-    untold = not jfif and transform is None
-    rgb = (not jfif and transform == 0) or (untold and bytes(idents) == b"RGB")
-    if len(idents) == 3 and rgb:
+    if not jfif and (transform == 0 or (transform is None and bytes(idents) == b"RGB")):
         raise ValueError("this JPEG stores RGB without conversion; the model covers grayscale and YCbCr")
 
 
@@ -159,12 +171,8 @@ def _sampling(components: list[tuple[int, int, int, int]]) -> str:
         return "4:2:0"  # of no consequence
     (h, v), *chroma = [(h, v) for _, h, v, _ in components]
     for name, (across, down) in SAMPLINGS.items():
-        if all((h, v) == (ch * across, cv * down) and ch and cv for ch, cv in chroma):
+        fits = h * v > 0 and h * v + sum(ch * cv for ch, cv in chroma) <= 10  # blocks that libjpeg decodes at once
+        if fits and all((h, v) == (ch * across, cv * down) for ch, cv in chroma):
             return name
     factors = ", ".join(f"{ch}x{cv}" for ch, cv in [(h, v), *chroma])
     raise ValueError(f"this JPEG has sampling factors {factors}; the model covers {', '.join(SAMPLINGS)}")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 # libjpeg's integer DCT, row = frequency: 2^13·√8 times the orthonormal one, with its irregular last digits
@@ -31,6 +31,7 @@ DCT = torch.stack([torch.block_diag(m, m) for m in (M, _HIGH, M / 128 - _HIGH)])
 # in 1/65536, of R, G, B and of Y, Cb - 128, Cr - 128; the offsets round (half down for chroma) and shift Y by -128
 _TO_YCC = [(19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329)]
 _TO_RGB = [(65536, 0, 91881), (65536, -22554, -46802), (65536, 116130, 0)]
+_NARROW = 2  # chroma planes up to this width are not interpolated but repeated
 _OFFSETS = [0.5 - 128, 32767 / 65536, 32767 / 65536]
 
 # Blocks: planes [planes, height, width] of 8×8 blocks ---------------------------------------------
@@ -101,7 +102,7 @@ def to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: tuple[int, in
 
 
 def to_image(planes: list[Tensor], sampling: tuple[int, int], out: Tensor, exact: bool = True) -> Tensor:
-    """Fills `out` [B, C, H, W] with levels that are not yet clamped."""
+    """Fills `out` [B, C, H, W] with levels that are not yet clamped; `exact` uses up the planes."""
     batch, _, height, width = out.shape
     luma = (planes[0].add_(128) if exact else planes[0])[:, :height, :width]
     if len(planes) == 1:
@@ -159,10 +160,10 @@ def _halve_t(g: Tensor, across: int, down: int, height: int, width: int) -> Tens
 
 
 def _double(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
-    """libjpeg's "fancy upsampling": linear interpolation at quarters; repetition up to a width of 4."""
+    """libjpeg's "fancy upsampling": linear interpolation at quarters, except of narrow planes."""
     if across == 1:
         return c
-    if c.shape[2] <= 2:
+    if c.shape[2] <= _NARROW:
         return c.repeat_interleave(down, 1).repeat_interleave(2, 2)
     c = c * 4.0**-down
     if down == 2:
@@ -177,7 +178,7 @@ def _double(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
 def _double_t(g: Tensor, across: int, down: int) -> Tensor:
     if across == 1:
         return g
-    if g.shape[2] <= 4:
+    if g.shape[2] <= 2 * _NARROW:
         return g.unflatten(2, (-1, 2)).unflatten(1, (-1, down)).sum((2, 4))
     if down == 2:
         g = _interpolate_t(g, 1)
@@ -239,4 +240,4 @@ def _shrink(g: Tensor, height: int, width: int) -> Tensor:
 
 def _pad(g: Tensor, height: int, width: int) -> Tensor:
     """The transpose of a crop."""
-    return nn.pad(g, (0, width - g.shape[2], 0, height - g.shape[1]))
+    return F.pad(g, (0, width - g.shape[2], 0, height - g.shape[1]))

@@ -42,39 +42,50 @@ Numbers = float | tuple[float, ...] | Range
 
 
 def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False, above=False) -> None:
-    """Check that the parameter `name` of `op` is a number, one per image, or a Range, in [low, high].
+    """Check the parameter `name` of `op` with `check_numbers`, and keep the plain value."""
+    object.__setattr__(op, name, check_numbers(name, getattr(op, name), low, high, integer=integer, above=above))
+
+
+def check_numbers(
+    name: str, given: object, low: float, high: float = math.inf, *, integer=False, above=False
+) -> Numbers:
+    """`given` as a number, a tuple of one per image, or a Range, if it is one in [low, high].
 
     `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the range.
     """
-    given = getattr(op, name)
-    value = given.tolist() if hasattr(given, "tolist") else given  # tensors, arrays, numpy scalars
+    array = not isinstance(given, (int, float)) and hasattr(given, "tolist")  # tensors, arrays, numpy scalars
+    value = given.tolist() if array else given
     value = (given.low, given.high) if isinstance(given, Range) else value
     many = isinstance(value, Iterable) and not isinstance(value, str)
     items = tuple(value) if many else (value,)
     kind = "an integer" if integer else "a number"
     interval = f"{'above' if above else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
     for item in items:
-        ok = isinstance(item, Real) and not isinstance(item, bool) and math.isfinite(item)
+        ok = isinstance(item, Real) and not isinstance(item, bool) and -math.inf < item < math.inf
         ok = ok and (item > low if above else item >= low) and item <= high
         if not ok or (integer and item != int(item)):
-            raise ValueError(f"{name}={_show(given)} must be {kind} {interval}")
+            raise ValueError(f"{name}={show(given)} must be {kind} {interval}")
     if not items:
         raise ValueError(f"{name}=() is empty; give a number, or one per image")
     if isinstance(given, Range):
         if given.low > given.high:
             raise ValueError(f"{name}={given} is empty; write the smaller end first")
         kind = int if integer else float
-        object.__setattr__(op, name, Range(kind(given.low), kind(given.high)))
-        return
+        return Range(kind(given.low), kind(given.high))
     items = tuple(int(item) if integer else item for item in items)
-    object.__setattr__(op, name, items if many and len(items) > 1 else items[0])
+    return items if many and len(items) > 1 else items[0]
 
 
 def choice(op, name: str, options: Iterable[str]) -> None:
-    """Check that the parameter `name` is one of `options`."""
-    value, options = getattr(op, name), tuple(options)
+    """Check that the parameter `name` of `op` is one of `options`."""
+    check_choice(name, getattr(op, name), options)
+
+
+def check_choice(name: str, value: object, options: Iterable[str]) -> None:
+    """Raise ValueError unless `value` is one of `options`."""
+    options = tuple(options)
     if value not in options:
-        raise ValueError(f"{name}={_show(value)} must be one of {', '.join(options)}")
+        raise ValueError(f"{name}={show(value)} must be one of {', '.join(options)}")
 
 
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
@@ -135,6 +146,7 @@ def parse_value(text: str) -> int | float | str | tuple:
     return unquote(text, errors="surrogateescape")
 
 
-def _show(value: object) -> str:
-    text = str(value) if isinstance(value, Range) else repr(value)
+def show(value: object) -> str:
+    """A value in an error message: one line, not too long."""
+    text = " ".join((str(value) if isinstance(value, Range) else repr(value)).split())
     return text if len(text) <= 60 else text[:57] + "..."

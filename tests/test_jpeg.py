@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from degrade import JPEG, Gaussian, jpeg, parse
+from degrade import JPEG, Gaussian, Range, jpeg, parse
 from degrade.jpeg import CLAMPS, SURROGATES
 from degrade.jpeg_header import SAMPLINGS, STANDARD
 from degrade.jpeg_stages import M
@@ -152,6 +152,7 @@ def one(d):
 
 
 SLOPES = {"cubic": (cubic,) * 3, "ste": (one,) * 3, "residual": (cubic, one, one)}
+SLOPES["identity"] = SLOPES["ste"]  # for tables; the image's gradient never meets them
 
 
 def clamp_slope(levels, clamp):
@@ -241,6 +242,7 @@ def test_other_input_is_clamped_and_rounded_half_to_even_first():
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 def test_reduced_precision_of_matrix_products_changes_nothing(precision):
+    """Some CPUs would not show it, so the type that the products are made in is looked at as well."""
     x, before = content("noise", 64, 64, 3, 0), torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -343,12 +345,14 @@ def test_mixed_qualities_have_the_gradients_of_separate_calls():
         torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("surrogate", ["cubic", "ste"])
-@pytest.mark.parametrize("channels, sampling", [(1, "4:2:0"), (3, "4:2:0"), (3, "4:4:4")])
-def test_tables_get_the_gradient_of_the_declared_quantiser(channels, sampling, surrogate):
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize(
+    "channels, sampling, clamp", [(1, "4:2:0", "ste"), (3, "4:2:0", "sigmoid"), (3, "4:4:4", "hard")]
+)
+def test_tables_get_the_gradient_of_the_declared_quantiser(channels, sampling, clamp, surrogate):
     x, g = torch.rand(2, 2, channels, 19, 26, generator=rng(), dtype=torch.float64)
     tables = table_of(30)[0].double().requires_grad_()
-    y = jpeg(x, tables=tables, subsampling=sampling, surrogate=surrogate, clamp="ste")
+    y = jpeg(x.requires_grad_(), tables=tables, subsampling=sampling, surrogate=surrogate, clamp=clamp)
     got = torch.autograd.grad(y, tables, g)[0]
 
     class Trained(Stages):
@@ -363,21 +367,54 @@ def test_tables_get_the_gradient_of_the_declared_quantiser(channels, sampling, s
 
     stages = Trained(tables[None], sampling, SLOPES[surrogate])
     with torch.no_grad():
-        stages.values(x)
+        g = g * clamp_slope(stages.values(x), clamp)
     want = torch.autograd.grad(stages.linear(torch.zeros_like(x)), tables, g / 255)[0]
     torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
 
 
-def test_quality_gets_a_gradient_through_the_tables():
+def test_tables_and_qualities_of_a_batch_get_their_own_gradients():
+    x, g = torch.rand(2, 3, 3, 19, 26, generator=rng(), dtype=torch.float64)
+    tables = torch.stack([table_of(q)[0, :2] for q in (20, 60, 90)]).double().requires_grad_()
+    quality = torch.tensor([20.0, 60, 90], dtype=torch.float64, requires_grad=True)
+    for name, value in (("tables", tables), ("quality", quality)):
+        together = torch.autograd.grad(jpeg(x, **{name: value}, surrogate="ste"), value, g)[0]
+        for i in range(3):
+            y = jpeg(x[i : i + 1], **{name: value[i : i + 1]}, surrogate="ste")
+            assert torch.equal(y, jpeg(x[i : i + 1], (20, 60, 90)[i]))
+            alone = torch.autograd.grad(y, value, g[i : i + 1])[0]
+            torch.testing.assert_close(together[i], alone[i])
+
+
+@pytest.mark.parametrize("at, slope", [(20, -5000 / 20**2), (70, -2)])  # S = 5000/q below 50, else 200 - 2q
+def test_quality_gets_a_gradient_through_the_tables(at, slope):
     x = content("picture", 40, 40, 3, 3).double()
-    quality = torch.tensor([20.0], dtype=torch.float64, requires_grad=True)
-    tables = table_of(20)[0, :2].double().requires_grad_()
+    quality = torch.tensor([at], dtype=torch.float64, requires_grad=True)
+    tables = table_of(at)[0, :2].double().requires_grad_()
     y, z = jpeg(x, quality, surrogate="ste"), jpeg(x, tables=tables, surrogate="ste")
     assert torch.equal(y, z)
     to_quality, to_tables = (torch.autograd.grad((v - x).square().sum(), p)[0] for v, p in ((y, quality), (z, tables)))
-    slope = STANDARD / 100 * (-5000 / 20**2) * (tables < 255)  # S = 5000/q
+    slope = STANDARD / 100 * slope * (tables < 255)
     torch.testing.assert_close(to_quality, (to_tables * slope).sum()[None])
     assert to_quality.item() < 0  # a better quality makes a smaller error
+
+
+def test_a_clamped_table_gives_the_quality_no_gradient():
+    x = torch.rand(1, 3, 16, 16, generator=rng(), dtype=torch.float64)
+    for at, clamped in ((100.0, True), (99.0, False), (2.0, False), (1.0, True)):  # every entry is 1 at 100, 255 at 1
+        quality = torch.tensor([at], dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad((jpeg(x, quality) - x).square().sum(), quality)
+        assert (slope == 0) == clamped
+
+
+def test_learned_parameters_are_rounded_with_or_without_a_gradient():
+    x = torch.rand(2, 3, 16, 16, generator=rng())
+    quality, tables = torch.tensor([30.4, 69.6]), table_of(30)[:, :2].float() + 0.3
+    for q in (quality, quality.clone().requires_grad_(), quality.double(), quality[:, None]):
+        assert torch.equal(jpeg(x, q), jpeg(x, (30, 70)))
+    for t in (tables, tables.clone().requires_grad_(), table_of(30)[0, :2], table_of(30)[0, :2].flatten(1), tables[0]):
+        assert torch.equal(jpeg(x, tables=t), jpeg(x, 30))
+    integers = torch.cat([table_of(30), table_of(60)])[:, :2]  # [B, n, 8, 8]
+    assert torch.equal(jpeg(x, tables=integers), jpeg(x, (30, 60)))
 
 
 def test_a_second_derivative_is_refused():
@@ -404,6 +441,20 @@ def test_compiles_without_a_graph_break(surrogate):
     g = torch.rand(x.shape, generator=rng(1))
     assert torch.equal(f(x), jpeg(x, 30))
     torch.testing.assert_close(gradient(f, x, g), gradient(lambda x: jpeg(x, 30, surrogate=surrogate), x, g))
+
+
+def test_every_kind_of_parameter_compiles_and_plain_ones_are_checked():
+    x = torch.rand(2, 3, 20, 24, generator=rng())
+    own = JPEG(tables=(LUMA, CHROMA))
+    for f in (own, JPEG((20, 30)), lambda x: jpeg(x, tables=own.tables), lambda x: jpeg(x, torch.tensor([20, 30]))):
+        assert torch.equal(torch.compile(f, backend="aot_eager", fullgraph=True)(x), f(x))
+    vary = torch.compile(jpeg, backend="aot_eager", fullgraph=True)
+    for quality in (20, 21, 22):
+        assert torch.equal(vary(x, quality), jpeg(x, quality))
+    for quality in (0, 500, 37.5):
+        torch._dynamo.reset()
+        with pytest.raises(Exception, match="quality="):  # torch wraps the ValueError
+            torch.compile(lambda x, q=quality: jpeg(x, q), backend="aot_eager", fullgraph=True)(x)
 
 
 # The operator -------------------------------------------------------------------------------------
@@ -450,114 +501,22 @@ def test_a_wrong_text_is_refused(text):
     ({"quality": 0}, "quality=0"), ({"quality": 37.5}, "quality=37.5"), ({"quality": [9, 9, 9]}, "3 values for 2"),
     ({"subsampling": "4:1:1"}, "4:4:4, 4:2:2, 4:2:0"), ({"surrogate": "none"}, "residual"),
     ({"clamp": "none"}, "sigmoid"), ({"quality": 9, "tables": (LUMA,)}, "exclude"),
-    ({"tables": torch.ones(1, 64)}, "[n, 8, 8]"),
+    ({"tables": torch.ones(65)}, "[n, 8, 8]"), ({"tables": torch.ones(0, 8, 8)}, "[n, 8, 8]"),
+    ({"tables": torch.full((1, 8, 8), math.nan)}, "from 1 to 32767"), ({"tables": torch.zeros(1, 8, 8)}, "from 1 to"),
+    ({"tables": torch.full((1, 8, 8), 32768.0)}, "from 1 to"), ({"tables": torch.ones(3, 1, 8, 8)}, "3 values for 2"),
+    ({"tables": [[40000] * 64]}, "40000"), ({"quality": torch.tensor(101)}, "from 1 to 100"),
+    ({"quality": torch.tensor(0.4)}, "from 1 to 100"), ({"quality": torch.tensor([True])}, "torch.bool"),
+    ({"quality": True}, "quality=True"), ({"quality": "75"}, "quality='75'"), ({"quality": 10**30}, "quality=1000"),
+    ({"quality": [[1, 2], [3]]}, "quality=[[1, 2], [3]]"), ({"quality": 50 + 0j}, "quality=(50+0j)"),
+    ({"quality": Range(5, 9)}, "quality=5..9"), ({"subsampling": ["4:2:0"]}, "subsampling=['4:2:0']"),
 ])  # fmt: skip
 def test_a_wrong_argument_is_refused(arguments, message):
     with pytest.raises(ValueError) as error:
         jpeg(torch.rand(2, 3, 8, 8), **arguments)
-    assert message in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_other_channels_are_refused(channels):
     with pytest.raises(ValueError, match=f"{channels} channels"):
         JPEG(50)(torch.rand(1, channels, 8, 8))
-
-
-# Headers ------------------------------------------------------------------------------------------
-
-PHOTO = content("picture", 45, 70, 3, 8)
-WAYS = {
-    "baseline": {"quality": 30},
-    "optimised": {"quality": 71, "optimize": True},
-    "progressive": {"quality": 5, "progressive": True},
-    "both": {"quality": 90, "progressive": True, "optimize": True},
-    "own tables": {"qtables": [list(range(1, 65)), list(range(64, 0, -1))]},
-    "three tables": {"qtables": [[5] * 64, [6] * 64, [7] * 64]},
-    "one table": {"qtables": [[9] * 64]},
-    "16 bits": {"qtables": [[300] * 64, [1000] * 64]},
-    "more segments": {"quality": 40, "comment": b"x" * 500, "exif": b"Exif\0\0" + b"y" * 900, "dpi": (72, 72)},
-    "restarts": {"quality": 40, "restart_marker_rows": 1},
-}
-
-
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("way", WAYS)
-def test_a_file_s_header_gives_the_operator_that_made_it(way, sampling, tmp_path):
-    data = encode((PHOTO[0] * 255).round().byte(), sampling, **WAYS[way])
-    f = JPEG.from_file(data)
-    assert f.subsampling == sampling
-    assert torch.equal(f(PHOTO)[0], decode(data).float() / 255)
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(data)
-    assert JPEG.from_file(path) == JPEG.from_file(str(path)) == f == parse(str(f))
-
-
-def test_a_grayscale_file_has_one_table():
-    gray = PHOTO[:, :1]
-    data = encode((gray[0] * 255).round().byte(), quality=33)
-    f = JPEG.from_file(data, surrogate="cubic")
-    assert len(f.tables) == 1 and f.surrogate == "cubic"
-    assert torch.equal(f(gray)[0], decode(data).float() / 255)
-
-
-BYTES = encode((PHOTO[0] * 255).round().byte(), quality=30)
-FRAME, SCAN = BYTES.index(b"\xff\xc0"), BYTES.index(b"\xff\xda")
-
-
-def patched(at: int, value: int) -> bytes:
-    return BYTES[:at] + bytes([value]) + BYTES[at + 1 :]
-
-
-def cmyk() -> bytes:
-    file = io.BytesIO()
-    Image.new("CMYK", (8, 8)).save(file, "JPEG")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("data, message", [
-    (cmyk(), "CMYK"),
-    (encode((PHOTO[0] * 255).round().byte(), "4:4:4", quality=50, keep_rgb=True), "RGB"),
-    (patched(FRAME + 1, 0xC9), "arithmetic"),
-    (patched(FRAME + 1, 0xC3), "lossless"),
-    (patched(FRAME + 1, 0xC5), "hierarchical"),
-    (patched(FRAME + 4, 12), "12 bits"),
-    (patched(FRAME + 11, 0x41), "4x1"),  # 4:1:1
-    (patched(FRAME + 11, 0x12), "1x2"),  # 4:4:0
-    (patched(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
-    (patched(FRAME + 12, 3), "lacks quantisation table 3"),
-    (patched(BYTES.index(b"\xff\xdb") + 5, 0), "0"),
-    (b"", "no JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "no JPEG"),
-    (b"\xff\xd8", "truncated"),
-    (b"\xff\xd8\xff\xd9", "truncated"),
-    (b"\xff\xd8\xff\xda\x00\x02", "no frame"),
-    (b"\xff\xd8\xff\xe0\x00\x01", "damaged"),
-    (b"\xff\xd8garbage", "damaged"),
-])  # fmt: skip
-def test_what_is_not_covered_or_damaged_is_named(data, message):
-    with pytest.raises(ValueError, match=message):
-        JPEG.from_file(data)
-
-
-def test_every_truncation_before_the_scan_is_refused():
-    whole = SCAN + 2 + int.from_bytes(BYTES[SCAN + 2 : SCAN + 4], "big")
-    for end in range(whole):
-        with pytest.raises(ValueError, match="JPEG"):
-            JPEG.from_file(BYTES[:end])
-    assert JPEG.from_file(BYTES[:whole]) == JPEG.from_file(BYTES)
-
-
-@settings(max_examples=300)
-@given(st.integers(2, SCAN), st.binary(min_size=1, max_size=8))
-def test_garbage_in_a_header_is_read_or_refused(at, garbage):
-    try:
-        f = JPEG.from_file(BYTES[:at] + garbage + BYTES[at + len(garbage) :])
-    except ValueError:
-        return
-    assert parse(str(f)) == f
-
-
-def test_a_missing_file_is_an_oserror(tmp_path):
-    with pytest.raises(OSError):
-        JPEG.from_file(tmp_path / "none.jpg")
