@@ -40,6 +40,7 @@ FILTERS = {
 NAMES = (*FILTERS, "nearest")
 ANY = ("bilinear", "bicubic", "lanczos")  # what the published benchmark draws from
 _BITS = 22  # fractional bits of Pillow's fixed-point weights
+_BAND = 16  # outputs computed in one product: their windows overlap, and all else of the matrix is zero
 _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
 _MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
 
@@ -75,42 +76,56 @@ class _Resample(torch.autograd.Function):
     """rows · x · colsᵀ; 8-bit images in Pillow's fixed point. Gradient: the linear map's adjoint."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, cols)
-        (oh, h), (ow, w) = rows.shape, cols.shape
+    def forward(ctx, x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
+        ctx.filter, ctx.sizes = filter, (x.shape[2:], size)
+        (h, w), (oh, ow) = x.shape[2:], size
         if h > oh and h - oh > 2 * (w - ow):  # since Pillow 13; the first pass's rounding shows
-            return _passes(x.mT, cols, rows).mT
-        return _passes(x, rows, cols)
+            return _passes(x.mT, (ow, oh), filter).mT
+        return _passes(x, size, filter)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        rows, cols = ctx.saved_tensors
+        rows, cols = (weights(n, m, ctx.filter).to(grad.device) for n, m in zip(*ctx.sizes, strict=True))
         return (rows.mT @ grad.double() @ cols).to(grad), None, None
 
 
-def _passes(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+def _passes(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     """Along the last axis first, each image in the arithmetic of its kind."""
     eight_bit = _is_eight_bit(x)
     if eight_bit.all():
-        return _fixed_point(x, rows, cols)
+        return _fixed_point(x, size, filter)
+    rows, cols = (weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True))
     linear = (rows @ (x.double() @ cols.mT).to(x).double()).to(x)  # mode "F" stores float32 between
-    return torch.where(eight_bit, _fixed_point(x, rows, cols), linear) if eight_bit.any() else linear
+    return torch.where(eight_bit, _fixed_point(x, size, filter), linear) if eight_bit.any() else linear
 
 
 def _is_eight_bit(x: Tensor) -> Tensor:
     """[B, 1, 1, 1]: whether each image holds nothing but k/255."""
-    levels = x * 255
-    on_grid = ((levels - levels.round()).abs() < 1e-4) & (levels > -0.5) & (levels < 255.5)
-    return on_grid.flatten(1).all(1).view(-1, 1, 1, 1)
+    levels = (x * 255).flatten(1)
+    low, high = levels.aminmax(dim=1)
+    off_grid = levels.sub_(levels.round()).abs_().amax(1)
+    return ((off_grid < 1e-4) & (low > -0.5) & (high < 255.5)).view(-1, 1, 1, 1)
 
 
-def _fixed_point(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    pixels = (x.double() * 255).round()
-    for matrix in (cols, rows):  # rounded to 8 bits between
-        fixed = matrix * 2.0**_BITS
-        fixed = fixed.abs().add(0.5).floor() * fixed.sign()
-        pixels = ((pixels @ fixed.mT + 2.0 ** (_BITS - 1)) / 2.0**_BITS).floor().clamp(0, 255).mT
-    return (pixels / 255).to(x)
+def _fixed_point(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
+    pixels = (x * 255).round_().double()
+    for out in reversed(size):  # rounded to 8 bits between
+        parts = [pixels[..., a:b] @ block for a, b, block in _bands(pixels.shape[3], out, filter, x.device)]
+        pixels = torch.cat(parts, 3).add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS).floor_().clamp_(0, 255).mT
+    return pixels.to(x.dtype).div_(255)
+
+
+@lru_cache(maxsize=16)
+def _bands(size: int, out: int, filter: str, device: torch.device) -> list[tuple[int, int, Tensor]]:
+    """The matrix in fixed point, a few outputs at a time: (first and last pixel used, weights [pixels, outputs])."""
+    fixed = weights(size, out, filter) * 2.0**_BITS
+    fixed = (fixed.abs() + 0.5).floor() * fixed.sign()
+    bands = []
+    for block in fixed.split(_BAND):
+        used = block.any(0).nonzero()
+        a, b = int(used[0]), int(used[-1]) + 1
+        bands.append((a, b, block[:, a:b].mT.contiguous().to(device)))
+    return bands
 
 
 def resize(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
@@ -118,8 +133,7 @@ def resize(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     if filter == "nearest":
         rows, cols = (nearest(n, m).to(x.device) for n, m in zip(x.shape[2:], size, strict=True))
         return x.index_select(2, rows).index_select(3, cols)
-    rows, cols = (weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True))
-    return _Resample.apply(x, rows, cols)
+    return _Resample.apply(x, size, filter)
 
 
 class Reduction(Operator):
