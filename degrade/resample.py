@@ -102,7 +102,7 @@ def _passes(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
 def _is_eight_bit(x: Tensor) -> Tensor:
     """[B, 1, 1, 1]: whether each image holds nothing but k/255."""
     levels = (x * 255).flatten(1)
-    low, high = levels.aminmax(dim=1)
+    low, high = levels.amin(1), levels.amax(1)
     off_grid = levels.sub_(levels.round()).abs_().amax(1)
     return ((off_grid < 1e-4) & (low > -0.5) & (high < 255.5)).view(-1, 1, 1, 1)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from degrade import JPEG, Gaussian, Range, jpeg, parse
-from degrade.jpeg import CLAMPS, SURROGATES
+from degrade.jpeg import CLAMPS, SURROGATES, _exact_dtype
 from degrade.jpeg_header import SAMPLINGS, STANDARD
 from degrade.jpeg_stages import M
 
@@ -247,6 +247,7 @@ def test_reduced_precision_of_matrix_products_changes_nothing(precision):
     torch.set_float32_matmul_precision(precision)
     try:
         assert torch.equal(jpeg(x, 95), codec(x, quality=95))
+        assert (_exact_dtype(x.device) == torch.float32) == (precision == "highest")
     finally:
         torch.set_float32_matmul_precision(before)
 

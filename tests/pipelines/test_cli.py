@@ -284,6 +284,7 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
     apply(AVATARS / "006.png", output=tmp_path / "observed", op="downsample:4")
     code = (
         "import invert, signal, os; from pipelines import cli; import sys; real = invert.restore\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it starts ignored in a background job
         "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); return real(*a, **k)\n"
         "invert.restore = stop; sys.argv = ['degrade', *sys.argv[1:]]; cli.app()"
     )
