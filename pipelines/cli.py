@@ -82,14 +82,13 @@ def restore(
 
         from . import files
         from .progress import SolveBar
-        from .restore import Settings
+        from .restore import Settings, generator_text
         from .restore import restore as restore_one
 
         _load(plugin)
         sources = files.gather(inputs)
         model = invert.load_generator(generator, _device(device))
-        name = generator if generator in invert.generator.BUNDLED else Path(generator).name
-        settings = Settings(name, method, perceptual, seed, steps, op)
+        settings = Settings(generator_text(generator), method, perceptual, seed, steps, op)
 
     with SolveBar(quiet) as bar:
 

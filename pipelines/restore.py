@@ -80,6 +80,13 @@ def _text(operator: degrade.Operator) -> str:
     return str(collect(operator, lambda name, data: None))
 
 
+def generator_text(name_or_path: str) -> str:
+    """A bundled generator's name, or a digest of the file: another file of the same name is another generator."""
+    if name_or_path in invert.generator.BUNDLED:
+        return name_or_path
+    return f"sha256:{_digest(invert.generator.find(name_or_path))}"
+
+
 def _digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 

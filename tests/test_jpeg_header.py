@@ -11,7 +11,7 @@ from PIL import Image
 from degrade import JPEG, parse
 from degrade.jpeg_header import SAMPLINGS
 
-from .test_jpeg import content, decode, encode
+from .jpeg_reference import content, decode, encode
 
 PHOTO = content("picture", 45, 70, 3, 8)
 WAYS = {

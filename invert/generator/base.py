@@ -61,12 +61,17 @@ class StyleGenerator(Generator):
 
     @cached_property
     def w_spread(self) -> float:
-        """Mean distance ‖w - w_avg‖ of W, from 4096 fixed draws of z (and of the class)."""
+        """Mean distance ‖w - w_avg‖ of W, from 4096 draws."""
+        w, label = self.some_w(4096)
+        return float((w - self.mapping.center(label, len(w))).norm(dim=1).mean())
+
+    @torch.no_grad()
+    def some_w(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """W [count, w_dim] of z ~ N(0, I), and the classes, any as likely; always the same draws."""
         draws = torch.Generator().manual_seed(0)
-        z = torch.randn(4096, self.z_dim, generator=draws).to(self.w_avg.device)
-        label = torch.randint(self.c_dim, (len(z),), generator=draws) if self.c_dim else None
-        with torch.no_grad():
-            return float((self.mapping(z, label) - self.mapping.center(label, len(z))).norm(dim=1).mean())
+        z = torch.randn(count, self.z_dim, generator=draws).to(self.w_avg.device)
+        label = torch.randint(self.c_dim, (count,), generator=draws) if self.c_dim else None
+        return self.mapping(z, label), label
 
     def latent_shape(self, space: str) -> tuple[int, ...]:
         super().latent_shape(space)

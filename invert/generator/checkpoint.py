@@ -43,11 +43,11 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
         if not known_mean:
             tensors = {**tensors, "mapping.w_avg": torch.zeros(generator.w_avg.shape)}
         generator.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"generator {path} does not fit its config: {error}") from error
     generator.requires_grad_(False)
     if not known_mean:
-        generator.w_avg.copy_(_mean(generator))
+        generator.w_avg.copy_(generator.some_w(10_000)[0].mean(0))
     generator.config = {"family": family, **config}
     return generator.to(device)
 
@@ -83,6 +83,8 @@ def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
         return _from_safetensors(path)
     except KeyError as error:
         raise ValueError(f"generator {path} lacks {error}; it is none of the kinds that are known") from error
+    except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:  # the right names, other contents
+        raise ValueError(f"generator {path} holds something else than its names say: {error}") from error
 
 
 def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
@@ -131,7 +133,7 @@ def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
         if "mapping.embed_proj.weight" not in tensors and "mapping.embed.bias" not in tensors:
             tensors.pop("mapping.embed.weight", None)  # StyleGAN-XL keeps its table where it has no use for it
         return _said_by(module, _config(tensors)), tensors
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"generator {path}: {error}") from error
 
 
@@ -139,9 +141,9 @@ def _config(tensors: Mapping[str, Tensor]) -> dict:
     """The constructor's arguments, as far as names and shapes tell them."""
     shape = {key: list(value.shape) for key, value in tensors.items()}
     fc = [shape[f"mapping.fc{i}.weight"] for i in range(len(shape)) if f"mapping.fc{i}.weight" in shape]
-    mapping = {"num_layers": len(fc)} | ({"layer_features": fc[0][0]} if len(fc) > 1 else {})
     if not fc:
         raise KeyError("mapping.fc0.weight")
+    mapping = {"num_layers": len(fc)} | ({"layer_features": fc[0][0]} if len(fc) > 1 else {})
     z_dim, w_dim, c_dim = fc[0][1], fc[-1][0], 0
     if "mapping.embed_proj.weight" in shape:
         c_dim, z_dim = shape["mapping.embed.weight"][0], shape["mapping.embed_proj.weight"][0]
@@ -195,12 +197,3 @@ def _said_by(module: pickles.Module, config: dict) -> dict:
         })  # fmt: skip
     scale = float(synthesis.get("output_scale", 1))
     return config | {"input": config["input"] | said, "layers": layers, "output_scale": scale}
-
-
-def _mean(generator: StyleGenerator) -> Tensor:
-    """The mean of W from 10 000 fixed draws, for files that do not keep it."""
-    draws = torch.Generator().manual_seed(0)
-    z = torch.randn(10_000, generator.z_dim, generator=draws)
-    label = torch.randint(generator.c_dim, (len(z),), generator=draws) if generator.c_dim else None
-    with torch.no_grad():
-        return generator.mapping(z, label).mean(0)

@@ -54,10 +54,12 @@ class Inert:
     origin = ""
 
     def __new__(cls, *args, **kwargs):
-        return super().__new__(cls)
+        self = super().__new__(cls)  # here, since a pickle may make one without __init__
+        self.state = {}
+        return self
 
     def __init__(self, *args, **kwargs):
-        self.state = {}
+        pass
 
     def __setstate__(self, state):
         self.state = state if isinstance(state, dict) else {}
@@ -118,7 +120,7 @@ def _refuse_foreign(node: object) -> None:
         if isinstance(node, Inert) or (isinstance(node, type) and issubclass(node, Inert)):
             if node.origin != EMBEDDING:
                 raise ValueError(f"the generator needs {node.origin}, which is not allowed; nothing of it was run")
-            waiting.append(getattr(node, "state", None))
+            waiting.append(node.state)
         elif isinstance(node, Module):
             waiting.append(node.state)
         elif isinstance(node, dict):

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy
 import torch
 
-from invert import StyleGAN3
+from invert import StyleGAN2, StyleGAN3
 from invert.generator.stylegan3 import layers_of
 
 KERNEL = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
@@ -171,3 +171,20 @@ def stylegan3(names, kernel=3, radial=False, c_dim=0, mapping=None, z_dim=5, w_d
     start, layers = layers_of(state)
     G = StyleGAN3(z_dim, w_dim, split[-1][1], c_dim=c_dim, mapping=mapping, input=start, layers=layers)
     return randomize(G)
+
+
+SHARED_LAYERS = ["L0_36_6", "L1_36_6", "L2_36_5", "L3_36_5", "L4_36_4", "L5_16_4", "L6_16_3"]
+# as StyleGAN-XL grows: the head's numbers go on after the stem's dropped tail, and skip one
+GROWN_LAYERS = ["L0_36_6", "L1_36_6", "L2_36_5", "L4_52_5", "L5_52_4", "L6_52_4", "L7_32_4", "L8_32_3"]
+
+
+def stylegan2(seed=0, resolution=16, architecture="skip", channels=3, c_dim=0, clamp=None, noise=True, width=6):
+    widths = [max(width - i, 2) for i in range(resolution.bit_length() - 2)]
+    synthesis = {"architecture": architecture, "widths": widths, "conv_clamp": clamp, "use_noise": noise}
+    G = StyleGAN2(5, 7, resolution, img_channels=channels, c_dim=c_dim, mapping={"num_layers": 2}, synthesis=synthesis)
+    return randomize(G, seed)
+
+
+def conditional_xl():
+    mapping = {"num_layers": 2, "pretrained": [4, 9], "means_per_class": True, "lr_multiplier": 0.01}
+    return stylegan3(GROWN_LAYERS, c_dim=4, mapping=mapping)

@@ -1,6 +1,8 @@
 """Laws that every registered operator keeps."""
 
 import copy
+import dataclasses
+import math
 
 import pytest
 import torch
@@ -138,6 +140,17 @@ def test_half_precision_is_computed_in_float32(name, data):
     y = f(x.bfloat16(), rng())
     assert y.dtype == torch.bfloat16
     assert torch.equal(y, f(x.bfloat16().float(), rng()).bfloat16())
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@given(data=st.data())
+def test_a_parameter_that_is_no_number_is_refused_by_name(name, data):
+    f = data.draw(STRATEGIES[name])
+    numeric = [n for n, value, _ in f.arguments() if isinstance(value, (int, float)) and not f.holds]
+    for parameter in numeric:
+        for bad in (math.nan, math.inf, [0.5, math.nan], "much"):
+            with pytest.raises(ValueError, match=parameter):
+                dataclasses.replace(f, **{parameter: bad})
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

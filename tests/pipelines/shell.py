@@ -1,0 +1,23 @@
+"""The command line as a user has it, in this process."""
+
+import numpy
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+
+FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def apply(*inputs, output, op, seed=0):
+    result = run("apply", *inputs, "--output", output, "--op", op, "--seed", seed)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def pixels(path):
+    return numpy.array(Image.open(path).convert("RGB"))

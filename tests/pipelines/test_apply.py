@@ -1,0 +1,113 @@
+"""`degrade apply`: files, manifests, folders."""
+
+import json
+import os
+import shutil
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import degrade
+from degrade.rng import child_seed
+from pipelines import files
+from tests.conftest import AVATARS, rng
+
+from .shell import FOURFOLD, apply, pixels, run
+
+
+def test_apply_writes_what_the_operator_makes_and_says_what_it_was(tmp_path):
+    apply(AVATARS / "000.png", output=tmp_path, op=FOURFOLD, seed=3)
+    manifest = json.loads((tmp_path / "000.json").read_text())
+    f = degrade.parse(manifest["operator"])
+    assert f.sample((1, 3, 128, 128)) == f  # nothing is left to draw
+    assert str(f).endswith("clamp >> quantize")
+    assert manifest["size"] == [64, 64] and manifest["source_size"] == [128, 128]
+    assert manifest["source"] == "000.png" and manifest["seed"] == 3 and manifest["degrade"] == degrade.__version__
+    x = files.read_image(AVATARS / "000.png")
+    y = f(x, rng(child_seed(3, "000.png")))
+    assert torch.equal(files.read_image(tmp_path / "000.png"), y)
+
+
+def test_a_chain_that_ends_in_jpeg_leaves_the_codec_s_own_bytes(tmp_path):
+    apply(AVATARS / "001.png", output=tmp_path, op="downsample:2 >> jpeg:30,subsampling=4:4:4")
+    reduced = Image.open(AVATARS / "001.png").convert("RGB").resize((64, 64), Image.BICUBIC)
+    reduced.save(tmp_path / "pillow.jpg", quality=30, subsampling="4:4:4")
+    assert (tmp_path / "001.jpg").read_bytes() == (tmp_path / "pillow.jpg").read_bytes()
+    f = degrade.parse(json.loads((tmp_path / "001.json").read_text())["operator"])
+    x = files.read_image(AVATARS / "001.png")
+    assert torch.equal(files.read_image(tmp_path / "001.jpg"), f(x))
+
+
+def test_equal_runs_give_equal_files_and_a_file_s_result_does_not_depend_on_the_others(tmp_path):
+    apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "a", op=FOURFOLD)
+    apply(AVATARS / "001.png", output=tmp_path / "b", op=FOURFOLD)
+    for name in ("001.png", "001.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (
+        json.loads((tmp_path / "a" / "000.json").read_text())["operator"]
+        != json.loads((tmp_path / "a" / "001.json").read_text())["operator"]
+    )
+
+
+def test_folders_are_walked_and_keep_their_shape(tmp_path):
+    for place in ("in/x/a.png", "in/y/a.png"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        Image.new("RGB", (6, 5), "teal").save(tmp_path / place)
+    apply(tmp_path / "in", output=tmp_path / "out", op="quantize")
+    made = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert made == ["x/a.json", "x/a.png", "y/a.json", "y/a.png"]
+
+
+def test_a_mask_file_travels_with_the_manifest(tmp_path):
+    mask = numpy.zeros((128, 128), numpy.uint8)
+    mask[:, 64:] = 255
+    Image.fromarray(mask).save(tmp_path / "half.png")
+    apply(AVATARS / "002.png", output=tmp_path / "out", op=f"mask:{tmp_path / 'half.png'}")
+    (tmp_path / "half.png").unlink()
+    text = (tmp_path / "out" / "002.json").read_text()
+    assert str(tmp_path) not in text
+    f = degrade.parse(json.loads(text)["operator"], folder=tmp_path / "out")
+    assert torch.equal(f.visible((1, 3, 128, 128))[0, 0], torch.from_numpy(mask) / 255)
+    assert (pixels(tmp_path / "out" / "002.png")[:, :64] == 0).all()
+    result = run("restore", tmp_path / "out", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex")
+    assert result.exit_code == 0, result.output  # the mask beside it is not taken for a picture
+    assert str(tmp_path) not in (tmp_path / "r" / "002.json").read_text()
+
+
+def test_a_manifest_never_lies_beside_a_picture_of_another_run(tmp_path):
+    apply(AVATARS / "000.png", output=tmp_path, op="clamp")
+    apply(AVATARS / "000.png", output=tmp_path, op="jpeg:12")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000.jpg", "000.json"]
+    shutil.copy(AVATARS / "000.png", tmp_path / "000.png")
+    result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r")
+    assert result.exit_code == 2 and "describes '000.jpg', not this picture" in result.output
+
+
+def test_a_failing_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"old")
+
+    def refuse(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        files.write(tmp_path / "a.png", b"new")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
+    (tmp_path / "negative_plugin.py").write_text("import degrade\ndegrade.register('negative')(lambda x: 1 - x)\n")
+    monkeypatch.chdir(tmp_path)
+    try:
+        result = run("apply", AVATARS / "007.png", "-o", "o", "--op", "negative", "--plugin", "negative_plugin")
+        assert result.exit_code == 0, result.output
+        assert (pixels("o/007.png") == 255 - pixels(AVATARS / "007.png")).all()
+    finally:
+        degrade.operator.REGISTRY.pop("negative", None)
+    missing = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module")
+    assert missing.exit_code == 2 and "no_such_module" in missing.output
+    (tmp_path / "broken_plugin.py").write_text("1 / 0")
+    broken = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "broken_plugin")
+    assert broken.exit_code == 2 and "broken_plugin" in broken.output and "Traceback" not in broken.output

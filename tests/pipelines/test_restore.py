@@ -1,0 +1,159 @@
+"""`degrade restore`: pictures, sheets, logs, and what is solved anew."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+import degrade
+import invert
+from degrade.rng import child_seed
+from pipelines import files
+from tests.conftest import AVATARS, rng
+
+from .shell import FOURFOLD, apply, pixels, run
+
+
+def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
+    apply(AVATARS / "003.png", output=tmp_path / "observed", op=FOURFOLD)
+    arguments = ["restore", tmp_path / "observed", "--output", tmp_path / "restored", "--clean", AVATARS]
+    arguments += ["--perceptual", "alex", "--steps", 3]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "restored"
+    assert sorted(p.name for p in out.iterdir()) == ["003.json", "003.png", "003.sheet.png"]
+    assert Image.open(out / "003.png").size == (128, 128)
+    width, height = Image.open(out / "003.sheet.png").size
+    assert 3.5 < width / height < 4  # four tiles
+    log = json.loads((out / "003.json").read_text())
+    assert len(log["loss"]) == 3 and log["assumed"].startswith("pool:2 >> clamp >> poisson:48,model=gaussian")
+    assert log["method"] == "robust" and log["steps"] == 3
+    assert str(tmp_path) not in (out / "003.json").read_text()
+
+    before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
+    assert run(*arguments).exit_code == 0  # done already: nothing is written again
+    assert before == {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
+    assert run(*arguments, "--seed", 1).exit_code == 0
+    assert (out / "003.png").read_bytes() != before["003.png"][1]
+
+
+def test_the_sheet_shows_the_file_and_what_its_degradation_is(tmp_path):
+    """Every tile against pixels made without the code that drew it, for pictures in subfolders."""
+    (tmp_path / "in" / "x").mkdir(parents=True)
+    shutil.copy(AVATARS / "003.png", tmp_path / "in" / "x" / "a.png")
+    apply(tmp_path / "in", output=tmp_path / "o", op="downsample:2 >> gaussian:0.3", seed=4)
+    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"]
+    assert run(*command).exit_code == 0
+    restored = tmp_path / "r" / "x" / "a.png"
+    first, three = restored.stat().st_mtime_ns, Image.open(tmp_path / "r" / "x" / "a.sheet.png")
+    assert run(*command, "--clean", tmp_path / "in").exit_code == 0
+    assert restored.stat().st_mtime_ns == first  # only the sheet is drawn again
+    four = Image.open(tmp_path / "r" / "x" / "a.sheet.png")
+    assert [s.width // 264 for s in (three, four)] == [3, 4]
+
+    f = degrade.parse(json.loads((tmp_path / "o" / "x" / "a.json").read_text())["operator"])
+    again = f(files.read_image(restored), rng(child_seed(4, "x/a.png")))
+    expected = [AVATARS / "003.png", tmp_path / "o" / "x" / "a.png", restored]
+    expected = [*map(pixels, expected), (again[0] * 255).round().byte().permute(1, 2, 0).numpy()]
+    for i, tile in enumerate(expected):
+        shown = numpy.array(four.crop((8 + 264 * i, 26, 264 + 264 * i, 282)))
+        assert (shown == tile.repeat(256 // len(tile), 0).repeat(256 // len(tile), 1)).all(), i
+
+
+def test_a_file_s_restoration_depends_on_its_name_and_not_on_the_others(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(AVATARS / "000.png", tmp_path / "in" / name)
+    options = ["--steps", 2, "--perceptual", "alex", "--op", "gaussian:0.2"]
+    assert run("restore", tmp_path / "in", "-o", tmp_path / "both", *options).exit_code == 0
+    assert run("restore", tmp_path / "in" / "b.png", "-o", tmp_path / "one", *options).exit_code == 0
+    a, b, alone = (json.loads((tmp_path / p).read_text())["loss"] for p in ("both/a.json", "both/b.json", "one/b.json"))
+    assert b == alone and a != b
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of arbitrary bytes")
+def test_a_name_that_is_not_text_is_restored_too(tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(AVATARS / "000.png", os.fsencode(tmp_path / "in") + b"/\xff.png")
+    command = [Path(sys.executable).parent / "degrade"]
+    subprocess.run([*command, "apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"], check=True)
+    options = ["--steps", "1", "--perceptual", "alex"]
+    subprocess.run([*command, "restore", tmp_path / "o", "-o", tmp_path / "r", *options], check=True)
+    assert os.path.exists(os.fsencode(tmp_path / "r") + b"/\xff.sheet.png")
+
+
+def test_another_generator_of_the_same_name_restores_anew(tmp_path):
+    command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", "--steps", 0]
+    command += ["--perceptual", "alex", "--generator", tmp_path / "g.safetensors"]
+    G, restored = invert.load_generator("avatars-128"), []
+    for shift in (0, 1):
+        G.mapping.w_avg.add_(shift)
+        invert.save_generator(G, tmp_path / "g.safetensors")
+        assert run(*command).exit_code == 0
+        restored.append(pixels(tmp_path / "r" / "000.png"))
+    assert (restored[0] != restored[1]).any()
+    assert str(tmp_path) not in (tmp_path / "r" / "000.json").read_text()
+
+
+def test_restore_takes_the_operator_from_the_command_line(tmp_path):
+    apply(AVATARS / "004.png", output=tmp_path, op="downsample:4 >> jpeg:30")
+    (tmp_path / "004.json").unlink()
+    out = tmp_path / "out"
+    command = ["restore", tmp_path / "004.jpg", "-o", out, "--steps", 1, "--perceptual", "alex"]
+    bad, good = run(*command), run(*command, "--op", "downsample:4 >> jpeg:30")
+    assert bad.exit_code == 2 and "--op" in bad.output
+    assert good.exit_code == 0 and (out / "004.png").exists()
+
+
+def test_a_manifest_cannot_reach_outside_its_folder(tmp_path):
+    apply(AVATARS / "005.png", output=tmp_path / "o", op="clamp")
+    Image.new("L", (128, 128)).save(tmp_path / "secret.png")
+    manifest = json.loads((tmp_path / "o" / "005.json").read_text())
+    (tmp_path / "o" / "005.json").write_text(json.dumps(manifest | {"operator": "mask:../secret.png"}))
+    result = run("restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1)
+    assert result.exit_code == 2 and "outside" in result.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_interrupting_keeps_what_is_finished(tmp_path):
+    apply(AVATARS / "006.png", output=tmp_path / "observed", op="downsample:4")
+    code = (
+        "import invert, signal, os; from pipelines import cli; import sys; real = invert.restore\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it starts ignored in a background job
+        "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); return real(*a, **k)\n"
+        "invert.restore = stop; sys.argv = ['degrade', *sys.argv[1:]]; cli.app()"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, "restore", str(tmp_path / "observed"), "-o", str(tmp_path / "r"), "--quiet"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 130 and "interrupted" in out.stderr and "Traceback" not in out.stderr
+    assert not (tmp_path / "r").exists() or not list((tmp_path / "r").iterdir())
+
+
+def test_a_new_observation_is_restored_anew(tmp_path):
+    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"]
+    for seed in (0, 9):
+        apply(AVATARS / "000.png", output=tmp_path / "o", op="poisson:10", seed=seed)
+        assert run(*command).exit_code == 0
+        restored = pixels(tmp_path / "r" / "000.png")
+        if seed == 0:
+            first = restored
+    assert (restored != first).any()
+
+
+@pytest.mark.parametrize(
+    "change", [{"operator": 5}, {"seed": "x"}, {"source": 5}, {"source": "../../etc/passwd"}, {"kind": "log"}]
+)
+def test_an_edited_manifest_is_an_error_in_one_line(tmp_path, change):
+    apply(AVATARS / "000.png", output=tmp_path, op="clamp")
+    manifest = json.loads((tmp_path / "000.json").read_text())
+    (tmp_path / "000.json").write_text(json.dumps(manifest | change))
+    result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r", "--clean", AVATARS, "--steps", 0)
+    assert result.exit_code == 2 and "error:" in result.output
