@@ -31,7 +31,12 @@ class Step:
     step: int  # of all `total` steps, from 1
     total: int
     loss: Tensor  # [B], before the step
-    latent: Tensor  # after the step; the solver's own, so look, but do not change it
+    generator: Generator
+    packed: Tensor  # the latent after the step; the solver's own, so look, but do not change it
+
+    @property
+    def latent(self) -> Tensor:
+        return self.generator.unpack(self.packed)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def restore(observation: Tensor, operator: Operator, generator: Generator, metho
     history, images = [], {}
     total = sum(phase.steps for phase in phases)
     for phase in phases:
-        latent = extend(latent, phase.space, generator)
+        latent = generator.pack(extend(latent, phase.space, generator))
         for _ in range(phase.steps):
             latent.requires_grad_()
             prediction = operator(generator.synthesize(latent), streams)
@@ -96,10 +101,10 @@ def restore(observation: Tensor, operator: Operator, generator: Generator, metho
             latent = ngd(latent.detach(), grad, phase.lr * scale)
             history.append(losses.detach())
             if callback is not None:
-                callback(Step(phase, len(history), total, history[-1], latent.detach()))
+                callback(Step(phase, len(history), total, history[-1], generator, latent.detach()))
         images[phase.space] = _image(generator, latent)
     stacked = torch.stack(history).cpu() if history else torch.empty(0, batch)
-    return Restoration(_image(generator, latent), latent, stacked, images)
+    return Restoration(_image(generator, latent), generator.unpack(latent), stacked, images)
 
 
 def _image(generator: Generator, latent: Tensor) -> Tensor:

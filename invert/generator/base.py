@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -41,14 +42,18 @@ class Generator(nn.Module):
 class StyleGenerator(Generator):
     """A generator with a mapping from Z to style codes: W [B, w_dim] and W+ [B, num_ws, w_dim].
 
-    One with `num_filters`, the width of its widest layer, takes W++ [B, num_ws, num_filters, w_dim]
-    too; a layer of O filters uses the first O codes. Weights are frozen, in float32.
+    One that says its `filters` takes W++ [B, num_ws, num_filters, w_dim] too; a layer of n filters
+    uses the first n codes. Weights are frozen, in float32.
     """
 
     mapping: Mapping
     num_ws: int
-    num_filters: int = 0
+    filters: tuple[int, ...] = ()  # for each layer, how many filters listen to a code of their own
     spaces = ("W", "W+")
+
+    @property
+    def num_filters(self) -> int:
+        return max(self.filters, default=0)
 
     @property
     def w_dim(self) -> int:
@@ -78,14 +83,40 @@ class StyleGenerator(Generator):
         shapes = {"W": (), "W+": (self.num_ws,), "W++": (self.num_ws, self.num_filters)}
         return (*shapes[space], self.w_dim)
 
-    def codes(self, latent: Tensor, noise_mode: str) -> Tensor:
-        """The latent as [B, num_ws, 1 or num_filters, w_dim]; checks it and the noise's name."""
+    def pack(self, latent: Tensor) -> Tensor:
+        """A W++ without the codes of filters that do not exist, [B, sum(filters), w_dim].
+
+        `synthesize` takes it too. A latent of another space is returned as it is.
+        """
+        return latent if latent.ndim < 4 else torch.cat(self._of_filters(latent), 1)
+
+    def unpack(self, latent: Tensor) -> Tensor:
+        """What `pack` was given; filters that do not exist get the code of their layer's first one."""
+        if not self._is_packed(latent):
+            return latent
+        layers = [
+            torch.cat([codes, codes[:, :1].expand(-1, self.num_filters - codes.shape[1], -1)], 1)
+            for codes in latent.split(self.filters, 1)
+        ]
+        return torch.stack(layers, 1)
+
+    def codes(self, latent: Tensor, noise_mode: str) -> Sequence[Tensor]:
+        """The codes of every layer, each [B, 1 or its filters, w_dim]; checks the latent and the noise's name."""
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode={noise_mode!r} must be one of {', '.join(NOISE_MODES)}")
+        if self._is_packed(latent):
+            return latent.split(self.filters, 1)
         shapes = [self.latent_shape(space) for space in self.spaces]
         if tuple(latent.shape[1:]) not in shapes:
             wanted = ", ".join(str(["B", *s]).replace("'", "") for s in shapes)
             raise ValueError(f"latent has shape {list(latent.shape)}; give {wanted}")
         if latent.ndim == 2:
-            return latent[:, None, None].expand(-1, self.num_ws, -1, -1)
-        return latent[:, :, None] if latent.ndim == 3 else latent
+            return [latent[:, None]] * self.num_ws
+        # unbind, since a slice's gradient would fill the whole tensor each time
+        return [codes[:, None] for codes in latent.unbind(1)] if latent.ndim == 3 else self._of_filters(latent)
+
+    def _of_filters(self, latent: Tensor) -> list[Tensor]:
+        return [codes[:, :n] for codes, n in zip(latent.unbind(1), self.filters, strict=True)]
+
+    def _is_packed(self, latent: Tensor) -> bool:
+        return bool(self.filters) and tuple(latent.shape[1:]) == (sum(self.filters), self.w_dim)

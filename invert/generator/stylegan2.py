@@ -32,7 +32,7 @@ class StyleGAN2(StyleGenerator):
         self.z_dim, self.c_dim, self.resolution, self.channels = z_dim, c_dim, img_resolution, img_channels
         self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **(mapping or {}))
         self.synthesis = Synthesis(w_dim, img_resolution, img_channels, **(synthesis or {}))
-        self.num_ws, self.num_filters = self.synthesis.num_ws, self.synthesis.num_filters
+        self.num_ws, self.filters = len(self.synthesis.filters), self.synthesis.filters
         self.eval().requires_grad_(False)
 
     def synthesize(self, latent: Tensor, noise_mode: str = "const",
@@ -44,7 +44,7 @@ class StyleGAN2(StyleGenerator):
 
 
 class Synthesis(nn.Module):
-    """Codes [B, num_ws, 1 or N, w_dim] → image [B, C, R, R], about in [-1, 1].
+    """Codes, for each layer [B, 1 or its filters, w_dim] → image [B, C, R, R], about in [-1, 1].
 
     widths: channels at 4, 8, …, R; by default min(channel_base / r, channel_max). architecture:
     "skip" adds up an image from every resolution; "resnet" has a second path around each block;
@@ -63,18 +63,19 @@ class Synthesis(nn.Module):
         widths = widths or [min(channel_base // r, channel_max) for r in self.resolutions]
         if len(widths) != len(self.resolutions):
             raise ValueError(f"widths={widths} must be {len(self.resolutions)} numbers, for sides 4 to {resolution}")
-        features = None
+        features, convs = None, []
         for r, width in zip(self.resolutions, widths, strict=True):
             paints = architecture == "skip" or r == resolution
             block = Block(r, features, width, w_dim, channels if paints else 0, architecture, conv_clamp, use_noise)
             self.add_module(f"b{r}", block)
             features = width
-        self.num_ws = 2 * len(self.resolutions)  # one for every convolution and the last ToRGB
-        self.num_filters = max(*widths, channels)
+            convs += [width] * block.num_convs
+        # a layer is a convolution, whose code the ToRGB before it shares; then the last ToRGB
+        self.filters = (convs[0], *(max(width, channels) for width in convs[1:]), channels)
 
-    def forward(self, codes: Tensor, noise_mode: str, generator: torch.Generator | None) -> Tensor:
+    def forward(self, codes: Sequence[Tensor], noise_mode: str, generator: torch.Generator | None) -> Tensor:
         x = image = None
-        layer, codes = 0, codes.unbind(1)  # a slice's gradient would fill the whole tensor each time
+        layer = 0
         for r in self.resolutions:
             block = getattr(self, f"b{r}")
             x, image = block(x, image, codes[layer:], noise_mode, generator)
@@ -98,7 +99,7 @@ class Block(nn.Module):
         self.torgb = ToRGB(width, channels, w_dim, clamp) if channels else None
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
-    def forward(self, x: Tensor | None, image: Tensor | None, codes: tuple[Tensor, ...], noise_mode: str, generator):
+    def forward(self, x: Tensor | None, image: Tensor | None, codes: Sequence[Tensor], noise_mode: str, generator):
         if x is None:
             x = self.conv1(self.const.expand(len(codes[0]), -1, -1, -1), codes[0], noise_mode, generator)
         else:
@@ -133,9 +134,7 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, codes: Tensor, noise_mode: str, generator: torch.Generator | None,
                 gain: float = 1.0) -> Tensor:  # fmt: skip
         styles = self.affine(codes[:, : self.out])  # [B, 1 or O, I]
-        power = self.weight.square().sum((2, 3))  # [O, I]; demodulation needs no more of the weights
-        styles = styles * ((styles.square() * power).sum(2, keepdim=True) + 1e-8).rsqrt()
-        x = convolve(x, self.weight * styles[:, :, :, None, None], self.up)
+        x = convolve(x, self.weight, styles, self.up, demodulate=True)
         if self.up:
             x = fir(x, self.resample_filter * 4)
         if self.noise and noise_mode == "const":
@@ -161,7 +160,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
         styles = self.affine(codes[:, : self.channels]) * self.gain
-        x = convolve(x, self.weight * styles[:, :, :, None, None])
+        x = convolve(x, self.weight, styles)
         return clamped(x + self.bias[:, None, None], self.clamp)
 
 
@@ -177,18 +176,30 @@ class Skip(nn.Module):
         return upsample(F.conv2d(x, self.weight * self.gain), self.resample_filter)
 
 
-def convolve(x: Tensor, weight: Tensor, up: bool = False) -> Tensor:
-    """x [B, I, H, W] with a weight of its own for each image [B, O, I, k, k], as one grouped convolution.
+def convolve(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False) -> Tensor:
+    """x [B, I, H, W] under weight [O, I, k, k] times styles [B, 1 or O, I].
 
-    `up` makes the output about twice as large, [B, O, 2H + 1, 2W + 1]; the filter that follows trims it.
+    One style for the layer scales the activations, and all images share the weight; styles of the
+    filters need a weight for each image, in one grouped convolution. `demodulate` divides by the
+    norm of each filter. `up` makes the output about twice as large, [B, O, 2H + 1, 2W + 1]; the
+    filter that follows trims it.
     """
-    batch, out, features, k, _ = weight.shape
+    batch, (out, features, k, _) = len(x), weight.shape
+    power = weight.square().sum((2, 3))  # [O, I]; a norm needs no more of the weights
+    if styles.shape[1] == 1:
+        x = x * styles.transpose(1, 2)[..., None]
+        norm = styles.square() @ power.T if demodulate else None  # [B, 1, O]
+        y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=k // 2)
+        return y if norm is None else y * (norm + 1e-8).rsqrt().transpose(1, 2)[..., None]
+    if demodulate:
+        styles = styles * ((styles.square() * power).sum(2, keepdim=True) + 1e-8).rsqrt()
+    own = weight * styles[..., None, None]
     x = x.reshape(1, batch * features, *x.shape[2:])
     if up:
-        weight = weight.transpose(1, 2).reshape(batch * features, out, k, k)
-        y = F.conv_transpose2d(x, weight, stride=2, groups=batch)
+        own = own.transpose(1, 2).reshape(batch * features, out, k, k)
+        y = F.conv_transpose2d(x, own, stride=2, groups=batch)
     else:
-        y = F.conv2d(x, weight.reshape(batch * out, features, k, k), padding=k // 2, groups=batch)
+        y = F.conv2d(x, own.reshape(batch * out, features, k, k), padding=k // 2, groups=batch)
     return y.view(batch, out, *y.shape[2:])
 
 

@@ -70,11 +70,11 @@ class StyleGAN3(StyleGenerator):
     def synthesize(self, latent: Tensor, noise_mode: str = "const",
                    generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
         """The image of a W or W+. Raises ValueError for another shape or mode."""
-        return (self.synthesis(self.codes(latent, noise_mode)[:, :, 0]) + 1) / 2
+        return (self.synthesis([codes[:, 0] for codes in self.codes(latent, noise_mode)]) + 1) / 2
 
 
 class Synthesis(nn.Module):
-    """Codes [B, num_ws, w_dim] → image [B, C, R, R], about in [-1, 1]."""
+    """Codes, for each layer [B, w_dim] → image [B, C, R, R], about in [-1, 1]."""
 
     def __init__(self, w_dim: int, input: dict, layers: Sequence[Layer], output_scale: float):
         super().__init__()
@@ -83,8 +83,8 @@ class Synthesis(nn.Module):
         for layer in layers:
             self.add_module(layer.name, FilteredConv(w_dim, layer))
 
-    def forward(self, codes: Tensor) -> Tensor:
-        first, *rest = codes.unbind(1)
+    def forward(self, codes: Sequence[Tensor]) -> Tensor:
+        first, *rest = codes
         x = self.input(first)
         for name, w in zip(self.layer_names, rest, strict=True):
             x = getattr(self, name)(x, w)

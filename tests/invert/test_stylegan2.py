@@ -13,6 +13,8 @@ from invert import StyleGAN2
 from invert.latent import SPACES, extend
 from tests.conftest import rng
 
+from .checkpoints import stylegan2
+
 CHECK = load_file(Path(__file__).parent.parent / "data" / "avatars-128.check.safetensors")
 
 
@@ -75,6 +77,20 @@ def test_codes_of_filters_that_do_not_exist_change_nothing(avatars):
     (g,) = torch.autograd.grad(avatars.synthesize(w).sum(), w)
     live = g.abs().sum(-1)[0] > 0  # [num_ws, N]
     assert live.sum(1).tolist() == [192, 192, 192, 192, 192, 96, 96, 48, 48, 24, 24, 3]
+
+
+@pytest.mark.parametrize("architecture, channels", [("skip", 3), ("resnet", 3), ("orig", 1), ("skip", 5)])
+def test_a_packed_latent_has_the_codes_that_are_listened_to_and_no_other(architecture, channels):
+    G = stylegan2(resolution=16, architecture=architecture, channels=channels, width=7)
+    full = torch.randn(2, *G.latent_shape("W++"), generator=rng()).requires_grad_()
+    packed = G.pack(full.detach()).requires_grad_()
+    image = G.synthesize(packed)
+    assert packed.shape == (2, sum(G.filters), G.w_dim) and torch.allclose(image, G.synthesize(full), atol=1e-5)
+    heard, gradient = (torch.autograd.grad(G.synthesize(x).sum(), x)[0] for x in (packed, full))
+    assert heard.abs().amax(2).gt(0).all() and torch.allclose(G.pack(gradient), heard, atol=1e-4)
+    assert torch.equal(G.pack(G.unpack(packed)), packed) and G.unpack(packed).shape == full.shape
+    w = full[:, :, 0]
+    assert torch.equal(G.pack(w), w) and torch.equal(G.unpack(w), w)
 
 
 def test_noise_modes():
