@@ -7,10 +7,12 @@
 
 from . import perceptual
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
-from .methods import METHODS, Phase
+from .identity import Identity, load_embedding
+from .methods import METHODS, Method, Phase
+from .problem import oracle_mask
 from .solve import Restoration, Step, restore
 
 __all__ = [
-    "METHODS", "Generator", "Phase", "Restoration", "Step", "StyleGAN2", "StyleGAN3", "load_generator", "perceptual",
-    "restore", "save_generator", "wrap",
+    "METHODS", "Generator", "Identity", "Method", "Phase", "Restoration", "Step", "StyleGAN2", "StyleGAN3",
+    "load_embedding", "load_generator", "oracle_mask", "perceptual", "restore", "save_generator", "wrap",
 ]  # fmt: skip

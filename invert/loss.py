@@ -1,49 +1,355 @@
-"""What it means for a prediction to match an observation."""
+"""What it means for an image to be right: small terms that add up."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from degrade.rng import Rng
 
+from .latent import Point, Variables
 from .perceptual import Perceptual
 
-L1_WEIGHT = 0.1
-LEVELS = 6  # at most this many scales
-FILL_MEAN, FILL_STD = 0.25, 0.5  # noise that hides what is masked, in units of [0, 1]
+if TYPE_CHECKING:
+    from .problem import Problem
 
 
-class RobustLoss:
-    """Multi-resolution LPIPS + 0.1·L1 against one observation.
+@dataclass(frozen=True)
+class View:
+    """What a term sees at a step."""
 
-    LPIPS at full resolution and after every 2×2 average pooling down to the smallest side the
-    network takes (above 16; 32 for alex), at most six scales; then L1 on what is left. Hidden
-    regions of both images get the same fresh noise N(0.25, 0.5²) before every LPIPS.
-    Source: Poirier-Ginter & Lalonde 2023, §3.3, as its published code behaves.
+    prediction: Tensor  # [B, C, h, w], the image as the operator leaves it
+    image: Tensor  # [B, C, R, R]
+    point: Point
+    variables: Variables
+    rng: Rng
 
-    observation: [B, 3, h, w] in [0, 1]. visible: [1 or B, 1, h, w] (1 = seen), or None.
+
+Measure = Callable[[View], Tensor]  # the term's value [B], before its weight
+
+
+class Term:
+    """A part of a loss. `prepare` does what is needed once; what it returns is called every step."""
+
+    weight: float
+    name: ClassVar[str]
+
+    def prepare(self, problem: Problem) -> Measure:
+        raise NotImplementedError
+
+
+# What the observation says ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lpips(Term):
+    """LPIPS, summed over a pyramid of 2×2 means.
+
+    levels: at most so many scales, from the one after `first` halvings down to the smallest side
+    that the network takes (above 16; 32 for alex), or `shortest`. Regions that tell nothing get the
+    same fresh noise N(mean, deviation²) of `fill`, in both images, before every comparison. net: None
+    is the restoration's own. at_most: larger images are reduced to this side first. enlarge: images
+    too small for the network are enlarged (nearest), instead of left out.
     """
 
-    def __init__(self, observation: Tensor, visible: Tensor | None, perceptual: Perceptual):
-        self.perceptual = perceptual
-        hidden = None if visible is None else 1 - visible.to(observation)
-        self.scales = []  # (image, hidden share of each pixel, features); what is hidden changes the features
-        y = observation
-        while len(self.scales) < LEVELS and min(y.shape[2:]) >= perceptual.min_side:
-            self.scales.append((y, hidden, perceptual.features(y) if hidden is None else None))
-            y = F.avg_pool2d(y, 2)
-            hidden = None if hidden is None else F.avg_pool2d(hidden, 2)
-        self.smallest = y
+    weight: float = 1.0
+    levels: int = 1
+    first: int = 0
+    shortest: int | None = None
+    fill: tuple[float, float] = (0.25, 0.5)
+    net: str | None = None
+    at_most: int | None = None
+    enlarge: bool = False
+    name = "lpips"
 
-    def __call__(self, prediction: Tensor, rng: Rng) -> Tensor:
-        """Loss [B] of prediction [B, 3, h, w]; the fill noise comes from `rng`."""
-        x, total = prediction, 0.0
-        for y, hidden, features in self.scales:
-            shown = x
-            if hidden is not None:
-                fill = (FILL_MEAN + FILL_STD * rng.normal(y)) * hidden
-                shown, features = x + fill, self.perceptual.features(y + fill)
-            total = total + self.perceptual.distance(self.perceptual.features(shown), features)
-            x = F.avg_pool2d(x, 2)
-        return total + L1_WEIGHT * (x - self.smallest).abs().flatten(1).mean(1)
+    def prepare(self, problem: Problem) -> Measure:
+        network = problem.network(self.net)
+        scales = []  # (image, hidden share of each pixel, features); what is hidden changes the features
+        y = self._first(problem.observation, network)
+        seen = problem.visible
+        hidden = None if seen is None else self._first(1 - seen.to(y), network)
+        for level in range(self.levels):
+            if level:
+                y, hidden = halved(y), None if hidden is None else halved(hidden)
+            if min(y.shape[2:]) < self._shortest(network):
+                break
+            scales.append((y, hidden, network.features(y) if hidden is None else None))
+        mean, deviation = self.fill
+
+        def measure(view: View) -> Tensor:
+            x, total = self._first(view.prediction, network), torch.zeros(problem.batch, device=problem.device)
+            rng = view.rng.child("fill")
+            for level, (y, hidden, features) in enumerate(scales):
+                x = shown = halved(x) if level else x
+                if hidden is not None:
+                    fill = (mean + deviation * rng.normal(y)) * hidden
+                    shown, features = x + fill, network.features(y + fill)
+                total = total + network.distance(network.features(shown), features)
+            return total
+
+        return measure
+
+    def _shortest(self, network: Perceptual) -> int:
+        return network.min_side if self.shortest is None else max(self.shortest, network.min_side - 1)
+
+    def _first(self, x: Tensor, network: Perceptual) -> Tensor:
+        """The image as the first level sees it."""
+        for _ in range(self.first):
+            x = halved(x)
+        side, shortest = min(x.shape[2:]), self._shortest(network)
+        if self.at_most and side > self.at_most:
+            scale = self.at_most / side
+            return F.interpolate(x, [max(1, round(n * scale)) for n in x.shape[2:]], mode="area")
+        if self.enlarge and side < shortest:
+            return F.interpolate(x, scale_factor=math.ceil(shortest / side), mode="nearest")
+        return x
+
+
+@dataclass(frozen=True)
+class L1(Term):
+    """Mean |prediction - observation|; `coarsest`: of what a pyramid of Lpips(levels=6) leaves."""
+
+    weight: float = 1.0
+    coarsest: bool = False
+    name = "l1"
+
+    def prepare(self, problem: Problem) -> Measure:
+        y, halvings = problem.observation, 0
+        while self.coarsest and halvings < 6 and min(y.shape[2:]) >= problem.network().min_side:
+            y, halvings = halved(y), halvings + 1
+
+        def measure(view: View) -> Tensor:
+            x = view.prediction
+            for _ in range(halvings):
+                x = halved(x)
+            return (x - y).abs().flatten(1).mean(1)
+
+        return measure
+
+
+@dataclass(frozen=True)
+class MSE(Term):
+    """Mean (prediction - observation)². unit: what [0, 1] spans in the paper's units; floor: no less counts."""
+
+    weight: float = 1.0
+    unit: float = 1.0
+    floor: float = 0.0
+    name = "mse"
+
+    def prepare(self, problem: Problem) -> Measure:
+        y = problem.observation
+
+        def measure(view: View) -> Tensor:
+            return ((view.prediction - y) * self.unit).square().flatten(1).mean(1).clamp_min(self.floor)
+
+        return measure
+
+
+@dataclass(frozen=True)
+class Deep(Term):
+    """Mean |difference| of a network's own features, summed over its layers (DGP's, with VGG for the discriminator)."""
+
+    weight: float = 1.0
+    name = "deep"
+
+    def prepare(self, problem: Problem) -> Measure:
+        network = problem.network()
+        scale = math.ceil(network.min_side / min(problem.observation.shape[2:]))
+
+        def features(x: Tensor) -> list[Tensor]:
+            return network.maps(F.interpolate(x, scale_factor=scale, mode="nearest") if scale > 1 else x)
+
+        wanted = features(problem.observation)
+
+        def measure(view: View) -> Tensor:
+            pairs = zip(features(view.prediction), wanted, strict=True)
+            return sum((x - y).abs().flatten(1).mean(1) for x, y in pairs)
+
+        return measure
+
+
+@dataclass(frozen=True)
+class SamePerson(Term):
+    """1 - cosine of the embeddings; 0 in a restoration that was given no `identity`."""
+
+    weight: float = 0.1
+    name = "identity"
+
+    def prepare(self, problem: Problem) -> Measure:
+        identity = problem.identity
+        if identity is None:
+            return lambda view: torch.zeros(problem.batch, device=problem.device)
+        with torch.no_grad():
+            wanted = identity.embed(problem.observation if identity.reference is None else identity.reference)
+
+        def measure(view: View) -> Tensor:
+            shown = view.prediction if identity.reference is None else view.image
+            return 1 - (identity.embed(shown) * wanted).sum(1)
+
+        return measure
+
+
+# What a latent should be ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Geodesic(Term):
+    """Mean over pairs of layers of d·θ²/8, θ the angle between their vectors. of: "z", or "latent" for W+."""
+
+    weight: float = 1.0
+    of: str = "z"
+    name = "geodesic"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            v = getattr(view.point, self.of)
+            a, b = v[:, :, None], v[:, None]
+            # 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the root's slope finite where a = b
+            difference, total = ((a + sign * b).square().sum(-1).add(1e-12).sqrt() for sign in (-1, 1))
+            return v.shape[-1] / 8 * (2 * torch.atan2(difference, total)).square().mean((1, 2))
+
+        return measure
+
+
+@dataclass(frozen=True)
+class Near(Term):
+    """Mean ((w - w_avg) / w_std)², the prior on W+ of BRGM."""
+
+    weight: float = 1.0
+    name = "prior"
+
+    def prepare(self, problem: Problem) -> Measure:
+        generator = problem.generator
+        center = generator.mapping.center(problem.label, problem.batch)[:, None]
+        return lambda view: ((view.point.latent - center) / generator.w_std).square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Collinear(Term):
+    """Mean over pairs of layers of 1 - cosine between their codes."""
+
+    weight: float = 1.0
+    name = "collinearity"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            w = F.normalize(view.point.latent, dim=-1)
+            return (1 - w @ w.mT).abs().flatten(1).mean(1)
+
+        return measure
+
+
+@dataclass(frozen=True)
+class Normal(Term):
+    """Mean z², the prior on Z."""
+
+    weight: float = 1.0
+    name = "prior on z"
+
+    def prepare(self, problem: Problem) -> Measure:
+        return lambda view: view.point.z.square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Mapped(Term):
+    """Mean (mapping(z) - w)²: W+ stays near what z says (L-BRGM)."""
+
+    weight: float = 1.0
+    name = "mapping"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            return (problem.map(view.point.z)[:, None] - view.point.latent).square().flatten(1).mean(1)
+
+        return measure
+
+
+@dataclass(frozen=True)
+class OffsetNorm(Term):
+    """The length of the offset, by the norm of this order: 1 or 2 (CRI)."""
+
+    weight: float = 1.0
+    order: int = 2
+    name = "offset"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            offset = view.variables["offset"].flatten(1)
+            if self.order == 1:
+                return offset.abs().sum(1)
+            return offset.square().sum(1).add(1e-12).sqrt()  # whose slope at 0 is finite
+
+        return measure
+
+
+@dataclass(frozen=True)
+class WhiteNoise(Term):
+    """Noise maps should stay noise: squared autocorrelation at shift 1, summed over a pyramid down to 8×8.
+
+    Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", eq. 4.
+    """
+
+    weight: float = 1e5
+    name = "noise"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            total = torch.zeros(problem.batch, device=problem.device)
+            for n in view.point.noises or ():
+                while True:
+                    for axis in (2, 3):
+                        total = total + (n * n.roll(1, axis)).flatten(1).mean(1).square()
+                    if n.shape[-1] <= 8:
+                        break
+                    n = halved(n)
+            return total
+
+        return measure
+
+
+@dataclass(frozen=True)
+class Locality(Term):
+    """Tuned weights should change no other image: at a code `distance` from the pivot towards a random one.
+
+    mse·MSE + lpips·LPIPS between tuned and original generator, images in [-1, 1] units, without noise.
+    Source: Roich et al. 2021, "Pivotal Tuning", eqs. 4 and 5.
+    """
+
+    weight: float = 1.0
+    mse: float = 0.1
+    lpips: float = 0.1
+    net: str | None = "alex"
+    distance: float = 30.0
+    truncation_psi: float = 0.5
+    name = "locality"
+
+    def prepare(self, problem: Problem) -> Measure:
+        generator, network = problem.generator, problem.network(self.net)
+        enlarged = max(1, math.ceil(network.min_side / generator.resolution))
+
+        def seen(image: Tensor) -> list[Tensor]:
+            return network.features(F.interpolate(image, scale_factor=enlarged, mode="nearest"))
+
+        def measure(view: View) -> Tensor:
+            pivot, (weights,) = view.point.latent, view.point.weights
+            z = view.rng.child("locality").normal(torch.empty(1, generator.z_dim)).to(pivot)
+            w = generator.mapping(z, problem.label, self.truncation_psi)
+            away = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
+            code = pivot + self.distance * away / away.norm()
+            with torch.no_grad():
+                before = generator.synthesize(code, noise_mode="none")
+            after = torch.func.functional_call(generator, weights, code, {"noise_mode": "none"})
+            squares = (2 * (after - before)).square().flatten(1).mean(1)
+            return self.mse * squares + self.lpips * network.distance(seen(after), seen(before))
+
+        return measure
+
+
+def halved(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)

@@ -1,37 +1,239 @@
-"""Methods of inversion, as lists of phases."""
+"""Methods of inversion, as data: where to begin, and a list of phases.
+
+Constants are the published ones, and named where a method departs from its source. A method of
+your own is a `Method` too: see examples/own_method.py.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .latent import Codes, Gaussian, Offset, Space, Weights, Z
+from .loss import (
+    L1,
+    MSE,
+    Collinear,
+    Deep,
+    Geodesic,
+    Locality,
+    Lpips,
+    Mapped,
+    Near,
+    Normal,
+    SamePerson,
+    Term,
+    WhiteNoise,
+)  # fmt: skip
+from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere
+from .start import BestOf, Centroids, Mean, Start
+
 
 @dataclass(frozen=True)
 class Phase:
-    """Descend in one latent space: `steps` steps of length `lr`, in units of a W with FFHQ's spread."""
+    """Move in one space: so many steps of an optimiser down the sum of some terms.
 
-    space: str
+    space: a Space, or "W", "W+" or "W++". stop: ends an image's phase early. keep: the phase ends at
+    the place where this term was lowest; None is the last.
+    """
+
+    space: Space | str
     steps: int
-    lr: float
+    optimiser: NGD | Adam
+    loss: tuple[Term, ...]
+    stop: Patience | Below | None = None
+    keep: str | None = None
+
+    def __post_init__(self):
+        if isinstance(self.space, str):
+            object.__setattr__(self, "space", Codes(self.space))
+
+    @property
+    def name(self) -> str:
+        return self.space.name
 
 
-# Poirier-Ginter & Lalonde 2023, Algorithm 1, with the constants of its published code
-ROBUST = (Phase("W", 150, 0.08), Phase("W+", 150, 0.02), Phase("W++", 150, 0.005))
+@dataclass(frozen=True)
+class Method:
+    """How to search. source: who published it; departures: what is different here, and why."""
 
-METHODS: dict[str, tuple[Phase, ...]] = {"robust": ROBUST}
+    phases: tuple[Phase, ...]
+    start: Start = Mean()
+    source: str = ""
+    departures: str = ""
 
 
-def phases_of(method: str, steps: int | None = None) -> tuple[Phase, ...]:
-    """The phases of `method`, shortened in proportion to `steps` in all (None: as published)."""
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
-    phases = METHODS[method]
+METHODS: dict[str, Method] = {}
+PAPER = "Poirier-Ginter & Lalonde 2023, Robust Unsupervised StyleGAN Image Restoration"
+
+# robust: NGD bounds how far codes travel, and that is all the regularisation there is
+MULTISCALE = (Lpips(levels=6), L1(0.1, coarsest=True))
+METHODS["robust"] = Method(
+    (
+        Phase("W", 150, NGD(0.08), MULTISCALE),
+        Phase("W+", 150, NGD(0.02), MULTISCALE),
+        Phase("W++", 150, NGD(0.005), MULTISCALE),
+    ),
+    source=f"{PAPER}, Algorithm 1, as its published code behaves",
+    departures="learning rates follow the generator's own spread of W",
+)
+
+TEXT = (Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1))
+METHODS["robust-text"] = Method(
+    tuple(replace(phase, loss=TEXT) for phase in METHODS["robust"].phases),
+    source=f"{PAPER}, as its text reads: LPIPS at 1/2 … 1/64 down to 16, L1 of pixels, fill noise N(0.5, 1) (§3.3)",
+    departures="learning rates follow the generator's own spread of W",
+)
+
+SIMPLE = (Lpips(enlarge=True), L1(0.1), SamePerson(0.1))
+METHODS["adam-id"] = Method(
+    (
+        Phase("W", 150, Adam(0.05), SIMPLE, stop=Patience(15)),
+        Phase("W+", 150, Adam(0.01), SIMPLE, stop=Patience(15)),
+        Phase("W++", 150, Adam(0.002), SIMPLE, stop=Patience(15)),
+    ),
+    source="a course project of 2025: three phases with Adam, LPIPS + 0.1·L1 + λ·identity, patience 15",
+    departures="learning rates and λ were not published, and are ours; identity compares with the observation or "
+    "a reference photo, never with the clean image",
+)
+
+PULSE_LOSS = (MSE(100, floor=2e-3), Geodesic(0.05, of="latent"))
+
+
+def _pulse(steps: int, lr: float) -> tuple[Phase, ...]:
+    adam = Adam(lr, schedule=CycleWithDrop(), project=(Sphere(),))
+    return (Phase(Gaussian(noises=5, quiet_end=True), steps, adam, PULSE_LOSS),)
+
+
+METHODS["pulse"] = Method(
+    _pulse(250, 0.8),
+    source="Menon et al. 2020, PULSE, with the setting of Poirier-Ginter & Lalonde 2023",
+    departures="the operator in place of bicubic reduction; W's statistics from 10 000 draws, not a million; the "
+    "last image is returned whether its loss reached the floor or not",
+)
+METHODS["pulse-original"] = replace(
+    METHODS["pulse"], phases=_pulse(100, 0.4), source="Menon et al. 2020, PULSE, eqs. 1 to 3, its own setting"
+)
+
+METHODS["brgm"] = Method(
+    (
+        Phase(
+            "W+", 501, Adam(0.1),
+            (MSE(1e-3, unit=255), Lpips(1.25, at_most=256, enlarge=True), Near(100), Collinear(0.1 * 18 * 18)),
+        ),
+    ),
+    source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models (PyTorch port)",
+    departures="the operator in place of its own; the collinearity's sum over 18 × 18 pairs is a mean, times 324; the "
+    "checkpoint's noise",
+)  # fmt: skip
+METHODS["brgm-original"] = Method(
+    (
+        Phase(
+            "W+", 5000, Adam(0.1, schedule=Ramp()),
+            (MSE(1e-3, unit=255), Lpips(at_most=256, enlarge=True), Near(100), Collinear(3)),
+        ),
+    ),
+    source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models",
+    departures="the operator in place of its own; starts at the mean of W without its tiny shift",
+)  # fmt: skip
+
+
+def _lbrgm(steps: int, lr: float, candidates: int, psi: float) -> Method:
+    perceptual = Lpips(2.5, at_most=256, enlarge=True)
+    loss = (MSE(2e-4, unit=255), perceptual, Mapped(30), Normal(0.4))
+    return Method(
+        (Phase(Z(codes=True), steps, Adam(lr), loss),),
+        BestOf(candidates, perceptual, psi),
+        source="Conmy et al. 2022, L-BRGM, with the setting of Poirier-Ginter & Lalonde 2023",
+        departures="the operator in place of its own; no early stop by the clean image; the first draws are compared "
+        "whatever their distance",
+    )
+
+
+METHODS["lbrgm"] = _lbrgm(500, 0.05, 200, 0.8)
+METHODS["lbrgm-original"] = replace(_lbrgm(2000, 0.1, 100, 1.0), source="Conmy et al. 2022, L-BRGM, its own setting")
+
+ILO_LOSS = (MSE(unit=2), Lpips(at_most=256, enlarge=True), Geodesic(0.01))
+METHODS["ilo"] = Method(
+    tuple(
+        Phase(
+            Gaussian(block=k, noises=5 + 2 * k), steps,
+            Adam(0.1, schedule=Ramp(down=0.75), project=(Sphere(),)), ILO_LOSS, keep="mse",
+        )
+        for k, steps in enumerate((50, 50, 25, 25))
+    ),
+    source="Daras et al. 2021, Intermediate Layer Optimization",
+    departures="what is painted so far goes on into the next round, as the paper's formula has it (its code drops it); "
+    "the geodesic term works in every round; all rounds keep their lowest MSE, not the last alone; hidden regions are "
+    "compared through fill noise; add optim.L1Ball to `project` for its radii",
+)  # fmt: skip
+
+PTI_TUNE = (MSE(unit=2), Lpips(net="alex", enlarge=True))
+METHODS["pti"] = Method(
+    (
+        Phase(
+            Codes("W", jitter=0.05, noises=True), 450, Adam(0.01, schedule=Ramp()),
+            (Lpips(at_most=256, enlarge=True), WhiteNoise(1e5)),
+        ),
+        Phase(Weights(), 350, Adam(3e-4), (*PTI_TUNE, Locality()), stop=Below("lpips", 0.06)),
+    ),
+    source="Roich et al. 2021, Pivotal Tuning for Latent-based Editing of Real Images, eqs. 1 to 5",
+    departures="everything is seen through the operator; the locality term is on; noise maps are not renormalised",
+)  # fmt: skip
+
+
+def cri(clusters: int = 10, offset: tuple[Term, ...] = (), through_operator: bool = True) -> Method:
+    """CRI with so many clusters, a term for the offset such as OffsetNorm(0.5), and either comparison of centres."""
+    return Method(
+        (
+            Phase(
+                Offset(), 500, Adam(0.1, schedule=Ramp()), (Lpips(at_most=256, enlarge=True), MSE(10, unit=2), *offset)
+            ),
+            Phase(
+                Weights(), 20, Adam(3e-4),
+                (Lpips(at_most=256, enlarge=True), MSE(10, unit=2), Locality(mse=0, lpips=10, net=None)),
+            ),
+        ),
+        Centroids(clusters, through_operator),
+        source="Wang et al. 2023, CRI: Clustering and Regularize Inversion, eqs. 5 to 8, with its steps for faces",
+        departures="the paper's weights are not public: its code's, with MSE in [-1, 1]; centres are compared through "
+        "the operator, not as they are (through_operator=False)",
+    )  # fmt: skip
+
+
+METHODS["cri"] = cri()
+
+_DGP = (
+    # blocks tuned, weight of MSE, learning rate of weights, of z
+    (2, 1, 5e-5, 2e-3), (3, 1, 5e-5, 1e-3), (4, 1, 2e-5, 2e-5), (5, 1, 1e-5, 1e-5), (7, 1, 1e-5, 1e-5),
+)  # fmt: skip
+METHODS["dgp"] = Method(
+    tuple(
+        Phase(
+            Weights(blocks, z=True), 200, Adam(lr, betas=(0, 0.999), z_lr=z_lr),
+            (Deep(1), MSE(mse, unit=2), Normal(0.01)),
+        )
+        for blocks, mse, lr, z_lr in _DGP
+    ),
+    BestOf(500, Deep(1)),
+    source="Pan et al. 2021, Exploiting Deep Generative Prior for Versatile Image Restoration, its preset for x4",
+    departures="features of the perceptual network in place of the discriminator's; Adam begins anew at each stage; "
+    "the operator in place of its own",
+)  # fmt: skip
+
+
+def method_of(method: str | Method, steps: int | None = None) -> Method:
+    """A method by name, or as it is; its phases shortened in proportion to `steps` in all (None: as published)."""
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
+        method = METHODS[method]
     if steps is None:
-        return phases
+        return method
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps={steps!r} must be an integer ≥ 0")
-    total, done, shortened = sum(p.steps for p in phases), 0, []
-    for i in range(len(phases)):  # round where each phase *ends*, so that the sum is exact
-        end = round(steps * sum(p.steps for p in phases[: i + 1]) / total)
-        shortened.append(replace(phases[i], steps=end - done))
+    total, done, shortened = sum(p.steps for p in method.phases), 0, []
+    for i in range(len(method.phases)):  # round where each phase *ends*, so that the sum is exact
+        end = round(steps * sum(p.steps for p in method.phases[: i + 1]) / total)
+        shortened.append(replace(method.phases[i], steps=end - done))
         done = end
-    return tuple(shortened)
+    return replace(method, phases=tuple(shortened))

@@ -26,9 +26,7 @@ class Perceptual(nn.Module):
     def __init__(self, net: str = "vgg", dtype: torch.dtype = torch.float32):
         super().__init__()
         self.dtype = dtype
-        if net not in NETS:
-            raise ValueError(f"perceptual network {net!r} must be one of {', '.join(NETS)}")
-        self.min_side = NETS[net]
+        self.min_side = NETS[check(net)]
         import lpips
         from safetensors.torch import load_file
 
@@ -48,16 +46,26 @@ class Perceptual(nn.Module):
         self.register_buffer("std", (scale / 2).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """x [B, 3, H, W] in [0, 1] → one map per layer, each pixel's channels normalised and weighted."""
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """x [B, 3, H, W] in [0, 1] → the network's own features, one map per layer."""
         x = ((x - self.mean) / self.std).to(self.dtype)
         maps = self.trunk(x.contiguous(memory_format=torch.channels_last))  # the faster layout on CPU and GPU
-        return [F.normalize(m.float(), dim=1, eps=1e-10) * getattr(self, f"head{i}") for i, m in enumerate(maps)]
+        return [m.float() for m in maps]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """x [B, 3, H, W] in [0, 1] → one map per layer, each pixel's channels normalised and weighted."""
+        return [F.normalize(m, dim=1, eps=1e-10) * getattr(self, f"head{i}") for i, m in enumerate(self.maps(x))]
 
     @staticmethod
     def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
         """LPIPS [B] between images with these features."""
         return sum((p - q).square().sum(1).mean((1, 2)) for p, q in zip(a, b, strict=True))
+
+
+def check(net: str) -> str:
+    if net not in NETS:
+        raise ValueError(f"perceptual={net!r} must be one of {', '.join(NETS)}")
+    return net
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""The solve: look for the latent whose image, degraded, is the observation."""
+"""The solve: look for the image that, degraded, is the observation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from degrade.operator import Operator, check_image
 from degrade.rng import Rng, child_seed
 
 from . import perceptual as perceptual_net
-from .generator import Generator
-from .latent import extend
-from .loss import RobustLoss
-from .methods import Phase, phases_of
-from .optim import ngd
+from .generator import Generator, StyleGenerator
+from .generator.mapping import Label, labels
+from .identity import Identity
+from .latent import Moment, Point
+from .loss import View
+from .methods import Method, Phase, method_of
+from .problem import Problem
+from .start import Drawn, Mean
 
+_END = Moment(1.0, Rng.of((), 0))  # without draws
 FFHQ_SPREAD = 9.5  # mean ‖w - w_avg‖ of the FFHQ generator the learning rates were published for
 
 
@@ -28,15 +32,15 @@ class Step:
     """What a callback sees after a step."""
 
     phase: Phase
-    step: int  # of all `total` steps, from 1
+    step: int  # of all `total` steps, from 1; phases that take the images one by one count each image's
     total: int
-    loss: Tensor  # [B], before the step
+    loss: Tensor  # [B], before the step; [1] in a phase that takes the images one by one
+    place: Callable[[], Point]  # where the step led
     generator: Generator
-    packed: Tensor  # the latent after the step; the solver's own, so look, but do not change it
 
     @property
     def latent(self) -> Tensor:
-        return self.generator.unpack(self.packed)
+        return self.generator.unpack(self.place().latent)
 
 
 @dataclass(frozen=True)
@@ -44,26 +48,34 @@ class Restoration:
     """The result of a solve."""
 
     image: Tensor  # [B, C, R, R], clamped to [0, 1]
-    latent: Tensor
-    history: Tensor  # [steps, B], the loss before each step, on the CPU
-    phase_images: dict[str, Tensor]  # the image at the end of each phase, by its space
+    latent: Tensor  # of the last phase's space
+    history: Tensor  # [steps, B], the loss before each step, on the CPU; an image that stopped repeats its last
+    phase_images: dict[str, Tensor]  # the image at the end of each phase, by its name
+    finite: Tensor  # [B], False where a loss became NaN or infinite, and the image is the last good one
+    point: Point  # latent, noise maps, features and weights: all that makes the image
 
 
 @torch.enable_grad()
-def restore(observation: Tensor, operator: Operator, generator: Generator, method: str = "robust",
+def restore(observation: Tensor, operator: Operator, generator: Generator, method: str | Method = "robust",
             seed: int | Sequence[int] = 0, callback: Callable[[Step], None] | None = None, *,
-            perceptual: str = "vgg", steps: int | None = None,
-            lr_scale: float | None = None) -> Restoration:  # fmt: skip
-    """Search `generator`'s latent space for images that `operator` turns into `observation`.
+            perceptual: str = "vgg", steps: int | None = None, lr_scale: float | None = None,
+            class_label: Label | Callable[[Tensor], Label] = None, init: Tensor | str | None = None,
+            identity: Identity | None = None) -> Restoration:  # fmt: skip
+    """Search what `generator` can draw for images that `operator` turns into `observation`.
 
     observation: [B, C, h, w] in [0, 1], of the generator's channels, on its device. operator: what
-    a solver may assume, usually f.sample(...).approx(). seed: one for all images (each gets the
-    same stream, so its result does not depend on its batch mates), or one per image. steps: in all,
-    every phase shortened in proportion. lr_scale: factor of the learning rates; None takes the
-    generator's `w_spread` / 9.5, FFHQ's. Raises ValueError when the operator does not lead from the
-    generator's images to the observation, or the generator lacks a space that the method needs.
+    a solver may assume, usually f.sample(...).approx(). method: a name of METHODS, or a Method.
+    seed: one for all images (each gets the same stream, so its result does not depend on its batch
+    mates), or one per image. steps: in all, every phase shortened in proportion. lr_scale: factor
+    of the learning rates of style codes; None takes the generator's `w_spread` / 9.5, FFHQ's.
 
-    Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
+    class_label: of a generator that has classes; one, one per image, features [B, c_dim], or a
+    classifier to call with the observation. init: a latent to go on from, of W, W+ or W++, which
+    skips the phases that it is too free for; or "random", to begin at a code drawn by the seed.
+    identity: who it should be.
+
+    Raises ValueError when the operator does not lead from the generator's images to the
+    observation, or the generator lacks what the method needs.
     """
     check_image(observation)
     batch, resolution = len(observation), generator.resolution
@@ -74,46 +86,139 @@ def restore(observation: Tensor, operator: Operator, generator: Generator, metho
             f"the observation is {list(observation.shape)}, but {operator} turns the generator's "
             f"{resolution}×{resolution} images into {list(expected)}; crop or resize it, or mend the operator"
         )
-    phases = phases_of(method, steps)
-    missing = sorted({phase.space for phase in phases} - set(generator.spaces))
-    if missing:
-        raise ValueError(
-            f"method={method!r} needs {', '.join(missing)}; the generator has {', '.join(generator.spaces)}"
-        )
+    named = repr(method) if isinstance(method, str) else "own"
+    method = method_of(method, steps)
+    unmet = {}
+    for phase in method.phases:
+        try:
+            phase.space.check(generator)
+        except ValueError as error:
+            unmet[phase.name] = error
+    if unmet:
+        raise ValueError(f"method={named} needs {', '.join(unmet)}: {next(iter(unmet.values()))}")
     if lr_scale is not None and not 0 < lr_scale < math.inf:
         raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
-    scale = generator.w_spread / FFHQ_SPREAD if lr_scale is None else lr_scale
-    device = observation.device
-    network = perceptual_net.load(perceptual, str(device), perceptual_net.fastest_dtype(device))
-    loss = RobustLoss(observation.float(), operator.visible(shape), network)
-    streams = _streams(seed, batch)
+    if lr_scale is None:
+        lr_scale = generator.w_spread / FFHQ_SPREAD if isinstance(generator, StyleGenerator) else 1.0
+    label = class_label(observation) if callable(class_label) else class_label
+    problem = Problem(
+        observation.float(), operator, generator, _streams(seed, batch), perceptual_net.check(perceptual),
+        labels(label, batch, generator.c_dim, observation.device), identity,
+    )  # fmt: skip
+    point, phases = _start(method, init, problem)
 
-    latent = generator.mapping.center(None, batch).clone()
-    history, images = [], {}
-    total = sum(phase.steps for phase in phases)
+    total = sum(phase.steps * (batch if phase.space.per_image else 1) for phase in phases)
+    finite, history, images, done = torch.ones(batch, dtype=torch.bool), [], {}, 0
     for phase in phases:
-        latent = generator.pack(extend(latent, phase.space, generator))
-        for _ in range(phase.steps):
-            latent.requires_grad_()
-            prediction = operator(generator.synthesize(latent), streams)
-            losses = loss(prediction, Rng.of(streams, batch).child("fill"))
-            (grad,) = torch.autograd.grad(losses.sum(), latent)
-            latent = ngd(latent.detach(), grad, phase.lr * scale)
-            history.append(losses.detach())
+
+        def report(step: int, loss: Tensor, place: Callable[[], Point], phase=phase, done=done) -> None:
             if callback is not None:
-                callback(Step(phase, len(history), total, history[-1], generator, latent.detach()))
-        images[phase.space] = _image(generator, latent)
-    stacked = torch.stack(history).cpu() if history else torch.empty(0, batch)
-    return Restoration(_image(generator, latent), generator.unpack(latent), stacked, images)
+                callback(Step(phase, done + step, total, loss, place, generator))
+
+        if phase.space.per_image:
+            each = []
+            for i in range(batch):
+                before = i * phase.steps
+                each.append(_run(phase, point.row(i), problem.row(i), lr_scale,
+                                 lambda step, *rest, before=before: report(before + step, *rest)))  # fmt: skip
+            point = Point.cat([end for end, _, _ in each])
+            longest = max(len(losses) for _, losses, _ in each)
+            losses = torch.cat([_repeated(losses, longest) for _, losses, _ in each], 1)
+            good = torch.cat([good for _, _, good in each])
+            done += phase.steps * batch
+        else:
+            point, losses, good = _run(phase, point, problem, lr_scale, report)
+            done += phase.steps
+        finite &= good
+        history.append(losses)
+        images[phase.name] = _image(point, generator)
+    stacked = torch.cat([torch.empty(0, batch), *history])
+    return Restoration(_image(point, generator), generator.unpack(point.latent), stacked, images, finite, point)
 
 
-def _image(generator: Generator, latent: Tensor) -> Tensor:
-    with torch.no_grad():
-        return generator.synthesize(latent).clamp(0, 1)
+def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float,
+         report: Callable[[int, Tensor, Callable[[], Point]], None]) -> tuple[Point, Tensor, Tensor]:  # fmt: skip
+    """One phase: the point it ends at, the losses [steps, B], and which images stayed finite."""
+    space, device = phase.space, problem.device
+    point, values = space.begin(point, problem)
+    point, values = point.detached(), {name: value.detach() for name, value in values.items()}
+    measures = [(term, term.prepare(problem)) for term in phase.loss]
+    move = phase.optimiser.begin(values, phase.steps, lr_scale)
+    stop = phase.stop.begin(problem.batch) if phase.stop else None
+    active = torch.ones(problem.batch, dtype=torch.bool, device=device)
+    finite, lowest = active.clone(), torch.full((problem.batch,), math.inf, device=device)
+    previous, best, losses = values, values, []
+
+    for step in range(phase.steps):
+        free = {name: value.requires_grad_() for name, value in values.items()}
+        rng = Rng.of(problem.streams, problem.batch)
+        here = space.place(free, point, problem, Moment(step / phase.steps, rng))
+        image = here.image(problem.generator)
+        view = View(problem.predict(image), image, here, free, rng)
+        parts = {term.name: measure(view) for term, measure in measures}
+        loss = sum(term.weight * parts[term.name] for term, _ in measures)
+        grads = torch.autograd.grad(loss.sum(), tuple(free.values()), allow_unused=True)
+        values = {name: value.detach() for name, value in free.items()}
+        grads = {n: torch.zeros_like(values[n]) if g is None else g for n, g in zip(values, grads, strict=True)}
+        loss = loss.detach()
+        losses.append(loss)
+
+        good = torch.isfinite(loss)
+        values = _where(good, values, previous)  # a place without a finite loss is left again
+        active, finite = active & good, finite & good
+        if stop is not None:
+            active = active & ~stop(parts | {"loss": loss}).to(device)
+        if phase.keep:
+            lower = parts[phase.keep].detach() < lowest
+            lowest = torch.where(lower, parts[phase.keep].detach(), lowest)
+            best = _where(lower, values, best)
+        previous, values = values, _where(active, move(values, grads, step), values)
+        report(step + 1, loss, lambda values=values: space.place(values, point, problem, _END))
+        if stop is not None and not active.any():
+            break
+
+    end = space.place(best if phase.keep and phase.steps else values, point, problem, _END)
+    stacked = torch.stack(losses).cpu() if losses else torch.empty(0, problem.batch)
+    return end.detached(), stacked, finite.cpu()
 
 
-def _streams(seed: int | Sequence[int], batch: int) -> list[torch.Generator]:
+def _where(chosen: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: torch.where(chosen.view(-1, *[1] * (v.ndim - 1)), v, old[k]) for k, v in new.items()}
+
+
+def _repeated(losses: Tensor, length: int) -> Tensor:
+    return torch.cat([losses, losses[-1:].expand(length - len(losses), -1)])
+
+
+def _start(method: Method, init: Tensor | str | None, problem: Problem) -> tuple[Point, tuple[Phase, ...]]:
+    """Where to begin, and with which phases."""
+    if init is None:
+        return method.start(problem), method.phases
+    if isinstance(init, str):
+        if init != "random":
+            raise ValueError(f"init={init!r} must be a latent, or 'random'")
+        return (Drawn() if isinstance(method.start, Mean) else method.start)(problem), method.phases
+    generator = problem.generator
+    if not isinstance(generator, StyleGenerator):
+        raise ValueError("init: this generator has no W to go on in")
+    codes = generator.pack(init.detach().to(problem.observation))
+    generator.codes(codes, "const")  # refuses another shape
+    if len(codes) != problem.batch:
+        raise ValueError(f"init has {len(codes)} latents for {problem.batch} images; give one per image")
+    space = "W" if codes.ndim == 2 else "W+" if codes.shape[1] == generator.num_ws else "W++"
+    phases = tuple(phase for phase in method.phases if phase.space.goes_on_from(space))
+    if not phases:
+        raise ValueError(f"init is a latent of {space}; this method has no phase that could go on from it")
+    return Point(codes), phases
+
+
+@torch.no_grad()
+def _image(point: Point, generator: Generator) -> Tensor:
+    return point.image(generator).clamp(0, 1)
+
+
+def _streams(seed: int | Sequence[int], batch: int) -> tuple[torch.Generator, ...]:
     seeds = [seed] * batch if isinstance(seed, Integral) else list(seed)
     if len(seeds) != batch:
         raise ValueError(f"seed has {len(seeds)} values for {batch} images; give one, or one per image")
-    return [torch.Generator().manual_seed(child_seed(int(s), "restore")) for s in seeds]
+    return tuple(torch.Generator().manual_seed(child_seed(int(s), "restore")) for s in seeds)

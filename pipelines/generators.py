@@ -38,7 +38,7 @@ def describe(generator: Generator) -> None:
     }
     if isinstance(generator, StyleGenerator):
         facts |= {
-            "architecture": generator.config.get("synthesis", {}).get("architecture", "alias-free"),
+            "architecture": getattr(generator.synthesis, "architecture", "alias-free"),
             "w_dim": generator.w_dim,
             "‖w_avg‖": f"{generator.w_avg.norm(dim=-1).mean():.3f}",
             "mean ‖w - w_avg‖": f"{generator.w_spread:.3f}",

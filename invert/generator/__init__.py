@@ -2,11 +2,11 @@
 
 from .base import Generator, StyleGenerator
 from .checkpoint import BUNDLED, find, load_generator, save_generator
-from .stylegan2 import StyleGAN2
+from .stylegan2 import Features, StyleGAN2
 from .stylegan3 import StyleGAN3
 from .wrap import wrap
 
 __all__ = [
-    "BUNDLED", "Generator", "StyleGAN2", "StyleGAN3", "StyleGenerator", "find", "load_generator", "save_generator",
-    "wrap",
+    "BUNDLED", "Features", "Generator", "StyleGAN2", "StyleGAN3", "StyleGenerator", "find", "load_generator",
+    "save_generator", "wrap",
 ]  # fmt: skip

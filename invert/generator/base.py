@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .mapping import Mapping
@@ -32,6 +33,16 @@ class Generator(nn.Module):
         """The image of a latent of any of `spaces`. Raises ValueError for another shape or mode."""
         raise NotImplementedError
 
+    def forward(self, latent: Tensor, **options) -> Tensor:
+        return self.synthesize(latent, **options)  # so that torch.func can give it other weights
+
+    def pack(self, latent: Tensor) -> Tensor:
+        """The latent as a solver keeps it; here, as it is."""
+        return latent
+
+    def unpack(self, latent: Tensor) -> Tensor:
+        return latent
+
     def latent_shape(self, space: str) -> tuple[int, ...]:
         """The shape of a latent for one image. Raises ValueError for a space it does not have."""
         if space not in self.spaces:
@@ -46,6 +57,7 @@ class StyleGenerator(Generator):
     uses the first n codes. Weights are frozen, in float32.
     """
 
+    config: dict  # the constructor's arguments
     mapping: Mapping
     num_ws: int
     filters: tuple[int, ...] = ()  # for each layer, how many filters listen to a code of their own
@@ -69,6 +81,21 @@ class StyleGenerator(Generator):
         """Mean distance ‖w - w_avg‖ of W, from 4096 draws."""
         w, label = self.some_w(4096)
         return float((w - self.mapping.center(label, len(w))).norm(dim=1).mean())
+
+    @cached_property
+    def w_std(self) -> float:
+        """√(mean ‖w - w_avg‖²), from 10 000 draws: the one number that the projectors call the deviation of W."""
+        w, label = self.some_w(10_000)
+        return float((w - self.mapping.center(label, len(w))).square().sum(1).mean().sqrt())
+
+    @cached_property
+    def w_gaussian(self) -> tuple[Tensor, Tensor]:
+        """(mean, deviation), each [w_dim], of W before its last leaky ReLU, where it is nearly Gaussian.
+
+        From 10 000 draws. Source: Menon et al. 2020 (PULSE), §3.2.
+        """
+        before = F.leaky_relu(self.some_w(10_000)[0], 5)
+        return before.mean(0), before.std(0)
 
     @torch.no_grad()
     def some_w(self, count: int) -> tuple[Tensor, Tensor | None]:
@@ -102,6 +129,7 @@ class StyleGenerator(Generator):
 
     def codes(self, latent: Tensor, noise_mode: str) -> Sequence[Tensor]:
         """The codes of every layer, each [B, 1 or its filters, w_dim]; checks the latent and the noise's name."""
+        latent = latent.to(self.w_avg.dtype)
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode={noise_mode!r} must be one of {', '.join(NOISE_MODES)}")
         if self._is_packed(latent):

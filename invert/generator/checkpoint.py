@@ -31,24 +31,12 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
     dict with NVIDIA's names in .safetensors or .pt. Raises ValueError saying what is wrong.
     """
     path = find(name_or_path)
-    config, tensors = _read(path)
-    config = dict(config)
-    family = config.pop("family", "stylegan2")
-    if family not in FAMILIES:
-        raise ValueError(f"generator {path} is of the unknown family {family!r}; update degrade")
     try:
-        with torch.device("meta"):  # no memory for weights that are replaced at once
-            generator = FAMILIES[family](**config)
-        known_mean = "mapping.w_avg" in tensors
-        if not known_mean:
-            tensors = {**tensors, "mapping.w_avg": torch.zeros(generator.w_avg.shape)}
-        generator.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
-    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"generator {path} does not fit its config: {error}") from error
-    generator.requires_grad_(False)
-    if not known_mean:
-        generator.w_avg.copy_(generator.some_w(10_000)[0].mean(0))
-    generator.config = {"family": family, **config}
+        generator = _load(path)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file may fail in any way
+        raise ValueError(f"generator {path}: {_in_one_line(error)}") from error
     return generator.to(device)
 
 
@@ -56,7 +44,11 @@ def save_generator(generator: StyleGenerator, path: str | Path) -> None:
     """Write the generator as .safetensors, to be loaded bit for bit the same."""
     from safetensors.torch import save_file
 
-    tensors = {key: value.contiguous().cpu() for key, value in generator.state_dict().items()}
+    if not isinstance(generator, StyleGenerator):
+        raise ValueError(f"a {type(generator).__name__} generator cannot be saved; save its own module")
+    # clones, since some files share one filter among their layers
+    tensors = {key: value.cpu().clone(memory_format=torch.contiguous_format)
+               for key, value in generator.state_dict().items()}  # fmt: skip
     save_file(tensors, path, {"config": json.dumps(generator.config)})
 
 
@@ -71,20 +63,69 @@ def find(name_or_path: str | Path) -> Path:
     return path
 
 
+def _load(path: Path) -> StyleGenerator:
+    config, tensors = _read(path)
+    _check(config, tensors)
+    config = {key: value for key, value in config.items() if value is not None}
+    family = config.pop("family", "stylegan2")
+    if family not in FAMILIES:
+        raise ValueError(f"it is of the unknown family {family!r}; update degrade")
+    with torch.device("meta"):  # no memory for weights that are replaced at once
+        generator = FAMILIES[family](**config)
+    shape, known_mean = generator.w_avg.shape, "mapping.w_avg" in tensors
+    if not known_mean:
+        if len(shape) == 2:
+            raise ValueError("it lacks mapping.w_avg, the means of its classes")
+        tensors = {**tensors, "mapping.w_avg": torch.zeros(()).expand(shape)}
+    try:
+        generator.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"its tensors do not fit its config: {error}") from error
+    generator.float().requires_grad_(False)
+    if not known_mean:
+        generator.mapping.w_avg = generator.some_w(10_000)[0].mean(0)
+    return generator
+
+
+def _check(config: object, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what would take memory or time that the file does not stand for, or would fail in use."""
+    if not isinstance(config, dict):
+        raise ValueError("its config is no dictionary")
+    layers = (config.get("mapping") or {}).get("num_layers", 0)
+    if not isinstance(layers, int) or not 0 <= layers <= len(tensors):
+        raise ValueError(f"its config says {layers!r} layers of mapping, and it has {len(tensors)} tensors")
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
+            raise ValueError(f"{name} is no plain tensor of numbers")
+        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ValueError(f"{name} says {list(value.shape)} and holds less")
+        if name.endswith(".resample_filter") and not torch.equal(value, value.flip(0, 1)):
+            raise ValueError(f"{name} is not symmetric; only symmetric filters are known")
+
+
+def _in_one_line(error: Exception) -> str:
+    """What it says, printable and not too long."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    if isinstance(error, KeyError):
+        said = f"it lacks {said}, and is none of the kinds that are known"
+    elif not isinstance(error, (ValueError, RuntimeError)):
+        said = f"it is damaged, or holds something else than its names say ({type(error).__name__}: {said})"
+    return said if len(said) <= 400 else said[:400] + "…"
+
+
 def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     """The constructor's arguments and the tensors, under NVIDIA's names."""
     with path.open("rb") as file:
         head = file.read(len(_OLD_TORCH))
-    try:
-        if head.startswith(b"PK") or head == _OLD_TORCH:
-            return _from_torch(path)
-        if head.startswith(b"\x80"):
-            return _from_pickle(path)
+    # a safetensors file begins with the length of its header, whose low bytes may look like anything
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= path.stat().st_size:
         return _from_safetensors(path)
-    except KeyError as error:
-        raise ValueError(f"generator {path} lacks {error}; it is none of the kinds that are known") from error
-    except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:  # the right names, other contents
-        raise ValueError(f"generator {path} holds something else than its names say: {error}") from error
+    if head.startswith(b"PK") or head == _OLD_TORCH:
+        return _from_torch(path)
+    if head.startswith(b"\x80"):
+        return _from_pickle(path)
+    return _from_safetensors(path)  # which says that it is none
 
 
 def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
@@ -95,11 +136,11 @@ def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
             config = (file.metadata() or {}).get("config")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"generator {path} is no checkpoint that is known: {error}") from error
+        raise ValueError(f"it is no checkpoint that is known: {error}") from error
     try:
         return (_config(tensors) if config is None else json.loads(config)), tensors
     except json.JSONDecodeError as error:
-        raise ValueError(f"generator {path} has a damaged 'config' in its metadata: {error}") from error
+        raise ValueError(f"it has a damaged 'config' in its metadata: {error}") from error
 
 
 def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
@@ -107,10 +148,11 @@ def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
         try:
             held = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f"generator {path} cannot be read safely: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"it cannot be read safely: {str(error).splitlines()[0]}") from error
     state = held.get("g_ema", held) if isinstance(held, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"generator {path} holds no 'g_ema' and is no dictionary of tensors")
+    plain = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if not plain:
+        raise ValueError("it holds no 'g_ema' and is no dictionary of tensors")
     if "style.1.weight" in state:
         state = rosinality.renamed(state, held.get("latent_avg"))
     return _config(state), dict(state)
@@ -121,20 +163,15 @@ def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     parts = held.values() if isinstance(held, dict) else held if isinstance(held, (tuple, list)) else [held]
     origins = [part.origin for part in parts if isinstance(part, pickles.Inert)]
     if "dnnlib.tflib.network.Network" in origins:
-        raise ValueError(
-            f"generator {path} is from TensorFlow; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch"
-        )
+        raise ValueError("it is from TensorFlow; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch")
     module = held.get("G_ema") if isinstance(held, dict) else None
     if not isinstance(module, pickles.Module):
         named = f" ({origins[0]} is not allowed; nothing of it was run)" if origins else ""
-        raise ValueError(f"generator {path} holds no 'G_ema'{named}")
-    try:
-        tensors = pickles.state_dict(module)
-        if "mapping.embed_proj.weight" not in tensors and "mapping.embed.bias" not in tensors:
-            tensors.pop("mapping.embed.weight", None)  # StyleGAN-XL keeps its table where it has no use for it
-        return _said_by(module, _config(tensors)), tensors
-    except ValueError as error:
-        raise ValueError(f"generator {path}: {error}") from error
+        raise ValueError(f"it holds no 'G_ema'{named}")
+    tensors = pickles.state_dict(module)
+    if "mapping.embed_proj.weight" not in tensors and "mapping.embed.bias" not in tensors:
+        tensors.pop("mapping.embed.weight", None)  # StyleGAN-XL keeps its table where it has no use for it
+    return _said_by(module, _config(tensors)), tensors
 
 
 def _config(tensors: Mapping[str, Tensor]) -> dict:
@@ -183,7 +220,7 @@ def _said_by(module: pickles.Module, config: dict) -> dict:
         layer = synthesis["b4"]["conv1"]
         for name, activation in (("mapping", fc.get("activation")), ("synthesis", layer.get("activation"))):
             if activation != "lrelu":
-                raise ValueError(f"the {name}'s activation is {activation!r}; only lrelu is known")
+                raise ValueError(f"the {name}'s activation is not lrelu, the only one that is known")
         return config | {"synthesis": config["synthesis"] | {"conv_clamp": layer.get("conv_clamp")}}
     start = synthesis["input"]
     said = {"size": int(start.get("size")[0])} | {key: float(start.get(key)) for key in ("sampling_rate", "bandwidth")}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import re
 import shutil
-import urllib.error
 import urllib.request
 from hashlib import sha256
 from pathlib import Path
@@ -35,7 +36,7 @@ def fetch(address: str) -> Path:
     wanted = check.removeprefix("sha256:").lower()
     if check and (not check.startswith("sha256:") or not re.fullmatch("[0-9a-f]{64}", wanted)):
         raise ValueError(f"{address}: what follows # must be sha256: and 64 hexadecimal digits")
-    name = re.sub(r"[^\w.-]", "_", url.rpartition("/")[2].partition("?")[0]) or "file"
+    name = re.sub(r"[^\w.-]", "_", url.rpartition("/")[2].partition("?")[0])[-100:] or "file"
     path = cache() / f"{sha256(url.encode()).hexdigest()[:16]}-{name}"
     if not path.exists():
         _download(url, path, wanted)
@@ -45,18 +46,23 @@ def fetch(address: str) -> Path:
 
 
 def _download(url: str, path: Path, wanted: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=TIMEOUT) as source, temporary.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
+            whole = source.headers.get("Content-Length")
+        if whole is not None and temporary.stat().st_size != int(whole):
+            raise OSError(f"it broke off after {temporary.stat().st_size} of {whole} bytes")
         if wanted and _digest(temporary) != wanted:
             raise ValueError(f"{url} is not the file with that sha256, but {_digest(temporary)}")
         os.replace(temporary, path)
-    except (OSError, urllib.error.URLError) as error:
-        raise ValueError(f"{url} cannot be fetched: {error}; fetch it yourself and give the file") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{url} cannot be fetched: {reason}; fetch it yourself and give the file") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

@@ -39,6 +39,8 @@ class Mapping(nn.Module):
         super().__init__()
         self.z_dim, self.w_dim, self.c_dim, self.num_layers = z_dim, w_dim, c_dim, num_layers
         label_features = 0
+        if c_dim and pretrained and c_dim > pretrained[0]:
+            raise ValueError(f"{c_dim} classes, and a table of {pretrained[0]} rows")
         if c_dim and pretrained:
             self.embed, label_features = nn.Embedding(*pretrained), z_dim
             self.embed_proj = Linear(pretrained[1], z_dim)
@@ -57,7 +59,7 @@ class Mapping(nn.Module):
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {list(z.shape)}; give [B, {self.z_dim}]")
-        x = normalized(z)
+        x = normalized(z.to(self.fc0.weight))
         label = labels(class_label, len(z), self.c_dim, z.device)
         if label is not None:
             if isinstance(self.embed, nn.Embedding):
@@ -84,7 +86,10 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
         return None
     if class_label is None:
         raise ValueError(f"class_label is missing; give one of 0 to {c_dim - 1}, or one per image")
-    label = torch.as_tensor(class_label, device=device)
+    try:
+        label = torch.as_tensor(class_label, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"class_label={class_label!r} is no class; give integers, or [B, {c_dim}]") from error
     if label.shape == (batch, c_dim) and label.ndim == 2:
         return label.float()
     if label.is_floating_point() or label.ndim > 1 or not ((label >= 0) & (label < c_dim)).all():
@@ -101,6 +106,11 @@ def normalized(x: Tensor) -> Tensor:
 
 def leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def check_clamp(limit: object) -> None:
+    if limit is not None and not (isinstance(limit, (int, float)) and 0 < limit < math.inf):
+        raise ValueError("conv_clamp must be None or a number above 0")
 
 
 def clamped(x: Tensor, limit: float | None) -> Tensor:

@@ -29,6 +29,7 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }  # fmt: skip
 _MOST_OBJECTS = 200_000  # a real generator has some thousand
+_LONGEST_NAME = 1000  # of a tensor, with those of all modules around it
 EMBEDDING = "torch.nn.modules.sparse.Embedding"  # the one foreign class of a real generator (StyleGAN-XL); a table
 
 
@@ -76,19 +77,11 @@ class Inert:
 def read(path: Path) -> object:
     """The object in the file, made of `Module`, `Inert`, tensors, numbers and containers.
 
-    Raises ValueError for what cannot be read; nothing in the file is ever run.
+    Nothing in the file is ever run. Raises ValueError where it asks for what it may not have, and
+    whatever a damaged program may end in.
     """
     with path.open("rb") as file:
-        try:
-            return _Networks(file).load()
-        except MemoryError as error:
-            raise ValueError(f"{path} asks for more memory than there is") from error
-        except RecursionError as error:
-            raise ValueError(f"{path} is nested too deeply") from error
-        except ValueError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-        except Exception as error:  # a damaged program may fail in any way
-            raise ValueError(f"{path} is no network pickle, or damaged: {type(error).__name__}: {error}") from error
+        return _Networks(file, path.stat().st_size).load()
 
 
 def state_dict(module: Module) -> dict[str, Tensor]:
@@ -97,8 +90,8 @@ def state_dict(module: Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     waiting = [("", module)]
     for prefix, node in waiting:
-        if len(waiting) > _MOST_OBJECTS or not isinstance(node, (Module, Inert)):
-            raise ValueError(f"{prefix.rstrip('.')} is no module, or one of too many")
+        if len(waiting) > _MOST_OBJECTS or len(prefix) > _LONGEST_NAME or not isinstance(node, (Module, Inert)):
+            raise ValueError(f"{prefix[:_LONGEST_NAME].rstrip('.')} is no module, or one of too many")
         for kind in ("_parameters", "_buffers"):
             tensors = (node.state.get(kind) or {}).items()
             found |= {prefix + name: value for name, value in tensors if isinstance(value, Tensor)}
@@ -123,9 +116,11 @@ def _refuse_foreign(node: object) -> None:
             waiting.append(node.state)
         elif isinstance(node, Module):
             waiting.append(node.state)
+        elif isinstance(node, _Array) and node.value is None:
+            raise ValueError("the generator holds a numpy array of something else than numbers")
         elif isinstance(node, dict):
             waiting += [*node.keys(), *node.values()]
-        elif isinstance(node, (list, tuple, set)):
+        elif isinstance(node, (list, tuple, set, frozenset)):
             waiting += node
 
 
@@ -137,29 +132,30 @@ class _EasyDict(dict):
 
 
 class _DType:
-    """numpy's dtype; only numbers."""
+    """numpy's dtype."""
 
     def __init__(self, code: str, *_):
-        self.code, self.order = str(code), "<"
+        self.code, self.order = code, "<"
 
     def __setstate__(self, state):
         self.order = state[1]
 
-    def real(self) -> numpy.dtype:
+    def real(self) -> numpy.dtype | None:
+        """As numpy has it; None for what is no number."""
         if self.code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"):
-            raise ValueError(f"numpy's type {self.code!r} is no number")
-        return numpy.dtype(("<" if self.order in "|=" else self.order) + self.code)
+            return None
+        return numpy.dtype(("<" if self.order in ("|", "=") else self.order) + self.code)
 
 
 class _Array:
-    """numpy's array, until its state arrives."""
+    """numpy's array, once its state has arrived, if it is one of numbers."""
 
     value: numpy.ndarray | None = None
 
     def __setstate__(self, state):
         _, shape, dtype, fortran, data = state
-        array = numpy.frombuffer(data, dtype.real())
-        self.value = array.reshape(shape, order="F" if fortran else "C")
+        if dtype.real() is not None:
+            self.value = numpy.frombuffer(data, dtype.real()).reshape(shape, order="F" if fortran else "C")
 
 
 def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array:
@@ -168,25 +164,44 @@ def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array
     return array
 
 
-def _scalar(dtype: _DType, data: bytes) -> float:
+def _scalar(dtype: _DType, data: object) -> float | Inert:
+    if dtype.real() is None:
+        return _inert("a numpy scalar that is no number")
     (value,) = numpy.frombuffer(data, dtype.real())
     return value.item()
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise ValueError(f"the encoding {encoding!r} is not allowed")
-    return text.encode("latin1")
+def _encoded(text: str, encoding: str = "utf-8") -> bytes | Inert:
+    return text.encode("latin1") if encoding == "latin1" else _inert("a text in another encoding")
 
 
 def _module(meta: dict) -> Module:
-    return Module(str(meta["class_name"]), meta["state"])
+    if not isinstance(meta["class_name"], str) or not isinstance(meta["state"], dict):
+        raise ValueError("a module has no name, or no state")
+    return Module(meta["class_name"], meta["state"])
 
 
-def _type(name: str) -> type:
-    if name != "set":
-        raise ValueError(f"the type {name!r} is not allowed")
-    return set
+def _type(name: str) -> Callable:
+    return _set if name == "set" else type("Inert", (Inert,), {"origin": "a type that dill names"})
+
+
+def _set(items: list = ()) -> set:
+    return set(map(_key, items))
+
+
+def _ordered(items: list = ()) -> OrderedDict:
+    return OrderedDict((_key(key), value) for key, value in items)
+
+
+def _key(key: object) -> object:
+    """Refuses what could take forever to hash: a tuple within a tuple within a tuple…"""
+    if isinstance(key, (tuple, frozenset)) and any(isinstance(part, (tuple, frozenset)) for part in key):
+        raise ValueError("a key is a tuple of tuples")
+    return key
+
+
+def _inert(origin: str) -> Inert:
+    return type("Inert", (Inert,), {"origin": origin})()
 
 
 def _parameter(tensor: Tensor, *_) -> Tensor:
@@ -224,7 +239,7 @@ def _storage(blob: bytes) -> Tensor:
     return torch.frombuffer(bytearray(memoryview(blob)[start:]), dtype=dtype, count=count)
 
 
-class _Blob(pickle.Unpickler):
+class _Blob(pickle._Unpickler):
     """The small pickles in a storage blob: plain values and the storage's type."""
 
     def find_class(self, module: str, name: str):
@@ -236,33 +251,86 @@ class _Blob(pickle.Unpickler):
         return pid
 
 
-class _Networks(pickle.Unpickler):
-    ALLOWED: dict[str, Callable] = {
-        "torch_utils.persistence._reconstruct_persistent_obj": _module,
-        "torch._utils._rebuild_parameter": _parameter,
-        "torch._utils._rebuild_tensor_v2": _tensor,
-        "torch.storage._load_from_bytes": _storage,
-        "collections.OrderedDict": OrderedDict,
-        "builtins.set": set,
-        "__builtin__.set": set,  # as protocol 2 writes it
-        "dill._dill._load_type": _type,
-        "numpy.dtype": _DType,
-        "numpy.ndarray": _Array,
-        "dnnlib.util.EasyDict": _EasyDict,
-        "_codecs.encode": _latin1,
-    } | {
-        f"numpy.{core}.{name}": stand_in
-        for core in ("core", "_core")
-        for name, stand_in in (
-            ("multiarray.scalar", _scalar),
-            ("multiarray._reconstruct", lambda *_: _Array()),
-            ("numeric._frombuffer", _from_buffer),
-        )
-    }
+class _Networks(pickle._Unpickler):
+    """The machine, in Python: C's lets a short file set up huge tables, and set the state of anything."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: io.BufferedIOBase, size: int):
+        super().__init__(file)
+        self._bytes_left = size  # storages hold no more than the file
+
+        def storage(blob: bytes) -> Tensor:
+            self._bytes_left -= len(blob)
+            if self._bytes_left < 0:
+                raise ValueError("its storages hold more than the file")
+            return _storage(blob)
+
+        self._allowed: dict[str, Callable] = {
+            "torch_utils.persistence._reconstruct_persistent_obj": _module,
+            "torch._utils._rebuild_parameter": _parameter,
+            "torch._utils._rebuild_tensor_v2": _tensor,
+            "torch.storage._load_from_bytes": storage,
+            "collections.OrderedDict": _ordered,
+            "builtins.set": _set,
+            "__builtin__.set": _set,  # as protocol 2 writes it
+            "dill._dill._load_type": _type,
+            "numpy.dtype": _DType,
+            "numpy.ndarray": _Array,
+            "dnnlib.util.EasyDict": _EasyDict,
+            "_codecs.encode": _encoded,
+        } | {
+            f"numpy.{core}.{name}": stand_in
+            for core in ("core", "_core")
+            for name, stand_in in (
+                ("multiarray.scalar", _scalar),
+                ("multiarray._reconstruct", lambda *_: _Array()),
+                ("numeric._frombuffer", _from_buffer),
+            )
+        }
 
     def find_class(self, module: str, name: str):
         origin = f"{module}.{name}"
-        return self.ALLOWED.get(origin) or type("Inert", (Inert,), {"origin": origin})
+        return self._allowed.get(origin) or type("Inert", (Inert,), {"origin": origin})
 
     def persistent_load(self, pid):
         raise ValueError("it refers to data outside itself")
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        built = self.stack[-1]
+        if isinstance(built, (Inert, _DType, _Array)):
+            built.__setstate__(state)
+        elif state and not (isinstance(built, type) and issubclass(built, Inert)):
+            raise ValueError(f"it sets the state of a {type(built).__name__}")
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        self._fill(zip(items[::2], items[1::2], strict=True))
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill([(key, value)])
+
+    def _fill(self, items) -> None:
+        if isinstance(self.stack[-1], dict):
+            self.stack[-1].update((_key(key), value) for key, value in items)
+        elif not isinstance(self.stack[-1], Inert):
+            raise ValueError(f"it sets items of a {type(self.stack[-1]).__name__}")
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.append({_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
+
+    def _add_items(self) -> None:
+        items = self.pop_mark()
+        if isinstance(self.stack[-1], set):
+            self.stack[-1].update(map(_key, items))
+
+    def _frozenset(self) -> None:
+        self.append(frozenset(map(_key, self.pop_mark())))
+
+    dispatch |= {
+        pickle.BUILD[0]: _build, pickle.SETITEMS[0]: _set_items, pickle.SETITEM[0]: _set_item,
+        pickle.DICT[0]: _dict, pickle.ADDITEMS[0]: _add_items, pickle.FROZENSET[0]: _frozenset,
+    }  # fmt: skip

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import StyleGenerator
-from .mapping import Linear, Mapping, clamped, leaky_relu
+from .mapping import Linear, Mapping, check_clamp, clamped, leaky_relu
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 
@@ -30,17 +31,58 @@ class StyleGAN2(StyleGenerator):
                  mapping: dict | None = None, synthesis: dict | None = None):  # fmt: skip
         super().__init__()
         self.z_dim, self.c_dim, self.resolution, self.channels = z_dim, c_dim, img_resolution, img_channels
-        self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **(mapping or {}))
-        self.synthesis = Synthesis(w_dim, img_resolution, img_channels, **(synthesis or {}))
+        self.config = {
+            "family": "stylegan2", "z_dim": z_dim, "w_dim": w_dim, "img_resolution": img_resolution,
+            "img_channels": img_channels, "c_dim": c_dim, "mapping": mapping or {}, "synthesis": synthesis or {},
+        }  # fmt: skip
+        self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **self.config["mapping"])
+        self.synthesis = Synthesis(w_dim, img_resolution, img_channels, **self.config["synthesis"])
         self.num_ws, self.filters = len(self.synthesis.filters), self.synthesis.filters
         self.eval().requires_grad_(False)
 
-    def synthesize(self, latent: Tensor, noise_mode: str = "const",
-                   generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
+    @property
+    def noise_sides(self) -> tuple[int, ...]:
+        """The sides of the noise maps, in the order in which they are added."""
+        return tuple(conv.noise_const.shape[-1] for conv in self.synthesis.convs if conv.noise)
+
+    @property
+    def blocks(self) -> int:
+        return len(self.synthesis.resolutions)
+
+    def synthesize(self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None, *,
+                   noises: Sequence[Tensor] | None = None, start: Features | None = None) -> Tensor:  # fmt: skip
         """The image of a W, W+ or W++. noise_mode: "const" (the checkpoint's noise maps), "random"
-        (drawn from `generator`) or "none". Raises ValueError for another shape or mode.
+        (drawn from `generator`) or "none". noises: maps [B or 1, 1, r, r] instead, one for each of
+        `noise_sides`. start: features to go on from, instead of what the first layers make of the
+        latent. Raises ValueError for another shape or mode.
         """
-        return (self.synthesis(self.codes(latent, noise_mode), noise_mode, generator) + 1) / 2
+        return (self.synthesis(*self._inputs(latent, noise_mode, generator, noises), start=start) + 1) / 2
+
+    def features(self, latent: Tensor, block: int, noises: Sequence[Tensor] | None = None,
+                 start: Features | None = None) -> Features:  # fmt: skip
+        """What enters block 1 … `blocks` - 1, that of side 8, 16, …: `synthesize(…, start=…)` goes on from there."""
+        if not 0 < block < self.blocks:
+            raise ValueError(f"block={block} must be 1 to {self.blocks - 1}")
+        return self.synthesis(*self._inputs(latent, "const", None, noises), start=start, stop=block)
+
+    def _inputs(self, latent: Tensor, noise_mode: str, generator: torch.Generator | None,
+                noises: Sequence[Tensor] | None) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:  # fmt: skip
+        codes = self.codes(latent, noise_mode)
+        if noises is None:
+            return codes, [conv.noise_map(noise_mode, latent, generator) for conv in self.synthesis.convs]
+        if tuple(n.shape[-1] for n in noises) != self.noise_sides:
+            raise ValueError(f"noises have the sides {[n.shape[-1] for n in noises]}; give {self.noise_sides}")
+        given = iter(noises)
+        return codes, [next(given) if conv.noise else None for conv in self.synthesis.convs]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What enters a block: its number, the feature maps [B, F, r, r], and the image so far, if any."""
+
+    block: int
+    maps: Tensor
+    image: Tensor | None
 
 
 class Synthesis(nn.Module):
@@ -57,8 +99,10 @@ class Synthesis(nn.Module):
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture={architecture!r} must be one of {', '.join(ARCHITECTURES)}")
-        if resolution < 4 or resolution & (resolution - 1):
-            raise ValueError(f"img_resolution={resolution} must be a power of two from 4 on")
+        if not 4 <= resolution <= 1 << 16 or resolution & (resolution - 1):
+            raise ValueError(f"img_resolution={resolution} must be a power of two from 4 to 65536")
+        check_clamp(conv_clamp)
+        self.architecture = architecture
         self.resolutions = [2**k for k in range(2, resolution.bit_length())]
         widths = widths or [min(channel_base // r, channel_max) for r in self.resolutions]
         if len(widths) != len(self.resolutions):
@@ -73,12 +117,21 @@ class Synthesis(nn.Module):
         # a layer is a convolution, whose code the ToRGB before it shares; then the last ToRGB
         self.filters = (convs[0], *(max(width, channels) for width in convs[1:]), channels)
 
-    def forward(self, codes: Sequence[Tensor], noise_mode: str, generator: torch.Generator | None) -> Tensor:
-        x = image = None
+    @property
+    def convs(self) -> list[StyledConv]:
+        return [module for module in self.modules() if isinstance(module, StyledConv)]
+
+    def forward(self, codes: Sequence[Tensor], noises: Sequence[Tensor | None], start: Features | None = None,
+                stop: int | None = None) -> Tensor | Features:  # fmt: skip
+        """Of blocks `start` … `stop`, which are the first and the last if not said."""
+        x, image = (None, None) if start is None else (start.maps, start.image)
         layer = 0
-        for r in self.resolutions:
+        for k, r in enumerate(self.resolutions):
             block = getattr(self, f"b{r}")
-            x, image = block(x, image, codes[layer:], noise_mode, generator)
+            if k == stop:
+                return Features(k, x, image)
+            if start is None or k >= start.block:
+                x, image = block(x, image, codes[layer:], noises[layer:])
             layer += block.num_convs
         return image
 
@@ -99,14 +152,14 @@ class Block(nn.Module):
         self.torgb = ToRGB(width, channels, w_dim, clamp) if channels else None
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
-    def forward(self, x: Tensor | None, image: Tensor | None, codes: Sequence[Tensor], noise_mode: str, generator):
+    def forward(self, x: Tensor | None, image: Tensor | None, codes: Sequence[Tensor], noises: Sequence[Tensor | None]):
         if x is None:
-            x = self.conv1(self.const.expand(len(codes[0]), -1, -1, -1), codes[0], noise_mode, generator)
+            x = self.conv1(self.const.expand(len(codes[0]), -1, -1, -1), codes[0], noises[0])
         else:
             around = self.skip
             gain = 1.0 if around is None else math.sqrt(0.5)
-            y = self.conv0(x, codes[0], noise_mode, generator)
-            y = self.conv1(y, codes[1], noise_mode, generator, gain)
+            y = self.conv0(x, codes[0], noises[0])
+            y = self.conv1(y, codes[1], noises[1], gain)
             x = y if around is None else around(x) * gain + y
         if image is not None:
             image = upsample(image, self.resample_filter)
@@ -131,18 +184,21 @@ class StyledConv(nn.Module):
             self.register_buffer("noise_const", torch.zeros(resolution, resolution))
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
-    def forward(self, x: Tensor, codes: Tensor, noise_mode: str, generator: torch.Generator | None,
-                gain: float = 1.0) -> Tensor:  # fmt: skip
+    def noise_map(self, mode: str, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """What `mode` adds, before its strength; for a batch like `like`."""
+        if not self.noise or mode == "none":
+            return None
+        if mode == "const":
+            return self.noise_const
+        device = like.device if generator is None else generator.device
+        return torch.randn((len(like), 1, *self.noise_const.shape), generator=generator, device=device).to(like)
+
+    def forward(self, x: Tensor, codes: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
         styles = self.affine(codes[:, : self.out])  # [B, 1 or O, I]
         x = convolve(x, self.weight, styles, self.up, demodulate=True)
         if self.up:
             x = fir(x, self.resample_filter * 4)
-        if self.noise and noise_mode == "const":
-            x = x + self.noise_const * self.noise_strength
-        elif self.noise and noise_mode == "random":
-            size = (len(x), 1, *x.shape[2:])
-            device = x.device if generator is None else generator.device
-            noise = torch.randn(size, generator=generator, device=device).to(x)
+        if noise is not None:
             x = x + noise * self.noise_strength
         x = leaky_relu(x + self.bias[:, None, None])
         return clamped(x, self.clamp) if gain == 1 else clamped(x * gain, self.clamp and self.clamp * gain)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import StyleGenerator
-from .mapping import Linear, Mapping, leaky_relu
+from .mapping import Linear, Mapping, check_clamp, leaky_relu
 
 MARGIN = 10  # samples around the image in all but the last two layers
 
@@ -49,6 +49,9 @@ class Layer:
     clamp: float | None = 256.0
     torgb: bool = False
 
+    def __post_init__(self):
+        check_clamp(self.clamp)
+
 
 class StyleGAN3(StyleGenerator):
     """The generator: `input` feeds `layers`, one after another.
@@ -62,7 +65,12 @@ class StyleGAN3(StyleGenerator):
                  output_scale: float = 0.25):  # fmt: skip
         super().__init__()
         self.z_dim, self.c_dim, self.resolution, self.channels = z_dim, c_dim, img_resolution, img_channels
-        self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **{"num_layers": 2, **(mapping or {})})
+        self.config = {
+            "family": "stylegan3", "z_dim": z_dim, "w_dim": w_dim, "img_resolution": img_resolution,
+            "img_channels": img_channels, "c_dim": c_dim, "mapping": mapping or {}, "input": input,
+            "layers": [*layers], "output_scale": output_scale,
+        }  # fmt: skip
+        self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **{"num_layers": 2, **self.config["mapping"]})
         self.synthesis = Synthesis(w_dim, input, [Layer(**layer) for layer in layers], output_scale)
         self.num_ws = len(layers) + 1
         self.eval().requires_grad_(False)

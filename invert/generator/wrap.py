@@ -47,8 +47,12 @@ def wrap(module: nn.Module, z_dim: int | None = None, *, z_shape: Sequence[int] 
         raise ValueError(f"image_range={image_range} must be (black, white) with black below white")
     generator = Wrapped(module, shape, low, high)
     place = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
-    with torch.no_grad():
-        image = generator.synthesize(torch.zeros(1, generator.z_dim, device=place.device))
+    try:
+        with torch.no_grad():
+            image = generator.synthesize(torch.zeros(1, generator.z_dim, device=place.device))
+    except Exception as error:  # whatever a stranger's module raises
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the module does not take z of shape {['B', *shape]} in float32: {reason}") from error
     if image.ndim != 4 or image.shape[2] != image.shape[3]:
         raise ValueError(f"the module turns z into {list(image.shape)}; it must make square images [B, C, R, R]")
     generator.channels, generator.resolution = image.shape[1], image.shape[2]

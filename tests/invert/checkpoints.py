@@ -178,13 +178,15 @@ SHARED_LAYERS = ["L0_36_6", "L1_36_6", "L2_36_5", "L3_36_5", "L4_36_4", "L5_16_4
 GROWN_LAYERS = ["L0_36_6", "L1_36_6", "L2_36_5", "L4_52_5", "L5_52_4", "L6_52_4", "L7_32_4", "L8_32_3"]
 
 
-def stylegan2(seed=0, resolution=16, architecture="skip", channels=3, c_dim=0, clamp=None, noise=True, width=6):
+def stylegan2(seed=0, resolution=16, architecture="skip", channels=3, c_dim=0, clamp=None, noise=True, width=6,
+              **mapping):  # fmt: skip
     widths = [max(width - i, 2) for i in range(resolution.bit_length() - 2)]
     synthesis = {"architecture": architecture, "widths": widths, "conv_clamp": clamp, "use_noise": noise}
-    G = StyleGAN2(5, 7, resolution, img_channels=channels, c_dim=c_dim, mapping={"num_layers": 2}, synthesis=synthesis)
+    mapping = {"num_layers": 2, **mapping}
+    G = StyleGAN2(5, 7, resolution, img_channels=channels, c_dim=c_dim, mapping=mapping, synthesis=synthesis)
     return randomize(G, seed)
 
 
-def conditional_xl():
+def conditional_xl(c_dim=4):
     mapping = {"num_layers": 2, "pretrained": [4, 9], "means_per_class": True, "lr_multiplier": 0.01}
-    return stylegan3(GROWN_LAYERS, c_dim=4, mapping=mapping)
+    return stylegan3(GROWN_LAYERS, c_dim=c_dim, mapping=mapping)

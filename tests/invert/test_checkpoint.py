@@ -20,6 +20,7 @@ from .checkpoints import (
     Call,
     conditional_xl,
     nvidia,
+    randomize,
     rosinality,
     stylegan2,
     stylegan3,
@@ -35,14 +36,31 @@ def same_generator(G, H):
     return torch.equal(G.synthesize(w), H.synthesize(w)) and not any(p.requires_grad for p in H.parameters())
 
 
+def odd_stylegan3():
+    """Attributes that nothing but the file tells."""
+    G = stylegan3(SHARED_LAYERS)
+    config = json.loads(json.dumps(G.config)) | {"output_scale": 0.4}
+    config["input"] |= {"size": config["input"]["size"], "sampling_rate": 13.0, "bandwidth": 1.7}
+    for layer in config["layers"]:
+        layer["clamp"] = 1.5
+    left, right, top, bottom = config["layers"][1]["padding"]
+    config["layers"][1]["padding"] = [left + 1, right - 1, top + 2, bottom - 2]
+    config.pop("family")
+    return randomize(invert.StyleGAN3(**config))
+
+
 GENERATORS = {
     "skip": stylegan2,
-    "resnet": functools.partial(stylegan2, architecture="resnet", clamp=256),
+    "resnet": functools.partial(stylegan2, architecture="resnet", clamp=0.7),  # that is met
+    "resnet, free": functools.partial(stylegan2, architecture="resnet"),
+    "odd mapping": functools.partial(stylegan2, lr_multiplier=0.3, layer_features=9),
     "orig": functools.partial(stylegan2, architecture="orig", noise=False),
     "grey, classes": functools.partial(stylegan2, channels=1, c_dim=3),
     "T": functools.partial(stylegan3, SHARED_LAYERS),
     "R": functools.partial(stylegan3, SHARED_LAYERS, kernel=1, radial=True),
+    "odd layers": odd_stylegan3,
     "XL": conditional_xl,
+    "XL, fewer classes than rows": functools.partial(conditional_xl, c_dim=3),
 }
 
 
@@ -73,7 +91,7 @@ def test_a_converted_file_is_the_same_generator(tmp_path, kind):
     assert same_generator(G, invert.load_generator(tmp_path / "g.safetensors"))
 
 
-@pytest.mark.parametrize("kind", ["skip", "resnet", "grey, classes", "T", "R"])
+@pytest.mark.parametrize("kind", ["skip", "resnet, free", "grey, classes", "T", "R"])
 def test_a_state_dict_with_nvidia_s_names(tmp_path, kind):
     G = GENERATORS[kind]()
     save_file(G.state_dict(), tmp_path / "s.safetensors")
@@ -145,10 +163,108 @@ def test_an_address_is_fetched_once_checked_and_kept(served, tmp_path):
 
 def test_a_damaged_config_is_named(tmp_path):
     state = stylegan2().state_dict()
-    for config, words in [("{", "damaged"), (json.dumps({"family": "x"}), "family 'x'"), ("{}", "does not fit")]:
+    for config, words in [
+        ("{", "damaged"),
+        (json.dumps({"family": "x"}), "family 'x'"),
+        ("{}", "z_dim"),
+        ("[1]", "no dictionary"),
+    ]:
         save_file(state, tmp_path / "c.safetensors", {"config": config})
         with pytest.raises(ValueError, match=words):
             invert.load_generator(tmp_path / "c.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="none of the kinds"):
         invert.load_generator(tmp_path / "a.safetensors")
+
+
+def test_an_unused_table_of_an_unconditional_xl_is_left_out(tmp_path):
+    G = stylegan3(SHARED_LAYERS)
+    content = nvidia(G)
+    mapping = content.reduced[1][0]["state"]["_modules"]["mapping"].reduced[1][0]["state"]
+    mapping["_modules"]["embed"] = torch.nn.Embedding(4, 9)
+    H = invert.load_generator(write(tmp_path / "g.pkl", {"G_ema": content}))
+    assert H.c_dim == 0 and same_generator(G, H)
+
+
+@pytest.mark.parametrize("padding", range(32))
+def test_no_length_of_a_header_is_taken_for_another_format(tmp_path, padding):
+    G = stylegan2(resolution=4)
+    config = {"config": json.dumps(G.config), "pad": "x" * 8 * padding}
+    save_file(G.state_dict(), tmp_path / "g.safetensors", config)
+    assert same_generator(G, invert.load_generator(tmp_path / "g.safetensors"))
+
+
+def test_a_file_whose_layers_share_a_filter_can_be_saved(tmp_path):
+    G = stylegan2()
+    state = G.state_dict()
+    shared = {k: state["synthesis.b8.resample_filter"] if "resample_filter" in k else v for k, v in state.items()}
+    torch.save(shared, tmp_path / "g.pt")
+    invert.save_generator(invert.load_generator(tmp_path / "g.pt"), tmp_path / "g.safetensors")
+    assert same_generator(G, invert.load_generator(tmp_path / "g.safetensors"))
+
+
+def test_the_spread_of_a_conditional_generator_is_measured_from_each_class_s_mean():
+    G = conditional_xl()
+    w, label = G.some_w(4096)
+    expected = (w - G.w_avg[label]).norm(dim=1).mean()
+    assert G.w_spread == pytest.approx(float(expected), rel=1e-5)
+    assert len(set(label.tolist())) == 4
+
+
+def test_a_download_that_breaks_off_is_not_kept(served, tmp_path, monkeypatch):
+    folder, address = served
+    whole = write(folder / "g.pkl", {"G_ema": nvidia(stylegan2())}).read_bytes()
+    send = http.server.SimpleHTTPRequestHandler.copyfile
+    half = lambda self, source, target: target.write(source.read()[: len(whole) // 2])  # noqa: E731
+    with monkeypatch.context() as broken:
+        broken.setattr(http.server.SimpleHTTPRequestHandler, "copyfile", half)
+        with pytest.raises(ValueError, match="broke off|cannot be fetched"):
+            invert.load_generator(f"{address}/g.pkl")
+    assert not list((tmp_path / "cache").iterdir())
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "copyfile", send)
+    assert invert.load_generator(f"{address}/g.pkl").resolution == 16
+
+
+def test_a_kept_file_is_checked_again(served, tmp_path):
+    folder, address = served
+    write(folder / "g.pkl", {"G_ema": nvidia(stylegan2())})
+    invert.load_generator(f"{address}/g.pkl")
+    with pytest.raises(ValueError, match="delete it"):
+        invert.load_generator(f"{address}/g.pkl#sha256:{'0' * 64}")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost:abc/x.pkl", "http://a b/x.pkl", f"http://localhost:1/{'x' * 300}"]
+)
+def test_a_wrong_address_is_one_line(tmp_path, monkeypatch, address):
+    monkeypatch.setenv("DEGRADE_CACHE", str(tmp_path))
+    with pytest.raises(ValueError, match="cannot be fetched") as error:
+        invert.load_generator(address)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("config", [
+    {"mapping": {"num_layers": 10**7}}, {"mapping": {"num_layers": "x"}}, {"synthesis": {"conv_clamp": "x"}},
+    {"synthesis": {"conv_clamp": float("nan")}}, {"synthesis": {"conv_clamp": -1}}, {"img_resolution": 2**4000},
+    {"family": []}, {"z_dim": -1}, {"mapping": {"pretrained": [4, 9, 100]}, "c_dim": 3}, {"w_dim": 2**30},
+])  # fmt: skip
+def test_a_config_that_asks_for_too_much_is_refused_at_once(tmp_path, config):
+    G = stylegan2()
+    state = {k: v for k, v in G.state_dict().items() if k != "mapping.w_avg"}
+    save_file(state, tmp_path / "g.safetensors", {"config": json.dumps(G.config | config)})
+    with pytest.raises(ValueError) as error:
+        invert.load_generator(tmp_path / "g.safetensors")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("change", [
+    {"mapping.fc0.weight": torch.zeros(1).expand(2**16, 2**16)}, {"mapping.fc0.weight": torch.zeros(5, 5).to_sparse()},
+    {"mapping.fc0.weight": torch.zeros(7, 5, device="meta")}, {1: torch.zeros(1)}, {"another": torch.zeros(1)},
+    {"synthesis.b8.resample_filter": torch.arange(16.0).view(4, 4)},
+    {"mapping.fc0.weight": torch.zeros(7, 5, dtype=torch.complex64)},
+])  # fmt: skip
+def test_a_state_dict_of_odd_tensors_is_one_line(tmp_path, change):
+    torch.save({**stylegan2().state_dict(), **change}, tmp_path / "g.pt")
+    with pytest.raises(ValueError) as error:
+        invert.load_generator(tmp_path / "g.pt")
+    assert "\n" not in str(error.value)

@@ -129,7 +129,7 @@ def test_any_module_becomes_a_generator():
     z = torch.randn(4, 10, generator=rng())
     assert G.spaces == ("Z",) and (G.resolution, G.channels, G.z_dim) == (8, 3, 10)
     assert torch.equal(G.synthesize(z), (module(z[..., None, None]) + 1) / 2)
-    with pytest.raises(ValueError, match=r"method='robust' needs W, W\+, W\+\+; the generator has Z"):
+    with pytest.raises(ValueError, match=r"method='robust' needs W, W\+, W\+\+: this generator has no W, only Z"):
         invert.restore(torch.rand(1, 3, 8, 8), Clamp(), G)
     for options, words in [({}, "one of the two"), ({"z_dim": 0}, "above 0"), ({"z_dim": 10}, "square images"),
                            ({"z_dim": 10, "image_range": (1, 0)}, "black below white")]:  # fmt: skip

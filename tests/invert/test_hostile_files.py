@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import subprocess
 import sys
 
 import numpy
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 import invert
 from invert.generator import pickles
+from tests.conftest import rng
 
 from .checkpoints import Call, nvidia, persistent, stylegan2, write
 
@@ -105,8 +107,8 @@ def test_a_network_of_tensorflow_is_told_its_converter(tmp_path):
     (storage_blob(2, b"\0" * 8), (2,), (2,), "does not fit"),
     (storage_blob(2, b"\0" * 8), (2,), (-1,), "does not fit"),
     (storage_blob(2, b"\0" * 8, eval), (2,), (1,), "not allowed"),
-    (storage_blob(2, b"\0" * 8)[:40], (2,), (1,), "no network pickle"),
-    (b"", (2,), (1,), "no network pickle"),
+    (storage_blob(2, b"\0" * 8)[:40], (2,), (1,), "is damaged"),
+    (b"", (2,), (1,), "is damaged"),
 ])  # fmt: skip
 def test_tensors_that_claim_what_they_do_not_have(tmp_path, blob, size, stride, words):
     tensor = Call(
@@ -180,6 +182,101 @@ def test_numbers_and_arrays_are_read_without_numpy_s_own_builders(tmp_path):
     values = {"a": numpy.float64(1.5), "b": numpy.arange(6, dtype=">i4").reshape(2, 3), "c": numpy.bool_(True)}
     held = pickles.read(write(tmp_path / "n.pkl", values, 3))
     assert held["a"] == 1.5 and held["c"] is True and (held["b"].value == values["b"]).all()
-    for bad in (numpy.array([print], dtype=object), numpy.datetime64(0, "s")):
-        with pytest.raises(ValueError, match="is no number"):
-            pickles.read(write(tmp_path / "o.pkl", bad))
+    for bad in (numpy.array([print], dtype=object), numpy.datetime64(0, "s")):  # inert, and refused in a generator
+        pickles.read(write(tmp_path / "o.pkl", bad))
+        with pytest.raises(ValueError, match="generator (holds|needs) a numpy"):
+            invert.load_generator(write(tmp_path / "o.pkl", {"G_ema": persistent("Generator", {"x": bad})}))
+    columns = numpy.asfortranarray(numpy.arange(6).reshape(2, 3))
+    assert (pickles.read(write(tmp_path / "f.pkl", columns)).value == columns).all()
+
+
+def test_a_tensor_may_be_a_part_of_its_storage_and_of_any_type(tmp_path):
+    whole = torch.arange(12.0)
+    for tensor in (
+        whole[3:9].view(2, 3),
+        whole[1::2],
+        whole.half()[2:],
+        whole.bfloat16(),
+        whole.view(3, 4).T,
+        whole.int(),
+    ):
+        held = pickles.read(write(tmp_path / "t.pkl", tensor))
+        assert held.dtype == tensor.dtype and torch.equal(held, tensor)
+
+
+def test_what_only_the_discriminator_names_does_not_matter(tmp_path):
+    odd = [
+        Call("dill._dill", "_load_type", "MethodType"), Call("_codecs", "encode", "x", "utf-8"),
+        numpy.array([None], dtype=object), Call("odd_types", "MethodType", 1, 2), numpy.datetime64(0, "s"),
+    ]  # fmt: skip
+    G = stylegan2()
+    H = invert.load_generator(write(tmp_path / "g.pkl", {"D": odd, "G_ema": nvidia(G), "training_set_kwargs": odd}))
+    w = torch.randn(1, G.num_ws, G.w_dim, generator=rng())
+    assert torch.equal(G.synthesize(w), H.synthesize(w))
+
+
+def test_one_file_leaves_nothing_behind_for_the_next(tmp_path):
+    evil = b"\x80\x04cdnnlib.util\nEasyDict\nN}\x8c\x07__new__cevil\nname\ns\x86b."
+    (tmp_path / "evil.pkl").write_bytes(evil)
+    with pytest.raises(ValueError, match="sets the state"):
+        invert.load_generator(tmp_path / "evil.pkl")
+    assert invert.load_generator(write(tmp_path / "g.pkl", {"G_ema": nvidia(stylegan2())})).resolution == 16
+
+
+def nested_key(depth):
+    pairs = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86\x940" for i in range(depth))
+    return b"\x80\x04}K\x01\x85\x940" + pairs + b"h" + bytes([depth]) + b"K\x01s."
+
+
+def state_of_a_tensor():
+    empty = Call("torch.storage", "_load_from_bytes", storage_blob(0, b""))
+    tensor = Call("torch._utils", "_rebuild_tensor_v2", empty, 0, (0,), (1,))
+    tensor.reduced = (*tensor.reduced, (empty, 0, (2**31,), (1,)))
+    return pickle.dumps(tensor)
+
+
+def deep_names(depth=400):
+    name, node = "n" * 20_000, {"_buffers": {"x": 1}}
+    for _ in range(depth):
+        node = {"_modules": {name: persistent("M", node)}}
+    return {"G_ema": persistent("Generator", node)}
+
+
+def doubled_text(levels=40):
+    text = ["a"]
+    for _ in range(levels):
+        text = [text, text]
+    meta = {"class_name": text, "state": {}, "type": "class", "version": 6, "module_src": ""}
+    return {"G_ema": Call("torch_utils.persistence", "_reconstruct_persistent_obj", meta)}
+
+
+def one_storage_many_times():
+    blob = storage_blob(2**18, b"\0" * 2**20)
+    return {"D": [Call("torch.storage", "_load_from_bytes", blob) for _ in range(1000)]}
+
+
+@pytest.mark.parametrize("content", [
+    nested_key(60), *(b"\x80\x04}r" + struct.pack("<I", n) + b"." for n in (2**27, 2**32 - 1)),
+    deep_names, doubled_text, one_storage_many_times, state_of_a_tensor,
+], ids=lambda c: getattr(c, "__name__", "bytes"))  # fmt: skip
+def test_a_short_file_takes_neither_long_nor_much(tmp_path, content):
+    """In a process of its own, with little memory and little time."""
+    made = content() if callable(content) else content
+    path = tmp_path / "g.pkl"
+    if isinstance(made, bytes):
+        path.write_bytes(made)
+    else:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(20_000)
+        write(path, made)
+        sys.setrecursionlimit(limit)
+    code = (
+        "import resource, sys, invert; from invert.generator import pickles; import torch\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**29,) * 2)\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
+        "try: invert.load_generator(sys.argv[1])\n"
+        "except ValueError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.count("\n") == 1 and "memory" not in ran.stdout.lower(), ran.stderr
