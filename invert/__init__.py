@@ -6,6 +6,7 @@
 """
 
 from . import perceptual
+from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
 from .identity import Identity, load_embedding
 from .methods import METHODS, Method, Phase
@@ -13,6 +14,6 @@ from .problem import oracle_mask
 from .solve import Restoration, Step, restore
 
 __all__ = [
-    "METHODS", "Generator", "Identity", "Method", "Phase", "Restoration", "Step", "StyleGAN2", "StyleGAN3",
-    "load_embedding", "load_generator", "oracle_mask", "perceptual", "restore", "save_generator", "wrap",
+    "DDRM", "METHODS", "Denoiser", "Generator", "Identity", "Method", "Phase", "Restoration", "Step", "StyleGAN2",
+    "StyleGAN3", "load_embedding", "load_generator", "oracle_mask", "perceptual", "restore", "save_generator", "wrap",
 ]  # fmt: skip

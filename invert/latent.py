@@ -32,6 +32,7 @@ def extend(latent: Tensor, space: str, generator: Generator) -> Tensor:
     Raises ValueError for a space that the generator does not have.
     """
     *repeated, dim = generator.latent_shape(space)
+    latent = generator.unpack(latent)
     while latent.ndim < 2 + len(repeated):
         latent = latent.unsqueeze(-2)  # one code stands for all of the next kind
     return latent.expand(-1, *repeated, dim).clone()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .ddrm import DDRM
 from .latent import Codes, Gaussian, Offset, Space, Weights, Z
 from .loss import (
     L1,
@@ -24,7 +25,7 @@ from .loss import (
     Term,
     WhiteNoise,
 )  # fmt: skip
-from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere
+from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
 from .start import BestOf, Centroids, Mean, Start
 
 
@@ -62,7 +63,7 @@ class Method:
     departures: str = ""
 
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method | DDRM] = {}
 PAPER = "Poirier-Ginter & Lalonde 2023, Robust Unsupervised StyleGAN Image Restoration"
 
 # robust: NGD bounds how far codes travel, and that is all the regularisation there is
@@ -171,13 +172,13 @@ PTI_TUNE = (MSE(unit=2), Lpips(net="alex", enlarge=True))
 METHODS["pti"] = Method(
     (
         Phase(
-            Codes("W", jitter=0.05, noises=True), 450, Adam(0.01, schedule=Ramp()),
+            Codes("W", jitter=0.05, noises=True), 450, Adam(0.01, schedule=Ramp(), project=(Whiten(),)),
             (Lpips(at_most=256, enlarge=True), WhiteNoise(1e5)),
         ),
         Phase(Weights(), 350, Adam(3e-4), (*PTI_TUNE, Locality()), stop=Below("lpips", 0.06)),
     ),
     source="Roich et al. 2021, Pivotal Tuning for Latent-based Editing of Real Images, eqs. 1 to 5",
-    departures="everything is seen through the operator; the locality term is on; noise maps are not renormalised",
+    departures="everything is seen through the operator; the locality term is on",
 )  # fmt: skip
 
 
@@ -221,7 +222,10 @@ METHODS["dgp"] = Method(
 )  # fmt: skip
 
 
-def method_of(method: str | Method, steps: int | None = None) -> Method:
+METHODS["ddrm"] = DDRM()
+
+
+def method_of(method: str | Method | DDRM, steps: int | None = None) -> Method | DDRM:
     """A method by name, or as it is; its phases shortened in proportion to `steps` in all (None: as published)."""
     if isinstance(method, str):
         if method not in METHODS:
@@ -231,6 +235,8 @@ def method_of(method: str | Method, steps: int | None = None) -> Method:
         return method
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps={steps!r} must be an integer ≥ 0")
+    if isinstance(method, DDRM):
+        return replace(method, steps=steps)
     total, done, shortened = sum(p.steps for p in method.phases), 0, []
     for i in range(len(method.phases)):  # round where each phase *ends*, so that the sum is exact
         end = round(steps * sum(p.steps for p in method.phases[: i + 1]) / total)

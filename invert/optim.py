@@ -94,6 +94,19 @@ class L1Ball:
         return project
 
 
+@dataclass(frozen=True)
+class Whiten:
+    """Noise maps keep mean 0 and mean square 1 (the projector of StyleGAN2)."""
+
+    def begin(self, variables: Variables) -> Callable[[Variables], Variables]:
+        def project(values: Variables) -> Variables:
+            noises = {k: v - v.mean((2, 3), keepdim=True) for k, v in values.items() if k.startswith("noise")}
+            scales = {k: v.square().mean((2, 3), keepdim=True).clamp_min(1e-12).rsqrt() for k, v in noises.items()}
+            return values | {k: v * scales[k] for k, v in noises.items()}
+
+        return project
+
+
 def onto_l1_ball(d: Tensor, radius: float) -> Tensor:
     """The nearest point of Σ|d| ≤ radius, for each row [B, …]. Source: Duchi et al. 2008, Fig. 1."""
     flat = d.flatten(1)
@@ -120,7 +133,7 @@ class Adam:
     eps: float = 1e-8
     schedule: Schedule = constant
     z_lr: float | None = None
-    project: tuple[Sphere | L1Ball, ...] = ()
+    project: tuple[Sphere | L1Ball | Whiten, ...] = ()
 
     def begin(self, variables: Variables, steps: int, scale: float) -> Move:
         first = {k: torch.zeros_like(v) for k, v in variables.items()}

@@ -14,6 +14,7 @@ from degrade.operator import Operator, check_image
 from degrade.rng import Rng, child_seed
 
 from . import perceptual as perceptual_net
+from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGenerator
 from .generator.mapping import Label, labels
 from .identity import Identity
@@ -31,12 +32,12 @@ FFHQ_SPREAD = 9.5  # mean ‖w - w_avg‖ of the FFHQ generator the learning rat
 class Step:
     """What a callback sees after a step."""
 
-    phase: Phase
+    phase: Phase | DDRM
     step: int  # of all `total` steps, from 1; phases that take the images one by one count each image's
     total: int
     loss: Tensor  # [B], before the step; [1] in a phase that takes the images one by one
     place: Callable[[], Point]  # where the step led
-    generator: Generator
+    generator: Generator | Denoiser
 
     @property
     def latent(self) -> Tensor:
@@ -49,15 +50,16 @@ class Restoration:
 
     image: Tensor  # [B, C, R, R], clamped to [0, 1]
     latent: Tensor  # of the last phase's space
-    history: Tensor  # [steps, B], the loss before each step, on the CPU; an image that stopped repeats its last
+    history: Tensor  # [steps, B], the loss before each step, on the CPU; of a denoiser, the MSE after it
     phase_images: dict[str, Tensor]  # the image at the end of each phase, by its name
     finite: Tensor  # [B], False where a loss became NaN or infinite, and the image is the last good one
     point: Point  # latent, noise maps, features and weights: all that makes the image
 
 
 @torch.enable_grad()
-def restore(observation: Tensor, operator: Operator, generator: Generator, method: str | Method = "robust",
-            seed: int | Sequence[int] = 0, callback: Callable[[Step], None] | None = None, *,
+def restore(observation: Tensor, operator: Operator, generator: Generator | Denoiser,
+            method: str | Method | DDRM = "robust", seed: int | Sequence[int] = 0,
+            callback: Callable[[Step], None] | None = None, *,
             perceptual: str = "vgg", steps: int | None = None, lr_scale: float | None = None,
             class_label: Label | Callable[[Tensor], Label] = None, init: Tensor | str | None = None,
             identity: Identity | None = None) -> Restoration:  # fmt: skip
@@ -88,6 +90,8 @@ def restore(observation: Tensor, operator: Operator, generator: Generator, metho
         )
     named = repr(method) if isinstance(method, str) else "own"
     method = method_of(method, steps)
+    if isinstance(method, DDRM) or isinstance(generator, Denoiser):
+        return _denoise(method, observation.float(), operator, generator, _streams(seed, batch), callback)
     unmet = {}
     for phase in method.phases:
         try:
@@ -134,6 +138,25 @@ def restore(observation: Tensor, operator: Operator, generator: Generator, metho
         images[phase.name] = _image(point, generator)
     stacked = torch.cat([torch.empty(0, batch), *history])
     return Restoration(_image(point, generator), generator.unpack(point.latent), stacked, images, finite, point)
+
+
+def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, denoiser: Generator | Denoiser,
+             streams: tuple[torch.Generator, ...], callback: Callable[[Step], None] | None) -> Restoration:  # fmt: skip
+    if not isinstance(method, DDRM):
+        raise ValueError("a Denoiser is searched by method='ddrm' alone")
+    if not isinstance(denoiser, Denoiser):
+        raise ValueError("method='ddrm' needs a diffusion model: give invert.Denoiser(module, resolution) as generator")
+    losses = []
+
+    def report(step: int, image: Tensor) -> None:
+        losses.append((operator(image, streams) - observation).square().flatten(1).mean(1).cpu())
+        if callback is not None:
+            place = lambda: Point(image)  # noqa: E731
+            callback(Step(method, step, method.steps, losses[-1], place, denoiser))
+
+    image = method.solve(observation, operator, denoiser, streams, report)
+    finite, shown = torch.isfinite(image).flatten(1).all(1).cpu(), image.clamp(0, 1)
+    return Restoration(shown, image, torch.stack(losses), {method.name: shown}, finite, Point(image))
 
 
 def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float,

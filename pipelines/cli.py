@@ -22,7 +22,7 @@ app = typer.Typer(
 
 Inputs = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IN...")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")]
-Seed = Annotated[int, typer.Option(help="Decides every random draw.")]
+Seed = Annotated[int, typer.Option(help="Decides every random draw.", min=0, max=2**63 - 1)]
 Plugin = Annotated[
     list[str], typer.Option(help="A Python module that registers operators; may be repeated.", metavar="MODULE")
 ]
@@ -68,6 +68,12 @@ def restore(
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     clean: Annotated[Path | None, typer.Option(help="The undamaged picture(s), shown on the sheet.")] = None,
+    class_label: Annotated[int | None, typer.Option("--class", help="Class, of a generator that has classes.")] = None,
+    samples: Annotated[int, typer.Option(help="So many different answers to each picture.", min=1)] = 1,
+    init: Annotated[Path | None, typer.Option(help="A latent that restore wrote, or a folder, to go on from.")] = None,
+    oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell the solver which pixels are dead.")] = False,
+    embedding: Annotated[Path | None, typer.Option(help="Face embedding (TorchScript), for method adam-id.")] = None,
+    person: Annotated[Path | None, typer.Option(help="A photo of the same person, for --embedding.")] = None,
     plugin: Plugin = [],  # noqa: B006
     quiet: Quiet = False,
 ) -> None:
@@ -82,19 +88,25 @@ def restore(
 
         from . import files
         from .progress import SolveBar
-        from .restore import Settings, generator_text
+        from .restore import Settings, generator_text, identity_of
         from .restore import restore as restore_one
 
         _load(plugin)
         sources = files.gather(inputs)
-        model = invert.load_generator(generator, _device(device))
-        settings = Settings(generator_text(generator), method, perceptual, seed, steps, op)
+        if person is not None and embedding is None:
+            raise ValueError("--person needs --embedding, the network to compare faces with")
+        device = _device(device)
+        model = invert.load_generator(generator, device)
+        identity, told = (None, None) if embedding is None else identity_of(embedding, person, device)
+        settings = Settings(
+            generator_text(generator), method, perceptual, seed, steps, op, class_label, samples, oracle_mask, told
+        )
 
     with SolveBar(quiet) as bar:
 
         def one(source: files.Source) -> Path:
             bar.start(source.relative.name)
-            path = restore_one(source, model, settings, output, clean, bar.step)
+            path = restore_one(source, model, settings, output, clean, bar.step, init=init, identity=identity)
             bar.done()
             return path
 
@@ -159,6 +171,17 @@ def ops(plugin: Plugin = []) -> None:  # noqa: B006
 
         _load(plugin)
     operators()
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show this one's phases, losses and constants.")] = None,
+) -> None:
+    """List the methods of restoration, or show one in full."""
+    with _user_errors():
+        from . import methods as shown
+
+        shown.show_all() if name is None else shown.show(name)
 
 
 def _load(plugins: list[str]) -> None:

@@ -105,6 +105,23 @@ def write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_latent(path: Path, latent: Tensor) -> None:
+    from safetensors.torch import save
+
+    write(path, save({"latent": latent.cpu().contiguous()}))
+
+
+def read_latent(path: Path) -> Tensor:
+    """What `write_latent` wrote. Raises ValueError for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor("latent")
+    except SafetensorError as error:
+        raise ValueError(f"{path} holds no latent of degrade's: {error}") from error
+
+
 def write_json(path: Path, kind: str, record: dict) -> None:
     write(path, (json.dumps({"kind": kind, "format": FORMAT, **record}, indent=2) + "\n").encode())
 

@@ -33,7 +33,7 @@ class SolveBar:
 
     def step(self, state: Step) -> None:
         loss = f"{state.loss.mean().item():.4f}"
-        self._progress.update(self._task, completed=state.step, total=state.total, phase=state.phase.space, loss=loss)
+        self._progress.update(self._task, completed=state.step, total=state.total, phase=state.phase.name, loss=loss)
 
     def done(self) -> None:
         task = self._progress.tasks[self._task]

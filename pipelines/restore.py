@@ -18,6 +18,7 @@ from .files import Source
 from .sheet import sheet
 
 LOG = "log"
+LATENT = ".latent.safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,26 +31,36 @@ class Settings:
     seed: int = 0
     steps: int | None = None
     op: str | None = None
+    class_label: int | None = None
+    samples: int = 1
+    oracle_mask: bool = False
+    identity: str | None = None  # digests of the embedding and of the reference photo
 
 
 def restore(source: Source, generator, settings: Settings, output: Path, clean: Path | None = None,
-            callback: Callable[[invert.Step], None] | None = None) -> Path:  # fmt: skip
+            callback: Callable[[invert.Step], None] | None = None, *, init: Path | None = None,
+            identity: invert.Identity | None = None) -> Path:  # fmt: skip
     """Restore one picture into `output`; returns the path of the restored picture.
 
-    Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again) and,
-    last, <name>.json with settings and losses. A picture whose log already says the same settings
-    and observation is not solved again. `clean`: the undamaged picture or a folder of them, for the
-    sheet only.
+    Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again),
+    <name>.latent.safetensors and, last, <name>.json with settings and losses; further samples are
+    <name>.sample2.png and so on. A picture whose log already says the same settings and observation
+    is not solved again. `clean`: the undamaged picture or a folder of them, for the sheet only.
+    `init`: a latent to go on from, or a folder of them.
     """
     manifest, operator = what_happened(source, settings.op)
-    assumed = operator.approx()
+    assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
     log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(settings)}
     log["observation"] = _digest(source.path)
+    init = init / source.relative.with_suffix(LATENT) if init is not None and init.is_dir() else init
+    log["init"] = None if init is None else _digest(init)
     target, target_log = source.target(output, ".png"), source.target(output, ".json")
+    targets = [target, *(source.target(output, f".sample{i}.png") for i in range(2, settings.samples + 1))]
     before = files.read_json(target_log, LOG) or {}
     reference = None if clean is None else _clean_of(source, manifest, clean)
     log["clean"] = before.get("clean") if reference is None else _digest(reference)
-    solved = target.exists() and all(before.get(key) == log[key] for key in log if key != "clean")
+    there = all(path.exists() for path in targets)
+    solved = there and all(before.get(key) == log[key] for key in log if key != "clean")
     if solved and before["clean"] == log["clean"]:
         return target
 
@@ -58,16 +69,25 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
     if solved:
         log["loss"] = before["loss"]
     else:
+        seeds = [
+            child_seed(settings.seed, source.relative.as_posix(), *([i] if i else [])) for i in range(len(targets))
+        ]
+        begin = files.read_latent(init) if init is not None else "random" if len(targets) > 1 else None
         result = invert.restore(
-            y.to(next(generator.parameters()).device), assumed, generator, settings.method,
-            child_seed(settings.seed, source.relative.as_posix()), callback,
-            perceptual=settings.perceptual, steps=settings.steps,
+            y.to(next(generator.parameters()).device).expand(len(targets), -1, -1, -1), assumed, generator,
+            settings.method, seeds, callback, perceptual=settings.perceptual, steps=settings.steps,
+            class_label=settings.class_label, init=begin, identity=identity,
         )  # fmt: skip
-        log["loss"] = [round(v, 6) for v in result.history[:, 0].tolist()]
+        if not result.finite.all():
+            raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
+        log["loss"] = [round(v, 6) for v in result.history.mean(1).tolist()]
         target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
-        files.write(target, files.encode(files.to_pil(result.image)))
+        for path, image in zip(targets, result.image, strict=True):
+            files.write(path, files.encode(files.to_pil(image[None])))
+        files.write_latent(source.target(output, LATENT), result.latent)
     restored = files.read_image(target, generator.channels)
     tiles |= {"observed": files.to_pil(y), "restored": files.to_pil(restored)}
+    tiles |= {f"sample {i}": files.to_pil(files.read_image(p)) for i, p in enumerate(targets[1:], 2)}
     if manifest is not None:
         tiles["restored, degraded again"] = files.to_pil(again(restored, manifest, operator))
     files.write(source.target(output, ".sheet.png"), files.encode(sheet(tiles)))
@@ -85,6 +105,13 @@ def generator_text(name_or_path: str) -> str:
     if name_or_path in invert.generator.BUNDLED:
         return name_or_path
     return f"sha256:{_digest(invert.generator.find(name_or_path))}"
+
+
+def identity_of(embedding: Path, person: Path | None, device: str) -> tuple[invert.Identity, str]:
+    """An embedding's file and a photo as an identity, and a text that tells it from others."""
+    module = invert.load_embedding(embedding).to(device)
+    photo = None if person is None else files.read_image(person).to(device)
+    return invert.Identity(module, photo), " ".join(_digest(p) for p in (embedding, person) if p is not None)
 
 
 def _digest(path: Path) -> str:

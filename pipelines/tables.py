@@ -19,6 +19,10 @@ def operators() -> None:
     for name, cls in sorted(REGISTRY.items()):
         linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
         table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear)
+    print_wide(table)
+
+
+def print_wide(table: Table) -> None:
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)  # a pipe has no width of its own
 

@@ -40,7 +40,7 @@ def odd_stylegan3():
     """Attributes that nothing but the file tells."""
     G = stylegan3(SHARED_LAYERS)
     config = json.loads(json.dumps(G.config)) | {"output_scale": 0.4}
-    config["input"] |= {"size": config["input"]["size"], "sampling_rate": 13.0, "bandwidth": 1.7}
+    config["input"] |= {"size": config["input"]["size"], "sampling_rate": 13.0, "bandwidth": 0.1}
     for layer in config["layers"]:
         layer["clamp"] = 1.5
     left, right, top, bottom = config["layers"][1]["padding"]

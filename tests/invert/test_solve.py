@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -11,9 +12,9 @@ import invert
 from degrade import Mask, parse
 from degrade.rng import Rng
 from invert import METHODS, Phase, perceptual
-from invert.loss import RobustLoss
-from invert.methods import phases_of
-from invert.optim import ngd
+from invert.loss import L1, Lpips, View
+from invert.methods import MULTISCALE, method_of
+from invert.optim import NGD, ngd
 from tests.conftest import picture, rng
 
 CHEAP = {"perceptual": "alex"}
@@ -31,6 +32,16 @@ class Recorder:
 
     def distance(self, a, b):
         return (a - b).square().mean((1, 2, 3))
+
+
+def loss_of(terms, y, visible=None, network=None):
+    """(prediction, rng) → the weighted sum of some terms against y."""
+    network = network or perceptual.load()
+    problem = SimpleNamespace(
+        observation=y, visible=visible, network=lambda net=None: network, batch=len(y), device=y.device
+    )
+    measures = [(term.weight, term.prepare(problem)) for term in terms]
+    return lambda x, rng: sum(weight * measure(View(x, x, None, {}, rng)) for weight, measure in measures)
 
 
 @given(st.integers(-60, 60).map(lambda k: 10.0**k), st.integers(0, 1000))
@@ -51,12 +62,14 @@ def test_ngd_moves_every_code_by_the_learning_rate_and_a_flat_one_not_at_all():
 
 
 def test_robust_is_the_published_schedule():
-    assert METHODS["robust"] == (Phase("W", 150, 0.08), Phase("W+", 150, 0.02), Phase("W++", 150, 0.005))
+    published = (("W", 0.08), ("W+", 0.02), ("W++", 0.005))
+    terms = (Lpips(levels=6, fill=(0.25, 0.5)), L1(0.1, coarsest=True))
+    assert METHODS["robust"].phases == tuple(Phase(space, 150, NGD(lr), terms) for space, lr in published)
 
 
 @given(st.integers(0, 1000))
 def test_shortened_phases_add_up_and_keep_their_share(steps):
-    shortened = [p.steps for p in phases_of("robust", steps)]
+    shortened = [p.steps for p in method_of("robust", steps).phases]
     assert sum(shortened) == steps and max(shortened) - min(shortened) <= 1
 
 
@@ -66,24 +79,39 @@ def test_shortened_phases_add_up_and_keep_their_share(steps):
 ])  # fmt: skip
 def test_scales_are_the_published_ones(net, side, levels, l1_side):
     network = Recorder(perceptual.load(net).min_side)
-    loss = RobustLoss(torch.zeros(1, 3, side, side), None, network)
-    assert len(loss.scales) == levels and loss.smallest.shape[-1] == l1_side
+    x, y = (torch.rand(1, 3, side, side, generator=rng(seed)) for seed in (0, 1))
+    loss_of((Lpips(levels=6),), y, network=network)
+    assert [image.shape[-1] for image in network.shown] == [side // 2**i for i in range(levels)]
+    coarse = [F.avg_pool2d(image, side // l1_side) for image in (x, y)]
+    found = loss_of((L1(coarsest=True),), y, network=network)(x, None)
+    assert torch.allclose(found, (coarse[0] - coarse[1]).abs().mean(), rtol=1e-4)
+
+
+def test_the_text_s_scales_are_halved_once_and_go_down_to_16():
+    network = Recorder()
+    text = METHODS["robust-text"].phases[0].loss
+    y = torch.rand(1, 3, 128, 128, generator=rng())
+    x = torch.zeros(1, 3, 128, 128)
+    loss = loss_of(text, y, network=network)
+    assert [image.shape[-1] for image in network.shown] == [64, 32, 16]
+    lpips = sum(F.avg_pool2d(y, k).square().mean() for k in (2, 4, 8))
+    assert torch.allclose(loss(x, Rng.of(rng(), 1)), lpips + 0.1 * y.abs().mean(), rtol=1e-5)
 
 
 def test_the_loss_is_a_sum_of_lpips_over_scales_and_l1_at_the_last():
     x, y = picture(1)[..., :64, :64], picture(2)[..., :64, :64]
     expected = perceptual.lpips(x, y) + perceptual.lpips(F.avg_pool2d(x, 2), F.avg_pool2d(y, 2))
     expected = expected + 0.1 * (F.avg_pool2d(x, 4) - F.avg_pool2d(y, 4)).abs().mean()
-    assert torch.allclose(RobustLoss(y, None, perceptual.load())(x, Rng.of(rng(), 1)), expected, rtol=1e-5)
+    assert torch.allclose(loss_of(MULTISCALE, y)(x, Rng.of(rng(), 1)), expected, rtol=1e-5)
 
 
 def test_hidden_regions_do_not_enter_the_perceptual_part():
     """With everything hidden both images turn into the same noise; L1 alone sees a difference."""
     x, y = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
-    loss = RobustLoss(y, torch.zeros(1, 1, 64, 64), perceptual.load())
+    loss = loss_of(MULTISCALE, y, torch.zeros(1, 1, 64, 64))
     assert loss(x, Rng.of(rng(), 1)) == 0
-    shown = RobustLoss(y, torch.ones(1, 1, 64, 64), perceptual.load())(picture(1)[..., :64, :64], Rng.of(rng(), 1))
-    plain = RobustLoss(y, None, perceptual.load())(picture(1)[..., :64, :64], Rng.of(rng(), 1))
+    shown = loss_of(MULTISCALE, y, torch.ones(1, 1, 64, 64))(picture(1)[..., :64, :64], Rng.of(rng(), 1))
+    plain = loss_of(MULTISCALE, y)(picture(1)[..., :64, :64], Rng.of(rng(), 1))
     assert torch.allclose(shown, plain)
 
 
@@ -93,7 +121,7 @@ def test_hidden_regions_are_filled_with_fresh_noise_at_every_scale():
     visible[..., 33:] = 0  # an odd edge, so that a column is hidden in part at the coarser scales
     x, y = (level * visible.expand(1, 3, 128, 128) for level in (0.5, 0.75))
     network, stream = Recorder(), rng()
-    loss, steps = RobustLoss(y, visible, network), []
+    loss, steps = loss_of(MULTISCALE, y, visible, network), []
     for _ in range(2):
         network.shown.clear()
         loss(x, Rng.of(stream, 1))
@@ -182,7 +210,7 @@ def test_the_callback_sees_every_step(avatars):
     seen = []
     r = invert.restore(picture(0), parse("clamp"), avatars, steps=6, callback=seen.append, **CHEAP)
     assert [s.step for s in seen] == [1, 2, 3, 4, 5, 6] and {s.total for s in seen} == {6}
-    assert [s.phase.space for s in seen] == ["W", "W", "W+", "W+", "W++", "W++"]
+    assert [s.phase.name for s in seen] == ["W", "W", "W+", "W+", "W++", "W++"]
     assert torch.equal(torch.stack([s.loss for s in seen]), r.history)
     assert seen[0].latent.shape == (1, 256) and seen[-1].latent.shape == (1, 12, 192, 256)
     for space, i in [("W", 1), ("W+", 3), ("W++", 5)]:
