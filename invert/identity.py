@@ -50,9 +50,12 @@ def load_embedding(path: str | Path) -> nn.Module:
     if path.suffix == ".onnx":
         return OnnxEmbedding(path)
     try:
-        return torch.jit.load(str(path), map_location="cpu").eval().requires_grad_(False)
+        module = torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
         raise ValueError(f"embedding {path} is no TorchScript file: {str(error).splitlines()[0]}") from error
+    for weight in module.parameters():
+        weight.requires_grad_(False)
+    return module
 
 
 class OnnxEmbedding(nn.Module):

@@ -101,6 +101,18 @@ def test_ops_lists_every_operator():
         assert cls.gradient in row and "…" not in row  # a pipe cuts nothing
 
 
+def test_methods_are_listed_and_shown_with_their_constants():
+    listed = run("methods").output
+    assert all(name in listed for name in invert.METHODS)
+    shown = run("methods", "pulse").output
+    for word in ("Menon", "250 steps of Adam(lr=0.8", "Sphere()", "100 × MSE(floor=0.002)", "0.05 × Geodesic("):
+        assert word in shown
+    assert "stops at Below(term='lpips', limit=0.06)" in run("methods", "pti").output
+    assert "Kawar" in run("methods", "ddrm").output
+    wrong = run("methods", "magic")
+    assert wrong.exit_code == 2 and "method='magic' must be one of" in wrong.stderr
+
+
 def test_a_generator_is_described_sampled_and_converted(tmp_path):
     said = run("inspect", "avatars-128", "--samples", 3, "--seed", 1, "-o", tmp_path / "s.png")
     assert said.exit_code == 0, said.output

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import degrade
 import invert
@@ -27,7 +29,7 @@ def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     out = tmp_path / "restored"
-    assert sorted(p.name for p in out.iterdir()) == ["003.json", "003.png", "003.sheet.png"]
+    assert sorted(p.name for p in out.iterdir()) == ["003.json", "003.latent.safetensors", "003.png", "003.sheet.png"]
     assert Image.open(out / "003.png").size == (128, 128)
     width, height = Image.open(out / "003.sheet.png").size
     assert 3.5 < width / height < 4  # four tiles
@@ -157,3 +159,53 @@ def test_an_edited_manifest_is_an_error_in_one_line(tmp_path, change):
     (tmp_path / "000.json").write_text(json.dumps(manifest | change))
     result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r", "--clean", AVATARS, "--steps", 0)
     assert result.exit_code == 2 and "error:" in result.output
+
+
+def alex(source, output, *more, steps=2):
+    return run("restore", source, "-o", output, "--perceptual", "alex", "--steps", steps, *more)
+
+
+def test_several_answers_to_one_picture(tmp_path):
+    apply(AVATARS / "002.png", output=tmp_path / "o", op="downsample:8")
+    result = alex(tmp_path / "o", tmp_path / "r", "--samples", 3)
+    assert result.exit_code == 0, result.output
+    shown = [pixels(tmp_path / "r" / f"002{part}.png").astype(float) for part in ("", ".sample2", ".sample3")]
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert abs(shown[i] - shown[j]).mean() > 5
+    assert load_file(tmp_path / "r" / "002.latent.safetensors")["latent"].shape == (3, 12, 192, 256)
+    assert Image.open(tmp_path / "r" / "002.sheet.png").width == 5 * 264 + 8  # observed, three answers, degraded again
+    (tmp_path / "r" / "002.sample2.png").unlink()  # as after a kill
+    assert alex(tmp_path / "o", tmp_path / "r", "--samples", 3).exit_code == 0
+    assert (pixels(tmp_path / "r" / "002.sample2.png") == shown[1]).all()
+
+
+def test_a_restoration_goes_on_from_its_latent(tmp_path):
+    apply(AVATARS / "002.png", output=tmp_path / "o", op="downsample:4")
+    assert alex(tmp_path / "o", tmp_path / "r").exit_code == 0
+    for number, init in enumerate((tmp_path / "r", tmp_path / "r" / "002.latent.safetensors")):
+        result = alex(tmp_path / "o", tmp_path / f"again{number}", "--init", init, steps=0)
+        assert result.exit_code == 0, result.output
+        assert (pixels(tmp_path / f"again{number}" / "002.png") == pixels(tmp_path / "r" / "002.png")).all()
+    log = json.loads((tmp_path / "again0" / "002.json").read_text())
+    assert len(log["init"]) == 64 and log["loss"] == []
+    result = alex(tmp_path / "o", tmp_path / "x", "--init", AVATARS / "000.png")
+    assert result.exit_code == 2 and "holds no latent" in result.stderr
+
+
+def test_the_shell_tells_the_solver_what_it_is_asked_to_tell(tmp_path):
+    apply(AVATARS / "002.png", output=tmp_path / "o", op="downsample:4 >> deadpixels:0.3")
+    assert alex(tmp_path / "o", tmp_path / "r", "--oracle-mask").exit_code == 0
+    log = json.loads((tmp_path / "r" / "002.json").read_text())
+    assert log["oracle_mask"] is True and "deadpixels:0.3,seed=" in log["assumed"]
+    told = ("--method", "adam-id", "--embedding", tmp_path / "e.pt", "--person", AVATARS / "002.png")
+    flat = torch.jit.script(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()))
+    flat.save(str(tmp_path / "e.pt"))
+    result = alex(tmp_path / "o", tmp_path / "i", *told)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads((tmp_path / "i" / "002.json").read_text())["identity"].split()) == 2
+    for wrong, words in [
+        (("--person", AVATARS / "002.png"), "needs --embedding"), (("--class", 3), "has no classes"),
+        (("--method", "ddrm"), "needs a diffusion model"), (("--embedding", tmp_path / "none"), "is no file"),
+    ]:  # fmt: skip
+        result = alex(tmp_path / "o", tmp_path / "w", *wrong)
+        assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1

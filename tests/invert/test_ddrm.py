@@ -1,0 +1,128 @@
+"""DDRM against a prior whose posterior is known, and its singular values against a matrix's."""
+
+import pytest
+import torch
+from torch import nn
+
+import invert
+from degrade import Gaussian, parse
+from invert.ddrm import DDRM, Dense, Diagonal, Tight, spectrum
+from tests.conftest import rng
+
+SIDE, DEVIATION = 4, 0.2
+
+
+class Mixture(nn.Module):
+    """The noise in x, as a mixture of Gaussians N(mean, 0.2²) in [-1, 1] units has it: closed-form."""
+
+    def __init__(self, means, alpha):
+        super().__init__()
+        self.means, self.alpha = means, alpha
+
+    def forward(self, x, t):
+        a = self.alpha[t].float()[:, None]
+        variance = a * DEVIATION**2 + 1 - a
+        away = x.flatten(1)[:, None] - a.sqrt()[:, None] * self.means
+        share = torch.softmax(-away.square().sum(2) / (2 * variance), 1)
+        return ((share[..., None] * away).sum(1) * (1 - a).sqrt() / variance).view_as(x)
+
+
+def model(means):
+    denoiser = invert.Denoiser(nn.Identity(), SIDE, 1)
+    denoiser.module = Mixture(means, denoiser.alpha_bar)
+    return denoiser
+
+
+def matrix(operator, shape):
+    size = torch.Size(shape[1:]).numel()
+    return operator(torch.eye(size).view(size, *shape[1:])).flatten(1).T
+
+
+@pytest.mark.parametrize(
+    "spec, sigma", [("pool:2", 0.02), ("pool:2", 0.0), ("box:0.5", 0.05), ("blur:gaussian,0.5", 0.02)]
+)
+def test_samples_have_the_mean_of_the_posterior(spec, sigma):
+    """Three clusters of images; the observation tells which one, and where in it."""
+    means = torch.randn(3, SIDE**2, generator=rng(0)) * 0.5
+    clean = (means[1] + DEVIATION * torch.randn(SIDE**2, generator=rng(1))).view(1, 1, SIDE, SIDE)
+    linear = parse(spec).sample(clean.shape)
+    f = linear >> Gaussian(sigma) if sigma else linear
+    y = f((clean + 1) / 2, rng(2))
+    count = 500
+    r = invert.restore(y.expand(count, -1, -1, -1), f, model(means), DDRM(steps=100), seed=range(count))
+    found = (2 * r.latent - 1).flatten(1).mean(0)
+
+    a = matrix(linear, clean.shape)
+    seen = (2 * y - linear(torch.ones_like(clean))).flatten()
+    noise = ((2 * sigma) ** 2 + 1e-8) * torch.eye(len(seen))
+    spread = DEVIATION**2 * a @ a.T + noise
+    gain = DEVIATION**2 * a.T @ torch.linalg.inv(spread)
+    misfits = [seen - a @ mean for mean in means]
+    share = torch.stack([-0.5 * d @ torch.linalg.solve(spread, d) for d in misfits]).softmax(0)
+    posterior = sum(p * (mean + gain @ d) for p, mean, d in zip(share, means, misfits, strict=True))
+    assert (posterior - means.mean(0)).abs().max() > 0.5  # what is known without an observation
+    assert (found - posterior).abs().max() < 0.08
+    assert r.history.shape == (100, count) and r.finite.all()
+
+
+@pytest.mark.parametrize("spec, kind, shape", [
+    ("strokes:3,seed=1", Diagonal, (1, 3, 16, 16)), ("pool:4", Tight, (1, 3, 16, 16)), ("gray", Dense, (1, 3, 4, 4)),
+    ("pixels:0.3,seed=4", Diagonal, (1, 1, 8, 8)), ("blur:gaussian,1", Dense, (1, 3, 8, 8)),
+    ("downsample:2", Dense, (1, 3, 8, 8)), ("pool:2 >> blur:gaussian,1", Dense, (1, 1, 8, 8)),
+])  # fmt: skip
+def test_spectra_are_those_of_the_matrix(spec, kind, shape):
+    operator = parse(spec).sample(shape)
+    if kind is Dense and not operator.linear:
+        pytest.fail(f"{spec} is not linear")
+    svd = spectrum(operator, shape)
+    assert isinstance(svd, kind)
+    a = matrix(operator, shape).double()
+    u, s, vh = torch.linalg.svd(a, full_matrices=True)
+    x, y = torch.randn(shape, generator=rng()), torch.randn(operator.output_shape(shape), generator=rng(1))
+    full = torch.zeros(len(vh), dtype=torch.float64)
+    full[: len(s)] = torch.where(s > 1e-3 * s[0], s, 0)
+    f = lambda s: torch.where(s > 0.05, 1 / s.clamp_min(0.05), 3.0)  # noqa: E731
+    expected = vh.T @ (f(full) * (vh @ x.flatten().double()))
+    assert torch.allclose(svd.of_image(f, x).flatten().double(), expected, atol=1e-3)
+    g = lambda s: torch.where(s > 0.05, 1 / s.clamp_min(0.05), 0.0)  # noqa: E731
+    rank = len(s)
+    expected = vh[:rank].T @ (g(full[:rank]) * (u[:, :rank].T @ y.flatten().double()))
+    assert torch.allclose(svd.of_observation(g, y).flatten().double(), expected, atol=1e-3)
+
+
+def test_without_noise_the_observation_is_kept():
+    means = torch.zeros(1, SIDE**2)
+    f = parse("pool:2")
+    y = torch.rand(2, 1, 2, 2, generator=rng())
+    first = invert.restore(y, f, model(means), "ddrm", seed=[1, 2])
+    again = invert.restore(y, f, model(means), "ddrm", seed=[1, 2])
+    assert torch.equal(first.image, again.image) and len(first.history) == 20
+    alone = invert.restore(y[1:], f, model(means), "ddrm", seed=2)
+    assert torch.allclose(alone.image, first.image[1:], atol=1e-5)
+    assert len(invert.restore(y, f, model(means), "ddrm", steps=5).history) == 5
+
+
+@pytest.mark.parametrize("operator, words", [
+    ("jpeg:30", "jpeg:30 is neither"), ("pool:2 >> gaussian:0.1 >> clamp", "gaussian:0.1 is neither"),
+    ("poisson:24", "poisson:24 is neither"),
+])  # fmt: skip
+def test_an_operator_that_is_not_linear_is_refused_by_name(operator, words):
+    f = parse(operator)
+    y = torch.rand(f.output_shape((1, 1, SIDE, SIDE)), generator=rng())
+    with pytest.raises(ValueError, match=words):
+        invert.restore(y, f, model(torch.zeros(1, SIDE**2)), "ddrm")
+
+
+def test_what_cannot_be_done_is_said(avatars):
+    y = torch.rand(1, 3, 128, 128, generator=rng())
+    with pytest.raises(ValueError, match="needs a diffusion model"):
+        invert.restore(y, parse("pool:1"), avatars, "ddrm")
+    big = invert.Denoiser(nn.Identity(), 128, 3)
+    with pytest.raises(ValueError, match="method='ddrm' alone"):
+        invert.restore(y, parse("clamp"), big)
+    with pytest.raises(ValueError, match="16384 values are too many"):
+        invert.restore(y, parse("blur:gaussian,2"), big, "ddrm")
+    with pytest.raises(ValueError, match="betas"):
+        invert.Denoiser(nn.Identity(), 4, 1, torch.tensor([0.5, 2.0]))
+    with pytest.raises(ValueError, match="steps=0"):
+        invert.restore(y, parse("pool:1"), big, "ddrm", steps=0)

@@ -1,0 +1,81 @@
+"""The identity loss, with a small embedding that can be worked out by hand."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import invert
+from degrade import parse
+from invert.loss import SamePerson, View
+from invert.problem import Problem
+from tests.conftest import picture, rng
+
+
+class MeanColour(nn.Module):
+    """The mean colour of the crop, in [-1, 1]."""
+
+    def forward(self, x):
+        assert x.shape[1:] == (3, 112, 112)
+        return x.mean((2, 3))
+
+
+def loss(identity, y, prediction, image):
+    problem = Problem(y, parse("clamp"), None, (rng(),) * len(y), identity=identity)
+    return SamePerson().prepare(problem)(View(prediction, image, None, {}, None))
+
+
+def flat(*colours):
+    return torch.tensor(colours)[:, :, None, None].expand(-1, -1, 128, 128)
+
+
+def test_the_degraded_restoration_is_compared_with_the_observation_or_the_image_with_a_photo():
+    red, green, dark = flat((1.0, 0.5, 0.5)), flat((0.5, 1.0, 0.5)), flat((0.0, 0.5, 0.5))
+    alone = invert.Identity(MeanColour())
+    assert loss(alone, red, red, green).item() == pytest.approx(0, abs=1e-6)  # never looks at the image
+    assert loss(alone, red, green, red).item() == pytest.approx(1, abs=1e-6)  # embeddings at a right angle
+    assert loss(alone, red, dark, red).item() == pytest.approx(2, abs=1e-6)
+    told = invert.Identity(MeanColour(), reference=green)
+    assert loss(told, red, red, green).item() == pytest.approx(0, abs=1e-6)  # never looks at the observation
+    assert loss(None, red, dark, dark).item() == 0
+    assert told.similarity(red, dark).item() == pytest.approx(-1, abs=1e-6)
+
+
+def test_it_draws_a_restoration_towards_the_person(avatars):
+    """adam-id, observed in grey: the reference photo brings the colour."""
+    f, y = parse("gray"), parse("gray")(picture(0))
+    photo = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(11)))).clamp(0, 1)
+    identity = invert.Identity(MeanColour(), photo)
+    args = dict(method="adam-id", steps=12, perceptual="alex")
+    plain, told = (invert.restore(y, f, avatars, **args, identity=i).image for i in (None, identity))
+    assert identity.similarity(told, photo) > identity.similarity(plain, photo)
+    batch = invert.restore(torch.cat([y, y]), f, avatars, **args, seed=[0, 0], identity=identity)
+    assert torch.allclose(batch.history[:3, 1], invert.restore(y, f, avatars, **args, identity=identity).history[:3, 0],
+                          rtol=1e-2)  # fmt: skip
+
+
+def test_embeddings_come_from_files(tmp_path, monkeypatch):
+    torch.jit.script(MeanColour()).save(str(tmp_path / "e.pt"))
+    module = invert.load_embedding(tmp_path / "e.pt")
+    x = torch.rand(2, 3, 112, 112, generator=rng())
+    assert torch.allclose(module(x), x.mean((2, 3)))
+    (tmp_path / "bad.pt").write_bytes(b"no network")
+    for name, words in [("none.pt", "is no file"), ("bad.pt", "no TorchScript")]:
+        with pytest.raises(ValueError, match=words):
+            invert.load_embedding(tmp_path / name)
+
+    (tmp_path / "e.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match="needs onnxruntime"):
+        invert.load_embedding(tmp_path / "e.onnx")
+    session = types.SimpleNamespace(
+        get_inputs=lambda: [types.SimpleNamespace(name="x")], run=lambda names, feeds: [feeds["x"].mean((2, 3))]
+    )
+    runtime = types.SimpleNamespace(InferenceSession=lambda path, providers: session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    module = invert.load_embedding(tmp_path / "e.onnx")
+    assert torch.allclose(module(x), x.mean((2, 3)))
+    with pytest.raises(ValueError, match="has no gradient"):
+        module(x.requires_grad_())
