@@ -10,22 +10,9 @@ from dataclasses import dataclass, replace
 
 from .ddrm import DDRM
 from .latent import Codes, Gaussian, Offset, Space, Weights, Z
-from .loss import (
-    L1,
-    MSE,
-    Collinear,
-    Deep,
-    Geodesic,
-    Locality,
-    Lpips,
-    Mapped,
-    Near,
-    Normal,
-    SamePerson,
-    Term,
-    WhiteNoise,
-)  # fmt: skip
+from .loss import L1, MSE, Deep, Lpips, SamePerson, Term
 from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
+from .prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, WhiteNoise
 from .start import BestOf, Centroids, Mean, Start
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .latent import Variables
+from .point import Variables
 
 Move = Callable[[Variables, Variables, int], Variables]  # (values, gradients, step) → new values
 Schedule = Callable[[float], float]  # share of the phase's steps done → factor of the learning rate

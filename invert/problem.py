@@ -15,7 +15,7 @@ from degrade.rng import Rng
 from . import perceptual
 from .generator import Generator, StyleGenerator
 from .identity import Identity
-from .latent import Point
+from .point import Point
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGenerator
 from .generator.mapping import Label, labels
 from .identity import Identity
-from .latent import Moment, Point
 from .loss import View
 from .methods import Method, Phase, method_of
+from .point import Moment, Point
 from .problem import Problem
 from .start import Drawn, Mean
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .generator import StyleGenerator
-from .latent import Point
 from .loss import Lpips, Term, View
+from .point import Point
 from .problem import Problem
 
 CHUNK = 8  # candidates looked at in one pass

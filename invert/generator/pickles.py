@@ -9,25 +9,16 @@ name, takes whatever is done to it and does nothing; it is an error only where a
 from __future__ import annotations
 
 import io
-import math
 import pickle
-import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy
-import torch
 from torch import Tensor
 
-# the storage blobs of torch's format before zip files: magic number, protocol, system, object, keys, data
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_STORAGES = {
-    "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}  # fmt: skip
+from .storages import storage, tensor
+
 _MOST_OBJECTS = 200_000  # a real generator has some thousand
 _LONGEST_NAME = 1000  # of a tensor, with those of all modules around it
 EMBEDDING = "torch.nn.modules.sparse.Embedding"  # the one foreign class of a real generator (StyleGAN-XL); a table
@@ -208,49 +199,6 @@ def _parameter(tensor: Tensor, *_) -> Tensor:
     return tensor
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
-    """A view of a storage, if every element of it has one of its own."""
-    size, stride = [*map(int, size)], [*map(int, stride)]
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    inside = min([offset, *size, *stride]) >= 0 and last < len(storage) and math.prod(size) <= len(storage)
-    if not inside and math.prod(size) > 0:
-        raise ValueError(f"a tensor of {size} does not fit its storage of {len(storage)}")
-    return storage.as_strided(size, stride, offset)
-
-
-def _storage(blob: bytes) -> Tensor:
-    """The numbers of a storage, flat. The blob has torch's format before zip files."""
-    file = io.BytesIO(blob)
-    if _Blob(file).load() != _MAGIC or _Blob(file).load() != _PROTOCOL:
-        raise ValueError("a storage has an unknown format")
-    _Blob(file).load()  # the system it was written on
-    held = _Blob(file).load()
-    kind, dtype, key, _, count, view = (*held, None)[:6] if isinstance(held, tuple) else (None,) * 6
-    if kind != "storage" or not isinstance(dtype, torch.dtype) or view is not None:
-        raise ValueError("a storage has an unknown format")
-    if _Blob(file).load() != [key]:
-        raise ValueError("a storage has an unknown format")
-    start = file.tell() + 8
-    (stored,) = struct.unpack("<q", blob[start - 8 : start])
-    if stored != count or count < 0 or len(blob) - start < count * dtype.itemsize:
-        raise ValueError(f"a storage says {count} numbers and has {len(blob) - start} bytes")
-    if count == 0:
-        return torch.empty(0, dtype=dtype)
-    return torch.frombuffer(bytearray(memoryview(blob)[start:]), dtype=dtype, count=count)
-
-
-class _Blob(pickle._Unpickler):
-    """The small pickles in a storage blob: plain values and the storage's type."""
-
-    def find_class(self, module: str, name: str):
-        if module not in ("torch", "torch.storage") or name not in _STORAGES:
-            raise ValueError(f"a storage names {module}.{name}, which is not allowed")
-        return _STORAGES[name]
-
-    def persistent_load(self, pid):
-        return pid
-
-
 class _Networks(pickle._Unpickler):
     """The machine, in Python: C's lets a short file set up huge tables, and set the state of anything."""
 
@@ -260,17 +208,17 @@ class _Networks(pickle._Unpickler):
         super().__init__(file)
         self._bytes_left = size  # storages hold no more than the file
 
-        def storage(blob: bytes) -> Tensor:
+        def counted(blob: bytes) -> Tensor:
             self._bytes_left -= len(blob)
             if self._bytes_left < 0:
                 raise ValueError("its storages hold more than the file")
-            return _storage(blob)
+            return storage(blob)
 
         self._allowed: dict[str, Callable] = {
             "torch_utils.persistence._reconstruct_persistent_obj": _module,
             "torch._utils._rebuild_parameter": _parameter,
-            "torch._utils._rebuild_tensor_v2": _tensor,
-            "torch.storage._load_from_bytes": storage,
+            "torch._utils._rebuild_tensor_v2": tensor,
+            "torch.storage._load_from_bytes": counted,
             "collections.OrderedDict": _ordered,
             "builtins.set": _set,
             "__builtin__.set": _set,  # as protocol 2 writes it

@@ -22,9 +22,10 @@ from PIL import Image
 import invert
 from degrade import Operator, tasks
 from invert import METHODS, Method, Phase
-from invert.loss import L1, MSE, Lpips, OffsetNorm
+from invert.loss import L1, MSE, Lpips
 from invert.methods import MULTISCALE, cri
 from invert.optim import NGD, Adam, Patience
+from invert.prior import OffsetNorm
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
 TASKS = ("upsampling/M", "denoising/M", "deartifacting/M", "inpainting/M", "UNAP")

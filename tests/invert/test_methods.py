@@ -14,24 +14,12 @@ import invert
 from degrade import parse
 from degrade.rng import Rng
 from invert import METHODS, Method, Phase, perceptual
-from invert.latent import Codes, Gaussian, Moment, Point, Space, Weights
-from invert.loss import (
-    L1,
-    MSE,
-    Collinear,
-    Geodesic,
-    Locality,
-    Lpips,
-    Mapped,
-    Near,
-    Normal,
-    OffsetNorm,
-    Term,
-    View,
-    WhiteNoise,
-)  # fmt: skip
+from invert.latent import Codes, Gaussian, Space, Weights
+from invert.loss import L1, MSE, Lpips, Term, View
 from invert.methods import cri
 from invert.optim import NGD, Adam, Below, CycleWithDrop, L1Ball, Patience, Ramp, Sphere, Whiten, onto_l1_ball
+from invert.point import Moment, Point
+from invert.prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, OffsetNorm, WhiteNoise
 from invert.start import BestOf, Centroids, Mean, distances, kmeans
 from tests.conftest import picture, rng
 

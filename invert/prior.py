@@ -1,0 +1,166 @@
+"""What an image or its latent should be, whatever was observed: terms of a loss, too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .loss import Measure, Term, View, halved
+from .problem import Problem
+
+
+@dataclass(frozen=True)
+class Geodesic(Term):
+    """Mean over pairs of layers of d·θ²/8, θ the angle between their vectors. of: "z", or "latent" for W+."""
+
+    weight: float = 1.0
+    of: str = "z"
+    name = "geodesic"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            v = getattr(view.point, self.of)
+            a, b = v[:, :, None], v[:, None]
+            # 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the root's slope finite where a = b
+            difference, total = ((a + sign * b).square().sum(-1).add(1e-12).sqrt() for sign in (-1, 1))
+            return v.shape[-1] / 8 * (2 * torch.atan2(difference, total)).square().mean((1, 2))
+
+        return measure
+
+
+@dataclass(frozen=True)
+class Near(Term):
+    """Mean ((w - w_avg) / w_std)², the prior on W+ of BRGM."""
+
+    weight: float = 1.0
+    name = "prior"
+
+    def prepare(self, problem: Problem) -> Measure:
+        generator = problem.generator
+        center = generator.mapping.center(problem.label, problem.batch)[:, None]
+        return lambda view: ((view.point.latent - center) / generator.w_std).square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Collinear(Term):
+    """Mean over pairs of layers of 1 - cosine between their codes."""
+
+    weight: float = 1.0
+    name = "collinearity"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            w = F.normalize(view.point.latent, dim=-1)
+            return (1 - w @ w.mT).abs().flatten(1).mean(1)
+
+        return measure
+
+
+@dataclass(frozen=True)
+class Normal(Term):
+    """Mean z², the prior on Z."""
+
+    weight: float = 1.0
+    name = "prior on z"
+
+    def prepare(self, problem: Problem) -> Measure:
+        return lambda view: view.point.z.square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Mapped(Term):
+    """Mean (mapping(z) - w)²: W+ stays near what z says (L-BRGM)."""
+
+    weight: float = 1.0
+    name = "mapping"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            return (problem.map(view.point.z)[:, None] - view.point.latent).square().flatten(1).mean(1)
+
+        return measure
+
+
+@dataclass(frozen=True)
+class OffsetNorm(Term):
+    """The length of the offset, by the norm of this order: 1 or 2 (CRI)."""
+
+    weight: float = 1.0
+    order: int = 2
+    name = "offset"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            offset = view.variables["offset"].flatten(1)
+            if self.order == 1:
+                return offset.abs().sum(1)
+            return offset.square().sum(1).add(1e-12).sqrt()  # whose slope at 0 is finite
+
+        return measure
+
+
+@dataclass(frozen=True)
+class WhiteNoise(Term):
+    """Noise maps should stay noise: squared autocorrelation at shift 1, summed over a pyramid down to 8×8.
+
+    Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", eq. 4.
+    """
+
+    weight: float = 1e5
+    name = "noise"
+
+    def prepare(self, problem: Problem) -> Measure:
+        def measure(view: View) -> Tensor:
+            total = torch.zeros(problem.batch, device=problem.device)
+            for n in view.point.noises or ():
+                while True:
+                    for axis in (2, 3):
+                        total = total + (n * n.roll(1, axis)).flatten(1).mean(1).square()
+                    if n.shape[-1] <= 8:
+                        break
+                    n = halved(n)
+            return total
+
+        return measure
+
+
+@dataclass(frozen=True)
+class Locality(Term):
+    """Tuned weights should change no other image: at a code `distance` from the pivot towards a random one.
+
+    mse·MSE + lpips·LPIPS between tuned and original generator, images in [-1, 1] units, without noise.
+    Source: Roich et al. 2021, "Pivotal Tuning", eqs. 4 and 5.
+    """
+
+    weight: float = 1.0
+    mse: float = 0.1
+    lpips: float = 0.1
+    net: str | None = "alex"
+    distance: float = 30.0
+    truncation_psi: float = 0.5
+    name = "locality"
+
+    def prepare(self, problem: Problem) -> Measure:
+        generator, network = problem.generator, problem.network(self.net)
+        enlarged = max(1, math.ceil(network.min_side / generator.resolution))
+
+        def seen(image: Tensor) -> list[Tensor]:
+            return network.features(F.interpolate(image, scale_factor=enlarged, mode="nearest"))
+
+        def measure(view: View) -> Tensor:
+            pivot, (weights,) = view.point.latent, view.point.weights
+            z = view.rng.child("locality").normal(torch.empty(1, generator.z_dim)).to(pivot)
+            w = generator.mapping(z, problem.label, self.truncation_psi)
+            away = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
+            code = pivot + self.distance * away / away.norm()
+            with torch.no_grad():
+                before = generator.synthesize(code, noise_mode="none")
+            after = torch.func.functional_call(generator, weights, code, {"noise_mode": "none"})
+            squares = (2 * (after - before)).square().flatten(1).mean(1)
+            return self.mse * squares + self.lpips * network.distance(seen(after), seen(before))
+
+        return measure
