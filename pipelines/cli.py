@@ -114,6 +114,57 @@ def restore(
 
 
 @app.command()
+def bench(
+    images: Annotated[Path, typer.Option(help="A folder of clean pictures.", metavar="DIR")],
+    output: Output,
+    methods: Annotated[str, typer.Option(help="Names of `degrade methods`, with commas.")] = "robust",
+    tasks: Annotated[str, typer.Option(help="all, single, composed, or names such as denoising/XL,UNAP.")] = "all",
+    suite: Annotated[str, typer.Option(help="Whose tasks `all` are: paper, ddrm or cri.")] = "paper",
+    generator: Annotated[str, typer.Option(help="A bundled generator's name, or a file.")] = "avatars-128",
+    limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.", min=1)] = None,
+    batch: Annotated[int, typer.Option(help="Pictures at a time; halved where memory runs out.", min=1)] = 4,
+    perceptual: Annotated[str, typer.Option(help="vgg, or alex for speed.")] = "vgg",
+    steps: Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
+    reference: Annotated[Path | None, typer.Option(help="Pictures that realism is measured against.")] = None,
+    oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell methods which pixels are dead.")] = False,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods over the papers' tasks; the same command goes on where it was stopped.
+
+    Writes results.jsonl, results.csv, tables.md, report.html and all pictures, e.g.
+
+    degrade bench --images examples/avatars --methods robust,pulse --tasks UNAP --limit 2 -o results
+    """
+    with _user_errors():
+        import invert
+
+        from . import bench as benchmark
+        from . import files, report
+        from .progress import BenchBar
+        from .restore import generator_text
+
+        names, wanted = benchmark.methods_of(methods), benchmark.tasks_of(tasks, suite)
+        sources = files.gather([images])[:limit]
+        real = None if reference is None else [source.path for source in files.gather([reference])]
+        invert.perceptual.check(perceptual)
+        settings = benchmark.Settings(generator_text(generator), perceptual, steps, seed, batch, oracle_mask)
+        results = benchmark.Bench(output, settings)
+        model = invert.load_generator(generator, _device(device))
+        try:
+            with BenchBar(quiet) as bar:
+                results.run(sources, wanted, names, model, bar.report, bar.step)
+        except KeyboardInterrupt:
+            _say("interrupted; finished results are kept")
+            raise typer.Exit(130) from None
+        page = report.write(results, model.resolution, real)
+        if not quiet:
+            typer.echo((output / "tables.md").read_text(encoding="utf-8"))
+            typer.echo(page)
+
+
+@app.command()
 def generators() -> None:
     """List the generators that are at hand: bundled, and fetched before."""
     with _user_errors():

@@ -65,12 +65,16 @@ def read_image(path: Path, channels: int = 3) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            pixels = numpy.atleast_3d(numpy.array(image.convert("RGB" if channels == 3 else "L")))
+            return from_pil(image.convert("RGB" if channels == 3 else "L"))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that can be read; convert it to PNG") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    """[1, C, H, W] in [0, 1] of an 8-bit picture."""
+    return torch.from_numpy(numpy.atleast_3d(numpy.array(image))).permute(2, 0, 1)[None].float() / 255
 
 
 def to_pil(x: Tensor) -> Image.Image:

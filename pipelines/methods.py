@@ -57,5 +57,5 @@ def constants(part: object) -> str:
 
 def _constant(value: object) -> str:
     if isinstance(value, tuple) and any(map(is_dataclass, value)):
-        return f"({', '.join(map(constants, value))})"
+        return f"({', '.join(map(constants, value))}{',' * (len(value) == 1)})"
     return constants(value) if is_dataclass(value) else repr(value)

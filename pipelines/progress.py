@@ -39,3 +39,27 @@ class SolveBar:
         task = self._progress.tasks[self._task]
         total = task.total or 1  # a picture that was there already never stepped
         self._progress.update(self._task, total=total, completed=total, phase=task.fields["phase"] or "done")
+
+
+class BenchBar:
+    """Results done of all, and the step of the batch at work."""
+
+    def __init__(self, quiet: bool):
+        self._progress = Progress(
+            TextColumn("{task.description:30}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[now]}"), TimeRemainingColumn(), console=console, disable=quiet,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=None, now="")
+
+    def __enter__(self) -> BenchBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+
+    def report(self, done: int, total: int, what: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=what, now="")
+
+    def step(self, state: Step) -> None:
+        self._progress.update(self._task, now=f"step {state.step} of {state.total}")

@@ -1,0 +1,253 @@
+"""The papers' protocol: tasks × methods × pictures, each result a durable row."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import degrade
+import invert
+from degrade.presets import LEVELS
+from degrade.rng import child_seed
+
+from . import files, metrics
+from .files import Source
+
+SETTINGS = "benchmark"
+SUITES = {
+    "paper": [name for name in degrade.tasks if not name.startswith(("cri/", "ddrm/")) and not name.endswith("/text")],
+    "ddrm": [name for name in degrade.tasks if name.startswith("ddrm/")],
+    "cri": [name for name in degrade.tasks if name.startswith("cri/")],
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a row besides task, method and picture."""
+
+    generator: str = "avatars-128"
+    perceptual: str = "vgg"
+    steps: int | None = None
+    seed: int = 0
+    batch: int = 4
+    oracle_mask: bool = False
+
+
+def tasks_of(text: str, suite: str = "paper") -> list[str]:
+    """The names in "all", "single", "composed" or "denoising/XL,UNAP". Raises ValueError for an unknown one."""
+    if suite not in SUITES:
+        raise ValueError(f"suite={suite!r} must be one of {', '.join(SUITES)}")
+    names = SUITES[suite]
+    if text == "all":
+        return names
+    if text == "single":
+        return [name for name in names if name.rpartition("/")[2] in LEVELS]
+    if text == "composed":
+        return [name for name in names if "/" not in name]
+    wanted = [name.strip() for name in text.split(",")]
+    for name in wanted:
+        if name not in degrade.tasks:
+            raise ValueError(f"tasks: {name!r} is none of all, single, composed, {', '.join(degrade.tasks)}")
+    return wanted
+
+
+def methods_of(text: str) -> list[str]:
+    """The names in "robust,pulse". Raises ValueError for one that is unknown, or needs no generator."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if isinstance(invert.methods.method_of(name), invert.DDRM):
+            raise ValueError(f"methods: {name} needs a diffusion model, which the benchmark cannot load")
+    return names
+
+
+class Bench:
+    """A folder of results: settings.json, results.jsonl, and pictures under images/."""
+
+    def __init__(self, folder: Path, settings: Settings):
+        self.folder, self.settings = folder, settings
+        self.rows_path = folder / "results.jsonl"
+        record = {"degrade": degrade.__version__, **asdict(settings)}
+        before = files.read_json(folder / "settings.json", SETTINGS)
+        if before is None:
+            files.write_json(folder / "settings.json", SETTINGS, record)
+        else:
+            changed = [f"{k} {before.get(k)!r} → {v!r}" for k, v in record.items() if before.get(k) != v]
+            if changed:
+                raise ValueError(
+                    f"{folder} holds results of other settings ({'; '.join(changed)}); choose another --output"
+                )
+
+    def rows(self) -> list[dict]:
+        """All results; the last one counts where there are two, and a line that a kill cut off does not."""
+        if not self.rows_path.exists():
+            return []
+        found = {}
+        for line in self.rows_path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+                found[row["task"], row["method"], row["image"]] = row
+            except (ValueError, TypeError, KeyError):
+                continue
+        return list(found.values())
+
+    def picture(self, task: str | None, kind: str, image: str) -> Path:
+        """Where a picture is kept: kind is "clean" (with no task), "observed" or a method."""
+        return Path(self.folder, "images", *([] if task is None else [task.replace("/", "-")]), kind, f"{image}.png")
+
+    def run(self, sources: list[Source], tasks: list[str], methods: list[str], generator: invert.Generator,
+            report: Callable[[int, int, str], None] = lambda done, total, what: None,
+            step: Callable[[invert.Step], None] | None = None) -> None:  # fmt: skip
+        """Compute every row that is not there yet."""
+        side, size = generator.resolution, self.settings.batch
+        names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
+        cleans = []
+        for source, name in zip(sources, names, strict=True):
+            path = self.picture(None, "clean", name)
+            if not path.exists():
+                files.write(path, files.encode(files.to_pil(prepared(source.path, side, generator.channels))))
+            cleans.append(path)
+        there = {(row["task"], row["method"], row["image"]) for row in self.rows()}
+        total, done = len(tasks) * len(methods) * len(names), 0
+        for task in tasks:
+            for first in range(0, len(names), size):  # batches are cut from the whole list, whatever is there
+                some = names[first : first + size]
+                for method in methods:
+                    report(done, total, f"{task} {method}")
+                    if not all((task, method, name) in there for name in some):
+                        clean = torch.cat(
+                            [files.read_image(p, generator.channels) for p in cleans[first : first + size]]
+                        )
+                        self._append(self._batch(task, method, some, clean, generator, step))
+                    done += len(some)
+        report(done, total, "done")
+
+    def _batch(self, task: str, method: str, names: list[str], clean: Tensor, generator: invert.Generator,
+               step: Callable[[invert.Step], None] | None) -> list[dict]:  # fmt: skip
+        device = next(generator.parameters()).device
+        seeds = [child_seed(self.settings.seed, task, name) for name in names]
+
+        def streams() -> list[torch.Generator]:
+            return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+        operator = degrade.tasks[task].sample(clean.shape, streams())
+        observed = operator(clean, streams())
+        for i, name in enumerate(names):
+            path = self.picture(task, "observed", name)
+            if not path.exists():
+                files.write(path, files.encode(files.to_pil(observed[i : i + 1])))
+        assumed = invert.oracle_mask(operator) if self.settings.oracle_mask else operator.approx()
+        started = time.perf_counter()
+        result, used = self._solve(observed.to(device), assumed, generator, method, seeds, step)
+        seconds = (time.perf_counter() - started) / len(names)
+        rows = []
+        for i, name in enumerate(names):
+            files.write(self.picture(task, method, name), files.encode(files.to_pil(result.image[i : i + 1])))
+        restored = torch.cat([files.read_image(self.picture(task, method, name), generator.channels) for name in names])
+        found = metrics.scores(restored, clean, operator(restored, streams()), observed)
+        for i, name in enumerate(names):
+            row = {"task": task, "method": method, "image": name} | {key: values[i] for key, values in found.items()}
+            row |= {"seconds": round(seconds, 3), "steps": len(result.history), "finite": bool(result.finite[i])}
+            row |= {"batch": used, "loss": thinned(result.history[:, i])}
+            rows.append(row)
+        return rows
+
+    def _solve(self, observed: Tensor, operator: degrade.Operator, generator: invert.Generator, method: str,
+               seeds: list[int], step: Callable[[invert.Step], None] | None) -> tuple:  # fmt: skip
+        """The restoration and the batch size it took; halved until it fits into the memory."""
+        options = {"perceptual": self.settings.perceptual, "steps": self.settings.steps}
+        if generator.c_dim:
+            raise ValueError("this generator has classes; the benchmark knows none of its pictures'")
+        size = len(seeds)
+        while True:
+            try:
+                parts = []
+                for first in range(0, len(seeds), size):
+                    rows = slice(first, first + size)
+                    own = operator if size == len(seeds) else rows_of(operator, rows, len(seeds))
+                    parts.append(invert.restore(observed[rows], own, generator, method, seeds[rows], step, **options))
+                return joined(parts), size
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size = -(-size // 2)
+                torch.cuda.empty_cache()
+
+    def _append(self, rows: list[dict]) -> None:
+        """All rows of a batch, on the disk before anything else happens."""
+        torn = self.rows_path.exists() and not self.rows_path.read_bytes().endswith(b"\n")
+        with self.rows_path.open("a", encoding="utf-8") as file:
+            file.write("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def prepared(path: Path, side: int, channels: int) -> Tensor:
+    """A picture as the ground truth: its central square, resized by area to the generator's side."""
+    with Image.open(path) as image:
+        image = image.convert("RGB" if channels == 3 else "L")
+        short = min(image.size)
+        left, top = (image.width - short) // 2, (image.height - short) // 2
+        square = image.crop((left, top, left + short, top + short))
+    if short != side:
+        square = square.resize((side, side), Image.BOX if short > side else Image.BICUBIC)
+    return files.from_pil(square)
+
+
+def rows_of(operator: degrade.Operator, rows: slice, batch: int) -> degrade.Operator:
+    """What a part of the batch gets."""
+    own = [operator.row(i, batch) for i in range(batch)[rows]]
+    return own[0] if len(own) == 1 else degrade.PerImage(*own)
+
+
+@dataclass(frozen=True)
+class Joined:
+    image: Tensor
+    history: Tensor
+    finite: Tensor
+
+
+def joined(parts: list[invert.Restoration]) -> Joined:
+    """Several restorations as one; shorter histories repeat their last loss."""
+    longest = max(len(part.history) for part in parts)
+    histories = [torch.cat([p.history, p.history[-1:].expand(longest - len(p.history), -1)]) for p in parts]
+    return Joined(torch.cat([p.image for p in parts]), torch.cat(histories, 1), torch.cat([p.finite for p in parts]))
+
+
+def thinned(losses: Tensor, most: int = 100) -> list[float]:
+    """At most so many of the losses, evenly chosen, for a curve."""
+    keep = torch.linspace(0, len(losses) - 1, min(most, len(losses))).round().long()
+    return [round(v, 5) for v in losses[keep].tolist()]
+
+
+Distances = dict[tuple[str, str], tuple[float | None, float | None]]
+
+
+def realism(bench: Bench, rows: list[dict], crops: metrics.Crops, reference: list[Path] | None = None,
+            step: Callable[[], None] = lambda: None) -> Distances:  # fmt: skip
+    """Fréchet distances, of crops and of whole pictures, from the clean or the reference ones, for (task, method)."""
+    frechet = metrics.Frechet.here()
+
+    def pictures(paths: list[Path]) -> Iterator[tuple[str, Tensor]]:
+        for path in paths:
+            yield path.stem, files.read_image(path)
+
+    cells: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        cells.setdefault((row["task"], row["method"]), []).append(row["image"])
+    found = {}
+    for (task, method), names in cells.items():
+        mine = [bench.picture(task, method, name) for name in names]
+        real = reference or [bench.picture(None, "clean", name) for name in names]
+        patches = [metrics.crops_of(pictures(paths), crops) for paths in (mine, real)]
+        whole = [(image for _, image in pictures(paths)) for paths in (mine, real)]
+        found[task, method] = (frechet.between(*patches), frechet.between(*whole))
+        step()
+    return found
