@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,18 +15,13 @@ from torch import Tensor
 
 import degrade
 import invert
-from degrade.presets import LEVELS
 from degrade.rng import child_seed
 
 from . import files, metrics
 from .files import Source
+from .results import Results
 
 SETTINGS = "benchmark"
-SUITES = {
-    "paper": [name for name in degrade.tasks if not name.startswith(("cri/", "ddrm/")) and not name.endswith("/text")],
-    "ddrm": [name for name in degrade.tasks if name.startswith("ddrm/")],
-    "cri": [name for name in degrade.tasks if name.startswith("cri/")],
-}
 
 
 @dataclass(frozen=True)
@@ -39,24 +34,7 @@ class Settings:
     seed: int = 0
     batch: int = 4
     oracle_mask: bool = False
-
-
-def tasks_of(text: str, suite: str = "paper") -> list[str]:
-    """The names in "all", "single", "composed" or "denoising/XL,UNAP". Raises ValueError for an unknown one."""
-    if suite not in SUITES:
-        raise ValueError(f"suite={suite!r} must be one of {', '.join(SUITES)}")
-    names = SUITES[suite]
-    if text == "all":
-        return names
-    if text == "single":
-        return [name for name in names if name.rpartition("/")[2] in LEVELS]
-    if text == "composed":
-        return [name for name in names if "/" not in name]
-    wanted = [name.strip() for name in text.split(",")]
-    for name in wanted:
-        if name not in degrade.tasks:
-            raise ValueError(f"tasks: {name!r} is none of all, single, composed, {', '.join(degrade.tasks)}")
-    return wanted
+    identity: str | None = None  # digest of the embedding that measures it
 
 
 def methods_of(text: str) -> list[str]:
@@ -98,13 +76,23 @@ class Bench:
                 continue
         return list(found.values())
 
+    def results(self) -> Results:
+        s, rows = self.settings, self.rows()
+        told = [f"Generator {s.generator}; {s.perceptual} in the loss; seed {s.seed}."]
+        if s.steps is not None:
+            told.append(f"Shortened: {s.steps} steps in all for every method.")
+        if s.oracle_mask:
+            told.append("Every method was told which pixels are dead.")
+        return Results(self.folder, rows, self.picture, tuple(told))
+
     def picture(self, task: str | None, kind: str, image: str) -> Path:
         """Where a picture is kept: kind is "clean" (with no task), "observed" or a method."""
         return Path(self.folder, "images", *([] if task is None else [task.replace("/", "-")]), kind, f"{image}.png")
 
     def run(self, sources: list[Source], tasks: list[str], methods: list[str], generator: invert.Generator,
             report: Callable[[int, int, str], None] = lambda done, total, what: None,
-            step: Callable[[invert.Step], None] | None = None) -> None:  # fmt: skip
+            step: Callable[[invert.Step], None] | None = None,
+            identity: invert.Identity | None = None) -> None:  # fmt: skip
         """Compute every row that is not there yet."""
         side, size = generator.resolution, self.settings.batch
         names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
@@ -125,12 +113,12 @@ class Bench:
                         clean = torch.cat(
                             [files.read_image(p, generator.channels) for p in cleans[first : first + size]]
                         )
-                        self._append(self._batch(task, method, some, clean, generator, step))
+                        self._append(self._batch(task, method, some, clean, generator, step, identity))
                     done += len(some)
         report(done, total, "done")
 
     def _batch(self, task: str, method: str, names: list[str], clean: Tensor, generator: invert.Generator,
-               step: Callable[[invert.Step], None] | None) -> list[dict]:  # fmt: skip
+               step: Callable[[invert.Step], None] | None, identity: invert.Identity | None) -> list[dict]:  # fmt: skip
         device = next(generator.parameters()).device
         seeds = [child_seed(self.settings.seed, task, name) for name in names]
 
@@ -151,7 +139,7 @@ class Bench:
         for i, name in enumerate(names):
             files.write(self.picture(task, method, name), files.encode(files.to_pil(result.image[i : i + 1])))
         restored = torch.cat([files.read_image(self.picture(task, method, name), generator.channels) for name in names])
-        found = metrics.scores(restored, clean, operator(restored, streams()), observed)
+        found = metrics.scores(restored, clean, operator(restored, streams()), observed, identity)
         for i, name in enumerate(names):
             row = {"task": task, "method": method, "image": name} | {key: values[i] for key, values in found.items()}
             row |= {"seconds": round(seconds, 3), "steps": len(result.history), "finite": bool(result.finite[i])}
@@ -225,29 +213,3 @@ def thinned(losses: Tensor, most: int = 100) -> list[float]:
     """At most so many of the losses, evenly chosen, for a curve."""
     keep = torch.linspace(0, len(losses) - 1, min(most, len(losses))).round().long()
     return [round(v, 5) for v in losses[keep].tolist()]
-
-
-Distances = dict[tuple[str, str], tuple[float | None, float | None]]
-
-
-def realism(bench: Bench, rows: list[dict], crops: metrics.Crops, reference: list[Path] | None = None,
-            step: Callable[[], None] = lambda: None) -> Distances:  # fmt: skip
-    """Fréchet distances, of crops and of whole pictures, from the clean or the reference ones, for (task, method)."""
-    frechet = metrics.Frechet.here()
-
-    def pictures(paths: list[Path]) -> Iterator[tuple[str, Tensor]]:
-        for path in paths:
-            yield path.stem, files.read_image(path)
-
-    cells: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        cells.setdefault((row["task"], row["method"]), []).append(row["image"])
-    found = {}
-    for (task, method), names in cells.items():
-        mine = [bench.picture(task, method, name) for name in names]
-        real = reference or [bench.picture(None, "clean", name) for name in names]
-        patches = [metrics.crops_of(pictures(paths), crops) for paths in (mine, real)]
-        whole = [(image for _, image in pictures(paths)) for paths in (mine, real)]
-        found[task, method] = (frechet.between(*patches), frechet.between(*whole))
-        step()
-    return found

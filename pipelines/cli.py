@@ -74,6 +74,7 @@ def restore(
     oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell the solver which pixels are dead.")] = False,
     embedding: Annotated[Path | None, typer.Option(help="Face embedding (TorchScript), for method adam-id.")] = None,
     person: Annotated[Path | None, typer.Option(help="A photo of the same person, for --embedding.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")] = False,
     plugin: Plugin = [],  # noqa: B006
     quiet: Quiet = False,
 ) -> None:
@@ -111,6 +112,14 @@ def restore(
             return path
 
         _for_each(sources, one, quiet)
+    if report:
+        with _user_errors():
+            from .report import write
+            from .restore import results
+
+            page = write(results(sources, settings, output, clean), model.resolution)
+            if not quiet:
+                typer.echo(page)
 
 
 @app.command()
@@ -127,6 +136,7 @@ def bench(
     steps: Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
     reference: Annotated[Path | None, typer.Option(help="Pictures that realism is measured against.")] = None,
     oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell methods which pixels are dead.")] = False,
+    embedding: Annotated[Path | None, typer.Option(help="Face embedding that measures identity (.pt, .onnx).")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     quiet: Quiet = False,
@@ -143,22 +153,25 @@ def bench(
         from . import bench as benchmark
         from . import files, report
         from .progress import BenchBar
-        from .restore import generator_text
+        from .restore import generator_text, identity_of
+        from .tasks import tasks_of
 
-        names, wanted = benchmark.methods_of(methods), benchmark.tasks_of(tasks, suite)
+        names, wanted = benchmark.methods_of(methods), tasks_of(tasks, suite)
         sources = files.gather([images])[:limit]
         real = None if reference is None else [source.path for source in files.gather([reference])]
         invert.perceptual.check(perceptual)
-        settings = benchmark.Settings(generator_text(generator), perceptual, steps, seed, batch, oracle_mask)
+        device = _device(device)
+        identity, told = (None, None) if embedding is None else identity_of(embedding, None, device)
+        settings = benchmark.Settings(generator_text(generator), perceptual, steps, seed, batch, oracle_mask, told)
+        model = invert.load_generator(generator, device)
         results = benchmark.Bench(output, settings)
-        model = invert.load_generator(generator, _device(device))
         try:
             with BenchBar(quiet) as bar:
-                results.run(sources, wanted, names, model, bar.report, bar.step)
+                results.run(sources, wanted, names, model, bar.report, bar.step, identity)
         except KeyboardInterrupt:
             _say("interrupted; finished results are kept")
             raise typer.Exit(130) from None
-        page = report.write(results, model.resolution, real)
+        page = report.write(results.results(), model.resolution, real)
         if not quiet:
             typer.echo((output / "tables.md").read_text(encoding="utf-8"))
             typer.echo(page)

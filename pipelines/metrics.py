@@ -12,16 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from degrade.rng import child_seed
-from invert import perceptual
+from invert import Identity, perceptual
 
 SMALLEST = 32  # observations with a shorter side are enlarged to it before LPIPS, by whole pixels
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # as torch's hub keeps the standard FID network
 
 
-def scores(restored: Tensor, clean: Tensor | None, again: Tensor, observed: Tensor) -> dict[str, list[float]]:
+def scores(restored: Tensor, clean: Tensor | None, again: Tensor, observed: Tensor,
+           identity: Identity | None = None) -> dict[str, list[float]]:  # fmt: skip
     """Of 8-bit pictures in [0, 1], a number for each: LPIPS is VGG's; PSNR in dB; SSIM with its usual window of 11.
 
-    again: the restored pictures after the true degradation, with its own draws.
+    again: the restored pictures after the true degradation, with its own draws. identity: cosine
+    of the embeddings of restored and clean.
     """
     found = {"fidelity": perceptual.lpips(enlarged(again), enlarged(observed))}
     if clean is not None:
@@ -30,6 +32,9 @@ def scores(restored: Tensor, clean: Tensor | None, again: Tensor, observed: Tens
         found["accuracy"] = perceptual.lpips(restored, clean)
         found["psnr"] = -10 * (restored - clean).square().flatten(1).mean(1).clamp_min(1e-10).log10()
         found["ssim"] = ssim(restored, clean, data_range=1.0, reduction=None).reshape(-1)
+        if identity is not None:
+            with torch.no_grad():
+                found["identity"] = identity.similarity(restored, clean)
     return {name: [round(v, 5) for v in values.tolist()] for name, values in found.items()}
 
 

@@ -7,18 +7,22 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import torch
+
 import degrade
 import invert
 from degrade.rng import child_seed
 from degrade.serial import collect
 
-from . import files
+from . import files, metrics
 from .apply import MANIFEST, again
 from .files import Source
+from .results import Results
 from .sheet import sheet
 
 LOG = "log"
 LATENT = ".latent.safetensors"
+TASK = "restored"  # in the tables of a report
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,35 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
     files.write(source.target(output, ".sheet.png"), files.encode(sheet(tiles)))
     files.write_json(target_log, LOG, log)
     return target
+
+
+def results(sources: list[Source], settings: Settings, output: Path, clean: Path | None) -> Results:
+    """What was restored into `output`, for a report: fidelity always, accuracy where the clean pictures are known."""
+    rows, pictures = [], {}
+    for source in sources:
+        target, log = source.target(output, ".png"), files.read_json(source.target(output, ".json"), LOG)
+        if log is None or not target.exists():
+            continue  # it failed
+        manifest, operator = what_happened(source, settings.op)
+        name = source.relative.with_suffix("").as_posix()
+        observed, restored = files.read_image(source.path), files.read_image(target)
+        pictures[TASK, "observed", name], pictures[TASK, settings.method, name] = source.path, target
+        reference = None
+        if clean is not None:
+            pictures[None, "clean", name] = _clean_of(source, manifest, clean)
+            reference = files.read_image(pictures[None, "clean", name])
+            reference = reference if reference.shape == restored.shape else None
+        if manifest is None:
+            degraded = operator(restored, torch.Generator().manual_seed(settings.seed))
+        else:
+            degraded = again(restored, manifest, operator)
+        found = {key: value[0] for key, value in metrics.scores(restored, reference, degraded, observed).items()}
+        loss = log["loss"][:: max(1, len(log["loss"]) // 100)]
+        rows.append({"task": TASK, "method": settings.method, "image": name, "loss": loss} | found)
+    told = f"Generator {settings.generator}; {settings.perceptual} in the loss; seed {settings.seed}."
+    shortened = () if settings.steps is None else (f"Shortened: {settings.steps} steps in all.",)
+    missing = output / "none"
+    return Results(output, rows, lambda *key: pictures.get(key, missing), (told, *shortened))
 
 
 def _text(operator: degrade.Operator) -> str:

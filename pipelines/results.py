@@ -1,0 +1,123 @@
+"""What was computed, as numbers: rows, tables of their means, results.csv and tables.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from . import files, metrics
+from .tasks import SUITES
+
+LOWER_IS_BETTER = {
+    "accuracy": True, "fidelity": True, "psnr": False, "ssim": False, "identity": False, "seconds": True,
+}  # fmt: skip
+Distances = dict[tuple[str, str], tuple[float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows with task, method, image and what was measured; and the pictures they are about.
+
+    picture: (task, kind, image) → path, where kind is a method, "observed", or "clean" with no task.
+    told: what a reader of the tables must know.
+    """
+
+    folder: Path
+    rows: list[dict]
+    picture: Callable[[str | None, str, str], Path]
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One metric: a row for each task, a column for each method; None where nothing was computed."""
+
+    metric: str
+    tasks: list[str]
+    methods: list[str]
+    cells: dict[tuple[str, str], float | None]
+    lower_is_better: bool
+
+    def best(self, task: str) -> float | None:
+        known = [v for m in self.methods if (v := self.cells.get((task, m))) is not None]
+        return (min if self.lower_is_better else max)(known) if known else None
+
+    def text(self, task: str, method: str) -> str:
+        value = self.cells.get((task, method))
+        return "" if value is None else f"{value:.1f}" if self.metric in ("psnr", "seconds") else f"{value:.3f}"
+
+
+def tables_of(rows: list[dict], distances: Distances) -> list[Table]:
+    order = list(dict.fromkeys(SUITES["paper"] + [row["task"] for row in rows]))
+    tasks = [task for task in order if any(row["task"] == task for row in rows)]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+
+    def mean(metric: str, task: str, method: str) -> float | None:
+        values = [row[metric] for row in rows if (row["task"], row["method"]) == (task, method) and metric in row]
+        return sum(values) / len(values) if values else None
+
+    found = []
+    for metric, lower in LOWER_IS_BETTER.items():
+        cells = {(task, method): mean(metric, task, method) for task in tasks for method in methods}
+        if any(v is not None for v in cells.values()):
+            found.append(Table(metric, tasks, methods, cells, lower))
+    for i, name in enumerate(metrics.Frechet.here().names):
+        cells = {key: pair[i] for key, pair in distances.items()}
+        if any(v is not None for v in cells.values()):
+            found.insert(2 + i if i == 0 else len(found), Table(name, tasks, methods, cells, True))
+    return found
+
+
+def as_csv(rows: list[dict]) -> str:
+    names = ["task", "method", "image", *LOWER_IS_BETTER, "steps", "finite"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_markdown(tables: list[Table], notes: list[str]) -> str:
+    """The paper's layout: a line for each task, the methods side by side under every metric, the best in bold."""
+    parts = ["# Results", "", *(f"* {note}" for note in notes)]
+    three, rest = tables[:3], tables[3:]
+    for group in (three, *([t] for t in rest)):
+        heads = [f"{table.metric} {method}" for table in group for method in table.methods]
+        parts += ["", f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+        for task in group[0].tasks:
+            cells = []
+            for table in group:
+                best = table.best(task)
+                for method in table.methods:
+                    shown = table.text(task, method)
+                    cells.append(f"**{shown}**" if shown and table.cells[task, method] == best else shown)
+            parts.append(f"| {task} | {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def realism(results: Results, crops: metrics.Crops, reference: list[Path] | None) -> Distances:
+    """Fréchet distances, of crops and of whole pictures, from the clean or the reference ones, for (task, method)."""
+    frechet = metrics.Frechet.here()
+
+    def pictures(paths: list[Path]) -> Iterator[tuple[str, Tensor]]:
+        for path in paths:
+            yield path.stem, files.read_image(path)
+
+    cells: dict[tuple[str, str], list[str]] = {}
+    for row in results.rows:
+        cells.setdefault((row["task"], row["method"]), []).append(row["image"])
+    found = {}
+    for (task, method), names in cells.items():
+        mine = [results.picture(task, method, name) for name in names]
+        real = reference or [results.picture(None, "clean", name) for name in names]
+        if not all(path.exists() for path in real):
+            continue  # nothing to compare with
+        patches = [metrics.crops_of(pictures(paths), crops) for paths in (mine, real)]
+        whole = [(image for _, image in pictures(paths)) for paths in (mine, real)]
+        found[task, method] = (frechet.between(*patches), frechet.between(*whole))
+    return found
