@@ -8,7 +8,7 @@ Source: Kawar et al. 2022, "Denoising Diffusion Restoration Models", eqs. 7 and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
@@ -51,11 +51,16 @@ class DDRM:
     """steps: of the model's, evenly chosen. eta: how much noise is new. eta_b: how much the observation counts."""
 
     name = "diffusion"
-    steps: int = 20
+    steps: int = 20  # evenly chosen, the last one is 0
     eta: float = 0.85
     eta_b: float = 1.0
     source: str = "Kawar et al. 2022, Denoising Diffusion Restoration Models, eqs. 7 and 8"
     departures: str = "no classifier guidance"
+
+    def __post_init__(self):
+        for name in ("eta", "eta_b"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")
 
     @torch.no_grad()
     def solve(self, observation: Tensor, operator: Operator, denoiser: Denoiser, streams: tuple[torch.Generator, ...],
@@ -63,15 +68,19 @@ class DDRM:
         """Images [B, C, R, R] in [0, 1], unclamped. Raises ValueError for an operator that is not linear."""
         if self.steps < 1 or self.steps > len(denoiser.alpha_bar):
             raise ValueError(f"steps={self.steps} must be 1 to {len(denoiser.alpha_bar)} for method='ddrm'")
-        linear, sigma = parts(operator)
+        rows = [parts(operator.row(i, len(observation))) for i in range(len(observation))]
+        sigma = rows[0][1]
+        if any(other != sigma for _, other in rows):
+            raise ValueError("method='ddrm' takes one deviation of noise for all images of a batch")
         shape = (len(observation), denoiser.channels, denoiser.resolution, denoiser.resolution)
         like = observation.new_zeros(shape)
         # in [-1, 1]: x = (x' + 1) / 2, so that 2y - H·1 = H x' + 2·noise
-        ones = linear(torch.ones_like(like[:1])) if linear is not None else torch.ones_like(like[:1])
+        ones = torch.cat([torch.ones_like(like[:1]) if h is None else h(torch.ones_like(like[:1])) for h, _ in rows])
         y, sigma = 2 * observation - ones, 2 * sigma
-        svd = spectrum(linear, (1, *shape[1:]))
+        svd = spectra([h for h, _ in rows], (1, *shape[1:]), observation.device)
         alpha = denoiser.alpha_bar
-        times = torch.linspace(len(alpha) - 1, 0, self.steps).round().long().tolist()
+        stride = len(alpha) // self.steps
+        times = list(range(0, stride * self.steps, stride))[::-1]
         noise_of = lambda t: float(((1 - alpha[t]) / alpha[t]).sqrt()) if t is not None else 0.0  # noqa: E731
         draw = Rng.of(streams, len(observation))
 
@@ -81,16 +90,20 @@ class DDRM:
         x = svd.of_image(lambda s: torch.where(seen(s), (top**2 - (sigma / _safe(s)) ** 2).clamp_min(0).sqrt(), top), n)
         x = x + svd.of_observation(lambda s: seen(s) / _safe(s), y)  # in units where the image's own scale is 1
 
+        broken = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
         for step, t in enumerate(times):
             noise = denoiser(x * alpha[t].sqrt().to(x), t)
+            broken |= ~torch.isfinite(noise).flatten(1).all(1).view(-1, 1, 1, 1)  # ends here, not for its batch mates
+            noise = torch.where(broken, 0.0, noise)
             x0 = x - noise_of(t) * noise
             spread = noise_of(times[step + 1] if step + 1 < len(times) else None)
             fresh = draw.child(f"step{step}").normal(like)
             share = partial(self._share, spread=spread, sigma=sigma)
             x = svd.of_image(partial(share, "x0"), x0) + svd.of_image(partial(share, "noise"), noise)
             x = x + svd.of_observation(partial(share, "y"), y) + svd.of_image(partial(share, "fresh"), fresh)
-            report(step + 1, (x + 1) / 2)
-        return (x + 1) / 2
+            image = torch.where(broken, torch.nan, (x + 1) / 2)
+            report(step + 1, image)
+        return image
 
     def _share(self, part: str, s: Tensor, spread: float, sigma: float) -> Tensor:
         """How much of one part goes into a coordinate of singular value s, at the next noise level `spread` (eq. 8)."""
@@ -120,6 +133,8 @@ def parts(operator: Operator) -> tuple[Operator | None, float]:
     else:
         first.append(last)
     for stage in first:
+        if not stage.linear and stage.sample((1, 3, 64, 64)).linear:
+            raise ValueError(f"method='ddrm' needs to know what happened: {stage} is still to be drawn; sample it")
         if not stage.linear:
             raise ValueError(
                 f"method='ddrm' needs a linear operator, and Gaussian noise at the end; {stage} is neither"
@@ -132,6 +147,10 @@ def parts(operator: Operator) -> tuple[Operator | None, float]:
 
 class Spectrum:
     """V f(S) Vᵀ of images, and V f(S) Uᵀ of observations."""
+
+    def to(self, device: torch.device) -> Spectrum:
+        moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, **moved)
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -190,6 +209,31 @@ class Dense(Spectrum):
         rank = self.u.shape[1]
         coordinates = self._rows(y) @ self.u * f(self.s)[:rank]
         return (coordinates @ self.v[:, :rank].T).view(len(y), *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Each(Spectrum):
+    """A spectrum for each image."""
+
+    rows: tuple[Spectrum, ...]
+
+    def of_image(self, f: Function, x: Tensor) -> Tensor:
+        return torch.cat([row.of_image(f, x[i : i + 1]) for i, row in enumerate(self.rows)])
+
+    def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        return torch.cat([row.of_observation(f, y[i : i + 1]) for i, row in enumerate(self.rows)])
+
+
+def spectra(operators: list[Operator | None], shape: tuple[int, ...], device: torch.device) -> Spectrum:
+    """Of the operator of each image; one that several images share is taken apart once."""
+    found: dict[str, Spectrum] = {}
+    rows = []
+    for operator in operators:
+        text = str(operator)
+        if text not in found or any(stage.files for stage in operator or ()):  # text does not tell tensors apart
+            found[text] = spectrum(operator, shape).to(device)
+        rows.append(found[text])
+    return rows[0] if len(set(map(id, rows))) == 1 else Each(tuple(rows))
 
 
 def spectrum(operator: Operator | None, shape: tuple[int, ...]) -> Spectrum:

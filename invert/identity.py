@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,8 +23,14 @@ class Identity:
     restoration is compared with the observation: the clean image is never known.
     """
 
-    embedding: nn.Module
+    embedding: nn.Module  # put into eval mode
     reference: Tensor | None = None
+
+    def __post_init__(self):
+        self.embedding.eval()
+        shape = None if self.reference is None else tuple(self.reference.shape)
+        if shape is not None and (len(shape) != 4 or shape[1] != 3):
+            raise ValueError(f"reference is {list(shape)}; give [1 or B, 3, H, W] in [0, 1]")
 
     def embed(self, image: Tensor) -> Tensor:
         """Unit vectors [B, D]."""
@@ -50,7 +57,9 @@ def load_embedding(path: str | Path) -> nn.Module:
     if path.suffix == ".onnx":
         return OnnxEmbedding(path)
     try:
-        module = torch.jit.load(str(path), map_location="cpu").eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice to save in another format
+            module = torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
         raise ValueError(f"embedding {path} is no TorchScript file: {str(error).splitlines()[0]}") from error
     for weight in module.parameters():

@@ -124,12 +124,14 @@ class Gaussian(Space):
 
     def check(self, generator: Generator) -> None:
         generator.latent_shape("W+")
-        blocks = getattr(generator, "blocks", 1)
-        if self.block >= blocks:
-            raise ValueError(f"the features of block {self.block}; this generator has blocks 1 to {blocks - 1}")
+        blocks = getattr(generator, "blocks", None)
+        if self.block and blocks is None:
+            raise ValueError("this generator cannot go on from features within it; StyleGAN2 can")
+        if self.block and self.block >= blocks:
+            raise ValueError(f"this generator has features before blocks 1 to {blocks - 1}, not {self.block}")
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
-        if point.z is None:
+        if point.z is None or point.z.ndim != 3:  # the z of W's mapping is another one
             z = problem.rng("z").normal(torch.empty(problem.batch, *problem.generator.latent_shape("W+")))
             noises = random_noises(problem)
             if noises and self.quiet_end:
@@ -149,7 +151,7 @@ class Gaussian(Space):
         return replace(point, latent=latent, z=variables["z"], noises=noises, start=start)
 
     def _latent(self, z: Tensor, problem: Problem) -> Tensor:
-        mean, deviation = problem.generator.w_gaussian
+        mean, deviation = problem.gaussian
         return F.leaky_relu(z * deviation + mean, 0.2)
 
 
@@ -186,7 +188,8 @@ class Z(Space):
 class Weights(Space):
     """The weights of the synthesis, for each image on its own; the codes stay.
 
-    blocks: of the first blocks only, without the layers that paint (DGP); None is all. z: whether z
+    blocks: of the first blocks only, without the layers that paint (DGP); None is all, and so is any
+    number for a generator that has no blocks. z: whether z
     is free, too. Noise maps are the checkpoint's.
     """
 

@@ -96,7 +96,7 @@ class Lpips(Term):
     def _first(self, x: Tensor, network: Perceptual) -> Tensor:
         """The image as the first level sees it."""
         for _ in range(self.first):
-            x = halved(x)
+            x = halved(x) if min(x.shape[2:]) > 1 else x
         side, shortest = min(x.shape[2:]), self._shortest(network)
         if self.at_most and side > self.at_most:
             scale = self.at_most / side

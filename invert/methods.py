@@ -34,6 +34,14 @@ class Phase:
     def __post_init__(self):
         if isinstance(self.space, str):
             object.__setattr__(self, "space", Codes(self.space))
+        names = [term.name for term in self.loss]
+        wanted = [self.keep] if self.keep else []
+        wanted += [self.stop.term] if isinstance(self.stop, Below) else []
+        for name in wanted:
+            if names.count(name) != 1:
+                raise ValueError(f"keep or stop asks for one term {name!r}; the loss has {names.count(name)}")
+        if not names:
+            raise ValueError("loss has no terms; give at least one")
 
     @property
     def name(self) -> str:
@@ -51,6 +59,7 @@ class Method:
 
 
 METHODS: dict[str, Method | DDRM] = {}
+RATES = "learning rates of codes follow the generator's own spread of W"
 PAPER = "Poirier-Ginter & Lalonde 2023, Robust Unsupervised StyleGAN Image Restoration"
 
 # robust: NGD bounds how far codes travel, and that is all the regularisation there is
@@ -62,14 +71,14 @@ METHODS["robust"] = Method(
         Phase("W++", 150, NGD(0.005), MULTISCALE),
     ),
     source=f"{PAPER}, Algorithm 1, as its published code behaves",
-    departures="learning rates follow the generator's own spread of W",
+    departures=RATES,
 )
 
 TEXT = (Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1))
 METHODS["robust-text"] = Method(
     tuple(replace(phase, loss=TEXT) for phase in METHODS["robust"].phases),
     source=f"{PAPER}, as its text reads: LPIPS at 1/2 … 1/64 down to 16, L1 of pixels, fill noise N(0.5, 1) (§3.3)",
-    departures="learning rates follow the generator's own spread of W",
+    departures=RATES,
 )
 
 SIMPLE = (Lpips(enlarge=True), L1(0.1), SamePerson(0.1))
@@ -81,7 +90,7 @@ METHODS["adam-id"] = Method(
     ),
     source="a course project of 2025: three phases with Adam, LPIPS + 0.1·L1 + λ·identity, patience 15",
     departures="learning rates and λ were not published, and are ours; identity compares with the observation or "
-    "a reference photo, never with the clean image",
+    f"a reference photo, never with the clean image; {RATES}",
 )
 
 PULSE_LOSS = (MSE(100, floor=2e-3), Geodesic(0.05, of="latent"))
@@ -111,7 +120,7 @@ METHODS["brgm"] = Method(
     ),
     source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models (PyTorch port)",
     departures="the operator in place of its own; the collinearity's sum over 18 × 18 pairs is a mean, times 324; the "
-    "checkpoint's noise",
+    f"checkpoint's noise; LPIPS at the observation's side, where that is below 256; {RATES}",
 )  # fmt: skip
 METHODS["brgm-original"] = Method(
     (
@@ -121,7 +130,7 @@ METHODS["brgm-original"] = Method(
         ),
     ),
     source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models",
-    departures="the operator in place of its own; starts at the mean of W without its tiny shift",
+    departures=f"the operator in place of its own; starts at the mean of W without its tiny shift; {RATES}",
 )  # fmt: skip
 
 
@@ -133,7 +142,7 @@ def _lbrgm(steps: int, lr: float, candidates: int, psi: float) -> Method:
         BestOf(candidates, perceptual, psi),
         source="Conmy et al. 2022, L-BRGM, with the setting of Poirier-Ginter & Lalonde 2023",
         departures="the operator in place of its own; no early stop by the clean image; the first draws are compared "
-        "whatever their distance",
+        f"whatever their distance; LPIPS at the observation's side, where that is below 256; {RATES}",
     )
 
 
@@ -165,7 +174,7 @@ METHODS["pti"] = Method(
         Phase(Weights(), 350, Adam(3e-4), (*PTI_TUNE, Locality()), stop=Below("lpips", 0.06)),
     ),
     source="Roich et al. 2021, Pivotal Tuning for Latent-based Editing of Real Images, eqs. 1 to 5",
-    departures="everything is seen through the operator; the locality term is on",
+    departures=f"everything is seen through the operator; the locality term is on; the checkpoint's mean of W; {RATES}",
 )  # fmt: skip
 
 
@@ -178,13 +187,13 @@ def cri(clusters: int = 10, offset: tuple[Term, ...] = (), through_operator: boo
             ),
             Phase(
                 Weights(), 20, Adam(3e-4),
-                (Lpips(at_most=256, enlarge=True), MSE(10, unit=2), Locality(mse=0, lpips=10, net=None)),
+                (Lpips(at_most=256, enlarge=True), MSE(unit=2), Locality(mse=0, lpips=10, net=None)),
             ),
         ),
         Centroids(clusters, through_operator),
         source="Wang et al. 2023, CRI: Clustering and Regularize Inversion, eqs. 5 to 8, with its steps for faces",
-        departures="the paper's weights are not public: its code's, with MSE in [-1, 1]; centres are compared through "
-        "the operator, not as they are (through_operator=False)",
+        departures="the paper's weights are not public: those of its code for colorization, with MSE in [-1, 1]; PTI's "
+        "locality; centres are compared through the operator, not as they are (through_operator=False); " + RATES,
     )  # fmt: skip
 
 
@@ -204,7 +213,8 @@ METHODS["dgp"] = Method(
     ),
     BestOf(500, Deep(1)),
     source="Pan et al. 2021, Exploiting Deep Generative Prior for Versatile Image Restoration, its preset for x4",
-    departures="features of the perceptual network in place of the discriminator's; Adam begins anew at each stage; "
+    departures="all features of the perceptual network in place of the discriminator's; z of deviation 1, since "
+    "mappings normalise it; groups are blocks, or all weights where there are none; Adam begins anew at each stage; "
     "the operator in place of its own",
 )  # fmt: skip
 
@@ -218,6 +228,8 @@ def method_of(method: str | Method | DDRM, steps: int | None = None) -> Method |
         if method not in METHODS:
             raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
         method = METHODS[method]
+    if not isinstance(method, (Method, DDRM)):
+        raise ValueError(f"method={method!r} must be a Method, or one of {', '.join(METHODS)}")
     if steps is None:
         return method
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
@@ -226,7 +238,7 @@ def method_of(method: str | Method | DDRM, steps: int | None = None) -> Method |
         return replace(method, steps=steps)
     total, done, shortened = sum(p.steps for p in method.phases), 0, []
     for i in range(len(method.phases)):  # round where each phase *ends*, so that the sum is exact
-        end = round(steps * sum(p.steps for p in method.phases[: i + 1]) / total)
+        end = round(steps * sum(p.steps for p in method.phases[: i + 1]) / max(total, 1))
         shortened.append(replace(method.phases[i], steps=end - done))
         done = end
     return replace(method, phases=tuple(shortened))

@@ -41,7 +41,7 @@ class Near(Term):
 
     def prepare(self, problem: Problem) -> Measure:
         generator = problem.generator
-        center = generator.mapping.center(problem.label, problem.batch)[:, None]
+        center = problem.center[:, None]
         return lambda view: ((view.point.latent - center) / generator.w_std).square().flatten(1).mean(1)
 
 
@@ -155,6 +155,8 @@ class Locality(Term):
             pivot, (weights,) = view.point.latent, view.point.weights
             z = view.rng.child("locality").normal(torch.empty(1, generator.z_dim)).to(pivot)
             w = generator.mapping(z, problem.label, self.truncation_psi)
+            if pivot.ndim == 2:  # the length is that of all layers together
+                pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
             away = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
             code = pivot + self.distance * away / away.norm()
             with torch.no_grad():

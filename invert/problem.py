@@ -6,26 +6,33 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from degrade import DeadPixels
 from degrade.operator import Operator, compose
-from degrade.rng import Rng
+from degrade.rng import Rng, child_seed
 
 from . import perceptual
 from .generator import Generator, StyleGenerator
 from .identity import Identity
 from .point import Point
 
+SAMPLES = 10_000  # of W, where a class is to be described
+
 
 @dataclass(frozen=True)
 class Problem:
-    """All of a batch's; `row` is that of one image."""
+    """All of a batch's; `row` is that of one image.
+
+    Every draw is a function of the image's seed and of what it is for, such as a phase and a step:
+    so nothing that happens to its batch mates, or happened before, changes it.
+    """
 
     observation: Tensor  # [B, C, h, w], float32
     operator: Operator
     generator: Generator
-    streams: tuple[torch.Generator, ...]
+    seeds: tuple[int, ...]
     net: str = "vgg"
     label: Tensor | None = None  # [B, c_dim]
     identity: Identity | None = None
@@ -44,25 +51,52 @@ class Problem:
         side = self.generator.resolution
         return self.operator.visible((self.batch, self.generator.channels, side, side))
 
+    @cached_property
+    def center(self) -> Tensor:
+        """The mean of W, [B, w_dim]; of the image's class, where there are classes."""
+        generator = self.generator
+        if self.label is None or generator.w_avg.ndim == 2:
+            return generator.mapping.center(self.label, self.batch)
+        return torch.stack([w.mean(0) for w in self._of_classes])
+
+    @cached_property
+    def gaussian(self) -> tuple[Tensor, Tensor]:
+        """`w_gaussian` of the generator, or of each image's class; both broadcast against [B, num_ws, w_dim]."""
+        if self.label is None:
+            return self.generator.w_gaussian
+        before = [F.leaky_relu(w, 5) for w in self._of_classes]
+        return torch.stack([b.mean(0) for b in before])[:, None], torch.stack([b.std(0) for b in before])[:, None]
+
+    @cached_property
+    @torch.no_grad()
+    def _of_classes(self) -> list[Tensor]:
+        """Many draws of W of each image's class, the same for the same class."""
+        z = torch.randn(SAMPLES, self.generator.z_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
+        return [self.generator.mapping(z, row.expand(SAMPLES, -1)) for row in self.label]
+
     def row(self, index: int) -> Problem:
         """Image `index` alone, with the draws that it has in the batch."""
         own = slice(index, index + 1)
         return replace(
             self, observation=self.observation[own], operator=self.operator.row(index, self.batch),
-            streams=self.streams[own], label=None if self.label is None else self.label[own],
+            seeds=self.seeds[own], label=None if self.label is None else self.label[own],
             identity=None if self.identity is None else self.identity.row(index, self.batch),
         )  # fmt: skip
 
-    def predict(self, image: Tensor) -> Tensor:
-        """What the operator makes of an image; new draws each time."""
-        return self.operator(image, self.streams)
+    def streams(self, key: str) -> tuple[torch.Generator, ...]:
+        """A new generator for each image, the same for the same key."""
+        return tuple(torch.Generator().manual_seed(child_seed(seed, key)) for seed in self.seeds)
+
+    def rng(self, key: str) -> Rng:
+        return Rng.of(self.streams(key), self.batch)
+
+    def predict(self, image: Tensor, key: str) -> Tensor:
+        """What the operator makes of an image, with the draws of this key."""
+        return self.operator(image, self.streams(f"{key}/operator"))
 
     def network(self, net: str | None = None) -> perceptual.Perceptual:
         """A perceptual network in the fastest type; the restoration's own, if not said."""
         return perceptual.load(net or self.net, str(self.device), perceptual.fastest_dtype(self.device))
-
-    def rng(self, key: str) -> Rng:
-        return Rng.of(self.streams, self.batch).child(key)
 
     def with_z(self, point: Point) -> Point:
         """The point with a z [B, z_dim]; one is drawn where it has none."""

@@ -18,11 +18,11 @@ from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGenerator
 from .generator.mapping import Label, labels
 from .identity import Identity
-from .loss import View
+from .loss import SamePerson, View
 from .methods import Method, Phase, method_of
 from .point import Moment, Point
 from .problem import Problem
-from .start import Drawn, Mean
+from .start import BestOf, Drawn
 
 _END = Moment(1.0, Rng.of((), 0))  # without draws
 FFHQ_SPREAD = 9.5  # mean ‖w - w_avg‖ of the FFHQ generator the learning rates were published for
@@ -74,7 +74,7 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     class_label: of a generator that has classes; one, one per image, features [B, c_dim], or a
     classifier to call with the observation. init: a latent to go on from, of W, W+ or W++, which
     skips the phases that it is too free for; or "random", to begin at a code drawn by the seed.
-    identity: who it should be.
+    identity: who it should be, for methods with a term for it.
 
     Raises ValueError when the operator does not lead from the generator's images to the
     observation, or the generator lacks what the method needs.
@@ -91,7 +91,10 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     named = repr(method) if isinstance(method, str) else "own"
     method = method_of(method, steps)
     if isinstance(method, DDRM) or isinstance(generator, Denoiser):
-        return _denoise(method, observation.float(), operator, generator, _streams(seed, batch), callback)
+        given = {"class_label": class_label, "init": init, "identity": identity, "lr_scale": lr_scale}
+        for name in (name for name, value in given.items() if value is not None):
+            raise ValueError(f"{name}: method={named} has no use for it; leave it out")
+        return _denoise(method, observation.float(), operator, generator, _seeds(seed, batch), callback)
     unmet = {}
     for phase in method.phases:
         try:
@@ -104,44 +107,47 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
         raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
     if lr_scale is None:
         lr_scale = generator.w_spread / FFHQ_SPREAD if isinstance(generator, StyleGenerator) else 1.0
+    if identity is not None:
+        _check_identity(identity, method, named, batch, generator.channels)
     label = class_label(observation) if callable(class_label) else class_label
     problem = Problem(
-        observation.float(), operator, generator, _streams(seed, batch), perceptual_net.check(perceptual),
+        observation.float(), operator, generator, _seeds(seed, batch), perceptual_net.check(perceptual),
         labels(label, batch, generator.c_dim, observation.device), identity,
     )  # fmt: skip
     point, phases = _start(method, init, problem)
 
     total = sum(phase.steps * (batch if phase.space.per_image else 1) for phase in phases)
     finite, history, images, done = torch.ones(batch, dtype=torch.bool), [], {}, 0
-    for phase in phases:
+    for number, phase in enumerate(phases):
 
         def report(step: int, loss: Tensor, place: Callable[[], Point], phase=phase, done=done) -> None:
             if callback is not None:
                 callback(Step(phase, done + step, total, loss, place, generator))
 
+        key = f"phase{number}"
         if phase.space.per_image:
             each = []
             for i in range(batch):
                 before = i * phase.steps
-                each.append(_run(phase, point.row(i), problem.row(i), lr_scale,
+                each.append(_run(phase, point.row(i), problem.row(i), lr_scale, key,
                                  lambda step, *rest, before=before: report(before + step, *rest)))  # fmt: skip
-            point = Point.cat([end for end, _, _ in each])
-            longest = max(len(losses) for _, losses, _ in each)
-            losses = torch.cat([_repeated(losses, longest) for _, losses, _ in each], 1)
-            good = torch.cat([good for _, _, good in each])
+            points, all_losses, goods, shown = zip(*each, strict=True)
+            point, good, image = Point.cat([*points]), torch.cat(goods), torch.cat(shown)
+            losses = torch.cat([_repeated(losses, max(map(len, all_losses))) for losses in all_losses], 1)
             done += phase.steps * batch
         else:
-            point, losses, good = _run(phase, point, problem, lr_scale, report)
+            point, losses, good, image = _run(phase, point, problem, lr_scale, key, report)
             done += phase.steps
         finite &= good
         history.append(losses)
-        images[phase.name] = _image(point, generator)
+        images[phase.name if phase.name not in images else f"{phase.name}, phase {number + 1}"] = image
     stacked = torch.cat([torch.empty(0, batch), *history])
-    return Restoration(_image(point, generator), generator.unpack(point.latent), stacked, images, finite, point)
+    image = image if phases else _image(point, generator)
+    return Restoration(image, generator.unpack(point.latent), stacked, images, finite, point)
 
 
 def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, denoiser: Generator | Denoiser,
-             streams: tuple[torch.Generator, ...], callback: Callable[[Step], None] | None) -> Restoration:  # fmt: skip
+             seeds: tuple[int, ...], callback: Callable[[Step], None] | None) -> Restoration:  # fmt: skip
     if not isinstance(method, DDRM):
         raise ValueError("a Denoiser is searched by method='ddrm' alone")
     if not isinstance(denoiser, Denoiser):
@@ -149,19 +155,22 @@ def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, den
     losses = []
 
     def report(step: int, image: Tensor) -> None:
-        losses.append((operator(image, streams) - observation).square().flatten(1).mean(1).cpu())
+        good = torch.isfinite(image).flatten(1).all(1)
+        away = operator(torch.nan_to_num(image, posinf=0.0, neginf=0.0), _streams(seeds, f"step{step}")) - observation
+        losses.append(torch.where(good, away.square().flatten(1).mean(1), math.nan).cpu())
         if callback is not None:
-            place = lambda: Point(image)  # noqa: E731
-            callback(Step(method, step, method.steps, losses[-1], place, denoiser))
+            callback(Step(method, step, method.steps, losses[-1], lambda: Point(image), denoiser))
 
-    image = method.solve(observation, operator, denoiser, streams, report)
-    finite, shown = torch.isfinite(image).flatten(1).all(1).cpu(), image.clamp(0, 1)
+    image = method.solve(observation, operator, denoiser, _streams(seeds, "ddrm"), report)
+    finite = torch.isfinite(image).flatten(1).all(1).cpu()
+    shown = torch.nan_to_num(image).clamp(0, 1)
     return Restoration(shown, image, torch.stack(losses), {method.name: shown}, finite, Point(image))
 
 
-def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float,
-         report: Callable[[int, Tensor, Callable[[], Point]], None]) -> tuple[Point, Tensor, Tensor]:  # fmt: skip
-    """One phase: the point it ends at, the losses [steps, B], and which images stayed finite."""
+def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str,
+         report: Callable[[int, Tensor, Callable[[], Point]], None],
+         ) -> tuple[Point, Tensor, Tensor, Tensor]:  # fmt: skip
+    """One phase: the point it ends at, the losses [steps, B], which images stayed finite, and the images."""
     space, device = phase.space, problem.device
     point, values = space.begin(point, problem)
     point, values = point.detached(), {name: value.detach() for name, value in values.items()}
@@ -174,35 +183,48 @@ def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float,
 
     for step in range(phase.steps):
         free = {name: value.requires_grad_() for name, value in values.items()}
-        rng = Rng.of(problem.streams, problem.batch)
+        rng = problem.rng(f"{key}/{step}")
         here = space.place(free, point, problem, Moment(step / phase.steps, rng))
         image = here.image(problem.generator)
-        view = View(problem.predict(image), image, here, free, rng)
-        parts = {term.name: measure(view) for term, measure in measures}
-        loss = sum(term.weight * parts[term.name] for term, _ in measures)
+        good = torch.isfinite(image.detach()).flatten(1).all(1)  # what is not ends here, and not for its batch mates
+        image = torch.where(good.view(-1, 1, 1, 1), image, 0.0)
+        view = View(problem.predict(image, f"{key}/{step}"), image, here, free, rng)
+        parts = [measure(view) for _, measure in measures]
+        loss = sum(term.weight * part for (term, _), part in zip(measures, parts, strict=True))
         grads = torch.autograd.grad(loss.sum(), tuple(free.values()), allow_unused=True)
         values = {name: value.detach() for name, value in free.items()}
         grads = {n: torch.zeros_like(values[n]) if g is None else g for n, g in zip(values, grads, strict=True)}
-        loss = loss.detach()
+        loss = torch.where(good, loss.detach(), math.nan)
         losses.append(loss)
 
         good = torch.isfinite(loss)
         values = _where(good, values, previous)  # a place without a finite loss is left again
         active, finite = active & good, finite & good
+        told = {term.name: part.detach() for (term, _), part in zip(measures, parts, strict=True)} | {"loss": loss}
         if stop is not None:
-            active = active & ~stop(parts | {"loss": loss}).to(device)
+            active = active & ~stop(told).to(device)
         if phase.keep:
-            lower = parts[phase.keep].detach() < lowest
-            lowest = torch.where(lower, parts[phase.keep].detach(), lowest)
+            lower = good & (told[phase.keep] < lowest)
+            lowest = torch.where(lower, told[phase.keep], lowest)
             best = _where(lower, values, best)
         previous, values = values, _where(active, move(values, grads, step), values)
         report(step + 1, loss, lambda values=values: space.place(values, point, problem, _END))
-        if stop is not None and not active.any():
+        if (stop is not None or step % 10 == 9) and not active.any():
             break
 
-    end = space.place(best if phase.keep and phase.steps else values, point, problem, _END)
+    values = best if phase.keep and phase.steps else values
+    end, image = _shown(space.place(values, point, problem, _END), problem.generator)
+    good = torch.isfinite(image).flatten(1).all(1)
+    if not good.all():  # the last step's place was seen by no loss
+        end, image = _shown(space.place(_where(good, values, previous), point, problem, _END), problem.generator)
+        finite = finite & good
     stacked = torch.stack(losses).cpu() if losses else torch.empty(0, problem.batch)
-    return end.detached(), stacked, finite.cpu()
+    return end.detached(), stacked, finite.cpu(), image.clamp(0, 1)
+
+
+@torch.no_grad()
+def _shown(point: Point, generator: Generator) -> tuple[Point, Tensor]:
+    return point, point.image(generator)
 
 
 def _where(chosen: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -217,13 +239,16 @@ def _start(method: Method, init: Tensor | str | None, problem: Problem) -> tuple
     """Where to begin, and with which phases."""
     if init is None:
         return method.start(problem), method.phases
+    if not isinstance(problem.generator, StyleGenerator):
+        raise ValueError("init: this generator has no W to begin in")
     if isinstance(init, str):
         if init != "random":
             raise ValueError(f"init={init!r} must be a latent, or 'random'")
-        return (Drawn() if isinstance(method.start, Mean) else method.start)(problem), method.phases
+        drawn = isinstance(method.start, BestOf)  # by the seed, anyway
+        return (method.start if drawn else Drawn())(problem), method.phases
     generator = problem.generator
-    if not isinstance(generator, StyleGenerator):
-        raise ValueError("init: this generator has no W to go on in")
+    if not isinstance(init, Tensor) or not torch.isfinite(init).all():
+        raise ValueError("init must be a tensor without NaN or infinity, as Restoration.latent is, or 'random'")
     codes = generator.pack(init.detach().to(problem.observation))
     generator.codes(codes, "const")  # refuses another shape
     if len(codes) != problem.batch:
@@ -235,13 +260,30 @@ def _start(method: Method, init: Tensor | str | None, problem: Problem) -> tuple
     return Point(codes), phases
 
 
-@torch.no_grad()
 def _image(point: Point, generator: Generator) -> Tensor:
-    return point.image(generator).clamp(0, 1)
+    return _shown(point, generator)[1].clamp(0, 1)
 
 
-def _streams(seed: int | Sequence[int], batch: int) -> tuple[torch.Generator, ...]:
-    seeds = [seed] * batch if isinstance(seed, Integral) else list(seed)
+def _check_identity(identity: Identity, method: Method, named: str, batch: int, channels: int) -> None:
+    if not isinstance(identity, Identity):
+        raise ValueError(f"identity is a {type(identity).__name__}; give invert.Identity(module, reference)")
+    if not any(isinstance(term, SamePerson) for phase in method.phases for term in phase.loss):
+        raise ValueError(f"identity: method={named} has no term for it; use adam-id, or add loss.SamePerson")
+    if identity.reference is not None and len(identity.reference) not in (1, batch):
+        raise ValueError(f"identity has {len(identity.reference)} references for {batch} images; give one, or one each")
+    if channels != 3:
+        raise ValueError(f"identity needs a generator of 3 channels, not {channels}")
+
+
+def _seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
+    """A seed for each image, for all that this restoration draws."""
+    seeds = [seed] * batch if isinstance(seed, Integral) else seed
+    if not isinstance(seeds, Sequence) or not all(isinstance(s, Integral) for s in seeds):
+        raise ValueError(f"seed={seed!r} must be an integer, or one per image")
     if len(seeds) != batch:
         raise ValueError(f"seed has {len(seeds)} values for {batch} images; give one, or one per image")
-    return tuple(torch.Generator().manual_seed(child_seed(int(s), "restore")) for s in seeds)
+    return tuple(child_seed(int(s), "restore") for s in seeds)
+
+
+def _streams(seeds: tuple[int, ...], key: str) -> tuple[torch.Generator, ...]:
+    return tuple(torch.Generator().manual_seed(child_seed(seed, key)) for seed in seeds)

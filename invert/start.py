@@ -30,7 +30,7 @@ class Mean(Start):
     def __call__(self, problem: Problem) -> Point:
         generator, batch = problem.generator, problem.batch
         if isinstance(generator, StyleGenerator):
-            return Point(generator.mapping.center(problem.label, batch).clone())
+            return Point(problem.center.clone())
         z = torch.zeros(batch, generator.z_dim, device=problem.device)
         return Point(z, z)
 
@@ -108,10 +108,9 @@ def distances(problem: Problem, latents: Tensor, by: Term, through_operator: boo
 
 
 def toward_mean(problem: Problem, latent: Tensor, truncation_psi: float) -> Tensor:
-    if truncation_psi == 1:
+    if truncation_psi == 1 or not isinstance(problem.generator, StyleGenerator):
         return latent
-    label = problem.label if problem.label is None else problem.label.expand(len(latent), -1)
-    return torch.lerp(problem.generator.mapping.center(label, len(latent)), latent, truncation_psi)
+    return torch.lerp(problem.center.expand(len(latent), -1), latent, truncation_psi)
 
 
 def kmeans(points: Tensor, count: int, rounds: int = 100) -> Tensor:

@@ -102,9 +102,30 @@ def test_without_noise_the_observation_is_kept():
     assert len(invert.restore(y, f, model(means), "ddrm", steps=5).history) == 5
 
 
+def test_every_image_may_have_its_own_operator():
+    means = torch.randn(3, SIDE**2, generator=rng(0)) * 0.5
+    f = parse("pixels:0.5 >> gaussian:0.05").sample((3, 1, SIDE, SIDE), [rng(1), rng(2), rng(1)])
+    y = f(torch.rand(3, 1, SIDE, SIDE, generator=rng()), [rng(3), rng(4), rng(5)])
+    together = invert.restore(y, f, model(means), "ddrm", seed=[1, 2, 3])
+    for i in range(3):
+        alone = invert.restore(y[i : i + 1], f.row(i, 3), model(means), "ddrm", seed=1 + i)
+        assert torch.allclose(together.image[i : i + 1], alone.image, atol=1e-5)
+
+
+def test_an_image_that_is_not_finite_stops_alone():
+    class Breaks(nn.Module):
+        def forward(self, x, t):
+            return torch.where(torch.arange(len(x))[:, None, None, None] == 0, torch.nan, x)
+
+    y = torch.rand(2, 1, 2, 2, generator=rng())
+    r = invert.restore(y, parse("pool:2"), invert.Denoiser(Breaks(), SIDE, 1), "ddrm", seed=[1, 2])
+    assert r.finite.tolist() == [False, True] and torch.isfinite(r.image).all()
+    assert torch.isnan(r.history[-1, 0]) and torch.isfinite(r.history[:, 1]).all()
+
+
 @pytest.mark.parametrize("operator, words", [
-    ("jpeg:30", "jpeg:30 is neither"), ("pool:2 >> gaussian:0.1 >> clamp", "gaussian:0.1 is neither"),
-    ("poisson:24", "poisson:24 is neither"),
+    ("strokes:2", "sample it"), ("jpeg:30", "jpeg:30 is neither"), ("poisson:24", "poisson:24 is neither"),
+    ("pool:2 >> gaussian:0.1 >> clamp", "gaussian:0.1 is neither"),
 ])  # fmt: skip
 def test_an_operator_that_is_not_linear_is_refused_by_name(operator, words):
     f = parse(operator)
@@ -124,5 +145,10 @@ def test_what_cannot_be_done_is_said(avatars):
         invert.restore(y, parse("blur:gaussian,2"), big, "ddrm")
     with pytest.raises(ValueError, match="betas"):
         invert.Denoiser(nn.Identity(), 4, 1, torch.tensor([0.5, 2.0]))
+    for name, wrong in dict(init="random", class_label=3, identity=2, lr_scale=1.0).items():
+        with pytest.raises(ValueError, match=f"{name}: method='ddrm' has no use"):
+            invert.restore(y, parse("pool:1"), big, "ddrm", **{name: wrong})
+    with pytest.raises(ValueError, match="eta=3"):
+        DDRM(eta=3)
     with pytest.raises(ValueError, match="steps=0"):
         invert.restore(y, parse("pool:1"), big, "ddrm", steps=0)

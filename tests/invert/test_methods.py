@@ -14,7 +14,7 @@ import invert
 from degrade import parse
 from degrade.rng import Rng
 from invert import METHODS, Method, Phase, perceptual
-from invert.latent import Codes, Gaussian, Space, Weights
+from invert.latent import Codes, Gaussian, Space, Weights, Z
 from invert.loss import L1, MSE, Lpips, Term, View
 from invert.methods import cri
 from invert.optim import NGD, Adam, Below, CycleWithDrop, L1Ball, Patience, Ramp, Sphere, Whiten, onto_l1_ball
@@ -36,16 +36,20 @@ def quick(name):
     return replace(method, start=start)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """A generator of 32² with noise maps that matter."""
-    G = stylegan2(resolution=32, width=9)
+def lively(**options):
+    """A generator of 32² with noise maps that matter, and codes and images of an ordinary size."""
+    G = stylegan2(resolution=32, width=9, **options)
     for conv in G.synthesis.convs:
         conv.noise_strength.fill_(0.1)
-    for i in range(2):  # codes and images of an ordinary size
+    for i in range(2):
         getattr(G.mapping, f"fc{i}").weight_gain *= 200
     G.mapping.w_avg.copy_(G.some_w(1000)[0].mean(0))
     return G
+
+
+@pytest.fixture(scope="module")
+def small():
+    return lively()
 
 
 # What every method keeps -----------------------------------------------------------------------------
@@ -62,7 +66,7 @@ def test_a_method_lowers_its_loss_and_repeats_itself(small, name):
     assert torch.equal(one.image, two.image) and torch.equal(one.history, two.history)
     assert torch.equal(one.latent, two.latent) and one.finite.all()
     first = one.history[:12]
-    assert (first.min(0).values < first[0]).all()
+    assert (first[2:].min(0).values < first[1]).all()  # ramps begin with a step of no length
     assert one.image.min() >= 0 and one.image.max() <= 1 and not one.image.requires_grad
     assert all(torch.equal(before[k], v) for k, v in small.state_dict().items())  # whatever was tuned
     assert set(one.phase_images) == {phase.name for phase in method.phases}
@@ -193,7 +197,7 @@ def test_terms_in_closed_form(small):
     assert value(WhiteNoise(), Point(latent, noises=(flat,))).item() == pytest.approx(4)  # two axes, two scales
     assert value(WhiteNoise(), Point(latent, noises=(white,))).item() < 0.01
 
-    problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (rng(), rng()))
+    problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (0, 1))
     ws = torch.randn(2, small.num_ws, 7, generator=rng())
     expected = ((ws - small.w_avg) ** 2).mean((1, 2)) / small.w_std**2
     assert torch.allclose(value(Near(), Point(ws), problem), expected)
@@ -216,12 +220,21 @@ def test_the_geodesic_term_has_a_gradient_where_layers_are_equal():
 
 
 def test_locality_is_nothing_for_the_generator_itself_and_more_for_another(small):
-    problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (rng(),))
+    problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (0,))
     own = {k: v for k, v in small.named_parameters() if k.startswith("synthesis.")}
     w = small.some_w(1)[0]
     assert value(Locality(), Point(w, weights=(own,)), problem).item() == 0
     brighter = own | {"synthesis.b32.torgb.bias": own["synthesis.b32.torgb.bias"] + 0.1}
     only_mse = Locality(mse=1, lpips=0)
+    shown = []
+    with pytest.MonkeyPatch.context() as spy:
+        spy.setattr(
+            type(small), "synthesize", lambda self, code, **o: shown.append((code, o)) or torch.zeros(1, 3, 32, 32)
+        )
+        value(only_mse, Point(w, weights=(own,)), problem)
+    for code, options in shown:  # 30 away over all layers together, without noise, towards a truncated code
+        assert code.shape == (1, small.num_ws, 7) and options == {"noise_mode": "none"}
+        assert (code - w[:, None]).norm().item() == pytest.approx(30, rel=1e-4)
     assert value(only_mse, Point(w, weights=(brighter,)), problem).item() == pytest.approx(0.01, rel=1e-3)
 
 
@@ -284,7 +297,7 @@ def test_kmeans_finds_clusters_that_are_there():
 def test_the_chosen_start_is_the_nearest(small, start):
     f = parse("downsample:2").approx()
     y = f(small.synthesize(small.some_w(3)[0]).clamp(0, 1))
-    problem = invert.problem.Problem(y, f, small, (rng(1), rng(2), rng(3)), "alex")
+    problem = invert.problem.Problem(y, f, small, (1, 2, 3), "alex")
     chosen = start(problem)
     if isinstance(start, Centroids):
         candidates = kmeans(small.some_w(10_000)[0], 4)
@@ -339,6 +352,65 @@ def test_a_loss_that_is_not_finite_stops_its_image_at_the_last_good_place(small)
     assert torch.isnan(broken.history[3:, 1]).all() and torch.isfinite(broken.history[:, 0]).all()
 
 
+class Bursts(torch.nn.Module):
+    """Draws z's mean, and NaN where it is above 4."""
+
+    def forward(self, z):
+        level = z.mean(1)[:, None, None, None].expand(-1, 3, 32, 32)
+        return level + 0 * (4 - level).sqrt()
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_an_image_that_is_not_finite_stops_alone(steps):
+    """Also where only the last step leads to it, which no loss sees."""
+    G = invert.wrap(Bursts(), z_dim=4)
+    start = torch.tensor([[-3.0] * 4, [3.0] * 4])
+    y = torch.full((2, 3, 32, 32), 1.0)
+
+    class Begin(Mean):
+        def __call__(self, problem):
+            own = start if problem.batch == 2 else start[:1]
+            return Point(own, own)
+
+    method = Method((Phase(Z(), steps, Adam(0.9), (Away(),)),), Begin())
+    r = invert.restore(y, parse("pool:1"), G, method, seed=[1, 2], **QUICK)
+    assert r.finite.tolist() == [True, False] and torch.isfinite(r.image).all() and torch.isfinite(r.latent).all()
+
+
+class Away(Term):
+    """Drives the image to ever greater values."""
+
+    weight, name = 1.0, "away"
+
+    def prepare(self, problem):
+        return lambda view: -view.prediction.flatten(1).mean(1)
+
+
+def test_terms_of_one_kind_add_up(small):
+    y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
+
+    def first(*loss):
+        method = Method((Phase("W", 1, NGD(0.1), loss), Phase("W", 1, NGD(0.1), loss)))
+        r = invert.restore(y, parse("clamp"), small, method, **QUICK)
+        assert list(r.phase_images) == ["W", "W, phase 2"]
+        return r.history[0, 0].item()
+
+    assert first(MSE(), MSE(unit=255)) == pytest.approx(first(MSE()) + first(MSE(unit=255)), rel=1e-5)
+
+
+def test_what_happens_to_batch_mates_changes_no_draw(small, monkeypatch):
+    """A mate that stops early, draws nothing, or has a mask."""
+    monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)
+    phase = Phase("W", 12, NGD(0.05), (MSE(), Lpips(enlarge=True)), stop=Patience(2))
+    method = Method((replace(phase, space=Codes("W", jitter=0.5)), replace(phase, space=Codes("W+"), stop=None)))
+    f = parse("perimage(poisson:3,model=gaussian ; poisson:3,model=gaussian >> strokes:3,seed=1 ; pool:1)")
+    y = f(small.synthesize(small.some_w(3)[0]).clamp(0, 1), [rng(i) for i in range(3)])
+    together = invert.restore(y, f, small, method, [5, 6, 7], **QUICK)
+    for i in range(3):
+        alone = invert.restore(y[i : i + 1], f.row(i, 3), small, method, 5 + i, **QUICK)
+        assert torch.allclose(alone.image, together.image[i : i + 1], atol=1e-3)
+
+
 class Plan(Term):
     """A loss that is read from a table [steps, B], with a gradient that never ends."""
 
@@ -382,7 +454,11 @@ def test_a_search_goes_on_from_a_latent(small):
     one, two = (invert.restore(**args, init="random", seed=seed, steps=0).image for seed in (1, 2))
     assert not torch.allclose(one, two, atol=0.01)
     assert r.latent.shape == first.latent.shape
+    for name in ("pulse", "ilo", "cri"):
+        drawn = [invert.restore(**args, method=quick(name), init="random", seed=seed, steps=4).image for seed in (1, 2)]
+        assert not torch.allclose(*drawn, atol=1e-3)
     for method, init, words in [
+        ("robust", torch.full((1, 7), math.nan), "init must be"), ("robust", [1.0], "init must be"),
         ("pulse", first.latent, "no phase that could go on"), ("robust", torch.zeros(1, 3), "latent has shape"),
         ("robust", torch.zeros(2, 7), "2 latents for 1"), ("robust", "best", "init='best'"),
     ]:  # fmt: skip
@@ -400,13 +476,13 @@ def test_methods_ask_for_what_they_need(small):
         else:
             with pytest.raises(ValueError, match="this generator has no W"):
                 invert.restore(y, parse("clamp"), G, name, **QUICK)
-    with pytest.raises(ValueError, match="layer 4.*blocks 1 to 3"):
+    with pytest.raises(ValueError, match="layer 4.*blocks 1 to 3, not 4"):
         phase = Phase(Gaussian(block=4), 1, Adam(0.1), (MSE(),))
         invert.restore(y, parse("clamp"), small, Method((phase,)), **QUICK)
 
 
 def test_a_class_is_said_or_recognised():
-    G = stylegan2(resolution=32, c_dim=3)
+    G = lively(c_dim=3)
     y = torch.rand(2, 3, 32, 32, generator=rng())
     args = dict(observation=y, operator=parse("clamp"), generator=G, method="lbrgm", **QUICK)
     args["method"] = replace(METHODS["lbrgm"], start=BestOf(3, Lpips(enlarge=True)))
@@ -417,6 +493,13 @@ def test_a_class_is_said_or_recognised():
     assert not torch.equal(said.image, invert.restore(**args, class_label=1, steps=2).image)
     with pytest.raises(ValueError, match="class_label is missing"):
         invert.restore(**args)
+    for name in ("robust", "pulse"):  # where there is one mean for all, the class's is taken
+        args["method"] = quick(name)
+        zero, one = (invert.restore(**args, class_label=label, steps=0).image for label in (0, 1))
+        assert not torch.allclose(zero, one, atol=1e-3)
+    mean = G.mapping(torch.randn(40_000, 5, generator=rng(3)), 2).mean(0)
+    problem = invert.problem.Problem(y, parse("clamp"), G, (0, 1), label=F.one_hot(torch.tensor([2, 0]), 3).float())
+    assert torch.allclose(problem.center[0], mean, atol=0.05)
 
 
 def test_what_leaves_a_block_can_enter_it_again(small):
@@ -440,7 +523,7 @@ def test_what_leaves_a_block_can_enter_it_again(small):
 
 
 def test_every_space_begins_with_the_image_it_is_given(small):
-    problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (rng(1), rng(2)))
+    problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (1, 2))
     w = small.some_w(2)[0]
     spaces: list[Space] = [Codes("W"), Codes("W+"), Codes("W++"), invert.latent.Offset(), Weights()]
     for space in spaces:
@@ -461,7 +544,7 @@ def test_every_space_begins_with_the_image_it_is_given(small):
 
 
 def test_the_pivot_s_jitter_fades(small):
-    problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (rng(1),))
+    problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (1,))
     space = Codes("W", jitter=0.05)
     w = torch.zeros(1, 7)
     widths = []
@@ -487,3 +570,89 @@ def test_cri_s_choices_are_its_arguments():
     method = cri(5, (OffsetNorm(0.5),), through_operator=False)
     assert method.start == Centroids(5, False) and OffsetNorm(0.5) in method.phases[0].loss
     assert isinstance(METHODS["robust"].start, Mean) and METHODS["cri"].start == Centroids(10, True)
+
+
+TABLE = {  # METHODS.md, sections 3 to 10: steps, optimiser, and every term with its weight
+    "adam-id": [(150, Adam(lr), [(1, "Lpips"), (0.1, "L1"), (0.1, "SamePerson")]) for lr in (0.05, 0.01, 0.002)],
+    "pulse": [(250, Adam(0.8, schedule=CycleWithDrop(), project=(Sphere(),)), [(100, "MSE"), (0.05, "Geodesic")])],
+    "pulse-original": [(100, Adam(0.4, schedule=CycleWithDrop(), project=(Sphere(),)),
+                        [(100, "MSE"), (0.05, "Geodesic")])],
+    "brgm": [(501, Adam(0.1), [(1e-3, "MSE"), (1.25, "Lpips"), (100, "Near"), (32.4, "Collinear")])],
+    "brgm-original": [(5000, Adam(0.1, schedule=Ramp(0.25, 0.05)),
+                       [(1e-3, "MSE"), (1, "Lpips"), (100, "Near"), (3, "Collinear")])],
+    "lbrgm": [(500, Adam(0.05), [(2e-4, "MSE"), (2.5, "Lpips"), (30, "Mapped"), (0.4, "Normal")])],
+    "lbrgm-original": [(2000, Adam(0.1), [(2e-4, "MSE"), (2.5, "Lpips"), (30, "Mapped"), (0.4, "Normal")])],
+    "ilo": [(n, Adam(0.1, schedule=Ramp(0.75, 0.05), project=(Sphere(),)),
+             [(1, "MSE"), (1, "Lpips"), (0.01, "Geodesic")]) for n in (50, 50, 25, 25)],
+    "pti": [(450, Adam(0.01, schedule=Ramp(0.25, 0.05), project=(Whiten(),)), [(1, "Lpips"), (1e5, "WhiteNoise")]),
+            (350, Adam(3e-4), [(1, "MSE"), (1, "Lpips"), (1, "Locality")])],
+    "cri": [(500, Adam(0.1, schedule=Ramp(0.25, 0.05)), [(1, "Lpips"), (10, "MSE")]),
+            (20, Adam(3e-4), [(1, "Lpips"), (1, "MSE"), (1, "Locality")])],
+    "dgp": [(200, Adam(lr, betas=(0, 0.999), eps=1e-8, z_lr=z), [(1, "Deep"), (1, "MSE"), (0.01, "Normal")])
+            for lr, z in ((5e-5, 2e-3), (5e-5, 1e-3), (2e-5, 2e-5), (1e-5, 1e-5), (1e-5, 1e-5))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_constants_are_the_published_ones(name):
+    found = [
+        (phase.steps, phase.optimiser, [(pytest.approx(term.weight), type(term).__name__) for term in phase.loss])
+        for phase in METHODS[name].phases
+    ]
+    assert found == TABLE[name]
+
+
+def test_further_constants_are_the_published_ones():
+    pulse, ilo, pti, cri_, dgp = (METHODS[name].phases for name in ("pulse", "ilo", "pti", "cri", "dgp"))
+    assert pulse[0].space == Gaussian(0, 5, quiet_end=True) and pulse[0].loss[0] == MSE(100, unit=1, floor=2e-3)
+    assert [phase.space for phase in ilo] == [Gaussian(k, 5 + 2 * k) for k in range(4)]
+    assert {phase.keep for phase in ilo} == {"mse"} and ilo[0].loss[0].unit == 2
+    assert pti[0].space == Codes("W", jitter=0.05, noises=True) and pti[1].stop == Below("lpips", 0.06)
+    assert pti[1].loss[1].net == "alex" and pti[1].loss[2] == Locality(1, 0.1, 0.1, "alex", 30, 0.5)
+    assert cri_[1].loss[2] == Locality(1, 0, 10, None, 30, 0.5) and cri_[0].loss[1].unit == 2
+    assert [phase.space for phase in dgp] == [Weights(n, z=True) for n in (2, 3, 4, 5, 7)]
+    assert METHODS["lbrgm"].start == BestOf(200, Lpips(2.5, at_most=256, enlarge=True), 0.8)
+    assert METHODS["lbrgm-original"].start == BestOf(100, Lpips(2.5, at_most=256, enlarge=True), 1.0)
+    assert METHODS["dgp"].start.count == 500 and METHODS["cri"].start == Centroids(10, True)
+    assert {phase.stop for phase in METHODS["adam-id"].phases} == {Patience(15)}
+    assert METHODS["robust-text"].phases[0].loss == (
+        Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1),
+    )  # fmt: skip
+
+
+def test_large_images_are_compared_at_256(small):
+    x, y = torch.rand(1, 3, 300, 300, generator=rng()), torch.rand(1, 3, 300, 300, generator=rng(1))
+    problem = invert.problem.Problem(y, parse("clamp"), small, (0,), "alex")
+    small_x, small_y = (F.interpolate(image, (256, 256), mode="area") for image in (x, y))
+    found = value(Lpips(at_most=256), None, problem, prediction=x)
+    assert torch.allclose(found, perceptual.lpips(small_x, small_y, "alex"), rtol=2e-2)
+
+
+def test_truncated_candidates_lie_nearer_to_the_mean(small):
+    problem = invert.problem.Problem(torch.rand(1, 3, 32, 32), parse("clamp"), small, (1,), "alex")
+    near, far = (BestOf(1, Lpips(enlarge=True), psi)(problem) for psi in (0.5, 1.0))
+    assert torch.allclose(near.latent - small.w_avg, (far.latent - small.w_avg) / 2, atol=1e-6)
+    assert torch.equal(near.z, far.z)
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(method=3), "method=3"), (dict(seed=1.5), "seed=1.5"), (dict(seed=None), "seed=None"),
+    (dict(identity=torch.nn.Identity()), "identity is a Identity; give"),
+    (dict(identity=invert.Identity(torch.nn.Identity())), "no term for it"),
+    (dict(identity=invert.Identity(torch.nn.Identity(), torch.rand(3, 3, 8, 8)), method="adam-id"), "3 references"),
+])  # fmt: skip
+def test_wrong_arguments_are_named(small, change, words):
+    args = dict(observation=torch.rand(1, 3, 32, 32), operator=parse("clamp"), generator=small, steps=1, **QUICK)
+    with pytest.raises(ValueError, match=words):
+        invert.restore(**args | change)
+
+
+def test_a_phase_that_cannot_be_is_refused():
+    for arguments, words in [
+        (dict(loss=()), "no terms"), (dict(loss=(MSE(),), keep="lpips"), "one term 'lpips'; the loss has 0"),
+        (dict(loss=(MSE(), MSE()), stop=Below("mse", 1)), "one term 'mse'; the loss has 2"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            Phase("W", 1, NGD(0.1), **arguments)
+    with pytest.raises(ValueError, match="reference is"):
+        invert.Identity(torch.nn.Identity(), torch.rand(3, 8, 8))

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 import invert
-from pipelines import bench, files, metrics, report
+from pipelines import bench, files, metrics, tasks
 from pipelines.bench import Bench, Settings
+from pipelines.results import Table
 from tests.conftest import AVATARS, picture, rng
 
 from .shell import pixels, run
@@ -87,20 +88,20 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
 
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
     mine = Bench(tmp_path / "b", Settings(perceptual="alex", steps=2, batch=2))
-    tasks, methods = TASKS.split(","), ["robust", "pulse"]
+    wanted, methods = TASKS.split(","), ["robust", "pulse"]
 
     def stop(done, total, what):
         if done == 6:
             raise Stop
 
     with pytest.raises(Stop):
-        mine.run(sources, tasks, methods, generator, stop)
+        mine.run(sources, wanted, methods, generator, stop)
     assert len(mine.rows()) == 6
     with mine.rows_path.open("a") as file:
         file.write('{"task": "UNAP", "meth')  # as a kill leaves it
     shutil.rmtree(tmp_path / "b" / "images" / "upsampling-XS" / "pulse")  # what is done is not looked at again
     reached = []
-    mine.run(sources, tasks, methods, generator, lambda done, total, what: None, reached.append)
+    mine.run(sources, wanted, methods, generator, lambda done, total, what: None, reached.append)
     assert len(reached) == 5 * 2  # steps of the five batches that were left
     mine = {(r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"} for r in mine.rows()}
     assert mine == rows_of(results)
@@ -149,11 +150,11 @@ def test_mistakes_are_one_line(tmp_path, change, words):
 
 
 def test_the_papers_tasks():
-    assert len(bench.tasks_of("all")) == 31 and len(bench.tasks_of("single")) == 20
-    assert len(bench.tasks_of("composed")) == 11 and "UNAP" in bench.tasks_of("composed")
-    assert all(name.startswith("cri/") for name in bench.tasks_of("all", "cri"))
+    assert len(tasks.tasks_of("all")) == 31 and len(tasks.tasks_of("single")) == 20
+    assert len(tasks.tasks_of("composed")) == 11 and "UNAP" in tasks.tasks_of("composed")
+    assert all(name.startswith("cri/") for name in tasks.tasks_of("all", "cri"))
     with pytest.raises(ValueError, match="suite='x'"):
-        bench.tasks_of("all", "x")
+        tasks.tasks_of("all", "x")
 
 
 def test_ground_truth_is_the_central_square_by_area(tmp_path):
@@ -194,7 +195,7 @@ def test_crops_lie_within_and_repeat():
 
 
 def test_a_missing_value_is_left_empty():
-    table = report.Table("psnr", ["t"], ["a", "b"], {("t", "a"): 12.34, ("t", "b"): None}, False)
+    table = Table("psnr", ["t"], ["a", "b"], {("t", "a"): 12.34, ("t", "b"): None}, False)
     assert table.best("t") == 12.34 and table.text("t", "b") == "" and table.text("t", "a") == "12.3"
 
 

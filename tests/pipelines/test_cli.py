@@ -105,7 +105,13 @@ def test_methods_are_listed_and_shown_with_their_constants():
     listed = run("methods").output
     assert all(name in listed for name in invert.METHODS)
     shown = run("methods", "pulse").output
-    for word in ("Menon", "250 steps of Adam(lr=0.8", "Sphere()", "100 × MSE(floor=0.002)", "0.05 × Geodesic("):
+    for word in (
+        "Menon",
+        "250 steps of Adam(lr=0.8",
+        "Sphere()",
+        "100 × MSE(unit=1.0, floor=0.002)",
+        "0.05 × Geodesic(",
+    ):
         assert word in shown
     assert "stops at Below(term='lpips', limit=0.06)" in run("methods", "pti").output
     assert "Kawar" in run("methods", "ddrm").output
