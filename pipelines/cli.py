@@ -134,7 +134,9 @@ def bench(
     batch: Annotated[int, typer.Option(help="Pictures at a time; halved where memory runs out.", min=1)] = 4,
     perceptual: Annotated[str, typer.Option(help="vgg, or alex for speed.")] = "vgg",
     steps: Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
-    reference: Annotated[Path | None, typer.Option(help="Pictures that realism is measured against.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Pictures, or .npz statistics, that realism is measured against.")
+    ] = None,
     oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell methods which pixels are dead.")] = False,
     embedding: Annotated[Path | None, typer.Option(help="Face embedding that measures identity (.pt, .onnx).")] = None,
     seed: Seed = 0,
@@ -158,7 +160,8 @@ def bench(
 
         names, wanted = benchmark.methods_of(methods), tasks_of(tasks, suite)
         sources = files.gather([images])[:limit]
-        real = None if reference is None else [source.path for source in files.gather([reference])]
+        if reference is not None and not reference.exists():
+            raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
         invert.perceptual.check(perceptual)
         device = _device(device)
         identity, told = (None, None) if embedding is None else identity_of(embedding, None, device)
@@ -171,7 +174,7 @@ def bench(
         except KeyboardInterrupt:
             _say("interrupted; finished results are kept")
             raise typer.Exit(130) from None
-        page = report.write(results.results(), model.resolution, real)
+        page = report.write(results.results(), model.resolution, reference)
         if not quiet:
             typer.echo((output / "tables.md").read_text(encoding="utf-8"))
             typer.echo(page)

@@ -83,6 +83,29 @@ class Vgg(nn.Module):
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """Mean and covariance of the features of many real crops, float64."""
+
+    mean: Tensor
+    covariance: Tensor
+    count: int = 1_000_000
+
+
+def statistics(path: Path) -> Statistics:
+    """From an .npz with "mu" and "sigma", as FID's programs keep them. Raises ValueError for another file."""
+    import numpy
+
+    try:
+        with numpy.load(path, allow_pickle=False) as held:
+            mean, covariance = torch.from_numpy(held["mu"]).double(), torch.from_numpy(held["sigma"]).double()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is neither a folder nor an .npz with mu and sigma: {error}") from error
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(f"{path}: mu is {list(mean.shape)} and sigma {list(covariance.shape)}; they do not fit")
+    return Statistics(mean, covariance)
+
+
+@dataclass(frozen=True)
 class Frechet:
     """The Fréchet distance between the features of two sets of pictures.
 
@@ -102,16 +125,27 @@ class Frechet:
         """Of the distance between crops, and between whole pictures."""
         return ("pFID", "FID") if self.inception else ("patch-FD (VGG)", "FD (VGG)")
 
-    def between(self, found: Iterable[Tensor], real: Iterable[Tensor]) -> float | None:
-        """The distance between two streams of batches [N, 3, H, W] in [0, 1]; None for fewer than two pictures."""
+    def between(self, found: Iterable[Tensor], real: Iterable[Tensor] | Statistics) -> float | None:
+        """The distance between two streams of batches [N, 3, H, W] in [0, 1]; None for fewer than two pictures.
+
+        The real ones may be given by their statistics. Raises ValueError where those are of another network.
+        """
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         if self.inception:
             fid = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(self.inception))
         else:
             fid = FrechetInceptionDistance(feature=Vgg(), normalize=True, input_img_size=(3, 32, 32))
+        if isinstance(real, Statistics):
+            if len(real.mean) != len(fid.real_features_sum):
+                raise ValueError(
+                    f"the statistics have {len(real.mean)} features, {self.names[0]} {len(fid.real_features_sum)}"
+                )
+            fid.real_features_sum = real.mean * real.count
+            fid.real_features_cov_sum = real.covariance * (real.count - 1) + real.count * real.mean.outer(real.mean)
+            fid.real_features_num_samples = torch.tensor(real.count)
         for batches, is_real in ((real, True), (found, False)):
-            for batch in batches:
+            for batch in () if isinstance(batches, Statistics) else batches:
                 for some in batch.split(128):
                     fid.update(some, real=is_real)
         if min(int(fid.real_features_num_samples), int(fid.fake_features_num_samples)) < 2:

@@ -17,13 +17,12 @@ PAGE = Path(__file__).parent / "report.html"
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#9333ea")
 
 
-def write(results: Results, resolution: int, reference: list[Path] | None = None) -> Path:
+def write(results: Results, resolution: int, reference: Path | None = None) -> Path:
     """Make results.csv, tables.md and report.html of what is there; returns the page's path."""
     if not results.rows:
         raise ValueError(f"{results.folder} holds no results yet")
-    crops = metrics.Crops.of(resolution)
-    tables = tables_of(results.rows, realism(results, crops, reference))
-    notes = notes_of(results, tables, crops, reference)
+    tables = tables_of(results.rows, realism(results, resolution, reference))
+    notes = notes_of(results, tables, metrics.Crops.of(resolution), reference)
     files.write(results.folder / "results.csv", as_csv(results.rows).encode())
     files.write(results.folder / "tables.md", as_markdown(tables, notes).encode())
     page = results.folder / "report.html"
@@ -31,7 +30,7 @@ def write(results: Results, resolution: int, reference: list[Path] | None = None
     return page
 
 
-def notes_of(results: Results, tables: list[Table], crops: metrics.Crops, reference: list[Path] | None) -> list[str]:
+def notes_of(results: Results, tables: list[Table], crops: metrics.Crops, reference: Path | None) -> list[str]:
     """What a reader must know beside the tables."""
     pictures, frechet = len({row["image"] for row in results.rows}), metrics.Frechet.here()
     notes = [f"{pictures} picture{'s' * (pictures > 1)}.", *results.told]
@@ -40,7 +39,8 @@ def notes_of(results: Results, tables: list[Table], crops: metrics.Crops, refere
         "fidelity": "Fidelity is VGG-LPIPS of the restoration, truly degraded again, to the observation; below a side "
         f"of {metrics.SMALLEST} both are enlarged to it by whole pixels.",
         frechet.names[0]: f"{frechet.names[0]}: {crops}, against "
-        + ("the reference pictures." if reference else "the same crops of the clean pictures."),
+        + ("the reference." if reference else "the same crops of the clean pictures."),
+        "NIQE (fitted here)": "NIQE is measured from a model fitted to the pictures compared with, and is no paper's.",
     }
     notes += [said[table.metric] for table in tables if table.metric in said]
     if frechet.inception is None and any(table.metric in frechet.names for table in tables):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import files, metrics
+from . import files, metrics, niqe
 from .tasks import SUITES
 
 LOWER_IS_BETTER = {
     "accuracy": True, "fidelity": True, "psnr": False, "ssim": False, "identity": False, "seconds": True,
 }  # fmt: skip
-Distances = dict[tuple[str, str], tuple[float | None, float | None]]
+Cells = dict[tuple[str, str], float | None]  # by task and method
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Table:
     metric: str
     tasks: list[str]
     methods: list[str]
-    cells: dict[tuple[str, str], float | None]
+    cells: Cells
     lower_is_better: bool
 
     def best(self, task: str) -> float | None:
@@ -52,7 +52,7 @@ class Table:
         return "" if value is None else f"{value:.1f}" if self.metric in ("psnr", "seconds") else f"{value:.3f}"
 
 
-def tables_of(rows: list[dict], distances: Distances) -> list[Table]:
+def tables_of(rows: list[dict], realism: dict[str, Cells]) -> list[Table]:
     order = list(dict.fromkeys(SUITES["paper"] + [row["task"] for row in rows]))
     tasks = [task for task in order if any(row["task"] == task for row in rows)]
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -66,10 +66,9 @@ def tables_of(rows: list[dict], distances: Distances) -> list[Table]:
         cells = {(task, method): mean(metric, task, method) for task in tasks for method in methods}
         if any(v is not None for v in cells.values()):
             found.append(Table(metric, tasks, methods, cells, lower))
-    for i, name in enumerate(metrics.Frechet.here().names):
-        cells = {key: pair[i] for key, pair in distances.items()}
-        if any(v is not None for v in cells.values()):
-            found.insert(2 + i if i == 0 else len(found), Table(name, tasks, methods, cells, True))
+    for i, (name, cells) in enumerate(realism.items()):
+        if any(value is not None for value in cells.values()):
+            found.insert(2 if i == 0 else len(found), Table(name, tasks, methods, cells, True))
     return found
 
 
@@ -100,24 +99,41 @@ def as_markdown(tables: list[Table], notes: list[str]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def realism(results: Results, crops: metrics.Crops, reference: list[Path] | None) -> Distances:
-    """Fréchet distances, of crops and of whole pictures, from the clean or the reference ones, for (task, method)."""
-    frechet = metrics.Frechet.here()
+def realism(results: Results, resolution: int, reference: Path | None) -> dict[str, Cells]:
+    """How like real pictures: Fréchet distances of crops and of whole pictures, and NIQE, by the name of each.
+
+    Against the clean pictures of the same rows, or the pictures in `reference`; Fréchet distances of crops also
+    against the statistics in a file. Cells with nothing to compare with are left out.
+    """
+    frechet, crops = metrics.Frechet.here(), metrics.Crops.of(resolution)
+    given = None if reference is None or not reference.is_dir() else [s.path for s in files.gather([reference])]
+    statistics = None if reference is None or reference.is_dir() else metrics.statistics(reference)
 
     def pictures(paths: list[Path]) -> Iterator[tuple[str, Tensor]]:
         for path in paths:
             yield path.stem, files.read_image(path)
 
-    cells: dict[tuple[str, str], list[str]] = {}
+    def alone(paths: list[Path]) -> Iterator[Tensor]:
+        return (image for _, image in pictures(paths))
+
+    groups: dict[tuple[str, str], list[str]] = {}
     for row in results.rows:
-        cells.setdefault((row["task"], row["method"]), []).append(row["image"])
-    found = {}
-    for (task, method), names in cells.items():
-        mine = [results.picture(task, method, name) for name in names]
-        real = reference or [results.picture(None, "clean", name) for name in names]
+        groups.setdefault((row["task"], row["method"]), []).append(row["image"])
+    of_crops, of_whole, blind = {}, {}, {}
+    models: dict[tuple[Path, ...], niqe.Model] = {}
+    for key, names in groups.items():
+        mine = [results.picture(*key, name) for name in names]
+        real = given or [results.picture(None, "clean", name) for name in names]
+        if statistics is not None:
+            of_crops[key] = frechet.between(metrics.crops_of(pictures(mine), crops), statistics)
         if not all(path.exists() for path in real):
-            continue  # nothing to compare with
-        patches = [metrics.crops_of(pictures(paths), crops) for paths in (mine, real)]
-        whole = [(image for _, image in pictures(paths)) for paths in (mine, real)]
-        found[task, method] = (frechet.between(*patches), frechet.between(*whole))
-    return found
+            continue
+        if statistics is None:
+            patches = [metrics.crops_of(pictures(paths), crops) for paths in (mine, real)]
+            of_crops[key] = frechet.between(*patches)
+        of_whole[key] = frechet.between(alone(mine), alone(real))
+        if tuple(real) not in models:
+            models[tuple(real)] = niqe.Model.of(alone(real), niqe.side_of(resolution))
+        values = [models[tuple(real)].distance(image) for image in alone(mine)]
+        blind[key] = sum(values) / len(values)
+    return {frechet.names[0]: of_crops, frechet.names[1]: of_whole, "NIQE (fitted here)": blind}

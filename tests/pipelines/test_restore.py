@@ -209,3 +209,21 @@ def test_the_shell_tells_the_solver_what_it_is_asked_to_tell(tmp_path):
     ]:  # fmt: skip
         result = alex(tmp_path / "o", tmp_path / "w", *wrong)
         assert result.exit_code == 2 and words in result.stderr.splitlines()[0] and "Traceback" not in result.stderr
+
+
+def test_a_folder_of_restorations_can_be_reported(tmp_path):
+    shutil.copytree(AVATARS, tmp_path / "in", ignore=lambda folder, names: set(names) - {"000.png", "001.png"})
+    apply(tmp_path / "in", output=tmp_path / "o", op="downsample:4 >> jpeg:40")
+    result = alex(tmp_path / "o", tmp_path / "r", "--report")
+    assert result.exit_code == 0, result.output
+    assert "accuracy" not in (tmp_path / "r" / "tables.md").read_text().replace("Accuracy", "")
+    assert alex(tmp_path / "o", tmp_path / "r", "--report", "--clean", tmp_path / "in").exit_code == 0
+    table, page = ((tmp_path / "r" / name).read_text() for name in ("tables.md", "report.html"))
+    rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
+    assert len(rows) == 3 and "accuracy robust" in table and "patch-FD (VGG) robust" in table
+    f = degrade.parse(json.loads((tmp_path / "o" / "000.json").read_text())["operator"])
+    restored = files.read_image(tmp_path / "r" / "000.png")
+    fidelity = invert.perceptual.lpips(f(restored), files.read_image(tmp_path / "o" / "000.jpg"))
+    written = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
+    assert float(written["fidelity"]) == pytest.approx(fidelity.item(), abs=1e-4)
+    assert page.count("data:image/") >= 6 and str(tmp_path) not in page
