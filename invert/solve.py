@@ -115,6 +115,7 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
         labels(label, batch, generator.c_dim, observation.device), identity,
     )  # fmt: skip
     point, phases = _start(method, init, problem)
+    image = _image(point, generator).clamp(0, 1)
 
     total = sum(phase.steps * (batch if phase.space.per_image else 1) for phase in phases)
     finite, history, images, done = torch.ones(batch, dtype=torch.bool), [], {}, 0
@@ -124,25 +125,13 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
             if callback is not None:
                 callback(Step(phase, done + step, total, loss, place, generator))
 
-        key = f"phase{number}"
-        if phase.space.per_image:
-            each = []
-            for i in range(batch):
-                before = i * phase.steps
-                each.append(_run(phase, point.row(i), problem.row(i), lr_scale, key,
-                                 lambda step, *rest, before=before: report(before + step, *rest)))  # fmt: skip
-            points, all_losses, goods, shown = zip(*each, strict=True)
-            point, good, image = Point.cat([*points]), torch.cat(goods), torch.cat(shown)
-            losses = torch.cat([_repeated(losses, max(map(len, all_losses))) for losses in all_losses], 1)
-            done += phase.steps * batch
-        else:
-            point, losses, good, image = _run(phase, point, problem, lr_scale, key, report)
-            done += phase.steps
+        run = _run_one_by_one if phase.space.per_image else _run
+        point, losses, good, image = run(phase, point, problem, lr_scale, f"phase{number}", report)
+        done += phase.steps * (batch if phase.space.per_image else 1)
         finite &= good
         history.append(losses)
         images[phase.name if phase.name not in images else f"{phase.name}, phase {number + 1}"] = image
     stacked = torch.cat([torch.empty(0, batch), *history])
-    image = image if phases else _image(point, generator)
     return Restoration(image, generator.unpack(point.latent), stacked, images, finite, point)
 
 
@@ -213,18 +202,39 @@ def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str
             break
 
     values = best if phase.keep and phase.steps else values
-    end, image = _shown(space.place(values, point, problem, _END), problem.generator)
+    end = space.place(values, point, problem, _END).detached()
+    image = _image(end, problem.generator)
     good = torch.isfinite(image).flatten(1).all(1)
     if not good.all():  # the last step's place was seen by no loss
-        end, image = _shown(space.place(_where(good, values, previous), point, problem, _END), problem.generator)
-        finite = finite & good
+        end = space.place(_where(good, values, previous), point, problem, _END).detached()
+        image, finite = _image(end, problem.generator), finite & good
     stacked = torch.stack(losses).cpu() if losses else torch.empty(0, problem.batch)
-    return end.detached(), stacked, finite.cpu(), image.clamp(0, 1)
+    return end, stacked, finite.cpu(), image.clamp(0, 1)
 
 
 @torch.no_grad()
-def _shown(point: Point, generator: Generator) -> tuple[Point, Tensor]:
-    return point, point.image(generator)
+def _image(point: Point, generator: Generator) -> Tensor:
+    return point.image(generator)
+
+
+def _run_one_by_one(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str,
+                    report: Callable[[int, Tensor, Callable[[], Point]], None],
+                    ) -> tuple[Point, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The same, an image at a time."""
+    each = []
+    for i in range(problem.batch):
+
+        def report_row(step: int, *rest, before: int = i * phase.steps) -> None:
+            report(before + step, *rest)
+
+        each.append(_run(phase, point.row(i), problem.row(i), lr_scale, key, report_row))
+    points, losses, goods, images = zip(*each, strict=True)
+    longest = max(map(len, losses))
+    return (
+        Point.cat([*points]),
+        torch.cat([_repeated(own, longest) for own in losses], 1),
+        *map(torch.cat, (goods, images)),
+    )
 
 
 def _where(chosen: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -258,10 +268,6 @@ def _start(method: Method, init: Tensor | str | None, problem: Problem) -> tuple
     if not phases:
         raise ValueError(f"init is a latent of {space}; this method has no phase that could go on from it")
     return Point(codes), phases
-
-
-def _image(point: Point, generator: Generator) -> Tensor:
-    return _shown(point, generator)[1].clamp(0, 1)
 
 
 def _check_identity(identity: Identity, method: Method, named: str, batch: int, channels: int) -> None:
