@@ -70,8 +70,8 @@ def variants() -> dict[str, Method]:
     found["cri, L2 of the offset"] = cri(offset=(OffsetNorm(0.5),))
     found["ilo, LPIPS and MSE"] = ilo
     found["ilo, MSE"] = with_loss(ilo, *(term for term in ilo.phases[0].loss if not isinstance(term, Lpips)))
-    lpips_only = with_loss(ilo, *(term for term in ilo.phases[0].loss if not isinstance(term, MSE)))
-    found["ilo, LPIPS"] = replace(lpips_only, phases=tuple(replace(p, keep="lpips") for p in lpips_only.phases))
+    lpips = tuple(term for term in ilo.phases[0].loss if not isinstance(term, MSE))
+    found["ilo, LPIPS"] = replace(ilo, phases=tuple(replace(p, loss=lpips, keep="lpips") for p in ilo.phases))
     return found
 
 
