@@ -41,6 +41,10 @@ class Term:
     def prepare(self, problem: Problem) -> Measure:
         raise NotImplementedError
 
+    def told(self, problem: Problem) -> str | None:
+        """What a reader of the result must know of how this was measured."""
+        return None
+
 
 @dataclass(frozen=True)
 class Lpips(Term):
@@ -148,16 +152,26 @@ class MSE(Term):
 
 @dataclass(frozen=True)
 class Deep(Term):
-    """Mean |difference| of a network's own features, summed over its layers (DGP's, with VGG for the discriminator)."""
+    """Mean |difference| of deep features, summed over layers: the discriminator's, where the generator's file has one.
+
+    Else those of the perceptual network; `told` says which. Source: Pan et al. 2021 (DGP), eq. 6.
+    """
 
     weight: float = 1.0
     name = "deep"
 
+    def told(self, problem: Problem) -> str:
+        if problem.generator.discriminator() is not None:
+            return "deep features are the discriminator's"
+        return f"deep features are those of {problem.net}, for want of a discriminator"
+
     def prepare(self, problem: Problem) -> Measure:
-        network = problem.network()
+        network, critic = problem.network(), problem.generator.discriminator()
         scale = math.ceil(network.min_side / min(problem.observation.shape[2:]))
 
         def features(x: Tensor) -> list[Tensor]:
+            if critic is not None:
+                return critic.to(x.device).features(x)
             return network.maps(F.interpolate(x, scale_factor=scale, mode="nearest") if scale > 1 else x)
 
         wanted = features(problem.observation)

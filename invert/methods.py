@@ -213,9 +213,9 @@ METHODS["dgp"] = Method(
     ),
     BestOf(500, Deep(1)),
     source="Pan et al. 2021, Exploiting Deep Generative Prior for Versatile Image Restoration, its preset for x4",
-    departures="all features of the perceptual network in place of the discriminator's; z of deviation 1, since "
-    "mappings normalise it; groups are blocks, or all weights where there are none; Adam begins anew at each stage; "
-    "the operator in place of its own",
+    departures="where the generator's file has no discriminator, all features of the perceptual network; z of "
+    "deviation 1, since mappings normalise it; groups are blocks, or all weights where there are none; Adam begins "
+    "anew at each stage; the operator in place of its own",
 )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class Restoration:
     phase_images: dict[str, Tensor]  # the image at the end of each phase, by its name
     finite: Tensor  # [B], False where a loss became NaN or infinite, and the image is the last good one
     point: Point  # latent, noise maps, features and weights: all that makes the image
+    told: tuple[str, ...] = ()  # what a reader must know of how it was measured
 
 
 @torch.enable_grad()
@@ -132,7 +133,9 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
         history.append(losses)
         images[phase.name if phase.name not in images else f"{phase.name}, phase {number + 1}"] = image
     stacked = torch.cat([torch.empty(0, batch), *history])
-    return Restoration(image, generator.unpack(point.latent), stacked, images, finite, point)
+    told = {term.told(problem): None for phase in phases for term in phase.loss}
+    said = tuple(filter(None, told))
+    return Restoration(image, generator.unpack(point.latent), stacked, images, finite, point, said)
 
 
 def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, denoiser: Generator | Denoiser,

@@ -71,7 +71,7 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
     y = files.read_image(source.path, generator.channels)
     tiles = {} if reference is None else {"clean": files.to_pil(files.read_image(reference))}
     if solved:
-        log["loss"] = before["loss"]
+        log |= {key: before[key] for key in ("told", "loss") if key in before}
     else:
         seeds = [
             child_seed(settings.seed, source.relative.as_posix(), *([i] if i else [])) for i in range(len(targets))
@@ -84,6 +84,7 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
         )  # fmt: skip
         if not result.finite.all():
             raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
+        log["told"] = list(result.told)
         log["loss"] = [round(v, 6) for v in result.history.mean(1).tolist()]
         target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
         for path, image in zip(targets, result.image, strict=True):

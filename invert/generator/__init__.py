@@ -1,12 +1,12 @@
 """Generators: what turns a latent into an image."""
 
 from .base import Generator, StyleGenerator
-from .checkpoint import BUNDLED, find, load_generator, save_generator
+from .checkpoint import BUNDLED, find, load_discriminator, load_generator, save_generator
 from .stylegan2 import Features, StyleGAN2
 from .stylegan3 import StyleGAN3
 from .wrap import wrap
 
 __all__ = [
-    "BUNDLED", "Features", "Generator", "StyleGAN2", "StyleGAN3", "StyleGenerator", "find", "load_generator",
-    "save_generator", "wrap",
+    "BUNDLED", "Features", "Generator", "StyleGAN2", "StyleGAN3", "StyleGenerator", "find", "load_discriminator",
+    "load_generator", "save_generator", "wrap",
 ]  # fmt: skip

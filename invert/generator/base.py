@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .mapping import Mapping
+
+if TYPE_CHECKING:
+    from .discriminator import Discriminator
 
 NOISE_MODES = ("const", "random", "none")
 
@@ -32,6 +37,10 @@ class Generator(nn.Module):
                    generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
         """The image of a latent of any of `spaces`. Raises ValueError for another shape or mode."""
         raise NotImplementedError
+
+    def discriminator(self) -> Discriminator | None:
+        """What it was trained against, where its file keeps it; read when it is first asked for."""
+        return None
 
     def forward(self, latent: Tensor, **options) -> Tensor:
         return self.synthesize(latent, **options)  # so that torch.func can give it other weights
@@ -62,6 +71,16 @@ class StyleGenerator(Generator):
     num_ws: int
     filters: tuple[int, ...] = ()  # for each layer, how many filters listen to a code of their own
     spaces = ("W", "W+")
+    source: Path | None = None  # the file it was read from
+
+    @cached_property
+    def _trained_against(self) -> Discriminator | None:
+        from .checkpoint import load_discriminator
+
+        return None if self.source is None else load_discriminator(self.source)
+
+    def discriminator(self) -> Discriminator | None:
+        return self._trained_against
 
     @property
     def num_filters(self) -> int:

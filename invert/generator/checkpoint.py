@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import pickles, rosinality
 from .base import Generator, StyleGenerator
+from .discriminator import Discriminator
 from .download import fetch, is_address
 from .stylegan2 import StyleGAN2
 from .stylegan3 import StyleGAN3, layers_of
@@ -37,7 +38,33 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
         raise
     except Exception as error:  # a damaged file may fail in any way
         raise ValueError(f"generator {path}: {_in_one_line(error)}") from error
+    generator.source = path
     return generator.to(device)
+
+
+def load_discriminator(name_or_path: str | Path) -> Discriminator | None:
+    """The discriminator that NVIDIA's .pkl of a StyleGAN2 keeps beside the generator; None in any other file.
+
+    Raises ValueError where it is damaged, or of another kind.
+    """
+    path = find(name_or_path)
+    with path.open("rb") as file:
+        if file.read(2)[:1] != b"\x80" or path.suffix == ".safetensors":
+            return None
+    try:
+        held = pickles.read(path)
+        module = held.get("D") if isinstance(held, dict) else None
+        if not isinstance(module, pickles.Module):
+            return None
+        tensors = pickles.state_dict(module)
+        block = module[next(name.split(".")[0] for name in tensors if name.endswith(".conv0.weight"))]
+        if block["conv0"].get("activation") != "lrelu":
+            raise ValueError("its activation is not lrelu, the only one that is known")
+        return Discriminator(tensors, block["conv0"].get("conv_clamp"))
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file may fail in any way
+        raise ValueError(f"discriminator in {path}: {_in_one_line(error)}") from error
 
 
 def save_generator(generator: StyleGenerator, path: str | Path) -> None:

@@ -144,3 +144,39 @@ def stylegan3(state, ws, config):
         y = np.clip(y, -layer["clamp"], layer["clamp"]) if layer["clamp"] else y
         x = _filtered(y, fd, 1, layer["down"], [0] * 4)
     return x * config["output_scale"]
+
+
+def discriminator(state, image, clamp=None):
+    """image [C, R, R] in [-1, 1] → what leaves each block, [F, r, r] each."""
+    s, image, found, x = {k: _np(v) for k, v in state.items()}, _np(image), [], None
+
+    def conv(x, name, down=1, activate=True, gain=1.0):
+        w = s[f"{name}.weight"]
+        k = w.shape[2]
+        if down == 2:  # the filter with the convolution's border, every value; then every second of the convolution
+            margin = k // 2
+            x = _filtered(x, s[f"{name}.resample_filter"], 1, 1, [margin + 1] * 4)
+        else:
+            x = np.pad(x, [(0, 0), (k // 2, k // 2), (k // 2, k // 2)])
+        rows = w / np.sqrt(w[0].size)
+        x = np.stack([sum(signal.correlate2d(c, f, "valid") for c, f in zip(x, row, strict=True)) for row in rows])
+        x = x[:, ::down, ::down]
+        if activate:
+            x = _lrelu(x + s[f"{name}.bias"][:, None, None])
+        x = x * gain
+        return x if clamp is None or not activate else np.clip(x, -clamp * gain, clamp * gain)
+
+    side = image.shape[1]
+    while side > 4:
+        block = f"b{side}"
+        if f"{block}.fromrgb.weight" in s:
+            shown = conv(image, f"{block}.fromrgb")
+            x = shown if x is None else x + shown
+        residual = f"{block}.skip.weight" in s
+        gain = np.sqrt(0.5) if residual else 1.0
+        y = conv(conv(x, f"{block}.conv0"), f"{block}.conv1", 2, gain=gain)
+        x = y + conv(x, f"{block}.skip", 2, activate=False, gain=gain) if residual else y
+        image = _filtered(image, s[f"{block}.resample_filter"], 1, 2, [1] * 4)
+        found.append(x)
+        side //= 2
+    return found

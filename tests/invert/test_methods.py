@@ -263,6 +263,27 @@ def test_adam_is_torch_s(small):
     assert torch.allclose(values["x"], free, atol=1e-6)
 
 
+def test_adam_reads_its_schedule_before_the_step_and_survives_a_gradient_that_is_no_number():
+    v = torch.zeros(1, 3)
+    move = Adam(0.1, schedule=lambda t: t).begin({"x": v}, 4, 1.0)
+    ones = {"x": torch.ones(1, 3)}
+    first = move({"x": v}, ones, 0)
+    second = move(first, ones, 1)
+    assert torch.equal(first["x"], v) and torch.allclose(second["x"], torch.full((1, 3), -0.025), rtol=1e-4)
+    odd = move(second, {"x": torch.tensor([[math.nan, math.inf, 1.0]])}, 2)
+    assert torch.isfinite(odd["x"]).all() and odd["x"][0, 2] < second["x"][0, 2]
+
+
+def test_every_image_has_draws_of_its_own(small):
+    problem = invert.problem.Problem(torch.zeros(3, 3, 32, 32), parse("gaussian:0.2"), small, (1, 2, 1))
+    image = torch.zeros(3, 3, 32, 32)
+    for draw in (lambda p, x: p.predict(x, "a"), lambda p, x: p.rng("a").normal(x)):
+        rows = draw(problem, image)
+        assert torch.equal(rows[0], rows[2]) and not torch.equal(rows[0], rows[1])
+        assert torch.equal(rows[1:2], draw(problem.row(1), image[:1]))  # alone, or with whatever mates
+    assert not torch.equal(problem.predict(image, "a"), problem.predict(image, "b"))
+
+
 def test_rates_of_codes_follow_the_spread_and_others_do_not():
     move = Adam(0.1, z_lr=0.01).begin({k: torch.zeros(1, 2) for k in ("latent", "offset", "z", "weight:a")}, 1, 0.5)
     ones = {k: torch.ones(1, 2) for k in ("latent", "offset", "z", "weight:a")}
@@ -436,6 +457,15 @@ def test_images_stop_one_by_one_and_the_lowest_can_be_kept(small):
     r = invert.restore(y, parse("clamp"), small, stopped, lr_scale=1.0, **QUICK)
     travelled = (r.latent - small.w_avg).norm(dim=1) / 0.1
     assert torch.allclose(travelled, torch.tensor([5.0, 2.0]), atol=1e-3) and len(r.history) == 6
+
+    class Once:  # as a rule that changes its mind
+        def begin(self, batch):
+            steps = iter(range(9))
+            return lambda values: torch.tensor([next(steps) == 1, False])
+
+    once = Method((Phase("W", 6, NGD(0.1), (plan,), stop=Once()),))
+    r = invert.restore(y, parse("clamp"), small, once, lr_scale=1.0, **QUICK)
+    assert torch.allclose((r.latent - small.w_avg).norm(dim=1) / 0.1, torch.tensor([1.0, 6.0]), atol=1e-3)
     kept = Method((Phase("W", 6, NGD(0.1), (plan,), keep="plan"),))
     r = invert.restore(y, parse("clamp"), small, kept, lr_scale=1.0, **QUICK)
     assert torch.allclose((r.latent - small.w_avg).norm(dim=1) / 0.1, torch.tensor([3.0, 0.0]), atol=1e-3)
