@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -32,7 +33,6 @@ class Settings:
     perceptual: str = "vgg"
     steps: int | None = None
     seed: int = 0
-    batch: int = 4
     oracle_mask: bool = False
     identity: str | None = None  # digest of the embedding that measures it
 
@@ -64,7 +64,7 @@ class Bench:
                 )
 
     def rows(self) -> list[dict]:
-        """All results; the last one counts where there are two, and a line that a kill cut off does not."""
+        """All results; the last one counts where a picture has two, and a line that a kill cut off does not."""
         if not self.rows_path.exists():
             return []
         found = {}
@@ -92,34 +92,31 @@ class Bench:
     def run(self, sources: list[Source], tasks: list[str], methods: list[str], generator: invert.Generator,
             report: Callable[[int, int, str], None] = lambda done, total, what: None,
             step: Callable[[invert.Step], None] | None = None,
-            identity: invert.Identity | None = None) -> None:  # fmt: skip
-        """Compute every row that is not there yet."""
-        side, size = generator.resolution, self.settings.batch
+            identity: invert.Identity | None = None, batch: int = 4) -> None:  # fmt: skip
+        """Compute every row that is not there yet, so many pictures at a time."""
+        side = generator.resolution
         names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
-        cleans = []
-        for source, name in zip(sources, names, strict=True):
-            path = self.picture(None, "clean", name)
-            if not path.exists():
-                files.write(path, files.encode(files.to_pil(prepared(source.path, side, generator.channels))))
-            cleans.append(path)
-        there = {(row["task"], row["method"], row["image"]) for row in self.rows()}
+        digests = [sha256(source.path.read_bytes()).hexdigest()[:16] for source in sources]
+        there = {(row["task"], row["method"], row["image"], row.get("source")) for row in self.rows()}
         total, done = len(tasks) * len(methods) * len(names), 0
+        for source, name in zip(sources, names, strict=True):
+            clean = prepared(source.path, side, generator.channels)
+            files.write(self.picture(None, "clean", name), files.encode(files.to_pil(clean)))
         for task in tasks:
-            for first in range(0, len(names), size):  # batches are cut from the whole list, whatever is there
-                some = names[first : first + size]
+            for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
+                some = [*zip(names, digests, strict=True)][first : first + batch]
                 for method in methods:
                     report(done, total, f"{task} {method}")
-                    if not all((task, method, name) in there for name in some):
-                        clean = torch.cat(
-                            [files.read_image(p, generator.channels) for p in cleans[first : first + size]]
-                        )
-                        self._append(self._batch(task, method, some, clean, generator, step, identity))
+                    if not all((task, method, *key) in there for key in some):
+                        rows = self._batch(task, method, [name for name, _ in some], generator, step, identity)
+                        self._append([row | {"source": key} for row, (_, key) in zip(rows, some, strict=True)])
                     done += len(some)
         report(done, total, "done")
 
-    def _batch(self, task: str, method: str, names: list[str], clean: Tensor, generator: invert.Generator,
+    def _batch(self, task: str, method: str, names: list[str], generator: invert.Generator,
                step: Callable[[invert.Step], None] | None, identity: invert.Identity | None) -> list[dict]:  # fmt: skip
-        device = next(generator.parameters()).device
+        device, channels = next(generator.parameters()).device, generator.channels
+        clean = torch.cat([files.read_image(self.picture(None, "clean", name), channels) for name in names])
         seeds = [child_seed(self.settings.seed, task, name) for name in names]
 
         def streams() -> list[torch.Generator]:
@@ -128,9 +125,7 @@ class Bench:
         operator = degrade.tasks[task].sample(clean.shape, streams())
         observed = operator(clean, streams())
         for i, name in enumerate(names):
-            path = self.picture(task, "observed", name)
-            if not path.exists():
-                files.write(path, files.encode(files.to_pil(observed[i : i + 1])))
+            files.write(self.picture(task, "observed", name), files.encode(files.to_pil(observed[i : i + 1])))
         assumed = invert.oracle_mask(operator) if self.settings.oracle_mask else operator.approx()
         started = time.perf_counter()
         result, used = self._solve(observed.to(device), assumed, generator, method, seeds, step)
@@ -138,7 +133,7 @@ class Bench:
         rows = []
         for i, name in enumerate(names):
             files.write(self.picture(task, method, name), files.encode(files.to_pil(result.image[i : i + 1])))
-        restored = torch.cat([files.read_image(self.picture(task, method, name), generator.channels) for name in names])
+        restored = torch.cat([files.read_image(self.picture(task, method, name), channels) for name in names])
         found = metrics.scores(restored, clean, operator(restored, streams()), observed, identity)
         for i, name in enumerate(names):
             row = {"task": task, "method": method, "image": name} | {key: values[i] for key, values in found.items()}

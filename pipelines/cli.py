@@ -165,12 +165,12 @@ def bench(
         invert.perceptual.check(perceptual)
         device = _device(device)
         identity, told = (None, None) if embedding is None else identity_of(embedding, None, device)
-        settings = benchmark.Settings(generator_text(generator), perceptual, steps, seed, batch, oracle_mask, told)
+        settings = benchmark.Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
         model = invert.load_generator(generator, device)
         results = benchmark.Bench(output, settings)
         try:
             with BenchBar(quiet) as bar:
-                results.run(sources, wanted, names, model, bar.report, bar.step, identity)
+                results.run(sources, wanted, names, model, bar.report, bar.step, identity, batch)
         except KeyboardInterrupt:
             _say("interrupted; finished results are kept")
             raise typer.Exit(130) from None

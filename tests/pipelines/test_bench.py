@@ -88,7 +88,7 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
         pass
 
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
-    mine = Bench(tmp_path / "b", Settings(perceptual="alex", steps=2, batch=2))
+    mine = Bench(tmp_path / "b", Settings(perceptual="alex", steps=2))
     wanted, methods = TASKS.split(","), ["robust", "pulse"]
 
     def stop(done, total, what):
@@ -96,13 +96,13 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        mine.run(sources, wanted, methods, generator, stop)
+        mine.run(sources, wanted, methods, generator, stop, batch=2)
     assert len(mine.rows()) == 6
     with mine.rows_path.open("a") as file:
         file.write('{"task": "UNAP", "meth')  # as a kill leaves it
     shutil.rmtree(tmp_path / "b" / "images" / "upsampling-XS" / "pulse")  # what is done is not looked at again
     reached = []
-    mine.run(sources, wanted, methods, generator, lambda done, total, what: None, reached.append)
+    mine.run(sources, wanted, methods, generator, step=reached.append, batch=2)
     assert len(reached) == 5 * 2  # steps of the five batches that were left
     mine = {(r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"} for r in mine.rows()}
     assert mine == rows_of(results)
@@ -138,6 +138,18 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch):
     assert start(tmp_path / "w", tasks="UNAP", methods="robust").exit_code == 0
     for key, row in rows_of(tmp_path / "w").items():
         assert row["accuracy"] == pytest.approx(rows[key]["accuracy"], abs=2e-2)
+
+
+def test_another_picture_of_the_same_name_is_another(tmp_path):
+    (tmp_path / "in").mkdir()
+    command = ["bench", "--images", tmp_path / "in", "-o", tmp_path / "b", "--tasks", "UNAP", "--methods", "brgm"]
+    found = []
+    for number in ("000", "001"):
+        shutil.copy(AVATARS / f"{number}.png", tmp_path / "in" / "x.png")
+        assert run(*command, "--perceptual", "alex", "--steps", 1).exit_code == 0
+        found.append(Bench(tmp_path / "b", Settings(perceptual="alex", steps=1)).rows())
+        assert (pixels(tmp_path / "b" / "images" / "clean" / "x.png") == pixels(AVATARS / f"{number}.png")).all()
+    assert [len(rows) for rows in found] == [1, 1] and found[0][0]["accuracy"] != found[1][0]["accuracy"]
 
 
 @pytest.mark.parametrize("change, words", [
