@@ -29,10 +29,10 @@ SEARCHES = [name for name in METHODS if name != "ddrm"]
 QUICK = {"perceptual": "alex"}
 
 
-def quick(name):
+def quick(name, count=6):
     """The method, with few candidates to begin with, so that its phases are what takes time."""
     method = METHODS[name]
-    start = replace(method.start, count=6) if isinstance(method.start, (BestOf, Centroids)) else method.start
+    start = replace(method.start, count=count) if isinstance(method.start, (BestOf, Centroids)) else method.start
     return replace(method, start=start)
 
 
@@ -89,7 +89,7 @@ def test_a_method_finds_what_the_generator_itself_drew(avatars, name):
     """With the identity for operator: within LPIPS 0.3, from 0.5 or more at the start."""
     clean = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(4)))).clamp(0, 1)
     mean = avatars.synthesize(avatars.w_avg[None]).clamp(0, 1)
-    r = invert.restore(clean, parse("clamp"), avatars, quick(name), steps=60, **QUICK)
+    r = invert.restore(clean, parse("clamp"), avatars, quick(name, 60), steps=60, **QUICK)
     assert perceptual.lpips(mean, clean) > 0.45 and perceptual.lpips(r.image, clean) < 0.3
 
 
