@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from degrade.rng import Rng
 
-from .perceptual import Perceptual
+from .perceptual import Perceptual, enlarged
 from .point import Point, Variables
 from .problem import Problem
 
@@ -33,12 +32,16 @@ Measure = Callable[[View], Tensor]  # the term's value [B], before its weight
 
 
 class Term:
-    """A part of a loss. `prepare` does what is needed once; what it returns is called every step."""
+    """A part of a loss. One that has nothing to prepare defines `value`, others `prepare`."""
 
     weight: float
     name: ClassVar[str]
 
     def prepare(self, problem: Problem) -> Measure:
+        """Do what is needed once; what this returns is called every step."""
+        return lambda view: self.value(view, problem)
+
+    def value(self, view: View, problem: Problem) -> Tensor:
         raise NotImplementedError
 
     def told(self, problem: Problem) -> str | None:
@@ -101,13 +104,11 @@ class Lpips(Term):
         """The image as the first level sees it."""
         for _ in range(self.first):
             x = halved(x) if min(x.shape[2:]) > 1 else x
-        side, shortest = min(x.shape[2:]), self._shortest(network)
+        side = min(x.shape[2:])
         if self.at_most and side > self.at_most:
             scale = self.at_most / side
             return F.interpolate(x, [max(1, round(n * scale)) for n in x.shape[2:]], mode="area")
-        if self.enlarge and side < shortest:
-            return F.interpolate(x, scale_factor=math.ceil(shortest / side), mode="nearest")
-        return x
+        return enlarged(x, self._shortest(network)) if self.enlarge else x
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,9 @@ class MSE(Term):
     floor: float = 0.0
     name = "mse"
 
-    def prepare(self, problem: Problem) -> Measure:
-        y = problem.observation
-
-        def measure(view: View) -> Tensor:
-            return ((view.prediction - y) * self.unit).square().flatten(1).mean(1).clamp_min(self.floor)
-
-        return measure
+    def value(self, view: View, problem: Problem) -> Tensor:
+        away = (view.prediction - problem.observation) * self.unit
+        return away.square().flatten(1).mean(1).clamp_min(self.floor)
 
 
 @dataclass(frozen=True)
@@ -166,13 +163,11 @@ class Deep(Term):
         return f"deep features are those of {problem.net}, for want of a discriminator"
 
     def prepare(self, problem: Problem) -> Measure:
-        network, critic = problem.network(), problem.generator.discriminator()
-        scale = math.ceil(network.min_side / min(problem.observation.shape[2:]))
+        critic = problem.generator.discriminator()
+        network = problem.network() if critic is None else critic.to(problem.device)
 
         def features(x: Tensor) -> list[Tensor]:
-            if critic is not None:
-                return critic.to(x.device).features(x)
-            return network.maps(F.interpolate(x, scale_factor=scale, mode="nearest") if scale > 1 else x)
+            return network.maps(enlarged(x, network.min_side)) if critic is None else network.features(x)
 
         wanted = features(problem.observation)
 

@@ -62,6 +62,12 @@ class Perceptual(nn.Module):
         return sum((p - q).square().sum(1).mean((1, 2)) for p, q in zip(a, b, strict=True))
 
 
+def enlarged(x: Tensor, shortest: int) -> Tensor:
+    """x [B, C, H, W], whose sides are at least `shortest`: each pixel made a square of pixels, where it is smaller."""
+    scale = -(-shortest // min(x.shape[2:]))
+    return x.repeat_interleave(scale, 2).repeat_interleave(scale, 3) if scale > 1 else x
+
+
 def check(net: str) -> str:
     if net not in NETS:
         raise ValueError(f"perceptual={net!r} must be one of {', '.join(NETS)}")

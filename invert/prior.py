@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .loss import Measure, Term, View, halved
+from .loss import Term, View, halved
+from .perceptual import enlarged
 from .problem import Problem
 
 
@@ -21,15 +21,12 @@ class Geodesic(Term):
     of: str = "z"
     name = "geodesic"
 
-    def prepare(self, problem: Problem) -> Measure:
-        def measure(view: View) -> Tensor:
-            v = getattr(view.point, self.of)
-            a, b = v[:, :, None], v[:, None]
-            # 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the root's slope finite where a = b
-            difference, total = ((a + sign * b).square().sum(-1).add(1e-12).sqrt() for sign in (-1, 1))
-            return v.shape[-1] / 8 * (2 * torch.atan2(difference, total)).square().mean((1, 2))
-
-        return measure
+    def value(self, view: View, problem: Problem) -> Tensor:
+        v = getattr(view.point, self.of)
+        a, b = v[:, :, None], v[:, None]
+        # 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the root's slope finite where a = b
+        difference, total = ((a + sign * b).square().sum(-1).add(1e-12).sqrt() for sign in (-1, 1))
+        return v.shape[-1] / 8 * (2 * torch.atan2(difference, total)).square().mean((1, 2))
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,9 @@ class Near(Term):
     weight: float = 1.0
     name = "prior"
 
-    def prepare(self, problem: Problem) -> Measure:
-        generator = problem.generator
-        center = problem.center[:, None]
-        return lambda view: ((view.point.latent - center) / generator.w_std).square().flatten(1).mean(1)
+    def value(self, view: View, problem: Problem) -> Tensor:
+        away = (view.point.latent - problem.center[:, None]) / problem.generator.w_std
+        return away.square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,9 @@ class Collinear(Term):
     weight: float = 1.0
     name = "collinearity"
 
-    def prepare(self, problem: Problem) -> Measure:
-        def measure(view: View) -> Tensor:
-            w = F.normalize(view.point.latent, dim=-1)
-            return (1 - w @ w.mT).abs().flatten(1).mean(1)
-
-        return measure
+    def value(self, view: View, problem: Problem) -> Tensor:
+        w = F.normalize(view.point.latent, dim=-1)
+        return (1 - w @ w.mT).abs().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -67,8 +60,8 @@ class Normal(Term):
     weight: float = 1.0
     name = "prior on z"
 
-    def prepare(self, problem: Problem) -> Measure:
-        return lambda view: view.point.z.square().flatten(1).mean(1)
+    def value(self, view: View, problem: Problem) -> Tensor:
+        return view.point.z.square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -78,11 +71,8 @@ class Mapped(Term):
     weight: float = 1.0
     name = "mapping"
 
-    def prepare(self, problem: Problem) -> Measure:
-        def measure(view: View) -> Tensor:
-            return (problem.map(view.point.z)[:, None] - view.point.latent).square().flatten(1).mean(1)
-
-        return measure
+    def value(self, view: View, problem: Problem) -> Tensor:
+        return (problem.map(view.point.z)[:, None] - view.point.latent).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -93,14 +83,11 @@ class OffsetNorm(Term):
     order: int = 2
     name = "offset"
 
-    def prepare(self, problem: Problem) -> Measure:
-        def measure(view: View) -> Tensor:
-            offset = view.variables["offset"].flatten(1)
-            if self.order == 1:
-                return offset.abs().sum(1)
-            return offset.square().sum(1).add(1e-12).sqrt()  # whose slope at 0 is finite
-
-        return measure
+    def value(self, view: View, problem: Problem) -> Tensor:
+        offset = view.variables["offset"].flatten(1)
+        if self.order == 1:
+            return offset.abs().sum(1)
+        return offset.square().sum(1).add(1e-12).sqrt()  # whose slope at 0 is finite
 
 
 @dataclass(frozen=True)
@@ -113,19 +100,16 @@ class WhiteNoise(Term):
     weight: float = 1e5
     name = "noise"
 
-    def prepare(self, problem: Problem) -> Measure:
-        def measure(view: View) -> Tensor:
-            total = torch.zeros(problem.batch, device=problem.device)
-            for n in view.point.noises or ():
-                while True:
-                    for axis in (2, 3):
-                        total = total + (n * n.roll(1, axis)).flatten(1).mean(1).square()
-                    if n.shape[-1] <= 8:
-                        break
-                    n = halved(n)
-            return total
-
-        return measure
+    def value(self, view: View, problem: Problem) -> Tensor:
+        total = torch.zeros(problem.batch, device=problem.device)
+        for n in view.point.noises or ():
+            while True:
+                for axis in (2, 3):
+                    total = total + (n * n.roll(1, axis)).flatten(1).mean(1).square()
+                if n.shape[-1] <= 8:
+                    break
+                n = halved(n)
+        return total
 
 
 @dataclass(frozen=True)
@@ -144,25 +128,18 @@ class Locality(Term):
     truncation_psi: float = 0.5
     name = "locality"
 
-    def prepare(self, problem: Problem) -> Measure:
+    def value(self, view: View, problem: Problem) -> Tensor:
         generator, network = problem.generator, problem.network(self.net)
-        enlarged = max(1, math.ceil(network.min_side / generator.resolution))
-
-        def seen(image: Tensor) -> list[Tensor]:
-            return network.features(F.interpolate(image, scale_factor=enlarged, mode="nearest"))
-
-        def measure(view: View) -> Tensor:
-            pivot, (weights,) = view.point.latent, view.point.weights
-            z = view.rng.child("locality").normal(torch.empty(1, generator.z_dim)).to(pivot)
-            w = generator.mapping(z, problem.label, self.truncation_psi)
-            if pivot.ndim == 2:  # the length is that of all layers together
-                pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
-            away = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
-            code = pivot + self.distance * away / away.norm()
-            with torch.no_grad():
-                before = generator.synthesize(code, noise_mode="none")
-            after = torch.func.functional_call(generator, weights, code, {"noise_mode": "none"})
-            squares = (2 * (after - before)).square().flatten(1).mean(1)
-            return self.mse * squares + self.lpips * network.distance(seen(after), seen(before))
-
-        return measure
+        pivot, (weights,) = view.point.latent, view.point.weights
+        z = view.rng.child("locality").normal(torch.empty(1, generator.z_dim)).to(pivot)
+        w = generator.mapping(z, problem.label, self.truncation_psi)
+        if pivot.ndim == 2:  # the length is that of all layers together
+            pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
+        away = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
+        code = pivot + self.distance * away / away.norm()
+        with torch.no_grad():
+            before = generator.synthesize(code, noise_mode="none")
+        after = torch.func.functional_call(generator, weights, code, {"noise_mode": "none"})
+        squares = (2 * (after - before)).square().flatten(1).mean(1)
+        seen = (network.features(enlarged(image, network.min_side)) for image in (after, before))
+        return self.mse * squares + self.lpips * network.distance(*seen)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from degrade.rng import child_seed
@@ -25,7 +24,7 @@ def scores(restored: Tensor, clean: Tensor | None, again: Tensor, observed: Tens
     again: the restored pictures after the true degradation, with its own draws. identity: cosine
     of the embeddings of restored and clean.
     """
-    found = {"fidelity": perceptual.lpips(enlarged(again), enlarged(observed))}
+    found = {"fidelity": perceptual.lpips(*(perceptual.enlarged(x, SMALLEST) for x in (again, observed)))}
     if clean is not None:
         from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
@@ -36,11 +35,6 @@ def scores(restored: Tensor, clean: Tensor | None, again: Tensor, observed: Tens
             with torch.no_grad():
                 found["identity"] = identity.similarity(restored, clean)
     return {name: [round(v, 5) for v in values.tolist()] for name, values in found.items()}
-
-
-def enlarged(x: Tensor) -> Tensor:
-    scale = -(-SMALLEST // min(x.shape[2:]))
-    return F.interpolate(x, scale_factor=scale, mode="nearest") if scale > 1 else x
 
 
 @dataclass(frozen=True)
