@@ -189,8 +189,8 @@ class Weights(Space):
     """The weights of the synthesis, for each image on its own; the codes stay.
 
     blocks: of the first blocks only, without the layers that paint (DGP); None is all, and so is any
-    number for a generator that has no blocks. z: whether z
-    is free, too. Noise maps are the checkpoint's.
+    number for a generator that has no blocks. z: whether z is free, too. Noise maps are the
+    checkpoint's.
     """
 
     blocks: int | None = None

@@ -18,7 +18,7 @@ from .generator import Generator, StyleGenerator
 from .identity import Identity
 from .point import Point
 
-SAMPLES = 10_000  # of W, where a class is to be described
+SAMPLES = 10_000  # of W, where it is to be described
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,26 @@ class Problem:
         generator = self.generator
         if self.label is None or generator.w_avg.ndim == 2:
             return generator.mapping.center(self.label, self.batch)
-        return torch.stack([w.mean(0) for w in self._of_classes])
+        return torch.stack([w.mean(0) for w in self.some_w])
 
     @cached_property
     def gaussian(self) -> tuple[Tensor, Tensor]:
         """`w_gaussian` of the generator, or of each image's class; both broadcast against [B, num_ws, w_dim]."""
         if self.label is None:
             return self.generator.w_gaussian
-        before = [F.leaky_relu(w, 5) for w in self._of_classes]
+        before = [F.leaky_relu(w, 5) for w in self.some_w]
         return torch.stack([b.mean(0) for b in before])[:, None], torch.stack([b.std(0) for b in before])[:, None]
 
     @cached_property
-    @torch.no_grad()
-    def _of_classes(self) -> list[Tensor]:
-        """Many draws of W of each image's class, the same for the same class."""
-        z = torch.randn(SAMPLES, self.generator.z_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
-        return [self.generator.mapping(z, row.expand(SAMPLES, -1)) for row in self.label]
+    def some_w(self) -> list[Tensor]:
+        """For each image, many draws of W, of its class; the same tensor for the same class."""
+        if self.label is None:
+            return [self.generator.some_w(SAMPLES)[0]] * self.batch
+        found: dict[tuple, Tensor] = {}
+        for row in self.label:
+            if tuple(row.tolist()) not in found:
+                found[tuple(row.tolist())] = self.generator.some_w(SAMPLES, row[None])[0]
+        return [found[tuple(row.tolist())] for row in self.label]
 
     def row(self, index: int) -> Problem:
         """Image `index` alone, with the draws that it has in the batch."""
@@ -83,16 +87,12 @@ class Problem:
             identity=None if self.identity is None else self.identity.row(index, self.batch),
         )  # fmt: skip
 
-    def streams(self, key: str) -> tuple[torch.Generator, ...]:
-        """A new generator for each image, the same for the same key."""
-        return tuple(torch.Generator().manual_seed(child_seed(seed, key)) for seed in self.seeds)
-
     def rng(self, key: str) -> Rng:
-        return Rng.of(self.streams(key), self.batch)
+        return Rng.of(streams(self.seeds, key), self.batch)
 
     def predict(self, image: Tensor, key: str) -> Tensor:
         """What the operator makes of an image, with the draws of this key."""
-        return self.operator(image, self.streams(f"{key}/operator"))
+        return self.operator(image, streams(self.seeds, f"{key}/operator"))
 
     def network(self, net: str | None = None) -> perceptual.Perceptual:
         """A perceptual network in the fastest type; the restoration's own, if not said."""
@@ -113,6 +113,11 @@ class Problem:
         if label is not None and len(label) != len(z):
             label = label.expand(len(z), -1)  # many candidates for one image
         return self.generator.mapping(z, label)
+
+
+def streams(seeds: tuple[int, ...], key: str) -> tuple[torch.Generator, ...]:
+    """A new generator for each image, the same for the same key."""
+    return tuple(torch.Generator().manual_seed(child_seed(seed, key)) for seed in seeds)
 
 
 def oracle_mask(operator: Operator) -> Operator:

@@ -21,7 +21,7 @@ from .identity import Identity
 from .loss import SamePerson, View
 from .methods import Method, Phase, method_of
 from .point import Moment, Point
-from .problem import Problem
+from .problem import Problem, streams
 from .start import BestOf, Drawn
 
 _END = Moment(1.0, Rng.of((), 0))  # without draws
@@ -93,8 +93,9 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     method = method_of(method, steps)
     if isinstance(method, DDRM) or isinstance(generator, Denoiser):
         given = {"class_label": class_label, "init": init, "identity": identity, "lr_scale": lr_scale}
-        for name in (name for name, value in given.items() if value is not None):
-            raise ValueError(f"{name}: method={named} has no use for it; leave it out")
+        useless = ", ".join(name for name, value in given.items() if value is not None)
+        if useless:
+            raise ValueError(f"{useless}: method={named} has no use for it; leave it out")
         return _denoise(method, observation.float(), operator, generator, _seeds(seed, batch), callback)
     unmet = {}
     for phase in method.phases:
@@ -148,12 +149,12 @@ def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, den
 
     def report(step: int, image: Tensor) -> None:
         good = torch.isfinite(image).flatten(1).all(1)
-        away = operator(torch.nan_to_num(image, posinf=0.0, neginf=0.0), _streams(seeds, f"step{step}")) - observation
+        away = operator(torch.nan_to_num(image, posinf=0.0, neginf=0.0), streams(seeds, f"step{step}")) - observation
         losses.append(torch.where(good, away.square().flatten(1).mean(1), math.nan).cpu())
         if callback is not None:
             callback(Step(method, step, method.steps, losses[-1], lambda: Point(image), denoiser))
 
-    image = method.solve(observation, operator, denoiser, _streams(seeds, "ddrm"), report)
+    image = method.solve(observation, operator, denoiser, streams(seeds, "ddrm"), report)
     finite = torch.isfinite(image).flatten(1).all(1).cpu()
     shown = torch.nan_to_num(image).clamp(0, 1)
     return Restoration(shown, image, torch.stack(losses), {method.name: shown}, finite, Point(image))
@@ -292,7 +293,3 @@ def _seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     if len(seeds) != batch:
         raise ValueError(f"seed has {len(seeds)} values for {batch} images; give one, or one per image")
     return tuple(child_seed(int(s), "restore") for s in seeds)
-
-
-def _streams(seeds: tuple[int, ...], key: str) -> tuple[torch.Generator, ...]:
-    return tuple(torch.Generator().manual_seed(child_seed(seed, key)) for seed in seeds)

@@ -17,9 +17,13 @@ CHUNK = 8  # candidates looked at in one pass
 
 
 class Start:
-    """Called with a problem, gives the point [B] to begin at."""
+    """Called with a problem, gives the point [B] to begin at; one that looks at an image at a time defines `one`."""
 
+    @torch.no_grad()
     def __call__(self, problem: Problem) -> Point:
+        return Point.cat([self.one(problem.row(i)) for i in range(problem.batch)])
+
+    def one(self, problem: Problem) -> Point:
         raise NotImplementedError
 
 
@@ -54,11 +58,7 @@ class BestOf(Start):
     by: Term
     truncation_psi: float = 1.0
 
-    @torch.no_grad()
-    def __call__(self, problem: Problem) -> Point:
-        return Point.cat([self._one(problem.row(i)) for i in range(problem.batch)])
-
-    def _one(self, problem: Problem) -> Point:
+    def one(self, problem: Problem) -> Point:
         like = torch.empty(1, self.count, problem.generator.z_dim)
         z = problem.rng("candidates").normal(like)[0].to(problem.device)
         latent = toward_mean(problem, problem.map(z), self.truncation_psi)
@@ -77,19 +77,17 @@ class Centroids(Start):
 
     count: int = 10
     through_operator: bool = True
-    samples: int = 10_000
 
     @torch.no_grad()
     def __call__(self, problem: Problem) -> Point:
-        return Point.cat([self._one(problem.row(i)) for i in range(problem.batch)])
-
-    def _one(self, problem: Problem) -> Point:
-        draws = torch.Generator().manual_seed(0)
-        z = torch.randn(self.samples, problem.generator.z_dim, generator=draws).to(problem.device)
-        centers = kmeans(problem.map(z), self.count)
-        by = Lpips(enlarge=True, at_most=256)
-        best = distances(problem, centers, by, self.through_operator).argmin()
-        return Point(centers[best][None])
+        by, centers, points = Lpips(enlarge=True, at_most=256), {}, []
+        for i, w in enumerate(problem.some_w):
+            if id(w) not in centers:  # once for each class
+                centers[id(w)] = kmeans(w, self.count)
+            own = centers[id(w)]
+            best = distances(problem.row(i), own, by, self.through_operator).argmin()
+            points.append(Point(own[best][None]))
+        return Point.cat(points)
 
 
 def distances(problem: Problem, latents: Tensor, by: Term, through_operator: bool = True) -> Tensor:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from degrade.rng import child_seed
 
 from . import files, metrics
 from .files import Source
-from .results import Results
+from .results import Results, thinned
 
 SETTINGS = "benchmark"
 
@@ -96,7 +95,7 @@ class Bench:
         """Compute every row that is not there yet, so many pictures at a time."""
         side = generator.resolution
         names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
-        digests = [sha256(source.path.read_bytes()).hexdigest()[:16] for source in sources]
+        digests = [files.digest(source.path) for source in sources]
         there = {(row["task"], row["method"], row["image"], row.get("source")) for row in self.rows()}
         total, done = len(tasks) * len(methods) * len(names), 0
         for source, name in zip(sources, names, strict=True):
@@ -128,35 +127,37 @@ class Bench:
             files.write(self.picture(task, "observed", name), files.encode(files.to_pil(observed[i : i + 1])))
         assumed = invert.oracle_mask(operator) if self.settings.oracle_mask else operator.approx()
         started = time.perf_counter()
-        result, used = self._solve(observed.to(device), assumed, generator, method, seeds, step)
+        solved, used = self._solve(observed.to(device), assumed, generator, method, seeds, step)
         seconds = (time.perf_counter() - started) / len(names)
         rows = []
-        for i, name in enumerate(names):
-            files.write(self.picture(task, method, name), files.encode(files.to_pil(result.image[i : i + 1])))
+        for name, (image, _, _) in zip(names, solved, strict=True):
+            files.write(self.picture(task, method, name), files.encode(files.to_pil(image)))
         restored = torch.cat([files.read_image(self.picture(task, method, name), channels) for name in names])
         found = metrics.scores(restored, clean, operator(restored, streams()), observed, identity)
-        for i, name in enumerate(names):
+        for i, (name, (_, losses, finite)) in enumerate(zip(names, solved, strict=True)):
             row = {"task": task, "method": method, "image": name} | {key: values[i] for key, values in found.items()}
-            row |= {"seconds": round(seconds, 3), "steps": len(result.history), "finite": bool(result.finite[i])}
-            row |= {"batch": used, "loss": thinned(result.history[:, i])}
+            row |= {"seconds": round(seconds, 3), "steps": len(losses), "finite": finite}
+            row |= {"batch": used, "loss": thinned(losses)}
             rows.append(row)
         return rows
 
     def _solve(self, observed: Tensor, operator: degrade.Operator, generator: invert.Generator, method: str,
-               seeds: list[int], step: Callable[[invert.Step], None] | None) -> tuple:  # fmt: skip
-        """The restoration and the batch size it took; halved until it fits into the memory."""
+               seeds: list[int], step: Callable[[invert.Step], None] | None) -> tuple[list, int]:  # fmt: skip
+        """Image, losses and whether they stayed finite, of each; and the batch size, halved until it fitted."""
         options = {"perceptual": self.settings.perceptual, "steps": self.settings.steps}
         if generator.c_dim:
             raise ValueError("this generator has classes; the benchmark knows none of its pictures'")
         size = len(seeds)
         while True:
             try:
-                parts = []
+                found = []
                 for first in range(0, len(seeds), size):
                     rows = slice(first, first + size)
                     own = operator if size == len(seeds) else rows_of(operator, rows, len(seeds))
-                    parts.append(invert.restore(observed[rows], own, generator, method, seeds[rows], step, **options))
-                return joined(parts), size
+                    r = invert.restore(observed[rows], own, generator, method, seeds[rows], step, **options)
+                    histories = r.history.T.tolist()
+                    found += zip(r.image.split(1), histories, r.finite.tolist(), strict=True)
+                return found, size
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -188,23 +189,3 @@ def rows_of(operator: degrade.Operator, rows: slice, batch: int) -> degrade.Oper
     """What a part of the batch gets."""
     own = [operator.row(i, batch) for i in range(batch)[rows]]
     return own[0] if len(own) == 1 else degrade.PerImage(*own)
-
-
-@dataclass(frozen=True)
-class Joined:
-    image: Tensor
-    history: Tensor
-    finite: Tensor
-
-
-def joined(parts: list[invert.Restoration]) -> Joined:
-    """Several restorations as one; shorter histories repeat their last loss."""
-    longest = max(len(part.history) for part in parts)
-    histories = [torch.cat([p.history, p.history[-1:].expand(longest - len(p.history), -1)]) for p in parts]
-    return Joined(torch.cat([p.image for p in parts]), torch.cat(histories, 1), torch.cat([p.finite for p in parts]))
-
-
-def thinned(losses: Tensor, most: int = 100) -> list[float]:
-    """At most so many of the losses, evenly chosen, for a curve."""
-    keep = torch.linspace(0, len(losses) - 1, min(most, len(losses))).round().long()
-    return [round(v, 5) for v in losses[keep].tolist()]

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy
@@ -75,6 +76,11 @@ def read_image(path: Path, channels: int = 3) -> Tensor:
 def from_pil(image: Image.Image) -> Tensor:
     """[1, C, H, W] in [0, 1] of an 8-bit picture."""
     return torch.from_numpy(numpy.atleast_3d(numpy.array(image))).permute(2, 0, 1)[None].float() / 255
+
+
+def digest(path: Path) -> str:
+    """What tells the file's content from any other."""
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def to_pil(x: Tensor) -> Image.Image:

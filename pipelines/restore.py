@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from degrade.serial import collect
 from . import files, metrics
 from .apply import MANIFEST, again
 from .files import Source
-from .results import Results
+from .results import Results, thinned
 from .sheet import sheet
 
 LOG = "log"
@@ -55,14 +54,14 @@ def restore(source: Source, generator, settings: Settings, output: Path, clean: 
     manifest, operator = what_happened(source, settings.op)
     assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
     log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(settings)}
-    log["observation"] = _digest(source.path)
+    log["observation"] = files.digest(source.path)
     init = init / source.relative.with_suffix(LATENT) if init is not None and init.is_dir() else init
-    log["init"] = None if init is None else _digest(init)
+    log["init"] = None if init is None else files.digest(init)
     target, target_log = source.target(output, ".png"), source.target(output, ".json")
     targets = [target, *(source.target(output, f".sample{i}.png") for i in range(2, settings.samples + 1))]
     before = files.read_json(target_log, LOG) or {}
     reference = None if clean is None else _clean_of(source, manifest, clean)
-    log["clean"] = before.get("clean") if reference is None else _digest(reference)
+    log["clean"] = before.get("clean") if reference is None else files.digest(reference)
     there = all(path.exists() for path in targets)
     solved = there and all(before.get(key) == log[key] for key in log if key != "clean")
     if solved and before["clean"] == log["clean"]:
@@ -121,8 +120,8 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
         else:
             degraded = again(restored, manifest, operator)
         found = {key: value[0] for key, value in metrics.scores(restored, reference, degraded, observed).items()}
-        loss = log["loss"][:: max(1, len(log["loss"]) // 100)]
-        rows.append({"task": TASK, "method": settings.method, "image": name, "loss": loss} | found)
+        row = {"task": TASK, "method": settings.method, "image": name, "loss": thinned(log["loss"])}
+        rows.append(row | found)
     told = f"Generator {settings.generator}; {settings.perceptual} in the loss; seed {settings.seed}."
     shortened = () if settings.steps is None else (f"Shortened: {settings.steps} steps in all.",)
     missing = output / "none"
@@ -138,18 +137,14 @@ def generator_text(name_or_path: str) -> str:
     """A bundled generator's name, or a digest of the file: another file of the same name is another generator."""
     if name_or_path in invert.generator.BUNDLED:
         return name_or_path
-    return f"sha256:{_digest(invert.generator.find(name_or_path))}"
+    return f"sha256:{files.digest(invert.generator.find(name_or_path))}"
 
 
 def identity_of(embedding: Path, person: Path | None, device: str) -> tuple[invert.Identity, str]:
     """An embedding's file and a photo as an identity, and a text that tells it from others."""
     module = invert.load_embedding(embedding).to(device)
     photo = None if person is None else files.read_image(person).to(device)
-    return invert.Identity(module, photo), " ".join(_digest(p) for p in (embedding, person) if p is not None)
-
-
-def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
+    return invert.Identity(module, photo), " ".join(files.digest(p) for p in (embedding, person) if p is not None)
 
 
 def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:

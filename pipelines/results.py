@@ -72,6 +72,12 @@ def tables_of(rows: list[dict], realism: dict[str, Cells]) -> list[Table]:
     return found
 
 
+def thinned(losses: list[float], most: int = 100) -> list[float]:
+    """At most so many of the losses, evenly chosen, for a curve."""
+    last, count = len(losses) - 1, min(most, len(losses))
+    return [round(losses[round(i * last / max(count - 1, 1))], 5) for i in range(count)]
+
+
 def as_csv(rows: list[dict]) -> str:
     names = ["task", "method", "image", *LOWER_IS_BETTER, "steps", "finite"]
     text = io.StringIO()

@@ -117,11 +117,17 @@ class StyleGenerator(Generator):
         return before.mean(0), before.std(0)
 
     @torch.no_grad()
-    def some_w(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """W [count, w_dim] of z ~ N(0, I), and the classes, any as likely; always the same draws."""
+    def some_w(self, count: int, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """W [count, w_dim] of z ~ N(0, I), and the classes: of `label` [1, c_dim], else any as likely.
+
+        Always the same draws.
+        """
         draws = torch.Generator().manual_seed(0)
         z = torch.randn(count, self.z_dim, generator=draws).to(self.w_avg.device)
-        label = torch.randint(self.c_dim, (count,), generator=draws) if self.c_dim else None
+        if label is not None:
+            label = label.expand(count, -1)
+        elif self.c_dim:
+            label = torch.randint(self.c_dim, (count,), generator=draws)
         return self.mapping(z, label), label
 
     def latent_shape(self, space: str) -> tuple[int, ...]:

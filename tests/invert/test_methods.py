@@ -16,7 +16,6 @@ from degrade.rng import Rng
 from invert import METHODS, Method, Phase, perceptual
 from invert.latent import Codes, Gaussian, Space, Weights, Z
 from invert.loss import L1, MSE, Lpips, Term, View
-from invert.methods import cri
 from invert.optim import NGD, Adam, Below, CycleWithDrop, L1Ball, Patience, Ramp, Sphere, Whiten, onto_l1_ball
 from invert.point import Moment, Point
 from invert.prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, OffsetNorm, WhiteNoise
@@ -594,12 +593,6 @@ def test_the_solver_can_be_told_which_pixels_are_dead():
     assert "seed=" not in str(f.approx())
     y = f(torch.full((2, 3, 32, 32), 0.5), [rng(3), rng(4)])
     assert ((told(torch.full((2, 3, 32, 32), 0.5), [rng(5), rng(6)]) - y).abs() < 0.5).float().mean() > 0.9
-
-
-def test_cri_s_choices_are_its_arguments():
-    method = cri(5, (OffsetNorm(0.5),), through_operator=False)
-    assert method.start == Centroids(5, False) and OffsetNorm(0.5) in method.phases[0].loss
-    assert isinstance(METHODS["robust"].start, Mean) and METHODS["cri"].start == Centroids(10, True)
 
 
 TABLE = {  # METHODS.md, sections 3 to 10: steps, optimiser, and every term with its weight
