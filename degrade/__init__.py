@@ -15,9 +15,10 @@ from .jpeg import JPEG, jpeg
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
 from .noise import DeadPixels, Gaussian, HotPixels, Poisson, PoissonGaussian, SaltPepper, Speckle, Uniform
-from .operator import Chain, Operator, PerImage, register
+from .operator import Chain, Operator, PerImage
 from .params import Range
 from .presets import tasks
+from .registry import register
 from .resample import Downsample, Pool, Resize
 from .sensing import CompressedSensing
 from .serial import from_json, to_json

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .operator import Operator, Shape, check_operators, register
+from .operator import Operator, Shape, check_operators
 from .params import numbers
+from .registry import register
 from .rng import Rng
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .filter import check_channels
-from .operator import Operator, register
+from .operator import Operator
 from .params import Numbers, choice, numbers
+from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .mask import distance_to_segment
-from .operator import Operator, register
+from .operator import Operator
 from .params import Numbers, choice, numbers, one_for_all
+from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .operator import Operator, Shape, register
+from .operator import Operator, Shape
 from .params import Numbers, decided, numbers, one_for_all
+from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 

@@ -25,8 +25,9 @@ from .jpeg_stages import (
     to_planes_t,
     weigh,
 )
-from .operator import Operator, check_image, register
+from .operator import Operator, check_image
 from .params import Numbers, Range, check_choice, check_numbers, choice, numbers, show
+from .registry import register
 from .surrogate import CUBIC_BLEND, declare, first_order_only
 
 SURROGATES = ("identity", "residual", "cubic", "ste")

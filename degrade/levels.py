@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import surrogate as s
-from .operator import Operator, register
+from .operator import Operator
 from .params import choice, numbers
+from .registry import register
 
 
 @register("clamp", exact="min and max", gradient="2σ(1-σ) of 2x-1")

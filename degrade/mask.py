@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .noise import Seeded, seeded_uniform, survivors
-from .operator import Operator, Shape, register
+from .operator import Operator, Shape
 from .params import Numbers, choice, numbers, one_for_all
+from .registry import register
 from .rng import Rng
 
 

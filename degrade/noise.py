@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from .levels import Clamp
-from .operator import Operator, Shape, register
+from .operator import Operator, Shape
 from .params import Numbers, Range, check_count, choice, numbers, per_image
+from .registry import register
 from .rng import Rng
 from .surrogate import declare
 

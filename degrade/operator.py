@@ -7,10 +7,9 @@ is associative; a single operator is a chain of one stage.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
@@ -20,7 +19,6 @@ from .params import Range, check_count, format_value
 from .rng import Generators, Rng
 
 Shape = tuple[int, ...]
-REGISTRY: dict[str, type[Operator]] = {}
 
 
 class Operator:
@@ -252,41 +250,6 @@ def compose(stages) -> Operator:
     return stages[0] if len(stages) == 1 else Chain(stages)
 
 
-def register(name: str, exact: str = "", gradient: str = "its own") -> Callable:
-    """Decorator that makes an operator known to `parse` as `name`.
-
-    exact: what the values equal; gradient: the declared one; both for `degrade ops`.
-    Of an Operator subclass it makes a frozen dataclass. A function or torch module x → y becomes an
-    operator without parameters, whose gradient is its own.
-
-    >>> @register("fade")
-    ... class Fade(Operator):
-    ...     amount: float = 0.5
-    ...     def forward(self, x, rng):
-    ...         return x * self.amount
-
-    >>> sepia = register("sepia")(lambda x: x * 0.9)
-    """
-
-    def decorate(cls):
-        if not isinstance(cls, type):  # a function or a torch module, x → y
-            body = {"forward": lambda self, x, rng: cls(x), "__doc__": cls.__doc__, "__module__": cls.__module__}
-            return decorate(type(name, (Operator,), body))()
-        taken = REGISTRY.get(name)
-        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"the operator name {name!r} is taken by {taken.__module__}.{taken.__qualname__}")
-        if not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII):
-            raise ValueError(f"the operator name {name!r} could not be parsed; use letters, digits, - and _")
-        cls = dataclass(frozen=True, repr=False)(cls)
-        cls.name, cls.exact, cls.gradient = name, exact, gradient
-        cls.positional = tuple(f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds)
-        REGISTRY[name] = cls
-        return cls
-
-    return decorate
-
-
-@register("perimage", exact="each row's own", gradient="each row's own")
 class PerImage(Operator):
     """A chain of its own for every image of a batch, as `sample` draws them.
 

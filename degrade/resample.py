@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operator import Operator, Shape, register
+from .operator import Operator, Shape
 from .params import Numbers, Range, decided, numbers, one_for_all
+from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .noise import Seeded
-from .operator import Shape, register
+from .operator import Shape
 from .params import Numbers, decided, numbers, one_for_all
+from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .operator import REGISTRY, Operator, compose
+from .operator import Operator, compose
 from .params import Range
+from .registry import REGISTRY
 from .spec import DEEPEST, build
 
 VERSION = 1

@@ -12,8 +12,9 @@ import difflib
 from dataclasses import fields
 from pathlib import Path
 
-from .operator import REGISTRY, Operator, compose
+from .operator import Operator, compose
 from .params import parse_value
+from .registry import REGISTRY
 
 DEEPEST = 20  # parentheses within parentheses
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import degrade
-from degrade.operator import REGISTRY
+from degrade.registry import REGISTRY
 from degrade.rng import child_seed
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet

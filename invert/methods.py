@@ -47,6 +47,12 @@ class Phase:
     def name(self) -> str:
         return self.space.name
 
+    def over(self, steps: int) -> Phase:
+        """The same way in other steps."""
+        if not steps or steps == self.steps:
+            return replace(self, steps=steps)
+        return replace(self, steps=steps, optimiser=self.optimiser.over(steps / self.steps))
+
 
 @dataclass(frozen=True)
 class Method:
@@ -223,7 +229,7 @@ METHODS["ddrm"] = DDRM()
 
 
 def method_of(method: str | Method | DDRM, steps: int | None = None) -> Method | DDRM:
-    """A method by name, or as it is; its phases shortened in proportion to `steps` in all (None: as published)."""
+    """A method by name, or as it is; its phases in `steps` in all, in proportion (None: as published)."""
     if isinstance(method, str):
         if method not in METHODS:
             raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
@@ -239,6 +245,6 @@ def method_of(method: str | Method | DDRM, steps: int | None = None) -> Method |
     total, done, shortened = sum(p.steps for p in method.phases), 0, []
     for i in range(len(method.phases)):  # round where each phase *ends*, so that the sum is exact
         end = round(steps * sum(p.steps for p in method.phases[: i + 1]) / max(total, 1))
-        shortened.append(replace(method.phases[i], steps=end - done))
+        shortened.append(method.phases[i].over(end - done))
         done = end
     return replace(method, phases=tuple(shortened))

@@ -34,6 +34,10 @@ class NGD:
 
     lr: float
 
+    def over(self, share: float) -> NGD:
+        """In a phase of so much the steps: longer steps that lead as far, since how far is what regularises."""
+        return NGD(self.lr / share)
+
     def begin(self, variables: Variables, steps: int, scale: float) -> Move:
         return lambda values, grads, _: {k: ngd(v, grads[k], self.lr * scale) for k, v in values.items()}
 
@@ -134,6 +138,10 @@ class Adam:
     schedule: Schedule = constant
     z_lr: float | None = None
     project: tuple[Sphere | L1Ball | Whiten, ...] = ()
+
+    def over(self, share: float) -> Adam:
+        """In a phase of so much the steps: as it is, its schedule drawn together."""
+        return self
 
     def begin(self, variables: Variables, steps: int, scale: float) -> Move:
         first = {k: torch.zeros_like(v) for k, v in variables.items()}

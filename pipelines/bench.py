@@ -36,13 +36,13 @@ class Settings:
     identity: str | None = None  # digest of the embedding that measures it
 
 
-def methods_of(text: str) -> list[str]:
-    """The names in "robust,pulse". Raises ValueError for one that is unknown, or needs no generator."""
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if isinstance(invert.methods.method_of(name), invert.DDRM):
+def methods_of(text: str) -> dict[str, invert.Method]:
+    """Those of "robust,pulse" by name. Raises ValueError for one that is unknown, or needs no generator."""
+    methods = {name: invert.methods.method_of(name) for name in map(str.strip, text.split(","))}
+    for name, method in methods.items():
+        if isinstance(method, invert.DDRM):
             raise ValueError(f"methods: {name} needs a diffusion model, which the benchmark cannot load")
-    return names
+    return methods
 
 
 class Bench:
@@ -88,7 +88,8 @@ class Bench:
         """Where a picture is kept: kind is "clean" (with no task), "observed" or a method."""
         return Path(self.folder, "images", *([] if task is None else [task.replace("/", "-")]), kind, f"{image}.png")
 
-    def run(self, sources: list[Source], tasks: list[str], methods: list[str], generator: invert.Generator,
+    def run(self, sources: list[Source], tasks: list[str], methods: dict[str, invert.Method],
+            generator: invert.Generator,
             report: Callable[[int, int, str], None] = lambda done, total, what: None,
             step: Callable[[invert.Step], None] | None = None,
             identity: invert.Identity | None = None, batch: int = 4) -> None:  # fmt: skip
@@ -104,15 +105,15 @@ class Bench:
         for task in tasks:
             for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
                 some = [*zip(names, digests, strict=True)][first : first + batch]
-                for method in methods:
-                    report(done, total, f"{task} {method}")
-                    if not all((task, method, *key) in there for key in some):
-                        rows = self._batch(task, method, [name for name, _ in some], generator, step, identity)
+                for label, method in methods.items():
+                    report(done, total, f"{task} {label}")
+                    if not all((task, label, *key) in there for key in some):
+                        rows = self._batch(task, label, method, [name for name, _ in some], generator, step, identity)
                         self._append([row | {"source": key} for row, (_, key) in zip(rows, some, strict=True)])
                     done += len(some)
         report(done, total, "done")
 
-    def _batch(self, task: str, method: str, names: list[str], generator: invert.Generator,
+    def _batch(self, task: str, label: str, method: invert.Method, names: list[str], generator: invert.Generator,
                step: Callable[[invert.Step], None] | None, identity: invert.Identity | None) -> list[dict]:  # fmt: skip
         device, channels = next(generator.parameters()).device, generator.channels
         clean = torch.cat([files.read_image(self.picture(None, "clean", name), channels) for name in names])
@@ -131,17 +132,17 @@ class Bench:
         seconds = (time.perf_counter() - started) / len(names)
         rows = []
         for name, (image, _, _) in zip(names, solved, strict=True):
-            files.write(self.picture(task, method, name), files.encode(files.to_pil(image)))
-        restored = torch.cat([files.read_image(self.picture(task, method, name), channels) for name in names])
+            files.write(self.picture(task, label, name), files.encode(files.to_pil(image)))
+        restored = torch.cat([files.read_image(self.picture(task, label, name), channels) for name in names])
         found = metrics.scores(restored, clean, operator(restored, streams()), observed, identity)
         for i, (name, (_, losses, finite)) in enumerate(zip(names, solved, strict=True)):
-            row = {"task": task, "method": method, "image": name} | {key: values[i] for key, values in found.items()}
+            row = {"task": task, "method": label, "image": name} | {key: values[i] for key, values in found.items()}
             row |= {"seconds": round(seconds, 3), "steps": len(losses), "finite": finite}
             row |= {"batch": used, "loss": thinned(losses)}
             rows.append(row)
         return rows
 
-    def _solve(self, observed: Tensor, operator: degrade.Operator, generator: invert.Generator, method: str,
+    def _solve(self, observed: Tensor, operator: degrade.Operator, generator: invert.Generator, method: invert.Method,
                seeds: list[int], step: Callable[[invert.Step], None] | None) -> tuple[list, int]:  # fmt: skip
         """Image, losses and whether they stayed finite, of each; and the batch size, halved until it fitted."""
         options = {"perceptual": self.settings.perceptual, "steps": self.settings.steps}

@@ -158,7 +158,7 @@ def bench(
         from .restore import generator_text, identity_of
         from .tasks import tasks_of
 
-        names, wanted = benchmark.methods_of(methods), tasks_of(tasks, suite)
+        chosen, wanted = benchmark.methods_of(methods), tasks_of(tasks, suite)
         sources = files.gather([images])[:limit]
         if reference is not None and not reference.exists():
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
@@ -170,7 +170,7 @@ def bench(
         results = benchmark.Bench(output, settings)
         try:
             with BenchBar(quiet) as bar:
-                results.run(sources, wanted, names, model, bar.report, bar.step, identity, batch)
+                results.run(sources, wanted, chosen, model, bar.report, bar.step, identity, batch)
         except KeyboardInterrupt:
             _say("interrupted; finished results are kept")
             raise typer.Exit(130) from None

@@ -69,10 +69,8 @@ def table_html(table: Table) -> str:
     lines = []
     for task in table.tasks:
         best = table.best(task)
-        cells = "".join(
-            f"<td{' class=best' if table.cells.get((task, m)) == best is not None else ''}>{table.text(task, m)}</td>"
-            for m in table.methods
-        )
+        values = [table.cells.get((task, m)) for m in table.methods]
+        cells = "".join(f"<td{' class=best' if v == best is not None else ''}>{table.text(v)}</td>" for v in values)
         lines.append(f"<tr><th scope='row'>{html.escape(task)}</th>{cells}</tr>")
     arrow = "↓" if table.lower_is_better else "↑"
     return (

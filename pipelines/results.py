@@ -47,8 +47,7 @@ class Table:
         known = [v for m in self.methods if (v := self.cells.get((task, m))) is not None]
         return (min if self.lower_is_better else max)(known) if known else None
 
-    def text(self, task: str, method: str) -> str:
-        value = self.cells.get((task, method))
+    def text(self, value: float | None) -> str:
         return "" if value is None else f"{value:.1f}" if self.metric in ("psnr", "seconds") else f"{value:.3f}"
 
 
@@ -99,8 +98,9 @@ def as_markdown(tables: list[Table], notes: list[str]) -> str:
             for table in group:
                 best = table.best(task)
                 for method in table.methods:
-                    shown = table.text(task, method)
-                    cells.append(f"**{shown}**" if shown and table.cells[task, method] == best else shown)
+                    value = table.cells.get((task, method))
+                    shown = table.text(value)
+                    cells.append(f"**{shown}**" if shown and value == best else shown)
             parts.append(f"| {task} | {' | '.join(cells)} |")
     return "\n".join(parts) + "\n"
 

@@ -7,8 +7,9 @@ from dataclasses import MISSING, fields
 from rich.console import Console
 from rich.table import Column, Table
 
-from degrade.operator import REGISTRY, Operator
+from degrade.operator import Operator
 from degrade.params import format_value
+from degrade.registry import REGISTRY
 
 
 def operators() -> None:

@@ -86,7 +86,7 @@ def test_a_choice_not_yet_made_has_no_shape_unless_all_agree():
 
 
 def test_a_user_s_function_or_module_becomes_an_operator():
-    from degrade.operator import REGISTRY
+    from degrade.registry import REGISTRY
 
     try:
         halve = degrade.register("halve")(lambda x: x / 2)

@@ -113,7 +113,7 @@ def test_files_are_looked_up_in_the_folder_and_nowhere_else(tmp_path):
 
 
 def test_a_user_s_operator_is_composed_and_parsed():
-    from degrade.operator import REGISTRY
+    from degrade.registry import REGISTRY
 
     try:
 

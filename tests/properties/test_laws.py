@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from degrade import Gaussian, Range, parse
-from degrade.operator import REGISTRY, compose
+from degrade.operator import compose
+from degrade.registry import REGISTRY
 from tests.conftest import rng
 
 from .examples import SIZED, SLOPES, STRATEGIES, chains, images, operators

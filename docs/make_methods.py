@@ -1,0 +1,68 @@
+"""Prints the tables of docs/methods.md from a benchmark's folder; with --sheets, draws its pictures, too.
+
+python docs/make_methods.py RESULTS [--sheets] [--rows 2]
+"""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+from PIL import Image
+
+from pipelines.bench import SETTINGS, Bench, Settings
+from pipelines.files import encode, read_json, write
+from pipelines.results import Results, Table, tables_of
+from pipelines.sheet import sheet
+
+DOCS = Path(__file__).parent
+
+
+def by_method(table: Table) -> str:
+    """A line for each method, a column for each task, and what they come to."""
+    whole, combine = ("least", min) if table.metric == "seconds" else ("mean", lambda cells: sum(cells) / len(cells))
+    lines = [f"| {table.metric} | {' | '.join(table.tasks)} | {whole} |", "|---" * (len(table.tasks) + 2) + "|"]
+    for method in table.methods:
+        cells = [table.cells[task, method] for task in table.tasks]
+        if None not in cells:
+            shown = [table.text(value) for value in (*cells, combine(cells))]
+            lines.append(f"| {method} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def draw(results: Results, task: str, methods: list[str], rows: int) -> Path:
+    """The first pictures of a task: clean, observed, and every method's restoration."""
+    names = list(dict.fromkeys(row["image"] for row in results.rows))[:rows]
+    lines = []
+    for name in names:
+        paths = {"clean": results.picture(None, "clean", name)}
+        paths |= {kind: results.picture(task, kind, name) for kind in ("observed", *methods)}
+        lines.append(sheet({kind: Image.open(path) for kind, path in paths.items()}))
+    canvas = Image.new("RGB", (lines[0].width, sum(line.height for line in lines)), "white")
+    for i, line in enumerate(lines):
+        canvas.paste(line, (0, i * line.height))
+    small = canvas.resize((canvas.width // 2, canvas.height // 2), Image.LANCZOS)
+    path = DOCS / "methods" / f"{task.replace('/', '-')}.jpg"
+    write(path, encode(small, "JPEG", quality=88))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--sheets", action="store_true")
+    parser.add_argument("--rows", type=int, default=2)
+    options = parser.parse_args()
+    record = read_json(options.results / "settings.json", SETTINGS)
+    settings = Settings(**{field.name: record[field.name] for field in fields(Settings)})
+    results = Bench(options.results, settings).results()
+    tables = tables_of(results.rows, {})
+    for table in tables:
+        if table.metric in ("accuracy", "fidelity", "psnr", "seconds"):
+            print(f"\n{by_method(table)}")
+    if options.sheets:
+        for task in tables[0].tasks:
+            print(draw(results, task, tables[0].methods, options.rows))
+
+
+if __name__ == "__main__":
+    main()

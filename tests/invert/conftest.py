@@ -1,0 +1,8 @@
+import pytest
+
+from .solving import lively
+
+
+@pytest.fixture(scope="session")
+def small():
+    return lively()

@@ -1,0 +1,66 @@
+"""Spaces to search in."""
+
+import pytest
+import torch
+
+import invert
+from degrade import parse
+from degrade.rng import Rng
+from invert.latent import Codes, Gaussian, Space, Weights
+from invert.point import Moment, Point
+from tests.conftest import rng
+
+
+def test_what_leaves_a_block_can_enter_it_again(small):
+    w = small.some_w(2)[0]
+    ws = w[:, None] + 0.1 * torch.randn(2, small.num_ws, 7, generator=rng())
+    image = small.synthesize(ws)
+    for block in (1, 2, 3):
+        features = small.features(ws, block)
+        assert features.maps.shape[2] == 2 ** (block + 1) and torch.equal(small.synthesize(ws, start=features), image)
+        if block > 1:
+            assert torch.equal(small.features(ws, block, start=small.features(ws, block - 1)).maps, features.maps)
+    noises = [conv.noise_const[None, None] for conv in small.synthesis.convs]
+    assert torch.equal(small.synthesize(ws, noises=noises), image)
+    assert not torch.allclose(small.synthesize(ws, noises=[n + 1 for n in noises]), image, atol=1e-3)
+    for call, words in [
+        (lambda: small.features(ws, 0), "block=0"), (lambda: small.features(ws, 4), "block=4"),
+        (lambda: small.synthesize(ws, noises=noises[:-1]), "noises have the sides"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_every_space_begins_with_the_image_it_is_given(small):
+    problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (1, 2))
+    w = small.some_w(2)[0]
+    spaces: list[Space] = [Codes("W"), Codes("W+"), Codes("W++"), invert.latent.Offset(), Weights()]
+    for space in spaces:
+        point = Point(w) if not space.per_image else Point(w[:1])
+        own = problem.row(0) if space.per_image else problem
+        begun, free = space.begin(point, own)
+        placed = space.place(free, begun, own, Moment(1.0, Rng.of((), 0)))
+        assert torch.allclose(placed.image(small), point.image(small), atol=1e-5)
+    point = Point(w)
+    for block in (0, 1, 2):  # each round of ILO begins where the one before ended
+        space = Gaussian(block=block)
+        begun, free = space.begin(point, problem)
+        placed = space.place(free, begun, problem, Moment(1.0, Rng.of((), 0)))
+        if block:
+            assert torch.allclose(placed.image(small), point.image(small), atol=1e-4)
+        free = {k: v + 0.1 * torch.randn(v.shape, generator=rng(block)) for k, v in free.items()}
+        point = space.place(free, begun, problem, Moment(1.0, Rng.of((), 0))).detached()
+
+
+def test_the_pivot_s_jitter_fades(small):
+    problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (1,))
+    space = Codes("W", jitter=0.05)
+    w = torch.zeros(1, 7)
+    widths = []
+    for progress in (0.0, 0.375, 0.75):
+        draws = [
+            space.place({"latent": w}, Point(w), problem, Moment(progress, Rng.of(rng(i), 1))).latent
+            for i in range(200)
+        ]
+        widths.append(torch.stack(draws).std().item() / (0.05 * small.w_std))
+    assert widths == pytest.approx([1, 0.25, 0], abs=0.06)

@@ -1,0 +1,55 @@
+"""Where a search begins."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import invert
+from degrade import parse
+from invert import perceptual
+from invert.loss import Lpips
+from invert.start import BestOf, Centroids, distances, kmeans
+from tests.conftest import rng
+
+
+def test_kmeans_finds_clusters_that_are_there():
+    centers = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
+    points = torch.cat([c + torch.randn(50, 2, generator=rng(i)) for i, c in enumerate(centers)])
+    found = kmeans(points, 3)
+    nearest = torch.cdist(centers, found).amin(1)
+    assert (nearest < 0.5).all() and torch.equal(found, kmeans(points, 3))
+    assert torch.equal(kmeans(points, 1), points.mean(0, keepdim=True)) or torch.allclose(
+        kmeans(points, 1), points.mean(0)
+    )
+    assert kmeans(torch.zeros(5, 2), 3).shape == (3, 2)
+    with pytest.raises(ValueError, match="count=4"):
+        kmeans(points[:3], 4)
+
+
+@pytest.mark.parametrize("start", [BestOf(20, Lpips(enlarge=True)), Centroids(4), Centroids(4, through_operator=False)])
+def test_the_chosen_start_is_the_nearest(small, start):
+    f = parse("downsample:2").approx()
+    y = f(small.synthesize(small.some_w(3)[0]).clamp(0, 1))
+    problem = invert.problem.Problem(y, f, small, (1, 2, 3), "alex")
+    chosen = start(problem)
+    if isinstance(start, Centroids):
+        candidates = kmeans(small.some_w(10_000)[0], 4)
+        shown = small.synthesize(candidates)
+        seen = f(shown) if start.through_operator else F.interpolate(shown, (16, 16), mode="bilinear", antialias=True)
+        big = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (seen, y)]
+        for i in range(3):
+            scores = perceptual.lpips(big[0], big[1][i : i + 1].expand(4, -1, -1, -1), "alex")
+            assert torch.equal(chosen.latent[i], candidates[scores.argmin()])
+    else:
+        for i in range(3):
+            row = problem.row(i)
+            own = distances(row, chosen.latent[i : i + 1], start.by)
+            others = distances(row, small.mapping(torch.randn(20, 5, generator=rng(9))), start.by)
+            assert own < others.median() and torch.allclose(problem.map(chosen.z)[i], chosen.latent[i])
+
+
+def test_truncated_candidates_lie_nearer_to_the_mean(small):
+    problem = invert.problem.Problem(torch.rand(1, 3, 32, 32), parse("clamp"), small, (1,), "alex")
+    near, far = (BestOf(1, Lpips(enlarge=True), psi)(problem) for psi in (0.5, 1.0))
+    assert torch.allclose(near.latent - small.w_avg, (far.latent - small.w_avg) / 2, atol=1e-6)
+    assert torch.equal(near.z, far.z)
