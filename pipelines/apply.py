@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,46 +19,88 @@ from .files import Source
 MANIFEST = "manifest"
 
 
-def apply(source: Source, operator: Operator, output: Path, seed: int) -> Path:
-    """Degrade one picture into `output`; returns the path of the degraded picture.
+@dataclass(frozen=True)
+class Job:
+    """A picture to degrade."""
+
+    source: Source
+    data: bytes  # of the file
+    operator: Operator
+    seed: int
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A picture, degraded: what to write."""
+
+    suffix: str
+    data: bytes
+    operator: str
+    arrays: dict[str, bytes]  # files that the operator names
+    source_size: list[int]
+    size: list[int]
+
+
+@dataclass(frozen=True)
+class Apply:
+    """The flow of `degrade apply`.
 
     Writes <name>.png, or <name>.jpg with the codec's real bytes where the chain ends in jpeg, and
     <name>.json: the sampled operator, sizes, seed and version.
     """
-    x = files.read_image(source.path)
-    manifest = source.target(output, ".json")
-    before = files.read_json(manifest, MANIFEST)
-    operator = for_file(operator).row(0, 1).sample(x.shape, _generator(seed, source.relative))
+
+    operator: Operator
+    output: Path
+    seed: int
+
+    def setup(self) -> Callable[[Job], Degraded]:
+        return degraded
+
+    def plan(self, source: Source) -> tuple[Source, Job]:
+        files.read_json(source.target(self.output, ".json"), MANIFEST)  # refuses a file of someone else's
+        return source, Job(source, source.path.read_bytes(), for_file(self.operator), self.seed)
+
+    def finish(self, source: Source, result: Degraded) -> Path:
+        manifest, target = source.target(self.output, ".json"), source.target(self.output, result.suffix)
+        before = files.read_json(manifest, MANIFEST)
+        for name, data in result.arrays.items():
+            files.write(manifest.with_name(name), data)
+        if before is not None:  # a manifest never lies beside a picture of another run, not even after a kill
+            manifest.unlink()
+            other = manifest.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
+            if before.get("image") == other.name:
+                other.unlink(missing_ok=True)
+        files.write(target, result.data)
+        files.write_json(
+            manifest,
+            MANIFEST,
+            {
+                "degrade": __version__,
+                "image": target.name,
+                "operator": result.operator,
+                "seed": self.seed,
+                "source": source.relative.as_posix(),
+                "source_size": result.source_size,
+                "size": result.size,
+            },
+        )
+        return target
+
+
+def degraded(job: Job) -> Degraded:
+    """Do the job."""
+    x, stream = files.decode(job.data, job.source.path), (job.seed, job.source.relative)
+    operator = job.operator.row(0, 1).sample(x.shape, _generator(*stream))
     last = operator[-1]
     if isinstance(last, JPEG):
-        y = operator[:-1](x, _generator(seed, source.relative)) if len(operator) > 1 else x
-        target = manifest.with_suffix(".jpg")
-        data = files.encode(files.to_pil(y), "JPEG", **_codec_options(last))
+        y = operator[:-1](x, _generator(*stream)) if len(operator) > 1 else x
+        suffix, data = ".jpg", files.encode(files.to_pil(y), "JPEG", **_codec_options(last))
     else:
-        y = operator(x, _generator(seed, source.relative))
-        target = manifest.with_suffix(".png")
-        data = files.encode(files.to_pil(y))
-    written = collect(operator, lambda name, data: files.write(manifest.with_name(name), data))
-    if before is not None:  # a manifest never lies beside a picture of another run, not even after a kill
-        manifest.unlink()
-        other = manifest.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
-        if before.get("image") == other.name:
-            other.unlink(missing_ok=True)
-    files.write(target, data)
-    files.write_json(
-        manifest,
-        MANIFEST,
-        {
-            "degrade": __version__,
-            "image": target.name,
-            "operator": str(written),
-            "seed": seed,
-            "source": source.relative.as_posix(),
-            "source_size": list(x.shape[2:]),
-            "size": list(y.shape[2:]),
-        },
-    )
-    return target
+        y = operator(x, _generator(*stream))
+        suffix, data = ".png", files.encode(files.to_pil(y))
+    arrays: dict[str, bytes] = {}
+    written = collect(operator, arrays.__setitem__)
+    return Degraded(suffix, data, str(written), arrays, list(x.shape[2:]), list(y.shape[2:]))
 
 
 def again(x: Tensor, manifest: dict, operator: Operator) -> Tensor:

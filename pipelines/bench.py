@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,8 +19,10 @@ import invert
 from degrade.rng import child_seed
 
 from . import files, metrics
+from .engine import Engine
 from .files import Source
 from .results import Results, thinned
+from .solver import Solver
 
 SETTINGS = "benchmark"
 
@@ -43,6 +46,20 @@ def methods_of(text: str) -> dict[str, invert.Method]:
         if isinstance(method, invert.DDRM):
             raise ValueError(f"methods: {name} needs a diffusion model, which the benchmark cannot load")
     return methods
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch of pictures for one method on one task."""
+
+    task: str
+    label: str  # the method's name in the tables
+    method: invert.Method
+    names: list[str]
+    clean: Tensor  # [B, C, R, R]
+
+
+Plan = list[tuple[str, str, invert.Method]]  # task, label, method
 
 
 class Bench:
@@ -88,82 +105,43 @@ class Bench:
         """Where a picture is kept: kind is "clean" (with no task), "observed" or a method."""
         return Path(self.folder, "images", *([] if task is None else [task.replace("/", "-")]), kind, f"{image}.png")
 
-    def run(self, sources: list[Source], tasks: list[str], methods: dict[str, invert.Method],
-            generator: invert.Generator,
-            report: Callable[[int, int, str], None] = lambda done, total, what: None,
-            step: Callable[[invert.Step], None] | None = None,
-            identity: invert.Identity | None = None, batch: int = 4) -> None:  # fmt: skip
-        """Compute every row that is not there yet, so many pictures at a time."""
-        side = generator.resolution
+    def run(self, sources: list[Source], plan: Plan, engine: Engine, solver: Callable[[], Solver], side: int,
+            channels: int = 3, batch: int = 4,
+            report: Callable[[int, int, str], None] = lambda done, total, what: None) -> None:  # fmt: skip
+        """Compute every row of the plan that is not there yet, so many pictures at a time.
+
+        side, channels: of the generator's images.
+        """
         names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
         digests = [files.digest(source.path) for source in sources]
         there = {(row["task"], row["method"], row["image"], row.get("source")) for row in self.rows()}
-        total, done = len(tasks) * len(methods) * len(names), 0
         for source, name in zip(sources, names, strict=True):
-            clean = prepared(source.path, side, generator.channels)
+            clean = prepared(source.path, side, channels)
             files.write(self.picture(None, "clean", name), files.encode(files.to_pil(clean)))
-        for task in tasks:
-            for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
-                some = [*zip(names, digests, strict=True)][first : first + batch]
-                for label, method in methods.items():
+        done, total = 0, len(plan) * len(names)
+        report(done, total, "")
+
+        def jobs() -> Iterator[tuple[dict[str, str], Job]]:
+            nonlocal done
+            for task, label, method in plan:
+                for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
+                    some = dict([*zip(names, digests, strict=True)][first : first + batch])
+                    if all((task, label, *key) in there for key in some.items()):
+                        done += len(some)
+                        continue
                     report(done, total, f"{task} {label}")
-                    if not all((task, label, *key) in there for key in some):
-                        rows = self._batch(task, label, method, [name for name, _ in some], generator, step, identity)
-                        self._append([row | {"source": key} for row, (_, key) in zip(rows, some, strict=True)])
-                    done += len(some)
+                    clean = torch.cat([files.read_image(self.picture(None, "clean", name), channels) for name in some])
+                    yield some, Job(task, label, method, list(some), clean)
+
+        for some, outcome in engine.map(partial(Runner, self.settings, solver), jobs()):
+            if isinstance(outcome, Exception):
+                raise outcome
+            rows, pictures = outcome
+            for place, data in pictures.items():
+                files.write(self.picture(*place), data)
+            self._append([row | {"source": some[row["image"]]} for row in rows])
+            done += len(rows)
         report(done, total, "done")
-
-    def _batch(self, task: str, label: str, method: invert.Method, names: list[str], generator: invert.Generator,
-               step: Callable[[invert.Step], None] | None, identity: invert.Identity | None) -> list[dict]:  # fmt: skip
-        device, channels = next(generator.parameters()).device, generator.channels
-        clean = torch.cat([files.read_image(self.picture(None, "clean", name), channels) for name in names])
-        seeds = [child_seed(self.settings.seed, task, name) for name in names]
-
-        def streams() -> list[torch.Generator]:
-            return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-        operator = degrade.tasks[task].sample(clean.shape, streams())
-        observed = operator(clean, streams())
-        for i, name in enumerate(names):
-            files.write(self.picture(task, "observed", name), files.encode(files.to_pil(observed[i : i + 1])))
-        assumed = invert.oracle_mask(operator) if self.settings.oracle_mask else operator.approx()
-        started = time.perf_counter()
-        solved, used = self._solve(observed.to(device), assumed, generator, method, seeds, step)
-        seconds = (time.perf_counter() - started) / len(names)
-        rows = []
-        for name, (image, _, _) in zip(names, solved, strict=True):
-            files.write(self.picture(task, label, name), files.encode(files.to_pil(image)))
-        restored = torch.cat([files.read_image(self.picture(task, label, name), channels) for name in names])
-        found = metrics.scores(restored, clean, operator(restored, streams()), observed, identity)
-        for i, (name, (_, losses, finite)) in enumerate(zip(names, solved, strict=True)):
-            row = {"task": task, "method": label, "image": name} | {key: values[i] for key, values in found.items()}
-            row |= {"seconds": round(seconds, 3), "steps": len(losses), "finite": finite}
-            row |= {"batch": used, "loss": thinned(losses)}
-            rows.append(row)
-        return rows
-
-    def _solve(self, observed: Tensor, operator: degrade.Operator, generator: invert.Generator, method: invert.Method,
-               seeds: list[int], step: Callable[[invert.Step], None] | None) -> tuple[list, int]:  # fmt: skip
-        """Image, losses and whether they stayed finite, of each; and the batch size, halved until it fitted."""
-        options = {"perceptual": self.settings.perceptual, "steps": self.settings.steps}
-        if generator.c_dim:
-            raise ValueError("this generator has classes; the benchmark knows none of its pictures'")
-        size = len(seeds)
-        while True:
-            try:
-                found = []
-                for first in range(0, len(seeds), size):
-                    rows = slice(first, first + size)
-                    own = operator if size == len(seeds) else rows_of(operator, rows, len(seeds))
-                    r = invert.restore(observed[rows], own, generator, method, seeds[rows], step, **options)
-                    histories = r.history.T.tolist()
-                    found += zip(r.image.split(1), histories, r.finite.tolist(), strict=True)
-                return found, size
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                size = -(-size // 2)
-                torch.cuda.empty_cache()
 
     def _append(self, rows: list[dict]) -> None:
         """All rows of a batch, on the disk before anything else happens."""
@@ -186,7 +164,40 @@ def prepared(path: Path, side: int, channels: int) -> Tensor:
     return files.from_pil(square)
 
 
-def rows_of(operator: degrade.Operator, rows: slice, batch: int) -> degrade.Operator:
-    """What a part of the batch gets."""
-    own = [operator.row(i, batch) for i in range(batch)[rows]]
-    return own[0] if len(own) == 1 else degrade.PerImage(*own)
+class Runner:
+    """Does batches: all that it needs to know is in the job, and it touches no disk."""
+
+    def __init__(self, settings: Settings, solver: Callable[[], Solver]):
+        self.settings, self.solver = settings, solver()
+        if self.solver.generator.c_dim:
+            raise ValueError("this generator has classes; the benchmark knows none of its pictures'")
+
+    def __call__(self, job: Job) -> tuple[list[dict], dict[tuple[str, str, str], bytes]]:
+        """A row for each picture, and the files of observed and restored pictures by task, kind and name."""
+        s, clean, names = self.settings, job.clean, job.names
+        seeds = [child_seed(s.seed, job.task, name) for name in names]
+
+        def streams() -> list[torch.Generator]:
+            return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+        operator = degrade.tasks[job.task].sample(clean.shape, streams())
+        observed = operator(clean, streams())
+        assumed = invert.oracle_mask(operator) if s.oracle_mask else operator.approx()
+        started = time.perf_counter()
+        solved = self.solver.solve(observed, assumed, job.method, seeds, perceptual=s.perceptual, steps=s.steps)
+        seconds = (time.perf_counter() - started) / len(names)
+        pictures, shown = {}, []
+        for name, one, seen in zip(names, solved, observed.split(1), strict=True):
+            image = files.to_pil(one.image)
+            pictures[job.task, "observed", name] = files.encode(files.to_pil(seen))
+            pictures[job.task, job.label, name] = files.encode(image)
+            shown.append(files.from_pil(image))  # what is measured is what was written, in 8 bits
+        restored = torch.cat(shown)
+        found = metrics.scores(restored, clean, operator(restored, streams()), observed, self.solver.identity)
+        rows = []
+        for i, (name, one) in enumerate(zip(names, solved, strict=True)):
+            row = {"task": job.task, "method": job.label, "image": name}
+            row |= {key: values[i] for key, values in found.items()}
+            row |= {"seconds": round(seconds, 3), "steps": len(one.losses), "finite": one.finite}
+            rows.append(row | {"batch": one.batch, "loss": thinned(one.losses)})
+        return rows, pictures

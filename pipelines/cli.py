@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +25,7 @@ Seed = Annotated[int, typer.Option(help="Decides every random draw.", min=0, max
 Plugin = Annotated[
     list[str], typer.Option(help="A Python module that registers operators; may be repeated.", metavar="MODULE")
 ]
+Engine = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
 
@@ -36,6 +36,7 @@ def apply(
     op: Annotated[str, typer.Option(help="What to do, as in 'downsample:4 >> jpeg:12'.", metavar="SPEC")],
     seed: Seed = 0,
     plugin: Plugin = [],  # noqa: B006
+    engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
     """Degrade pictures exactly.
@@ -48,12 +49,13 @@ def apply(
         import degrade
 
         from . import files
-        from .apply import apply as apply_one
+        from .apply import Apply
+        from .engine import engine_of
 
         _load(plugin)
-        operator = degrade.parse(op)
+        flow = Apply(degrade.parse(op), output, seed)
         sources = files.gather(inputs)
-    _for_each(sources, lambda source: apply_one(source, operator, output, seed), quiet, workers=os.cpu_count() or 1)
+        _for_each(flow, sources, engine_of(engine, threads=os.cpu_count() or 1, gpu=False), quiet)
 
 
 @app.command()
@@ -76,6 +78,7 @@ def restore(
     person: Annotated[Path | None, typer.Option(help="A photo of the same person, for --embedding.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")] = False,
     plugin: Plugin = [],  # noqa: B006
+    engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
     """Restore pictures that `apply` degraded, or any with --op.
@@ -88,35 +91,26 @@ def restore(
         import invert
 
         from . import files
+        from .engine import engine_of
         from .progress import SolveBar
-        from .restore import Settings, generator_text, identity_of
-        from .restore import restore as restore_one
+        from .report import write
+        from .restore import Restore, Settings, results
+        from .solver import Solver, device_of, generator_text, identity_text
 
         _load(plugin)
-        sources = files.gather(inputs)
-        if person is not None and embedding is None:
-            raise ValueError("--person needs --embedding, the network to compare faces with")
-        device = _device(device)
-        model = invert.load_generator(generator, device)
-        identity, told = (None, None) if embedding is None else identity_of(embedding, person, device)
+        sources, told = files.gather(inputs), identity_text(embedding, person)
+        device_of(device)
+        model = invert.load_generator(generator)
         settings = Settings(
             generator_text(generator), method, perceptual, seed, steps, op, class_label, samples, oracle_mask, told
         )
-
-    with SolveBar(quiet) as bar:
-
-        def one(source: files.Source) -> Path:
-            bar.start(source.relative.name)
-            path = restore_one(source, model, settings, output, clean, bar.step, init=init, identity=identity)
-            bar.done()
-            return path
-
-        _for_each(sources, one, quiet)
-    if report:
-        with _user_errors():
-            from .report import write
-            from .restore import results
-
+        solver = partial(Solver, model, device, embedding, person)
+        chosen = engine_of(engine, gpu=device != "cpu")
+        with SolveBar(quiet) as bar:
+            watched = bar if engine == "local" else None  # what happens elsewhere is not seen step by step
+            flow = Restore(settings, output, model.channels, solver, clean, init, watched)
+            _for_each(flow, sources, chosen, quiet)
+        if report:
             page = write(results(sources, settings, output, clean), model.resolution)
             if not quiet:
                 typer.echo(page)
@@ -141,6 +135,7 @@ def bench(
     embedding: Annotated[Path | None, typer.Option(help="Face embedding that measures identity (.pt, .onnx).")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
     """Compare methods over the papers' tasks; the same command goes on where it was stopped.
@@ -154,8 +149,9 @@ def bench(
 
         from . import bench as benchmark
         from . import files, report
+        from .engine import engine_of
         from .progress import BenchBar
-        from .restore import generator_text, identity_of
+        from .solver import Solver, device_of, generator_text, identity_text
         from .tasks import tasks_of
 
         chosen, wanted = benchmark.methods_of(methods), tasks_of(tasks, suite)
@@ -163,14 +159,19 @@ def bench(
         if reference is not None and not reference.exists():
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
         invert.perceptual.check(perceptual)
-        device = _device(device)
-        identity, told = (None, None) if embedding is None else identity_of(embedding, None, device)
+        device_of(device)
+        told = identity_text(embedding, None)
         settings = benchmark.Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
-        model = invert.load_generator(generator, device)
+        model = invert.load_generator(generator)
         results = benchmark.Bench(output, settings)
+        plan = [(task, label, method) for task in wanted for label, method in chosen.items()]
         try:
             with BenchBar(quiet) as bar:
-                results.run(sources, wanted, chosen, model, bar.report, bar.step, identity, batch)
+                solver = partial(Solver, model, device, embedding, step=bar.step if engine == "local" else None)
+                results.run(
+                    sources, plan, engine_of(engine, gpu=device != "cpu"), solver, model.resolution, model.channels,
+                    batch, bar.report,
+                )  # fmt: skip
         except KeyboardInterrupt:
             _say("interrupted; finished results are kept")
             raise typer.Exit(130) from None
@@ -264,35 +265,46 @@ def _load(plugins: list[str]) -> None:
             raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def _for_each(sources: list, work: Callable[..., Path], quiet: bool, workers: int = 1) -> None:
-    """Do the work for every source; one that fails is named and does not stop the others.
+def _for_each(flow, sources: list, engine, quiet: bool) -> None:
+    """Take every source through a flow; one that fails is named and does not stop the others.
 
-    Several workers are threads: files are read and written while others compute.
+    A flow's `plan(source)` says what is to do: (what `finish` must know, a job or None). `setup`
+    makes a worker's function from jobs to results. `finish(known, result)` writes, and gives the path.
     """
-    import torch
+    from .engine import attempt
 
     failed = 0
-    with ThreadPoolExecutor(workers) as pool:
-        if workers > 1:
-            torch.set_num_threads(1)  # one core for each worker
-            results = [pool.submit(work, source).result for source in sources]
-        else:
-            results = [partial(work, source) for source in sources]
+
+    def conclude(source, known, result) -> None:
+        nonlocal failed
         try:
-            for source, result in zip(sources, results, strict=True):
-                try:
-                    path = result()
-                except (ValueError, OSError) as error:
-                    failed += 1
-                    named = str(source.path) in str(error)
-                    _say(f"error: {error}" if named else f"error: {source.path}: {error}")
-                else:
-                    if not quiet:
-                        typer.echo(path)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            _say("interrupted; finished pictures are kept")
-            raise typer.Exit(130) from None
+            for outcome in (known, result):
+                if isinstance(outcome, Exception):
+                    raise outcome
+            path = flow.finish(known, result)
+        except (ValueError, OSError) as error:
+            failed += 1
+            named = str(source.path) in str(error)
+            _say(f"error: {error}" if named else f"error: {source.path}: {error}")
+        else:
+            if not quiet:
+                typer.echo(path)
+
+    def jobs() -> Iterator:
+        for source in sources:
+            planned = attempt(flow.plan, source)
+            known, job = (planned, None) if isinstance(planned, Exception) else planned
+            if job is None:
+                conclude(source, known, None)
+            else:
+                yield (source, known), job
+
+    try:
+        for (source, known), result in engine.map(flow.setup, jobs()):
+            conclude(source, known, result)
+    except KeyboardInterrupt:
+        _say("interrupted; finished pictures are kept")
+        raise typer.Exit(130) from None
     if failed:
         raise typer.Exit(2 if failed == len(sources) else 3)
 
@@ -307,18 +319,6 @@ class _user_errors:
         if isinstance(error, (ValueError, OSError)):
             _say(f"error: {error}")
             raise typer.Exit(2)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not to be had here; use cpu or auto") from error
-    return name
 
 
 def _say(message: str) -> None:

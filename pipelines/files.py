@@ -60,12 +60,17 @@ def gather(inputs: Iterable[Path]) -> list[Source]:
 
 
 def read_image(path: Path, channels: int = 3) -> Tensor:
+    """The picture in a file, see `decode`."""
+    return decode(path.read_bytes(), path, channels)
+
+
+def decode(data: bytes, path: Path, channels: int = 3) -> Tensor:
     """[1, C, H, W] in [0, 1], float32, on the 8-bit grid: RGB, or grey of 1 channel.
 
-    Raises ValueError for what is not an image.
+    Raises ValueError for what is not an image, which names the path it is from.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return from_pil(image.convert("RGB" if channels == 3 else "L"))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that can be read; convert it to PNG") from error

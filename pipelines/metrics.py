@@ -78,7 +78,7 @@ class Vgg(nn.Module):
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and covariance of the features of many real crops, float64."""
+    """Mean and covariance of the features of many pictures, float64."""
 
     mean: Tensor
     covariance: Tensor
@@ -119,32 +119,42 @@ class Frechet:
         """Of the distance between crops, and between whole pictures."""
         return ("pFID", "FID") if self.inception else ("patch-FD (VGG)", "FD (VGG)")
 
-    def between(self, found: Iterable[Tensor], real: Iterable[Tensor] | Statistics) -> float | None:
-        """The distance between two streams of batches [N, 3, H, W] in [0, 1]; None for fewer than two pictures.
+    def of(self, batches: Iterable[Tensor]) -> Statistics:
+        """The statistics of real pictures, a stream of batches [N, 3, H, W] in [0, 1]."""
+        fid = self._seen(batches, real=True)
+        count = int(fid.real_features_num_samples)
+        mean = fid.real_features_sum / count
+        return Statistics(mean, (fid.real_features_cov_sum - count * mean.outer(mean)) / max(count - 1, 1), count)
 
-        The real ones may be given by their statistics. Raises ValueError where those are of another network.
+    def between(self, found: Iterable[Tensor], real: Statistics) -> float | None:
+        """The distance of a stream of batches; None where either side has fewer than two pictures.
+
+        Raises ValueError for statistics of another network.
         """
+        fid = self._seen(found, real=False)
+        if min(real.count, int(fid.fake_features_num_samples)) < 2:
+            return None
+        if len(real.mean) != len(fid.real_features_sum):
+            raise ValueError(
+                f"the statistics have {len(real.mean)} features, {self.names[0]} {len(fid.real_features_sum)}"
+            )
+        fid.real_features_sum = real.mean * real.count
+        fid.real_features_cov_sum = real.covariance * (real.count - 1) + real.count * real.mean.outer(real.mean)
+        fid.real_features_num_samples = torch.tensor(real.count)
+        return round(float(fid.compute()), 4)
+
+    def _seen(self, batches: Iterable[Tensor], real: bool) -> nn.Module:
+        """torchmetrics' FID with its sums over the batches."""
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         if self.inception:
             fid = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(self.inception))
         else:
             fid = FrechetInceptionDistance(feature=Vgg(), normalize=True, input_img_size=(3, 32, 32))
-        if isinstance(real, Statistics):
-            if len(real.mean) != len(fid.real_features_sum):
-                raise ValueError(
-                    f"the statistics have {len(real.mean)} features, {self.names[0]} {len(fid.real_features_sum)}"
-                )
-            fid.real_features_sum = real.mean * real.count
-            fid.real_features_cov_sum = real.covariance * (real.count - 1) + real.count * real.mean.outer(real.mean)
-            fid.real_features_num_samples = torch.tensor(real.count)
-        for batches, is_real in ((real, True), (found, False)):
-            for batch in () if isinstance(batches, Statistics) else batches:
-                for some in batch.split(128):
-                    fid.update(some, real=is_real)
-        if min(int(fid.real_features_num_samples), int(fid.fake_features_num_samples)) < 2:
-            return None
-        return round(float(fid.compute()), 4)
+        for batch in batches:
+            for some in batch.split(128):
+                fid.update(some, real=real)
+        return fid
 
 
 def crops_of(images: Iterable[tuple[str, Tensor]], crops: Crops) -> Iterator[Tensor]:

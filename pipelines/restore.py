@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import degrade
 import invert
@@ -16,8 +18,10 @@ from degrade.serial import collect
 from . import files, metrics
 from .apply import MANIFEST, again
 from .files import Source
+from .progress import SolveBar
 from .results import Results, thinned
 from .sheet import sheet
+from .solver import Solved, Solver
 
 LOG = "log"
 LATENT = ".latent.safetensors"
@@ -40,63 +44,115 @@ class Settings:
     identity: str | None = None  # digests of the embedding and of the reference photo
 
 
-def restore(source: Source, generator, settings: Settings, output: Path, clean: Path | None = None,
-            callback: Callable[[invert.Step], None] | None = None, *, init: Path | None = None,
-            identity: invert.Identity | None = None) -> Path:  # fmt: skip
-    """Restore one picture into `output`; returns the path of the restored picture.
+@dataclass(frozen=True)
+class Job:
+    """A picture to restore."""
+
+    name: str
+    observed: Tensor  # [1, C, h, w]
+    operator: degrade.Operator  # as it is assumed
+    seeds: list[int]  # one for each answer
+    init: Tensor | str | None
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What the results of a picture are written with."""
+
+    source: Source
+    targets: list[Path]  # one for each answer
+    log: dict
+    observed: Tensor
+    operator: degrade.Operator
+    manifest: dict | None
+    clean: Path | None
+    before: dict  # the log of an earlier run
+
+
+@dataclass(frozen=True)
+class Restore:
+    """The flow of `degrade restore`.
 
     Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again),
     <name>.latent.safetensors and, last, <name>.json with settings and losses; further samples are
     <name>.sample2.png and so on. A picture whose log already says the same settings and observation
     is not solved again. `clean`: the undamaged picture or a folder of them, for the sheet only.
-    `init`: a latent to go on from, or a folder of them.
+    `init`: a latent to go on from, or a folder of them. `bar` is told what happens in this process.
     """
-    manifest, operator = what_happened(source, settings.op)
-    assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
-    log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(settings)}
-    log["observation"] = files.digest(source.path)
-    init = init / source.relative.with_suffix(LATENT) if init is not None and init.is_dir() else init
-    log["init"] = None if init is None else files.digest(init)
-    target, target_log = source.target(output, ".png"), source.target(output, ".json")
-    targets = [target, *(source.target(output, f".sample{i}.png") for i in range(2, settings.samples + 1))]
-    before = files.read_json(target_log, LOG) or {}
-    reference = None if clean is None else _clean_of(source, manifest, clean)
-    log["clean"] = before.get("clean") if reference is None else files.digest(reference)
-    there = all(path.exists() for path in targets)
-    solved = there and all(before.get(key) == log[key] for key in log if key != "clean")
-    if solved and before["clean"] == log["clean"]:
+
+    settings: Settings
+    output: Path
+    channels: int
+    solver: Callable[..., Solver]
+    clean: Path | None = None
+    init: Path | None = None
+    bar: SolveBar | None = None
+
+    def setup(self) -> Callable[[Job], list[Solved]]:
+        solver = self.solver(step=self.bar and self.bar.step)
+        return partial(restored, solver=solver, settings=self.settings, bar=self.bar)
+
+    def plan(self, source: Source) -> tuple[Todo, Job | None]:
+        s, manifest, operator = self.settings, *what_happened(source, self.settings.op)
+        assumed = invert.oracle_mask(operator) if s.oracle_mask else operator.approx()
+        log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(s)}
+        log["observation"] = files.digest(source.path)
+        folder = self.init is not None and self.init.is_dir()
+        init = self.init / source.relative.with_suffix(LATENT) if folder else self.init
+        log["init"] = None if init is None else files.digest(init)
+        suffixes = [".png", *(f".sample{i}.png" for i in range(2, s.samples + 1))]
+        targets = [source.target(self.output, suffix) for suffix in suffixes]
+        before = files.read_json(source.target(self.output, ".json"), LOG) or {}
+        clean = None if self.clean is None else _clean_of(source, manifest, self.clean)
+        log["clean"] = before.get("clean") if clean is None else files.digest(clean)
+        observed, job = files.read_image(source.path, self.channels), None
+        there = all(path.exists() for path in targets)
+        if there and all(before.get(key) == log[key] for key in log if key != "clean"):
+            log |= {key: before[key] for key in ("told", "loss") if key in before}
+        else:
+            name = source.relative.as_posix()
+            seeds = [child_seed(s.seed, name, *([i] if i else [])) for i in range(len(targets))]
+            begin = files.read_latent(init) if init is not None else "random" if len(targets) > 1 else None
+            job = Job(name, observed, assumed, seeds, begin)
+        return Todo(source, targets, log, observed, operator, manifest, clean, before), job
+
+    def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
+        source, target, log = todo.source, todo.targets[0], todo.log
+        target_log = source.target(self.output, ".json")
+        if solved is None and todo.before["clean"] == log["clean"]:
+            return target
+        if solved is not None:
+            if not all(one.finite for one in solved):
+                raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
+            log["told"] = list(solved[0].told)
+            log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*(s.losses for s in solved), strict=True)]
+            target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
+            for path, one in zip(todo.targets, solved, strict=True):
+                files.write(path, files.encode(files.to_pil(one.image)))
+            files.write_latent(source.target(self.output, LATENT), torch.cat([one.latent for one in solved]))
+        image = files.read_image(target, self.channels)
+        tiles = {} if todo.clean is None else {"clean": files.to_pil(files.read_image(todo.clean))}
+        tiles |= {"observed": files.to_pil(todo.observed), "restored": files.to_pil(image)}
+        tiles |= {f"sample {i}": files.to_pil(files.read_image(p)) for i, p in enumerate(todo.targets[1:], 2)}
+        if todo.manifest is not None:
+            tiles["restored, degraded again"] = files.to_pil(again(image, todo.manifest, todo.operator))
+        files.write(source.target(self.output, ".sheet.png"), files.encode(sheet(tiles)))
+        files.write_json(target_log, LOG, log)
         return target
 
-    y = files.read_image(source.path, generator.channels)
-    tiles = {} if reference is None else {"clean": files.to_pil(files.read_image(reference))}
-    if solved:
-        log |= {key: before[key] for key in ("told", "loss") if key in before}
-    else:
-        seeds = [
-            child_seed(settings.seed, source.relative.as_posix(), *([i] if i else [])) for i in range(len(targets))
-        ]
-        begin = files.read_latent(init) if init is not None else "random" if len(targets) > 1 else None
-        result = invert.restore(
-            y.to(next(generator.parameters()).device).expand(len(targets), -1, -1, -1), assumed, generator,
-            settings.method, seeds, callback, perceptual=settings.perceptual, steps=settings.steps,
-            class_label=settings.class_label, init=begin, identity=identity,
-        )  # fmt: skip
-        if not result.finite.all():
-            raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
-        log["told"] = list(result.told)
-        log["loss"] = [round(v, 6) for v in result.history.mean(1).tolist()]
-        target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
-        for path, image in zip(targets, result.image, strict=True):
-            files.write(path, files.encode(files.to_pil(image[None])))
-        files.write_latent(source.target(output, LATENT), result.latent)
-    restored = files.read_image(target, generator.channels)
-    tiles |= {"observed": files.to_pil(y), "restored": files.to_pil(restored)}
-    tiles |= {f"sample {i}": files.to_pil(files.read_image(p)) for i, p in enumerate(targets[1:], 2)}
-    if manifest is not None:
-        tiles["restored, degraded again"] = files.to_pil(again(restored, manifest, operator))
-    files.write(source.target(output, ".sheet.png"), files.encode(sheet(tiles)))
-    files.write_json(target_log, LOG, log)
-    return target
+
+def restored(job: Job, solver: Solver, settings: Settings, bar: SolveBar | None) -> list[Solved]:
+    """Do the job."""
+    if bar is not None:
+        bar.start(job.name)
+    solved = solver.solve(
+        job.observed.expand(len(job.seeds), -1, -1, -1), job.operator, settings.method, job.seeds,
+        perceptual=settings.perceptual, steps=settings.steps, class_label=settings.class_label, init=job.init,
+        identity=solver.identity,
+    )  # fmt: skip
+    if bar is not None:
+        bar.done()
+    return solved
 
 
 def results(sources: list[Source], settings: Settings, output: Path, clean: Path | None) -> Results:
@@ -131,20 +187,6 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
 def _text(operator: degrade.Operator) -> str:
     """The operator, with files named by their content: no path of this machine, and other content is another text."""
     return str(collect(operator, lambda name, data: None))
-
-
-def generator_text(name_or_path: str) -> str:
-    """A bundled generator's name, or a digest of the file: another file of the same name is another generator."""
-    if name_or_path in invert.generator.BUNDLED:
-        return name_or_path
-    return f"sha256:{files.digest(invert.generator.find(name_or_path))}"
-
-
-def identity_of(embedding: Path, person: Path | None, device: str) -> tuple[invert.Identity, str]:
-    """An embedding's file and a photo as an identity, and a text that tells it from others."""
-    module = invert.load_embedding(embedding).to(device)
-    photo = None if person is None else files.read_image(person).to(device)
-    return invert.Identity(module, photo), " ".join(files.digest(p) for p in (embedding, person) if p is not None)
 
 
 def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor
@@ -112,34 +113,35 @@ def realism(results: Results, resolution: int, reference: Path | None) -> dict[s
     against the statistics in a file. Cells with nothing to compare with are left out.
     """
     frechet, crops = metrics.Frechet.here(), metrics.Crops.of(resolution)
-    given = None if reference is None or not reference.is_dir() else [s.path for s in files.gather([reference])]
+    given = None if reference is None or not reference.is_dir() else tuple(s.path for s in files.gather([reference]))
     statistics = None if reference is None or reference.is_dir() else metrics.statistics(reference)
 
-    def pictures(paths: list[Path]) -> Iterator[tuple[str, Tensor]]:
+    def pictures(paths: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
         for path in paths:
             yield path.stem, files.read_image(path)
 
-    def alone(paths: list[Path]) -> Iterator[Tensor]:
+    def alone(paths: Sequence[Path]) -> Iterator[Tensor]:
         return (image for _, image in pictures(paths))
+
+    @cache
+    def of_real(real: tuple[Path, ...]) -> tuple[metrics.Statistics, metrics.Statistics, niqe.Model]:
+        crops_found = statistics or frechet.of(metrics.crops_of(pictures(real), crops))
+        return crops_found, frechet.of(alone(real)), niqe.Model.of(alone(real), niqe.side_of(resolution))
 
     groups: dict[tuple[str, str], list[str]] = {}
     for row in results.rows:
         groups.setdefault((row["task"], row["method"]), []).append(row["image"])
     of_crops, of_whole, blind = {}, {}, {}
-    models: dict[tuple[Path, ...], niqe.Model] = {}
     for key, names in groups.items():
         mine = [results.picture(*key, name) for name in names]
-        real = given or [results.picture(None, "clean", name) for name in names]
-        if statistics is not None:
-            of_crops[key] = frechet.between(metrics.crops_of(pictures(mine), crops), statistics)
-        if not all(path.exists() for path in real):
-            continue
-        if statistics is None:
-            patches = [metrics.crops_of(pictures(paths), crops) for paths in (mine, real)]
-            of_crops[key] = frechet.between(*patches)
-        of_whole[key] = frechet.between(alone(mine), alone(real))
-        if tuple(real) not in models:
-            models[tuple(real)] = niqe.Model.of(alone(real), niqe.side_of(resolution))
-        values = [models[tuple(real)].distance(image) for image in alone(mine)]
-        blind[key] = sum(values) / len(values)
+        real = given or tuple(results.picture(None, "clean", name) for name in names)
+        there = all(path.exists() for path in real)
+        if there or statistics is not None:
+            real_crops = of_real(real)[0] if there else statistics
+            of_crops[key] = frechet.between(metrics.crops_of(pictures(mine), crops), real_crops)
+        if there:
+            _, real_whole, model = of_real(real)
+            of_whole[key] = frechet.between(alone(mine), real_whole)
+            values = [model.distance(image) for image in alone(mine)]
+            blind[key] = sum(values) / len(values)
     return {frechet.names[0]: of_crops, frechet.names[1]: of_whole, "NIQE (fitted here)": blind}

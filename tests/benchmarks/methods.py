@@ -8,6 +8,7 @@ turns it into the tables of docs/methods.md.
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import invert
@@ -18,7 +19,9 @@ from invert.optim import Adam, Patience
 from invert.prior import OffsetNorm
 from pipelines import files, report
 from pipelines.bench import Bench, Settings
+from pipelines.engine import Local
 from pipelines.progress import BenchBar
+from pipelines.solver import Solver
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
 TASKS = ["upsampling/M", "denoising/M", "deartifacting/M", "inpainting/M", "UNAP"]
@@ -81,8 +84,10 @@ def main() -> None:
         methods = {name.strip(): methods[name.strip()] for name in options.only.split(";")}
     results = Bench(options.out, Settings(perceptual=options.perceptual, steps=options.steps))
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[: options.images]
+    plan = [(task, label, method) for task in TASKS for label, method in methods.items()]
     with BenchBar(quiet=False) as bar:
-        results.run(sources, TASKS, methods, generator, bar.report, bar.step, batch=options.images)
+        solver = partial(Solver, generator, step=bar.step)
+        results.run(sources, plan, Local(), solver, generator.resolution, batch=options.images, report=bar.report)
     print(report.write(results.results(), generator.resolution))
 
 

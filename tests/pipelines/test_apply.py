@@ -105,7 +105,7 @@ def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
         assert result.exit_code == 0, result.output
         assert (pixels("o/007.png") == 255 - pixels(AVATARS / "007.png")).all()
     finally:
-        degrade.operator.REGISTRY.pop("negative", None)
+        degrade.registry.REGISTRY.pop("negative", None)
     missing = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module")
     assert missing.exit_code == 2 and "no_such_module" in missing.output
     (tmp_path / "broken_plugin.py").write_text("1 / 0")

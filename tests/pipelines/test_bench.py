@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from functools import partial
 
 import numpy
 import pytest
@@ -19,7 +20,9 @@ from PIL import Image
 import invert
 from pipelines import bench, files, metrics, niqe, tasks
 from pipelines.bench import Bench, Settings
+from pipelines.engine import Local
 from pipelines.results import Table
+from pipelines.solver import Solver
 from tests.conftest import AVATARS, picture, rng
 
 from .shell import pixels, run
@@ -89,20 +92,26 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
 
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
     mine = Bench(tmp_path / "b", Settings(perceptual="alex", steps=2))
-    wanted, methods = TASKS.split(","), bench.methods_of("robust,pulse")
+    methods = bench.methods_of("robust,pulse")
+    plan = [(task, label, method) for task in TASKS.split(",") for label, method in methods.items()]
+    reached = []
+
+    def go_on(report):
+        solver = partial(Solver, generator, step=reached.append)
+        mine.run(sources, plan, Local(), solver, generator.resolution, batch=2, report=report)
 
     def stop(done, total, what):
         if done == 6:
             raise Stop
 
     with pytest.raises(Stop):
-        mine.run(sources, wanted, methods, generator, stop, batch=2)
+        go_on(stop)
     assert len(mine.rows()) == 6
     with mine.rows_path.open("a") as file:
         file.write('{"task": "UNAP", "meth')  # as a kill leaves it
     shutil.rmtree(tmp_path / "b" / "images" / "upsampling-XS" / "pulse")  # what is done is not looked at again
-    reached = []
-    mine.run(sources, wanted, methods, generator, step=reached.append, batch=2)
+    reached.clear()
+    go_on(lambda done, total, what: None)
     assert len(reached) == 5 * 2  # steps of the five batches that were left
     mine = {(r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"} for r in mine.rows()}
     assert mine == rows_of(results)
@@ -190,16 +199,19 @@ def test_the_frechet_distance_is_that_of_gaussians(monkeypatch):
     a, b = (torch.rand(200, 3, 4, 4, generator=rng(i)) ** (i + 1) for i in range(2))
     (m1, c1), (m2, c2) = ((f.mean(0), numpy.cov(f.T)) for f in (x.mean((2, 3)).double().numpy() for x in (a, b)))
     expected = numpy.square(m1 - m2).sum() + numpy.trace(c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real)
-    assert metrics.Frechet(None).between([a[:50], a[50:]], [b]) == pytest.approx(expected, rel=1e-2, abs=1e-4)
-    assert metrics.Frechet(None).between([a[:1]], [b]) is None
+    frechet = metrics.Frechet(None)
+    real = frechet.of([b[:50], b[50:]])
+    assert numpy.allclose(real.mean, m2) and numpy.allclose(real.covariance, c2)
+    assert frechet.between([a[:50], a[50:]], real) == pytest.approx(expected, rel=1e-2, abs=1e-4)
+    assert frechet.between([a[:1]], real) is None and frechet.between([a], frechet.of([b[:1]])) is None
 
 
 def test_realism_may_be_measured_against_statistics(tmp_path, monkeypatch):
-    frechet, real = metrics.Frechet(None), [torch.rand(300, 3, 32, 32, generator=rng(1))]
+    frechet, real = metrics.Frechet(None), torch.rand(300, 3, 32, 32, generator=rng(1))
     found = [torch.rand(40, 3, 32, 32, generator=rng(2)) ** 2]
-    features = metrics.Vgg()(real[0]).double()
+    features = metrics.Vgg()(real).double()
     numpy.savez(tmp_path / "s.npz", mu=features.mean(0).numpy(), sigma=features.T.cov().numpy())
-    direct = frechet.between(found, real)
+    direct = frechet.between(found, frechet.of([real]))
     assert frechet.between(found, metrics.statistics(tmp_path / "s.npz")) == pytest.approx(direct, rel=1e-3)
     numpy.savez(tmp_path / "t.npz", mu=numpy.zeros(3), sigma=numpy.eye(3))
     with pytest.raises(ValueError, match="3 features"):

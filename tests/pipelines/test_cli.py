@@ -96,7 +96,7 @@ def test_ops_lists_every_operator():
     result = run("ops")
     assert result.exit_code == 0
     rows = result.output.splitlines()
-    for name, cls in degrade.operator.REGISTRY.items():
+    for name, cls in degrade.registry.REGISTRY.items():
         (row,) = (row for row in rows if row.split()[1:2] == [name])
         assert cls.gradient in row and "…" not in row  # a pipe cuts nothing
 
