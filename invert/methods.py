@@ -6,6 +6,8 @@ your own is a `Method` too: see examples/own_method.py.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from .ddrm import DDRM
@@ -55,13 +57,41 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """What a search may turn: the learning rates ("lr"), or the weight of a term by its name, by a factor."""
+
+    name: str
+    low: float = 0.1
+    high: float = 10.0
+
+
+@dataclass(frozen=True)
 class Method:
-    """How to search. source: who published it; departures: what is different here, and why."""
+    """How to search. source: who published it; departures: what is different here, and why.
+
+    knobs: what `tuned` may change. The weights of a loss are relative, so its first term has none.
+    """
 
     phases: tuple[Phase, ...]
     start: Start = Mean()
     source: str = ""
     departures: str = ""
+    knobs: tuple[Knob, ...] = (Knob("lr"),)
+
+    def tuned(self, factors: Mapping[str, float]) -> Method:
+        """With some constants multiplied. Raises ValueError for a name that is none, and a factor not above 0."""
+        terms = {term.name for phase in self.phases for term in phase.loss}
+        for name, factor in factors.items():
+            if not 0 < factor < math.inf:
+                raise ValueError(f"{name}: the factor {factor} must be a finite number above 0")
+            if name != "lr" and name not in terms:
+                raise ValueError(f"there is no {name!r} to tune; there are lr, {', '.join(sorted(terms))}")
+
+        def turned(phase: Phase) -> Phase:
+            loss = (replace(term, weight=term.weight * factors.get(term.name, 1)) for term in phase.loss)
+            return replace(phase, optimiser=phase.optimiser.times(factors.get("lr", 1)), loss=tuple(loss))
+
+        return replace(self, phases=tuple(map(turned, self.phases)))
 
 
 METHODS: dict[str, Method | DDRM] = {}
@@ -78,6 +108,7 @@ METHODS["robust"] = Method(
     ),
     source=f"{PAPER}, Algorithm 1, as its published code behaves",
     departures=RATES,
+    knobs=(Knob("lr"), Knob("l1")),
 )
 
 TEXT = (Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1))
@@ -85,6 +116,7 @@ METHODS["robust-text"] = Method(
     tuple(replace(phase, loss=TEXT) for phase in METHODS["robust"].phases),
     source=f"{PAPER}, as its text reads: LPIPS at 1/2 … 1/64 down to 16, L1 of pixels, fill noise N(0.5, 1) (§3.3)",
     departures=RATES,
+    knobs=(Knob("lr"), Knob("l1")),
 )
 
 SIMPLE = (Lpips(enlarge=True), L1(0.1), SamePerson(0.1))
@@ -97,6 +129,7 @@ METHODS["adam-id"] = Method(
     source="a course project of 2025: three phases with Adam, LPIPS + 0.1·L1 + λ·identity, patience 15",
     departures="learning rates and λ were not published, and are ours; identity compares with the observation or "
     f"a reference photo, never with the clean image; {RATES}",
+    knobs=(Knob("lr"), Knob("l1"), Knob("identity")),
 )
 
 PULSE_LOSS = (MSE(100, floor=2e-3), Geodesic(0.05, of="latent"))
@@ -112,6 +145,7 @@ METHODS["pulse"] = Method(
     source="Menon et al. 2020, PULSE, with the setting of Poirier-Ginter & Lalonde 2023",
     departures="the operator in place of bicubic reduction; W's statistics from 10 000 draws, not a million; the "
     "last image is returned whether its loss reached the floor or not",
+    knobs=(Knob("lr"), Knob("geodesic")),
 )
 METHODS["pulse-original"] = replace(
     METHODS["pulse"], phases=_pulse(100, 0.4), source="Menon et al. 2020, PULSE, eqs. 1 to 3, its own setting"
@@ -127,6 +161,7 @@ METHODS["brgm"] = Method(
     source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models (PyTorch port)",
     departures="the operator in place of its own; the collinearity's sum over 18 × 18 pairs is a mean, times 324; the "
     f"checkpoint's noise; LPIPS at the observation's side, where that is below 256; {RATES}",
+    knobs=(Knob("lr"), Knob("lpips"), Knob("prior"), Knob("collinearity")),
 )  # fmt: skip
 METHODS["brgm-original"] = Method(
     (
@@ -137,6 +172,7 @@ METHODS["brgm-original"] = Method(
     ),
     source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models",
     departures=f"the operator in place of its own; starts at the mean of W without its tiny shift; {RATES}",
+    knobs=(Knob("lr"), Knob("lpips"), Knob("prior"), Knob("collinearity")),
 )  # fmt: skip
 
 
@@ -149,6 +185,7 @@ def _lbrgm(steps: int, lr: float, candidates: int, psi: float) -> Method:
         source="Conmy et al. 2022, L-BRGM, with the setting of Poirier-Ginter & Lalonde 2023",
         departures="the operator in place of its own; no early stop by the clean image; the first draws are compared "
         f"whatever their distance; LPIPS at the observation's side, where that is below 256; {RATES}",
+        knobs=(Knob("lr"), Knob("lpips"), Knob("mapping"), Knob("prior on z")),
     )
 
 
@@ -168,6 +205,7 @@ METHODS["ilo"] = Method(
     departures="what is painted so far goes on into the next round, as the paper's formula has it (its code drops it); "
     "the geodesic term works in every round; all rounds keep their lowest MSE, not the last alone; hidden regions are "
     "compared through fill noise; add optim.L1Ball to `project` for its radii",
+    knobs=(Knob("lr"), Knob("lpips"), Knob("geodesic")),
 )  # fmt: skip
 
 PTI_TUNE = (MSE(unit=2), Lpips(net="alex", enlarge=True))
@@ -181,6 +219,7 @@ METHODS["pti"] = Method(
     ),
     source="Roich et al. 2021, Pivotal Tuning for Latent-based Editing of Real Images, eqs. 1 to 5",
     departures=f"everything is seen through the operator; the locality term is on; the checkpoint's mean of W; {RATES}",
+    knobs=(Knob("lr"), Knob("noise"), Knob("locality")),
 )  # fmt: skip
 
 
@@ -200,6 +239,7 @@ def cri(clusters: int = 10, offset: tuple[Term, ...] = (), through_operator: boo
         source="Wang et al. 2023, CRI: Clustering and Regularize Inversion, eqs. 5 to 8, with its steps for faces",
         departures="the paper's weights are not public: those of its code for colorization, with MSE in [-1, 1]; PTI's "
         "locality; centres are compared through the operator, not as they are (through_operator=False); " + RATES,
+        knobs=(Knob("lr"), Knob("mse"), Knob("locality")),
     )  # fmt: skip
 
 
@@ -222,6 +262,7 @@ METHODS["dgp"] = Method(
     departures="where the generator's file has no discriminator, all features of the perceptual network; z of "
     "deviation 1, since mappings normalise it; groups are blocks, or all weights where there are none; Adam begins "
     "anew at each stage; the operator in place of its own",
+    knobs=(Knob("lr"), Knob("mse"), Knob("prior on z")),
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,9 +34,12 @@ class NGD:
 
     lr: float
 
+    def times(self, factor: float) -> NGD:
+        return replace(self, lr=self.lr * factor)
+
     def over(self, share: float) -> NGD:
         """In a phase of so much the steps: longer steps that lead as far, since how far is what regularises."""
-        return NGD(self.lr / share)
+        return self.times(1 / share)
 
     def begin(self, variables: Variables, steps: int, scale: float) -> Move:
         return lambda values, grads, _: {k: ngd(v, grads[k], self.lr * scale) for k, v in values.items()}
@@ -138,6 +141,10 @@ class Adam:
     schedule: Schedule = constant
     z_lr: float | None = None
     project: tuple[Sphere | L1Ball | Whiten, ...] = ()
+
+    def times(self, factor: float) -> Adam:
+        z_lr = None if self.z_lr is None else self.z_lr * factor
+        return replace(self, lr=self.lr * factor, z_lr=z_lr)
 
     def over(self, share: float) -> Adam:
         """In a phase of so much the steps: as it is, its schedule drawn together."""

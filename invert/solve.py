@@ -184,7 +184,9 @@ def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str
         view = View(problem.predict(image, f"{key}/{step}"), image, here, free, rng)
         parts = [measure(view) for _, measure in measures]
         loss = sum(term.weight * part for (term, _), part in zip(measures, parts, strict=True))
-        grads = torch.autograd.grad(loss.sum(), tuple(free.values()), allow_unused=True)
+        grads = [None] * len(free)
+        if loss.requires_grad:  # not where no term sees the image, as LPIPS alone at 8×8, or it never changes
+            grads = torch.autograd.grad(loss.sum(), tuple(free.values()), allow_unused=True)
         values = {name: value.detach() for name, value in free.items()}
         grads = {n: torch.zeros_like(values[n]) if g is None else g for n, g in zip(values, grads, strict=True)}
         loss = torch.where(good, loss.detach(), math.nan)

@@ -37,6 +37,7 @@ class Settings:
     seed: int = 0
     oracle_mask: bool = False
     identity: str | None = None  # digest of the embedding that measures it
+    tuned: str | None = None  # digest of the constants
 
 
 def methods_of(text: str) -> dict[str, invert.Method]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,15 @@ Seed = Annotated[int, typer.Option(help="Decides every random draw.", min=0, max
 Plugin = Annotated[
     list[str], typer.Option(help="A Python module that registers operators; may be repeated.", metavar="MODULE")
 ]
+Images = Annotated[Path, typer.Option(help="A folder of clean pictures.", metavar="DIR")]
+Tasks = Annotated[str, typer.Option(help="all, single, composed, or names such as denoising/XL,UNAP.")]
+Suite = Annotated[str, typer.Option(help="Whose tasks `all` are: paper, ddrm or cri.")]
+Generator = Annotated[str, typer.Option(help="A bundled generator's name, or a file.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many pictures.", min=1)]
+Batch = Annotated[int, typer.Option(help="Pictures at a time; halved where memory runs out.", min=1)]
+Perceptual = Annotated[str, typer.Option(help="vgg, or alex for speed.")]
+Steps = Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Engine = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
@@ -63,12 +73,12 @@ def restore(
     inputs: Inputs,
     output: Output,
     op: Annotated[str | None, typer.Option(help="What happened; default: the manifest's.", metavar="SPEC")] = None,
-    generator: Annotated[str, typer.Option(help="A bundled generator's name, or a file.")] = "avatars-128",
+    generator: Generator = "avatars-128",
     method: Annotated[str, typer.Option(help="How to search.")] = "robust",
-    perceptual: Annotated[str, typer.Option(help="vgg, or alex for speed.")] = "vgg",
-    steps: Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
+    perceptual: Perceptual = "vgg",
+    steps: Steps = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     clean: Annotated[Path | None, typer.Option(help="The undamaged picture(s), shown on the sheet.")] = None,
     class_label: Annotated[int | None, typer.Option("--class", help="Class, of a generator that has classes.")] = None,
     samples: Annotated[int, typer.Option(help="So many different answers to each picture.", min=1)] = 1,
@@ -118,23 +128,24 @@ def restore(
 
 @app.command()
 def bench(
-    images: Annotated[Path, typer.Option(help="A folder of clean pictures.", metavar="DIR")],
+    images: Images,
     output: Output,
     methods: Annotated[str, typer.Option(help="Names of `degrade methods`, with commas.")] = "robust",
-    tasks: Annotated[str, typer.Option(help="all, single, composed, or names such as denoising/XL,UNAP.")] = "all",
-    suite: Annotated[str, typer.Option(help="Whose tasks `all` are: paper, ddrm or cri.")] = "paper",
-    generator: Annotated[str, typer.Option(help="A bundled generator's name, or a file.")] = "avatars-128",
-    limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.", min=1)] = None,
-    batch: Annotated[int, typer.Option(help="Pictures at a time; halved where memory runs out.", min=1)] = 4,
-    perceptual: Annotated[str, typer.Option(help="vgg, or alex for speed.")] = "vgg",
-    steps: Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)] = None,
+    tasks: Tasks = "all",
+    suite: Suite = "paper",
+    generator: Generator = "avatars-128",
+    limit: Limit = None,
+    batch: Batch = 4,
+    perceptual: Perceptual = "vgg",
+    steps: Steps = None,
     reference: Annotated[
         Path | None, typer.Option(help="Pictures, or .npz statistics, that realism is measured against.")
     ] = None,
     oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell methods which pixels are dead.")] = False,
+    tuned: Annotated[Path | None, typer.Option(help="A file of `degrade tune`: shows its methods tuned, too.")] = None,
     embedding: Annotated[Path | None, typer.Option(help="Face embedding that measures identity (.pt, .onnx).")] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
@@ -145,40 +156,103 @@ def bench(
     degrade bench --images examples/avatars --methods robust,pulse --tasks UNAP --limit 2 -o results
     """
     with _user_errors():
-        import invert
-
-        from . import bench as benchmark
         from . import files, report
-        from .engine import engine_of
-        from .progress import BenchBar
-        from .solver import Solver, device_of, generator_text, identity_text
+        from .bench import Settings, methods_of
+        from .solver import generator_text, identity_text
         from .tasks import tasks_of
+        from .tune import read_tuned
 
-        chosen, wanted = benchmark.methods_of(methods), tasks_of(tasks, suite)
-        sources = files.gather([images])[:limit]
+        chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
+        plan = [(task, label, method) for task in wanted for label, method in chosen.items()]
+        special = {} if tuned is None else read_tuned(tuned)
+        plan += [(t, f"{name} tuned", found[t]) for name, found in special.items() for t in wanted if t in found]
         if reference is not None and not reference.exists():
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
-        invert.perceptual.check(perceptual)
-        device_of(device)
-        told = identity_text(embedding, None)
-        settings = benchmark.Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
-        model = invert.load_generator(generator)
-        results = benchmark.Bench(output, settings)
-        plan = [(task, label, method) for task in wanted for label, method in chosen.items()]
-        try:
-            with BenchBar(quiet) as bar:
-                solver = partial(Solver, model, device, embedding, step=bar.step if engine == "local" else None)
-                results.run(
-                    sources, plan, engine_of(engine, gpu=device != "cpu"), solver, model.resolution, model.channels,
-                    batch, bar.report,
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            _say("interrupted; finished results are kept")
-            raise typer.Exit(130) from None
-        page = report.write(results.results(), model.resolution, reference)
+        settings = Settings(
+            generator_text(generator), perceptual, steps, seed, oracle_mask, identity_text(embedding, None),
+            None if tuned is None else files.digest(tuned),
+        )  # fmt: skip
+        with _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as (
+            results, run, side,
+        ):  # fmt: skip
+            run(plan)
+        page = report.write(results.results(), side, reference)
         if not quiet:
             typer.echo((output / "tables.md").read_text(encoding="utf-8"))
             typer.echo(page)
+
+
+@app.command()
+def tune(
+    images: Images,
+    output: Output,
+    methods: Annotated[str, typer.Option(help="Names of `degrade methods`, with commas.")],
+    tasks: Tasks,
+    trials: Annotated[int, typer.Option(help="Settings to try for each method and task.", min=1)] = 24,
+    suite: Suite = "paper",
+    generator: Generator = "avatars-128",
+    limit: Limit = None,
+    batch: Batch = 4,
+    perceptual: Perceptual = "vgg",
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    engine: Engine = "local",
+    quiet: Quiet = False,
+) -> None:
+    """Search the constants with which methods come nearest to the clean pictures, for each task on its own.
+
+    Writes tuned.json for `degrade bench --tuned`, and every trial's results; goes on where it was stopped, e.g.
+
+    degrade tune --images examples/avatars --methods pulse --tasks UNAP --limit 2 --steps 50 -o tuned
+    """
+    with _user_errors():
+        from . import tune as search
+        from .bench import Settings, methods_of
+        from .solver import generator_text
+        from .tasks import tasks_of
+
+        chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
+        settings, found = Settings(generator_text(generator), perceptual, steps, seed), {}
+        with _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet) as (results, run, _):
+            for name, method in chosen.items():
+                for task in wanted:
+                    best, before, after = search.tune(name, method, task, trials, seed, results, run)
+                    found.setdefault(name, {})[task] = best
+                    search.write_tuned(output / "tuned.json", found)
+                    if not quiet:
+                        typer.echo(f"{task}: {search.label(name, best)}, accuracy {before:.4f} → {after:.4f}")
+        if not quiet:
+            typer.echo(output / "tuned.json")
+
+
+@contextmanager
+def _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet, embedding=None) -> Iterator:
+    """A benchmark in a folder, what computes a plan's rows there, and the generator's side."""
+    import invert
+
+    from . import files
+    from .bench import Bench
+    from .engine import engine_of
+    from .progress import BenchBar
+    from .solver import Solver, device_of
+
+    sources = files.gather([images])[:limit]
+    invert.perceptual.check(settings.perceptual)
+    device_of(device)
+    model = invert.load_generator(generator)
+    results, workers = Bench(output, settings), engine_of(engine, gpu=device != "cpu")
+    try:
+        with BenchBar(quiet) as bar:
+            solver = partial(Solver, model, device, embedding, step=bar.step if engine == "local" else None)
+
+            def run(plan) -> None:
+                results.run(sources, plan, workers, solver, model.resolution, model.channels, batch, bar.report)
+
+            yield results, run, model.resolution
+    except KeyboardInterrupt:
+        _say("interrupted; finished results are kept")
+        raise typer.Exit(130) from None
 
 
 @app.command()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from invert import METHODS
+
 from . import files, metrics, niqe
 from .tasks import SUITES
 
@@ -55,7 +57,13 @@ class Table:
 def tables_of(rows: list[dict], realism: dict[str, Cells]) -> list[Table]:
     order = list(dict.fromkeys(SUITES["paper"] + [row["task"] for row in rows]))
     tasks = [task for task in order if any(row["task"] == task for row in rows)]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    known = list(METHODS)
+
+    def place(label: str) -> int:  # rows of a cluster come in any order
+        name = label.replace(",", " ").split()[0]
+        return known.index(name) if name in known else len(known)
+
+    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=place)
 
     def mean(metric: str, task: str, method: str) -> float | None:
         values = [row[metric] for row in rows if (row["task"], row["method"]) == (task, method) and metric in row]

@@ -205,3 +205,20 @@ def test_further_constants_are_the_published_ones():
     assert METHODS["robust-text"].phases[0].loss == (
         Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_knob_turns_something_and_the_first_term_has_none(name):
+    method = METHODS[name]
+    assert method.tuned({}) == method and method.knobs[0].name == "lr"
+    assert method.phases[0].loss[0].name not in {knob.name for knob in method.knobs}
+    for knob in method.knobs:
+        turned = method.tuned({knob.name: 2.0})
+        for before, after in zip(method.phases, turned.phases, strict=True):
+            factor = 2 if knob.name == "lr" else 1
+            assert after.optimiser.lr == pytest.approx(factor * before.optimiser.lr)
+            weights = [2 * t.weight if t.name == knob.name else t.weight for t in before.loss]
+            assert [t.weight for t in after.loss] == pytest.approx(weights)
+        assert turned != method and knob.low < 1 < knob.high
+    with pytest.raises(ValueError, match="no 'depth' to tune"):
+        method.tuned({"depth": 2.0})

@@ -1,0 +1,91 @@
+"""`degrade tune`: a real search, durable and repeatable, whose result the benchmark shows."""
+
+import json
+import math
+
+import pytest
+
+from invert import METHODS
+from pipelines import tune
+from tests.conftest import AVATARS
+
+from .shell import run
+
+QUICK = ("--perceptual", "alex", "--steps", 3, "--images", AVATARS, "--limit", 1)
+
+
+class Bowl:
+    """Results whose accuracy is lowest where lr is tripled and the geodesic term is a fifth."""
+
+    def __init__(self):
+        self.found, self.asked = {}, 0
+
+    def rows(self):
+        return [{"task": "t", "method": label, "accuracy": value} for label, value in self.found.items()]
+
+    def run(self, plan):
+        for task, label, method in plan:
+            assert task == "t"
+            self.asked += label not in self.found
+            lr = method.phases[0].optimiser.lr / METHODS["pulse"].phases[0].optimiser.lr
+            geodesic = method.phases[0].loss[1].weight / METHODS["pulse"].phases[0].loss[1].weight
+            self.found[label] = math.log(lr / 3) ** 2 + math.log(geodesic * 5) ** 2
+
+
+def test_the_search_finds_what_is_best_and_goes_the_same_way_again():
+    bowl = Bowl()
+    best, published, accuracy = tune.tune("pulse", METHODS["pulse"], "t", 80, 0, bowl, bowl.run)
+    assert published == bowl.found["pulse"] == pytest.approx(math.log(3) ** 2 + math.log(5) ** 2)
+    assert accuracy == min(bowl.found.values()) < 0.15 and bowl.asked == len(bowl.found) <= 80
+    assert set(best) == {"lr", "geodesic"} and abs(math.log(best["lr"] / 3)) < 0.4
+    shorter = Bowl()
+    shorter.found = dict(list(bowl.found.items())[:40])  # as a killed search leaves it
+    assert tune.tune("pulse", METHODS["pulse"], "t", 80, 0, shorter, shorter.run) == (best, published, accuracy)
+    assert shorter.asked == len(bowl.found) - 40
+    other = Bowl()
+    tune.tune("pulse", METHODS["pulse"], "t", 16, 1, other, other.run)
+    assert set(other.found) != set(list(bowl.found)[:16])
+
+
+def test_the_shell_tunes_and_the_benchmark_shows_it(tmp_path):
+    command = ("tune", *QUICK, "--methods", "pulse", "--tasks", "upsampling/M", "--trials", 9, "-o", tmp_path / "t")
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (tmp_path / "t" / "results.jsonl").read_text().splitlines()]
+    assert len(rows) == 9 and rows[0]["method"] == "pulse"
+    before = (tmp_path / "t" / "tuned.json").read_bytes()
+    again = run(*command)
+    assert again.stdout == result.stdout and (tmp_path / "t" / "tuned.json").read_bytes() == before
+    assert len((tmp_path / "t" / "results.jsonl").read_text().splitlines()) == 9  # nothing was computed again
+
+    best = min(rows, key=lambda row: row["accuracy"])
+    factors = json.loads(before)["factors"]["pulse"]["upsampling/M"]
+    assert tune.label("pulse", factors) == best["method"] and best["accuracy"] <= rows[0]["accuracy"]
+    bench = ("bench", *QUICK, "--methods", "pulse", "--tasks", "upsampling/M,UNAP", "-o", tmp_path / "b")
+    shown = run(*bench, "--tuned", tmp_path / "t" / "tuned.json")
+    assert shown.exit_code == 0, shown.output
+    found = {}
+    for line in (tmp_path / "b" / "results.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        found[row["task"], row["method"]] = row["accuracy"]
+    assert found["upsampling/M", "pulse tuned"] == best["accuracy"]
+    assert found["upsampling/M", "pulse"] == rows[0]["accuracy"] and ("UNAP", "pulse tuned") not in found
+    assert "| accuracy pulse | accuracy pulse tuned |" in (tmp_path / "b" / "tables.md").read_text().replace(
+        "task |", "|"
+    )
+    refused = run(*bench)
+    assert refused.exit_code == 2 and "tuned" in refused.stderr
+
+
+@pytest.mark.parametrize("text, words", [
+    (None, "does not exist"), ("{}", "not a tuned"), ('{"kind": "tuned", "format": 1, "factors": {"x": {}}}', "='x'"),
+    ('{"kind": "tuned", "format": 1, "factors": {"pulse": {"UNAP": {"depth": 2}}}}', "no 'depth' to tune"),
+    ('{"kind": "tuned", "format": 1, "factors": {"pulse": {"UNAP": {"lr": "fast"}}}}', "cannot be used"),
+    ('{"kind": "tuned", "format": 1, "factors": [1]}', "cannot be used"),
+    ('{"kind": "tuned", "format": 1, "factors": {"pulse": {"UNAP": {"lr": 0}}}}', "factor 0 must be"),
+])  # fmt: skip
+def test_a_file_that_holds_no_constants_is_refused(tmp_path, text, words):
+    if text is not None:
+        (tmp_path / "t.json").write_text(text)
+    result = run("bench", *QUICK, "-o", tmp_path / "b", "--tuned", tmp_path / "t.json")
+    assert result.exit_code == 2 and words in result.stderr and "Traceback" not in result.output
