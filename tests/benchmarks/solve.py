@@ -1,0 +1,282 @@
+"""The robust solve against a plain port of the paper's Algorithm 1: time, memory, arithmetic, quality.
+
+    python tests/benchmarks/solve.py [speed] [work] [quality] [--steps 8] [--sides 128,256]
+
+Plain: LPIPS of the `lpips` package at every scale of prediction and observation, afresh at every step;
+a weight for every image in every layer; float32, batch 1, default memory format. Ours: `invert.restore`.
+speed: seconds per step and image, by phase; runs alternate; medians of three, and peak memory.
+work: floating-point operations of a step, and which part of the machine's own matrix product is reached.
+quality: VGG-LPIPS to the clean picture, 4 pictures on 5 tasks; a second seed says how much is chance.
+"""
+
+import argparse
+import statistics
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import lpips
+import numpy
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import degrade
+import invert
+from invert import METHODS, Method, Phase, perceptual
+from invert.generator import stylegan2
+from invert.latent import extend
+from invert.optim import ngd
+
+AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
+TASKS = ("upsampling/M", "denoising/M", "deartifacting/M", "inpainting/M", "UNAP")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def plain_convolve(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False) -> Tensor:
+    """Modulate a copy of the weight for every image, demodulate it by its sum of squares, convolve in groups."""
+    batch, (out, features, k, _) = len(x), weight.shape
+    own = weight[None] * styles[..., None, None]
+    if demodulate:
+        own = own * (own.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    x = x.reshape(1, batch * features, *x.shape[2:])
+    if up:
+        own = own.transpose(1, 2).reshape(batch * features, out, k, k)
+        y = F.conv_transpose2d(x, own, stride=2, groups=batch)
+    else:
+        y = F.conv2d(x, own.reshape(batch * out, features, k, k), padding=k // 2, groups=batch)
+    return y.view(batch, out, *y.shape[2:])
+
+
+@contextmanager
+def plain_generator():
+    ours = stylegan2.convolve
+    stylegan2.convolve = plain_convolve
+    try:
+        yield
+    finally:
+        stylegan2.convolve = ours
+
+
+def plain_lpips() -> lpips.LPIPS:
+    net = lpips.LPIPS(net="vgg", pnet_rand=True, pretrained=False, verbose=False)
+    weights = {
+        k: v.float() for k, v in load_file(Path(invert.__file__).parent / "weights/lpips-vgg.safetensors").items()
+    }
+    trunk = {name: weights[f"features.{name.split('.', 1)[1]}"] for name in net.net.state_dict()}
+    net.net.load_state_dict(trunk)
+    for i, head in enumerate(net.lins):
+        head.model[-1].weight.data.copy_(weights[f"lin{i}"].view_as(head.model[-1].weight))
+    return net.requires_grad_(False).eval().to(DEVICE)
+
+
+def plain_phase(space: str, lr: float, steps: int, latent: Tensor, y: Tensor, f, G, net, seed: int) -> Tensor:
+    """One phase of Algorithm 1 for one image; the multi-resolution loss of its published code."""
+    rng = torch.Generator().manual_seed(seed)
+    latent = extend(latent, space, G)
+    visible = f.visible((1, 3, G.resolution, G.resolution))
+    for _ in range(steps):
+        latent = latent.detach().requires_grad_()
+        x, target = f(G.synthesize(latent), rng), y
+        seen, loss = visible, 0.0
+        while min(x.shape[2:]) > 16:
+            shown = x, target
+            if seen is not None:
+                fill = (0.25 + 0.5 * torch.randn(x.shape, generator=rng).to(x)) * (1 - seen.to(x))
+                shown = x + fill, target + fill
+            loss = loss + net(*shown, normalize=True).sum()
+            x, target = F.avg_pool2d(x, 2), F.avg_pool2d(target, 2)
+            seen = None if seen is None else F.avg_pool2d(seen.float(), 2)
+        loss = loss + 0.1 * (x - target).abs().mean()
+        (grad,) = torch.autograd.grad(loss, latent)
+        latent = ngd(latent.detach(), grad, lr)
+    return latent
+
+
+def scene(side: int, batch: int):
+    """A generator of that side, what was observed of it under four damages, and the operator a solver assumes."""
+    if side == 128:
+        G = invert.load_generator("avatars-128", DEVICE)
+    else:
+        torch.manual_seed(0)
+        G = stylegan2.StyleGAN2(512, 512, side, mapping={"num_layers": 2})
+        for weight in G.parameters():
+            torch.nn.init.normal_(weight)
+        for name, buffer in G.named_buffers():
+            if name.endswith("resample_filter"):
+                buffer.copy_(torch.tensor([1.0, 3, 3, 1]).outer(torch.tensor([1.0, 3, 3, 1])) / 64)
+        G = G.eval().requires_grad_(False).to(DEVICE)
+    f = degrade.parse("poisson:48 >> jpeg:30 >> strokes:3,seed=1").approx()
+    with torch.no_grad():
+        y = f(G.synthesize(G.some_w(batch)[0]).clamp(0, 1), torch.Generator().manual_seed(0))
+    return G, y, f
+
+
+def seconds(run, *args) -> float:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run(*args)
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def peak(run, *args) -> float:
+    """MiB that a call needs above what is there."""
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(*args)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before = resident("VmRSS")
+    run(*args)
+    return resident("VmHWM") - before
+
+
+def resident(name: str) -> float:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+def speed(sides: list[int], steps: int) -> None:
+    net = plain_lpips()
+    print(
+        "| generator | phase | plain, s per step | ours, batch 1 | ratio | ours, batch 8 | ratio | peak MiB of each |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for side in sides:
+        one, eight = scene(side, 1), scene(side, 8)
+        totals = {"plain": 0.0, "1": 0.0, "8": 0.0}
+        for phase in METHODS["robust"].phases:
+            phase = replace(phase, steps=steps)
+            runs = {
+                "plain": partial(plain_solve, phase, *one, net),
+                "1": partial(our_solve, phase, *one),
+                "8": partial(our_solve, phase, *eight),
+            }
+            memory = {name: peak(run) for name, run in runs.items()}  # and warm
+            times = {name: [] for name in runs}
+            for _ in range(3):
+                for name, run in runs.items():
+                    times[name].append(seconds(run) / steps / (8 if name == "8" else 1))
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            totals = {name: totals[name] + medians[name] for name in medians}
+            row(f"{side}² | {phase.name}", medians, memory)
+        row(f"{side}² | all", totals, {})
+
+
+def plain_solve(phase: Phase, G, y: Tensor, f, net) -> None:
+    with plain_generator():
+        plain_phase(phase.name, phase.optimiser.lr, phase.steps, G.w_avg[None], y, f, G, net, 0)
+
+
+def our_solve(phase: Phase, G, y: Tensor, f) -> None:
+    start = G.w_avg.expand(len(y), -1)
+    invert.restore(y, f, G, Method((phase,)), list(range(len(y))), init=start, steps=phase.steps)
+
+
+def row(name: str, t: dict, memory: dict) -> None:
+    shown = " / ".join(f"{v:.0f}" for v in memory.values())
+    print(
+        f"| {name} | {t['plain']:.3f} | {t['1']:.3f} | {t['plain'] / t['1']:.2f} | {t['8']:.3f} | {t['plain'] / t['8']:.2f} "
+        f"| {shown} |", flush=True,
+    )  # fmt: skip
+
+
+def work(sides: list[int], steps: int) -> None:
+    """Of our solve: where a step's operations are, and how fast they go."""
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.randn(2048, 2048, device=DEVICE).to(dtype)
+        torch.mm(a, a)
+        rates[dtype] = 2 * 2048**3 / min(seconds(torch.mm, a, a) for _ in range(5))
+        print(f"matrix product, {dtype}: {rates[dtype] / 1e9:.0f} Gflop/s")
+    dtype = perceptual.fastest_dtype(torch.device(DEVICE))
+    network = perceptual.load("vgg", DEVICE, dtype)
+    for side in sides:
+        for batch in (1, 8):
+            G, y, _ = scene(side, batch)
+            target = network.features(y)
+
+            def look(y=y, target=target):
+                x = y.clone().requires_grad_()
+                network.distance(network.features(x), target).sum().backward()
+
+            def draw(space, G=G, batch=batch):
+                w = extend(G.w_avg.expand(batch, -1), space, G).clone().requires_grad_()
+                G.synthesize(w).sum().backward()
+
+            parts = [(f"VGG, {dtype}", look, dtype)]
+            parts += [(f"generator, {s}", lambda s=s: draw(s), torch.float32) for s in ("W", "W+", "W++")]
+            for name, run, kind in parts:
+                run()
+                with FlopCounterMode(display=False) as counter:
+                    run()
+                took, count = statistics.median(seconds(run) for _ in range(steps)), counter.get_total_flops()
+                print(
+                    f"{side}², batch {batch}, {name}: {count / 1e9:.1f} Gflop in {took * 1e3:.0f} ms, "
+                    f"{count / took / rates[kind]:.0%} of the matrix product", flush=True,
+                )  # fmt: skip
+
+
+def quality(steps: int) -> None:
+    G, net = invert.load_generator("avatars-128", DEVICE), plain_lpips()
+    pixels = [numpy.array(Image.open(AVATARS / f"{i:03}.png").convert("RGB")) for i in range(4)]
+    clean = torch.stack([torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pixels]).to(DEVICE)
+    method = invert.methods.method_of("robust", steps)
+    found: dict[str, list[float]] = {"plain": [], "ours": [], "ours, another seed": []}
+
+    def streams() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(i) for i in range(4)]
+
+    for task in TASKS:
+        true = degrade.tasks[task].sample(clean.shape, streams())
+        y, f = true(clean, streams()), true.approx()
+        with plain_generator():
+            images = []
+            for i in range(4):
+                latent = G.w_avg[None]
+                for phase in method.phases:
+                    own = phase.space.name, phase.optimiser.lr * G.w_spread / 9.5, phase.steps
+                    latent = plain_phase(*own, latent, y[i : i + 1], f.row(i, 4), G, net, i)
+                images.append(G.synthesize(latent).clamp(0, 1))
+        results = {"plain": torch.cat(images)}
+        for name, seed in (("ours", 0), ("ours, another seed", 100)):
+            results[name] = invert.restore(y, f, G, method, [seed + i for i in range(4)]).image
+        for name, image in results.items():
+            found[name] += perceptual.lpips(image, clean).tolist()
+        print(f"{task}: " + ", ".join(f"{name} {statistics.mean(v[-4:]):.4f}" for name, v in found.items()), flush=True)
+    means = {name: statistics.mean(values) for name, values in found.items()}
+    spread = statistics.mean(abs(a - b) for a, b in zip(found["ours"], found["ours, another seed"], strict=True))
+    print(f"all: {means}; plain and ours differ by {abs(means['plain'] - means['ours']):.4f}")
+    of_means = abs(means["ours"] - means["ours, another seed"])
+    print(f"two seeds differ by {spread:.4f} a picture, {of_means:.4f} in the mean")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="*", default=["speed", "work", "quality"])
+    parser.add_argument(
+        "--steps", type=int, default=8, help="timed in each phase; for quality, six times as many in all"
+    )
+    parser.add_argument("--sides", default="128,256")
+    options = parser.parse_args()
+    sides = [int(side) for side in options.sides.split(",")]
+    print(f"{DEVICE}, {torch.get_num_threads()} threads, LPIPS in {perceptual.fastest_dtype(torch.device(DEVICE))}")
+    if "speed" in options.what:
+        speed(sides, options.steps)
+    if "work" in options.what:
+        work(sides, options.steps)
+    if "quality" in options.what:
+        quality(6 * options.steps)
+
+
+if __name__ == "__main__":
+    main()
