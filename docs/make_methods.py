@@ -31,12 +31,11 @@ def by_method(table: Table) -> str:
 
 def draw(results: Results, task: str, methods: list[str], rows: int) -> Path:
     """The first pictures of a task: clean, observed, and every method's restoration."""
-    names = list(dict.fromkeys(row["image"] for row in results.rows))[:rows]
     lines = []
-    for name in names:
+    for name in sorted({row["image"] for row in results.rows})[:rows]:
         paths = {"clean": results.picture(None, "clean", name)}
         paths |= {kind: results.picture(task, kind, name) for kind in ("observed", *methods)}
-        lines.append(sheet({kind: Image.open(path) for kind, path in paths.items()}))
+        lines.append(sheet({kind: Image.open(path) for kind, path in paths.items() if path.exists()}))
     canvas = Image.new("RGB", (lines[0].width, sum(line.height for line in lines)), "white")
     for i, line in enumerate(lines):
         canvas.paste(line, (0, i * line.height))
@@ -53,7 +52,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2)
     options = parser.parse_args()
     record = read_json(options.results / "settings.json", SETTINGS)
-    settings = Settings(**{field.name: record[field.name] for field in fields(Settings)})
+    if record is None:
+        parser.error(f"{options.results} holds no results of degrade bench")
+    settings = Settings(**{field.name: record.get(field.name) for field in fields(Settings)})
     results = Bench(options.results, settings).results()
     tables = tables_of(results.rows, {})
     for table in tables:

@@ -129,7 +129,7 @@ METHODS["adam-id"] = Method(
     source="a course project of 2025: three phases with Adam, LPIPS + 0.1·L1 + λ·identity, patience 15",
     departures="learning rates and λ were not published, and are ours; identity compares with the observation or "
     f"a reference photo, never with the clean image; {RATES}",
-    knobs=(Knob("lr"), Knob("l1"), Knob("identity")),
+    knobs=(Knob("lr"), Knob("l1")),
 )
 
 PULSE_LOSS = (MSE(100, floor=2e-3), Geodesic(0.05, of="latent"))

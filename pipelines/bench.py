@@ -37,7 +37,6 @@ class Settings:
     seed: int = 0
     oracle_mask: bool = False
     identity: str | None = None  # digest of the embedding that measures it
-    tuned: str | None = None  # digest of the constants
 
 
 def methods_of(text: str) -> dict[str, invert.Method]:
@@ -50,17 +49,26 @@ def methods_of(text: str) -> dict[str, invert.Method]:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A method on a task: its name in the tables, and what else a reader must know of it."""
+
+    task: str
+    label: str
+    method: invert.Method
+    note: str = ""
+
+
+class Failed(ValueError):
+    """Some batches could not be done; all others are."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A batch of pictures for one method on one task."""
 
-    task: str
-    label: str  # the method's name in the tables
-    method: invert.Method
+    cell: Cell
     names: list[str]
     clean: Tensor  # [B, C, R, R]
-
-
-Plan = list[tuple[str, str, invert.Method]]  # task, label, method
 
 
 class Bench:
@@ -100,55 +108,64 @@ class Bench:
             told.append(f"Shortened: {s.steps} steps in all for every method.")
         if s.oracle_mask:
             told.append("Every method was told which pixels are dead.")
+        told += sorted({f"{row['method']} on {row['task']} is {row['note']}." for row in rows if row.get("note")})
         return Results(self.folder, rows, self.picture, tuple(told))
 
     def picture(self, task: str | None, kind: str, image: str) -> Path:
         """Where a picture is kept: kind is "clean" (with no task), "observed" or a method."""
         return Path(self.folder, "images", *([] if task is None else [task.replace("/", "-")]), kind, f"{image}.png")
 
-    def run(self, sources: list[Source], plan: Plan, engine: Engine, solver: Callable[[], Solver], side: int,
+    def run(self, sources: list[Source], cells: list[Cell], engine: Engine, solver: Callable[[], Solver], side: int,
             channels: int = 3, batch: int = 4,
-            report: Callable[[int, int, str], None] = lambda done, total, what: None) -> None:  # fmt: skip
-        """Compute every row of the plan that is not there yet, so many pictures at a time.
+            report: Callable[[int, int, str], None] = lambda done, total, what: None) -> list[dict]:  # fmt: skip
+        """The rows of these cells and pictures; those that are not there are computed, so many pictures at a time.
 
-        side, channels: of the generator's images.
+        side, channels: of the generator's images. Raises Failed, in the end, if some could not be computed.
         """
         names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
-        digests = [files.digest(source.path) for source in sources]
-        there = {(row["task"], row["method"], row["image"], row.get("source")) for row in self.rows()}
+        if len(set(names)) < len(names):
+            raise ValueError(f"two pictures would be called {max(names, key=names.count)}; rename one")
+        digests = dict(zip(names, map(files.digest, (source.path for source in sources)), strict=True))
+        there = {(r["task"], r["method"], r["image"], r.get("source"), r.get("note", "")): r for r in self.rows()}
         for source, name in zip(sources, names, strict=True):
             clean = prepared(source.path, side, channels)
             files.write(self.picture(None, "clean", name), files.encode(files.to_pil(clean)))
-        done, total = 0, len(plan) * len(names)
-        report(done, total, "")
+        total, found, failures = len(cells) * len(names), [], []
 
-        def jobs() -> Iterator[tuple[dict[str, str], Job]]:
-            nonlocal done
-            for task, label, method in plan:
+        def jobs() -> Iterator[tuple[Job, Job]]:
+            for cell in cells:
                 for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
-                    some = dict([*zip(names, digests, strict=True)][first : first + batch])
-                    if all((task, label, *key) in there for key in some.items()):
-                        done += len(some)
+                    some = names[first : first + batch]
+                    rows = [there.get((cell.task, cell.label, name, digests[name], cell.note)) for name in some]
+                    if all(rows):
+                        found.extend(rows)
                         continue
-                    report(done, total, f"{task} {label}")
+                    report(len(found), total, f"{cell.task} {cell.label}")
                     clean = torch.cat([files.read_image(self.picture(None, "clean", name), channels) for name in some])
-                    yield some, Job(task, label, method, list(some), clean)
+                    yield (job := Job(cell, some, clean)), job
 
-        for some, outcome in engine.map(partial(Runner, self.settings, solver), jobs()):
+        for job, outcome in engine.map(partial(Runner, self.settings, solver), jobs()):
             if isinstance(outcome, Exception):
-                raise outcome
+                failures.append(f"{job.cell.task}, {job.cell.label}, {', '.join(job.names)}: {outcome}")
+                continue
             rows, pictures = outcome
             for place, data in pictures.items():
                 files.write(self.picture(*place), data)
-            self._append([row | {"source": some[row["image"]]} for row in rows])
-            done += len(rows)
-        report(done, total, "done")
+            rows = [row | {"source": digests[row["image"]], "note": job.cell.note} for row in rows]
+            self._append(rows)
+            found += rows
+            report(len(found), total, f"{job.cell.task} {job.cell.label}")
+        report(len(found), total, "done")
+        if failures:
+            raise Failed(f"{len(failures)} of the batches failed; the first: {failures[0]}")
+        return found
 
     def _append(self, rows: list[dict]) -> None:
         """All rows of a batch, on the disk before anything else happens."""
-        torn = self.rows_path.exists() and not self.rows_path.read_bytes().endswith(b"\n")
-        with self.rows_path.open("a", encoding="utf-8") as file:
-            file.write("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows))
+        with self.rows_path.open("a+b") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            torn = file.read(1) not in (b"", b"\n")
+            file.write(("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows)).encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -166,7 +183,7 @@ def prepared(path: Path, side: int, channels: int) -> Tensor:
 
 
 class Runner:
-    """Does batches: all that it needs to know is in the job, and it touches no disk."""
+    """Does batches: all that it needs to know is in the job, and it writes nothing."""
 
     def __init__(self, settings: Settings, solver: Callable[[], Solver]):
         self.settings, self.solver = settings, solver()
@@ -175,29 +192,30 @@ class Runner:
 
     def __call__(self, job: Job) -> tuple[list[dict], dict[tuple[str, str, str], bytes]]:
         """A row for each picture, and the files of observed and restored pictures by task, kind and name."""
-        s, clean, names = self.settings, job.clean, job.names
-        seeds = [child_seed(s.seed, job.task, name) for name in names]
+        s, clean, names, cell = self.settings, job.clean, job.names, job.cell
+        seeds = [child_seed(s.seed, cell.task, name) for name in names]
 
         def streams() -> list[torch.Generator]:
             return [torch.Generator().manual_seed(seed) for seed in seeds]
 
-        operator = degrade.tasks[job.task].sample(clean.shape, streams())
+        operator = degrade.tasks[cell.task].sample(clean.shape, streams())
         observed = operator(clean, streams())
         assumed = invert.oracle_mask(operator) if s.oracle_mask else operator.approx()
         started = time.perf_counter()
-        solved = self.solver.solve(observed, assumed, job.method, seeds, perceptual=s.perceptual, steps=s.steps)
+        solved = self.solver.solve(observed, assumed, cell.method, seeds, perceptual=s.perceptual, steps=s.steps)
         seconds = (time.perf_counter() - started) / len(names)
-        pictures, shown = {}, []
+        pictures, written = {}, []
         for name, one, seen in zip(names, solved, observed.split(1), strict=True):
             image = files.to_pil(one.image)
-            pictures[job.task, "observed", name] = files.encode(files.to_pil(seen))
-            pictures[job.task, job.label, name] = files.encode(image)
-            shown.append(files.from_pil(image))  # what is measured is what was written, in 8 bits
-        restored = torch.cat(shown)
-        found = metrics.scores(restored, clean, operator(restored, streams()), observed, self.solver.identity)
+            pictures[cell.task, "observed", name] = files.encode(files.to_pil(seen))
+            pictures[cell.task, cell.label, name] = files.encode(image)
+            written.append(files.from_pil(image))  # what is measured is what was written, in 8 bits
+        restored = torch.cat(written)
+        shown = (restored, clean, operator(restored, streams()), observed)
+        found = metrics.scores(*(x.to(self.solver.device) for x in shown), self.solver.identity)
         rows = []
         for i, (name, one) in enumerate(zip(names, solved, strict=True)):
-            row = {"task": job.task, "method": job.label, "image": name}
+            row = {"task": cell.task, "method": cell.label, "image": name}
             row |= {key: values[i] for key, values in found.items()}
             row |= {"seconds": round(seconds, 3), "steps": len(one.losses), "finite": one.finite}
             rows.append(row | {"batch": one.batch, "loss": thinned(one.losses)})

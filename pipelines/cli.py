@@ -65,7 +65,8 @@ def apply(
         _load(plugin)
         flow = Apply(degrade.parse(op), output, seed)
         sources = files.gather(inputs)
-        _for_each(flow, sources, engine_of(engine, threads=os.cpu_count() or 1, gpu=False), quiet)
+        workers = engine_of(engine, threads=os.cpu_count() or 1, gpu=False)
+        raise typer.Exit(_for_each(flow, sources, workers, quiet))
 
 
 @app.command()
@@ -105,11 +106,10 @@ def restore(
         from .progress import SolveBar
         from .report import write
         from .restore import Restore, Settings, results
-        from .solver import Solver, device_of, generator_text, identity_text
+        from .solver import Solver, generator_text, identity_text
 
         _load(plugin)
         sources, told = files.gather(inputs), identity_text(embedding, person)
-        device_of(device)
         model = invert.load_generator(generator)
         settings = Settings(
             generator_text(generator), method, perceptual, seed, steps, op, class_label, samples, oracle_mask, told
@@ -119,11 +119,12 @@ def restore(
         with SolveBar(quiet) as bar:
             watched = bar if engine == "local" else None  # what happens elsewhere is not seen step by step
             flow = Restore(settings, output, model.channels, solver, clean, init, watched)
-            _for_each(flow, sources, chosen, quiet)
-        if report:
+            code = _for_each(flow, sources, chosen, quiet)
+        if report and code != 2:
             page = write(results(sources, settings, output, clean), model.resolution)
             if not quiet:
                 typer.echo(page)
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -156,30 +157,36 @@ def bench(
     degrade bench --images examples/avatars --methods robust,pulse --tasks UNAP --limit 2 -o results
     """
     with _user_errors():
-        from . import files, report
-        from .bench import Settings, methods_of
+        from . import report
+        from .bench import Cell, Failed, Settings, methods_of
         from .solver import generator_text, identity_text
         from .tasks import tasks_of
         from .tune import read_tuned
 
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
-        plan = [(task, label, method) for task in wanted for label, method in chosen.items()]
-        special = {} if tuned is None else read_tuned(tuned)
-        plan += [(t, f"{name} tuned", found[t]) for name, found in special.items() for t in wanted if t in found]
+        cells = [Cell(task, label, method) for task in wanted for label, method in chosen.items()]
+        if tuned is not None:
+            cells += [cell for cell in read_tuned(tuned) if cell.task in wanted]
         if reference is not None and not reference.exists():
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
-        settings = Settings(
-            generator_text(generator), perceptual, steps, seed, oracle_mask, identity_text(embedding, None),
-            None if tuned is None else files.digest(tuned),
-        )  # fmt: skip
+        told, failed = identity_text(embedding, None), None
+        settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
         with _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as (
             results, run, side,
         ):  # fmt: skip
-            run(plan)
-        page = report.write(results.results(), side, reference)
+            try:
+                run(cells)
+            except Failed as error:
+                failed = error
+            if failed and not results.rows():
+                raise failed
+            page = report.write(results.results(), side, reference)
         if not quiet:
             typer.echo((output / "tables.md").read_text(encoding="utf-8"))
             typer.echo(page)
+        if failed:
+            _say(f"error: {failed}; the same command tries again")
+            raise typer.Exit(3)
 
 
 @app.command()
@@ -213,13 +220,12 @@ def tune(
         from .tasks import tasks_of
 
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
-        settings, found = Settings(generator_text(generator), perceptual, steps, seed), {}
-        with _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet) as (results, run, _):
+        settings = Settings(generator_text(generator), perceptual, steps, seed)
+        with _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _):
             for name, method in chosen.items():
                 for task in wanted:
-                    best, before, after = search.tune(name, method, task, trials, seed, results, run)
-                    found.setdefault(name, {})[task] = best
-                    search.write_tuned(output / "tuned.json", found)
+                    best, before, after = search.tune(name, method, task, trials, seed, run)
+                    search.write_tuned(output / "tuned.json", name, task, best)
                     if not quiet:
                         typer.echo(f"{task}: {search.label(name, best)}, accuracy {before:.4f} → {after:.4f}")
         if not quiet:
@@ -228,26 +234,26 @@ def tune(
 
 @contextmanager
 def _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet, embedding=None) -> Iterator:
-    """A benchmark in a folder, what computes a plan's rows there, and the generator's side."""
+    """A benchmark in a folder, what gives the rows of cells there, and the generator's side."""
     import invert
 
     from . import files
     from .bench import Bench
     from .engine import engine_of
     from .progress import BenchBar
-    from .solver import Solver, device_of
+    from .solver import Solver
 
     sources = files.gather([images])[:limit]
     invert.perceptual.check(settings.perceptual)
-    device_of(device)
     model = invert.load_generator(generator)
     results, workers = Bench(output, settings), engine_of(engine, gpu=device != "cpu")
     try:
         with BenchBar(quiet) as bar:
             solver = partial(Solver, model, device, embedding, step=bar.step if engine == "local" else None)
 
-            def run(plan) -> None:
-                results.run(sources, plan, workers, solver, model.resolution, model.channels, batch, bar.report)
+            def run(cells) -> list[dict]:
+                side, channels = model.resolution, model.channels
+                return results.run(sources, cells, workers, solver, side, channels, batch, bar.report)
 
             yield results, run, model.resolution
     except KeyboardInterrupt:
@@ -339,8 +345,8 @@ def _load(plugins: list[str]) -> None:
             raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def _for_each(flow, sources: list, engine, quiet: bool) -> None:
-    """Take every source through a flow; one that fails is named and does not stop the others.
+def _for_each(flow, sources: list, engine, quiet: bool) -> int:
+    """Take every source through a flow; one that fails is named and does not stop the others. The exit code.
 
     A flow's `plan(source)` says what is to do: (what `finish` must know, a job or None). `setup`
     makes a worker's function from jobs to results. `finish(known, result)` writes, and gives the path.
@@ -379,8 +385,7 @@ def _for_each(flow, sources: list, engine, quiet: bool) -> None:
     except KeyboardInterrupt:
         _say("interrupted; finished pictures are kept")
         raise typer.Exit(130) from None
-    if failed:
-        raise typer.Exit(2 if failed == len(sources) else 3)
+    return 0 if not failed else 2 if failed == len(sources) else 3
 
 
 class _user_errors:

@@ -1,7 +1,7 @@
 """Where work is done: in this process, or on a Ray cluster. The same jobs, the same results.
 
 `setup` is called once for each worker and gives the function that turns jobs into results. It
-touches no disk, so that nothing but setup, jobs and results travels, and this process alone writes.
+writes nothing, so that setup, jobs and results are all that travels, and this process alone writes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import torch
@@ -34,8 +35,8 @@ class Local:
             for key, job in jobs:
                 yield key, attempt(work, job)
             return
+        before, waiting = torch.get_num_threads(), deque()
         torch.set_num_threads(1)
-        waiting: deque = deque()
         with ThreadPoolExecutor(self.threads) as pool:
             try:
                 for key, job in jobs:
@@ -47,6 +48,7 @@ class Local:
                     yield key, future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(before)
 
 
 class Ray:
@@ -64,60 +66,79 @@ class Ray:
             ray.init(logging_level="ERROR", log_to_driver=False)
         there = ray.cluster_resources()
         on_gpu = gpu and there.get("GPU", 0) >= 1
-        self.workers = int(there["GPU" if on_gpu else "CPU"])
+        self.workers = int(there.get("GPU" if on_gpu else "CPU", 0))
+        if not self.workers:
+            raise ValueError("engine 'ray': the cluster has no CPU; add a machine, or use --engine local")
         self._hire = ray.remote(num_cpus=1, num_gpus=int(on_gpu))(Worker).remote
 
     def map(self, setup: Callable[[], Work], jobs: Jobs) -> Outcomes:
-        """Outcomes as they come."""
-        import ray
-        from ray.exceptions import ObjectLostError, RayActorError
+        """Outcomes as they come.
 
-        jobs, left, again, idle = iter(jobs), True, deque(), []
+        Raises OSError where no worker can be kept alive for long enough to be set up.
+        """
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        jobs = iter(jobs)
+        waiting = deque((key, job, 1) for key, job in islice(jobs, self.workers))
+        exhausted, deaths = len(waiting) < self.workers, 0
+        hired, idle = [], []
         running: dict = {}  # future → (worker, what it does; None: setting up)
         setup = ray.put(setup)  # once for all workers of a machine
 
         def hire() -> None:
-            worker = self._hire()
-            running[worker.begin.remote(setup)] = worker, None
+            hired.append(self._hire())
+            running[hired[-1].begin.remote(setup)] = hired[-1], None
 
         try:
-            for _ in range(self.workers):
+            for _ in waiting:
                 hire()
             while True:
-                while idle and (again or left):
-                    task = again.popleft() if again else next(jobs, None)
-                    left = left and task is not None
-                    if task is not None:
-                        key, job, *lost = task
-                        worker = idle.pop()
-                        running[worker.do.remote(job)] = worker, (key, job, *lost)
-                if not (left or again or any(task for _, task in running.values())):
+                while idle and (waiting or not exhausted):
+                    if not waiting and (more := next(jobs, None)) is None:
+                        exhausted = True
+                        break
+                    task = waiting.popleft() if waiting else (*more, 1)
+                    worker = idle.pop()
+                    running[worker.do.remote(task[1])] = worker, task
+                if exhausted and not waiting and not any(task for _, task in running.values()):
                     return
                 (future, *_), _ = ray.wait(list(running))
                 worker, task = running.pop(future)
                 try:
                     outcome = ray.get(future)
-                except (RayActorError, ObjectLostError) as error:
+                except RayTaskError:  # a bug
+                    raise
+                except RayError as error:  # its process or machine is gone, or took too much memory
+                    deaths = deaths + 1 if task is None else deaths
+                    if deaths == ATTEMPTS:
+                        raise OSError(
+                            f"no worker could be set up on the cluster: {str(error).splitlines()[0]}"
+                        ) from error
                     ray.kill(worker)
                     hire()
-                    if task is not None and len(task) - 1 < ATTEMPTS:
-                        again.append((*task, error))
+                    if task is not None and task[2] < ATTEMPTS:
+                        waiting.append((*task[:2], task[2] + 1))
                     elif task is not None:
                         yield task[0], OSError(f"lost its worker {ATTEMPTS} times, perhaps for want of memory")
                     continue
+                if task is None and isinstance(outcome, Exception):
+                    raise outcome
+                deaths = 0
                 idle.append(worker)
                 if task is not None:
                     yield task[0], outcome
         finally:
-            for worker in [*idle, *(worker for worker, _ in running.values())]:
+            for worker in hired:
                 ray.kill(worker)
 
 
 class Worker:
     """A process of the cluster."""
 
-    def begin(self, setup: Callable[[], Work]) -> None:
-        self._work = setup()
+    def begin(self, setup: Callable[[], Work]) -> Exception | None:
+        self._work = attempt(lambda _: setup(), None)
+        return self._work if isinstance(self._work, Exception) else None
 
     def do(self, job: Any) -> Any:
         return attempt(self._work, job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
@@ -34,6 +35,9 @@ def notes_of(results: Results, tables: list[Table], crops: metrics.Crops, refere
     """What a reader must know beside the tables."""
     pictures, frechet = len({row["image"] for row in results.rows}), metrics.Frechet.here()
     notes = [f"{pictures} picture{'s' * (pictures > 1)}.", *results.told]
+    counts = Counter((row["task"], row["method"]) for row in results.rows).values()
+    if min(counts) < max(counts):
+        notes.append(f"Not all cells are of the same pictures: of {min(counts)} to {max(counts)}.")
     said = {
         "accuracy": "Accuracy is VGG-LPIPS to the clean picture.",
         "fidelity": "Fidelity is VGG-LPIPS of the restoration, truly degraded again, to the observation; below a side "

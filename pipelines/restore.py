@@ -119,13 +119,15 @@ class Restore:
     def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
         source, target, log = todo.source, todo.targets[0], todo.log
         target_log = source.target(self.output, ".json")
-        if solved is None and todo.before["clean"] == log["clean"]:
+        if solved is None and todo.before.get("clean") == log["clean"]:
             return target
         if solved is not None:
             if not all(one.finite for one in solved):
                 raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
             log["told"] = list(solved[0].told)
-            log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*(s.losses for s in solved), strict=True)]
+            longest = max(len(one.losses) for one in solved)
+            losses = [one.losses + one.losses[-1:] * (longest - len(one.losses)) for one in solved]
+            log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*losses, strict=True)]
             target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
             for path, one in zip(todo.targets, solved, strict=True):
                 files.write(path, files.encode(files.to_pil(one.image)))
@@ -160,8 +162,9 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
     rows, pictures = [], {}
     for source in sources:
         target, log = source.target(output, ".png"), files.read_json(source.target(output, ".json"), LOG)
-        if log is None or not target.exists():
-            continue  # it failed
+        same = log is not None and all(log.get(key) == value for key, value in asdict(settings).items())
+        if not same or not target.exists():
+            continue  # it failed, or what is there is of another run
         manifest, operator = what_happened(source, settings.op)
         name = source.relative.with_suffix("").as_posix()
         observed, restored = files.read_image(source.path), files.read_image(target)

@@ -141,6 +141,7 @@ def realism(results: Results, resolution: int, reference: Path | None) -> dict[s
         groups.setdefault((row["task"], row["method"]), []).append(row["image"])
     of_crops, of_whole, blind = {}, {}, {}
     for key, names in groups.items():
+        names.sort()  # so that equal sets of pictures are one
         mine = [results.picture(*key, name) for name in names]
         real = given or tuple(results.picture(None, "clean", name) for name in names)
         there = all(path.exists() for path in real)

@@ -57,11 +57,12 @@ class Solver:
                         some, own, self.generator, method, seeds[rows], self.step, init=begin, **options
                     )  # fmt: skip
                     each = zip(r.image.cpu().split(1), r.latent.cpu().split(1), r.history.T, r.finite, strict=True)
-                    found += [Solved(x, w, loss.tolist(), bool(good), r.told, size) for x, w, loss, good in each]
+                    for x, w, loss, good in each:  # copies, for a part takes all of its tensor along
+                        found.append(Solved(x.clone(), w.clone(), loss.tolist(), bool(good), r.told, size))
                 return found
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
                 if size == 1:
-                    raise
+                    raise ValueError(f"one picture does not fit into the memory of {self.device}") from error
                 size = -(-size // 2)
                 torch.cuda.empty_cache()
 

@@ -18,7 +18,7 @@ from invert.methods import cri
 from invert.optim import Adam, Patience
 from invert.prior import OffsetNorm
 from pipelines import files, report
-from pipelines.bench import Bench, Settings
+from pipelines.bench import Bench, Cell, Settings
 from pipelines.engine import Local
 from pipelines.progress import BenchBar
 from pipelines.solver import Solver
@@ -84,10 +84,10 @@ def main() -> None:
         methods = {name.strip(): methods[name.strip()] for name in options.only.split(";")}
     results = Bench(options.out, Settings(perceptual=options.perceptual, steps=options.steps))
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[: options.images]
-    plan = [(task, label, method) for task in TASKS for label, method in methods.items()]
+    cells = [Cell(task, label, method) for task in TASKS for label, method in methods.items()]
     with BenchBar(quiet=False) as bar:
         solver = partial(Solver, generator, step=bar.step)
-        results.run(sources, plan, Local(), solver, generator.resolution, batch=options.images, report=bar.report)
+        results.run(sources, cells, Local(), solver, generator.resolution, batch=options.images, report=bar.report)
     print(report.write(results.results(), generator.resolution))
 
 

@@ -184,10 +184,8 @@ def our_solve(phase: Phase, G, y: Tensor, f) -> None:
 
 def row(name: str, t: dict, memory: dict) -> None:
     shown = " / ".join(f"{v:.0f}" for v in memory.values())
-    print(
-        f"| {name} | {t['plain']:.3f} | {t['1']:.3f} | {t['plain'] / t['1']:.2f} | {t['8']:.3f} | {t['plain'] / t['8']:.2f} "
-        f"| {shown} |", flush=True,
-    )  # fmt: skip
+    one, eight = f"{t['1']:.3f} | {t['plain'] / t['1']:.2f}", f"{t['8']:.3f} | {t['plain'] / t['8']:.2f}"
+    print(f"| {name} | {t['plain']:.3f} | {one} | {eight} | {shown} |", flush=True)
 
 
 def work(sides: list[int], steps: int) -> None:

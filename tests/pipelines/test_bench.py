@@ -19,7 +19,7 @@ from PIL import Image
 
 import invert
 from pipelines import bench, files, metrics, niqe, tasks
-from pipelines.bench import Bench, Settings
+from pipelines.bench import Bench, Cell, Settings
 from pipelines.engine import Local
 from pipelines.results import Table
 from pipelines.solver import Solver
@@ -93,12 +93,12 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
     mine = Bench(tmp_path / "b", Settings(perceptual="alex", steps=2))
     methods = bench.methods_of("robust,pulse")
-    plan = [(task, label, method) for task in TASKS.split(",") for label, method in methods.items()]
+    cells = [Cell(task, label, method) for task in TASKS.split(",") for label, method in methods.items()]
     reached = []
 
     def go_on(report):
         solver = partial(Solver, generator, step=reached.append)
-        mine.run(sources, plan, Local(), solver, generator.resolution, batch=2, report=report)
+        mine.run(sources, cells, Local(), solver, generator.resolution, batch=2, report=report)
 
     def stop(done, total, what):
         if done == 6:
@@ -147,6 +147,25 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch):
     assert start(tmp_path / "w", tasks="UNAP", methods="robust").exit_code == 0
     for key, row in rows_of(tmp_path / "w").items():
         assert row["accuracy"] == pytest.approx(rows[key]["accuracy"], abs=2e-2)
+
+
+def test_a_batch_that_fails_is_named_and_does_not_stop_the_others(tmp_path, monkeypatch):
+    whole = invert.restore
+
+    def fails(observed, operator, generator, method, *args, **options):
+        if method == invert.METHODS["pulse"]:
+            raise torch.OutOfMemoryError("too much")
+        return whole(observed, operator, generator, method, *args, **options)
+
+    monkeypatch.setattr(invert, "restore", fails)
+    result = start(tmp_path / "b", tasks="UNAP,UP", methods="pulse,brgm", limit=1)
+    assert result.exit_code == 3 and len(rows_of(tmp_path / "b")) == 2 and (tmp_path / "b" / "report.html").exists()
+    assert "2 of the batches failed; the first: UNAP, pulse, 000: one picture does not fit" in result.stderr
+    monkeypatch.undo()
+    assert start(tmp_path / "b", tasks="UNAP,UP", methods="pulse,brgm", limit=1).exit_code == 0
+    assert len(rows_of(tmp_path / "b")) == 4
+    assert start(tmp_path / "b", tasks="UP", methods="brgm").exit_code == 0
+    assert "Not all cells are of the same pictures: of 1 to 2." in (tmp_path / "b" / "tables.md").read_text()
 
 
 def test_another_picture_of_the_same_name_is_another(tmp_path):

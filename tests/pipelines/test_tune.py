@@ -20,30 +20,28 @@ class Bowl:
     def __init__(self):
         self.found, self.asked = {}, 0
 
-    def rows(self):
-        return [{"task": "t", "method": label, "accuracy": value} for label, value in self.found.items()]
-
-    def run(self, plan):
-        for task, label, method in plan:
-            assert task == "t"
-            self.asked += label not in self.found
-            lr = method.phases[0].optimiser.lr / METHODS["pulse"].phases[0].optimiser.lr
-            geodesic = method.phases[0].loss[1].weight / METHODS["pulse"].phases[0].loss[1].weight
-            self.found[label] = math.log(lr / 3) ** 2 + math.log(geodesic * 5) ** 2
+    def run(self, cells):
+        for cell in cells:
+            assert cell.task == "t"
+            self.asked += cell.label not in self.found
+            phase, published = cell.method.phases[0], METHODS["pulse"].phases[0]
+            lr, geodesic = phase.optimiser.lr / published.optimiser.lr, phase.loss[1].weight / published.loss[1].weight
+            self.found[cell.label] = math.log(lr / 3) ** 2 + math.log(geodesic * 5) ** 2
+        return [{"task": "t", "method": cell.label, "accuracy": self.found[cell.label]} for cell in cells]
 
 
 def test_the_search_finds_what_is_best_and_goes_the_same_way_again():
     bowl = Bowl()
-    best, published, accuracy = tune.tune("pulse", METHODS["pulse"], "t", 80, 0, bowl, bowl.run)
+    best, published, accuracy = tune.tune("pulse", METHODS["pulse"], "t", 80, 0, bowl.run)
     assert published == bowl.found["pulse"] == pytest.approx(math.log(3) ** 2 + math.log(5) ** 2)
     assert accuracy == min(bowl.found.values()) < 0.15 and bowl.asked == len(bowl.found) <= 80
     assert set(best) == {"lr", "geodesic"} and abs(math.log(best["lr"] / 3)) < 0.4
     shorter = Bowl()
     shorter.found = dict(list(bowl.found.items())[:40])  # as a killed search leaves it
-    assert tune.tune("pulse", METHODS["pulse"], "t", 80, 0, shorter, shorter.run) == (best, published, accuracy)
+    assert tune.tune("pulse", METHODS["pulse"], "t", 80, 0, shorter.run) == (best, published, accuracy)
     assert shorter.asked == len(bowl.found) - 40
     other = Bowl()
-    tune.tune("pulse", METHODS["pulse"], "t", 16, 1, other, other.run)
+    tune.tune("pulse", METHODS["pulse"], "t", 16, 1, other.run)
     assert set(other.found) != set(list(bowl.found)[:16])
 
 
@@ -73,8 +71,26 @@ def test_the_shell_tunes_and_the_benchmark_shows_it(tmp_path):
     assert "| accuracy pulse | accuracy pulse tuned |" in (tmp_path / "b" / "tables.md").read_text().replace(
         "task |", "|"
     )
-    refused = run(*bench)
-    assert refused.exit_code == 2 and "tuned" in refused.stderr
+    assert f"pulse tuned on upsampling/M is {best['method']}." in (tmp_path / "b" / "tables.md").read_text()
+
+    changed = tmp_path / "other.json"  # other constants under the same name: computed anew, and these count
+    tune.write_tuned(changed, "pulse", "upsampling/M", {"lr": 9.0})
+    assert run(*bench, "--tuned", changed).exit_code == 0
+    lines = (tmp_path / "b" / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 4 and json.loads(lines[-1])["note"] == "pulse lr×9"
+
+    more = run(*command[:-2], "-o", tmp_path / "t", "--limit", 2, "--tasks", "UP")  # nothing is mixed, nothing is lost
+    assert more.exit_code == 0, more.output
+    kept = json.loads((tmp_path / "t" / "tuned.json").read_text())["factors"]["pulse"]
+    assert set(kept) == {"upsampling/M", "UP"} and kept["upsampling/M"] == factors
+
+
+def test_a_search_looks_at_its_own_pictures_only(tmp_path):
+    command = ("tune", *QUICK[:-2], "--methods", "pulse", "--tasks", "UP", "--trials", 2, "--quiet")
+    assert run(*command, "--limit", 2, "-o", tmp_path / "t").exit_code == 0
+    for folder in ("t", "u"):
+        assert run(*command, "--limit", 1, "-o", tmp_path / folder).exit_code == 0
+    assert (tmp_path / "t" / "tuned.json").read_bytes() == (tmp_path / "u" / "tuned.json").read_bytes()
 
 
 @pytest.mark.parametrize("text, words", [
