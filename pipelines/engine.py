@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-import torch
-
 Work = Callable[[Any], Any]  # job → result; raises ValueError or OSError where a job cannot be done
 Jobs = Iterable[tuple[Any, Any]]  # (key, job); the key stays here
 Outcomes = Iterator[tuple[Any, Any]]  # (key, the result or the ValueError or OSError)
@@ -35,6 +33,8 @@ class Local:
             for key, job in jobs:
                 yield key, attempt(work, job)
             return
+        import torch  # workers of a cluster import this module, and need not all
+
         before, waiting = torch.get_num_threads(), deque()
         torch.set_num_threads(1)
         with ThreadPoolExecutor(self.threads) as pool:
