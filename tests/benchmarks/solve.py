@@ -104,7 +104,7 @@ def scene(side: int, batch: int):
         G = invert.load_generator("avatars-128", DEVICE)
     else:
         torch.manual_seed(0)
-        G = stylegan2.StyleGAN2(512, 512, side, mapping={"num_layers": 2})
+        G = stylegan2.StyleGAN2(512, 512, side, mapping={"num_layers": 2}, synthesis={"channel_base": 16384})
         for weight in G.parameters():
             torch.nn.init.normal_(weight)
         for name, buffer in G.named_buffers():

@@ -94,7 +94,7 @@ def test_a_search_looks_at_its_own_pictures_only(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    (None, "does not exist"), ("{}", "not a tuned"), ('{"kind": "tuned", "format": 1, "factors": {"x": {}}}', "='x'"),
+    (None, "does not exist"), ("{}", "not a tuned"), ('{"kind": "tuned", "format": 1, "factors": {"x": {"UNAP": {}}}}', "='x'"),
     ('{"kind": "tuned", "format": 1, "factors": {"pulse": {"UNAP": {"depth": 2}}}}', "no 'depth' to tune"),
     ('{"kind": "tuned", "format": 1, "factors": {"pulse": {"UNAP": {"lr": "fast"}}}}', "cannot be used"),
     ('{"kind": "tuned", "format": 1, "factors": [1]}', "cannot be used"),
