@@ -193,7 +193,7 @@ def bench(
 def tune(
     images: Images,
     output: Output,
-    methods: Annotated[str, typer.Option(help="Names of `degrade methods`, with commas.")],
+    methods: Annotated[str, typer.Option("--method", "--methods", help="Names of `degrade methods`, with commas.")],
     tasks: Tasks,
     trials: Annotated[int, typer.Option(help="Settings to try for each method and task.", min=1)] = 24,
     suite: Suite = "paper",
@@ -211,7 +211,7 @@ def tune(
 
     Writes tuned.json for `degrade bench --tuned`, and every trial's results; goes on where it was stopped, e.g.
 
-    degrade tune --images examples/avatars --methods pulse --tasks UNAP --limit 2 --steps 50 -o tuned
+    degrade tune --images examples/avatars --method pulse --tasks UNAP --limit 2 --steps 50 -o tuned
     """
     with _user_errors():
         from . import tune as search

@@ -10,6 +10,7 @@ quality: VGG-LPIPS to the clean picture, 4 pictures on 5 tasks; a second seed sa
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from invert.optim import ngd
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
 TASKS = ("upsampling/M", "denoising/M", "deartifacting/M", "inpainting/M", "UNAP")
+DAMAGES = {"noise, JPEG": "poisson:48 >> jpeg:30", "and strokes": "poisson:48 >> jpeg:30 >> strokes:3,seed=1"}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -98,8 +100,8 @@ def plain_phase(space: str, lr: float, steps: int, latent: Tensor, y: Tensor, f,
     return latent
 
 
-def scene(side: int, batch: int):
-    """A generator of that side, what was observed of it under four damages, and the operator a solver assumes."""
+def scene(side: int, batch: int, damage: str):
+    """A generator of that side, what was observed of its images, and the operator a solver assumes."""
     if side == 128:
         G = invert.load_generator("avatars-128", DEVICE)
     else:
@@ -111,7 +113,7 @@ def scene(side: int, batch: int):
             if name.endswith("resample_filter"):
                 buffer.copy_(torch.tensor([1.0, 3, 3, 1]).outer(torch.tensor([1.0, 3, 3, 1])) / 64)
         G = G.eval().requires_grad_(False).to(DEVICE)
-    f = degrade.parse("poisson:48 >> jpeg:30 >> strokes:3,seed=1").approx()
+    f = degrade.parse(DAMAGES[damage]).approx()
     with torch.no_grad():
         y = f(G.synthesize(G.some_w(batch)[0]).clamp(0, 1), torch.Generator().manual_seed(0))
     return G, y, f
@@ -151,8 +153,8 @@ def speed(sides: list[int], steps: int) -> None:
         "| generator | phase | plain, s per step | ours, batch 1 | ratio | ours, batch 8 | ratio | peak MiB of each |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for side in sides:
-        one, eight = scene(side, 1), scene(side, 8)
+    for side, damage in itertools.product(sides, DAMAGES):
+        one, eight = scene(side, 1, damage), scene(side, 8, damage)
         totals = {"plain": 0.0, "1": 0.0, "8": 0.0}
         for phase in METHODS["robust"].phases:
             phase = replace(phase, steps=steps)
@@ -168,8 +170,8 @@ def speed(sides: list[int], steps: int) -> None:
                     times[name].append(seconds(run) / steps / (8 if name == "8" else 1))
             medians = {name: statistics.median(values) for name, values in times.items()}
             totals = {name: totals[name] + medians[name] for name in medians}
-            row(f"{side}² | {phase.name}", medians, memory)
-        row(f"{side}² | all", totals, {})
+            row(f"{side}², {damage} | {phase.name}", medians, memory)
+        row(f"{side}², {damage} | all", totals, {})
 
 
 def plain_solve(phase: Phase, G, y: Tensor, f, net) -> None:
@@ -200,7 +202,7 @@ def work(sides: list[int], steps: int) -> None:
     network = perceptual.load("vgg", DEVICE, dtype)
     for side in sides:
         for batch in (1, 8):
-            G, y, _ = scene(side, batch)
+            G, y, _ = scene(side, batch, next(iter(DAMAGES)))
             target = network.features(y)
 
             def look(y=y, target=target):

@@ -46,7 +46,7 @@ def test_the_search_finds_what_is_best_and_goes_the_same_way_again():
 
 
 def test_the_shell_tunes_and_the_benchmark_shows_it(tmp_path):
-    command = ("tune", *QUICK, "--methods", "pulse", "--tasks", "upsampling/M", "--trials", 9, "-o", tmp_path / "t")
+    command = ("tune", *QUICK, "--method", "pulse", "--tasks", "upsampling/M", "--trials", 9, "-o", tmp_path / "t")
     result = run(*command)
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in (tmp_path / "t" / "results.jsonl").read_text().splitlines()]
@@ -94,7 +94,8 @@ def test_a_search_looks_at_its_own_pictures_only(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    (None, "does not exist"), ("{}", "not a tuned"), ('{"kind": "tuned", "format": 1, "factors": {"x": {"UNAP": {}}}}', "='x'"),
+    (None, "does not exist"), ("{}", "not a tuned"),
+    ('{"kind": "tuned", "format": 1, "factors": {"x": {"UNAP": {}}}}', "='x'"),
     ('{"kind": "tuned", "format": 1, "factors": {"pulse": {"UNAP": {"depth": 2}}}}', "no 'depth' to tune"),
     ('{"kind": "tuned", "format": 1, "factors": {"pulse": {"UNAP": {"lr": "fast"}}}}', "cannot be used"),
     ('{"kind": "tuned", "format": 1, "factors": [1]}', "cannot be used"),
