@@ -201,6 +201,7 @@ def work(sides: list[int], steps: int) -> None:
     dtype = perceptual.fastest_dtype(torch.device(DEVICE))
     network = perceptual.load("vgg", DEVICE, dtype)
     for side in sides:
+        counts = {}  # of one image; the counter takes grouped convolutions for dense ones
         for batch in (1, 8):
             G, y, _ = scene(side, batch, next(iter(DAMAGES)))
             target = network.features(y)
@@ -216,10 +217,10 @@ def work(sides: list[int], steps: int) -> None:
             parts = [(f"VGG, {dtype}", look, dtype)]
             parts += [(f"generator, {s}", lambda s=s: draw(s), torch.float32) for s in ("W", "W+", "W++")]
             for name, run, kind in parts:
-                run()
                 with FlopCounterMode(display=False) as counter:
                     run()
-                took, count = statistics.median(seconds(run) for _ in range(steps)), counter.get_total_flops()
+                count = counts.setdefault(name, counter.get_total_flops()) * batch
+                took = statistics.median(seconds(run) for _ in range(steps))
                 print(
                     f"{side}², batch {batch}, {name}: {count / 1e9:.1f} Gflop in {took * 1e3:.0f} ms, "
                     f"{count / took / rates[kind]:.0%} of the matrix product", flush=True,
