@@ -227,3 +227,14 @@ def test_a_folder_of_restorations_can_be_reported(tmp_path):
     written = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
     assert float(written["fidelity"]) == pytest.approx(fidelity.item(), abs=1e-4)
     assert page.count("data:image/") >= 6 and str(tmp_path) not in page
+
+
+def test_a_report_leaves_out_what_failed_and_what_is_of_another_run(tmp_path):
+    apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "o", op="pool:2")
+    command = ("restore", tmp_path / "o", "-o", tmp_path / "r", "--perceptual", "alex", "--report", "--steps")
+    assert run(*command, 2).exit_code == 0
+    (tmp_path / "o" / "001.png").write_bytes(b"no picture")
+    result = run(*command, 1)
+    assert result.exit_code == 3 and "001.png" in result.stderr
+    rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
+    assert len(rows) == 2 and ",000," in rows[1] and "Shortened: 1 steps" in (tmp_path / "r" / "tables.md").read_text()
