@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,9 @@ import invert
 from degrade.rng import child_seed
 
 from . import files, metrics
-from .engine import Engine
+from .engine import Engine, engine_of
 from .files import Source
+from .progress import BenchBar
 from .results import Results, thinned
 from .solver import Solver
 
@@ -168,6 +170,25 @@ class Bench:
             file.write(("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows)).encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+@contextmanager
+def opened(images: Path, limit: int | None, folder: Path, settings: Settings, generator: str, device: str, engine: str,
+           batch: int, quiet: bool, embedding: Path | None = None,
+           ) -> Iterator[tuple[Bench, Callable[[list[Cell]], list[dict]], int]]:  # fmt: skip
+    """A benchmark under a progress bar: its folder, what gives the rows of cells, and the generator's side."""
+    sources = files.gather([images])[:limit]
+    invert.perceptual.check(settings.perceptual)
+    model = invert.load_generator(generator)
+    bench, workers = Bench(folder, settings), engine_of(engine, gpu=device != "cpu")
+    with BenchBar(quiet) as bar:
+        # steps are seen in this process only
+        solver = partial(Solver, model, device, embedding, step=bar.step if engine == "local" else None)
+
+        def run(cells: list[Cell]) -> list[dict]:
+            return bench.run(sources, cells, workers, solver, model.resolution, model.channels, batch, bar.report)
+
+        yield bench, run, model.resolution
 
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:

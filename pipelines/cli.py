@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .console import for_each, interruptible, load, say, user_errors
 
 app = typer.Typer(
     name="degrade",
@@ -55,18 +54,18 @@ def apply(
 
     degrade apply portrait.png -o observed --op "downsample:2 >> poisson:48 >> jpeg:18"
     """
-    with _user_errors():
+    with user_errors():
         import degrade
 
         from . import files
         from .apply import Apply
         from .engine import engine_of
 
-        _load(plugin)
+        load(plugin)
         flow = Apply(degrade.parse(op), output, seed)
         sources = files.gather(inputs)
         workers = engine_of(engine, threads=os.cpu_count() or 1, gpu=False)
-        raise typer.Exit(_for_each(flow, sources, workers, quiet))
+        raise typer.Exit(for_each(flow, sources, workers, quiet))
 
 
 @app.command()
@@ -98,7 +97,7 @@ def restore(
 
     degrade restore observed -o restored
     """
-    with _user_errors():
+    with user_errors():
         import invert
 
         from . import files
@@ -108,7 +107,7 @@ def restore(
         from .restore import Restore, Settings, results
         from .solver import Solver, generator_text, identity_text
 
-        _load(plugin)
+        load(plugin)
         sources, told = files.gather(inputs), identity_text(embedding, person)
         model = invert.load_generator(generator)
         settings = Settings(
@@ -119,7 +118,7 @@ def restore(
         with SolveBar(quiet) as bar:
             watched = bar if engine == "local" else None  # what happens elsewhere is not seen step by step
             flow = Restore(settings, output, model.channels, solver, clean, init, watched)
-            code = _for_each(flow, sources, chosen, quiet)
+            code = for_each(flow, sources, chosen, quiet)
         if report and code != 2:
             page = write(results(sources, settings, output, clean), model.resolution)
             if not quiet:
@@ -156,9 +155,9 @@ def bench(
 
     degrade bench --images examples/avatars --methods robust,pulse --tasks UNAP --limit 2 -o results
     """
-    with _user_errors():
+    with user_errors():
         from . import report
-        from .bench import Cell, Failed, Settings, methods_of
+        from .bench import Cell, Failed, Settings, methods_of, opened
         from .solver import generator_text, identity_text
         from .tasks import tasks_of
         from .tune import read_tuned
@@ -171,9 +170,11 @@ def bench(
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
         told, failed = identity_text(embedding, None), None
         settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
-        with _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as (
-            results, run, side,
-        ):  # fmt: skip
+        with (
+            interruptible("finished results are kept"),
+            opened(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as work,
+        ):
+            results, run, side = work
             try:
                 run(cells)
             except Failed as error:
@@ -185,7 +186,7 @@ def bench(
             typer.echo((output / "tables.md").read_text(encoding="utf-8"))
             typer.echo(page)
         if failed:
-            _say(f"error: {failed}; the same command tries again")
+            say(f"error: {failed}; the same command tries again")
             raise typer.Exit(3)
 
 
@@ -213,15 +214,18 @@ def tune(
 
     degrade tune --images examples/avatars --method pulse --tasks UNAP --limit 2 --steps 50 -o tuned
     """
-    with _user_errors():
+    with user_errors():
         from . import tune as search
-        from .bench import Settings, methods_of
+        from .bench import Settings, methods_of, opened
         from .solver import generator_text
         from .tasks import tasks_of
 
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
         settings = Settings(generator_text(generator), perceptual, steps, seed)
-        with _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _):
+        with (
+            interruptible("finished results are kept"),
+            opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _),
+        ):
             for name, method in chosen.items():
                 for task in wanted:
                     best, before, after = search.tune(name, method, task, trials, seed, run)
@@ -232,39 +236,10 @@ def tune(
             typer.echo(output / "tuned.json")
 
 
-@contextmanager
-def _benchmark(images, limit, output, settings, generator, device, engine, batch, quiet, embedding=None) -> Iterator:
-    """A benchmark in a folder, what gives the rows of cells there, and the generator's side."""
-    import invert
-
-    from . import files
-    from .bench import Bench
-    from .engine import engine_of
-    from .progress import BenchBar
-    from .solver import Solver
-
-    sources = files.gather([images])[:limit]
-    invert.perceptual.check(settings.perceptual)
-    model = invert.load_generator(generator)
-    results, workers = Bench(output, settings), engine_of(engine, gpu=device != "cpu")
-    try:
-        with BenchBar(quiet) as bar:
-            solver = partial(Solver, model, device, embedding, step=bar.step if engine == "local" else None)
-
-            def run(cells) -> list[dict]:
-                side, channels = model.resolution, model.channels
-                return results.run(sources, cells, workers, solver, side, channels, batch, bar.report)
-
-            yield results, run, model.resolution
-    except KeyboardInterrupt:
-        _say("interrupted; finished results are kept")
-        raise typer.Exit(130) from None
-
-
 @app.command()
 def generators() -> None:
     """List the generators that are at hand: bundled, and fetched before."""
-    with _user_errors():
+    with user_errors():
         from . import generators as shown
 
         shown.show_all()
@@ -278,7 +253,7 @@ def inspect(
     seed: Seed = 0,
 ) -> None:
     """Say what a generator is; with --samples, draw a sheet of its images."""
-    with _user_errors():
+    with user_errors():
         import invert
 
         from . import generators as shown
@@ -296,7 +271,7 @@ def convert(
     target: Annotated[Path, typer.Argument(help="The .safetensors to write.")],
 ) -> None:
     """Write a generator as .safetensors: the same images, no code in the file, faster to open."""
-    with _user_errors():
+    with user_errors():
         import invert
 
         from . import files
@@ -314,10 +289,10 @@ def convert(
 @app.command()
 def ops(plugin: Plugin = []) -> None:  # noqa: B006
     """List the operators: parameters, what they equal exactly, and their gradient."""
-    with _user_errors():
+    with user_errors():
         from .tables import operators
 
-        _load(plugin)
+        load(plugin)
     operators()
 
 
@@ -326,82 +301,10 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show this one's phases, losses and constants.")] = None,
 ) -> None:
     """List the methods of restoration, or show one in full."""
-    with _user_errors():
+    with user_errors():
         from . import methods as shown
 
         shown.show_all() if name is None else shown.show(name)
-
-
-def _load(plugins: list[str]) -> None:
-    """Import the modules, found as `python -m` would find them."""
-    import importlib
-
-    if plugins and "" not in sys.path:
-        sys.path.insert(0, "")
-    for name in plugins:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # whatever a stranger's module raises
-            raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _for_each(flow, sources: list, engine, quiet: bool) -> int:
-    """Take every source through a flow; one that fails is named and does not stop the others. The exit code.
-
-    A flow's `plan(source)` says what is to do: (what `finish` must know, a job or None). `setup`
-    makes a worker's function from jobs to results. `finish(known, result)` writes, and gives the path.
-    """
-    from .engine import attempt
-
-    failed = 0
-
-    def conclude(source, known, result) -> None:
-        nonlocal failed
-        try:
-            for outcome in (known, result):
-                if isinstance(outcome, Exception):
-                    raise outcome
-            path = flow.finish(known, result)
-        except (ValueError, OSError) as error:
-            failed += 1
-            named = str(source.path) in str(error)
-            _say(f"error: {error}" if named else f"error: {source.path}: {error}")
-        else:
-            if not quiet:
-                typer.echo(path)
-
-    def jobs() -> Iterator:
-        for source in sources:
-            planned = attempt(flow.plan, source)
-            known, job = (planned, None) if isinstance(planned, Exception) else planned
-            if job is None:
-                conclude(source, known, None)
-            else:
-                yield (source, known), job
-
-    try:
-        for (source, known), result in engine.map(flow.setup, jobs()):
-            conclude(source, known, result)
-    except KeyboardInterrupt:
-        _say("interrupted; finished pictures are kept")
-        raise typer.Exit(130) from None
-    return 0 if not failed else 2 if failed == len(sources) else 3
-
-
-class _user_errors:
-    """A user's mistake is one line and exit code 2; anything else is our bug and keeps its traceback."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, (ValueError, OSError)):
-            _say(f"error: {error}")
-            raise typer.Exit(2)
-
-
-def _say(message: str) -> None:
-    print(" ".join(message.split("\n")), file=sys.stderr)
 
 
 def _version(wanted: bool) -> None:

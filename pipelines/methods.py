@@ -41,6 +41,7 @@ def show(name: str) -> None:
             lines += [f"  stops at {constants(phase.stop)}"] if phase.stop else []
             lines += [f"  ends where {phase.keep} was lowest"] if phase.keep else []
             table.add_row(f"phase {i}", "\n".join(lines))
+        table.add_row("knobs", ", ".join(f"{k.name} ×{k.low:g} to ×{k.high:g}" for k in method.knobs))
     print_wide(table)
 
 

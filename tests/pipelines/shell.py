@@ -5,8 +5,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from tests.conftest import AVATARS
 
 FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
+
+BENCH = ("--perceptual", "alex", "--steps", 2, "--images", AVATARS, "--batch", 2)
+TASKS = "upsampling/XS,upsampling/XL,denoising/M,UNAP"
 
 
 def run(*arguments):
@@ -21,3 +25,7 @@ def apply(*inputs, output, op, seed=0):
 
 def pixels(path):
     return numpy.array(Image.open(path).convert("RGB"))
+
+
+def start_bench(output, *more, tasks=TASKS, methods="robust,pulse", limit=2):
+    return run("bench", *BENCH, "-o", output, "--tasks", tasks, "--methods", methods, "--limit", limit, *more)

@@ -170,3 +170,12 @@ def test_the_shell_s_flows_run_on_a_cluster(cluster, one_thread, tmp_path):
             for engine in ("ray", "local")
         ]
         assert made[0] == made[1] and len(made[0]) == (8 if folder else 4)
+
+
+def test_a_search_on_a_cluster_finds_what_one_here_finds(cluster, one_thread, tmp_path):
+    command = ("tune", "--images", AVATARS, "--limit", 1, "--method", "pulse", "--tasks", "UP", "--trials", 3)
+    for name in ("ray", "local"):
+        found = run(*command, "--steps", 2, "--perceptual", "alex", "--engine", name, "-o", tmp_path / name)
+        assert found.exit_code == 0, found.output
+    assert (tmp_path / "ray" / "tuned.json").read_bytes() == (tmp_path / "local" / "tuned.json").read_bytes()
+    assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 3

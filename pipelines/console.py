@@ -1,0 +1,85 @@
+"""How the commands meet a person: an error is one line, the exit code tells, Ctrl-C loses nothing finished."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from .engine import Engine, attempt
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """A user's mistake is one line and exit code 2; anything else is our bug and keeps its traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        say(f"error: {error}")
+        raise typer.Exit(2) from None
+
+
+@contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """Ctrl-C says what is kept, and exits with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; {kept}")
+        raise typer.Exit(130) from None
+
+
+def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
+    """Take every source through a flow; one that fails is named and does not stop the others. The exit code.
+
+    A flow's `plan(source)` says what is to do: (what `finish` must know, a job or None). `setup`
+    makes a worker's function from jobs to results. `finish(known, result)` writes, and gives the path.
+    """
+    failed = 0
+
+    def conclude(source, known, result) -> None:
+        nonlocal failed
+        try:
+            for outcome in (known, result):
+                if isinstance(outcome, Exception):
+                    raise outcome
+            path = flow.finish(known, result)
+        except (ValueError, OSError) as error:
+            failed += 1
+            named = str(source.path) in str(error)
+            say(f"error: {error}" if named else f"error: {source.path}: {error}")
+        else:
+            if not quiet:
+                typer.echo(path)
+
+    def jobs() -> Iterator:
+        for source in sources:
+            planned = attempt(flow.plan, source)
+            known, job = (planned, None) if isinstance(planned, Exception) else planned
+            if job is None:
+                conclude(source, known, None)
+            else:
+                yield (source, known), job
+
+    with interruptible("finished pictures are kept"):
+        for (source, known), result in engine.map(flow.setup, jobs()):
+            conclude(source, known, result)
+    return 0 if not failed else 2 if failed == len(sources) else 3
+
+
+def load(plugins: list[str]) -> None:
+    """Import the modules, found as `python -m` would find them."""
+    if plugins and "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in plugins:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a stranger's module raises
+            raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def say(message: str) -> None:
+    print(" ".join(message.split("\n")), file=sys.stderr)
