@@ -63,7 +63,7 @@ class Perceptual(nn.Module):
 
 
 def enlarged(x: Tensor, shortest: int) -> Tensor:
-    """x [B, C, H, W], whose sides are at least `shortest`: each pixel made a square of pixels, where it is smaller."""
+    """x [B, C, H, W], each pixel made a square of them, just so large that no side is below `shortest`."""
     scale = -(-shortest // min(x.shape[2:]))
     return x.repeat_interleave(scale, 2).repeat_interleave(scale, 3) if scale > 1 else x
 

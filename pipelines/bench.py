@@ -111,6 +111,7 @@ class Bench:
         if s.oracle_mask:
             told.append("Every method was told which pixels are dead.")
         told += sorted({f"{row['method']} on {row['task']} is {row['note']}." for row in rows if row.get("note")})
+        told += sorted({text for row in rows for text in row.get("told", ())})
         return Results(self.folder, rows, self.picture, tuple(told))
 
     def picture(self, task: str | None, kind: str, image: str) -> Path:
@@ -239,5 +240,5 @@ class Runner:
             row = {"task": cell.task, "method": cell.label, "image": name}
             row |= {key: values[i] for key, values in found.items()}
             row |= {"seconds": round(seconds, 3), "steps": len(one.losses), "finite": one.finite}
-            rows.append(row | {"batch": one.batch, "loss": thinned(one.losses)})
+            rows.append(row | {"batch": one.batch, "told": one.told, "loss": thinned(one.losses)})
         return rows, pictures

@@ -137,7 +137,7 @@ class Worker:
     """A process of the cluster."""
 
     def begin(self, setup: Callable[[], Work]) -> Exception | None:
-        self._work = attempt(lambda _: setup(), None)
+        self._work = attempt(setup)
         return self._work if isinstance(self._work, Exception) else None
 
     def do(self, job: Any) -> Any:
@@ -154,9 +154,9 @@ def engine_of(name: str, threads: int = 1, gpu: bool = True) -> Engine:
     return Local(threads) if name == "local" else Ray(gpu)
 
 
-def attempt(work: Work, job: Any) -> Any:
-    """The result, or the error of a job that cannot be done; anything else is a bug and is raised."""
+def attempt(function: Callable, *arguments: Any) -> Any:
+    """The result, or the error of what cannot be done; anything else is a bug and is raised."""
     try:
-        return work(job)
+        return function(*arguments)
     except (ValueError, OSError) as error:
         return error

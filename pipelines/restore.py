@@ -57,16 +57,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Todo:
-    """What the results of a picture are written with."""
+    """What the results of a picture are written with; `observed` is None where all is there."""
 
     source: Source
     targets: list[Path]  # one for each answer
     log: dict
-    observed: Tensor
-    operator: degrade.Operator
-    manifest: dict | None
-    clean: Path | None
-    before: dict  # the log of an earlier run
+    observed: Tensor | None = None
+    operator: degrade.Operator | None = None
+    manifest: dict | None = None
+    clean: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -105,21 +104,24 @@ class Restore:
         before = files.read_json(source.target(self.output, ".json"), LOG) or {}
         clean = None if self.clean is None else _clean_of(source, manifest, self.clean)
         log["clean"] = before.get("clean") if clean is None else files.digest(clean)
+        same = all(before.get(key) == log[key] for key in log if key != "clean")
+        solved = same and all(path.exists() for path in targets)
+        if solved and before.get("clean") == log["clean"]:
+            return Todo(source, targets, log), None
         observed, job = files.read_image(source.path, self.channels), None
-        there = all(path.exists() for path in targets)
-        if there and all(before.get(key) == log[key] for key in log if key != "clean"):
+        if solved:
             log |= {key: before[key] for key in ("told", "loss") if key in before}
         else:
             name = source.relative.as_posix()
             seeds = [child_seed(s.seed, name, *([i] if i else [])) for i in range(len(targets))]
             begin = files.read_latent(init) if init is not None else "random" if len(targets) > 1 else None
             job = Job(name, observed, assumed, seeds, begin)
-        return Todo(source, targets, log, observed, operator, manifest, clean, before), job
+        return Todo(source, targets, log, observed, operator, manifest, clean), job
 
     def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
         source, target, log = todo.source, todo.targets[0], todo.log
         target_log = source.target(self.output, ".json")
-        if solved is None and todo.before.get("clean") == log["clean"]:
+        if todo.observed is None:
             return target
         if solved is not None:
             if not all(one.finite for one in solved):

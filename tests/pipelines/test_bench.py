@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 import invert
+from invert.start import Mean
 from pipelines import bench, files, tasks
 from pipelines.bench import Bench, Cell, Settings
 from pipelines.engine import Local
@@ -144,6 +146,17 @@ def test_a_batch_that_fails_is_named_and_does_not_stop_the_others(tmp_path, monk
     assert len(rows_of(tmp_path / "b")) == 4
     assert start_bench(tmp_path / "b", tasks="UP", methods="brgm").exit_code == 0
     assert "Not all cells are of the same pictures: of 1 to 2." in (tmp_path / "b" / "tables.md").read_text()
+
+
+def test_what_a_method_has_to_say_stands_beside_the_tables(tmp_path):
+    """DGP compares features of another network where the generator's file has no discriminator."""
+    method = replace(invert.METHODS["dgp"], start=Mean())
+    mine, solver = (
+        Bench(tmp_path, Settings(perceptual="alex", steps=5)),
+        partial(Solver, generator := invert.load_generator("avatars-128")),
+    )
+    mine.run(files.gather([AVATARS])[:1], [Cell("UP", "dgp", method)], Local(), solver, generator.resolution)
+    assert any("alex" in text and "discriminator" in text for text in mine.results().told)
 
 
 def test_another_picture_of_the_same_name_is_another(tmp_path):
