@@ -240,5 +240,5 @@ class Runner:
             row = {"task": cell.task, "method": cell.label, "image": name}
             row |= {key: values[i] for key, values in found.items()}
             row |= {"seconds": round(seconds, 3), "steps": len(one.losses), "finite": one.finite}
-            rows.append(row | {"batch": one.batch, "told": one.told, "loss": thinned(one.losses)})
+            rows.append(row | {"batch": one.batch, "told": list(one.told), "loss": thinned(one.losses)})
         return rows, pictures
