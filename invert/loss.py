@@ -72,7 +72,7 @@ class Lpips(Term):
 
     def prepare(self, problem: Problem) -> Measure:
         network = problem.network(self.net)
-        scales = []  # (image, hidden share of each pixel, features); what is hidden changes the features
+        scales = []  # (image, hidden share of each pixel, maps); what is hidden changes the maps
         y = self._first(problem.observation, network)
         seen = problem.visible
         hidden = None if seen is None else self._first(1 - seen.to(y), network)
@@ -81,18 +81,18 @@ class Lpips(Term):
                 y, hidden = halved(y), None if hidden is None else halved(hidden)
             if min(y.shape[2:]) < self._shortest(network):
                 break
-            scales.append((y, hidden, network.features(y) if hidden is None else None))
+            scales.append((y, hidden, network.maps(y) if hidden is None else None))
         mean, deviation = self.fill
 
         def measure(view: View) -> Tensor:
             x, total = self._first(view.prediction, network), torch.zeros(problem.batch, device=problem.device)
             rng = view.rng.child("fill")
-            for level, (y, hidden, features) in enumerate(scales):
+            for level, (y, hidden, maps) in enumerate(scales):
                 x = shown = halved(x) if level else x
                 if hidden is not None:
                     fill = (mean + deviation * rng.normal(y)) * hidden
-                    shown, features = x + fill, network.features(y + fill)
-                total = total + network.distance(network.features(shown), features)
+                    shown, maps = x + fill, network.maps(y + fill)
+                total = total + network.distance_to(maps, shown)
             return total
 
         return measure
@@ -167,7 +167,8 @@ class Deep(Term):
         network = problem.network() if critic is None else critic.to(problem.device)
 
         def features(x: Tensor) -> list[Tensor]:
-            return network.maps(enlarged(x, network.min_side)) if critic is None else network.features(x)
+            maps = network.maps(enlarged(x, network.min_side)) if critic is None else network.features(x)
+            return [m.float() for m in maps]
 
         wanted = features(problem.observation)
 

@@ -96,7 +96,7 @@ class Problem:
 
     def network(self, net: str | None = None) -> perceptual.Perceptual:
         """A perceptual network in the fastest type; the restoration's own, if not said."""
-        return perceptual.load(net or self.net, str(self.device), perceptual.fastest_dtype(self.device))
+        return perceptual.for_losses(net or self.net, str(self.device), perceptual.fastest_dtype(self.device))
 
     def with_z(self, point: Point) -> Point:
         """The point with a z [B, z_dim]; one is drawn where it has none."""

@@ -243,14 +243,14 @@ def convolve(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodu
     batch, (out, features, k, _) = len(x), weight.shape
     power = weight.square().sum((2, 3))  # [O, I]; a norm needs no more of the weights
     if styles.shape[1] == 1:
-        x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))  # faster without groups
-        x = x * styles.transpose(1, 2)[..., None]
-        norm = styles.square() @ power.T if demodulate else None  # [B, 1, O]
-        y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=k // 2)
-        return y if norm is None else y * (norm + 1e-8).rsqrt().transpose(1, 2)[..., None]
+        norm = (styles.square() @ power.T + 1e-8).rsqrt() if demodulate else None  # [B, 1, O]
+        y = _ungrouped(x * styles.transpose(1, 2)[..., None], weight, up)
+        return y if norm is None else y * norm.transpose(1, 2)[..., None]
     if demodulate:
         styles = styles * ((styles.square() * power).sum(2, keepdim=True) + 1e-8).rsqrt()
     own = weight * styles[..., None, None]
+    if batch == 1:
+        return _ungrouped(x, own[0], up)
     x = x.reshape(1, batch * features, *x.shape[2:])
     if up:
         own = own.transpose(1, 2).reshape(batch * features, out, k, k)
@@ -258,6 +258,13 @@ def convolve(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodu
     else:
         y = F.conv2d(x, own.reshape(batch * out, features, k, k), padding=k // 2, groups=batch)
     return y.view(batch, out, *y.shape[2:])
+
+
+def _ungrouped(x: Tensor, weight: Tensor, up: bool) -> Tensor:
+    x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))  # faster, but not in groups
+    if up:
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
 
 def fir(x: Tensor, kernel: Tensor) -> Tensor:

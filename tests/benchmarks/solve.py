@@ -202,26 +202,30 @@ def work(sides: list[int], steps: int) -> None:
         rates[dtype] = 2 * 2048**3 / min(seconds(torch.mm, a, a) for _ in range(5))
         print(f"matrix product, {dtype}: {rates[dtype] / 1e9:.0f} Gflop/s")
     dtype = perceptual.fastest_dtype(torch.device(DEVICE))
-    network = perceptual.load("vgg", DEVICE, dtype)
+    plain, network = perceptual.load("vgg", DEVICE), perceptual.for_losses("vgg", DEVICE, dtype)
     for side in sides:
-        counts = {}  # of one image; the counter takes grouped convolutions for dense ones
+        counts = {}  # of one image, in plain convolutions: the counter sees neither groups nor oneDNN's own
         for batch in (1, 8):
             G, y, _ = scene(side, batch, next(iter(DAMAGES)))
-            target = network.features(y)
+            target = network.maps(y)
 
             def look(y=y, target=target):
-                x = y.clone().requires_grad_()
-                network.distance(network.features(x), target).sum().backward()
+                network.distance_to(target, y.clone().requires_grad_()).sum().backward()
+
+            def count_look(y=y):
+                sum(m.sum() for m in plain.maps(y.clone().requires_grad_())).backward()
 
             def draw(space, G=G, batch=batch):
                 w = extend(G.w_avg.expand(batch, -1), space, G).clone().requires_grad_()
                 G.synthesize(w).sum().backward()
 
-            parts = [(f"VGG, {dtype}", look, dtype)]
-            parts += [(f"generator, {s}", lambda s=s: draw(s), torch.float32) for s in ("W", "W+", "W++")]
-            for name, run, kind in parts:
+            parts = [(f"VGG, {dtype}", look, count_look, dtype)]
+            drawn = [(f"generator, {s}", partial(draw, s), torch.float32) for s in ("W", "W+", "W++")]
+            parts += [(name, run, run, kind) for name, run, kind in drawn]
+            for name, run, counted, kind in parts:
                 with FlopCounterMode(display=False) as counter:
-                    run()
+                    counted()
+                run()
                 count = counts.setdefault(name, counter.get_total_flops()) * batch
                 took = statistics.median(seconds(run) for _ in range(steps))
                 print(

@@ -35,6 +35,25 @@ def test_a_solve_s_bfloat16_network_measures_nearly_the_same(net):
         assert torch.allclose(near, far, rtol=1e-2)
 
 
+@pytest.mark.parametrize("net", ["vgg", "alex"])
+@pytest.mark.parametrize("dtype, error", [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
+def test_a_solve_s_quick_network_has_the_plain_one_s_distance_and_gradient(net, dtype, error):
+    plain, quick = perceptual.load(net, dtype=dtype), perceptual.for_losses(net, "cpu", dtype)
+    image, target = torch.cat([picture(0), picture(1)])[..., :75, :110], picture(2)[..., :75, :110]
+    image[0, :, :40] = 0  # a flat part
+
+    def gradient(far):
+        x = image.clone().requires_grad_()
+        d = far(x)
+        return d.detach(), torch.autograd.grad(d @ torch.tensor([1.0, -3.0]), x)[0]
+
+    wanted = gradient(lambda x: plain.distance(plain.features(x), plain.features(target)))
+    found = gradient(lambda x: quick.distance_to(quick.maps(target), x))
+    assert torch.allclose(found[0], wanted[0], rtol=error)
+    for mine, theirs in zip(found[1], wanted[1], strict=True):
+        assert (mine - theirs).norm() < error * theirs.norm()
+
+
 def test_gradients_are_finite_where_features_vanish():
     flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
     d = perceptual.lpips(flat, torch.ones(1, 3, 32, 32))

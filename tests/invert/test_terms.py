@@ -27,12 +27,13 @@ class Recorder:
     def __init__(self, min_side=17):
         self.min_side, self.shown = min_side, []
 
-    def features(self, x):
+    def maps(self, x):
         self.shown.append(x)
-        return x
+        return (x,)
 
-    def distance(self, a, b):
-        return (a - b).square().mean((1, 2, 3))
+    def distance_to(self, maps, x):
+        (other,), (own,) = maps, self.maps(x)
+        return (own - other).square().mean((1, 2, 3))
 
 
 def loss_of(terms, y, visible=None, network=None):

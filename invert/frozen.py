@@ -1,0 +1,76 @@
+"""Convolutions of networks that are never trained: weights laid out once, and a gradient to the input alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_SAME = [1, 1]
+
+
+class FrozenConv(nn.Module):
+    """A convolution of stride 1 and the ReLU after it, in oneDNN's own layout of the weights.
+
+    PyTorch lays weights out afresh in every call, which for small images takes longer than the
+    convolution. Raises RuntimeError or AttributeError where this PyTorch or its CPU cannot.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        weight = conv.weight.detach()
+        self.bias, self.padding = conv.bias.detach(), list(conv.padding)
+        # the gradient to the input is the convolution by the turned weights, input and output swapped
+        self.padding_back = [k - 1 - p for k, p in zip(conv.kernel_size, self.padding, strict=True)]
+        self.weight = _laid_out(weight, self.padding)
+        self.weight_back = _laid_out(weight.transpose(0, 1).flip(2, 3).contiguous(), self.padding_back)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _ConvRelu.apply(x, self)
+
+
+class _ConvRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, conv: FrozenConv) -> Tensor:
+        y = _convolve(x, conv.weight, conv.bias, conv.padding, "relu")
+        ctx.conv = conv
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        grad = torch.ops.aten.threshold_backward(grad, y, 0)
+        return _convolve(grad, ctx.conv.weight_back, None, ctx.conv.padding_back, "none"), None
+
+
+def freeze(network: nn.Module) -> None:
+    """Give the network's convolutions followed by a ReLU their fastest form on this CPU, where there is one."""
+    for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        layers = list(sequence.named_children())
+        for (name, conv), (after, relu) in zip(layers, layers[1:], strict=False):
+            if isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU) and _plain(conv):
+                try:
+                    fast = FrozenConv(conv)
+                    fast(torch.zeros(1, conv.in_channels, 8, 8, dtype=conv.weight.dtype))
+                except (RuntimeError, AttributeError):  # another build of PyTorch: as it was
+                    return
+                setattr(sequence, name, fast)
+                setattr(sequence, after, nn.Identity())
+
+
+def _plain(conv: nn.Conv2d) -> bool:
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return False
+    ordinary = conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and conv.bias is not None
+    return ordinary and all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
+
+
+def _laid_out(weight: Tensor, padding: list[int]) -> Tensor:
+    return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), padding, _SAME, _SAME, 1)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], then: str) -> Tensor:
+    x = x.contiguous(memory_format=torch.channels_last)
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, _SAME, _SAME, 1, then, [], "")

@@ -1,0 +1,61 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from invert import frozen
+from tests.conftest import rng
+
+
+def network(inputs, outputs, kernel, padding, dtype=torch.float32):
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=padding).to(dtype)
+    for parameter in conv.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=rng()).to(dtype)
+    return nn.Sequential(conv, nn.ReLU()).requires_grad_(False)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_a_frozen_convolution_is_the_convolution_and_its_gradient(data):
+    kernel = data.draw(st.tuples(*[st.sampled_from([1, 2, 3, 5])] * 2))
+    padding = tuple(data.draw(st.integers(0, k - 1)) for k in kernel)
+    height, width = (data.draw(st.integers(5, 20)) for _ in range(2))
+    inputs, outputs, batch = (data.draw(st.integers(1, n)) for n in (40, 40, 3))
+    net = network(inputs, outputs, kernel, padding)
+    x = torch.randn(batch, inputs, height, width, generator=rng(), requires_grad=True)
+    wanted = net(x)
+    upstream = torch.randn(wanted.shape, generator=rng())
+    (slope,) = torch.autograd.grad(wanted, x, upstream)
+    frozen.freeze(net)
+    assert isinstance(net[0], frozen.FrozenConv)
+    found = net(x)
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(torch.autograd.grad(found, x, upstream)[0], slope, rtol=1e-4, atol=1e-3)
+
+
+def test_what_has_no_frozen_form_stays():
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Tanh()).requires_grad_(False)
+    x = torch.rand(1, 3, 9, 9)
+    wanted = plain(x)
+    frozen.freeze(plain)
+    assert torch.equal(plain(x), wanted) and isinstance(plain[0], nn.Conv2d) and isinstance(plain[2], nn.Conv2d)
+
+
+def test_a_build_without_the_layouts_goes_on_without(monkeypatch):
+    def missing(*_):
+        raise RuntimeError("mkldnn is not here")
+
+    monkeypatch.setattr(frozen, "_laid_out", missing)
+    net, x = network(3, 4, 3, 1), torch.rand(1, 3, 8, 8)
+    frozen.freeze(net)
+    assert torch.equal(net(x), F.relu(F.conv2d(x, net[0].weight, net[0].bias, padding=1)))
+
+
+def test_second_derivatives_are_refused_instead_of_wrong():
+    net, x = network(3, 4, 3, 1), torch.rand(1, 3, 8, 8, requires_grad=True)
+    frozen.freeze(net)
+    (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
