@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .imagefile import opened
 from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape
 from .params import Numbers, choice, numbers, one_for_all
@@ -99,16 +100,19 @@ def _check_mask(m: Tensor) -> None:
 
 def _read_mask(path: str) -> Tensor:
     import numpy
-    from PIL import Image
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if Path(path).suffix != ".safetensors":
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"mask={path!r} cannot be read as a mask: {error}") from error
+        with opened(data, f"mask={path!r}") as image:
+            return torch.from_numpy(numpy.asarray(image.convert("L"), dtype="float32") / 255)[None, None]
     try:
-        if Path(path).suffix != ".safetensors":
-            with Image.open(path) as image:
-                return torch.from_numpy(numpy.asarray(image.convert("L"), dtype="float32") / 255)[None, None]
         mask = load_file(path)["mask"].float()
-    except (OSError, SafetensorError, KeyError, Image.DecompressionBombError) as error:
+    except (OSError, SafetensorError, KeyError) as error:
         raise ValueError(f"mask={path!r} cannot be read as a mask: {error}") from error
     _check_mask(mask)
     return mask

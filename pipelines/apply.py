@@ -89,7 +89,7 @@ class Apply:
 
 def degraded(job: Job) -> Degraded:
     """Do the job."""
-    x, stream = files.decode(job.data, job.source.path), (job.seed, job.source.relative)
+    x, stream = files.from_pil(files.picture(job.data, job.source.path)), (job.seed, job.source.relative)
     operator = job.operator.row(0, 1).sample(x.shape, _generator(*stream))
     last = operator[-1]
     if isinstance(last, JPEG):

@@ -20,7 +20,7 @@ import invert
 from degrade.rng import child_seed
 
 from . import files, metrics
-from .engine import Engine, engine_of
+from .engine import Engine, attempt, engine_of
 from .files import Source
 from .progress import BenchBar
 from .results import Results, thinned
@@ -61,7 +61,10 @@ class Cell:
 
 
 class Failed(ValueError):
-    """Some batches could not be done; all others are."""
+    """Some pictures or batches could not be done, each for a reason in `args`; all others are."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Bench:
     def __init__(self, folder: Path, settings: Settings):
         self.folder, self.settings = folder, settings
         self.rows_path = folder / "results.jsonl"
+        files.sweep(folder)
         record = {"degrade": degrade.__version__, **asdict(settings)}
         before = files.read_json(folder / "settings.json", SETTINGS)
         if before is None:
@@ -123,22 +127,26 @@ class Bench:
             report: Callable[[int, int, str], None] = lambda done, total, what: None) -> list[dict]:  # fmt: skip
         """The rows of these cells and pictures; those that are not there are computed, so many pictures at a time.
 
-        side, channels: of the generator's images. Raises Failed, in the end, if some could not be computed.
+        side, channels: of the generator's images. Raises Failed, in the end, if some could not be read or computed.
         """
         names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
         if len(set(names)) < len(names):
             raise ValueError(f"two pictures would be called {max(names, key=names.count)}; rename one")
-        digests = dict(zip(names, map(files.digest, (source.path for source in sources)), strict=True))
         there = {(r["task"], r["method"], r["image"], r.get("source"), r.get("note", "")): r for r in self.rows()}
+        digests, found, failures = {}, [], []
         for source, name in zip(sources, names, strict=True):
-            clean = prepared(source.path, side, channels)
+            clean = attempt(prepared, source.path, side, channels)
+            if isinstance(clean, Exception):
+                failures.append(str(clean))
+                continue
+            digests[name] = files.digest(source.path)
             files.write(self.picture(None, "clean", name), files.encode(files.to_pil(clean)))
-        total, found, failures = len(cells) * len(names), [], []
+        total = len(cells) * len(digests)
 
         def jobs() -> Iterator[tuple[Job, Job]]:
             for cell in cells:
                 for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
-                    some = names[first : first + batch]
+                    some = [name for name in names[first : first + batch] if name in digests]
                     rows = [there.get((cell.task, cell.label, name, digests[name], cell.note)) for name in some]
                     if all(rows):
                         found.extend(rows)
@@ -160,7 +168,7 @@ class Bench:
             report(len(found), total, f"{job.cell.task} {job.cell.label}")
         report(len(found), total, "done")
         if failures:
-            raise Failed(f"{len(failures)} of the batches failed; the first: {failures[0]}")
+            raise Failed(*failures)
         return found
 
     def _append(self, rows: list[dict]) -> None:
@@ -194,11 +202,10 @@ def opened(images: Path, limit: int | None, folder: Path, settings: Settings, ge
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:
     """A picture as the ground truth: its central square, resized by area to the generator's side."""
-    with Image.open(path) as image:
-        image = image.convert("RGB" if channels == 3 else "L")
-        short = min(image.size)
-        left, top = (image.width - short) // 2, (image.height - short) // 2
-        square = image.crop((left, top, left + short, top + short))
+    image = files.picture(path.read_bytes(), path, channels)
+    short = min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    square = image.crop((left, top, left + short, top + short))
     if short != side:
         square = square.resize((side, side), Image.BOX if short > side else Image.BICUBIC)
     return files.from_pil(square)

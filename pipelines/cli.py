@@ -168,7 +168,7 @@ def bench(
             cells += [cell for cell in read_tuned(tuned) if cell.task in wanted]
         if reference is not None and not reference.exists():
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
-        told, failed = identity_text(embedding, None), None
+        told, failed = identity_text(embedding, None), ()
         settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
         with (
             interruptible("finished results are kept"),
@@ -178,16 +178,16 @@ def bench(
             try:
                 run(cells)
             except Failed as error:
-                failed = error
-            if failed and not results.rows():
-                raise failed
-            page = report.write(results.results(), side, reference)
-        if not quiet:
+                failed = error.args
+            page = report.write(results.results(), side, reference) if results.rows() else None
+        if page and not quiet:
             typer.echo((output / "tables.md").read_text(encoding="utf-8"))
             typer.echo(page)
+        for reason in failed:
+            say(f"error: {reason}")
         if failed:
-            say(f"error: {failed}; the same command tries again")
-            raise typer.Exit(3)
+            say("the same command tries again what failed")
+            raise typer.Exit(3 if page else 2)
 
 
 @app.command()

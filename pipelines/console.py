@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,12 +15,20 @@ from .engine import Engine, attempt
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2; anything else is our bug and keeps its traceback."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        say(f"error: {error}")
-        raise typer.Exit(2) from None
+    """A user's mistake is one line and exit code 2; anything else is our bug and keeps its traceback.
+
+    Our notes are a line each, said once; warnings of libraries to programmers are not shown, but with -W.
+    """
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("default", module="pipelines")
+            warnings.showwarning = lambda message, *_: say(f"note: {message}")
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            say(f"error: {error}")
+            raise typer.Exit(2) from None
 
 
 @contextmanager
@@ -35,9 +44,13 @@ def interruptible(kept: str) -> Iterator[None]:
 def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
     """Take every source through a flow; one that fails is named and does not stop the others. The exit code.
 
-    A flow's `plan(source)` says what is to do: (what `finish` must know, a job or None). `setup`
-    makes a worker's function from jobs to results. `finish(known, result)` writes, and gives the path.
+    A flow's `output` is the folder it writes to. Its `plan(source)` says what is to do: (what `finish`
+    must know, a job or None). `setup` makes a worker's function from jobs to results. `finish(known,
+    result)` writes, and gives the path.
     """
+    from .files import sweep
+
+    sweep(flow.output)
     failed = 0
 
     def conclude(source, known, result) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy
@@ -6,7 +7,14 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-# the same cases on every run, so that a failure can be repeated; raise max_examples to search wider
+EFFORT = int(os.environ.get("DEGRADE_EFFORT", "1"))  # so many times the usual number of cases and of kills
+
+
+def cases(count: int) -> settings:
+    return settings(max_examples=count * EFFORT)
+
+
+# the same cases on every run, so that a failure can be repeated
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )

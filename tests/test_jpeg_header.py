@@ -4,13 +4,14 @@ import io
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from degrade import JPEG, parse
 from degrade.jpeg_header import SAMPLINGS
 
+from .conftest import cases
 from .jpeg_reference import content, decode, encode
 
 PHOTO = content("picture", 45, 70, 3, 8)
@@ -95,7 +96,7 @@ def test_every_truncation_before_the_scan_is_refused():
     assert JPEG.from_file(BYTES[:whole]) == JPEG.from_file(BYTES)
 
 
-@settings(max_examples=300)
+@cases(300)
 @given(st.integers(2, SCAN), st.binary(min_size=1, max_size=8))
 def test_garbage_in_a_header_is_read_or_refused(at, garbage):
     try:

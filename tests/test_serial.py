@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 
 import pytest
 import torch
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 
 from degrade import JPEG, Mask, OneOf, from_json, parse, to_json
 from degrade.operator import compose
+from degrade.registry import REGISTRY
 
+from .conftest import cases
 from .properties.examples import chains
 
 
@@ -85,11 +88,12 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
 )
-names = st.sampled_from(["jpeg", "gaussian", "mask", "oneof", "maybe", "strokes", "downsample", "clamp"])
-keys = st.sampled_from(["quality", "sigma", "mask", "operators", "prob", "count", "seed", "factor", "filter", "tables"])
+names = st.sampled_from([*REGISTRY])
+keys = st.sampled_from(["operators", *{field.name for cls in REGISTRY.values() for field in fields(cls)}])
 stage_like = st.builds(lambda name, rest: {"name": name, **rest}, names, st.dictionaries(keys, json_values, max_size=3))
 
 
+@cases(150)
 @given(st.lists(stage_like | json_values, max_size=3))
 def test_any_record_is_read_or_refused(stages):
     try:

@@ -11,13 +11,13 @@ import sys
 import numpy
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import invert
 from invert.generator import pickles
-from tests.conftest import rng
+from tests.conftest import cases, rng
 
 from .checkpoints import Call, nvidia, persistent, stylegan2, write
 
@@ -155,7 +155,7 @@ def test_files_that_never_end(tmp_path):
         invert.load_generator(tmp_path / "deep.pkl")
 
 
-@settings(max_examples=100)
+@cases(100)
 @given(st.data())
 def test_damaged_files_are_refused_in_one_line(tmp_path_factory, data):
     whole = damaged_source()

@@ -1,5 +1,8 @@
 """The command line as a user has it, in this process."""
 
+import sys
+from pathlib import Path
+
 import numpy
 from PIL import Image
 from typer.testing import CliRunner
@@ -7,6 +10,7 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from tests.conftest import AVATARS
 
+COMMAND = Path(sys.executable).with_name("degrade")  # as pip installed it, for tests that need a process
 FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
 
 BENCH = ("--perceptual", "alex", "--steps", 2, "--images", AVATARS, "--batch", 2)

@@ -140,7 +140,9 @@ def test_a_batch_that_fails_is_named_and_does_not_stop_the_others(tmp_path, monk
     monkeypatch.setattr(invert, "restore", fails)
     result = start_bench(tmp_path / "b", tasks="UNAP,UP", methods="pulse,brgm", limit=1)
     assert result.exit_code == 3 and len(rows_of(tmp_path / "b")) == 2 and (tmp_path / "b" / "report.html").exists()
-    assert "2 of the batches failed; the first: UNAP, pulse, 000: one picture does not fit" in result.stderr
+    assert (
+        result.stderr.count("\nerror: ") == 2 and "error: UNAP, pulse, 000: one picture does not fit" in result.stderr
+    )
     monkeypatch.undo()
     assert start_bench(tmp_path / "b", tasks="UNAP,UP", methods="pulse,brgm", limit=1).exit_code == 0
     assert len(rows_of(tmp_path / "b")) == 4

@@ -1,0 +1,250 @@
+"""The files people have: of every kind, odd, damaged, hostile."""
+
+import io
+import os
+import struct
+import subprocess
+import warnings
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from degrade.imagefile import FORMATS, PIXELS
+from pipelines import files
+from tests.conftest import AVATARS, cases
+
+from .shell import COMMAND, pixels, run
+
+RED, BLUE = (200, 30, 60), (10, 90, 250)
+
+
+def shown(tmp_path, image, name="in.png", **options):
+    """What `degrade apply` makes of the picture when it does nothing to it, and what it says."""
+    image.save(tmp_path / name, **options)
+    result = run("apply", tmp_path / name, "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 0, result.output
+    return pixels(tmp_path / "out" / "in.png"), result.stderr
+
+
+def test_transparent_pictures_lie_over_white(tmp_path):
+    image = Image.new("RGBA", (3, 2), (*RED, 255))
+    image.putpixel((1, 0), (*RED, 0))
+    image.putpixel((2, 1), (*BLUE, 128))
+    found, said = shown(tmp_path, image)
+    assert (found[0, 0] == RED).all() and (found[0, 1] == 255).all()
+    mixed = (128 * numpy.array(BLUE) + 127 * 255) / 255
+    assert abs(found[1, 2] - mixed).max() <= 1
+    assert said.count("note:") == 1 and "laid over white" in said
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "1", "LA", "PA", "CMYK", "YCbCr"])
+def test_any_mode_of_colour(tmp_path, mode):
+    image = Image.open(AVATARS / "000.png").convert("RGB").convert("P" if mode in ("P", "PA") else mode).convert(mode)
+    found, _ = shown(tmp_path, image, "in.tif" if mode not in ("P", "1", "L", "LA") else "in.png")
+    assert (found == numpy.array(image.convert("RGB"))).all()
+
+
+def test_a_colour_that_is_transparent_in_a_palette(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *BLUE])
+    image.putpixel((1, 0), 1)
+    found, _ = shown(tmp_path, image, transparency=1)
+    assert (found[0, 0] == RED).all() and (found[0, 1] == 255).all()
+
+
+@pytest.mark.parametrize("name", ["in.png", "in.tif"])
+def test_16_bits_are_scaled(tmp_path, name):
+    grey = numpy.array([[0, 65535, 32896, 128, 129, 257]], numpy.uint16)
+    found, _ = shown(tmp_path, Image.fromarray(grey), name)
+    assert (found[..., 0] == numpy.rint(grey * (255 / 65535))).all()
+    assert (found[..., 0] == found[..., 2]).all()
+
+
+def test_numbers_without_a_known_range_are_refused(tmp_path):
+    Image.fromarray(numpy.array([[0.5, 70000.0]], numpy.float32)).save(tmp_path / "in.tif")
+    result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 2 and "in.tif" in result.stderr and "8 or 16 bits" in result.stderr
+
+
+@pytest.mark.parametrize("orientation, turn", [
+    (1, lambda x: x), (2, lambda x: x[:, ::-1]), (3, lambda x: x[::-1, ::-1]), (4, lambda x: x[::-1]),
+    (5, lambda x: x.swapaxes(0, 1)), (6, lambda x: numpy.rot90(x, -1)), (7, lambda x: x[::-1, ::-1].swapaxes(0, 1)),
+    (8, lambda x: numpy.rot90(x)),
+])  # fmt: skip
+def test_turned_cameras(tmp_path, orientation, turn):
+    image, exif = Image.open(AVATARS / "000.png").convert("RGB").crop((10, 20, 60, 50)), Image.Exif()
+    exif[0x0112] = orientation
+    found, _ = shown(tmp_path, image, exif=exif)
+    assert (found == turn(numpy.array(image))).all()
+
+
+def linear_profile(name=b"linear light"):
+    """An ICC profile of sRGB's primaries without its gamma, written by hand."""
+
+    def xyz(*values):
+        return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(v * 65536) for v in values))
+
+    text = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67)
+    tags = {
+        b"desc": text, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"rXYZ": xyz(0.4360747, 0.2225045, 0.0139322), b"gXYZ": xyz(0.3850649, 0.7168786, 0.0971045),
+        b"bXYZ": xyz(0.1430804, 0.0606169, 0.7141733),
+    } | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(4) + struct.pack(">I", 0))  # fmt: skip
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for key, data in tags.items():
+        data += bytes(-len(data) % 4)
+        table += key + struct.pack(">2I", start + len(body), len(data))
+        body += data
+    header = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header + bytes(128 - len(header)) + table + body
+
+
+def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path):
+    grey = numpy.arange(256, dtype=numpy.uint8).reshape(16, 16)
+    image = Image.fromarray(numpy.dstack([grey, grey, grey]))
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        image.save(tmp_path / "in" / f"{name}.png", icc_profile=linear_profile())
+    result = run("apply", tmp_path / "in", "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 0 and result.stderr.count("converted to sRGB") == result.stderr.count("note:") == 1
+    light = grey / 255
+    wanted = 255 * numpy.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert abs(pixels(tmp_path / "out" / "b.png") - wanted[..., None]).max() <= 1
+
+
+def test_srgb_s_own_profile_changes_nothing_and_a_broken_one_is_left_out(tmp_path):
+    image = Image.open(AVATARS / "001.png").convert("RGB")
+    found, said = shown(tmp_path, image, icc_profile=linear_profile(b"sRGB IEC61966-2.1"))
+    assert (found == numpy.array(image)).all() and said == ""
+    found, said = shown(tmp_path, image, icc_profile=b"no profile at all")
+    assert (found == numpy.array(image)).all() and "left out" in said
+
+
+def test_of_an_animation_the_first_picture_is_taken(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
+    found, said = shown(tmp_path, frames[0], save_all=True, append_images=frames[1:])
+    assert (found == RED).all() and "the first is taken" in said
+
+
+def test_the_second_picture_that_phones_keep_in_a_jpeg_is_not_spoken_of(tmp_path):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
+    found, said = shown(tmp_path, frames[0], "in.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert abs(found - numpy.array(RED, float)).max() <= 3 and said == ""
+
+
+def test_a_wrong_suffix_and_a_single_pixel_do_not_matter(tmp_path):
+    found, _ = shown(tmp_path, Image.new("RGB", (1, 1), RED), "in.jpg", format="PNG")
+    assert (found == RED).all()
+
+
+def claims(width, height):
+    """A PNG that says it is so large, and holds nothing."""
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+
+
+BAD = {
+    "empty.png": (b"", "is empty"),
+    "cut.png": ((AVATARS / "000.png").read_bytes()[:3000], "cannot be read"),
+    "garbage.jpg": (bytes(range(256)) * 4, "is not an image"),
+    "huge.png": (claims(20_000, 20_000), f"at most {PIXELS:,}"),
+    "large.png": (claims(10_001, 10_000), f"at most {PIXELS:,}"),
+    "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) print\nshowpage\n", "is not an image"),
+}
+
+
+@pytest.mark.parametrize("command", ["apply", "restore", "bench"])
+def test_bad_files_are_named_and_do_not_stop_the_others(tmp_path, command):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for name, (data, _) in BAD.items():
+        (folder / "deep" / name).write_bytes(data)
+    (folder / "good.png").write_bytes((AVATARS / "000.png").read_bytes())
+    (folder / "deep" / "loop").symlink_to(folder, target_is_directory=True)
+    before = {path: path.read_bytes() for path in folder.glob("**/*.*")}
+    inputs = {
+        "apply": ["apply", folder, "--op", "clamp"],
+        "restore": ["restore", folder, "--op", "clamp", "--steps", 1, "--perceptual", "alex"],
+        "bench": ["bench", "--images", folder, "--tasks", "UNAP", "--steps", 1, "--perceptual", "alex"],
+    }
+    result = run(*inputs[command], "-o", tmp_path / "out")
+    assert result.exit_code == 3, result.output
+    said = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(said) == len(BAD)
+    for name, (_, words) in BAD.items():
+        assert [line for line in said if name in line and words in line], (name, said)
+    assert list((tmp_path / "out").rglob("good.png"))
+    assert not list((tmp_path / "out").rglob("*cut*")) and not list((tmp_path / "out").rglob("*.tmp"))
+    assert {path: path.read_bytes() for path in folder.glob("**/*.*")} == before
+
+
+@pytest.mark.parametrize("command", [["apply", "--op", "clamp"], ["bench", "--images"]])
+def test_nothing_but_bad_files_is_exit_code_2(tmp_path, command):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"")
+    last = ["--tasks", "UNAP"] if command[0] == "bench" else []
+    result = run(*command, tmp_path / "in", *last, "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "a.png is empty" in result.stderr
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    result = run("apply", tmp_path / "pipe.png", "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 2 and "neither a file nor a folder" in result.stderr
+    (tmp_path / "picture.png").write_bytes((AVATARS / "000.png").read_bytes())
+    assert run("apply", tmp_path, "-o", tmp_path / "out", "--op", "clamp").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["two words.png", "two\nlines.png", "-dash.png", "日本.png", b"not \xff text.png"])
+def test_any_name(tmp_path, name):
+    folder = os.fsencode(tmp_path / "in")
+    os.mkdir(folder)
+    with open(os.path.join(folder, os.fsencode(name)), "wb") as file:
+        file.write((AVATARS / "000.png").read_bytes())
+    restore = ["restore", "a", "-o", "b", "--steps", "1", "--perceptual", "alex"]
+    for arguments in (["apply", "in", "-o", "a", "--op", "jpeg:40"], restore):
+        done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    stem = os.path.splitext(os.fsencode(name))[0]
+    assert os.path.exists(os.path.join(os.fsencode(tmp_path), b"b", stem + b".sheet.png"))
+
+
+def encoded(kind):
+    image, buffer = Image.open(AVATARS / "000.png").convert("RGB").resize((40, 30)), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    more = {"exif": exif} if kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") else {}
+    image.save(buffer, kind, **more)
+    return buffer.getvalue()
+
+
+VALID = {kind: encoded(kind) for kind in FORMATS}
+
+
+@cases(400)
+@given(st.data())
+def test_damaged_pictures_are_read_or_refused_in_one_line(data):
+    content = bytearray(VALID[data.draw(st.sampled_from(FORMATS))])
+    for _ in range(data.draw(st.integers(0, 6))):
+        content[data.draw(st.integers(0, len(content) - 1) | st.integers(0, min(120, len(content) - 1)))] = data.draw(
+            st.integers(0, 255)
+        )
+    content = content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = files.picture(bytes(content), "some.png")
+        except ValueError as error:
+            assert str(error).startswith("some.png ") and "\n" not in str(error)
+        else:
+            assert found.mode == "RGB" and 0 < found.width * found.height <= PIXELS

@@ -1,0 +1,149 @@
+"""Killed at any moment, a run leaves whole files or none, and the same command ends as if nothing had happened."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import AVATARS, EFFORT
+
+from .shell import COMMAND, FOURFOLD
+
+KILLS = 2 * EFFORT  # of each command
+
+
+def observations(folder, count):
+    """So many pictures to begin with, some in a folder of their own."""
+    for i in range(count):
+        path = folder / ("deep" if i % 3 == 0 else "") / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(AVATARS / f"{i % 4:03}.png", path)
+    return folder
+
+
+def contents(folder):
+    """What a user finds there: (file → bytes), and the rows of a benchmark without the seconds they took."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.name.startswith(".degrade-"):
+            found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    found.pop("results.jsonl", None)
+    rows = folder / "results.jsonl"
+    lines = [line for line in rows.read_bytes().split(b"\n") if line] if rows.exists() else []
+    return found, sorted(json.dumps(json.loads(line) | {"seconds": 0}) for line in lines)
+
+
+def commands(tmp_path):
+    quick = ["--perceptual", "alex", "--steps", "2", "--quiet"]
+    clean, few = observations(tmp_path / "clean", 40), observations(tmp_path / "few", 4)
+    cells = ["--tasks", "UNAP,denoising/XL", "--methods", "robust,pulse", "--batch", "2"]
+    yield ["apply", clean, "--op", FOURFOLD]
+    subprocess.run([COMMAND, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged"], check=True)
+    yield ["restore", tmp_path / "damaged", "--samples", "2", *quick]
+    yield ["bench", "--images", few, *cells, *quick]
+
+
+def killed(command, output, chance, duration):
+    """Start it, kill it sometime, and say whether it had ended before."""
+    process = subprocess.Popen([COMMAND, *command, "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    end = time.monotonic() + chance.uniform(0, duration)
+    among_writes = chance.random() < 0.7
+    while among_writes and process.poll() is None and not list(output.rglob(".degrade-*.tmp")):
+        pass  # something is being written right now
+    time.sleep(chance.uniform(0, 0.004) if among_writes else max(0, end - time.monotonic()))
+    process.kill()
+    errors = process.communicate()[1]
+    if process.returncode not in (-signal.SIGKILL, 0):
+        raise AssertionError(errors.decode())
+    return process.returncode == 0
+
+
+def test_kills_lose_nothing_and_leave_nothing_broken(tmp_path):
+    chance = random.Random(0)
+    for command in commands(tmp_path):
+        name, started = command[0], time.monotonic()
+        subprocess.run([COMMAND, *command, "-o", tmp_path / "whole" / name], check=True, stdout=subprocess.DEVNULL)
+        duration = time.monotonic() - started
+        wanted, rows = contents(tmp_path / "whole" / name)
+        kills, output = 0, tmp_path / "cut" / name
+        while kills < KILLS:
+            if killed(command, output, chance, duration):
+                shutil.rmtree(output)  # it got through: from the beginning
+                continue
+            kills += 1
+            for file, data in contents(output)[0].items():
+                if name != "bench" or not file.startswith(("report", "results", "tables")):
+                    assert data == wanted[file], (file, kills)
+        subprocess.run([COMMAND, *command, "-o", output], check=True, stdout=subprocess.DEVNULL)
+        found, found_rows = contents(output)
+        assert found_rows == rows
+        assert {k for k in found if found[k] != wanted.get(k)} <= {"results.csv", "tables.md", "report.html"}  # seconds
+        assert found.keys() == wanted.keys() and not list(output.rglob(".degrade-*"))
+
+
+@pytest.mark.parametrize("command", ["apply", "restore"])
+def test_two_runs_into_one_folder_do_no_harm(tmp_path, command):
+    folder = observations(tmp_path / "in", 12 if command == "apply" else 3)
+    more = ["--op", "clamp"] + (["--steps", "1", "--perceptual", "alex"] if command == "restore" else [])
+    arguments = [COMMAND, command, folder, *more, "--quiet", "-o"]
+    subprocess.run([*arguments, tmp_path / "alone"], check=True)
+    both = [subprocess.Popen([*arguments, tmp_path / "both"], stderr=subprocess.PIPE) for _ in range(2)]
+    assert [(p.communicate()[1], p.returncode) for p in both] == [(b"", 0)] * 2
+    assert contents(tmp_path / "both") == contents(tmp_path / "alone")
+
+
+def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path):
+    """The kernel itself refuses to write more than so many bytes to a file."""
+    folder = observations(tmp_path / "in", 3)
+    os.truncate(folder / "01.png", 0)
+    subprocess.run([COMMAND, "apply", AVATARS / "002.png", "--op", "clamp", "-o", tmp_path / "out"], check=True)
+    before = contents(tmp_path / "out")
+    limited = f"ulimit -f 2; exec {COMMAND} apply {folder} --op clamp -o {tmp_path / 'out'}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and len(lines) == 3 and "Traceback" not in done.stderr
+    assert sum("too large" in line for line in lines) == 2
+    assert contents(tmp_path / "out") == before and not list((tmp_path / "out").rglob(".degrade-*"))
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
+    for output in ("/proc/results", AVATARS / "000.png"):
+        for command in (["apply", AVATARS / "001.png"], ["bench", "--images", AVATARS, "--tasks", "UNAP"]):
+            more = ["--op", "clamp"] if command[0] == "apply" else []
+            done = subprocess.run([COMMAND, *command, *more, "-o", output], capture_output=True, text=True)
+            assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error:"), done
+
+
+def test_a_cluster_s_workers_end_with_the_run(tmp_path):
+    folder = observations(tmp_path / "in", 2)
+    options = ["--steps", "100000", "--perceptual", "alex", "--op", "clamp", "--engine", "ray", "--quiet"]
+    process = subprocess.Popen([COMMAND, "restore", folder, "-o", tmp_path / "out", *options], start_new_session=True)
+
+    mark = os.fsencode(f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}")
+
+    def living():
+        """The commands of the run's processes, told by their environment, which zombies have lost."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (entry / "environ").read_bytes() and entry.name != str(os.getpid()):
+                    found.append((entry / "cmdline").read_bytes())
+        return found
+
+    deadline = time.monotonic() + 120
+    while not any(b"Worker" in command for command in living()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while left := living():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
