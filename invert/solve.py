@@ -78,7 +78,7 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     identity: who it should be, for methods with a term for it.
 
     Raises ValueError when the operator does not lead from the generator's images to the
-    observation, or the generator lacks what the method needs.
+    observation, the generator lacks what the method needs, or its weights are not finite.
     """
     check_image(observation)
     batch, resolution = len(observation), generator.resolution
@@ -89,6 +89,10 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
             f"the observation is {list(observation.shape)}, but {operator} turns the generator's "
             f"{resolution}×{resolution} images into {list(expected)}; crop or resize it, or mend the operator"
         )
+    if isinstance(generator, torch.nn.Module):
+        broken = [name for name, value in generator.named_parameters() if not torch.isfinite(value).all()]
+        if broken:
+            raise ValueError(f"the generator's {broken[0]} holds NaN or infinity; its file is damaged, get it anew")
     named = repr(method) if isinstance(method, str) else "own"
     method = method_of(method, steps)
     if isinstance(method, DDRM) or isinstance(generator, Denoiser):

@@ -28,11 +28,19 @@ def test_a_frozen_convolution_is_the_convolution_and_its_gradient(data):
     wanted = net(x)
     upstream = torch.randn(wanted.shape, generator=rng())
     (slope,) = torch.autograd.grad(wanted, x, upstream)
-    frozen.freeze(net)
-    assert isinstance(net[0], frozen.FrozenConv)
-    found = net(x)
+    found = frozen.FrozenConv(net[0])(x)
     assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
     assert torch.allclose(torch.autograd.grad(found, x, upstream)[0], slope, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_only_what_gains_is_frozen(monkeypatch, faster):
+    monkeypatch.setattr(frozen, "_seconds", lambda layer, x: 1 if isinstance(layer, frozen.FrozenConv) == faster else 9)
+    net, x = network(3, 4, 3, 1), torch.rand(1, 3, 8, 8)
+    wanted = net(x)
+    frozen.freeze(net)
+    assert isinstance(net[0], frozen.FrozenConv if faster else nn.Conv2d)
+    assert torch.allclose(net(x), wanted, atol=1e-5)
 
 
 def test_what_has_no_frozen_form_stays():
@@ -54,8 +62,7 @@ def test_a_build_without_the_layouts_goes_on_without(monkeypatch):
 
 
 def test_second_derivatives_are_refused_instead_of_wrong():
-    net, x = network(3, 4, 3, 1), torch.rand(1, 3, 8, 8, requires_grad=True)
-    frozen.freeze(net)
+    net, x = frozen.FrozenConv(network(3, 4, 3, 1)[0]), torch.rand(1, 3, 8, 8, requires_grad=True)
     (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
