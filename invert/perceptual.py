@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .bundled import bundled
 from .frozen import freeze
 
 NETS = {"vgg": 17, "alex": 32}  # name: the shortest side the network can take in a loss
-_WEIGHTS = Path(__file__).parent / "weights"
 
 
 class Perceptual(nn.Module):
@@ -36,7 +35,7 @@ class Perceptual(nn.Module):
         with warnings.catch_warnings(), torch.device("meta"):  # built without weights, then given ours
             warnings.simplefilter("ignore")  # torchvision's notes on arguments that lpips passes
             model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
-        weights = {k: v.float() for k, v in load_file(_WEIGHTS / f"lpips-{net}.safetensors").items()}
+        weights = {k: v.float() for k, v in load_file(bundled(f"lpips-{net}")).items()}
         names = {f"features.{k.split('.', 1)[1]}": k for k in model.net.state_dict()}  # slice2.5.bias ← features.5.bias
         trunk = {ours: weights[theirs] for theirs, ours in names.items()}
         model.net.load_state_dict(trunk, assign=True)

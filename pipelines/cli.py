@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .console import for_each, interruptible, load, say, user_errors
+from .console import for_each, load, say, user_errors
 
 app = typer.Typer(
     name="degrade",
@@ -170,10 +170,7 @@ def bench(
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
         told, failed = identity_text(embedding, None), ()
         settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
-        with (
-            interruptible("finished results are kept"),
-            opened(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as work,
-        ):
+        with opened(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as work:
             results, run, side = work
             try:
                 run(cells)
@@ -222,10 +219,7 @@ def tune(
 
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
         settings = Settings(generator_text(generator), perceptual, steps, seed)
-        with (
-            interruptible("finished results are kept"),
-            opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _),
-        ):
+        with opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _):
             for name, method in chosen.items():
                 for task in wanted:
                     best, before, after = search.tune(name, method, task, trials, seed, run)

@@ -15,7 +15,7 @@ from .engine import Engine, attempt
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2; anything else is our bug and keeps its traceback.
+    """A user's mistake is a line and exit code 2, Ctrl-C a line and 130; all else is our bug and keeps its traceback.
 
     Our notes are a line each, said once; warnings of libraries to programmers are not shown, but with -W.
     """
@@ -29,16 +29,9 @@ def user_errors() -> Iterator[None]:
         except (ValueError, OSError) as error:
             say(f"error: {error}")
             raise typer.Exit(2) from None
-
-
-@contextmanager
-def interruptible(kept: str) -> Iterator[None]:
-    """Ctrl-C says what is kept, and exits with 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"interrupted; {kept}")
-        raise typer.Exit(130) from None
+        except KeyboardInterrupt:
+            say("interrupted; what is finished is kept, and the same command goes on")
+            raise typer.Exit(130) from None
 
 
 def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
@@ -77,9 +70,8 @@ def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
             else:
                 yield (source, known), job
 
-    with interruptible("finished pictures are kept"):
-        for (source, known), result in engine.map(flow.setup, jobs()):
-            conclude(source, known, result)
+    for (source, known), result in engine.map(flow.setup, jobs()):
+        conclude(source, known, result)
     return 0 if not failed else 2 if failed == len(sources) else 3
 
 

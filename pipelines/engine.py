@@ -160,3 +160,13 @@ def attempt(function: Callable, *arguments: Any) -> Any:
         return function(*arguments)
     except (ValueError, OSError) as error:
         return error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return ValueError("it does not fit into the memory of this machine")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is Python's, a GPU's, or PyTorch's on the CPU, which has no class of its own."""
+    named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or named

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from invert import Generator
-from invert.generator import BUNDLED, StyleGenerator
+from invert.generator import BUNDLED, StyleGenerator, find
 from invert.generator.download import cache
 
 from . import files
@@ -20,7 +20,7 @@ COLUMNS = 8
 
 def show_all() -> None:
     """A line for each bundled generator, by name, and for each fetched file."""
-    rows = [(name, "bundled", path) for name, path in BUNDLED.items()]
+    rows = [(name, "bundled", find(name)) for name in BUNDLED]
     fetched = sorted(p for p in cache().glob("*") if p.is_file() and not p.name.startswith("."))
     for name, where, path in [*rows, *((path, "fetched", path) for path in fetched)]:
         print(f"{path.stat().st_size / 1e6:9.1f} MB  {where}  {name}")

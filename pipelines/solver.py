@@ -13,6 +13,7 @@ import degrade
 import invert
 
 from . import files
+from .engine import out_of_memory
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class Solver:
                     for x, w, loss, good in each:  # copies, for a part takes all of its tensor along
                         found.append(Solved(x.clone(), w.clone(), loss.tolist(), bool(good), r.told, size))
                 return found
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
                 if size == 1:
                     raise ValueError(f"one picture does not fit into the memory of {self.device}") from error
                 size = -(-size // 2)
-                torch.cuda.empty_cache()
+                torch.cuda.empty_cache()  # does nothing without a GPU
 
 
 def rows_of(operator: degrade.Operator, rows: slice, batch: int) -> degrade.Operator:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..bundled import bundled
 from . import pickles, rosinality
 from .base import Generator, StyleGenerator
 from .discriminator import Discriminator
@@ -18,7 +19,7 @@ from .download import fetch, is_address
 from .stylegan2 import StyleGAN2
 from .stylegan3 import StyleGAN3, layers_of
 
-BUNDLED = {"avatars-128": Path(__file__).parent.parent / "weights" / "avatars-128.safetensors"}
+BUNDLED = ("avatars-128",)
 FAMILIES = {"stylegan2": StyleGAN2, "stylegan3": StyleGAN3}
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before they were zip files
 
@@ -84,7 +85,9 @@ def find(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if is_address(text):
         return fetch(text)
-    path = BUNDLED.get(text, Path(name_or_path))
+    if text in BUNDLED:
+        return bundled(text)
+    path = Path(name_or_path)
     if not path.is_file():
         raise ValueError(f"generator {text!r} is neither a file nor one of {', '.join(BUNDLED)}")
     return path
@@ -174,7 +177,7 @@ def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     with torch.serialization.safe_globals([argparse.Namespace]):  # rosinality's training arguments
         try:
             held = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:  # torch raises all of these
             raise ValueError(f"it cannot be read safely: {str(error).splitlines()[0]}") from error
     state = held.get("g_ema", held) if isinstance(held, dict) else None
     plain = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())

@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import degrade
 import invert
 from invert import METHODS, Method, Phase, perceptual
+from invert.bundled import bundled
 from invert.generator import stylegan2
 from invert.latent import extend
 from invert.optim import ngd
@@ -70,9 +71,7 @@ def plain_generator():
 
 def plain_lpips() -> lpips.LPIPS:
     net = lpips.LPIPS(net="vgg", pnet_rand=True, pretrained=False, verbose=False)
-    weights = {
-        k: v.float() for k, v in load_file(Path(invert.__file__).parent / "weights/lpips-vgg.safetensors").items()
-    }
+    weights = {k: v.float() for k, v in load_file(bundled("lpips-vgg")).items()}
     trunk = {name: weights[f"features.{name.split('.', 1)[1]}"] for name in net.net.state_dict()}
     net.net.load_state_dict(trunk)
     for i, head in enumerate(net.lins):
@@ -166,11 +165,14 @@ def speed(sides: list[int], steps: int) -> None:
                 "1": partial(our_solve, phase, *one),
                 "8": partial(our_solve, phase, *eight),
             }
+            still = replace(phase, steps=0)  # what is done once in a phase, of 150 steps in truth
+            unmoved = {"1": partial(our_solve, still, *one), "8": partial(our_solve, still, *eight)}
             memory = {name: peak(run) for name, run in runs.items()}  # and warm
             times = {name: [] for name in runs}
             for _ in range(3):
                 for name, run in runs.items():
-                    times[name].append(seconds(run) / steps / (8 if name == "8" else 1))
+                    taken = seconds(run) - (seconds(unmoved[name]) if name in unmoved else 0)
+                    times[name].append(taken / steps / (8 if name == "8" else 1))
             medians = {name: statistics.median(values) for name, values in times.items()}
             totals = {name: totals[name] + medians[name] for name in medians}
             row(f"{side}², {damage} | {phase.name}", medians, memory)

@@ -6,16 +6,19 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.conftest import AVATARS, EFFORT
 
 from .shell import COMMAND, FOURFOLD
 
+TIMED = {"results.csv", "tables.md", "report.html"}  # a benchmark's seconds stand in them
 KILLS = 2 * EFFORT  # of each command
 
 
@@ -84,19 +87,46 @@ def test_kills_lose_nothing_and_leave_nothing_broken(tmp_path):
         subprocess.run([COMMAND, *command, "-o", output], check=True, stdout=subprocess.DEVNULL)
         found, found_rows = contents(output)
         assert found_rows == rows
-        assert {k for k in found if found[k] != wanted.get(k)} <= {"results.csv", "tables.md", "report.html"}  # seconds
+        assert {file for file in found if found[file] != wanted.get(file)} <= TIMED
         assert found.keys() == wanted.keys() and not list(output.rglob(".degrade-*"))
 
 
-@pytest.mark.parametrize("command", ["apply", "restore"])
+def test_ctrl_c_keeps_what_is_finished_and_says_so(tmp_path):
+    for command in commands(tmp_path):
+        output = tmp_path / "cut" / command[0]
+        for wait in (0.6, None):  # while it starts; when something is there
+            process = subprocess.Popen(
+                [COMMAND, *command, "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in some shells
+            )  # fmt: skip
+            if wait is None:
+                while not list(output.rglob("*.png")) and process.poll() is None:
+                    time.sleep(0.01)
+            else:
+                time.sleep(wait)
+            process.send_signal(signal.SIGINT)
+            said = process.communicate()[1]
+            assert (process.returncode, said.count("\n")) == (130, 1) and said.startswith("interrupted"), said
+            assert not list(output.rglob(".degrade-*"))
+        assert list(output.rglob("*.png"))
+
+
+@pytest.mark.parametrize("command", ["apply", "restore", "bench"])
 def test_two_runs_into_one_folder_do_no_harm(tmp_path, command):
-    folder = observations(tmp_path / "in", 12 if command == "apply" else 3)
-    more = ["--op", "clamp"] + (["--steps", "1", "--perceptual", "alex"] if command == "restore" else [])
-    arguments = [COMMAND, command, folder, *more, "--quiet", "-o"]
+    folder = observations(tmp_path / "in", 12 if command == "apply" else 2)
+    quick = ["--steps", "1", "--perceptual", "alex"]
+    more = {
+        "apply": [folder, "--op", "clamp"],
+        "restore": [folder, "--op", "clamp", *quick],
+        "bench": ["--images", folder, "--tasks", "UNAP", "--methods", "pulse,brgm", "--batch", "1", *quick],
+    }
+    arguments = [COMMAND, command, *more[command], "--quiet", "-o"]
     subprocess.run([*arguments, tmp_path / "alone"], check=True)
     both = [subprocess.Popen([*arguments, tmp_path / "both"], stderr=subprocess.PIPE) for _ in range(2)]
     assert [(p.communicate()[1], p.returncode) for p in both] == [(b"", 0)] * 2
-    assert contents(tmp_path / "both") == contents(tmp_path / "alone")
+    (found, rows), (wanted, wanted_rows) = (contents(tmp_path / name) for name in ("both", "alone"))
+    assert set(rows) == set(wanted_rows) and found.keys() == wanted.keys()
+    assert {file for file in found if found[file] != wanted[file]} <= TIMED
 
 
 def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path):
@@ -111,6 +141,22 @@ def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path):
     assert done.returncode == 2 and len(lines) == 3 and "Traceback" not in done.stderr
     assert sum("too large" in line for line in lines) == 2
     assert contents(tmp_path / "out") == before and not list((tmp_path / "out").rglob(".degrade-*"))
+
+
+def test_a_picture_too_large_for_the_memory_is_named_and_does_not_stop_the_others(tmp_path):
+    folder = observations(tmp_path / "in", 2)
+    Image.new("RGB", (9000, 9000)).save(folder / "large.png")
+    code = (
+        "import resource, sys, torch, degrade\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)\n"
+        "from pipelines.cli import app; app()"
+    )
+    arguments = ["apply", folder, "--op", "clamp", "--quiet", "-o", tmp_path / "out"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr == f"error: {folder / 'large.png'}: it does not fit into the memory of this machine\n"
+    assert (tmp_path / "out" / "01.png").exists()
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path):

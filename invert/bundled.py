@@ -1,0 +1,20 @@
+"""Weights that come with the package, checked before they are used."""
+
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+_SHA256 = {
+    "avatars-128": "78256ae73541cb8c348faa8ee3a0f03e7d97f0a99fb3c9c922288b0b8c726431",
+    "lpips-alex": "bbbb65f631550f47c1c95ad5a6dbd695f2df172361d2d37078ef52dc7995ff14",
+    "lpips-vgg": "1eb271b9c6d6f41569d6d39c567660d4685379e4d07a1bf70760b8efecac2d88",
+}
+
+
+@cache
+def bundled(name: str) -> Path:
+    """The file. Raises ValueError where it is not, byte for byte, the one that was shipped."""
+    path = Path(__file__).parent / "weights" / f"{name}.safetensors"
+    if sha256(path.read_bytes()).hexdigest() != _SHA256[name]:
+        raise ValueError(f"{path} is not the file that comes with degrade; install it anew")
+    return path

@@ -1,0 +1,63 @@
+"""What must never be in the tree: code that runs what a file says."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+import invert
+from invert import bundled
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = "degrade", "invert", "pipelines", "docs", "examples"
+SOURCES = [path for folder in SHIPPED for path in (ROOT / folder).rglob("*.py")]
+RUNS_WHAT_IT_IS_GIVEN = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "marshal.loads", "shelve.open", "joblib.load",
+    "pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "yaml.load", "torch.hub.load",
+    "pandas.read_pickle",
+}  # fmt: skip
+
+
+def calls(path):
+    """(name, keywords) of every call in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+
+
+def offences(path):
+    for name, keywords in calls(path):
+        if name in RUNS_WHAT_IT_IS_GIVEN:
+            yield name
+        if name == "torch.load" and keywords.get("weights_only") != "True":
+            yield "torch.load without weights_only=True"
+        if name in ("numpy.load", "np.load") and keywords.get("allow_pickle", "False") != "False":
+            yield "numpy.load with allow_pickle"
+        if keywords.get("shell") == "True":
+            yield "a shell"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_runs_what_a_file_says(path):
+    assert not list(offences(path))
+
+
+def test_the_check_itself_sees_what_it_must(tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("import torch\ntorch.load('x')\ntorch.load('y', weights_only=True)\nprint(eval('1'))\n")
+    assert sorted(offences(bad)) == ["eval", "torch.load without weights_only=True"]
+
+
+def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
+    folder = Path(bundled.__file__).parent / "weights"
+    shutil.copy(folder / "avatars-128.safetensors", tmp_path / "keep")
+    changed = bytearray((tmp_path / "keep").read_bytes())
+    changed[-1] ^= 1  # one bit of a weight
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "avatars-128.safetensors").write_bytes(changed)
+    bundled.bundled.cache_clear()
+    monkeypatch.setattr(bundled, "__file__", str(tmp_path / "bundled.py"))
+    with pytest.raises(ValueError, match="is not the file that comes with degrade"):
+        invert.load_generator("avatars-128")
+    bundled.bundled.cache_clear()
