@@ -58,7 +58,7 @@ class Apply:
 
     def plan(self, source: Source) -> tuple[Source, Job]:
         files.read_json(source.target(self.output, ".json"), MANIFEST)  # refuses a file of someone else's
-        return source, Job(source, source.path.read_bytes(), for_file(self.operator), self.seed)
+        return source, Job(source, files.contents(source.path), for_file(self.operator), self.seed)
 
     def finish(self, source: Source, result: Degraded) -> Path:
         manifest, target = source.target(self.output, ".json"), source.target(self.output, result.suffix)

@@ -201,7 +201,7 @@ def opened(images: Path, limit: int | None, folder: Path, settings: Settings, ge
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:
     """A picture as the ground truth: its central square, resized by area to the generator's side."""
-    image = files.picture(path.read_bytes(), path, channels)
+    image = files.picture(files.contents(path), path, channels)
     short = min(image.size)
     left, top = (image.width - short) // 2, (image.height - short) // 2
     square = image.crop((left, top, left + short, top + short))

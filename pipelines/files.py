@@ -72,7 +72,15 @@ def gather(inputs: Iterable[Path]) -> list[Source]:
 
 def read_image(path: Path, channels: int = 3) -> Tensor:
     """The picture in a file, [1, C, H, W] in [0, 1], see `picture`."""
-    return from_pil(picture(path.read_bytes(), path, channels))
+    return from_pil(picture(contents(path), path, channels))
+
+
+def contents(path: Path) -> bytes:
+    """All of a file. Raises ValueError, which begins with the path, where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def picture(data: bytes, path: Path, channels: int = 3) -> Image.Image:
@@ -137,7 +145,7 @@ def from_pil(image: Image.Image) -> Tensor:
 
 def digest(path: Path) -> str:
     """What tells the file's content from any other."""
-    return sha256(path.read_bytes()).hexdigest()
+    return sha256(contents(path)).hexdigest()
 
 
 def to_pil(x: Tensor) -> Image.Image:
