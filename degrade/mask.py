@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .imagefile import opened
+from .imagefile import contents, picture
 from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape
 from .params import Numbers, choice, numbers, one_for_all
@@ -101,21 +101,20 @@ def _check_mask(m: Tensor) -> None:
 def _read_mask(path: str) -> Tensor:
     import numpy
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    if Path(path).suffix != ".safetensors":
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise ValueError(f"mask={path!r} cannot be read as a mask: {error}") from error
-        with opened(data, f"mask={path!r}") as image:
-            return torch.from_numpy(numpy.asarray(image.convert("L"), dtype="float32") / 255)[None, None]
     try:
-        mask = load_file(path)["mask"].float()
-    except (OSError, SafetensorError, KeyError) as error:
+        data = contents(path, f"mask={path!r}")
+        if Path(path).suffix != ".safetensors":
+            shown = picture(data, f"mask={path!r}", channels=1)
+            return torch.from_numpy(numpy.asarray(shown, dtype="float32") / 255)[None, None]
+        mask = load(data)["mask"]
+    except (SafetensorError, KeyError) as error:
         raise ValueError(f"mask={path!r} cannot be read as a mask: {error}") from error
-    _check_mask(mask)
-    return mask
+    if not mask.is_floating_point():
+        raise ValueError(f"mask={path!r} holds {mask.dtype}; save it as float32")
+    _check_mask(mask.float())
+    return mask.float()
 
 
 @register("strokes", exact="x · strokes", gradient="the mask")
@@ -134,7 +133,7 @@ class Strokes(Seeded, Masking):
 
     def __post_init__(self):
         super().__post_init__()
-        numbers(self, "count", 0, 10_000, integer=True)
+        numbers(self, "count", 0, 1000, integer=True)
         numbers(self, "width", 0, 1)
         one_for_all(self, "count", "width")
 

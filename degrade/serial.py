@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .imagefile import contents
 from .operator import Operator, compose
 from .params import Range
 from .registry import REGISTRY
@@ -68,10 +69,7 @@ def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
 
 
 def _read(stage: Operator, path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{stage} cannot be read: {error.strerror}") from error
+    return contents(path, str(stage))
 
 
 def _stages(f: Operator) -> list[dict]:

@@ -55,7 +55,7 @@ def load_embedding(path: str | Path) -> nn.Module:
     if not path.is_file():
         raise ValueError(f"embedding {str(path)!r} is no file")
     if path.suffix == ".onnx":
-        return OnnxEmbedding(path)
+        return _tried(OnnxEmbedding(path), path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice to save in another format
@@ -64,6 +64,19 @@ def load_embedding(path: str | Path) -> nn.Module:
         raise ValueError(f"embedding {path} is no TorchScript file: {str(error).splitlines()[0]}") from error
     for weight in module.parameters():
         weight.requires_grad_(False)
+    return _tried(module, path)
+
+
+@torch.no_grad()
+def _tried(module: nn.Module, path: Path) -> nn.Module:
+    """The module, if it makes a row of numbers of a face."""
+    try:
+        shape = list(module(torch.zeros(1, 3, SIDE, SIDE)).shape)
+    except Exception as error:  # whatever a stranger's program raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise ValueError(f"embedding {path} cannot take faces [B, 3, {SIDE}, {SIDE}]: {reason}") from error
+    if len(shape) != 2 or shape[0] != 1:
+        raise ValueError(f"embedding {path} makes {shape} of one face; it must be [1, D]")
     return module
 
 
@@ -76,7 +89,10 @@ class OnnxEmbedding(nn.Module):
             import onnxruntime
         except ImportError as error:
             raise ValueError(f"embedding {path} needs onnxruntime; install it, or give a TorchScript file") from error
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own, of many kinds
+            raise ValueError(f"embedding {path} is no ONNX file: {str(error).splitlines()[0]}") from error
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:

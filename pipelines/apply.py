@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from degrade import JPEG, Clamp, Operator, Quantize, __version__
+from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
 
@@ -56,40 +57,36 @@ class Apply:
     def setup(self) -> Callable[[Job], Degraded]:
         return degraded
 
+    def targets(self, source: Source) -> list[Path]:
+        """All that could be written for a picture."""
+        return [source.target(self.output, suffix) for suffix in (".png", ".jpg", ".json")]
+
     def plan(self, source: Source) -> tuple[Source, Job]:
         files.read_json(source.target(self.output, ".json"), MANIFEST)  # refuses a file of someone else's
-        return source, Job(source, files.contents(source.path), for_file(self.operator), self.seed)
+        return source, Job(source, contents(source.path), for_file(self.operator), self.seed)
 
     def finish(self, source: Source, result: Degraded) -> Path:
         manifest, target = source.target(self.output, ".json"), source.target(self.output, result.suffix)
-        before = files.read_json(manifest, MANIFEST)
-        for name, data in result.arrays.items():
-            files.write(manifest.with_name(name), data)
-        if before is not None:  # a manifest never lies beside a picture of another run, not even after a kill
-            manifest.unlink()
-            other = manifest.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
-            if before.get("image") == other.name:
-                other.unlink(missing_ok=True)
-        files.write(target, result.data)
-        files.write_json(
-            manifest,
-            MANIFEST,
-            {
-                "degrade": __version__,
-                "image": target.name,
-                "operator": result.operator,
-                "seed": self.seed,
-                "source": source.relative.as_posix(),
-                "source_size": result.source_size,
-                "size": result.size,
-            },
-        )
+        before = files.is_ours(manifest, MANIFEST, [target]) or {}
+        other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
+        earlier = before.get("files") if isinstance(before.get("files"), list) else [before.get("image")]
+        about = {
+            "degrade": __version__,
+            "image": target.name,
+            "operator": result.operator,
+            "seed": self.seed,
+            "source": source.relative.as_posix(),
+            "source_size": result.source_size,
+            "size": result.size,
+        }
+        made = {manifest.with_name(name): data for name, data in result.arrays.items()} | {target: result.data}
+        files.write_together(manifest, MANIFEST, about, made, [other] if other.name in earlier else [])
         return target
 
 
 def degraded(job: Job) -> Degraded:
     """Do the job."""
-    x, stream = files.from_pil(files.picture(job.data, job.source.path)), (job.seed, job.source.relative)
+    x, stream = files.from_pil(picture(job.data, str(job.source.path))), (job.seed, job.source.relative)
     operator = job.operator.row(0, 1).sample(x.shape, _generator(*stream))
     last = operator[-1]
     if isinstance(last, JPEG):

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,14 @@ from torch import Tensor
 
 import degrade
 import invert
+from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
 
 from . import files, metrics
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .progress import BenchBar
-from .results import Results, thinned
+from .results import Results, is_curve, thinned
 from .solver import Solver
 
 SETTINGS = "benchmark"
@@ -99,12 +100,11 @@ class Bench:
         if not self.rows_path.exists():
             return []
         found = {}
-        for line in self.rows_path.read_text(encoding="utf-8").splitlines():
-            try:
+        for line in contents(self.rows_path).decode(errors="replace").splitlines():
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
                 row = json.loads(line)
-                found[row["task"], row["method"], row["image"]] = row
-            except (ValueError, TypeError, KeyError):
-                continue
+                if is_curve(row["loss"]):
+                    found[row["task"], row["method"], row["image"]] = row
         return list(found.values())
 
     def results(self) -> Results:
@@ -148,7 +148,7 @@ class Bench:
                 for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
                     some = [name for name in names[first : first + batch] if name in digests]
                     rows = [there.get((cell.task, cell.label, name, digests[name], cell.note)) for name in some]
-                    if all(rows):
+                    if all(rows) and all(self.picture(cell.task, cell.label, name).exists() for name in some):
                         found.extend(rows)
                         continue
                     report(len(found), total, f"{cell.task} {cell.label}")
@@ -185,7 +185,7 @@ def opened(images: Path, limit: int | None, folder: Path, settings: Settings, ge
            batch: int, quiet: bool, embedding: Path | None = None,
            ) -> Iterator[tuple[Bench, Callable[[list[Cell]], list[dict]], int]]:  # fmt: skip
     """A benchmark under a progress bar: its folder, what gives the rows of cells, and the generator's side."""
-    sources = files.gather([images])[:limit]
+    sources = files.gather([images], folder)[:limit]
     invert.perceptual.check(settings.perceptual)
     model = invert.load_generator(generator)
     bench, workers = Bench(folder, settings), engine_of(engine, gpu=device != "cpu")
@@ -201,7 +201,7 @@ def opened(images: Path, limit: int | None, folder: Path, settings: Settings, ge
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:
     """A picture as the ground truth: its central square, resized by area to the generator's side."""
-    image = files.picture(files.contents(path), path, channels)
+    image = picture(contents(path), str(path), channels)
     short = min(image.size)
     left, top = (image.width - short) // 2, (image.height - short) // 2
     square = image.crop((left, top, left + short, top + short))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .console import for_each, load, say, user_errors
+from .console import echo, for_each, load, say, user_errors
 
 app = typer.Typer(
     name="degrade",
@@ -63,7 +63,7 @@ def apply(
 
         load(plugin)
         flow = Apply(degrade.parse(op), output, seed)
-        sources = files.gather(inputs)
+        sources = files.gather(inputs, output)
         workers = engine_of(engine, threads=os.cpu_count() or 1, gpu=False)
         raise typer.Exit(for_each(flow, sources, workers, quiet))
 
@@ -108,7 +108,7 @@ def restore(
         from .solver import Solver, generator_text, identity_text
 
         load(plugin)
-        sources, told = files.gather(inputs), identity_text(embedding, person)
+        sources, told = files.gather(inputs, output), identity_text(embedding, person)
         model = invert.load_generator(generator)
         settings = Settings(
             generator_text(generator), method, perceptual, seed, steps, op, class_label, samples, oracle_mask, told
@@ -122,7 +122,7 @@ def restore(
         if report and code != 2:
             page = write(results(sources, settings, output, clean), model.resolution)
             if not quiet:
-                typer.echo(page)
+                echo(page)
         raise typer.Exit(code)
 
 
@@ -178,8 +178,9 @@ def bench(
                 failed = error.args
             page = report.write(results.results(), side, reference) if results.rows() else None
         if page and not quiet:
-            typer.echo((output / "tables.md").read_text(encoding="utf-8"))
-            typer.echo(page)
+            for line in (output / "tables.md").read_text(encoding="utf-8").splitlines():
+                echo(line)
+            echo(page)
         for reason in failed:
             say(f"error: {reason}")
         if failed:
@@ -225,9 +226,9 @@ def tune(
                     best, before, after = search.tune(name, method, task, trials, seed, run)
                     search.write_tuned(output / "tuned.json", name, task, best)
                     if not quiet:
-                        typer.echo(f"{task}: {search.label(name, best)}, accuracy {before:.4f} → {after:.4f}")
+                        echo(f"{task}: {search.label(name, best)}, accuracy {before:.4f} → {after:.4f}")
         if not quiet:
-            typer.echo(output / "tuned.json")
+            echo(output / "tuned.json")
 
 
 @app.command()
@@ -256,7 +257,7 @@ def inspect(
         shown.describe(model)
         if samples:
             shown.draw(model, samples, seed, output)
-            typer.echo(output)
+            echo(output)
 
 
 @app.command()
@@ -277,7 +278,7 @@ def convert(
         model = invert.load_generator(source)
         with files.replacing(target) as temporary:
             invert.save_generator(model, temporary)
-        typer.echo(target)
+        echo(target)
 
 
 @app.command()
@@ -305,7 +306,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from degrade._version import __version__
 
-        typer.echo(f"degrade {__version__}")
+        echo(f"degrade {__version__}")
         raise typer.Exit
 
 

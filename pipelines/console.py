@@ -6,11 +6,15 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
 import typer
 
 from .engine import Engine, attempt
+
+# what a terminal would obey
+_CONTROL = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t"}
 
 
 @contextmanager
@@ -22,7 +26,7 @@ def user_errors() -> Iterator[None]:
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("default", module="pipelines")
+            warnings.filterwarnings("default", module="degrade")
             warnings.showwarning = lambda message, *_: say(f"note: {message}")
         try:
             yield
@@ -37,13 +41,19 @@ def user_errors() -> Iterator[None]:
 def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
     """Take every source through a flow; one that fails is named and does not stop the others. The exit code.
 
-    A flow's `output` is the folder it writes to. Its `plan(source)` says what is to do: (what `finish`
-    must know, a job or None). `setup` makes a worker's function from jobs to results. `finish(known,
-    result)` writes, and gives the path.
+    A flow's `output` is the folder it writes to, `targets(source)` all files of a picture. Its
+    `plan(source)` says what is to do: (what `finish` must know, a job or None). `setup` makes a worker's
+    function from jobs to results. `finish(known, result)` writes, and gives the path.
     """
     from .files import sweep
 
     sweep(flow.output)
+    taken: dict = {}
+    for source in sources:
+        for path in flow.targets(source):
+            first = taken.setdefault(path, source)
+            if first is not source:
+                raise ValueError(f"{first.path} and {source.path} would both give {path.name}; rename one")
     failed = 0
 
     def conclude(source, known, result) -> None:
@@ -59,7 +69,7 @@ def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
             say(f"error: {error}" if named else f"error: {source.path}: {error}")
         else:
             if not quiet:
-                typer.echo(path)
+                echo(path)
 
     def jobs() -> Iterator:
         for source in sources:
@@ -87,4 +97,17 @@ def load(plugins: list[str]) -> None:
 
 
 def say(message: str) -> None:
-    print(" ".join(message.split("\n")), file=sys.stderr)
+    """A line to stderr, whatever is in it."""
+    _print(message, sys.stderr)
+
+
+def echo(message: object) -> None:
+    """A line to stdout; that nobody reads it any more does not stop the work."""
+    _print(str(message), sys.stdout)
+
+
+def _print(message: str, stream: TextIO) -> None:
+    line = "".join(_CONTROL.get(c, c) for c in " ".join(message.split("\n")))
+    with suppress(OSError):
+        known = line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8")
+        print(known, file=stream, flush=True)

@@ -6,9 +6,8 @@ import io
 import json
 import os
 import secrets
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import BinaryIO
 
 import numpy
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from degrade.imagefile import opened
+from degrade.imagefile import contents, picture
 
 try:
     import fcntl
@@ -45,8 +44,8 @@ class Source:
         return path
 
 
-def gather(inputs: Iterable[Path]) -> list[Source]:
-    """The pictures among files and, recursively, folders, in a fixed order.
+def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
+    """The pictures among files and, recursively, folders, in a fixed order; but for results below `output`.
 
     Raises ValueError for a missing input, for none at all and for two that would share a result.
     """
@@ -54,6 +53,9 @@ def gather(inputs: Iterable[Path]) -> list[Source]:
     for given in inputs:
         if given.is_dir():
             files = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            own = output is not None and output.resolve()
+            inside = own and own.is_relative_to(given.resolve()) and own != given.resolve()
+            files = [p for p in files if not (inside and p.resolve().is_relative_to(own))]
             found += [Source(p, p.relative_to(given)) for p in files]
         elif given.is_file():
             found.append(Source(given, Path(given.name)))
@@ -71,71 +73,8 @@ def gather(inputs: Iterable[Path]) -> list[Source]:
 
 
 def read_image(path: Path, channels: int = 3) -> Tensor:
-    """The picture in a file, [1, C, H, W] in [0, 1], see `picture`."""
-    return from_pil(picture(contents(path), path, channels))
-
-
-def contents(path: Path) -> bytes:
-    """All of a file. Raises ValueError, which begins with the path, where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def picture(data: bytes, path: Path, channels: int = 3) -> Image.Image:
-    """What the file of these bytes shows: upright, over white, in sRGB, 8 bits; RGB, or grey of 1 channel.
-
-    Raises ValueError, which begins with the path, for what is no picture, damaged or too large.
-    """
-    with opened(data, str(path)) as image:
-        return _shown(image).convert("RGB" if channels == 3 else "L")
-
-
-def _shown(image: Image.Image) -> Image.Image:
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # phones keep a small copy as a second frame
-        _note("animated or of several pages; of such pictures the first is taken")
-    profile, image = image.info.get("icc_profile"), ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _in_8_bits(image)
-    if image.has_transparency_data:
-        _note("transparent; such pictures are laid over white")
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if image.mode in ("P", "1"):
-        image = image.convert("RGB" if image.mode == "P" else "L")
-    return _in_srgb(image, profile) if profile else image
-
-
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, or of integers that could be: 0 … 65535 becomes 0 … 255."""
-    grey = numpy.asarray(image)
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 65535:
-        raise ValueError("its numbers have no known range; save it with 8 or 16 bits")
-    return Image.fromarray(numpy.rint(grey / 257).astype(numpy.uint8))
-
-
-def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    from PIL import ImageCms
-
-    try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(own).lower():
-            return image
-        image = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (OSError, ValueError, ImageCms.PyCMSError):
-        _note("of a broken colour profile; it is left out, and sRGB assumed")
-        return image
-    _note("of another colour space; by its profile it is converted to sRGB")
-    return image
-
-
-class Note(UserWarning):
-    """Something that was done to a picture to show it; each kind is said once."""
-
-
-def _note(text: str) -> None:
-    warnings.warn(f"a picture is {text}", Note, stacklevel=2)
+    """The picture in a file, [1, C, H, W] in [0, 1], see `imagefile.picture`."""
+    return from_pil(picture(contents(path), str(path), channels))
 
 
 def from_pil(image: Image.Image) -> Tensor:
@@ -165,14 +104,9 @@ def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write, which becomes `path` if all goes well and vanishes if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, lock = _temporary(path.parent)
-    try:
+    with _staged(path, b"") as temporary:
         yield temporary
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        lock.close()
 
 
 def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
@@ -192,6 +126,8 @@ def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
 def sweep(folder: Path) -> None:
     """Remove the temporary files of processes that were killed; those of living ones are locked."""
     for path in folder.rglob(".degrade-*.tmp") if fcntl else ():
+        if not path.is_file():
+            continue
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
@@ -203,35 +139,83 @@ def write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_latent(path: Path, latent: Tensor) -> None:
+def latent_bytes(latent: Tensor) -> bytes:
     from safetensors.torch import save
 
-    write(path, save({"latent": latent.cpu().contiguous()}))
+    return save({"latent": latent.cpu().contiguous()})
 
 
 def read_latent(path: Path) -> Tensor:
-    """What `write_latent` wrote. Raises ValueError for any other file."""
-    from safetensors import SafetensorError, safe_open
+    """What `latent_bytes` made. Raises ValueError for any other file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor("latent")
-    except SafetensorError as error:
+        latent = load(contents(path))["latent"]
+    except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} holds no latent of degrade's: {error}") from error
+    if not latent.is_floating_point():
+        raise ValueError(f"{path} holds a latent of {latent.dtype}; save it as float32")
+    return latent
+
+
+def write_together(record: Path, kind: str, about: dict, made: dict[Path, bytes], stale: Iterable[Path] = ()) -> None:
+    """The files of one result and, last, the record of it, in the place of an earlier result, whose `stale` files go.
+
+    Nothing that was there is touched before all is on the disk. While the files get their names, a
+    record that is `begun` names them: so they are known to be ours, though of no run in particular.
+    """
+    begun = about | {"begun": True, "files": sorted(path.name for path in (*made, *stale))}
+    with ExitStack() as stack:
+        first, last = (stack.enter_context(_staged(record, _json(kind, r))) for r in (begun, about))
+        staged = {path: stack.enter_context(_staged(path, data)) for path, data in made.items()}
+        os.replace(first, record)
+        for path in stale:
+            path.unlink(missing_ok=True)
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+        os.replace(last, record)
+
+
+@contextmanager
+def _staged(path: Path, data: bytes) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, lock = _temporary(path.parent)
+    try:
+        temporary.write_bytes(data)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        lock.close()
+
+
+def is_ours(record: Path, kind: str, targets: Iterable[Path]) -> dict | None:
+    """The record of an earlier result, if any. Raises ValueError where files would be overwritten that are of none."""
+    before = read_json(record, kind)
+    if before is None:
+        for path in targets:
+            if path.exists():
+                raise ValueError(f"{path} is there, and no {kind} says that it is a result; choose another --output")
+    return before
 
 
 def write_json(path: Path, kind: str, record: dict) -> None:
-    write(path, (json.dumps({"kind": kind, "format": FORMAT, **record}, indent=2) + "\n").encode())
+    write(path, _json(kind, record))
+
+
+def _json(kind: str, record: dict) -> bytes:
+    return (json.dumps({"kind": kind, "format": FORMAT, **record}, indent=2) + "\n").encode()
 
 
 def read_json(path: Path, kind: str) -> dict | None:
     """A record of `write_json`, or None where there is none. Raises ValueError for any other content."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError as error:
-        raise ValueError(f"{path} is not a {kind} of degrade's: {error}; move it away") from error
+    try:
+        record = json.loads(contents(path))
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split("\n"))
+        raise ValueError(f"{path} is not a {kind} of degrade's: {reason}; move it away") from error
     if not isinstance(record, dict) or (record.get("kind"), record.get("format")) != (kind, FORMAT):
         raise ValueError(f"{path} is not a {kind} of degrade's, format {FORMAT}; move it away, or make it again")
     return record

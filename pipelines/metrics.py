@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
 
+from degrade.imagefile import contents
 from degrade.rng import child_seed
 from invert import Identity, perceptual
 
@@ -90,9 +94,9 @@ def statistics(path: Path) -> Statistics:
     import numpy
 
     try:
-        with numpy.load(path, allow_pickle=False) as held:
+        with numpy.load(io.BytesIO(contents(path)), allow_pickle=False) as held:
             mean, covariance = torch.from_numpy(held["mu"]).double(), torch.from_numpy(held["sigma"]).double()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is neither a folder nor an .npz with mu and sigma: {error}") from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ValueError(f"{path}: mu is {list(mean.shape)} and sigma {list(covariance.shape)}; they do not fit")

@@ -24,10 +24,10 @@ def write(results: Results, resolution: int, reference: Path | None = None) -> P
         raise ValueError(f"{results.folder} holds no results yet")
     tables = tables_of(results.rows, realism(results, resolution, reference))
     notes = notes_of(results, tables, metrics.Crops.of(resolution), reference)
-    files.write(results.folder / "results.csv", as_csv(results.rows).encode())
-    files.write(results.folder / "tables.md", as_markdown(tables, notes).encode())
+    files.write(results.folder / "results.csv", as_csv(results.rows).encode(errors="replace"))
+    files.write(results.folder / "tables.md", as_markdown(tables, notes).encode(errors="replace"))
     page = results.folder / "report.html"
-    files.write(page, as_html(results, tables, notes).encode())
+    files.write(page, as_html(results, tables, notes).encode(errors="replace"))
     return page
 
 

@@ -19,12 +19,13 @@ from . import files, metrics
 from .apply import MANIFEST, again
 from .files import Source
 from .progress import SolveBar
-from .results import Results, thinned
+from .results import Results, is_curve, thinned
 from .sheet import sheet
 from .solver import Solved, Solver
 
 LOG = "log"
 LATENT = ".latent.safetensors"
+MOST_SAMPLES = 1000
 TASK = "restored"  # in the tables of a report
 
 
@@ -66,6 +67,7 @@ class Todo:
     operator: degrade.Operator | None = None
     manifest: dict | None = None
     clean: Path | None = None
+    samples_before: int = 1  # of which there may be more than now
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,15 @@ class Restore:
         solver = self.solver(step=self.bar and self.bar.step)
         return partial(restored, solver=solver, settings=self.settings, bar=self.bar)
 
+    def targets(self, source: Source) -> list[Path]:
+        """All that is written for a picture."""
+        suffixes = [*self._suffixes(self.settings.samples), ".sheet.png", LATENT, ".json"]
+        return [source.target(self.output, suffix) for suffix in suffixes]
+
+    @staticmethod
+    def _suffixes(samples: int) -> list[str]:
+        return [".png", *(f".sample{i}.png" for i in range(2, samples + 1))]
+
     def plan(self, source: Source) -> tuple[Todo, Job | None]:
         s, manifest, operator = self.settings, *what_happened(source, self.settings.op)
         assumed = invert.oracle_mask(operator) if s.oracle_mask else operator.approx()
@@ -99,13 +110,14 @@ class Restore:
         folder = self.init is not None and self.init.is_dir()
         init = self.init / source.relative.with_suffix(LATENT) if folder else self.init
         log["init"] = None if init is None else files.digest(init)
-        suffixes = [".png", *(f".sample{i}.png" for i in range(2, s.samples + 1))]
-        targets = [source.target(self.output, suffix) for suffix in suffixes]
-        before = files.read_json(source.target(self.output, ".json"), LOG) or {}
+        targets = [source.target(self.output, suffix) for suffix in self._suffixes(s.samples)]
+        if init is not None and init.resolve() in (path.resolve() for path in self.targets(source)):
+            raise ValueError(f"init={init} would be written over; choose another --output")
+        before = files.is_ours(source.target(self.output, ".json"), LOG, self.targets(source)) or {}
         clean = None if self.clean is None else _clean_of(source, manifest, self.clean)
         log["clean"] = before.get("clean") if clean is None else files.digest(clean)
-        same = all(before.get(key) == log[key] for key in log if key != "clean")
-        solved = same and all(path.exists() for path in targets)
+        same = all(before.get(key) == log[key] for key in log if key != "clean") and not before.get("begun")
+        solved = same and all(path.exists() for path in self.targets(source))
         if solved and before.get("clean") == log["clean"]:
             return Todo(source, targets, log), None
         observed, job = files.read_image(source.path, self.channels), None
@@ -116,32 +128,37 @@ class Restore:
             seeds = [child_seed(s.seed, name, *([i] if i else [])) for i in range(len(targets))]
             begin = files.read_latent(init) if init is not None else "random" if len(targets) > 1 else None
             job = Job(name, observed, assumed, seeds, begin)
-        return Todo(source, targets, log, observed, operator, manifest, clean), job
+        earlier = before.get("samples") if isinstance(before.get("samples"), int) else 1
+        return Todo(source, targets, log, observed, operator, manifest, clean, min(earlier, MOST_SAMPLES)), job
 
     def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
         source, target, log = todo.source, todo.targets[0], todo.log
-        target_log = source.target(self.output, ".json")
         if todo.observed is None:
             return target
-        if solved is not None:
+        made: dict[Path, bytes] = {}
+        if solved is None:
+            images = [files.to_pil(files.read_image(path, self.channels)) for path in todo.targets]
+        else:
             if not all(one.finite for one in solved):
                 raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
             log["told"] = list(solved[0].told)
             longest = max(len(one.losses) for one in solved)
             losses = [one.losses + one.losses[-1:] * (longest - len(one.losses)) for one in solved]
             log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*losses, strict=True)]
-            target_log.unlink(missing_ok=True)  # so that a log never lies beside a picture of another run
-            for path, one in zip(todo.targets, solved, strict=True):
-                files.write(path, files.encode(files.to_pil(one.image)))
-            files.write_latent(source.target(self.output, LATENT), torch.cat([one.latent for one in solved]))
-        image = files.read_image(target, self.channels)
+            images = [files.to_pil(one.image) for one in solved]
+            made = {path: files.encode(image) for path, image in zip(todo.targets, images, strict=True)}
+            latents = torch.cat([one.latent for one in solved])
+            made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
         tiles = {} if todo.clean is None else {"clean": files.to_pil(files.read_image(todo.clean))}
-        tiles |= {"observed": files.to_pil(todo.observed), "restored": files.to_pil(image)}
-        tiles |= {f"sample {i}": files.to_pil(files.read_image(p)) for i, p in enumerate(todo.targets[1:], 2)}
+        tiles |= {"observed": files.to_pil(todo.observed), "restored": images[0]}
+        tiles |= {f"sample {i}": image for i, image in enumerate(images[1:], 2)}
         if todo.manifest is not None:
-            tiles["restored, degraded again"] = files.to_pil(again(image, todo.manifest, todo.operator))
-        files.write(source.target(self.output, ".sheet.png"), files.encode(sheet(tiles)))
-        files.write_json(target_log, LOG, log)
+            degraded = again(files.from_pil(images[0]), todo.manifest, todo.operator)
+            tiles["restored, degraded again"] = files.to_pil(degraded)
+        made[source.target(self.output, ".sheet.png")] = files.encode(sheet(tiles))
+        stale = [source.target(self.output, suffix) for suffix in self._suffixes(todo.samples_before)]
+        record = source.target(self.output, ".json")
+        files.write_together(record, LOG, log, made, [path for path in stale if path not in todo.targets])
         return target
 
 
@@ -165,7 +182,7 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
     for source in sources:
         target, log = source.target(output, ".png"), files.read_json(source.target(output, ".json"), LOG)
         same = log is not None and all(log.get(key) == value for key, value in asdict(settings).items())
-        if not same or not target.exists():
+        if not same or log.get("begun") or not is_curve(log.get("loss")) or not target.exists():
             continue  # it failed, or what is there is of another run
         manifest, operator = what_happened(source, settings.op)
         name = source.relative.with_suffix("").as_posix()
@@ -202,6 +219,8 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
     manifest = files.read_json(path, MANIFEST)
     if manifest is None:
         raise ValueError(f"{source.path} has no manifest beside it; say what happened to it with --op")
+    if manifest.get("begun"):
+        raise ValueError(f"{path} says that apply was stopped here; run it again, or say what happened with --op")
     for key, kind in (("operator", str), ("seed", int), ("source", str)):
         if not isinstance(manifest.get(key), kind):
             raise ValueError(f"{path} has no {key} that can be used; say what happened with --op")

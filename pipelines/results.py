@@ -80,6 +80,11 @@ def tables_of(rows: list[dict], realism: dict[str, Cells]) -> list[Table]:
     return found
 
 
+def is_curve(losses: object) -> bool:
+    """Whether this, from a file, is a list of numbers."""
+    return isinstance(losses, list) and all(isinstance(loss, (int, float)) for loss in losses)
+
+
 def thinned(losses: list[float], most: int = 100) -> list[float]:
     """At most so many of the losses, evenly chosen, for a curve."""
     last, count = len(losses) - 1, min(most, len(losses))

@@ -20,10 +20,17 @@ RUNS_WHAT_IT_IS_GIVEN = {
 
 
 def calls(path):
-    """(name, keywords) of every call in a file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """(full name, keywords) of every call in a file, whatever the imports call it there."""
+    tree, known = ast.parse(path.read_text(encoding="utf-8")), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            known |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            known |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+            first, *rest = ast.unparse(node.func).split(".")
+            yield ".".join([known.get(first, first), *rest]), {k.arg: ast.unparse(k.value) for k in node.keywords}
 
 
 def offences(path):
@@ -32,9 +39,11 @@ def offences(path):
             yield name
         if name == "torch.load" and keywords.get("weights_only") != "True":
             yield "torch.load without weights_only=True"
-        if name in ("numpy.load", "np.load") and keywords.get("allow_pickle", "False") != "False":
+        if name == "torch.jit.load" and path.name != "identity.py":  # embeddings are trusted, see SECURITY.md
+            yield name
+        if name == "numpy.load" and keywords.get("allow_pickle", "False") != "False":
             yield "numpy.load with allow_pickle"
-        if keywords.get("shell") == "True":
+        if keywords.get("shell", "False") != "False":
             yield "a shell"
 
 
@@ -45,8 +54,15 @@ def test_nothing_runs_what_a_file_says(path):
 
 def test_the_check_itself_sees_what_it_must(tmp_path):
     bad = tmp_path / "bad.py"
-    bad.write_text("import torch\ntorch.load('x')\ntorch.load('y', weights_only=True)\nprint(eval('1'))\n")
-    assert sorted(offences(bad)) == ["eval", "torch.load without weights_only=True"]
+    bad.write_text(
+        "import torch, numpy as n, subprocess\nfrom pickle import loads as read\nfrom torch import load\n"
+        "load('x')\ntorch.load('y', weights_only=True)\nprint(eval('1'))\nread(b'')\ntorch.jit.load('z')\n"
+        "n.load('a', allow_pickle=True)\nn.load('b')\nsubprocess.run('c', shell=1)\n"
+    )
+    assert sorted(offences(bad)) == [
+        "a shell", "eval", "numpy.load with allow_pickle", "pickle.loads", "torch.jit.load",
+        "torch.load without weights_only=True",
+    ]  # fmt: skip
 
 
 def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):

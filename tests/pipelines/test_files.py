@@ -10,10 +10,10 @@ import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
-from degrade.imagefile import FORMATS, PIXELS
-from pipelines import files
+import degrade
+from degrade.imagefile import FORMATS, PIXELS, picture
 from tests.conftest import AVATARS, cases
 
 from .shell import COMMAND, pixels, run
@@ -63,10 +63,65 @@ def test_16_bits_are_scaled(tmp_path, name):
     assert (found[..., 0] == found[..., 2]).all()
 
 
+def test_the_transparent_value_of_16_bits(tmp_path):
+    grey = Image.fromarray(numpy.array([[256, 257, 40000]], numpy.uint16))
+    found, said = shown(tmp_path, grey, transparency=257)
+    assert found[0, :, 0].tolist() == [1, 255, 156] and "laid over white" in said
+
+
+def tiff(bits, rows, photometric=1, planes=1):
+    """An uncompressed TIFF written by hand: the bytes of its rows, and what they mean."""
+    data, samples = b"".join(rows), 3 if photometric == 2 else 1
+    count = len(rows) // samples if planes == 2 else len(rows)
+    width = len(rows[0]) * 8 // bits // (samples if planes == 1 else 1)
+    tags = [(256, width), (257, count), (259, 1), (262, photometric), (277, samples), (278, count), (284, planes)]
+    head = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
+    strips, size = 8, len(data)
+    entries = [(258, 3, samples, bits), (273, 4, 1, strips), (279, 4, 1, size)] + [(t, 3, 1, v) for t, v in tags]
+    if samples == 3:
+        after = 8 + len(data) + 2 + 12 * len(entries) + 4
+        each = size // 3
+        tail = struct.pack("<3H", bits, bits, bits) + struct.pack("<3I", *(8 + i * each for i in range(3)))
+        tail += struct.pack("<3I", each, each, each)
+        moved = {258: (3, 3, after)}
+        if planes == 2:
+            moved |= {273: (4, 3, after + 6), 279: (4, 3, after + 18)}
+        entries = [(t, *moved.get(t, (k, n, v))) for t, k, n, v in entries]
+    else:
+        tail = b""
+    table = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    return head + struct.pack("<H", len(entries)) + table + bytes(4) + tail
+
+
+@pytest.mark.parametrize("data, wanted", [
+    (tiff(16, [struct.pack("<3H", 0, 257, 65535)], photometric=0), [255, 254, 0]),
+    (tiff(12, [bytes([0xFF, 0xF0, 0x00])]), [255, 0]),
+])  # fmt: skip
+def test_grey_tiffs_mean_what_they_say(tmp_path, data, wanted):
+    (tmp_path / "in.tif").write_bytes(data)
+    result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 0, result.output
+    assert pixels(tmp_path / "out" / "in.png")[0, :, 0].tolist() == wanted
+
+
+def test_what_pillow_would_mix_up_is_refused(tmp_path):
+    (tmp_path / "in.tif").write_bytes(tiff(16, [struct.pack("<2H", 0, 257)] * 3, photometric=2, planes=2))
+    result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 2 and "separate planes" in result.stderr
+
+
+def test_a_mask_is_shown_with_the_same_care(tmp_path):
+    image, exif = Image.fromarray(numpy.array([[0, 65535, 30000]], numpy.uint16)), Image.Exif()
+    exif[0x0112] = 6  # turned
+    image.save(tmp_path / "mask.png", exif=exif)
+    seen = degrade.Mask(str(tmp_path / "mask.png")).visible((1, 3, 3, 1))
+    assert seen.flatten().tolist() == pytest.approx([0, 1, 117 / 255])
+
+
 def test_numbers_without_a_known_range_are_refused(tmp_path):
     Image.fromarray(numpy.array([[0.5, 70000.0]], numpy.float32)).save(tmp_path / "in.tif")
     result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
-    assert result.exit_code == 2 and "in.tif" in result.stderr and "8 or 16 bits" in result.stderr
+    assert result.exit_code == 2 and "in.tif" in result.stderr and "no known range" in result.stderr
 
 
 @pytest.mark.parametrize("orientation, turn", [
@@ -81,7 +136,7 @@ def test_turned_cameras(tmp_path, orientation, turn):
     assert (found == turn(numpy.array(image))).all()
 
 
-def linear_profile(name=b"linear light"):
+def linear_profile(name):
     """An ICC profile of sRGB's primaries without its gamma, written by hand."""
 
     def xyz(*values):
@@ -104,12 +159,13 @@ def linear_profile(name=b"linear light"):
     return header + bytes(128 - len(header)) + table + body
 
 
-def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path):
+@pytest.mark.parametrize("name", [b"linear light", b"GIMP built-in Linear sRGB"])
+def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path, name):
     grey = numpy.arange(256, dtype=numpy.uint8).reshape(16, 16)
     image = Image.fromarray(numpy.dstack([grey, grey, grey]))
     (tmp_path / "in").mkdir()
-    for name in "abc":
-        image.save(tmp_path / "in" / f"{name}.png", icc_profile=linear_profile())
+    for file in "abc":
+        image.save(tmp_path / "in" / f"{file}.png", icc_profile=linear_profile(name))
     result = run("apply", tmp_path / "in", "-o", tmp_path / "out", "--op", "clamp")
     assert result.exit_code == 0 and result.stderr.count("converted to sRGB") == result.stderr.count("note:") == 1
     light = grey / 255
@@ -119,7 +175,7 @@ def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path):
 
 def test_srgb_s_own_profile_changes_nothing_and_a_broken_one_is_left_out(tmp_path):
     image = Image.open(AVATARS / "001.png").convert("RGB")
-    found, said = shown(tmp_path, image, icc_profile=linear_profile(b"sRGB IEC61966-2.1"))
+    found, said = shown(tmp_path, image, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     assert (found == numpy.array(image)).all() and said == ""
     found, said = shown(tmp_path, image, icc_profile=b"no profile at all")
     assert (found == numpy.array(image)).all() and "left out" in said
@@ -245,7 +301,7 @@ def test_damaged_pictures_are_read_or_refused_in_one_line(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = files.picture(bytes(content), "some.png")
+            found = picture(bytes(content), "some.png")
         except ValueError as error:
             assert str(error).startswith("some.png ") and "\n" not in str(error)
         else:

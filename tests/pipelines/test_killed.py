@@ -129,11 +129,12 @@ def test_two_runs_into_one_folder_do_no_harm(tmp_path, command):
     assert {file for file in found if found[file] != wanted[file]} <= TIMED
 
 
-def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path):
+@pytest.mark.parametrize("op", ["clamp", "jpeg:90"])
+def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path, op):
     """The kernel itself refuses to write more than so many bytes to a file."""
     folder = observations(tmp_path / "in", 3)
+    subprocess.run([COMMAND, "apply", folder, "--op", op, "-o", tmp_path / "out"], check=True)
     os.truncate(folder / "01.png", 0)
-    subprocess.run([COMMAND, "apply", AVATARS / "002.png", "--op", "clamp", "-o", tmp_path / "out"], check=True)
     before = contents(tmp_path / "out")
     limited = f"ulimit -f 2; exec {COMMAND} apply {folder} --op clamp -o {tmp_path / 'out'}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)

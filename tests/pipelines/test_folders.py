@@ -1,0 +1,228 @@
+"""Folders in every state: nothing that is not ours is written over, and an interrupted rewriting goes on."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+
+import numpy
+import pytest
+from PIL import Image
+
+from pipelines import files
+from tests.conftest import AVATARS
+
+from .shell import COMMAND, apply, run, start_bench
+from .test_killed import contents
+
+QUICK = ["--steps", 1, "--perceptual", "alex"]
+
+
+def copies(folder, *names):
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(AVATARS / f"{i:03}.png", folder / name)
+    return folder
+
+
+def test_nothing_is_written_over_that_is_no_result_of_ours(tmp_path):
+    photos = copies(tmp_path / "photos", "a.png", "sub/a.png")
+    before = contents(photos)
+    result = run("apply", photos, "-o", photos / "sub", "--op", "downsample:2")
+    assert result.exit_code == 2 and "sub/a.png is there" in result.stderr
+    assert run("apply", photos / "sub", "-o", photos, "--op", "downsample:2").exit_code == 2
+    apply(photos / "a.png", output=tmp_path / "seen", op="downsample:2")
+    result = run("restore", tmp_path / "seen", "-o", photos, "--clean", photos, *QUICK)
+    assert result.exit_code == 2 and "a.png is there, and no log" in result.stderr
+    assert contents(photos) == before
+    command = ["restore", tmp_path / "seen", "-o", tmp_path / "r", *QUICK]
+    assert run(*command).exit_code == 0
+    before = contents(tmp_path / "r")
+    result = run(*command, "--init", tmp_path / "r" / "a.latent.safetensors")
+    assert result.exit_code == 2 and "would be written over" in result.stderr and contents(tmp_path / "r") == before
+
+
+def test_pictures_whose_results_would_be_one_file_are_refused(tmp_path):
+    copies(tmp_path / "in", "a.png", "a.sheet.png")
+    result = run("restore", tmp_path / "in", "-o", tmp_path / "r", "--op", "clamp", *QUICK)
+    assert result.exit_code == 2 and "would both give a.sheet.png" in result.stderr and not (tmp_path / "r").exists()
+
+
+def test_results_within_the_input_folder_are_no_inputs_of_the_next_run(tmp_path):
+    folder = copies(tmp_path / "in", "a.png", "b/c.png")
+    for _ in range(2):
+        apply(folder, output=folder / "out", op="downsample:2")
+    assert sorted(p.relative_to(folder / "out").as_posix() for p in folder.glob("out/**/*.png")) == ["a.png", "b/c.png"]
+    folder = copies(tmp_path / "clean", "a.png")
+    for _ in range(2):
+        assert start_bench(folder / "b", "--images", folder, tasks="UNAP", methods="brgm").exit_code == 0
+    assert [path.name for path in (folder / "b" / "images" / "clean").iterdir()] == ["a.png"]
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("ops", [("jpeg:90", "clamp"), ("clamp", "jpeg:90")])
+def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(tmp_path, monkeypatch, ops):
+    picture, replace = AVATARS / "000.png", os.replace
+    apply(picture, output=tmp_path / "wanted", op=ops[1])
+    apply(tmp_path / "wanted", output=tmp_path / "seen", op="identity")
+    restore = ["restore", tmp_path / "seen", "-o"]
+    assert run(*restore, tmp_path / "found", *QUICK).exit_code == 0
+    for commands in (
+        (["apply", picture, "--op", ops[0], "-o"], ["apply", picture, "--op", ops[1], "-o"], tmp_path / "wanted"),
+        ([*restore[:2], *QUICK, "--samples", 3, "-o"], [*restore[:2], *QUICK, "-o"], tmp_path / "found"),
+    ):
+        first, second, wanted = commands
+        for last in range(9):
+            output, done = tmp_path / first[0] / str(last), 0
+            assert run(*first, output).exit_code == 0
+
+            def stop(*paths, last=last):
+                nonlocal done
+                if done == last:
+                    raise Killed
+                done += 1
+                replace(*paths)
+
+            monkeypatch.setattr(os, "replace", stop)
+            try:
+                killed = run(*second, output).exit_code != 0
+            except Killed:
+                killed = True
+            monkeypatch.undo()
+            assert run(*second, output).exit_code == 0
+            assert contents(output) == contents(wanted)
+            if not killed:
+                break
+        assert last > 1
+
+
+def test_a_manifest_that_was_begun_is_not_believed(tmp_path):
+    apply(AVATARS / "000.png", output=tmp_path / "o", op="clamp")
+    path = tmp_path / "o" / "000.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"begun": True}))
+    result = run("restore", tmp_path / "o", "-o", tmp_path / "r", *QUICK)
+    assert result.exit_code == 2 and "run it again" in result.stderr
+
+
+def test_whatever_is_missing_is_made_again(tmp_path):
+    results = [p for p in ("000.png", "000.sheet.png", "000.latent.safetensors")]
+    command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", *QUICK]
+    assert run(*command).exit_code == 0
+    before = contents(tmp_path / "r")
+    for name in results:
+        (tmp_path / "r" / name).unlink()
+        assert run(*command).exit_code == 0 and contents(tmp_path / "r") == before
+    start_bench(tmp_path / "b", tasks="UNAP", methods="robust")
+    before = contents(tmp_path / "b")[0]
+    shutil.rmtree(tmp_path / "b" / "images")
+    assert start_bench(tmp_path / "b", tasks="UNAP", methods="robust").exit_code == 0
+    assert {k: v for k, v in contents(tmp_path / "b")[0].items() if k.startswith("images")} == {
+        k: v for k, v in before.items() if k.startswith("images")
+    }
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "{", "[1]", "\udcff", '{"kind": "manifest"}', ""])
+def test_any_record_beside_a_picture_is_one_line(tmp_path, text):
+    folder = copies(tmp_path / "in", "a.png", "b.png")
+    (folder / "a.json").write_bytes(text.encode(errors="surrogateescape"))
+    for command in (["restore", folder, "-o", tmp_path / "r"], ["apply", AVATARS / "000.png", "-o", folder]):
+        more = ["--op", "clamp"] if command[0] == "apply" else []
+        shutil.copy(folder / "a.json", folder / "000.json")
+        result = run(*command, *more)
+        said = [*filter(None, result.stderr.splitlines())]  # a progress bar ends with an empty one
+        assert result.exit_code == 2 and all(line.startswith("error:") for line in said), result.output
+        assert any(".json is not a" in line for line in said)
+
+
+def test_rows_and_logs_that_were_changed_do_not_count(tmp_path):
+    start_bench(tmp_path / "b", tasks="UNAP", methods="robust")
+    rows = tmp_path / "b" / "results.jsonl"
+    good = rows.read_bytes()
+    rows.write_bytes(b"[" * 100_000 + b"\n\xff\n" + good.replace(b'"loss"', b'"lost"') + good)
+    result = start_bench(tmp_path / "b", tasks="UNAP", methods="robust")
+    assert result.exit_code == 0, result.output
+    restore = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", *QUICK]
+    assert run(*restore).exit_code == 0
+    log = tmp_path / "r" / "000.json"
+    for loss in (None, "x", [None]):
+        log.write_text(json.dumps(json.loads(log.read_text()) | {"loss": loss}))
+        assert run(*restore, "--report").exit_code in (0, 2)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["restore", "{in}", "-o", "{out}"], ["apply", "{in}", "-o", "{in}/out", "--op", "clamp"],
+    ["apply", "{in}/a.png", "-o", "{out}", "--op", "mask:{pipe}"],
+    ["restore", "{in}/a.png", "-o", "{out}", "--op", "clamp", "--init", "{pipe}"],
+    ["restore", "{in}/a.png", "-o", "{out}", "--op", "clamp", "--clean", "{pipe}"],
+    ["bench", "--images", "{in}", "-o", "{out}", "--tasks", "UNAP", "--tuned", "{pipe}"],
+    ["apply", "{in}/a.png", "-o", "{out}", "--op", "mask:/dev/zero"],
+])  # fmt: skip
+def test_pipes_and_devices_are_not_read(tmp_path, arguments):
+    folder = copies(tmp_path / "in", "a.png")
+    for pipe in ("in/a.json", "in/out/a.json", "pipe.png", "out/.degrade-x.tmp"):
+        (tmp_path / pipe).parent.mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / pipe)
+    known = {"in": folder, "out": tmp_path / "out", "pipe": tmp_path / "pipe.png"}
+    command = [COMMAND, *(a.format(**known) for a in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    said = done.stderr.split("\n")
+    assert done.returncode == 2 and "no ordinary file" in done.stderr and len([*filter(None, said)]) == 1, said
+
+
+def test_a_sweep_between_making_and_locking_a_file_does_no_harm(tmp_path, monkeypatch):
+    lock, swept = fcntl.flock, []
+
+    def late(file, how):
+        if how == fcntl.LOCK_EX and not swept:
+            swept.extend(tmp_path.glob(".degrade-*.tmp"))
+            files.sweep(tmp_path)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.write(tmp_path / "x", b"all of it")
+    assert swept and not swept[0].exists() and (tmp_path / "x").read_bytes() == b"all of it"
+
+
+@pytest.mark.parametrize("redirection", ["| true", "> /dev/full"])
+def test_nobody_reading_does_not_stop_the_work(tmp_path, redirection):
+    folder = copies(tmp_path / "in", "a.png", "b.png", "c.png")
+    command = f"set -o pipefail; {COMMAND} apply {folder} -o {tmp_path / 'out'} --op clamp {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3 and done.returncode == 0 and done.stderr == ""
+
+
+def test_names_do_not_command_the_terminal(tmp_path):
+    name = "e\x1b]0;title\x07\r\x1b[2Kok\x9b.png"
+    (tmp_path / name).write_bytes(b"")
+    shutil.copy(AVATARS / "000.png", tmp_path / f"good {name}")
+    result = run("apply", tmp_path, "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 3 and "\\x1b]0;title\\x07\\x0d" in result.stderr and "\\x9b" in result.stdout
+    assert not set(result.output) & set("\x1b\x07\r\x9b")
+
+
+def test_a_name_that_is_not_text_reaches_the_page(tmp_path):
+    folder = os.fsencode(tmp_path / "in")
+    os.mkdir(folder)
+    shutil.copy(AVATARS / "000.png", folder + b"/b\xff.png")
+    result = run("bench", "--images", tmp_path / "in", "--tasks", "UNAP", "-o", tmp_path / "o", *QUICK)
+    assert result.exit_code == 0 and (tmp_path / "o" / "report.html").exists(), result.output
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04garbage", b"", b"\x93NUMPY"])
+def test_statistics_that_are_damaged_are_one_line(tmp_path, content):
+    (tmp_path / "s.npz").write_bytes(content)
+    result = run("bench", "--images", AVATARS, "--limit", 1, "--tasks", "UNAP", "-o", tmp_path / "o", *QUICK,
+                 "--reference", tmp_path / "s.npz")  # fmt: skip
+    assert result.exit_code == 2 and "neither a folder nor an .npz" in result.stderr
+
+
+def test_grey_of_a_colour_profile_of_rgb_is_converted(tmp_path):
+    from .test_files import linear_profile, shown
+
+    grey = Image.fromarray(numpy.full((2, 2), 51, numpy.uint8))
+    found, said = shown(tmp_path, grey, icc_profile=linear_profile(b"linear"))
+    assert abs(int(found[0, 0, 0]) - 124) <= 1 and "converted" in said
