@@ -69,7 +69,6 @@ class Apply:
         manifest, target = source.target(self.output, ".json"), source.target(self.output, result.suffix)
         before = files.is_ours(manifest, MANIFEST, [target]) or {}
         other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
-        earlier = before.get("files") if isinstance(before.get("files"), list) else [before.get("image")]
         about = {
             "degrade": __version__,
             "image": target.name,
@@ -80,7 +79,7 @@ class Apply:
             "size": result.size,
         }
         made = {manifest.with_name(name): data for name, data in result.arrays.items()} | {target: result.data}
-        files.write_together(manifest, MANIFEST, about, made, [other] if other.name in earlier else [])
+        files.write_together(manifest, MANIFEST, about, made, [other] if before.get("image") == other.name else [])
         return target
 
 

@@ -185,6 +185,8 @@ def opened(images: Path, limit: int | None, folder: Path, settings: Settings, ge
            batch: int, quiet: bool, embedding: Path | None = None,
            ) -> Iterator[tuple[Bench, Callable[[list[Cell]], list[dict]], int]]:  # fmt: skip
     """A benchmark under a progress bar: its folder, what gives the rows of cells, and the generator's side."""
+    if images.resolve() == folder.resolve():
+        raise ValueError(f"{folder} holds the pictures; choose another --output")
     sources = files.gather([images], folder)[:limit]
     invert.perceptual.check(settings.perceptual)
     model = invert.load_generator(generator)

@@ -162,16 +162,15 @@ def read_latent(path: Path) -> Tensor:
 def write_together(record: Path, kind: str, about: dict, made: dict[Path, bytes], stale: Iterable[Path] = ()) -> None:
     """The files of one result and, last, the record of it, in the place of an earlier result, whose `stale` files go.
 
-    Nothing that was there is touched before all is on the disk. While the files get their names, a
-    record that is `begun` names them: so they are known to be ours, though of no run in particular.
+    Nothing that was there is touched before all is on the disk. While the files get their names, the
+    record says that it is `begun`: so they are known to be ours, though of no run in particular.
     """
-    begun = about | {"begun": True, "files": sorted(path.name for path in (*made, *stale))}
     with ExitStack() as stack:
-        first, last = (stack.enter_context(_staged(record, _json(kind, r))) for r in (begun, about))
+        first, last = (stack.enter_context(_staged(record, _json(kind, r))) for r in (about | {"begun": True}, about))
         staged = {path: stack.enter_context(_staged(path, data)) for path, data in made.items()}
-        os.replace(first, record)
         for path in stale:
             path.unlink(missing_ok=True)
+        os.replace(first, record)
         for path, temporary in staged.items():
             os.replace(temporary, path)
         os.replace(last, record)
@@ -192,10 +191,9 @@ def _staged(path: Path, data: bytes) -> Iterator[Path]:
 def is_ours(record: Path, kind: str, targets: Iterable[Path]) -> dict | None:
     """The record of an earlier result, if any. Raises ValueError where files would be overwritten that are of none."""
     before = read_json(record, kind)
-    if before is None:
-        for path in targets:
-            if path.exists():
-                raise ValueError(f"{path} is there, and no {kind} says that it is a result; choose another --output")
+    for path in targets if before is None else ():
+        if path.exists() and not record.exists():  # another run may have begun meanwhile, its record first
+            raise ValueError(f"{path} is there, and no {kind} says that it is a result; choose another --output")
     return before
 
 

@@ -58,6 +58,8 @@ def test_results_within_the_input_folder_are_no_inputs_of_the_next_run(tmp_path)
     for _ in range(2):
         assert start_bench(folder / "b", "--images", folder, tasks="UNAP", methods="brgm").exit_code == 0
     assert [path.name for path in (folder / "b" / "images" / "clean").iterdir()] == ["a.png"]
+    result = start_bench(folder, "--images", folder, tasks="UNAP", methods="brgm")
+    assert result.exit_code == 2 and "holds the pictures" in result.stderr
 
 
 class Killed(BaseException):
