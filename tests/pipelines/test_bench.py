@@ -89,10 +89,10 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
     assert len(mine.rows()) == 6
     with mine.rows_path.open("a") as file:
         file.write('{"task": "UNAP", "meth')  # as a kill leaves it
-    shutil.rmtree(tmp_path / "b" / "images" / "upsampling-XS" / "pulse")  # what is done is not looked at again
+    shutil.rmtree(tmp_path / "b" / "images" / "upsampling-XS" / "pulse")  # and this, as a user does
     reached.clear()
     go_on(lambda done, total, what: None)
-    assert len(reached) == 5 * 2  # steps of the five batches that were left
+    assert len(reached) == (5 + 1) * 2  # steps of the batches that were left, and of the one whose pictures are gone
     mine = {(r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"} for r in mine.rows()}
     assert mine == rows_of(results)
 

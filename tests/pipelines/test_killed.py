@@ -19,7 +19,7 @@ from tests.conftest import AVATARS, EFFORT
 from .shell import COMMAND, FOURFOLD
 
 TIMED = {"results.csv", "tables.md", "report.html"}  # a benchmark's seconds stand in them
-KILLS = 2 * EFFORT  # of each command
+KILLS = EFFORT  # of each command
 
 
 def observations(folder, count):
