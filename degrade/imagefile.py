@@ -74,8 +74,9 @@ def _shown(image: Image) -> Image:
         raise ValueError("its colours lie in separate planes of more than 8 bits")  # Pillow mixes their bytes up
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
-        _note("transparent; such pictures are laid over white")
         image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] < 255:
+            _note("transparent; such pictures are laid over white")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if image.mode in ("P", "1"):
         image = image.convert("RGB" if image.mode == "P" else "L")

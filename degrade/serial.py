@@ -60,16 +60,12 @@ def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
 
                 data, suffix = save({field: value.contiguous().cpu()}), ".safetensors"
             else:
-                data, suffix = _read(stage, value), Path(value).suffix
+                data, suffix = contents(value, str(stage)), Path(value).suffix
             name = f"{sha256(data).hexdigest()[:16]}.{field}" + (".safetensors" if suffix == ".safetensors" else "")
             write(name, data)
             stage = replace(stage, **{field: name})
         stages.append(stage.with_nested(lambda g: collect(g, write)))
     return compose(stages)
-
-
-def _read(stage: Operator, path: str) -> bytes:
-    return contents(path, str(stage))
 
 
 def _stages(f: Operator) -> list[dict]:

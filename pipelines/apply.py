@@ -67,7 +67,7 @@ class Apply:
 
     def finish(self, source: Source, result: Degraded) -> Path:
         manifest, target = source.target(self.output, ".json"), source.target(self.output, result.suffix)
-        before = files.is_ours(manifest, MANIFEST, [target]) or {}
+        before = files.earlier(manifest, MANIFEST, [target]) or {}
         other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
         about = {
             "degrade": __version__,

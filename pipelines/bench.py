@@ -148,7 +148,8 @@ class Bench:
                 for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
                     some = [name for name in names[first : first + batch] if name in digests]
                     rows = [there.get((cell.task, cell.label, name, digests[name], cell.note)) for name in some]
-                    if all(rows) and all(self.picture(cell.task, cell.label, name).exists() for name in some):
+                    kept = [self.picture(cell.task, kind, name) for kind in (cell.label, "observed") for name in some]
+                    if all(rows) and all(path.exists() for path in kept):
                         found.extend(rows)
                         continue
                     report(len(found), total, f"{cell.task} {cell.label}")
@@ -172,11 +173,13 @@ class Bench:
         return found
 
     def _append(self, rows: list[dict]) -> None:
-        """All rows of a batch in one write, on the disk before anything else happens."""
+        """All rows of a batch, in one write where the disk has room, and on it before anything else happens."""
         with self.rows_path.open("a+b", buffering=0) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             torn = file.read(1) not in (b"", b"\n")
-            file.write(("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows)).encode())
+            data = ("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows)).encode()
+            while data:  # a disk that gets full takes a part, and says so at the next
+                data = data[file.write(data) :]
             os.fsync(file.fileno())
 
 

@@ -253,6 +253,8 @@ def inspect(
 
         from . import generators as shown
 
+        if samples:
+            _refuse_input(output, generator)
         model = invert.load_generator(generator)
         shown.describe(model)
         if samples:
@@ -273,12 +275,18 @@ def convert(
 
         if target.suffix != ".safetensors":
             raise ValueError(f"{target} must end in .safetensors")
-        if target.exists() and target.samefile(invert.generator.find(source)):
-            raise ValueError(f"{target} is the input; choose another name")
+        _refuse_input(target, source)
         model = invert.load_generator(source)
         with files.replacing(target) as temporary:
             invert.save_generator(model, temporary)
         echo(target)
+
+
+def _refuse_input(target: Path, generator: str) -> None:
+    from invert.generator import find
+
+    if target.exists() and target.samefile(find(generator)):
+        raise ValueError(f"{target} is the input; choose another name")
 
 
 @app.command()

@@ -14,7 +14,7 @@ import typer
 from .engine import Engine, attempt
 
 # what a terminal would obey
-_CONTROL = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t"}
+_CONTROL = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
 
 
 @contextmanager
@@ -53,7 +53,8 @@ def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
         for path in flow.targets(source):
             first = taken.setdefault(path, source)
             if first is not source:
-                raise ValueError(f"{first.path} and {source.path} would both give {path.name}; rename one")
+                both = f"{first.path} and {source.path}"
+                raise ValueError(f"{both} would share one result, {path.name}; rename one, or run them apart")
     failed = 0
 
     def conclude(source, known, result) -> None:

@@ -63,7 +63,8 @@ class Ray:
         except ImportError as error:
             raise ValueError("engine 'ray' needs ray; pip install 'degrade[ray]'") from error
         if not ray.is_initialized():
-            ray.init(logging_level="ERROR", log_to_driver=False)
+            # a dashboard would open a port, and its processes look for a killed run's head for a minute
+            ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False)
         there = ray.cluster_resources()
         on_gpu = gpu and there.get("GPU", 0) >= 1
         self.workers = int(there.get("GPU" if on_gpu else "CPU", 0))

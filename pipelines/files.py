@@ -47,15 +47,14 @@ class Source:
 def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
     """The pictures among files and, recursively, folders, in a fixed order; but for results below `output`.
 
-    Raises ValueError for a missing input, for none at all and for two that would share a result.
+    Raises ValueError for a missing input, and for none at all.
     """
     found: list[Source] = []
     for given in inputs:
         if given.is_dir():
             files = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            own = output is not None and output.resolve()
-            inside = own and own.is_relative_to(given.resolve()) and own != given.resolve()
-            files = [p for p in files if not (inside and p.resolve().is_relative_to(own))]
+            if output is not None and given.resolve() in output.resolve().parents:
+                files = [p for p in files if output.resolve() not in p.resolve().parents]
             found += [Source(p, p.relative_to(given)) for p in files]
         elif given.is_file():
             found.append(Source(given, Path(given.name)))
@@ -64,11 +63,6 @@ def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
             raise ValueError(f"{given} {problem}; check the path")
     if not found:
         raise ValueError(f"no picture found; files may end in {' '.join(sorted(SUFFIXES))}")
-    taken: dict[Path, Path] = {}
-    for source in found:
-        first = taken.setdefault(source.relative.with_suffix(""), source.path)
-        if first != source.path:
-            raise ValueError(f"{first} and {source.path} would share one result; rename one, or run them apart")
     return found
 
 
@@ -188,7 +182,7 @@ def _staged(path: Path, data: bytes) -> Iterator[Path]:
         lock.close()
 
 
-def is_ours(record: Path, kind: str, targets: Iterable[Path]) -> dict | None:
+def earlier(record: Path, kind: str, targets: Iterable[Path]) -> dict | None:
     """The record of an earlier result, if any. Raises ValueError where files would be overwritten that are of none."""
     before = read_json(record, kind)
     for path in targets if before is None else ():

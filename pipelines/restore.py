@@ -61,7 +61,7 @@ class Todo:
     """What the results of a picture are written with; `observed` is None where all is there."""
 
     source: Source
-    targets: list[Path]  # one for each answer
+    pictures: list[Path]  # to be written, one for each answer
     log: dict
     observed: Tensor | None = None
     operator: degrade.Operator | None = None
@@ -110,34 +110,34 @@ class Restore:
         folder = self.init is not None and self.init.is_dir()
         init = self.init / source.relative.with_suffix(LATENT) if folder else self.init
         log["init"] = None if init is None else files.digest(init)
-        targets = [source.target(self.output, suffix) for suffix in self._suffixes(s.samples)]
+        pictures = [source.target(self.output, suffix) for suffix in self._suffixes(s.samples)]
         if init is not None and init.resolve() in (path.resolve() for path in self.targets(source)):
             raise ValueError(f"init={init} would be written over; choose another --output")
-        before = files.is_ours(source.target(self.output, ".json"), LOG, self.targets(source)) or {}
+        before = files.earlier(source.target(self.output, ".json"), LOG, self.targets(source)) or {}
         clean = None if self.clean is None else _clean_of(source, manifest, self.clean)
         log["clean"] = before.get("clean") if clean is None else files.digest(clean)
-        same = all(before.get(key) == log[key] for key in log if key != "clean") and not before.get("begun")
+        same = _says(before, {key: value for key, value in log.items() if key != "clean"})
         solved = same and all(path.exists() for path in self.targets(source))
         if solved and before.get("clean") == log["clean"]:
-            return Todo(source, targets, log), None
+            return Todo(source, pictures, log), None
         observed, job = files.read_image(source.path, self.channels), None
         if solved:
             log |= {key: before[key] for key in ("told", "loss") if key in before}
         else:
             name = source.relative.as_posix()
-            seeds = [child_seed(s.seed, name, *([i] if i else [])) for i in range(len(targets))]
-            begin = files.read_latent(init) if init is not None else "random" if len(targets) > 1 else None
+            seeds = [child_seed(s.seed, name, *([i] if i else [])) for i in range(len(pictures))]
+            begin = files.read_latent(init) if init is not None else "random" if len(pictures) > 1 else None
             job = Job(name, observed, assumed, seeds, begin)
         earlier = before.get("samples") if isinstance(before.get("samples"), int) else 1
-        return Todo(source, targets, log, observed, operator, manifest, clean, min(earlier, MOST_SAMPLES)), job
+        return Todo(source, pictures, log, observed, operator, manifest, clean, min(earlier, MOST_SAMPLES)), job
 
     def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
-        source, target, log = todo.source, todo.targets[0], todo.log
+        source, target, log = todo.source, todo.pictures[0], todo.log
         if todo.observed is None:
             return target
         made: dict[Path, bytes] = {}
         if solved is None:
-            images = [files.to_pil(files.read_image(path, self.channels)) for path in todo.targets]
+            images = [files.to_pil(files.read_image(path, self.channels)) for path in todo.pictures]
         else:
             if not all(one.finite for one in solved):
                 raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
@@ -146,7 +146,7 @@ class Restore:
             losses = [one.losses + one.losses[-1:] * (longest - len(one.losses)) for one in solved]
             log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*losses, strict=True)]
             images = [files.to_pil(one.image) for one in solved]
-            made = {path: files.encode(image) for path, image in zip(todo.targets, images, strict=True)}
+            made = {path: files.encode(image) for path, image in zip(todo.pictures, images, strict=True)}
             latents = torch.cat([one.latent for one in solved])
             made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
         tiles = {} if todo.clean is None else {"clean": files.to_pil(files.read_image(todo.clean))}
@@ -158,7 +158,7 @@ class Restore:
         made[source.target(self.output, ".sheet.png")] = files.encode(sheet(tiles))
         stale = [source.target(self.output, suffix) for suffix in self._suffixes(todo.samples_before)]
         record = source.target(self.output, ".json")
-        files.write_together(record, LOG, log, made, [path for path in stale if path not in todo.targets])
+        files.write_together(record, LOG, log, made, [path for path in stale if path not in todo.pictures])
         return target
 
 
@@ -180,9 +180,8 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
     """What was restored into `output`, for a report: fidelity always, accuracy where the clean pictures are known."""
     rows, pictures = [], {}
     for source in sources:
-        target, log = source.target(output, ".png"), files.read_json(source.target(output, ".json"), LOG)
-        same = log is not None and all(log.get(key) == value for key, value in asdict(settings).items())
-        if not same or log.get("begun") or not is_curve(log.get("loss")) or not target.exists():
+        target, log = source.target(output, ".png"), files.read_json(source.target(output, ".json"), LOG) or {}
+        if not _says(log, asdict(settings)) or not target.exists():
             continue  # it failed, or what is there is of another run
         manifest, operator = what_happened(source, settings.op)
         name = source.relative.with_suffix("").as_posix()
@@ -204,6 +203,12 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
     shortened = () if settings.steps is None else (f"Shortened: {settings.steps} steps in all.",)
     missing = output / "none"
     return Results(output, rows, lambda *key: pictures.get(key, missing), (told, *shortened))
+
+
+def _says(log: dict, wanted: dict) -> bool:
+    """Whether it is the log of a run that came to its end, with all that is wanted."""
+    ended = not log.get("begun") and is_curve(log.get("loss"))
+    return ended and all(log.get(key) == value for key, value in wanted.items())
 
 
 def _text(operator: degrade.Operator) -> str:

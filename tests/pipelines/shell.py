@@ -1,5 +1,7 @@
 """The command line as a user has it, in this process."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,3 +35,24 @@ def pixels(path):
 
 def start_bench(output, *more, tasks=TASKS, methods="robust,pulse", limit=2):
     return run("bench", *BENCH, "-o", output, "--tasks", tasks, "--methods", methods, "--limit", limit, *more)
+
+
+def observations(folder, count):
+    """So many pictures to begin with, some in a folder of their own."""
+    for i in range(count):
+        path = folder / ("deep" if i % 3 == 0 else "") / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(AVATARS / f"{i % 4:03}.png", path)
+    return folder
+
+
+def contents(folder):
+    """What a user finds there: (file → bytes), and the rows of a benchmark without the seconds they took."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.name.startswith(".degrade-"):
+            found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    found.pop("results.jsonl", None)
+    rows = folder / "results.jsonl"
+    lines = [line for line in rows.read_bytes().split(b"\n") if line] if rows.exists() else []
+    return found, sorted(json.dumps(json.loads(line) | {"seconds": 0}) for line in lines)

@@ -38,6 +38,7 @@ def test_transparent_pictures_lie_over_white(tmp_path):
     mixed = (128 * numpy.array(BLUE) + 127 * 255) / 255
     assert abs(found[1, 2] - mixed).max() <= 1
     assert said.count("note:") == 1 and "laid over white" in said
+    assert shown(tmp_path, Image.new("RGBA", (3, 2), (*RED, 255)))[1] == ""
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1", "LA", "PA", "CMYK", "YCbCr"])
@@ -171,6 +172,12 @@ def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path, name):
     light = grey / 255
     wanted = 255 * numpy.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     assert abs(pixels(tmp_path / "out" / "b.png") - wanted[..., None]).max() <= 1
+
+
+def test_grey_of_a_colour_profile_of_rgb_is_converted(tmp_path):
+    grey = Image.fromarray(numpy.full((2, 2), 51, numpy.uint8))
+    found, said = shown(tmp_path, grey, icc_profile=linear_profile(b"linear"))
+    assert abs(int(found[0, 0, 0]) - 124) <= 1 and "converted" in said
 
 
 def test_srgb_s_own_profile_changes_nothing_and_a_broken_one_is_left_out(tmp_path):

@@ -3,18 +3,18 @@
 import fcntl
 import json
 import os
+import resource
 import shutil
 import subprocess
 
-import numpy
 import pytest
-from PIL import Image
 
+import invert
 from pipelines import files
+from pipelines.bench import Bench, Settings
 from tests.conftest import AVATARS
 
-from .shell import COMMAND, apply, run, start_bench
-from .test_killed import contents
+from .shell import COMMAND, apply, contents, run, start_bench
 
 QUICK = ["--steps", 1, "--perceptual", "alex"]
 
@@ -46,7 +46,11 @@ def test_nothing_is_written_over_that_is_no_result_of_ours(tmp_path):
 def test_pictures_whose_results_would_be_one_file_are_refused(tmp_path):
     copies(tmp_path / "in", "a.png", "a.sheet.png")
     result = run("restore", tmp_path / "in", "-o", tmp_path / "r", "--op", "clamp", *QUICK)
-    assert result.exit_code == 2 and "would both give a.sheet.png" in result.stderr and not (tmp_path / "r").exists()
+    assert (
+        result.exit_code == 2
+        and "would share one result, a.sheet.png" in result.stderr
+        and not (tmp_path / "r").exists()
+    )
 
 
 def test_results_within_the_input_folder_are_no_inputs_of_the_next_run(tmp_path):
@@ -111,20 +115,20 @@ def test_a_manifest_that_was_begun_is_not_believed(tmp_path):
 
 
 def test_whatever_is_missing_is_made_again(tmp_path):
-    results = [p for p in ("000.png", "000.sheet.png", "000.latent.safetensors")]
     command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", *QUICK]
     assert run(*command).exit_code == 0
     before = contents(tmp_path / "r")
-    for name in results:
+    for name in ("000.png", "000.sheet.png", "000.latent.safetensors"):
         (tmp_path / "r" / name).unlink()
         assert run(*command).exit_code == 0 and contents(tmp_path / "r") == before
     start_bench(tmp_path / "b", tasks="UNAP", methods="robust")
     before = contents(tmp_path / "b")[0]
-    shutil.rmtree(tmp_path / "b" / "images")
-    assert start_bench(tmp_path / "b", tasks="UNAP", methods="robust").exit_code == 0
-    assert {k: v for k, v in contents(tmp_path / "b")[0].items() if k.startswith("images")} == {
-        k: v for k, v in before.items() if k.startswith("images")
-    }
+    pictures = {file: data for file, data in before.items() if file.startswith("images")}
+    for gone in ("images", "images/UNAP/observed"):
+        shutil.rmtree(tmp_path / "b" / gone)
+        assert start_bench(tmp_path / "b", tasks="UNAP", methods="robust").exit_code == 0
+        after = contents(tmp_path / "b")[0]
+        assert {file: data for file, data in after.items() if file.startswith("images")} == pictures
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "{", "[1]", "\udcff", '{"kind": "manifest"}', ""])
@@ -152,7 +156,8 @@ def test_rows_and_logs_that_were_changed_do_not_count(tmp_path):
     log = tmp_path / "r" / "000.json"
     for loss in (None, "x", [None]):
         log.write_text(json.dumps(json.loads(log.read_text()) | {"loss": loss}))
-        assert run(*restore, "--report").exit_code in (0, 2)
+        result = run(*restore, "--report")
+        assert result.exit_code == 0 and len(json.loads(log.read_text())["loss"]) == 1, result.output
 
 
 @pytest.mark.parametrize("arguments", [
@@ -222,9 +227,28 @@ def test_statistics_that_are_damaged_are_one_line(tmp_path, content):
     assert result.exit_code == 2 and "neither a folder nor an .npz" in result.stderr
 
 
-def test_grey_of_a_colour_profile_of_rgb_is_converted(tmp_path):
-    from .test_files import linear_profile, shown
+def test_rows_that_a_full_disk_takes_half_of_are_an_error(tmp_path):
+    """The kernel takes as many bytes as a file may have, says how many, and refuses the next."""
+    mine, row = Bench(tmp_path, Settings()), {"task": "UNAP", "method": "robust", "image": "a", "loss": [1.0]}
+    mine._append([row])
+    size, usual = mine.rows_path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, usual[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            mine._append([row | {"image": "b"}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert [r["image"] for r in mine.rows()] == ["a"]
+    mine._append([row | {"image": "c"}])
+    assert [r["image"] for r in mine.rows()] == ["a", "c"]
 
-    grey = Image.fromarray(numpy.full((2, 2), 51, numpy.uint8))
-    found, said = shown(tmp_path, grey, icc_profile=linear_profile(b"linear"))
-    assert abs(int(found[0, 0, 0]) - 124) <= 1 and "converted" in said
+
+def test_a_checkpoint_is_not_drawn_over(tmp_path):
+    invert.save_generator(invert.load_generator("avatars-128"), tmp_path / "g.safetensors")
+    before = contents(tmp_path)
+    for command in (
+        ["inspect", tmp_path / "g.safetensors", "--samples", 1, "-o"],
+        ["convert", tmp_path / "g.safetensors"],
+    ):
+        result = run(*command, tmp_path / "g.safetensors")
+        assert result.exit_code == 2 and "is the input" in result.stderr and contents(tmp_path) == before
