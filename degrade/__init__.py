@@ -10,13 +10,14 @@ from ._version import __version__
 from .choice import Identity, Maybe, OneOf
 from .codec import Codec
 from .filter import Blur, Gamma, Gray, Sinc
-from .geometry import Crop, Shift
+from .geometry import Crop, Shift, Turn
 from .jpeg import JPEG, jpeg
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
 from .noise import DeadPixels, Gaussian, HotPixels, Poisson, PoissonGaussian, SaltPepper, Speckle, Uniform
 from .operator import Chain, Operator, PerImage
 from .params import Range
+from .place import Place
 from .presets import tasks
 from .registry import register
 from .resample import Downsample, Pool, Resize
@@ -27,7 +28,15 @@ from .spec import SpecError, parse
 __all__ = [
     "Blur", "Box", "Chain", "Clamp", "Codec", "CompressedSensing", "Crop", "DeadPixels", "Downsample", "Gamma",
     "Gaussian", "Gray", "HotPixels", "Identity", "JPEG", "Mask", "Maybe", "OneOf", "Operator", "PerImage",
-    "Pixels", "Poisson", "PoissonGaussian", "Pool", "Quantize", "Range", "Resize", "SaltPepper", "Shift",
-    "Sinc", "SpecError", "Speckle", "Strokes", "Uncrop", "Uniform", "from_json", "jpeg", "parse", "register",
-    "tasks", "to_json", "__version__",
+    "Pixels", "Place", "Poisson", "PoissonGaussian", "Pool", "Quantize", "Range", "Resize", "SaltPepper", "Shift",
+    "Sinc", "SpecError", "Speckle", "Strokes", "Turn", "Uncrop", "Uniform", "from_json", "guess", "jpeg", "parse",
+    "register", "tasks", "to_json", "__version__",
 ]  # fmt: skip
+
+
+def __getattr__(name: str):
+    if name == "guess":  # few need it, and it costs tables
+        from .forensics import guess
+
+        return guess
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

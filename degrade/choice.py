@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .operator import Operator, Shape, check_operators
-from .params import numbers
+from .params import Numbers, numbers
 from .registry import register
 from .rng import Rng
 
@@ -18,6 +18,9 @@ class Identity(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x.clone()  # so that changing the result leaves the input alone
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        return y
 
 
 class _Choice(Operator):
@@ -66,7 +69,7 @@ class OneOf(_Choice):
 class Maybe(_Choice):
     """The operator with probability prob, else nothing: Maybe(0.5, a), written `maybe:0.5(a)`."""
 
-    prob: float
+    prob: Numbers
     operator: Operator
     holds = "operator"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .filter import check_channels
 from .operator import Operator
-from .params import Numbers, choice, numbers
+from .params import Integers, choice, numbers
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -34,7 +34,7 @@ class Codec(Operator):
     """
 
     format: str
-    quality: Numbers
+    quality: Integers
 
     def __post_init__(self):
         choice(self, "format", CODECS)

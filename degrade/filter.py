@@ -8,6 +8,7 @@ it is; a bright point becomes the kernel.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .mask import distance_to_segment
 from .operator import Operator
-from .params import Numbers, choice, numbers, one_for_all
+from .params import Integer, Numbers, choice, numbers, one_for_all
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -53,7 +54,7 @@ class Blur(Operator):
     Gradient: its own, the adjoint.
     """
 
-    kernel: str | tuple[float, ...]
+    kernel: str | Sequence[float] | Tensor
     size: Numbers | None = None
     angle: Numbers = 0
     linear = True
@@ -145,7 +146,7 @@ class Sinc(Operator):
     """
 
     cutoff: Numbers
-    size: int = 21
+    size: Integer = 21
     linear = True
 
     def __post_init__(self):
@@ -178,7 +179,7 @@ class Gray(Operator):
     """Luma 0.299 R + 0.587 G + 0.114 B in all three channels; one channel is grey already.
 
     Output: the same shape. Gradient: its own, the adjoint. Source: ITU-R BT.601; the colourisation
-    of CRI (Wang et al. 2023).
+    of CRI (Wang et al. 2023). `project`: the smallest change of R, G and B that gives y.
     """
 
     linear = True
@@ -189,6 +190,17 @@ class Gray(Operator):
             return x.clone()
         r, g, b = x.split(1, 1)
         return (0.299 * r + 0.587 * g + 0.114 * b).repeat(1, 3, 1, 1)
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            return y
+        luma = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)
+        near, target = x.double().clamp(0, 1), y.double().mean(1, keepdim=True)
+        for _ in range(3):  # after each round, one more channel at least has come to its end
+            away = target - (luma * near).sum(1, keepdim=True)
+            share = luma * torch.where(away > 0, near < 1, near > 0)
+            near = (near + share * away / share.square().sum(1, keepdim=True).clamp(min=1e-12)).clamp(0, 1)
+        return near.to(x)
 
 
 def check_channels(x: Tensor) -> None:

@@ -1,7 +1,8 @@
 """Geometry: where in a picture the pixels lie. Whole pixels only, so that no value changes.
 
 A JPEG that was cropped or shifted before it was saved again has two grids of blocks: `jpeg:50 >>
-crop:3,5 >> jpeg:80`.
+crop:3,5 >> jpeg:80`. One that a viewer turns upright was compressed as it lay: `turn:3,0 >> jpeg:50
+>> turn:1,0`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .operator import Operator, Shape
-from .params import Numbers, decided, numbers, one_for_all
+from .params import Integer, Integers, decided, numbers, one_for_all
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -25,10 +26,10 @@ class Crop(Operator):
     pads with zeros, to an image that ends with the window unless it is given the shape.
     """
 
-    top: int
-    left: int
-    height: int | None = None
-    width: int | None = None
+    top: Integer
+    left: Integer
+    height: Integer | None = None
+    width: Integer | None = None
     linear = True
 
     def __post_init__(self):
@@ -46,6 +47,12 @@ class Crop(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x[(..., *self._window(x.shape))].clone(memory_format=torch.contiguous_format)
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        """y in the window, x around it."""
+        x = x.clone()
+        x[(..., *self._window(x.shape))] = y
+        return x
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         return None if seen is None else seen[(..., *self._window(shape))]
@@ -69,8 +76,8 @@ class Shift(Operator):
     one, or one per image. Output: the same shape. Gradient: its own, the adjoint.
     """
 
-    dy: Numbers
-    dx: Numbers
+    dy: Integers
+    dx: Integers
     linear = True
 
     def __post_init__(self):
@@ -79,6 +86,12 @@ class Shift(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(_shifted, x, dy=self.dy, dx=self.dx)
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        """y moved back; what was pushed out of the picture stays that of x."""
+        here = torch.stack(torch.meshgrid(*(torch.arange(n, device=x.device) for n in x.shape[2:]), indexing="ij"))
+        stayed = (_shifted(_shifted(here[None], self.dy, self.dx), -self.dy, -self.dx) == here).all(1)
+        return torch.where(stayed, _shifted(y, -self.dy, -self.dx), x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
@@ -92,3 +105,43 @@ def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
         (torch.arange(n, device=x.device) - by).clamp(0, n - 1) for n, by in zip(x.shape[2:], (dy, dx), strict=True)
     )
     return x.index_select(2, rows).index_select(3, cols)
+
+
+@register("turn", exact="numpy's rot90, then fliplr", gradient="adjoint")
+class Turn(Operator):
+    """Turn an image anticlockwise by quarters, then mirror it left to right if `mirror` is 1.
+
+    quarters: 0 to 3. mirror: 0 or 1. Together they are the eight orientations of EXIF. Output:
+    [B, C, W, H] for an odd number of quarters. Gradient: its own, the adjoint, which is the inverse.
+    """
+
+    quarters: Integer
+    mirror: Integer
+    linear = True
+
+    def __post_init__(self):
+        for name, high in (("quarters", 3), ("mirror", 1)):
+            numbers(self, name, 0, high, integer=True)
+            one_for_all(self, name)
+
+    @property
+    def inverse(self) -> Turn:
+        """What undoes it: a mirrored turn undoes itself."""
+        return Turn(self.quarters if self.mirror else -self.quarters % 4, self.mirror)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        decided(self.mirror)
+        return (*shape[:2], *(reversed(shape[2:]) if decided(self.quarters) % 2 else shape[2:]))
+
+    def input_shape(self, shape: Shape) -> Shape:
+        return self.output_shape(shape)
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        y = x.rot90(self.quarters, (2, 3))
+        return (y.flip(3) if self.mirror else y).clone(memory_format=torch.contiguous_format)
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.inverse(y)
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        return None if seen is None else self.forward(seen, None)

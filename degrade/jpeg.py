@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .jpeg_header import LARGEST, SAMPLINGS, Tables, check_tables, quality_tables, read_header
+from .jpeg_cells import nearest_saved_as
+from .jpeg_header import LARGEST, SAMPLINGS, check_tables, quality_tables, read_header
 from .jpeg_stages import (
     DCT,
     analyse,
@@ -26,8 +27,9 @@ from .jpeg_stages import (
     weigh,
 )
 from .operator import Operator, check_image
-from .params import Numbers, Range, check_choice, check_numbers, choice, numbers, show
+from .params import Integers, Range, check_choice, check_numbers, choice, numbers, show
 from .registry import register
+from .rng import Rng
 from .surrogate import CUBIC_BLEND, declare, first_order_only
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
@@ -39,7 +41,7 @@ def jpeg(
     x: Tensor,
     quality: int | Sequence[int] | Tensor | None = None,
     subsampling: str = "4:2:0",
-    tables: Tables | Tensor | None = None,
+    tables: Sequence[Sequence[int]] | Tensor | None = None,
     surrogate: str = "identity",
     clamp: str = "sigmoid",
 ) -> Tensor:
@@ -92,11 +94,15 @@ class JPEG(Operator):
 
     clamp of the decoded p to [0, 1]: "sigmoid", slope 2σ(1-σ) with σ = sigmoid(2p - 1) (eq. 11);
     "hard", 1 inside and 0 outside; "ste", 1. The input's clamp is straight through.
+
+    `project`: an 8-bit image, each of whose DCT coefficients is in the cell of the quantiser that y
+    tells, so that saving it gives y, bit for bit, where y is a decoded JPEG of these settings. An
+    MCU for which none is found takes the pixels of y, and encodes as they do.
     """
 
-    quality: Numbers | None = None
+    quality: Integers | None = None
     subsampling: str = "4:2:0"
-    tables: Tables | None = None
+    tables: Sequence[Sequence[int]] | Tensor | None = None
     surrogate: str = "identity"
     clamp: str = "sigmoid"
     whole = ("tables",)
@@ -126,8 +132,11 @@ class JPEG(Operator):
     def arguments(self) -> list[tuple[str, object, bool]]:
         return [(n, v, n == "quality") for n, v, _ in super().arguments()]  # jpeg:12, though it may be left out
 
-    def forward(self, x: Tensor, rng) -> Tensor:
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return _jpeg(x, self.quality, self.subsampling, self.tables, self.surrogate, self.clamp)
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        return nearest_saved_as(x, y, _steps(self.quality, self.tables, x), SAMPLINGS[self.subsampling])
 
 
 def _steps(quality, tables, x: Tensor) -> Tensor:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
-from hashlib import sha256
+import math
+from functools import lru_cache
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .imagefile import contents, picture
+from .held import Held
 from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape
-from .params import Numbers, choice, numbers, one_for_all
+from .params import Integer, Integers, Number, Numbers, choice, numbers, one_for_all
 from .registry import register
 from .rng import Rng
 
+_BARELY = 1 / 64  # what is seen less than this, by four levels of 255, counts as hidden
+_SEAM = 0.04  # how far into what is hidden a difference at its edge is carried, as a share of the shorter side
+
 
 class Masking(Operator):
-    """Multiplies by `pattern(shape)`, [1 or B, 1, H, W] in [0, 1] (1 = seen). Gradient: the mask."""
+    """Multiplies by `pattern(shape)`, [1 or B, 1, H, W] in [0, 1] (1 = seen). Gradient: the mask.
+
+    `project`: y where all is seen, bit for bit; y / mask where the mask is from 1/64 to 1; below
+    that x, on which what y - x is at the edge is carried on and fades out, so that the seam is soft.
+    """
 
     linear = True
 
@@ -28,13 +36,24 @@ class Masking(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.pattern(x.shape).to(x)
 
+    @property
+    def certain(self) -> bool:
+        return self.linear and super().certain  # once it is decided what is hidden
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        mask = self.pattern(x.shape).to(x)
+        seen = mask >= _BARELY
+        told = torch.where(mask == 1, y, (y / mask.clamp(min=_BARELY)).clamp(0, 1))
+        hidden = (x + _fading((told - x) * seen, seen.to(x))).clamp(0, 1)
+        return torch.where(seen, told, hidden)
+
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor:
         pattern = self.pattern(shape)
         return pattern if seen is None else seen * pattern.to(seen)
 
 
 @register("mask", exact="x · mask", gradient="the mask")
-class Mask(Masking):
+class Mask(Held, Masking):
     """Multiply by a soft mask (1 = seen).
 
     mask: a tensor [1, 1, H, W] or [B, 1, H, W] with values in [0, 1], or the path of an image file
@@ -43,78 +62,18 @@ class Mask(Masking):
     digest; write it to a file and use the path to get a text that can be parsed.
     """
 
-    mask: Tensor | str
-    files = ("mask",)
+    mask: Tensor | str | Path
+    held, channels = "mask", 1
+    __eq__, __hash__ = Held.same, Held.kind
 
     def __post_init__(self):
-        if isinstance(self.mask, (str, Path)) and str(self.mask):
-            object.__setattr__(self, "mask", str(self.mask))  # read at the first use
-        elif isinstance(self.mask, Tensor):
-            _check_mask(self.mask)
-            object.__setattr__(self, "mask", self.mask.detach().clone())  # a value: later edits do not reach it
-        else:
-            raise ValueError(f"mask={self.mask!r} must be a tensor [1 or B, 1, H, W] in [0, 1] or the path of a file")
-
-    @cached_property
-    def _tensor(self) -> Tensor:
-        return self.mask.float() if isinstance(self.mask, Tensor) else _read_mask(self.mask)
-
-    @cached_property
-    def _digest(self) -> str:
-        size = "x".join(map(str, self._tensor.shape))
-        return f"{size}-{sha256(self._tensor.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}"
-
-    def arguments(self) -> list[tuple[str, object, bool]]:
-        return [("mask", self._digest if isinstance(self.mask, Tensor) else self.mask, True)]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mask):
-            return False
-        if isinstance(self.mask, str) and self.mask == other.mask:
-            return True  # even if nothing is there yet
-        try:
-            return self._digest == other._digest
-        except ValueError:  # a file that cannot be read equals only itself
-            return False
-
-    def row(self, index: int, batch: int) -> Operator:
-        one = len(self._tensor) == 1
-        return self if one else Mask(self.pattern((batch, 1, *self._tensor.shape[2:]))[index : index + 1])
-
-    def __hash__(self) -> int:
-        return hash("mask")  # one value may have several paths
+        self._check_held()
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = self._tensor
         if pattern.shape[2:] != tuple(shape[2:]) or len(pattern) not in (1, shape[0]):
             raise ValueError(f"the mask is {list(pattern.shape)}, the images are {list(shape)}; give one of their size")
         return pattern
-
-
-def _check_mask(m: Tensor) -> None:
-    if m.ndim != 4 or m.shape[1] != 1 or 0 in m.shape:
-        raise ValueError(f"mask has shape {list(m.shape)}; give [1, 1, H, W] or [B, 1, H, W]")
-    if not ((m >= 0) & (m <= 1)).all():
-        raise ValueError("mask has values outside [0, 1]; 1 marks what is seen")
-
-
-def _read_mask(path: str) -> Tensor:
-    import numpy
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        data = contents(path, f"mask={path!r}")
-        if Path(path).suffix != ".safetensors":
-            shown = picture(data, f"mask={path!r}", channels=1)
-            return torch.from_numpy(numpy.asarray(shown, dtype="float32") / 255)[None, None]
-        mask = load(data)["mask"]
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"mask={path!r} cannot be read as a mask: {error}") from error
-    if not mask.is_floating_point():
-        raise ValueError(f"mask={path!r} holds {mask.dtype}; save it as float32")
-    _check_mask(mask.float())
-    return mask.float()
 
 
 @register("strokes", exact="x · strokes", gradient="the mask")
@@ -127,9 +86,9 @@ class Strokes(Seeded, Masking):
     `sample` sets it.
     """
 
-    count: int
-    width: float = 0.08
-    seed: Numbers | None = None
+    count: Integer
+    width: Number = 0.08
+    seed: Integers | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -151,7 +110,7 @@ class Pixels(Seeded, Masking):
     """
 
     prob: Numbers
-    seed: Numbers | None = None
+    seed: Integers | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -171,10 +130,10 @@ class Box(Masking):
     Source: Wang et al. 2023 (CRI).
     """
 
-    height: float = 1 / 3
-    width: float = 1 / 3
-    top: float | None = None
-    left: float | None = None
+    height: Number = 1 / 3
+    width: Number = 1 / 3
+    top: Number | None = None
+    left: Number | None = None
 
     def __post_init__(self):
         for length, start in (("height", "top"), ("width", "left")):
@@ -198,7 +157,7 @@ class Uncrop(Masking):
     2023) or "center" (the window of its published code, of a share that the text does not give).
     """
 
-    keep: float = 0.25
+    keep: Number = 0.25
     where: str = "corner"
 
     def __post_init__(self):
@@ -219,6 +178,23 @@ def _span(start: float | None, share: float, n: int) -> slice:
     size = round(share * n)
     first = (n - size) // 2 if start is None else round(start * n)
     return slice(first, first + size)
+
+
+def _fading(residual: Tensor, seen: Tensor) -> Tensor:
+    """A residual [1, C, H, W], zero where nothing is seen [1, 1, H, W], carried on into that and faded to zero.
+
+    Pixel by pixel from the edge inwards: each is the mean of its neighbours that have one already.
+    """
+    reach = max(1, round(_SEAM * min(seen.shape[2:])))
+    carried, reached = residual, seen
+    fade = seen.clone()
+    for ring in range(1, reach + 1):
+        weight = F.avg_pool2d(reached, 3, 1, 1)
+        new = (weight > 0) & (reached == 0)
+        carried = torch.where(new, F.avg_pool2d(carried, 3, 1, 1) / weight, carried)
+        fade = torch.where(new, 0.5 + 0.5 * math.cos(math.pi * ring / (reach + 1)), fade)
+        reached = reached.masked_fill(new, 1)
+    return carried * fade
 
 
 def check_decided(op: Seeded) -> None:

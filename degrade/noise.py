@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Numbers, Range, check_count, choice, numbers, per_image
+from .params import Integers, Numbers, Range, check_count, choice, numbers, per_image
 from .registry import register
 from .rng import Rng
 from .surrogate import declare
@@ -157,7 +157,7 @@ class SaltPepper(Operator):
 class Seeded(Operator):
     """Shared by what `sample` decides with a seed; a subclass has the field `seed`, None until then."""
 
-    seed: Numbers | None
+    seed: Integers | None
 
     def __post_init__(self):
         if isinstance(self.seed, Range):
@@ -202,7 +202,7 @@ class DeadPixels(_Defects):
     """
 
     prob: Numbers
-    seed: Numbers | None = None
+    seed: Integers | None = None
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.visible(x.shape).to(x)
@@ -217,14 +217,14 @@ class HotPixels(_Defects):
     """
 
     prob: Numbers
-    seed: Numbers | None = None
+    seed: Integers | None = None
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return torch.where(self.visible(x.shape).to(x.device) > 0, x, 1.0)
 
 
-def survivors(prob: Numbers, seed: Numbers, shape: Shape) -> Tensor:
+def survivors(prob: Numbers, seed: Integers, shape: Shape) -> Tensor:
     """[1 or B, 1, H, W]: 0 with probability prob, else 1, for images of `shape`."""
     uniform = seeded_uniform(seed, (1, *shape[2:]), shape[0])
     if isinstance(prob, tuple):
@@ -232,7 +232,7 @@ def survivors(prob: Numbers, seed: Numbers, shape: Shape) -> Tensor:
     return (uniform >= per_image(prob, uniform, "prob")).float()
 
 
-def seeded_uniform(seed: Numbers, size: Shape, batch: int) -> Tensor:
+def seeded_uniform(seed: Integers, size: Shape, batch: int) -> Tensor:
     """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
     check_count("seed", seed, batch)
     seeds = seed if isinstance(seed, tuple) else (seed,)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
@@ -69,6 +69,19 @@ class Operator:
         """
         return seen
 
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        """The image near x of which f makes y, for one image of each; asked only of what is `certain`.
+
+        x is [1, C, H, W] and y [1, C, h, w], float32 or float64. An operator that does not define
+        this says nothing for certain of its input: it draws, or many images far apart look the same.
+        """
+        return x
+
+    @property
+    def certain(self) -> bool:
+        """Whether y says something for certain of x: nothing is left to draw, and `agree` is defined."""
+        return type(self).agree is not Operator.agree and not self.varies
+
     # What every operator offers -----------------------------------------------------------------
 
     def __call__(self, x: Tensor, generator: Generators = None) -> Tensor:
@@ -102,6 +115,29 @@ class Operator:
         with torch.enable_grad():
             x = y.new_zeros(shape or self.input_shape(y.shape), requires_grad=True)
             return torch.autograd.grad(self(x), x, y)[0]
+
+    @torch.no_grad()
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """An image near x that agrees with what the observation y says for certain: f(x') is y.
+
+        x [B, C, H, W] → the same shape and dtype; y [B, C, h, w], both in [0, 1]. Each operator says
+        how exactly and what "near" is. Where anything of f is drawn or unknown (noise, dead pixels,
+        an undecided filter) nothing is certain, and x comes back as it was; so does an x of which f
+        makes y already. Each image depends on nothing but its own row; there is no gradient. Raises
+        ValueError where f does not lead from images like x to the shape of y, and for NaN or
+        infinity. Source: projections onto convex sets (Youla & Webb 1982), here one for each stage.
+        """
+        check_image(x)
+        check_image(y)
+        expected = self.output_shape(x.shape)
+        if tuple(y.shape) != tuple(expected):
+            raise ValueError(f"y is {list(y.shape)}, but {self} turns {list(x.shape)} into {list(expected)}")
+        wide = (x if x.dtype == torch.float64 else x.float()).contiguous()
+        pairs = zip(wide.split(1), y.to(wide).contiguous().split(1), strict=True)
+        with torch.autocast(x.device.type, enabled=False):
+            rows = [(self.row(i, len(x)), *pair) for i, pair in enumerate(pairs)]
+            near = torch.cat([f._agreed(own, seen) if f.certain else own for f, own, seen in rows])
+        return near.to(x.dtype)
 
     def __rshift__(self, other: Operator) -> Operator:
         return compose([*self.stages, *other.stages]) if isinstance(other, Operator) else NotImplemented
@@ -161,6 +197,9 @@ class Operator:
                 check_count(name, value, batch)
                 own[name] = value[index]
         return (replace(self, **own) if own else self).with_nested(lambda f: f.row(index, batch))
+
+    def _agreed(self, x: Tensor, y: Tensor) -> Tensor:
+        return x if torch.equal(self(x), y) else self.agree(x, y)
 
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
         return self._fold(x, lambda stage, x, key: stage.forward(x, rng.child(key)))
@@ -235,6 +274,19 @@ class Chain(Operator):
 
         return self._fold((tuple(shape), seen), step)[1]
 
+    @property
+    def certain(self) -> bool:
+        return all(stage.certain for stage in self)  # one that is not takes all differences on itself
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        """Backwards: what the last stage says of its input is what the stages before it are held to."""
+        states = [x]
+        for stage in self.stages[:-1]:
+            states.append(stage(states[-1]))
+        for stage, state in zip(reversed(self.stages), reversed(states), strict=True):
+            y = stage.agree(state, y)
+        return y
+
     def __str__(self) -> str:
         return " >> ".join(map(str, self))
 
@@ -242,7 +294,7 @@ class Chain(Operator):
         return " >> ".join(map(repr, self))
 
 
-def compose(stages) -> Operator:
+def compose(stages: Iterable[Operator]) -> Operator:
     """The operator that applies `stages` in order; a single stage is itself."""
     stages = tuple(stages)
     if not stages:

@@ -7,13 +7,15 @@ turned into tuples, so that operators compare and hash.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor
+
+from .rng import Rng
 
 _PLAIN = "0123456789/:._-+~@[]"  # what the text of a string may hold as it is; the rest is percent-encoded
 
@@ -31,14 +33,19 @@ class Range:
     def __str__(self) -> str:
         return f"{format_value(self.low)}..{format_value(self.high)}"
 
-    def draw(self, rng) -> float:
+    def draw(self, rng: Rng) -> float:
         """One value, for one image."""
         if isinstance(self.low, int):
             return self.low + rng.integers(self.high - self.low + 1)[0]
         return self.low + (self.high - self.low) * rng.integers(2**53)[0] / 2**53
 
 
-Numbers = float | tuple[float, ...] | Range
+# What may be given. `numbers` keeps a plain value of it: a number, a tuple, or the Range
+Number = float | Range
+Integer = int | Range
+Numbers = float | Sequence[float] | Tensor | Range  # one, or one per image
+Integers = int | Sequence[int] | Tensor | Range
+Plain = float | tuple[float, ...] | Range
 
 
 def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False, above=False) -> None:
@@ -46,9 +53,7 @@ def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False,
     object.__setattr__(op, name, check_numbers(name, getattr(op, name), low, high, integer=integer, above=above))
 
 
-def check_numbers(
-    name: str, given: object, low: float, high: float = math.inf, *, integer=False, above=False
-) -> Numbers:
+def check_numbers(name: str, given: object, low: float, high: float = math.inf, *, integer=False, above=False) -> Plain:
     """`given` as a number, a tuple of one per image, or a Range, if it is one in [low, high].
 
     `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the range.

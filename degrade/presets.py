@@ -58,7 +58,7 @@ def _as_in_the_text(spec: str) -> str:
     return " >> ".join(s + ",subsampling=4:2:2" if s.startswith("jpeg:") else s for s in spec.split(" >> "))
 
 
-class Tasks(Mapping):
+class Tasks(Mapping[str, Operator]):
     """Name → operator, with what is random still to be drawn by `sample`."""
 
     def __init__(self):

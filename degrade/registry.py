@@ -5,13 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
+from typing import Protocol, TypeVar, overload
+
+from torch import Tensor
+from typing_extensions import dataclass_transform
 
 from .operator import Operator, PerImage
 
 REGISTRY: dict[str, type[Operator]] = {}
+Kind = TypeVar("Kind", bound=Operator)
 
 
-def register(name: str, exact: str = "", gradient: str = "its own") -> Callable:
+class Registered(Protocol):
+    """What `register` returns: a class stays that class, and a function becomes an operator."""
+
+    @overload
+    def __call__(self, cls: type[Kind]) -> type[Kind]: ...
+    @overload
+    def __call__(self, cls: Callable[[Tensor], Tensor]) -> Operator: ...
+
+
+@dataclass_transform(frozen_default=True)
+def register(name: str, exact: str = "", gradient: str = "its own") -> Registered:
     """Decorator that makes an operator known to `parse` as `name`.
 
     exact: what the values equal; gradient: the declared one; both for `degrade ops`.

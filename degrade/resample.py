@@ -8,6 +8,7 @@ Pillow's fixed-point arithmetic.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, repeat
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .operator import Operator, Shape
-from .params import Numbers, Range, decided, numbers, one_for_all
+from .params import Integer, Number, Range, decided, numbers, one_for_all
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -41,6 +42,8 @@ FILTERS = {
 NAMES = (*FILTERS, "nearest")
 ANY = ("bilinear", "bicubic", "lanczos")  # what the published benchmark draws from
 _BITS = 22  # fractional bits of Pillow's fixed-point weights
+_FAINT = 1e-3  # a part of the image whose weight is below this share of the largest counts as lost
+_ROUNDS = 100  # of back-projection, at most; a few do where little is black or white
 _BAND = 16  # outputs computed in one product: their windows overlap, and all else of the matrix is zero
 _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
 _MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
@@ -137,11 +140,48 @@ def resize(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     return _Resample.apply(x, size, filter)
 
 
+@lru_cache(maxsize=16)
+def _axis(size: int, out: int, filter: str) -> Tensor:
+    """The matrix [out, size] along one axis, float64, of a named filter, "nearest" or "pool"."""
+    if filter == "nearest":
+        return F.one_hot(nearest(size, out), size).double()
+    if filter == "pool":
+        return F.adaptive_avg_pool1d(torch.eye(size, dtype=torch.float64)[None], out)[0].mT
+    return weights(size, out, filter)
+
+
+@lru_cache(maxsize=16)
+def _inverse(size: int, out: int, filter: str) -> Tensor:
+    """The pseudo-inverse [size, out], without what the axis all but removes."""
+    return torch.linalg.pinv(_axis(size, out, filter), rtol=_FAINT)
+
+
+def back_project(x: Tensor, y: Tensor, filter: str) -> Tensor:
+    """An image near x [B, C, H, W], in [0, 1], that resampling makes y [B, C, h, w] of.
+
+    x + A⁺ (y - A x), the nearest, alternating with the clamp; of what was enlarged it is the least
+    squares solution, whatever x is. Source: Irani & Peleg 1991, back-projection, here with the exact
+    pseudo-inverse; the momentum that spares most rounds is Beck & Teboulle 2009, FISTA.
+    """
+    sizes = list(zip(x.shape[2:], y.shape[2:], strict=True))
+    rows, cols = (_axis(n, m, filter).to(x.device) for n, m in sizes)
+    up, across = (_inverse(n, m, filter).to(x.device) for n, m in sizes)
+    target, ahead = y.double(), x.double()
+    before = ahead
+    for step in range(_ROUNDS):
+        wanted = ahead + up @ (target - rows @ ahead @ cols.mT) @ across.mT
+        near = wanted.clamp(0, 1)
+        if (near - wanted).abs().max() < 1e-8:
+            break
+        ahead, before = near + step / (step + 3) * (near - before), near
+    return near.to(x)
+
+
 class Reduction(Operator):
     """Shared by what makes an image smaller by an integer factor: sides max(1, n // factor)."""
 
     linear = True
-    factor: int
+    factor: Integer
 
     def __post_init__(self):
         numbers(self, "factor", 1, 2**16, integer=True)
@@ -161,7 +201,7 @@ class Reduction(Operator):
 class Filtered(Operator):
     """Shared by what resamples to `output_shape` with a named filter, or one per image."""
 
-    filter: str | tuple[str, ...]
+    filter: str | Sequence[str]
 
     def _check_filter(self) -> None:
         many = isinstance(self.filter, (tuple, list))  # one per image, as `sample` draws them
@@ -184,6 +224,13 @@ class Filtered(Operator):
             return resize(x, size, self.filter)
         return row_by_row(lambda row, name: resize(row, size, name), x, filter=self.filter)
 
+    @property
+    def certain(self) -> bool:
+        return self.filter != "any" and super().certain
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        return back_project(x, y, self.filter)
+
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
             return None
@@ -199,11 +246,12 @@ class Downsample(Filtered, Reduction):
     float arithmetic (mode "F"). factor: integer ≥ 1. filter: bicubic, bilinear, box, hamming,
     lanczos, nearest, or "any": one of bilinear, bicubic and lanczos, drawn for each image. Output
     sides max(1, n // factor). Gradient: the adjoint of the linear filter. `approx()` is average
-    pooling: a solver does not know the filter.
+    pooling: a solver does not know the filter. `project`: the least change that gives y, in float
+    arithmetic and within [0, 1]; saved with 8 bits, it gives y to a level or two.
     """
 
-    factor: int
-    filter: str | tuple[str, ...] = "bicubic"
+    factor: Integer
+    filter: str | Sequence[str] = "bicubic"
 
     def __post_init__(self):
         super().__post_init__()
@@ -217,7 +265,7 @@ class Downsample(Filtered, Reduction):
 class Resize(Filtered):
     """Resample an image to `size`, or by `scale`, as PIL.Image.resize does, antialiased.
 
-    Values and gradient as `downsample`. size: one side for a square, or (h, w), written 40x60 or
+    Values, gradient and `project` as `downsample`. size: one side for a square, or (h, w), written 40x60 or
     40|60; at most 2^26 pixels. scale: above 0 to 64, for sides max(1, round(scale·n)), half to
     even. filter: as `downsample`.
 
@@ -227,9 +275,9 @@ class Resize(Filtered):
     any other filter.
     """
 
-    size: int | tuple[int, int] | None = None
-    scale: Numbers | None = None
-    filter: str | tuple[str, ...] = "bicubic"
+    size: Integer | tuple[int, int] | None = None
+    scale: Number | None = None
+    filter: str | Sequence[str] = "bicubic"
     whole = ("size",)
 
     def __post_init__(self):
@@ -279,10 +327,13 @@ class Pool(Reduction):
     """Average pooling by `factor`, what a solver assumes of an unknown reduction.
 
     factor: integer ≥ 1. Output sides max(1, n // factor); sides that do not divide are cut into
-    bins that differ by at most a pixel. Gradient: its own, the adjoint.
+    bins that differ by at most a pixel. Gradient: its own, the adjoint. `project` as `downsample`.
     """
 
-    factor: int
+    factor: Integer
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return F.adaptive_avg_pool2d(x, self.output_shape(x.shape)[2:])
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        return back_project(x, y, "pool")

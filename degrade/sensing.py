@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .noise import Seeded
 from .operator import Shape
-from .params import Numbers, decided, numbers, one_for_all
+from .params import Integers, Number, decided, numbers, one_for_all
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -29,8 +29,8 @@ class CompressedSensing(Seeded):
     large as a pixel, is ours. Source: Daras et al. 2021 (ILO).
     """
 
-    ratio: float
-    seed: Numbers | None = None
+    ratio: Number
+    seed: Integers | None = None
 
     def __post_init__(self):
         super().__post_init__()

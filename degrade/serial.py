@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from .spec import DEEPEST, build
 VERSION = 1
 
 
-def to_json(f: Operator, folder: str | Path | None = None) -> dict:
+def to_json(f: Operator, folder: str | Path | None = None) -> dict[str, Any]:
     """The record of an operator, for json.dump. Files and tensors that f holds are put into `folder`.
 
     Without `folder` files keep their paths; raises ValueError if f holds a tensor.
@@ -32,7 +33,7 @@ def to_json(f: Operator, folder: str | Path | None = None) -> dict:
     return {"version": VERSION, "stages": _stages(f)}
 
 
-def from_json(record: dict, folder: str | Path | None = None) -> Operator:
+def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Operator:
     """The operator of a record. Raises ValueError for anything else.
 
     Files are looked up in `folder`, and nowhere outside it; without it, wherever the record says:
@@ -55,6 +56,8 @@ def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
     for stage in f:
         for field in stage.files:
             value = getattr(stage, field)
+            if value is None:
+                continue
             if isinstance(value, Tensor):
                 from safetensors.torch import save
 

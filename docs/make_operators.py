@@ -39,6 +39,7 @@ SPECS = {
     "oneof": ("oneof(jpeg:5..30 ; blur:gaussian,2)", "oneof(jpeg:3..9 >> gaussian:0.2 ; downsample:8)"),
     "perimage": ("perimage(jpeg:18)", "perimage(downsample:4)"),
     "pixels": ("pixels:0.2", "pixels:0.7"),
+    "place": ("place:80|-20|34|20|80|14,128x128", "place:30|0|90|0|30|90,128x128"),
     "poisson": ("poisson:96", "poisson:6"),
     "poissongaussian": ("poissongaussian:96,0.05", "poissongaussian:12,0.2"),
     "pool": ("pool:2", "pool:8"),

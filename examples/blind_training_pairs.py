@@ -1,6 +1,6 @@
 """Random second-order degradations, of the kind Real-ESRGAN is trained on, as two lines of text.
 
-    python examples/blind_training_pairs.py [sheet.png]
+    python examples/blind_training_pairs.py [FOLDER]
 
 Every image of the batch draws its own chain; the drawn chain is text too, so each pair can be made
 again. Source of the recipe: Wang et al. 2021, "Real-ESRGAN".
@@ -23,7 +23,7 @@ FINISH = "oneof(resize:64 >> sinc:1.0..3.1 >> jpeg:30..95 ; resize:64 >> jpeg:30
 AVATARS = Path(__file__).parent / "avatars"
 
 
-def main(output: str = "out/blind_training_pairs.png") -> None:
+def main(folder: str = "out/blind_training_pairs") -> None:
     chain = degrade.parse(f"{ONCE} >> {ONCE} >> {FINISH}")
     x = torch.cat([read_image(AVATARS / f"{i:03}.png") for i in range(5)])
     generators = [torch.Generator().manual_seed(i) for i in range(len(x))]
@@ -31,8 +31,9 @@ def main(output: str = "out/blind_training_pairs.png") -> None:
     y = drawn(x, [torch.Generator().manual_seed(i) for i in range(len(x))])
     for f in drawn.operators:
         print(f)
-    write(Path(output), encode(sheet({f"image {i}": to_pil(row[None]) for i, row in enumerate(y)})))
-    print(output)
+    path = Path(folder) / "blind_training_pairs.png"
+    write(path, encode(sheet({f"image {i}": to_pil(row[None]) for i, row in enumerate(y)})))
+    print(path)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from degrade import JPEG
 
-PICTURES = sorted((Path(__file__).parent / "avatars").glob("*.png"))[:8]
+PICTURES = sorted((Path(__file__).parent / "avatars").glob("*.png"))[:4]
 QUALITY, LARGEST = 30, 6 / 255  # a picture changes by at most 6 levels
 
 
@@ -41,7 +41,7 @@ def read(y: torch.Tensor, carriers: torch.Tensor) -> torch.Tensor:
     return (y - 0.5).flatten(1) @ carriers.T
 
 
-def hide(x: torch.Tensor, bits: torch.Tensor, carriers: torch.Tensor, channel, steps: int = 200) -> torch.Tensor:
+def hide(x: torch.Tensor, bits: torch.Tensor, carriers: torch.Tensor, channel, steps: int = 100) -> torch.Tensor:
     """x, changed so that the bits can be read behind `channel`."""
     change = torch.zeros_like(x, requires_grad=True)
     optimizer = torch.optim.Adam([change], lr=0.5 / 255)

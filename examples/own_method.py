@@ -1,6 +1,6 @@
 """A method of your own in ten lines: coarse to fine with Adam, then a touch of PTI.
 
-    python examples/own_method.py [sheet.png]
+    python examples/own_method.py [FOLDER]
 
 A method is data: where to begin, and phases, each with a space, an optimiser and terms of a loss.
 """
@@ -14,7 +14,7 @@ from invert import Method, Phase
 from invert.latent import Weights
 from invert.loss import L1, Lpips
 from invert.optim import NGD, Adam, Ramp
-from pipelines import files
+from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
 
 LOSS = (Lpips(levels=6), L1(0.1, coarsest=True))
@@ -24,9 +24,10 @@ MINE = Method((
     Phase(Weights(), 15, Adam(3e-4), LOSS),
 ))  # fmt: skip
 
-if __name__ == "__main__":
+
+def main(folder: str = "out/own_method") -> None:
     generator = invert.load_generator("avatars-128")
-    clean = files.read_image(Path(__file__).parent / "avatars" / "003.png")
+    clean = read_image(Path(__file__).parent / "avatars" / "003.png")
     f = degrade.parse("downsample:4 >> jpeg:30")
     observed = f(clean)
     shown = {"clean": clean, "observed": observed}
@@ -34,6 +35,10 @@ if __name__ == "__main__":
         r = invert.restore(observed, f.approx(), generator, method, perceptual="alex", steps=75)
         print(f"{name}: LPIPS to the clean picture {invert.perceptual.lpips(r.image, clean).item():.3f}")
         shown[name] = r.image
-    path = sys.argv[1] if len(sys.argv) > 1 else "own_method.png"
-    sheet({name: files.to_pil(image) for name, image in shown.items()}).save(path)
+    path = Path(folder) / "own_method.png"
+    write(path, encode(sheet({name: to_pil(image) for name, image in shown.items()})))
     print(path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

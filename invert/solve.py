@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import torch
@@ -63,7 +63,7 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
             callback: Callable[[Step], None] | None = None, *,
             perceptual: str = "vgg", steps: int | None = None, lr_scale: float | None = None,
             class_label: Label | Callable[[Tensor], Label] = None, init: Tensor | str | None = None,
-            identity: Identity | None = None) -> Restoration:  # fmt: skip
+            identity: Identity | None = None, consistency: bool = False) -> Restoration:  # fmt: skip
     """Search what `generator` can draw for images that `operator` turns into `observation`.
 
     observation: [B, C, h, w] in [0, 1], of the generator's channels, on its device. operator: what
@@ -75,7 +75,9 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     class_label: of a generator that has classes; one, one per image, features [B, c_dim], or a
     classifier to call with the observation. init: a latent to go on from, of W, W+ or W++, which
     skips the phases that it is too free for; or "random", to begin at a code drawn by the seed.
-    identity: who it should be, for methods with a term for it.
+    identity: who it should be, for methods with a term for it. consistency: whether the final image
+    is held to what the observation says for certain, by the operator's `project`; the latent and
+    the images of the phases stay what was found.
 
     Raises ValueError when the operator does not lead from the generator's images to the
     observation, the generator lacks what the method needs, or its weights are not finite.
@@ -100,7 +102,8 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
         useless = ", ".join(name for name, value in given.items() if value is not None)
         if useless:
             raise ValueError(f"{useless}: method={named} has no use for it; leave it out")
-        return _denoise(method, observation.float(), operator, generator, _seeds(seed, batch), callback)
+        found = _denoise(method, observation.float(), operator, generator, _seeds(seed, batch), callback)
+        return _agreeing(found, operator, observation) if consistency else found
     unmet = {}
     for phase in method.phases:
         try:
@@ -140,7 +143,12 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     stacked = torch.cat([torch.empty(0, batch), *history])
     told = {term.told(problem): None for phase in phases for term in phase.loss}
     said = tuple(filter(None, told))
-    return Restoration(image, generator.unpack(point.latent), stacked, images, finite, point, said)
+    found = Restoration(image, generator.unpack(point.latent), stacked, images, finite, point, said)
+    return _agreeing(found, operator, observation) if consistency else found
+
+
+def _agreeing(found: Restoration, operator: Operator, observation: Tensor) -> Restoration:
+    return replace(found, image=operator.project(found.image, observation).clamp(0, 1))
 
 
 def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, denoiser: Generator | Denoiser,

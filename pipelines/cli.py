@@ -83,6 +83,17 @@ def restore(
     class_label: Annotated[int | None, typer.Option("--class", help="Class, of a generator that has classes.")] = None,
     samples: Annotated[int, typer.Option(help="So many different answers to each picture.", min=1)] = 1,
     init: Annotated[Path | None, typer.Option(help="A latent that restore wrote, or a folder, to go on from.")] = None,
+    align: Annotated[
+        str | None, typer.Option(help="Of a photo, restore a face, found and turned upright: ffhq.", metavar="ffhq")
+    ] = None,
+    landmarks: Annotated[Path | None, typer.Option(help="For --align: where the face's points are (.json).")] = None,
+    face: Annotated[int | None, typer.Option(help="For --align: which face, from 1, the surest.", min=1)] = None,
+    box: Annotated[
+        str | None, typer.Option(help="Of a photo, restore this part, in pixels.", metavar="X,Y,W,H")
+    ] = None,
+    keep_visible: Annotated[
+        bool, typer.Option("--keep-visible", help="Bring the result to agree with what the picture says for certain.")
+    ] = False,
     oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell the solver which pixels are dead.")] = False,
     embedding: Annotated[Path | None, typer.Option(help="Face embedding (TorchScript), for method adam-id.")] = None,
     person: Annotated[Path | None, typer.Option(help="A photo of the same person, for --embedding.")] = None,
@@ -91,17 +102,21 @@ def restore(
     engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
-    """Restore pictures that `apply` degraded, or any with --op.
+    """Restore pictures: what happened to them is read from the manifest of `apply`, given by --op, or guessed.
 
     Writes the restored picture, a sheet to look at and a log, e.g.
 
     degrade restore observed -o restored
+
+    Of a photo that is larger than the generator's pictures a part is restored and put back: the middle,
+    a --box, or a face with --align ffhq.
     """
     with user_errors():
         import invert
 
         from . import files
         from .engine import engine_of
+        from .faces import where_of
         from .progress import SolveBar
         from .report import write
         from .restore import Restore, Settings, results
@@ -110,14 +125,17 @@ def restore(
         load(plugin)
         sources, told = files.gather(inputs, output), identity_text(embedding, person)
         model = invert.load_generator(generator)
+        where = where_of(align, landmarks, face, box)
         settings = Settings(
-            generator_text(generator), method, perceptual, seed, steps, op, class_label, samples, oracle_mask, told
-        )
+            generator_text(generator), method, perceptual, seed, steps, op, class_label, samples, oracle_mask, told,
+            str(where), keep_visible,
+        )  # fmt: skip
         solver = partial(Solver, model, device, embedding, person)
         chosen = engine_of(engine, gpu=device != "cpu")
         with SolveBar(quiet) as bar:
             watched = bar if engine == "local" else None  # what happens elsewhere is not seen step by step
-            flow = Restore(settings, output, model.channels, solver, clean, init, watched)
+            shape = (1, model.channels, model.resolution, model.resolution)
+            flow = Restore(settings, output, shape, solver, clean, init, where, watched)
             code = for_each(flow, sources, chosen, quiet)
         if report and code != 2:
             page = write(results(sources, settings, output, clean), model.resolution)
@@ -242,20 +260,34 @@ def generators() -> None:
 
 @app.command()
 def inspect(
-    generator: Annotated[str, typer.Argument(help="A bundled generator's name, a file or an address.")],
-    samples: Annotated[int, typer.Option(help="Draw this many images.", min=0)] = 0,
+    what: Annotated[str, typer.Argument(help="A picture; or a generator: a bundled one's name, a file or an address.")],
+    samples: Annotated[int, typer.Option(help="Of a generator: draw this many images.", min=0)] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to draw them.")] = Path("samples.png"),
     seed: Seed = 0,
 ) -> None:
-    """Say what a generator is; with --samples, draw a sheet of its images."""
+    """Say what happened to a picture, as far as its file tells; or what a generator is.
+
+    degrade inspect photo.jpg
+
+    degrade inspect avatars-128 --samples 8 -o samples.png
+    """
     with user_errors():
+        from . import files
+
+        if Path(what).suffix.lower() in files.SUFFIXES:
+            from degrade.forensics import guess
+
+            from .tables import findings
+
+            return findings(guess(what))
+
         import invert
 
         from . import generators as shown
 
         if samples:
-            _refuse_input(output, generator)
-        model = invert.load_generator(generator)
+            _refuse_input(output, what)
+        model = invert.load_generator(what)
         shown.describe(model)
         if samples:
             shown.draw(model, samples, seed, output)

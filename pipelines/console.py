@@ -26,7 +26,7 @@ def user_errors() -> Iterator[None]:
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("default", module="degrade")
+            warnings.filterwarnings("default", module="degrade|pipelines")
             warnings.showwarning = lambda message, *_: say(f"note: {message}")
         try:
             yield

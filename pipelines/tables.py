@@ -6,7 +6,9 @@ from dataclasses import MISSING, fields
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
+from degrade.forensics import Guess
 from degrade.operator import Operator
 from degrade.params import format_value
 from degrade.registry import REGISTRY
@@ -21,6 +23,18 @@ def operators() -> None:
         linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
         table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear)
     print_wide(table)
+
+
+def findings(found: Guess) -> None:
+    """What happened to a picture, a row for each stage, and the chain as --op takes it."""
+    table = Table(*(Column(head, overflow="fold") for head in ("what happened", "confidence", "why")))
+    for finding in found.findings:
+        table.add_row(Text(finding.stage), f"{finding.confidence:.2f}", Text(finding.why))
+    if found.clipped:
+        table.add_row("", "", f"{found.clipped:.2%} of the pixels lie in areas of 0 or 255, and tell less")
+    if table.row_count:
+        print_wide(table)
+    Console(soft_wrap=True).print(Text(str(found.operator)))
 
 
 def print_wide(table: Table) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ class Generator(nn.Module):
     z_dim: int
     c_dim: int = 0  # number of classes (or of label features), 0 without
     spaces: tuple[str, ...] = ("Z",)  # each one contains the one before, but for Z
+    __call__: Callable[..., Tensor]  # for type checkers; torch says Any
 
     def synthesize(self, latent: Tensor, noise_mode: str = "const",
                    generator: torch.Generator | None = None) -> Tensor:  # fmt: skip

@@ -24,7 +24,7 @@ FAMILIES = {"stylegan2": StyleGAN2, "stylegan3": StyleGAN3}
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before they were zip files
 
 
-def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu") -> Generator:
+def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu") -> StyleGenerator:
     """A generator, frozen, in float32.
 
     name_or_path: the name of a bundled generator ("avatars-128"), the address of a file to fetch

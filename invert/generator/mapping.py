@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ class Mapping(nn.Module):
     choose a row of a table that is then projected to z_dim (StyleGAN-XL). There each class has a
     mean code of its own if `means_per_class`.
     """
+
+    __call__: Callable[..., Tensor]  # for type checkers; torch says Any
 
     def __init__(self, z_dim: int, w_dim: int, num_layers: int = 8, layer_features: int | None = None,
                  lr_multiplier: float = 0.01, c_dim: int = 0, embed_features: int | None = None,

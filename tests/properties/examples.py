@@ -23,6 +23,7 @@ from degrade import (
     OneOf,
     PerImage,
     Pixels,
+    Place,
     Poisson,
     PoissonGaussian,
     Pool,
@@ -34,6 +35,7 @@ from degrade import (
     Sinc,
     Speckle,
     Strokes,
+    Turn,
     Uncrop,
     Uniform,
 )
@@ -64,6 +66,13 @@ STRATEGIES = {
     "identity": st.just(Identity()),
     "jpeg": st.builds(JPEG, st.integers(1, 100), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"])),
     "pixels": st.builds(Pixels, unit, seeds),
+    "place": st.builds(
+        lambda side, turn, at, size: Place((side, -turn, at, turn, side, at), size),
+        st.floats(1, 20),
+        st.floats(-20, 20),
+        st.floats(-9, 20),
+        st.tuples(sides, sides),
+    ),
     "poisson": st.builds(Poisson, st.floats(0.1, 1e4), st.sampled_from(["exact", "gaussian"])),
     "poissongaussian": st.builds(PoissonGaussian, st.floats(0.1, 1e4), unit),
     "pool": st.builds(Pool, factors),
@@ -75,6 +84,7 @@ STRATEGIES = {
     "sinc": st.builds(Sinc, st.floats(0.1, 3.14), st.sampled_from([1, 3, 7, 21])),
     "speckle": st.builds(Speckle, unit),
     "strokes": st.builds(Strokes, st.integers(0, 9), st.floats(0.01, 0.5), seeds),
+    "turn": st.builds(Turn, st.integers(0, 3), st.integers(0, 1)),
     "uncrop": st.builds(Uncrop, st.floats(0.01, 1), st.sampled_from(["corner", "center"])),
     "uniform": st.builds(Uniform, unit),
 }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from degrade import Gaussian, Range, parse
 from degrade.operator import compose
 from degrade.registry import REGISTRY
-from tests.conftest import rng
+from tests.conftest import cases, rng
 
 from .examples import SIZED, SLOPES, STRATEGIES, chains, images, operators
 
@@ -125,6 +125,29 @@ def test_other_operators_have_their_declared_gradient(name, data):
     with torch.no_grad():
         expected = weight * SLOPES[name](f, x, lambda g: g(x, rng(1)))
     assert torch.allclose(gradient, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, "mask"])
+@cases(20)
+@given(data=st.data())
+def test_a_projection_comes_nearer_to_what_was_observed(name, data):
+    """Or leaves the image as it is where nothing is certain; and what agrees already stays, bit for bit."""
+    x0 = data.draw(images())
+    x = 0.9 * x0.flip(3) + 0.05
+    f = SIZED[name](*x0.shape) if name in SIZED else data.draw(STRATEGIES[name])
+    f = f.sample(x0.shape, rng())
+    y, before = f(x0, rng(1)), x.clone()
+    near = f.project(x, y)
+    assert near.shape == x.shape and near.dtype == x.dtype and torch.equal(x, before)
+    assert torch.equal(f.project(x0, y), x0)
+    for i, row in enumerate(f.row(i, len(x)) for i in range(len(x))):
+        own, seen = x[i : i + 1], y[i : i + 1]
+        assert torch.equal(row.project(own, seen), near[i : i + 1])
+        if row.certain:
+            errors = [(row(image) - seen).square().mean().sqrt() for image in (near[i : i + 1], own)]
+            assert errors[0] <= errors[1] + 0.5 / 255
+        else:
+            assert torch.equal(near[i : i + 1], own)
 
 
 @given(chains, images(dtype=torch.float64))

@@ -1,0 +1,268 @@
+"""What happened to a file: the chain of operators that its pixels and its header tell of.
+
+The order is that of a picture's usual life: enlarged, noisy, saved as JPEG, cropped, saved again.
+How each is found, how well, and what nobody can know: docs/forensics.md.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .choice import Identity
+from .geometry import Shift, Turn
+from .imagefile import contents, picture
+from .jpeg import JPEG
+from .jpeg_header import quality_tables
+from .levels import Clamp, Quantize
+from .noise import Gaussian, PoissonGaussian
+from .operator import Operator, compose
+from .params import show
+from .resample import Resize
+from .spectrum import (
+    LUMA,
+    ORDER,
+    TABLES,
+    Comb,
+    Law,
+    aligned_comb,
+    blocks_of,
+    coefficients,
+    comb_nats,
+    grains,
+    lattice,
+    law,
+    shifted_comb,
+)
+
+SIDE = 1536  # the middle of a picture that is looked at, in pixels
+_EXIF = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}  # what turns a picture upright
+_BLUE = torch.tensor([-0.168736, -0.331264, 0.5], dtype=torch.float64)  # Cb
+_UNROUNDED = 0.5  # levels: as fine as coefficients are told apart where no JPEG rounded them
+_LEAST = 0.45  # confidence below which noise is not reported
+_FAINTEST = 1.2  # levels: a deviation below is what sensors and 8 bits leave in any picture
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that happened. stage: its operator as text, "" for what no operator says; why: the evidence.
+
+    confidence: in [0, 1], …
+    """
+
+    stage: str
+    confidence: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Guess:
+    """operator: maps a clean picture of the file's size, as it is shown, to its pixels. findings: in the
+    chain's order. clipped: share of the pixels that lie in areas, 3×3 at least, at 0 or 255."""
+
+    operator: Operator
+    findings: tuple[Finding, ...]
+    clipped: float
+
+
+def guess(file: str | Path | bytes) -> Guess:
+    """What happened to the picture in `file`, a path or the bytes of one."""
+    if not isinstance(file, (str, Path, bytes)):
+        raise ValueError(f"file={show(file)} must be a path or the bytes of a picture")
+    name = "file" if isinstance(file, bytes) else f"file={file}"
+    data = file if isinstance(file, bytes) else contents(file, name)
+    shown = numpy.asarray(picture(data, name))
+    own, turn, pixels, last = _last_generation(data, shown)
+    x = torch.tensor(_middle(pixels), dtype=torch.float64)
+    grey = bool((x == x[..., :1]).all())
+    view = _View(x[..., :1] if grey else x)
+
+    earlier, before = _earlier(view, own)
+    grid = (before.dy, before.dx) if before else (0, 0)
+    table = TABLES[before.quality - 1] if before else None
+    if own is not None and (table is None or own.sum() > table.sum()):
+        grid, table = (0, 0), own
+    compressed = table is not None
+    enlarged = _enlarged(view, pixels.shape[:2], compressed)
+    noisy = _noise(view, grid, table)
+    found = [*enlarged, *noisy, *earlier, *last]
+    stages = [op for op, _ in found if op is not None]
+    if stages and turn is not None:
+        stages = [turn.inverse, *stages, turn]
+    operator = compose([part for stage in stages for part in stage]) if stages else Identity()
+    return Guess(operator, tuple(finding for _, finding in found), _clipped(shown))
+
+
+_Found = tuple[Operator | None, Finding]
+
+
+class _View:
+    """Planes of the middle of a picture [h, w, 1 or 3] on levels."""
+
+    def __init__(self, x: Tensor):
+        self.mix = LUMA if x.shape[2] == 3 else torch.ones(1, dtype=torch.float64)
+        self.colours = x.movedim(2, 0)
+        self.luma = (x @ self.mix).round() - 128  # rounded, it is what a JPEG decoder had before it made colours
+        self.clipped = ((x <= 0) | (x >= 255)).any(2)
+
+
+def _middle(pixels: numpy.ndarray) -> numpy.ndarray:
+    """Its whole blocks keep their grid."""
+    top, left = (max(0, n - SIDE) // 16 * 8 for n in pixels.shape[:2])
+    return pixels[top : top + SIDE, left : left + SIDE]
+
+
+def _last_generation(
+    data: bytes, shown: numpy.ndarray
+) -> tuple[Tensor | None, Turn | None, numpy.ndarray, list[_Found]]:
+    """(luma's table, what turned it upright, pixels as they were saved, findings)."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        kind, orientation = image.format, image.getexif().get(0x0112)
+        if kind in ("WEBP", "AVIF", "JPEG2000"):
+            why = f"the file is {kind}, whose settings its pixels do not tell; codec:{kind.lower()},75 would be a guess"
+            return None, None, shown, [(None, Finding("", 1.0, why))]
+        if kind not in ("JPEG", "MPO"):
+            return None, None, shown, []
+        try:
+            jpeg = _standard(JPEG.from_file(data))
+        except ValueError as error:
+            return None, None, shown, [(None, Finding("", 1.0, f"the file is a JPEG, but {error}"))]
+        pixels = numpy.asarray(image.convert("RGB"))
+    turn = Turn(*_EXIF[orientation]) if orientation in _EXIF else None
+    upright = pixels if turn is None else numpy.rot90(pixels, turn.quarters)
+    if turn is not None and turn.mirror:
+        upright = upright[:, ::-1]
+    why = "the file's own tables" + (" and sampling" if len(jpeg.tables or (0, 0)) > 1 else "")
+    if turn is not None:
+        why += "; it was compressed as it lay, and EXIF turns it upright"
+    if upright.shape != shown.shape or not (upright == shown).all():
+        why += "; its pixels are shown through a colour profile, which no operator holds"
+    table = torch.tensor(jpeg.tables[0]) if jpeg.tables else TABLES[jpeg.quality - 1]
+    return table.double(), turn, pixels, [(jpeg, Finding(str(jpeg), 1.0, why))]
+
+
+def _standard(jpeg: JPEG) -> JPEG:
+    """The same, by its quality where its tables are libjpeg's."""
+    every = quality_tables(torch.arange(1.0, 101)).flatten(2)
+    own = torch.tensor(jpeg.tables, dtype=every.dtype)
+    if len(own) > 2:
+        return jpeg
+    same = (every[:, : len(own)] == own).flatten(1).all(1).nonzero()
+    return JPEG(int(same[-1]) + 1, jpeg.subsampling) if len(same) else jpeg
+
+
+def _earlier(view: _View, own: Tensor | None) -> tuple[list[_Found], Comb | None]:
+    """A JPEG before the last saving, on the grid it had."""
+    found = [shifted_comb(view.luma, view.clipped, own is not None)]
+    if own is not None:
+        blocks, free = blocks_of(view.luma).flatten(0, 1), ~_any(view.clipped)
+        found.append(aligned_comb(coefficients(blocks[free]), own))
+    combs = [comb for comb in found if comb is not None and min(comb.nats, comb.margin) > 40]
+    if not combs:
+        return [], None
+    comb = max(combs, key=lambda comb: comb.margin)
+    jpeg, (dy, dx) = JPEG(comb.quality), (n + 8 * (n > 4) for n in (comb.dy, comb.dx))
+    if own is None and len(view.colours) == 3:
+        jpeg, dy, dx = _sampling(view.colours, comb)
+    dy, dx = (8 - (n + 8) % 16 for n in (dy, dx))  # the shorter way: what a shift moves out is lost
+    chain = Shift(dy, dx) >> jpeg >> Shift(-dy, -dx) if dy or dx else jpeg
+    why = f"its coefficients are multiples of the steps of quality {comb.quality}"
+    if dy or dx:
+        why += f", in blocks that begin {dy % 8} rows and {dx % 8} columns outside: it was cropped since"
+    return [(chain, Finding(str(chain), _certain(min(comb.nats, comb.margin), 60), why))], comb
+
+
+def _sampling(colours: Tensor, comb: Comb) -> tuple[JPEG, int, int]:
+    """The sampling, and where its blocks of 16×16 begin."""
+    blue = torch.tensordot(_BLUE, colours, 1).round()
+    c = coefficients(blocks_of(blue, comb.dy, comb.dx).flatten(0, 1))[None, :4000]
+    table = quality_tables(torch.tensor([float(comb.quality)]))[:, 1].flatten(1).double()
+    if comb_nats(c, table, ORDER[:20], (0.35, 0.7)).max() > 40:  # chroma of its own blocks, not enlarged
+        return JPEG(comb.quality, "4:4:4"), *(n + 8 * (n > 4) for n in (comb.dy, comb.dx))
+    tried = []
+    for name in ("4:2:0", "4:2:2"):
+        for dy, dx in itertools.product((comb.dy, comb.dy + 8), (comb.dx, comb.dx + 8)):
+            x = colours[None, :, dy:, dx:][..., :400, :400].float() / 255
+            jpeg = JPEG(comb.quality, name)
+            tried.append((float((jpeg(x) - x).square().mean()), jpeg, dy, dx))  # one more saving changes little
+    return min(tried, key=lambda entry: entry[0])[1:]
+
+
+def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Found]:
+    """The white floor of the flattest blocks, on the grid and with the steps of the coarsest JPEG."""
+    steps = torch.full((64,), _UNROUNDED, dtype=torch.float64) if table is None else table
+    mixes = [view.mix]
+    if table is None and len(view.colours) == 3:  # an opponent colour has less texture, but a JPEG hardly keeps it
+        mixes.append(torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64))
+    seen = [_floor(view, grid, mix, steps) for mix in mixes]
+    floor, sure = min((pair for pair in seen if pair), key=lambda pair: pair[0].at(128), default=(None, 0.0))
+    loud = floor is not None and floor.at(128) - 1 / 12 > _FAINTEST**2  # 8 bits rounded it
+    if table is not None and not (loud and sure >= _LEAST):
+        return [(None, Finding("", 0.5, "noise, if there was any, is hidden by compression"))]
+    if not loud or sure < _LEAST:
+        return []
+    sigma = float(f"{math.sqrt(max(0.0, floor.base - 1 / 12)) / 255:.3g}")
+    if floor.slope > 0:
+        op: Operator = PoissonGaussian(float(f"{255 / floor.slope:.3g}"), sigma)
+        why = "the flattest blocks are rough at all frequencies alike, and the rougher, the brighter they are"
+    else:
+        op, why = Gaussian(sigma), "the flattest blocks are rough at all frequencies and brightnesses alike"
+    chain = op >> Clamp() >> Quantize()
+    return [(chain, Finding(str(chain), round(sure, 3), why))]
+
+
+def _floor(view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor) -> tuple[Law, float] | None:
+    """The noise of one channel, and how sure it is, as a mixture of the channels shows it."""
+    scale = float(mix.norm())
+    plane = view.luma if mix is view.mix else torch.tensordot(mix, view.colours, 1)
+    c = coefficients(blocks_of(plane, *grid).flatten(0, 1)) / scale
+    means = torch.stack([blocks_of(colour, *grid).mean((2, 3)).flatten() for colour in view.colours], 1)
+    level, room = means @ (mix / scale).square(), torch.minimum(means, 255 - means).amin(1)
+    free = blocks_of(view.clipped, *grid).flatten(0, 1).double().mean((1, 2)) <= 0.05
+    for _ in range(2):
+        seen, share = grains(c[free], steps / scale, level[free])
+        if not seen:
+            return None
+        floor = law(seen)
+        free &= room > 2 * math.sqrt(floor.at(128))  # nearer to the ends, clipping took some of it
+    weight = sum(g.weight for g in seen)
+    white, tails, bands = (sum(g.weight * g[i] for g in seen) / weight for i in (3, 5, 4))
+    doubt = 1 - white + max(0.0, tails - 1) / 2 + floor.spread
+    return floor, share * min(1.0, bands / 2) * math.exp(-doubt) * _certain(weight, 200)
+
+
+def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Found]:
+    found = lattice(view.luma, compressed)
+    if found is None or found.contrast < (0.25 if compressed else 0.1) or found.margin < (4 if compressed else 3.2):
+        return []
+    h, w = (max(1, round(n / found.factor)) for n in size)
+    chain = Resize((h, w)) >> Resize(size, filter=found.filter)
+    why = f"its lines lie near those enlarged by {found.factor:.2f}, at one phase of the small grid only"
+    return [(chain, Finding(str(chain), _certain(found.margin, 3), why))]
+
+
+def _certain(evidence: float, scale: float) -> float:
+    return round(1 - math.exp(-evidence / scale), 3)
+
+
+def _any(mask: Tensor) -> Tensor:
+    return blocks_of(mask).flatten(0, 1).flatten(1).any(1)
+
+
+def _clipped(shown: numpy.ndarray) -> float:
+    """An opening by 3×3: lone pixels, as noise clips them, do not count."""
+    out = torch.from_numpy(((shown == 0) | (shown == 255)).any(2))[None].float()
+    if min(shown.shape[:2]) < 3:
+        return 0.0
+    inner = -functional.max_pool2d(-out, 3, 1)
+    return round(float(functional.max_pool2d(functional.pad(inner, (2, 2, 2, 2)), 3, 1).mean()), 4)

@@ -1,0 +1,109 @@
+"""A tensor that an operator holds, given as such or by the path of a file: one value either way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from .imagefile import contents, picture
+from .operator import Operator
+from .params import check_count
+
+
+class Held(Operator):
+    """Mixed into an operator; `held` names the parameter. Operators are equal where its values are.
+
+    Files are read at the first use: a picture as `channels` of 8 bits, or the tensor of that name in
+    a .safetensors file. A tensor prints as its digest; write it to a file for a text that can be parsed.
+    """
+
+    held: ClassVar[str]
+    channels: ClassVar[int]  # of a picture
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if "held" in cls.__dict__:
+            cls.files = (cls.held,)
+
+    def _check_held(self) -> None:
+        """For __post_init__. Raises ValueError unless it is a tensor [B, C, H, W] in [0, 1] or a path."""
+        given = getattr(self, self.held)
+        if isinstance(given, (str, Path)) and str(given):
+            object.__setattr__(self, self.held, str(given))
+        elif isinstance(given, Tensor):
+            self._check_tensor(given)
+            object.__setattr__(self, self.held, given.detach().clone())  # a value: later edits do not reach it
+        else:
+            raise ValueError(f"{self.held}={given!r} must be a tensor [B, C, H, W] in [0, 1] or the path of a file")
+
+    def _check_tensor(self, value: Tensor) -> None:
+        if value.ndim != 4 or 0 in value.shape or value.shape[1] not in {1, self.channels}:
+            shape = "[B, 1, H, W]" if self.channels == 1 else "[B, C, H, W]"
+            raise ValueError(f"{self.held} has shape {list(value.shape)}; give {shape}")
+        if not ((value >= 0) & (value <= 1)).all():
+            raise ValueError(f"{self.held} has values outside [0, 1]")
+
+    @cached_property
+    def _tensor(self) -> Tensor:
+        given = getattr(self, self.held)
+        return given.float() if isinstance(given, Tensor) else self._read(given)
+
+    def _read(self, path: str) -> Tensor:
+        import numpy
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        name = f"{self.held}={path!r}"
+        try:
+            data = contents(path, name)
+            if Path(path).suffix != ".safetensors":
+                shown = numpy.atleast_3d(numpy.array(picture(data, name, self.channels), dtype="float32"))
+                return torch.from_numpy(shown / 255).permute(2, 0, 1)[None]
+            value = load(data)[self.held]
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(f"{name} cannot be read as a {self.held}: {error}") from error
+        if not value.is_floating_point():
+            raise ValueError(f"{name} holds {value.dtype}; save it as float32")
+        self._check_tensor(value.float())
+        return value.float()
+
+    @cached_property
+    def _digest(self) -> str:
+        size = "x".join(map(str, self._tensor.shape))
+        return f"{size}-{sha256(self._tensor.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}"
+
+    def arguments(self) -> list[tuple[str, object, bool]]:
+        given = super().arguments()
+        return [(n, self._digest if isinstance(v, Tensor) else v, positional) for n, v, positional in given]
+
+    def row(self, index: int, batch: int) -> Operator:
+        given = getattr(self, self.held)
+        if given is None or len(self._tensor) == 1:
+            return self
+        check_count(self.held, tuple(self._tensor), batch)
+        return replace(self, **{self.held: self._tensor[index : index + 1]})
+
+    def same(self, other: object) -> bool:
+        """For __eq__, which a dataclass does not inherit."""
+        if type(self) is not type(other):
+            return False
+        mine, others = ({n: v for n, v, _ in f.arguments() if n != f.held} for f in (self, other))
+        paths = [getattr(f, f.held) for f in (self, other)]
+        if mine != others:
+            return False
+        if not any(isinstance(path, Tensor) for path in paths) and paths[0] == paths[1]:
+            return True  # even if nothing is there yet
+        try:
+            return not any(path is None for path in paths) and self._digest == other._digest
+        except ValueError:  # a file that cannot be read equals only itself
+            return False
+
+    def kind(self) -> int:
+        """For __hash__: one value may have several paths."""
+        return hash(self.name)

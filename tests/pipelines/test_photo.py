@@ -1,0 +1,299 @@
+"""Somebody's own photo: a part of it found, restored on its own pixels, and put back."""
+
+import json
+import math
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import degrade
+import invert
+from degrade import JPEG, Downsample, Place, Pool, Resize, Strokes, Turn
+from pipelines import files
+from pipelines.faces import ffhq
+from pipelines.photo import Photo, Spot, box, centre, padded, windowed
+from tests.conftest import AVATARS, picture
+
+from .shell import apply, contents, pixels, run
+
+ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
+QUICK = ["--steps", 2, "--perceptual", "alex"]
+
+
+def turned(side, degrees, x, y):
+    """A square of `side` pixels about (x, y), turned clockwise as one looks at it."""
+    c, s = side * math.cos(math.radians(degrees)), side * math.sin(math.radians(degrees))
+    return Spot((c, -s, x - (c - s) / 2, s, c, y - (s + c) / 2))
+
+
+def landmarks_of(spot):
+    """Eyes and corners of the mouth that FFHQ's recipe leads from to this square."""
+    a, b, c, d, e, f = spot.matrix
+    across, down = numpy.array([a, d]), numpy.array([b, e])
+    eye = numpy.array([c, f]) - 0.5 + (across + down) / 2 - 0.1 * down / 4
+    mouth = eye + down / 4
+    return [eye - across / 8, eye + across / 8, mouth - across / 16, mouth + across / 16]
+
+
+def scene(spot, name="003.png"):
+    """A natural photo in which an avatar lies; and where."""
+    return Place(spot.matrix, (512, 512), files.read_image(ASTRONAUT))(files.read_image(AVATARS / name))
+
+
+# Where ---------------------------------------------------------------------------------------------
+
+
+def test_ffhq_s_square_of_an_upright_face():
+    """Its half side is twice the eyes' distance or 1.8 times that from eyes to mouth; see the recipe."""
+    spot = ffhq([(90, 100), (130, 100), (95, 140), (125, 140)])
+    assert spot.side == pytest.approx(2 * max(2 * 40, 1.8 * 40))
+    middle = numpy.mean(spot.corners(), 0)
+    assert middle == pytest.approx((110.5, 104.5))  # a tenth of the way down, counted from the outer corner
+    a, b, _, d, e, _ = spot.matrix
+    assert (b, d) == (0, 0) and a == e == spot.side
+    assert ffhq([(90, 100), (130, 100), (95, 160), (125, 160)]).side == pytest.approx(2 * 1.8 * 60)
+    with_nose = ffhq([(90, 100), (130, 100), (3, 3), (95, 140), (125, 140)])
+    ibug = numpy.zeros((68, 2))
+    ibug[36:42], ibug[42:48], ibug[48], ibug[54] = (90, 100), (130, 100), (95, 140), (125, 140)
+    assert with_nose == spot == ffhq([tuple(p) for p in ibug])
+
+
+@given(st.floats(20, 500), st.floats(-180, 180), st.floats(-50, 500), st.floats(-50, 500))
+def test_the_square_turns_and_grows_with_the_face(side, degrees, x, y):
+    spot = turned(side, degrees, x, y)
+    assert ffhq(landmarks_of(spot)).matrix == pytest.approx(spot.matrix, abs=1e-6)
+
+
+def test_a_box_is_kept_of_the_square_around_it():
+    spot = box(10, 20, 60, 30, 100, 100)
+    assert spot.corners() == [(10, 5), (70, 5), (70, 65), (10, 65)]
+    assert spot.corners(keep=True) == [(10, 20), (70, 20), (70, 50), (10, 50)]
+    assert centre(100, 60).corners() == [(0, 20), (60, 20), (60, 80), (0, 80)]
+
+
+# What happened to a part ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f", [
+    JPEG(20), JPEG(20, "4:4:4") >> Turn(2, 0), Turn(1, 0) >> JPEG(20) >> Turn(3, 0),
+    Turn(1, 1) >> JPEG(30) >> Turn(1, 1), Strokes(5, seed=3) >> JPEG(40), degrade.Gray(),
+    Downsample(4) >> JPEG(20), Pool(2) >> degrade.Quantize(16),
+    Resize(256) >> JPEG(30) >> Resize(512), Resize(scale=0.5) >> Resize(512),
+], ids=str)  # fmt: skip
+def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
+    """But for what reaches over its border."""
+    x = files.read_image(ASTRONAUT)
+    window = slice(128, 384), slice(256, 512)  # whole blocks in all sizes
+    whole, part = f(x), windowed(f, x.shape, window)(x[(..., *window)])
+    times = 512 // whole.shape[3]
+    rows, columns = window if f[-1] != Turn(2, 0) else (window[0], slice(0, 256))
+    end = whole[..., rows.start // times : rows.stop // times, columns.start // times : columns.stop // times]
+    inner = slice(80 // times, -80 // times)
+    assert part.shape == end.shape and torch.equal(part[..., inner, inner], end[..., inner, inner])
+
+
+def test_what_differs_for_a_part_is_refused():
+    with pytest.raises(ValueError, match="crop the photo first"):
+        windowed(degrade.Crop(3, 5), (1, 3, 64, 64), (slice(0, 32), slice(0, 32)))
+
+
+@pytest.mark.parametrize("size", [(96, 128), (100, 61)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_camera_s_jpeg_is_the_operator_s_within_the_part(tmp_path, size, orientation):
+    """A viewer shows the photo upright; its blocks were cut as it lay."""
+    turns = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}
+    lying = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (*size, 3), dtype=numpy.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lying.save(tmp_path / "a.jpg", quality=40, exif=exif)
+    upright = files.read_image(tmp_path / "a.jpg")
+    turn = Turn(*turns[orientation])
+    f = turn.inverse >> JPEG.from_file(tmp_path / "a.jpg") >> turn
+    clean = turn(files.from_pil(lying))
+    assert torch.equal(f(clean), upright)
+    photo = Photo(upright, f, box(20, 20, 40, 40, *upright.shape[2:]))
+    part = photo.happened(clean[(..., *photo.window)])
+    # inside the window chroma is interpolated across its border alone
+    assert torch.equal(part[..., 2:-2, 2:-2], upright[(..., *photo.window)][..., 2:-2, 2:-2])
+
+
+# The problem ----------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_taken_on_the_photo_s_own_pixels():
+    spot = turned(110, 17, 400, 150)
+    clean = scene(spot)
+    observed = JPEG(30)(clean)
+    photo = Photo(observed, JPEG(30), spot)
+    y, f = photo.problem(128)
+    assert torch.equal(y, observed[(..., *photo.window)])
+    assert all(s.start % 16 == 0 and s.stop % 16 == 0 for s in photo.window)
+    # the avatar itself explains the observation, but for the photo's own blocks around it
+    predicted = f(files.read_image(AVATARS / "003.png"))
+    inside = Place(spot.matrix, (512, 512)).visible((1, 3, 128, 128))[(..., *photo.window)]
+    inside = torch.nn.functional.avg_pool2d(inside, 35, 1, 17, count_include_pad=False) == 1
+    assert inside.sum() > 2000
+    assert (predicted - y).abs()[inside.expand_as(y)].max() == 0
+    assert (predicted - y).abs().mean() < 0.01
+
+
+def test_a_part_seen_larger_than_it_is_drawn_is_reduced_to_what_is_drawn():
+    photo = Photo(files.read_image(ASTRONAUT), JPEG(90), centre(512, 512))
+    y, f = photo.problem(128)
+    assert y.shape == (1, 3, 128, 128) and torch.equal(y, Pool(4)(photo.observed))
+    assert f.output_shape((1, 3, 128, 128)) == y.shape and f[-1] == Pool(4)
+
+
+def test_a_photo_of_a_smaller_size_than_what_it_shows():
+    photo = Photo(picture(1)[..., :60, :70], Downsample(4) >> JPEG(30), box(10, 10, 30, 30, 60, 70))
+    assert photo.enlarged == 4
+    y, f = photo.problem(128)
+    assert f.output_shape((1, 3, 128, 128)) == y.shape
+    assert photo.pasted(picture(0)).shape == (1, 3, 240, 280)
+    with pytest.raises(ValueError, match="leads to no picture of 70x60 pixels; check the operator"):
+        Photo(photo.observed, degrade.Resize(40), photo.spot)
+
+
+def test_the_reference_frame_of_each_axis():
+    """Of a photo that is wider than high, and a square far right."""
+    clean = torch.zeros(1, 3, 64, 200)
+    f = Photo(clean, degrade.Identity(), box(150, 10, 40, 40, 64, 200))
+    pasted = f.pasted(torch.ones(1, 3, 32, 32))
+    rows, columns = pasted[0, 0].nonzero().unbind(1)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 49, 150, 189)
+
+
+# Back into the photo --------------------------------------------------------------------------------
+
+
+@given(st.floats(30, 200), st.floats(-180, 180), st.floats(100, 400), st.floats(100, 400))
+def test_outside_the_square_the_photo_stays_bit_for_bit(side, degrees, x, y):
+    observed, spot = files.read_image(ASTRONAUT), turned(side, degrees, x, y)
+    pasted = Photo(observed, JPEG(90), spot).pasted(torch.rand(1, 3, 64, 64))
+    outside = (Place(spot.matrix, (512, 512)).visible((1, 3, 64, 64)) == 0).expand_as(observed)
+    assert torch.equal(pasted[outside], observed[outside])
+    inner = turned(side * 0.8, degrees, x, y)
+    covered = (Place(inner.matrix, (512, 512)).visible((1, 3, 64, 64)) == 1).expand_as(observed)
+    drawn = Place(spot.matrix, (512, 512))(torch.ones(1, 3, 64, 64) * 0.25)
+    white = Photo(observed, JPEG(90), spot).pasted(torch.full((1, 3, 64, 64), 0.25))
+    assert torch.allclose(white[covered], drawn[covered], atol=1e-6)
+
+
+def test_the_seam_is_smooth_and_there_is_none_at_the_photo_s_border():
+    observed = torch.full((1, 3, 100, 60), 0.25)
+    pasted = Photo(observed, degrade.Identity(), centre(100, 60)).pasted(torch.ones(1, 3, 32, 32))
+    line = pasted[0, 0, :, 30]
+    assert line[:20].eq(0.25).all() and line[26:74].eq(1).all() and line.diff().abs().max() < 0.3
+    assert pasted[0, 0, 50].eq(1).all()
+    whole = Photo(observed[..., :60, :], degrade.Identity(), centre(60, 60)).pasted(torch.ones(1, 3, 32, 32))
+    assert torch.allclose(whole, torch.ones_like(whole), atol=1e-6)
+
+
+def test_the_part_upright_is_pillow_s():
+    spot = turned(150, 20, 222, 120)
+    photo = Photo(files.read_image(ASTRONAUT), degrade.Identity(), spot)
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = spot.corners()
+    quad = (x0, y0, x3, y3, x2, y2, x1, y1)  # Pillow goes round the other way
+    theirs = Image.open(ASTRONAUT).transform((150, 150), Image.QUAD, quad, Image.BILINEAR)
+    away = photo.aligned(150)[0].permute(1, 2, 0).numpy() * 255 - numpy.array(theirs).astype(float)
+    assert abs(away).max() <= 1.01
+
+
+def test_beyond_the_photo_it_is_mirrored_and_fades():
+    photo = files.read_image(ASTRONAUT)
+    inside, added = padded(photo, turned(100, 0, 250, 250))
+    assert inside is photo and added == (0, 0)
+    wide, (left, top) = padded(photo, turned(200, 0, 20, 500))
+    assert left >= 80 and top == 60 and wide.shape[3] > 512 + left and wide.shape[2] >= top + 512 + 88
+    near = wide[..., top + 40 : top + 400, left + 40 : left + 480]
+    assert torch.allclose(near, photo[..., 40:400, 40:480], atol=1e-6)
+    median = photo.flatten(2).median(2).values
+    assert torch.allclose(wide[0, :, 0, 0], wide.new_tensor([wide[0, c].median() for c in range(3)]), atol=0.1)
+    assert median.shape == (1, 3)
+    assert padded(torch.rand(1, 3, 1, 30), turned(9, 0, 15, 0))[0].isfinite().all()
+
+
+# At a shell -----------------------------------------------------------------------------------------
+
+
+def test_a_tilted_face_in_a_photo_comes_nearer_to_what_it_was(tmp_path):
+    spot = turned(110, 17, 400.3, 150.7)
+    files.write(tmp_path / "scene.png", files.encode(files.to_pil(scene(spot))))
+    (tmp_path / "points.json").write_text(json.dumps({"scene.jpg": [list(map(float, p)) for p in landmarks_of(spot)]}))
+    spec = "gaussian:0.2 >> clamp >> quantize >> jpeg:30"
+    assert apply(tmp_path / "scene.png", output=tmp_path / "in", op=spec).exit_code == 0
+    command = ["restore", tmp_path / "in", "-o", tmp_path / "out", "--align", "ffhq", "--clean", tmp_path]
+    command += ["--landmarks", tmp_path / "points.json", "--steps", 60, "--perceptual", "alex"]
+    assert run(*command).exit_code == 0
+    first = contents(tmp_path / "out")
+    assert run(*command).exit_code == 0 and contents(tmp_path / "out") == first  # nothing is solved again
+    assert set(first[0]) == {f"scene{s}" for s in (".png", ".part.png", ".sheet.png", ".latent.safetensors", ".json")}
+
+    pictures = [files.read_image(tmp_path / path) for path in ("scene.png", "in/scene.jpg", "out/scene.png")]
+    faces = [Photo(x, degrade.Identity(), spot).aligned(128) for x in pictures]
+    observed, restored = (invert.perceptual.lpips(face, faces[0], net="vgg").item() for face in faces[1:])
+    assert restored < 0.9 * observed
+    outside = (Place(spot.matrix, (512, 512)).visible((1, 3, 128, 128)) == 0).expand_as(pictures[0])
+    assert torch.equal(pictures[2][outside], pictures[1][outside])
+
+
+def test_a_photo_without_a_word_is_restored_in_its_middle(tmp_path):
+    """What happened is guessed from the file, and said."""
+    result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *QUICK)
+    assert result.exit_code == 0 and "taken to have happened: jpeg:90,subsampling=4:4:4" in result.stderr
+    assert "place:" in json.loads((tmp_path / "out" / "astronaut.json").read_text())["assumed"]
+    assert pixels(tmp_path / "out" / "astronaut.png").shape == (512, 512, 3)
+
+
+def test_several_answers_come_with_their_spread(tmp_path):
+    command = ["restore", ASTRONAUT, "-o", tmp_path, "--op", "jpeg:90", "--box", "100,50,96,64", "--samples", 3, *QUICK]
+    assert run(*command).exit_code == 0
+    drawn = [pixels(tmp_path / f"astronaut{i}.part.png") / 255 for i in ("", ".sample2", ".sample3")]
+    spread = numpy.std(drawn, 0).mean(-1) / 0.25
+    sheet = pixels(tmp_path / "astronaut.sheet.png")
+    tile = sheet[26 : 26 + 256, -264:-8][::2, ::2, 0] / 255  # each pixel is shown twofold
+    assert abs(tile - spread.clip(0, 1)).max() < 0.01 and spread.max() > 0.1
+    before = pixels(ASTRONAUT)
+    for name in ("astronaut", "astronaut.sample2", "astronaut.sample3"):
+        changed = (pixels(tmp_path / f"{name}.png") != before).any(-1).nonzero()
+        assert changed[0].min() >= 50 and changed[0].max() < 114 and changed[1].min() >= 100 and changed[1].max() < 196
+    assert run(*command[:-6], "--samples", 2, *QUICK).exit_code == 0
+    assert not any("sample3" in file for file in contents(tmp_path)[0])
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--box", "500,10,40,40"], "box=500,10,40,40 is not within the photo's 512x512 pixels"),
+    (["--box", "1,2,3"], "box=1,2,3 must be four numbers x,y,w,h"),
+    (["--box", "nan,2,3,4"], "box=nan,2,3,4 is not within"),
+    (["--box", "10,10,4,4"], "is 4 pixels wide; it takes at least 8"),
+    (["--align", "celeba"], "align='celeba' must be ffhq"),
+    (["--face", "1"], "landmarks and face belong to --align ffhq"),
+    (["--align", "ffhq", "--box", "1,2,30,40"], "box=1,2,30,40 takes the place of a face"),
+    (["--align", "ffhq", "--landmarks", "{points}", "--face", "1"], "leave one of them out"),
+    (["--align", "ffhq", "--landmarks", "{missing}"], "cannot be read"),
+    (["--op", "crop:3,5"], "leads to no picture of 512x512 pixels"),
+])  # fmt: skip
+def test_what_cannot_be_is_one_line(tmp_path, options, said):
+    (tmp_path / "points.json").write_text("[[1, 2], [3, 4], [5, 6], [7, 8]]")
+    options = [o.format(points=tmp_path / "points.json", missing=tmp_path / "x.json") for o in options]
+    op = [] if "--op" in options else ["--op", "jpeg:90"]
+    result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *op, *options, *QUICK, "--quiet")
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("[[1, 2]]", "1 landmarks; give 4"), ("[[1, 2], [3, 4], [600, 6], [7, 8]]", "the landmark 600, 6 lies outside"),
+    ("[[1, 2], [3, 4], [NaN, 6], [7, 8]]", "lies outside"), ("{}", "has no landmarks of astronaut.jpg"),
+    ("[1, 2, 3, 4]", "holds no landmarks; write [[x, y], …]"), ("[" * 100_000, "holds no landmarks"), ("", "holds no"),
+    ('{"astronaut.jpg": 5}', "holds no landmarks"), ("[[5, 5], [5, 5], [5, 5], [5, 5]]", "lie on one point"),
+])  # fmt: skip
+def test_landmarks_that_are_none_are_one_line(tmp_path, text, said):
+    (tmp_path / "points.json").write_text(text)
+    options = ["--align", "ffhq", "--landmarks", tmp_path / "points.json", "--op", "jpeg:90"]
+    result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *options, *QUICK, "--quiet")
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, result.stderr

@@ -1,0 +1,212 @@
+"""What guess finds in files that Pillow and numpy made, whose history is known."""
+
+import io
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import degrade
+from degrade import JPEG, Gaussian, Identity, PoissonGaussian, Resize, Shift, Turn, guess, parse
+
+AVATARS = sorted((Path(__file__).parents[1] / "examples" / "avatars").glob("*.png"))
+
+
+def scene(height: int = 256, width: int = 272, grey: bool = False) -> numpy.ndarray:
+    """Smooth hills with some sharp discs on them: a picture without noise, texture or clipped areas."""
+    draw, (y, x) = numpy.random.default_rng(3), numpy.mgrid[:height, :width]
+    hills = numpy.stack(
+        [128 + 50 * numpy.sin(x / a + c) * numpy.cos(y / b) for a, b, c in draw.uniform(9, 40, (3, 3))], 2
+    )
+    for top, left, radius, *colour in draw.uniform((0, 0, 4, *[40] * 3), (height, width, 30, *[215] * 3), (60, 6)):
+        hills[(y - top) ** 2 + (x - left) ** 2 < radius**2] = colour
+    return hills.round().astype(numpy.uint8)[..., 0 if grey else slice(None)]
+
+
+def saved(x: numpy.ndarray, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(x).save(file, kind, **options)
+    return file.getvalue()
+
+
+def opened(file: bytes) -> numpy.ndarray:
+    return numpy.asarray(Image.open(io.BytesIO(file)))
+
+
+def noisy(x: numpy.ndarray, sigma: float) -> numpy.ndarray:
+    y = x + numpy.random.default_rng(0).normal(0, sigma, x.shape)
+    return y.round().clip(0, 255).astype(numpy.uint8)
+
+
+def tensor(x: numpy.ndarray) -> torch.Tensor:
+    return torch.tensor(x.reshape(*x.shape[:2], -1)).permute(2, 0, 1)[None].float() / 255
+
+
+def only(file: bytes, kind: type) -> degrade.Operator:
+    return next(op for op in guess(file).operator if isinstance(op, kind))
+
+
+@pytest.mark.parametrize("path", AVATARS[:5], ids=lambda path: path.stem)
+def test_nothing_happened_to_a_clean_drawing(path):
+    assert guess(path).operator == Identity() and not guess(path).findings
+
+
+def test_nothing_happened_to_a_clean_scene():
+    assert guess(saved(scene())).operator == Identity()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_reproduced_bit_for_bit(orientation):
+    """The operator takes the picture as it is shown, before it was compressed, to the pixels that are shown."""
+    turns = [None, 0, Image.Transpose.ROTATE_180, 1, 5, Image.Transpose.ROTATE_270, 6, Image.Transpose.ROTATE_90]
+    source, exif = scene(75, 93), Image.Exif()
+    exif[0x0112] = orientation
+    file = saved(source, "JPEG", quality=70, exif=exif)
+    how = turns[orientation - 1]
+    shown = Image.fromarray(source) if how is None else Image.fromarray(source).transpose(Image.Transpose(how))
+    decoded = Image.open(io.BytesIO(file))
+    decoded = decoded if how is None else decoded.transpose(Image.Transpose(how))
+    f = guess(file).operator
+    assert torch.equal(f(tensor(numpy.asarray(shown))), tensor(numpy.asarray(decoded)))
+    assert "jpeg:70" in str(f) and len(f) == (1 if how is None else 3)
+
+
+@pytest.mark.parametrize("options", [{"quality": 92, "subsampling": 0}, {"qtables": [list(range(3, 67))] * 2}])
+def test_a_jpeg_of_any_tables_is_reproduced_bit_for_bit(options):
+    for x in (scene(64, 81), scene(64, 81, grey=True)):
+        file = saved(x, "JPEG", **options)
+        assert torch.equal(guess(file).operator(tensor(x)), tensor(opened(file)))
+
+
+def test_a_turn_is_numpys():
+    x = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
+    for quarters in range(4):
+        for mirror in range(2):
+            f = Turn(quarters, mirror)
+            y = numpy.rot90(x.numpy(), quarters, (2, 3))
+            assert numpy.array_equal(f(x), numpy.flip(y, 3) if mirror else y)
+            assert torch.equal((f >> f.inverse)(x), x) and torch.equal(f.adjoint(f(x)), x)
+            assert f.output_shape(x.shape) == f(x).shape and f.input_shape(f(x).shape) == x.shape
+            assert parse(str(f)) == f and f.visible(x.shape) is None
+            assert torch.equal(f.visible(x.shape, x[:1, :1]), f(x)[:1, :1])
+    with pytest.raises(ValueError, match="quarters=4 must be an integer from 0 to 3"):
+        Turn(4, 0)
+    with pytest.raises(ValueError, match="mirror=2"):
+        Turn(0, 2)
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(40, "4:2:0"), (75, "4:4:4"), (90, "4:2:2")])
+def test_an_earlier_jpeg_is_found_in_a_png(quality, subsampling):
+    file = saved(opened(saved(scene(), "JPEG", quality=quality, subsampling=subsampling)))
+    assert guess(file).operator == JPEG(quality, subsampling)
+
+
+def test_a_crop_since_the_jpeg_is_a_shift():
+    source = scene()
+    once = opened(saved(source, "JPEG", quality=60))
+    f = guess(saved(once[3:, 5:])).operator
+    assert str(f) == "shift:3,5 >> jpeg:60 >> shift:-3,-5"
+    again = f(tensor(source[3:, 5:]))[..., 18:-20, 18:-20]
+    # rows and columns that were cut off are guessed, so that the blocks at two edges differ
+    assert torch.equal(again, tensor(once[3:, 5:])[..., 18:-20, 18:-20])
+
+
+def test_the_generation_before_the_last_is_found_and_the_last_said_once():
+    once = opened(saved(scene(), "JPEG", quality=50))
+    assert str(guess(saved(once, "JPEG", quality=90)).operator) == "jpeg:50 >> jpeg:90"
+    there, first, back, last = guess(saved(once[2:, 1:], "JPEG", quality=92)).operator
+    assert (there, back, last) == (Shift(2, 1), Shift(-2, -1), JPEG(92)) and abs(first.quality - 50) <= 2
+    assert str(guess(saved(scene(), "JPEG", quality=50)).operator) == "jpeg:50"
+
+
+@pytest.mark.parametrize(
+    ("sigma", "quality", "grey"), [(3, None, False), (9, 90, False), (20, 80, True), (3, 95, True)]
+)
+def test_noise_is_measured_also_through_a_jpeg(sigma, quality, grey):
+    x = noisy(scene(grey=grey), sigma)
+    file = saved(x, "JPEG", quality=quality) if quality else saved(x)
+    assert only(file, Gaussian).sigma == pytest.approx(sigma / 255, rel=0.15)
+    assert " >> clamp >> quantize" in guess(file).findings[0].stage
+
+
+def test_photon_noise_grows_with_the_light():
+    ramp = numpy.broadcast_to(numpy.linspace(20, 235, 512), (256, 512))
+    draw = numpy.random.default_rng(1)
+    x = draw.poisson(ramp / 255 * 300) / 300 * 255 + draw.normal(0, 2, ramp.shape)
+    f = only(saved(x.round().clip(0, 255).astype(numpy.uint8)), PoissonGaussian)
+    assert f.peak == pytest.approx(300, rel=0.15) and f.sigma * 255 < 4
+
+
+def test_noise_below_the_steps_is_called_hidden():
+    found = guess(saved(noisy(scene(), 2), "JPEG", quality=20)).findings
+    assert found[0].stage == "" and "hidden" in found[0].why
+
+
+@pytest.mark.parametrize(("factor", "filter"), [(1.5, Image.BILINEAR), (2, Image.BICUBIC), (6, Image.LANCZOS)])
+def test_an_enlargement_is_found(factor, filter):
+    part = scene(round(384 / factor), round(384 / factor))
+    side = round(part.shape[0] * factor)
+    file = saved(numpy.asarray(Image.fromarray(part).resize((side, side), filter)))
+    small, large = (op for op in guess(file).operator if isinstance(op, Resize))
+    assert large.size / small.size == pytest.approx(side / part.shape[0], rel=0.02)
+    assert large.size == side
+
+
+def test_what_is_clipped_is_a_share_of_connected_pixels():
+    x = scene()
+    x[:64] = 255
+    x[100::9, ::9] = 0  # lone pixels do not count
+    assert guess(saved(x)).clipped == pytest.approx(64 / 256, abs=0.01)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_every_kind_of_picture_has_a_guess(mode):
+    image, file = Image.fromarray(scene(40, 50)).convert(mode), io.BytesIO()
+    image.save(file, "JPEG" if mode == "CMYK" else "PNG")
+    found = guess(file.getvalue())
+    assert found.operator == Identity()
+    assert [f.why for f in found.findings if "CMYK" in f.why] or mode != "CMYK"
+
+
+def test_other_codecs_are_named_without_a_stage():
+    found = guess(saved(scene(64, 64), "WEBP"))
+    assert [f.stage for f in found.findings if "WEBP" in f.why] == [""]
+
+
+def test_of_a_large_picture_the_middle_is_on_the_grid_of_all():
+    x = opened(saved(numpy.tile(scene(), (7, 8, 1)), "JPEG", quality=70))  # 1792 × 2176
+    assert str(guess(saved(x, compress_level=0)).operator) == "jpeg:70"
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_in_one_line(data):
+    with pytest.raises(ValueError, match="^file ") as error:
+        guess(data)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", [None, 3, "no/such.png", ""])
+def test_what_is_no_file_is_refused_in_one_line(file):
+    with pytest.raises(ValueError, match="^file=") as error:
+        guess(file)
+    assert "\n" not in str(error.value)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(1, 70), st.integers(1, 70), st.sampled_from([0, 1, 3, 4]), st.sampled_from([0, 5, 60]),
+    st.sampled_from(["PNG", "JPEG", "WEBP", "BMP"]),
+)  # fmt: skip
+def test_any_small_picture_has_a_guess_of_its_shape(h, w, channels, grain, kind):
+    x = noisy(numpy.full((h, w, channels) if channels else (h, w), 90), grain)
+    if channels == 1:
+        x = x[..., 0]
+    file = saved(x if kind != "JPEG" or channels != 4 else x[..., :3], kind)
+    found = guess(file)
+    assert parse(str(found.operator)) == found.operator == guess(file).operator
+    assert found.operator.output_shape((1, 3, h, w)) == (1, 3, h, w)
+    assert 0 <= found.clipped <= 1 and all(0 <= f.confidence <= 1 for f in found.findings)

@@ -1,0 +1,130 @@
+"""A picture drawn into another: against Pillow, closed forms, and the law of the adjoint."""
+
+import math
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from degrade import JPEG, Downsample, Mask, Place, Pool, from_json, parse, to_json
+from tests.conftest import AVATARS, rng
+
+
+def turned(side, degrees, x, y):
+    """A square of `side` pixels about (x, y), turned clockwise as one looks at it."""
+    c, s = side * math.cos(math.radians(degrees)), side * math.sin(math.radians(degrees))
+    return (c, -s, x - (c - s) / 2, s, c, y - (s + c) / 2)
+
+
+def test_a_square_of_the_picture_s_own_size_changes_nothing():
+    x = torch.rand(2, 3, 17, 17, generator=rng(), dtype=torch.float64)
+    assert torch.allclose(Place((17, 0, 0, 0, 17, 0), 17)(x), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 8])
+def test_a_whole_reduction_is_the_mean_of_each_cell(factor):
+    x = torch.rand(1, 3, 24, 48, generator=rng(), dtype=torch.float64)
+    f = Place((48 // factor, 0, 0, 0, 24 // factor, 0), (24 // factor, 48 // factor))
+    assert torch.allclose(f(x), Pool(factor)(x), atol=1e-12)
+
+
+def test_corners_come_where_the_matrix_says():
+    x = torch.zeros(1, 1, 64, 64)
+    x[..., :32, :32] = 1  # the top left quarter
+    y = Place(turned(40, 90, 30, 50), (90, 60))(x)[0, 0]
+    # clockwise by a quarter: top left comes to the top right
+    assert y[35:45, 35:45].min() == 1 and y[35:45, 15:25].max() == 0 and y[55:65].max() == 0
+
+
+def test_it_is_pillow_s_affine_map_where_nothing_is_reduced():
+    """Pillow samples bilinearly at pixels' centres, in coordinates of the result."""
+    photo = Image.open(AVATARS / "001.png").convert("RGB")
+    x = torch.from_numpy(numpy.array(photo)).permute(2, 0, 1)[None].double() / 255
+    matrix = turned(300, 25, 128, 120)
+    a, b, c, d, e, f = matrix
+    area = (a * e - b * d) / 128
+    back = (e / area, -b / area, (b * f - e * c) / area, -d / area, a / area, (d * c - a * f) / area)
+    theirs = numpy.array(photo.transform((256, 240), Image.AFFINE, back, Image.BILINEAR)).astype(float)
+    ours = Place(matrix, (240, 256))(x)[0].permute(1, 2, 0).numpy() * 255
+    inside = Place(matrix, (240, 256)).visible(x.shape)[0, 0].numpy() == 1
+    inside[:2], inside[-2:], inside[:, :2], inside[:, -2:] = False, False, False, False
+    assert inside.sum() > 30_000 and abs(ours - theirs)[inside].max() <= 1.01
+
+
+@given(st.floats(3, 60), st.floats(-180, 180), st.floats(-10, 40), st.integers(1, 40), st.integers(1, 40))
+def test_the_adjoint_is_the_transpose(side, degrees, at, height, width):
+    f, x = Place(turned(side, degrees, at, at), (20, 30)), torch.rand(1, 2, height, width, dtype=torch.float64)
+    y = torch.randn(1, 2, 20, 30, dtype=torch.float64)
+    assert torch.allclose((f(x) * y).sum(), (x * f.adjoint(y, x.shape)).sum(), rtol=1e-9, atol=1e-12)
+
+
+@given(st.floats(5, 30), st.floats(-180, 180))
+def test_what_is_seen_is_what_is_covered(side, degrees):
+    f = Place(turned(side, degrees, 25, 25), (50, 50))
+    seen = f.visible((1, 3, 16, 16))
+    assert seen.sum().item() == pytest.approx(side**2, abs=1)  # its area, but for what corners cut of a pixel
+    assert torch.allclose(f(torch.ones(1, 3, 16, 16)), seen, atol=1e-6)
+
+
+def test_around_it_lies_the_other_picture_bit_for_bit():
+    around = torch.rand(1, 3, 50, 60, generator=rng())
+    f = Place(turned(20, 30, 30, 25), (50, 60), around)
+    x = torch.rand(2, 3, 16, 16, generator=rng(1))
+    away = f.visible((2, 3, 16, 16)) is None and Place(f.matrix, f.size).visible(x.shape) == 0
+    assert torch.equal(f(x)[away.expand(2, 3, -1, -1)], around.expand(2, -1, -1, -1)[away.expand(2, 3, -1, -1)])
+    assert not f.linear and f(x).shape == (2, 3, 50, 60)
+    seen = (f >> JPEG(50)).visible((1, 3, 16, 16), torch.zeros(1, 1, 16, 16))
+    assert torch.allclose(seen, away.float().where(away, 1 - Place(f.matrix, f.size).visible(x.shape)))
+
+
+def test_a_reduction_is_antialiased():
+    """Stripes too fine for the result become their mean."""
+    x = (torch.arange(256) % 2).float().expand(1, 1, 256, 256)
+    y = Place(turned(40, 20, 32, 32), (64, 64))(x)[..., 25:40, 25:40]
+    assert (y - 0.5).abs().max() < 0.06
+    assert (Downsample(4)(x) - 0.5).abs().max() < 0.06
+
+
+def test_it_is_written_and_read_with_what_lies_around(tmp_path):
+    around = (torch.rand(1, 3, 6, 9, generator=rng()) * 255).round() / 255
+    f = Place((3, 0, 1, 0, 3, 1), (6, 9), around) >> JPEG(50)
+    record = to_json(f, tmp_path)
+    assert from_json(record, tmp_path) == f and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(ValueError, match="holds a tensor"):
+        to_json(f)
+    Image.fromarray((around[0].permute(1, 2, 0) * 255).byte().numpy()).save(tmp_path / "a.png")
+    g = parse(f"place:3|0|1|0|3|1,6x9,onto={tmp_path / 'a.png'}")
+    x = torch.rand(1, 3, 5, 5)
+    assert g == f[0] and hash(g) == hash(f[0]) and torch.equal(g(x), f[0](x))
+    assert g != Place((3, 0, 1, 0, 3, 1), (6, 9)) and g != Place((3, 0, 2, 0, 3, 1), (6, 9), around)
+    assert g != Mask(torch.ones(1, 1, 6, 9))
+    two = Place(f[0].matrix, (6, 9), torch.cat([around, 1 - around]))
+    x = torch.rand(2, 3, 5, 5)
+    assert torch.equal(two(x)[1:], two.row(1, 2)(x[1:]))
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (((1, 0, 0, 0, 1), 4), "matrix=(1, 0, 0, 0, 1) must be six numbers"),
+    ((3, 4), "matrix=3 must be six numbers"),
+    (((2, 4, 0, 1, 2, 0), 4), "leaves no area"),
+    (((math.nan, 0, 0, 0, 1, 0), 4), "matrix="),
+    (((1, 0, 0, 0, 1, 0), "4xa"), "size="),
+    (((1, 0, 0, 0, 1, 0), (4, 5, 6)), "size=(4, 5, 6) must be (h, w)"),
+    (((1, 0, 0, 0, 1, 0), (60000, 60000)), "size=(60000, 60000) must be (h, w)"),
+    (((1, 0, 0, 0, 1, 0), 4, torch.zeros(4, 4)), "onto has shape [4, 4]"),
+    (((1, 0, 0, 0, 1, 0), 4, torch.full((1, 3, 4, 4), 2.0)), "onto has values outside [0, 1]"),
+    (((1, 0, 0, 0, 1, 0), 4, 5), "onto=5 must be a tensor"),
+])  # fmt: skip
+def test_nonsense_is_one_line(arguments, said):
+    with pytest.raises(ValueError, match="^[^\n]*$") as error:
+        Place(*arguments)
+    assert said in str(error.value)
+
+
+def test_a_picture_of_another_size_is_named():
+    f = Place((3, 0, 1, 0, 3, 1), (6, 9), torch.rand(1, 3, 6, 8))
+    with pytest.raises(ValueError, match=r"onto is \[1, 3, 6, 8\]; give \[1, 3, 6, 9\], or one for all"):
+        f(torch.rand(1, 3, 5, 5))
