@@ -74,7 +74,13 @@ class Guess:
 
 
 def guess(file: str | Path | bytes) -> Guess:
-    """What happened to the picture in `file`, a path or the bytes of one."""
+    """What happened to the picture in `file`, a path or the bytes of one, for what its pixels still tell.
+
+    Looked for: an enlargement (1.3 to 8 times), noise, an earlier JPEG of libjpeg's tables on any
+    grid, and the file's own JPEG, whose tables and orientation are read and exact. Each is one
+    finding; what is not found may have happened. Deterministic; of large pictures the middle `SIDE`²
+    pixels are looked at. Raises ValueError, which names the file, for what cannot be read as a picture.
+    """
     if not isinstance(file, (str, Path, bytes)):
         raise ValueError(f"file={show(file)} must be a path or the bytes of a picture")
     name = "file" if isinstance(file, bytes) else f"file={file}"
@@ -90,10 +96,7 @@ def guess(file: str | Path | bytes) -> Guess:
     table = TABLES[before.quality - 1] if before else None
     if own is not None and (table is None or own.sum() > table.sum()):
         grid, table = (0, 0), own
-    compressed = table is not None
-    enlarged = _enlarged(view, pixels.shape[:2], compressed)
-    noisy = _noise(view, grid, table)
-    found = [*enlarged, *noisy, *earlier, *last]
+    found = [*_enlarged(view, pixels.shape[:2], table is not None), *_noise(view, grid, table), *earlier, *last]
     stages = [op for op, _ in found if op is not None]
     if stages and turn is not None:
         stages = [turn.inverse, *stages, turn]
@@ -115,8 +118,8 @@ class _View:
 
 
 def _middle(pixels: numpy.ndarray) -> numpy.ndarray:
-    """Its whole blocks keep their grid."""
-    top, left = (max(0, n - SIDE) // 16 * 8 for n in pixels.shape[:2])
+    """From a multiple of 16 on, so that blocks keep their grid."""
+    top, left = (max(0, n - SIDE) // 32 * 16 for n in pixels.shape[:2])
     return pixels[top : top + SIDE, left : left + SIDE]
 
 
@@ -165,8 +168,8 @@ def _earlier(view: _View, own: Tensor | None) -> tuple[list[_Found], Comb | None
     """A JPEG before the last saving, on the grid it had."""
     found = [shifted_comb(view.luma, view.clipped, own is not None)]
     if own is not None:
-        blocks, free = blocks_of(view.luma).flatten(0, 1), ~_any(view.clipped)
-        found.append(aligned_comb(coefficients(blocks[free]), own))
+        free = ~blocks_of(view.clipped).flatten(0, 1).flatten(1).any(1)
+        found.append(aligned_comb(coefficients(blocks_of(view.luma).flatten(0, 1)[free]), own))
     combs = [comb for comb in found if comb is not None and min(comb.nats, comb.margin) > 40]
     if not combs:
         return [], None
@@ -246,17 +249,16 @@ def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Fou
     if found is None or found.contrast < (0.25 if compressed else 0.1) or found.margin < (4 if compressed else 3.2):
         return []
     h, w = (max(1, round(n / found.factor)) for n in size)
-    chain = Resize((h, w)) >> Resize(size, filter=found.filter)
+    try:
+        chain = Resize((h, w)) >> Resize(size, filter=found.filter)
+    except ValueError as error:  # more pixels than it takes
+        return [(None, Finding("", _certain(found.margin, 3), f"enlarged by {found.factor:.2f}, but {error}"))]
     why = f"its lines lie near those enlarged by {found.factor:.2f}, at one phase of the small grid only"
     return [(chain, Finding(str(chain), _certain(found.margin, 3), why))]
 
 
 def _certain(evidence: float, scale: float) -> float:
     return round(1 - math.exp(-evidence / scale), 3)
-
-
-def _any(mask: Tensor) -> Tensor:
-    return blocks_of(mask).flatten(0, 1).flatten(1).any(1)
 
 
 def _clipped(shown: numpy.ndarray) -> float:

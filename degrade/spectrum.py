@@ -20,6 +20,7 @@ from .resample import FILTERS
 LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 TABLES = quality_tables(torch.arange(1.0, 101))[:, 0].flatten(1).double()  # luma's, of qualities 1 to 100
 _DCT = M.double() / (2**13 * math.sqrt(8))
+_ROUNDED = 0.4  # deviation of a coefficient whose pixels were rounded to 8 bits
 ORDER = sorted(range(1, 64), key=lambda i: i // 8 + i % 8)  # low frequencies first, without the mean
 _STRAY = math.log(0.02)  # what a coefficient off the comb costs: clipped blocks and retouches are no proof against it
 
@@ -108,8 +109,9 @@ def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
     """The quality of a JPEG before the last one, on its grid, from the last one's coefficients [n, 64].
 
     own: the last table [64]. Multiples of an earlier step, rounded to multiples of the last, leave
-    bins empty or doubled (Popescu & Farid 2004). Against this stands a smooth law, geometric or normal,
-    whichever likes those bins better. Only steps larger than the last are looked for: smaller ones leave too little.
+    bins empty or doubled (Popescu & Farid 2004). Against this stands a smooth law, geometric or
+    normal, whichever likes those bins better; since no picture keeps either, a fourth of the
+    evidence counts. Only steps larger than the last are looked for: smaller ones leave too little.
     """
     total = c.new_zeros(len(TABLES))
     for f in ORDER[:20]:
@@ -124,18 +126,18 @@ def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
         smooth = torch.stack([decay**bins, torch.exp(-bins.square() / (2 * float(live.square().mean())))])
         smooth /= smooth.sum(1, keepdim=True)
         steps, which = TABLES[:, f].unique(return_inverse=True)
-        tooth = torch.arange(0, 2000, dtype=torch.float64)[:, None] * steps  # [k, steps]
-        s = 0.4
+        tooth = torch.arange(1, 2000, dtype=torch.float64)[:, None] * steps  # [k, steps]
         edges = (torch.arange(201, dtype=torch.float64) + 0.5) * q
         nats = c.new_zeros(len(steps))
         for i in (steps > 1.15 * q).nonzero().flatten().tolist():
             near = tooth[: int(edges[-1] / steps[i]) + 2, i]
-            cumulative = torch.special.ndtr((edges[:, None] - near) / s).sum(1)
+            cumulative = torch.special.ndtr((edges[:, None] - near) / _ROUNDED).sum(1)
             ratio = steps[i] / q * cumulative.diff() * 0.98 + 0.02
             nats[i] = (count @ ratio.log()) - count.sum() * (smooth @ ratio).log().max()
         total += nats[which]
     quality = int(total.argmax())
-    return Comb(0, 0, quality + 1, float(total[quality]), float(total[quality]))
+    far = (torch.arange(len(total)) - quality).abs() > 5  # neighbours have many steps in common
+    return Comb(0, 0, quality + 1, float(total[quality]) / 4, float(total[quality] - total[far].max().clamp(min=0)) / 4)
 
 
 # Noise --------------------------------------------------------------------------------------------
@@ -317,6 +319,5 @@ def _left(products: Tensor, k: float, name: str, phases: int) -> Tensor:
     gram = basis.mT @ basis + 1e-9 * torch.eye(len(knot), dtype=torch.float64)
     inside = basis @ torch.linalg.solve(gram, basis.mT)  # the projection [phases, SPAN, SPAN]
     total = products.diagonal(dim1=1, dim2=2).sum(1)[:, None]
-    return (total - torch.einsum("pij,aij->ap", inside, products)).clamp(min=1e-6) / max(
-        1.0, SPAN - SPAN / k - 2 * support
-    )
+    left = (total - torch.einsum("pij,aij->ap", inside, products)).clamp(min=1e-6)
+    return left / max(1.0, SPAN - SPAN / k - 2 * support)

@@ -1,7 +1,7 @@
-"""What MkDocs is told beyond mkdocs.yml, so that pages read the same on the site and on a code host.
+"""What MkDocs is told beyond mkdocs.yml, so that pages read the same on the site and where the code is hosted.
 
-Pages link to files outside docs/ by relative paths (`../examples/own_method.py`); such files join the
-site: Markdown as pages, Python as pages with the code, others as they are.
+Pages link to files outside of docs/ by relative paths (`../examples/own_method.py`). Such files join the
+site under top/: Markdown as pages, Python as pages that show it, others as they are.
 """
 
 from __future__ import annotations
@@ -13,45 +13,53 @@ import griffe
 from mkdocs.structure.files import File, InclusionLevel
 
 ROOT = Path(__file__).parent.parent
-TOP = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]  # pages of the site, whether linked to or not
-UP = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")  # from a page of docs/ to a file outside
-DOWN = re.compile(r"(?<=\]\()(docs/)?(?!https?:|#)([^)#\s]+)")  # from a file at the top to anything
+IN_NAV = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+UP = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")  # a link of a page in docs/ to a file outside of it
+LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")  # a link of a file at the top
 
 
 def place(path: str) -> str:
-    """Where a file outside docs/ stands on the site."""
+    """Where a file outside of docs/ stands on the site."""
     return f"top/{path}.md" if path.endswith(".py") else f"top/{path}"
 
 
 def content(path: str) -> str | bytes:
-    source = ROOT / path
+    if not path.endswith((".py", ".md")):
+        return (ROOT / path).read_bytes()
+    text = (ROOT / path).read_text(encoding="utf-8")
     if path.endswith(".py"):
-        return f"# {source.name}\n\n```python\n{source.read_text(encoding='utf-8')}```\n"
-    if path.endswith(".md"):
-        text = source.read_text(encoding="utf-8")
-        return DOWN.sub(lambda found: f"../{found[2]}" if found[1] else place(found[2])[4:], text)
-    return source.read_bytes()
+        return f"# {Path(path).name}\n\n```python\n{text}```\n"
+    back = lambda link: link.removeprefix("docs/") if link.startswith("docs/") else place(link)  # noqa: E731
+    return LINK.sub(lambda found: "../" * (path.count("/") + 1) + back(found[1]), text)
 
 
 def on_files(files, config):
-    pages = [file.content_string for file in files if file.is_documentation_page()]
-    for path in sorted({*TOP, *(path for page in pages for path in UP.findall(page))}):
-        if (ROOT / path).is_file():  # what is missing stays a broken link, and is reported as one
-            level = InclusionLevel.INCLUDED if path in TOP else InclusionLevel.NOT_IN_NAV
-            files.append(File.generated(config, place(path), content=content(path), inclusion=level))
+    """Add what the pages link to; what is missing stays a broken link, and is reported as one."""
+    ours = [file for file in files.documentation_pages() if "/" not in file.src_uri]
+    wanted = [*IN_NAV, *(path for file in ours for path in UP.findall(file.content_string))]
+    done = set()
+    while wanted:
+        path = wanted.pop()
+        if path in done or not (ROOT / path).is_file():
+            continue
+        done.add(path)
+        if path.endswith(".md"):
+            links = LINK.findall((ROOT / path).read_text(encoding="utf-8"))
+            wanted += [link for link in links if not link.startswith("docs/")]
+        level = InclusionLevel.INCLUDED if path in IN_NAV else InclusionLevel.NOT_IN_NAV
+        files.append(File.generated(config, place(path), content=content(path), inclusion=level))
     return files
 
 
 def on_page_markdown(markdown, page, config, files):
-    if page.file.src_uri.startswith("top/"):
-        return markdown
-    return UP.sub(lambda found: place(found[1]), markdown)
+    ours = "/" not in page.file.src_uri
+    return UP.sub(lambda found: place(found[1]), markdown) if ours else markdown
 
 
 class Doctests(griffe.Extension):
-    """Examples of a docstring as code, where Markdown would see quotations."""
+    """Examples in docstrings as code; Markdown would take `>>>` for quotations."""
 
     def on_object(self, *, obj, **_) -> None:
         if obj.docstring:
-            lines = re.sub(r"(?m)(^>>> .*\n?(?:.+\n?)*)", lambda found: f"```pycon\n{found[1].rstrip()}\n```\n", obj.docstring.value)
-            obj.docstring.value = lines
+            fence = lambda found: f"```pycon\n{found[0].rstrip()}\n```\n"  # noqa: E731
+            obj.docstring.value = re.sub(r"^>>> .*\n?(?:.+\n?)*", fence, obj.docstring.value, flags=re.M)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,39 +11,79 @@ from typing import Annotated
 import typer
 
 from .console import echo, for_each, load, say, user_errors
+from .engine import ENGINES
 
 app = typer.Typer(
     name="degrade",
-    help="Model how an image was damaged, exactly, and undo it.",
+    help="""Model how an image was damaged, exactly, and undo it.
+
+    What happened to a picture is said in a line of operators, such as
+    "downsample:2 >> jpeg:18". `apply` does it, `restore` looks for a picture to
+    which it would happen. `degrade COMMAND --help` tells more of each.
+
+    \b
+    degrade apply examples/avatars -o observed --op "downsample:2 >> jpeg:18"
+    degrade restore observed -o restored
+    degrade inspect photo.jpg
+    """,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+)
+
+
+def known(*names: str) -> Callable[[str], list[str]]:
+    """What a shell offers where an option has names; written down here, since asking for them would load torch."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def _seed(value: int) -> int:
+    if not 0 <= value < 2**63:
+        raise typer.BadParameter(f"{value} is not from 0 to 2^63 - 1")
+    return value
+
+
+METHODS = known(
+    "adam-id", "brgm", "brgm-original", "cri", "ddrm", "dgp", "ilo", "lbrgm", "lbrgm-original", "pti", "pulse",
+    "pulse-original", "robust", "robust-text",
+)  # fmt: skip
+GENERATORS, NETS, SUITES = known("avatars-128"), known("vgg", "alex"), known("paper", "ddrm", "cri")
+# the panels of a help page
+happened, compared, search, photos, running = (
+    partial(typer.Option, rich_help_panel=panel)
+    for panel in ("What happened", "What to compare", "How to search", "Photos", "Running")
 )
 
 Inputs = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IN...")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")]
-Seed = Annotated[int, typer.Option(help="Decides every random draw.", min=0, max=2**63 - 1)]
+Seed = Annotated[int, running(help="Decides every random draw.", metavar="N", callback=_seed)]
 Plugin = Annotated[
-    list[str], typer.Option(help="A Python module that registers operators; may be repeated.", metavar="MODULE")
+    list[str], running(help="A Python module that registers operators; may be repeated.", metavar="MODULE")
 ]
 Images = Annotated[Path, typer.Option(help="A folder of clean pictures.", metavar="DIR")]
-Tasks = Annotated[str, typer.Option(help="all, single, composed, or names such as denoising/XL,UNAP.")]
-Suite = Annotated[str, typer.Option(help="Whose tasks `all` are: paper, ddrm or cri.")]
-Generator = Annotated[str, typer.Option(help="A bundled generator's name, or a file.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many pictures.", min=1)]
-Batch = Annotated[int, typer.Option(help="Pictures at a time; halved where memory runs out.", min=1)]
-Perceptual = Annotated[str, typer.Option(help="vgg, or alex for speed.")]
-Steps = Annotated[int | None, typer.Option(help="Steps in all, for a quick look.", min=0)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Engine = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
+Tasks = Annotated[str, compared(help="all, single, composed, or names such as denoising/XL,UNAP.", metavar="NAMES")]
+Suite = Annotated[
+    str, compared(help="Whose tasks `all` are: paper, ddrm or cri.", metavar="NAME", autocompletion=SUITES)
+]
+Generator = Annotated[
+    str, search(help="A bundled generator's name, or a file.", metavar="NAME", autocompletion=GENERATORS)
+]
+Limit = Annotated[int | None, compared(help="Only the first so many pictures.", min=1, metavar="N")]
+Batch = Annotated[int, running(help="Pictures at a time; halved where memory runs out.", min=1, metavar="N")]
+Perceptual = Annotated[str, search(help="vgg, or alex for speed.", metavar="NET", autocompletion=NETS)]
+Steps = Annotated[int | None, search(help="Steps in all, for a quick look.", min=0, metavar="N")]
+Device = Annotated[
+    str,
+    running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=known("auto", "cpu", "cuda", "mps")),
+]
+Engine = Annotated[str, running(help="local, or ray for a cluster.", metavar="NAME", autocompletion=known(*ENGINES))]
+Quiet = Annotated[bool, running("--quiet", help="No progress, no summary.")]
 
 
 @app.command()
 def apply(
     inputs: Inputs,
     output: Output,
-    op: Annotated[str, typer.Option(help="What to do, as in 'downsample:4 >> jpeg:12'.", metavar="SPEC")],
+    op: Annotated[str, typer.Option(help="What to do; `degrade ops` lists what there is.", metavar="SPEC")],
     seed: Seed = 0,
     plugin: Plugin = [],  # noqa: B006
     engine: Engine = "local",
@@ -50,9 +91,13 @@ def apply(
 ) -> None:
     """Degrade pictures exactly.
 
-    Writes a picture and a manifest of what was done to it, e.g.
+    Writes each picture as it comes out, and beside it a manifest of what was
+    done, by which `restore` knows it. What is random, such as noise or a range of
+    qualities, is drawn by --seed, for each picture on its own.
 
-    degrade apply portrait.png -o observed --op "downsample:2 >> poisson:48 >> jpeg:18"
+    \b
+    degrade apply portrait.png -o observed --op "poisson:48 >> jpeg:18"
+    degrade apply photos -o observed --op "maybe:0.5(gray) >> jpeg:5..30"
     """
     with user_errors():
         import degrade
@@ -72,44 +117,54 @@ def apply(
 def restore(
     inputs: Inputs,
     output: Output,
-    op: Annotated[str | None, typer.Option(help="What happened; default: the manifest's.", metavar="SPEC")] = None,
+    op: Annotated[str | None, happened(help="Default: the manifest's, or a guess.", metavar="SPEC")] = None,
     generator: Generator = "avatars-128",
-    method: Annotated[str, typer.Option(help="How to search.")] = "robust",
+    method: Annotated[
+        str, search(help="A name of `degrade methods`.", metavar="NAME", autocompletion=METHODS)
+    ] = "robust",
     perceptual: Perceptual = "vgg",
     steps: Steps = None,
+    clean: Annotated[
+        Path | None, typer.Option(help="The undamaged picture(s), shown on the sheet.", metavar="PATH")
+    ] = None,
+    class_label: Annotated[int | None, search("--class", help="Of a generator that has classes.", metavar="N")] = None,
+    samples: Annotated[int, search(help="So many different answers to each picture.", min=1, metavar="N")] = 1,
+    init: Annotated[
+        Path | None, search(help="A latent that restore wrote, or a folder, to go on from.", metavar="PATH")
+    ] = None,
+    align: Annotated[
+        str | None,
+        photos(help="Restore a face, found and turned upright.", metavar="ffhq", autocompletion=known("ffhq")),
+    ] = None,
+    landmarks: Annotated[Path | None, photos(help="For --align: where the face's points are.", metavar="JSON")] = None,
+    face: Annotated[int | None, photos(help="For --align: which one, from 1, the surest.", min=1, metavar="N")] = None,
+    box: Annotated[str | None, photos(help="Restore this part, in pixels.", metavar="X,Y,W,H")] = None,
+    keep_visible: Annotated[
+        bool, happened("--keep-visible", help="Bring the result to agree with what the picture says for certain.")
+    ] = False,
+    oracle_mask: Annotated[bool, happened("--oracle-mask", help="Tell the solver which pixels are dead.")] = False,
+    embedding: Annotated[
+        Path | None, search(help="Face embedding (TorchScript), for method adam-id.", metavar="FILE")
+    ] = None,
+    person: Annotated[Path | None, search(help="A photo of the same person, for --embedding.", metavar="FILE")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
-    clean: Annotated[Path | None, typer.Option(help="The undamaged picture(s), shown on the sheet.")] = None,
-    class_label: Annotated[int | None, typer.Option("--class", help="Class, of a generator that has classes.")] = None,
-    samples: Annotated[int, typer.Option(help="So many different answers to each picture.", min=1)] = 1,
-    init: Annotated[Path | None, typer.Option(help="A latent that restore wrote, or a folder, to go on from.")] = None,
-    align: Annotated[
-        str | None, typer.Option(help="Of a photo, restore a face, found and turned upright: ffhq.", metavar="ffhq")
-    ] = None,
-    landmarks: Annotated[Path | None, typer.Option(help="For --align: where the face's points are (.json).")] = None,
-    face: Annotated[int | None, typer.Option(help="For --align: which face, from 1, the surest.", min=1)] = None,
-    box: Annotated[
-        str | None, typer.Option(help="Of a photo, restore this part, in pixels.", metavar="X,Y,W,H")
-    ] = None,
-    keep_visible: Annotated[
-        bool, typer.Option("--keep-visible", help="Bring the result to agree with what the picture says for certain.")
-    ] = False,
-    oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell the solver which pixels are dead.")] = False,
-    embedding: Annotated[Path | None, typer.Option(help="Face embedding (TorchScript), for method adam-id.")] = None,
-    person: Annotated[Path | None, typer.Option(help="A photo of the same person, for --embedding.")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")] = False,
     plugin: Plugin = [],  # noqa: B006
     engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
     """Restore pictures: what happened to them is read from the manifest of `apply`, given by --op, or guessed.
 
-    Writes the restored picture, a sheet to look at and a log, e.g.
+    A generator's pictures are searched for one to which that would happen. Writes
+    the restored picture, a sheet to look at, a log and the latent. Of a photo
+    larger than the generator's pictures a part is restored and put back: the
+    middle, a --box, or a face with --align ffhq.
 
+    \b
     degrade restore observed -o restored
-
-    Of a photo that is larger than the generator's pictures a part is restored and put back: the middle,
-    a --box, or a face with --align ffhq.
+    degrade restore small.png -o restored --op "downsample:4 >> jpeg:18"
+    degrade restore photo.jpg -o restored --generator ffhq.pkl --align ffhq
     """
     with user_errors():
         import invert
@@ -148,7 +203,7 @@ def restore(
 def bench(
     images: Images,
     output: Output,
-    methods: Annotated[str, typer.Option(help="Names of `degrade methods`, with commas.")] = "robust",
+    methods: Annotated[str, compared(help="Names of `degrade methods`, with commas.", metavar="NAMES")] = "robust",
     tasks: Tasks = "all",
     suite: Suite = "paper",
     generator: Generator = "avatars-128",
@@ -157,11 +212,15 @@ def bench(
     perceptual: Perceptual = "vgg",
     steps: Steps = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Pictures, or .npz statistics, that realism is measured against.")
+        Path | None, compared(help="Pictures, or .npz statistics, that realism is measured against.", metavar="PATH")
     ] = None,
-    oracle_mask: Annotated[bool, typer.Option("--oracle-mask", help="Tell methods which pixels are dead.")] = False,
-    tuned: Annotated[Path | None, typer.Option(help="A file of `degrade tune`: shows its methods tuned, too.")] = None,
-    embedding: Annotated[Path | None, typer.Option(help="Face embedding that measures identity (.pt, .onnx).")] = None,
+    oracle_mask: Annotated[bool, search("--oracle-mask", help="Tell methods which pixels are dead.")] = False,
+    tuned: Annotated[
+        Path | None, compared(help="A file of `degrade tune`: shows its methods tuned, too.", metavar="JSON")
+    ] = None,
+    embedding: Annotated[
+        Path | None, compared(help="Face embedding that measures identity (.pt, .onnx).", metavar="FILE")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     engine: Engine = "local",
@@ -169,9 +228,13 @@ def bench(
 ) -> None:
     """Compare methods over the papers' tasks; the same command goes on where it was stopped.
 
-    Writes results.jsonl, results.csv, tables.md, report.html and all pictures, e.g.
+    Every picture is degraded by every task and restored by every method. Writes
+    results.jsonl, results.csv, tables.md, all pictures, and report.html, a page
+    to compare them on.
 
-    degrade bench --images examples/avatars --methods robust,pulse --tasks UNAP --limit 2 -o results
+    \b
+    degrade bench --images examples/avatars --tasks UNAP --limit 2 -o results
+    degrade bench --images faces --methods robust,pulse --tasks single -o results
     """
     with user_errors():
         from . import report
@@ -210,9 +273,11 @@ def bench(
 def tune(
     images: Images,
     output: Output,
-    methods: Annotated[str, typer.Option("--method", "--methods", help="Names of `degrade methods`, with commas.")],
+    methods: Annotated[
+        str, compared("--method", "--methods", help="Names of `degrade methods`, with commas.", metavar="NAMES")
+    ],
     tasks: Tasks,
-    trials: Annotated[int, typer.Option(help="Settings to try for each method and task.", min=1)] = 24,
+    trials: Annotated[int, search(help="Settings to try for each method and task.", min=1, metavar="N")] = 24,
     suite: Suite = "paper",
     generator: Generator = "avatars-128",
     limit: Limit = None,
@@ -226,9 +291,13 @@ def tune(
 ) -> None:
     """Search the constants with which methods come nearest to the clean pictures, for each task on its own.
 
-    Writes tuned.json for `degrade bench --tuned`, and every trial's results; goes on where it was stopped, e.g.
+    Writes tuned.json for `degrade bench --tuned`, and every trial's results; the
+    same command goes on where it was stopped. Tune on other pictures than those
+    that you compare on.
 
-    degrade tune --images examples/avatars --method pulse --tasks UNAP --limit 2 --steps 50 -o tuned
+    \b
+    degrade tune --images faces --method pulse --tasks UNAP -o tuned
+    degrade tune --images faces --method pulse --tasks UNAP --steps 50 -o quick
     """
     with user_errors():
         from . import tune as search
@@ -251,7 +320,14 @@ def tune(
 
 @app.command()
 def generators() -> None:
-    """List the generators that are at hand: bundled, and fetched before."""
+    """List the generators that are at hand: bundled, and fetched before.
+
+    Those that were fetched are kept in the user's cache folder, or the folder
+    that the environment variable DEGRADE_CACHE names.
+
+    \b
+    degrade generators
+    """
     with user_errors():
         from . import generators as shown
 
@@ -260,15 +336,26 @@ def generators() -> None:
 
 @app.command()
 def inspect(
-    what: Annotated[str, typer.Argument(help="A picture; or a generator: a bundled one's name, a file or an address.")],
-    samples: Annotated[int, typer.Option(help="Of a generator: draw this many images.", min=0)] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to draw them.")] = Path("samples.png"),
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A picture; or a generator: a bundled one's name, a file or an address.",
+            metavar="WHAT",
+            autocompletion=GENERATORS,
+        ),
+    ],
+    samples: Annotated[int, typer.Option(help="Of a generator: draw this many images.", min=0, metavar="N")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to draw them.", metavar="FILE")] = Path(
+        "samples.png"
+    ),
     seed: Seed = 0,
 ) -> None:
     """Say what happened to a picture, as far as its file tells; or what a generator is.
 
-    degrade inspect photo.jpg
+    Nothing is changed, and no code in a generator's file is run.
 
+    \b
+    degrade inspect photo.jpg
     degrade inspect avatars-128 --samples 8 -o samples.png
     """
     with user_errors():
@@ -296,10 +383,14 @@ def inspect(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="A checkpoint: a file or an address.")],
-    target: Annotated[Path, typer.Argument(help="The .safetensors to write.")],
+    source: Annotated[str, typer.Argument(help="A checkpoint: a file or an address.", metavar="SOURCE")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors to write.", metavar="TARGET")],
 ) -> None:
-    """Write a generator as .safetensors: the same images, no code in the file, faster to open."""
+    """Write a generator as .safetensors: the same images, no code in the file, faster to open.
+
+    \b
+    degrade convert ffhq.pkl ffhq.safetensors
+    """
     with user_errors():
         import invert
 
@@ -323,7 +414,15 @@ def _refuse_input(target: Path, generator: str) -> None:
 
 @app.command()
 def ops(plugin: Plugin = []) -> None:  # noqa: B006
-    """List the operators: parameters, what they equal exactly, and their gradient."""
+    """List the operators: parameters, what they equal exactly, and their gradient.
+
+    What is listed is what --op may hold: `name:value,parameter=value`, and one
+    after another with `>>`.
+
+    \b
+    degrade ops
+    degrade ops --plugin my_operators
+    """
     with user_errors():
         from .tables import operators
 
@@ -333,9 +432,17 @@ def ops(plugin: Plugin = []) -> None:  # noqa: B006
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="Show this one's phases, losses and constants.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this one's phases, losses and constants.", metavar="NAME", autocompletion=METHODS),
+    ] = None,
 ) -> None:
-    """List the methods of restoration, or show one in full."""
+    """List the methods of restoration, or show one in full.
+
+    \b
+    degrade methods
+    degrade methods pulse
+    """
     with user_errors():
         from . import methods as shown
 
@@ -344,14 +451,17 @@ def methods(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from degrade._version import __version__
+        from .versions import versions
 
-        echo(f"degrade {__version__}")
+        for line in versions():
+            echo(line)
         raise typer.Exit
 
 
 @app.callback()
 def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which, and of what matters.")
+    ] = False,
 ) -> None:
     pass

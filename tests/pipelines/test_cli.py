@@ -1,5 +1,9 @@
 """The command line: mistakes, help, and what it tells of operators and generators."""
 
+import os
+import platform
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +11,15 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+import typer
 from PIL import Image
 
 import degrade
 import invert
-from pipelines import files
+from invert.generator import BUNDLED
+from invert.perceptual import NETS
+from pipelines import cli, files
+from pipelines.tasks import SUITES
 from tests.conftest import AVATARS, rng
 
 from .shell import pixels, run
@@ -77,19 +85,45 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path):
     assert (tmp_path / "out" / "good.jpg").exists()
 
 
+def without_torch(*arguments, **environment):
+    """What the installed command prints; it must not have loaded torch for it."""
+    told = os.environ | environment | {"PYTHONPROFILEIMPORTTIME": "1"}  # every import, to stderr
+    command = [Path(sys.executable).parent / "degrade", *arguments]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=told)
+    assert "pipelines.cli" in out.stderr and not re.search(r"\| +torch\b", out.stderr)
+    return out.stdout
+
+
 def test_help_does_not_load_torch():
-    code = (
-        "import sys; from typer.testing import CliRunner; from pipelines.cli import app;"
-        "r = CliRunner().invoke(app, ['--help']); assert 'restore' in r.output; print('torch' in sys.modules)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "False"
+    assert "restore" in without_torch("--help")
 
 
-def test_the_installed_command_says_its_version():
-    command = Path(sys.executable).parent / "degrade"
-    out = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == f"degrade {degrade.__version__}"
+def test_the_installed_command_says_which_versions_are_at_work():
+    ours, python, *libraries, jpeg = without_torch("--version").splitlines()
+    assert ours == f"degrade {degrade.__version__}" and python == f"python {platform.python_version()}"
+    assert libraries[0].split("+")[0] == f"torch {torch.__version__.split('+')[0]}"
+    assert [line.split()[0] for line in libraries] == ["torch", "kornia", "lpips", "pillow"]
+    assert re.fullmatch(r"libjpeg(-turbo)? [\d.]+", jpeg)
+
+
+def test_a_shell_is_told_names():
+    tab = {"_DEGRADE_COMPLETE": "complete_bash", "COMP_WORDS": "degrade restore --method p", "COMP_CWORD": "3"}
+    assert without_torch(**tab).split() == ["pti", "pulse", "pulse-original"]
+
+
+def test_the_names_that_a_shell_is_told_are_all_there_are():
+    assert cli.METHODS("") == sorted(invert.METHODS)
+    assert cli.GENERATORS("") == list(BUNDLED) and cli.NETS("") == list(NETS) and cli.SUITES("") == list(SUITES)
+
+
+@pytest.mark.parametrize("name, command", typer.main.get_command(cli.app).commands.items())
+def test_the_examples_of_a_help_page_could_be_run(name, command):
+    lines = [line.strip() for line in command.help.splitlines()]
+    examples = [shlex.split(line) for line in lines if line.startswith("degrade ")]
+    assert 1 <= len(examples) <= 3 and max(map(len, lines)) <= 78  # a terminal of 80 columns
+    for _, verb, *arguments in examples:
+        said = command.make_context(verb, arguments).params  # refuses what it does not know
+        assert verb == name and degrade.parse(said.get("op") or "clamp")
 
 
 def test_ops_lists_every_operator():

@@ -1,5 +1,6 @@
 """Somebody's own photo: a part of it found, restored on its own pixels, and put back."""
 
+import io
 import json
 import math
 
@@ -215,6 +216,22 @@ def test_beyond_the_photo_it_is_mirrored_and_fades():
     assert torch.allclose(wide[0, :, 0, 0], wide.new_tensor([wide[0, c].median() for c in range(3)]), atol=0.1)
     assert median.shape == (1, 3)
     assert padded(torch.rand(1, 3, 1, 30), turned(9, 0, 15, 0))[0].isfinite().all()
+
+
+def test_a_photo_that_is_kept_visible_becomes_the_observation_again():
+    """Saved as it was saved, with the new part in it, it gives the photo's own pixels; Pillow judges."""
+    spot = turned(110, 17, 400, 150)
+    buffer = io.BytesIO(files.encode(files.to_pil(scene(spot)), "JPEG", quality=25, subsampling="4:2:0"))
+    observed = files.from_pil(Image.open(buffer))
+    photo = Photo(observed, JPEG(25), spot)
+    x = files.read_image(AVATARS / "001.png")  # somebody else
+    free, kept = (
+        files.from_pil(Image.open(io.BytesIO(files.encode(files.to_pil(y), "JPEG", quality=25, subsampling="4:2:0"))))
+        for y in (photo.pasted(x), photo.pasted(x, consistent=True))
+    )
+    window = (..., *photo.window)
+    assert (free != observed)[window].any(1).sum() > 3000 and torch.equal(kept[window], observed[window])
+    assert (photo.pasted(x, consistent=True) != observed).any(1).sum() > 1000  # and it is not the observation itself
 
 
 # At a shell -----------------------------------------------------------------------------------------

@@ -176,7 +176,9 @@ def test_several_answers_to_one_picture(tmp_path):
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert abs(shown[i] - shown[j]).mean() > 5
     assert load_file(tmp_path / "r" / "002.latent.safetensors")["latent"].shape == (3, 12, 192, 256)
-    assert Image.open(tmp_path / "r" / "002.sheet.png").width == 6 * 264 + 8  # observed, three answers, their spread, degraded again
+    assert (
+        Image.open(tmp_path / "r" / "002.sheet.png").width == 6 * 264 + 8
+    )  # observed, three answers, their spread, degraded again
     (tmp_path / "r" / "002.sample2.png").unlink()  # as after a kill
     assert alex(tmp_path / "o", tmp_path / "r", "--samples", 3).exit_code == 0
     assert (pixels(tmp_path / "r" / "002.sample2.png") == shown[1]).all()
@@ -241,3 +243,17 @@ def test_a_report_leaves_out_what_failed_and_what_is_of_another_run(tmp_path):
     assert result.exit_code == 3 and "001.png" in result.stderr
     rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
     assert len(rows) == 2 and ",000," in rows[1] and "Shortened: 1 steps" in (tmp_path / "r" / "tables.md").read_text()
+
+
+def test_what_is_visible_is_kept_where_it_is_certain(tmp_path):
+    quick = ["--steps", 2, "--perceptual", "alex", "--keep-visible"]
+    apply(AVATARS / "003.png", output=tmp_path / "o", op="strokes:5")
+    result = run("restore", tmp_path / "o", "-o", tmp_path / "r", *quick)
+    assert result.exit_code == 0 and "note" not in result.stderr
+    manifest = json.loads((tmp_path / "o" / "003.json").read_text())
+    seen = degrade.parse(manifest["operator"]).visible((1, 3, 128, 128))[0, 0].numpy() == 1
+    assert 5000 < seen.sum() < 128 * 128
+    restored, clean = pixels(tmp_path / "r" / "003.png"), pixels(AVATARS / "003.png")
+    assert (restored[seen] == clean[seen]).all() and (restored[~seen] != clean[~seen]).any()
+    noisy = run("restore", tmp_path / "o" / "003.png", "-o", tmp_path / "n", "--op", "gaussian:0.1", *quick)
+    assert noisy.exit_code == 0 and "nothing is kept, for not all that happened is certain" in noisy.stderr
