@@ -48,12 +48,16 @@ Integers = int | Sequence[int] | Tensor | Range
 Plain = float | tuple[float, ...] | Range
 
 
-def numbers(op, name: str, low: float, high: float = math.inf, *, integer=False, above=False) -> None:
+def numbers(
+    op: object, name: str, low: float, high: float = math.inf, *, integer: bool = False, above: bool = False
+) -> None:
     """Check the parameter `name` of `op` with `check_numbers`, and keep the plain value."""
     object.__setattr__(op, name, check_numbers(name, getattr(op, name), low, high, integer=integer, above=above))
 
 
-def check_numbers(name: str, given: object, low: float, high: float = math.inf, *, integer=False, above=False) -> Plain:
+def check_numbers(
+    name: str, given: object, low: float, high: float = math.inf, *, integer: bool = False, above: bool = False
+) -> Plain:
     """`given` as a number, a tuple of one per image, or a Range, if it is one in [low, high].
 
     `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the range.
@@ -81,7 +85,7 @@ def check_numbers(name: str, given: object, low: float, high: float = math.inf, 
     return items if many and len(items) > 1 else items[0]
 
 
-def choice(op, name: str, options: Iterable[str]) -> None:
+def choice(op: object, name: str, options: Iterable[str]) -> None:
     """Check that the parameter `name` of `op` is one of `options`."""
     check_choice(name, getattr(op, name), options)
 
@@ -107,7 +111,7 @@ def check_count(name: str, value: object, batch: int) -> None:
         raise ValueError(f"{name} has {len(value)} values for {batch} images; give one, or one per image")
 
 
-def one_for_all(op, *names: str) -> None:
+def one_for_all(op: object, *names: str) -> None:
     """Refuse a value per image where one decides the shape of the whole batch."""
     for name in names:
         value = getattr(op, name)
@@ -134,7 +138,7 @@ def format_value(value: object) -> str:
     return text if parse_value(text) == value else f"%{ord(text[0]):02X}{text[1:]}"  # such as a file named 12
 
 
-def parse_value(text: str) -> int | float | str | tuple:
+def parse_value(text: str) -> int | float | str | tuple | Range:
     """The parameter that a text stands for: a number where it reads as one."""
     if "|" in text:
         return tuple(parse_value(item.strip()) for item in text.split("|"))

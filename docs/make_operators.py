@@ -50,6 +50,7 @@ SPECS = {
     "sinc": ("sinc:1.2", "sinc:0.5"),
     "speckle": ("speckle:0.1", "speckle:0.5"),
     "strokes": ("strokes:3", "strokes:13"),
+    "turn": ("turn:1,0", "turn:3,1"),
     "uncrop": ("uncrop:0.5", "uncrop:0.25,where=center"),
     "uniform": ("uniform:0.1", "uniform:0.6"),
 }

@@ -29,7 +29,7 @@ def main(folder: str = "out/blind_training_pairs") -> None:
     generators = [torch.Generator().manual_seed(i) for i in range(len(x))]
     drawn = chain.sample(x.shape, generators)
     y = drawn(x, [torch.Generator().manual_seed(i) for i in range(len(x))])
-    for f in drawn.operators:
+    for f in drawn.nested:
         print(f)
     path = Path(folder) / "blind_training_pairs.png"
     write(path, encode(sheet({f"image {i}": to_pil(row[None]) for i, row in enumerate(y)})))

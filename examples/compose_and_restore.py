@@ -28,7 +28,7 @@ def main(folder: str = "out/compose_and_restore") -> None:
     print(f"written  {f}\ndrawn    {drawn}\nassumed  {drawn.approx()}")
 
     G = invert.load_generator("avatars-128")
-    r = invert.restore(observed, drawn.approx(), G, perceptual="alex", steps=90)
+    r = invert.restore(observed, drawn.approx(), G, perceptual="alex", steps=60)
     again = drawn(r.image, torch.Generator().manual_seed(1))
     for name, image in (("mean of W", G.synthesize(G.w_avg[None]).clamp(0, 1)), *r.phase_images.items()):
         print(f"{name:10} LPIPS to the clean picture {invert.perceptual.lpips(image, clean).item():.3f}")

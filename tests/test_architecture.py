@@ -50,8 +50,9 @@ def test_importing_invert_is_light():
 @pytest.mark.parametrize("part", ABOVE)
 def test_every_file_is_on_the_page_and_no_other(part):
     table = re.search(rf"^### {part}/\n(.*?)(?=^### |\Z)", PAGE, re.M | re.S)[1]
-    there = {path.relative_to(ROOT / part).as_posix() for path in FILES[part] if not path.name.startswith("_")}
-    assert there == set(re.findall(r"^\| `([\w/]+\.py)` \|", table, re.M))
+    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", table, re.M))
+    there = {path.relative_to(ROOT / part).as_posix() for path in FILES[part]}
+    assert {path for path in there if not Path(path).name.startswith("_")} <= listed <= there
 
 
 @pytest.mark.parametrize("package", [degrade, invert], ids=lambda package: package.__name__)
@@ -68,3 +69,9 @@ def test_results_are_described_field_by_field(cls):
     told = re.search(rf"^::: invert.{cls.__name__}$\n\n((?:\* .*\n)+)", page, re.M)[1]
     names = {name for line in told.splitlines() for name in re.findall(r"`(\w+)`", line.split(":")[0])}
     assert names == {field.name for field in fields(cls)}
+
+
+def test_version_and_changes_agree():
+    said = [(ROOT / name).read_text(encoding="utf-8") for name in ("CITATION.cff", "CHANGELOG.md")]
+    assert f"\nversion: {degrade.__version__}\n" in said[0]
+    assert re.search(r"^## (\d\S*\d)", said[1], re.M)[1] == degrade.__version__

@@ -50,7 +50,7 @@ def only(file: bytes, kind: type) -> degrade.Operator:
     return next(op for op in guess(file).operator if isinstance(op, kind))
 
 
-@pytest.mark.parametrize("path", AVATARS[:4], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [AVATARS[i] for i in (0, 2, 17, 34)], ids=lambda path: path.stem)
 def test_nothing_happened_to_a_clean_drawing(path):
     found = guess(path)
     assert found.operator == Identity() and not found.findings

@@ -77,7 +77,7 @@ class Fade(degrade.Operator):
     amount: float = 0.5
     linear = True
 
-    def forward(self, x, rng):  # type: ignore[no-untyped-def]  # as in the README
+    def forward(self, x, rng):
         return x * self.amount
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..bundled import bundled
 from . import pickles, rosinality
-from .base import Generator, StyleGenerator
+from .base import StyleGenerator
 from .discriminator import Discriminator
 from .download import fetch, is_address
 from .stylegan2 import StyleGAN2

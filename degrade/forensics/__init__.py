@@ -17,37 +17,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .choice import Identity
-from .geometry import Shift, Turn
-from .imagefile import contents, picture
-from .jpeg import JPEG
-from .jpeg_header import quality_tables
-from .levels import Clamp, Quantize
-from .noise import Gaussian, PoissonGaussian
-from .operator import Operator, compose
-from .params import show
-from .resample import Resize
-from .spectrum import (
-    LUMA,
-    ORDER,
-    TABLES,
-    Comb,
-    Law,
-    aligned_comb,
-    blocks_of,
-    coefficients,
-    comb_nats,
-    grains,
-    lattice,
-    law,
-    shifted_comb,
-)
+from ..choice import Identity
+from ..geometry import Shift, Turn
+from ..imagefile import contents, picture
+from ..jpeg import JPEG
+from ..jpeg_header import quality_tables
+from ..levels import Clamp, Quantize
+from ..noise import Gaussian, PoissonGaussian
+from ..operator import Operator, compose
+from ..params import show
+from ..resample import Resize
+from .blocks import LUMA, blocks_of, coefficients
+from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb
+from .grain import Law, grains, law
+from .lattice import lattice
 
 SIDE = 1536  # the middle of a picture that is looked at, in pixels
 _EXIF = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}  # what turns a picture upright
 _BLUE = torch.tensor([-0.168736, -0.331264, 0.5], dtype=torch.float64)  # Cb
 _UNROUNDED = 0.5  # levels: as fine as coefficients are told apart where no JPEG rounded them
 _LEAST = 0.45  # confidence below which noise is not reported
+_FEW_LINES = 160  # sides below which chance lines up a drawing's edges
 _FAINTEST = 1.2  # levels: a deviation below is what sensors and 8 bits leave in any picture
 
 
@@ -55,7 +45,9 @@ _FAINTEST = 1.2  # levels: a deviation below is what sensors and 8 bits leave in
 class Finding:
     """One thing that happened. stage: its operator as text, "" for what no operator says; why: the evidence.
 
-    confidence: in [0, 1], …
+    confidence: in [0, 1]. Of 160 findings in 200 random chains that the method was not made on, those at
+    0.8 or more were right in 98 %, those below in 91 % (docs/forensics.md); a header's are sure, 1.
+    What no operator says but compression may hide has 0.5.
     """
 
     stage: str
@@ -246,7 +238,8 @@ def _floor(view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor) -> tu
 
 def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Found]:
     found = lattice(view.luma, compressed)
-    if found is None or found.contrast < (0.25 if compressed else 0.1) or found.margin < (4 if compressed else 3.2):
+    contrast, margin = (0.25, 4) if compressed or min(size) < _FEW_LINES else (0.1, 3.2)
+    if found is None or found.contrast < contrast or found.margin < margin:
         return []
     h, w = (max(1, round(n / found.factor)) for n in size)
     try:
