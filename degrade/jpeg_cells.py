@@ -8,6 +8,8 @@ or 16×16 pixels that share their blocks) on its own, so each is settled on its 
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +18,7 @@ from .jpeg_stages import DCT, forward_dct, inverse_dct, to_image, to_planes, to_
 
 _ROUNDS = 48  # in which a picture is moved into the cells
 _EDGE = 0.02  # of a step: how far from the edge of its cell a coefficient is put at first; at last, on the centre
+_TILE, _AROUND = 256, 16  # pixels settled at a time, as many rounds as they need, and of those that decoding mixes in
 _SEARCH = 16  # rounds in which the coefficients of an observation are sought
 
 Planes = list[Tensor]  # luma [1, ...] and, of a colour image, chroma [2, ...]
@@ -27,15 +30,24 @@ def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: tuple[int, i
     steps: the quantiser's, [1, C, 8, 8]. What an MCU of x already encodes to what y holds stays
     x, rounded. One for which nothing is found is sought near y, and at last takes the pixels of y.
     """
-    near, seen = ((image.double() * 255).clamp(0, 255) for image in (x, y))
-    seen.round_()
+    found, (height, width) = torch.empty_like(x), x.shape[2:]
+    for top, left in itertools.product(range(0, height, _TILE), range(0, width, _TILE)):
+        rows, columns = (slice(max(0, at - _AROUND), at + _TILE + _AROUND) for at in (top, left))
+        near, seen = ((image[..., rows, columns].double() * 255).clamp(0, 255) for image in (x, y))
+        tile = _saved_as(near, seen.round_(), steps, sampling)[..., top - rows.start :, left - columns.start :]
+        found[..., top : top + _TILE, left : left + _TILE] = tile[..., :_TILE, :_TILE]
+    return found.div_(255)
+
+
+def _saved_as(near: Tensor, seen: Tensor, steps: Tensor, sampling: tuple[int, int]) -> Tensor:
+    """The same of a part, in levels."""
     saving = _Saving(steps.double()[0], sampling, seen)
     wanted = saving.coefficients(near.round(), seen)
     found, off = saving.into_cells(near, wanted)
     if off.any():
         again, lost = saving.into_cells(torch.where(off, seen, found), wanted)
         found = torch.where(lost, seen, again)
-    return found.to(x.dtype).div_(255)
+    return found
 
 
 class _Saving:

@@ -18,7 +18,7 @@ from .registry import register
 from .rng import Rng
 
 _FINEST = 32  # samples across an output pixel, at most
-_LARGEST = 2**24  # pixels and samples of a result
+LARGEST = 2**24  # pixels and samples of a result
 
 
 @register("place", exact="bilinear, mean over each pixel", gradient="adjoint")
@@ -57,8 +57,8 @@ class Place(Held):
         numbers(self, "size", 1, 2**16, integer=True)
         if isinstance(self.size, int):
             object.__setattr__(self, "size", (self.size, self.size))
-        if len(self.size) != 2 or math.prod(self.size) > _LARGEST:
-            raise ValueError(f"size={self.size!r} must be (h, w), of at most {_LARGEST} pixels")
+        if len(self.size) != 2 or math.prod(self.size) > LARGEST:
+            raise ValueError(f"size={self.size!r} must be (h, w), of at most {LARGEST} pixels")
 
     @property
     def linear(self) -> bool:
@@ -93,7 +93,7 @@ class Place(Held):
         height, width = x.shape[2:]
         a, b, _, d, e, _ = inverse(self.matrix)
         step = max(math.hypot(a * width, d * height), math.hypot(b * width, e * height))  # from pixel to pixel
-        fine = min(math.ceil(step), _FINEST, max(1, math.isqrt(_LARGEST // math.prod(self.size))))
+        fine = min(math.ceil(step), _FINEST, max(1, math.isqrt(LARGEST // math.prod(self.size))))
         grid = (_grid(self.matrix, self.size, fine) * 2 - 1).to(x).expand(len(x), -1, -1, -1)
         y = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
         return F.avg_pool2d(y, fine) * self._cover(x)

@@ -32,7 +32,7 @@ def main(folder: str = "out/own_method") -> None:
     observed = f(clean)
     shown = {"clean": clean, "observed": observed}
     for name, method in (("mine", MINE), ("robust", "robust")):
-        r = invert.restore(observed, f.approx(), generator, method, perceptual="alex", steps=75)
+        r = invert.restore(observed, f.approx(), generator, method, perceptual="alex", steps=48)
         print(f"{name}: LPIPS to the clean picture {invert.perceptual.lpips(r.image, clean).item():.3f}")
         shown[name] = r.image
     path = Path(folder) / "own_method.png"

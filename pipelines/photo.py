@@ -13,7 +13,7 @@ from torch import Tensor
 import degrade
 from degrade.mask import Masking
 from degrade.operator import Operator, Shape, compose
-from degrade.place import Place, inverse, sides
+from degrade.place import LARGEST, Place, inverse, sides
 
 FEATHER = 0.08  # of the square's side, over which what is pasted back fades into the photo
 SMALLEST = 8  # pixels of a square's side
@@ -84,7 +84,11 @@ class Photo:
         rows, columns = self.window
         if rows.start >= rows.stop or columns.start >= columns.stop:
             raise ValueError(f"what is to be restored lies outside the photo's {width}x{height} pixels")
-        self.enlarged  # noqa: B018, raises
+        area = (rows.stop - rows.start) * (columns.stop - columns.start) * self.enlarged**2
+        if area > LARGEST:
+            raise ValueError(
+                f"what is to be restored takes {area:,} pixels, and at most {LARGEST:,} fit; reduce the photo"
+            )
 
     @cached_property
     def enlarged(self) -> int:
