@@ -89,14 +89,23 @@ class Place(Held):
         return cover(self.matrix, self.size).to(like)
 
     def _placed(self, x: Tensor) -> Tensor:
-        """Drawn onto black."""
+        """Drawn onto black. Only the rectangle that the square reaches is sampled."""
         height, width = x.shape[2:]
-        a, b, _, d, e, _ = inverse(self.matrix)
-        step = max(math.hypot(a * width, d * height), math.hypot(b * width, e * height))  # from pixel to pixel
-        fine = min(math.ceil(step), _FINEST, max(1, math.isqrt(LARGEST // math.prod(self.size))))
-        grid = (_grid(self.matrix, self.size, fine) * 2 - 1).to(x).expand(len(x), -1, -1, -1)
-        y = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
-        return F.avg_pool2d(y, fine) * self._cover(x)
+        a, b, c, d, e, f = self.matrix
+        spans = [
+            (max(0, math.floor(at + min(0, p) + min(0, q)) - 1), min(n, math.ceil(at + max(0, p) + max(0, q)) + 1))
+            for at, p, q, n in zip((f, c), (d, a), (e, b), self.size, strict=True)
+        ]
+        (top, bottom), (left, right) = spans
+        if top >= bottom or left >= right:
+            return x.new_zeros(self.output_shape(x.shape)) + 0 * x.sum()  # nothing of it is seen, nor of its gradient
+        inner, part = (a, b, c - left, d, e, f - top), (bottom - top, right - left)
+        p, q, _, r, s, _ = inverse(inner)
+        step = max(math.hypot(p * width, r * height), math.hypot(q * width, s * height))  # from pixel to pixel
+        fine = min(math.ceil(step), _FINEST, max(1, math.isqrt(LARGEST // math.prod(part))))
+        grid = (_grid(inner, part, fine) * 2 - 1).to(x).expand(len(x), -1, -1, -1)
+        y = F.avg_pool2d(F.grid_sample(x, grid, "bilinear", "border", align_corners=False), fine)
+        return F.pad(y, (left, self.size[1] - right, top, self.size[0] - bottom)) * self._cover(x)
 
     def _around(self, x: Tensor) -> Tensor:
         onto, size = self._tensor, (x.shape[1], *self.size)

@@ -46,8 +46,8 @@ def ffhq(points: Points) -> Spot:
     eye, down = (eyes[0] + eyes[1]) / 2, (mouth[0] + mouth[1]) / 2 - (eyes[0] + eyes[1]) / 2
     across = eyes[1] - eyes[0]
     x = across - numpy.array([-down[1], down[0]])  # down, turned by a right angle, points the other way
-    if not math.hypot(*x) > 0:
-        raise ValueError("the landmarks lie on one point; give those of a face")
+    if not across[0] * down[1] - across[1] * down[0] > 0:
+        raise ValueError("the landmarks are not those of a face: left before right in the photo, eyes before mouth")
     x *= max(math.hypot(*across) * 2.0, math.hypot(*down) * 1.8) / math.hypot(*x)  # half a side
     y = numpy.array([-x[1], x[0]])
     corner = eye + 0.1 * down - x - y + 0.5  # pixels count from their outer corner
@@ -62,7 +62,7 @@ def read_landmarks(path: Path, photo: Path, width: int, height: int) -> Points:
         points = [(float(x), float(y)) for x, y in given]
     except KeyError:
         raise ValueError(f"{path} has no landmarks of {photo.name}") from None
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path} holds no landmarks; write [[x, y], …] or {{{photo.name!r}: [[x, y], …]}}") from error

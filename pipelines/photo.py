@@ -12,14 +12,22 @@ from torch import Tensor
 
 import degrade
 from degrade.mask import Masking
+from degrade.noise import Seeded
 from degrade.operator import Operator, Shape, compose
 from degrade.place import LARGEST, Place, inverse, sides
 
-FEATHER = 0.08  # of the square's side, over which what is pasted back fades into the photo
+FEATHER = 0.08  # of the shorter side of what is kept, over which what is pasted back fades into the photo
 SMALLEST = 8  # pixels of a square's side
-_MARGIN = 16  # pixels of the photo around the square, for what reaches over its border
+_MARGIN = 16  # pixels of the photo around the square, at least
 _BLOCK = 16  # where JPEG's grids of every sampling begin anew
 _ENLARGED = 64  # a photo is at most so many times smaller than what it shows
+
+# what makes of each pixel a pixel, whatever lies around it and wherever it is
+_LOCAL = (
+    Masking, degrade.Clamp, degrade.DeadPixels, degrade.Gamma, degrade.Gaussian, degrade.Gray, degrade.HotPixels,
+    degrade.Identity, degrade.Poisson, degrade.PoissonGaussian, degrade.Pool, degrade.Quantize, degrade.SaltPepper,
+    degrade.Speckle, degrade.Turn, degrade.Uniform,
+)  # fmt: skip
 
 Window = tuple[slice, slice]  # rows and columns
 
@@ -76,43 +84,55 @@ class Photo:
     spot: Spot
 
     def __post_init__(self):
+        if self.observed.ndim != 4 or len(self.observed) != 1:
+            raise ValueError(f"observed has shape {list(self.observed.shape)}; give one photo, [1, C, H, W]")
         height, width = self.observed.shape[2:]
         if self.spot.side < SMALLEST:
             raise ValueError(
                 f"what is to be restored is {self.spot.side:.0f} pixels wide; it takes at least {SMALLEST}"
             )
+        for at, size in ((0, width), (1, height)):
+            ends = [corner[at] for corner in self.spot.corners()]
+            if max(ends) <= 0 or min(ends) >= size:
+                raise ValueError(f"what is to be restored lies outside the photo's {width}x{height} pixels")
+        area, most = height * width * self.enlarged**2, 4 * LARGEST
         rows, columns = self.window
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            raise ValueError(f"what is to be restored lies outside the photo's {width}x{height} pixels")
-        area = (rows.stop - rows.start) * (columns.stop - columns.start) * self.enlarged**2
-        if area > LARGEST:
-            raise ValueError(
-                f"what is to be restored takes {area:,} pixels, and at most {LARGEST:,} fit; reduce the photo"
-            )
+        part = (rows.stop - rows.start) * (columns.stop - columns.start) * self.enlarged**2
+        if part > LARGEST or area > most:
+            said = f"{part:,} pixels of a picture of {area:,}; at most {LARGEST:,} of {most:,} fit"
+            raise ValueError(f"what is to be restored takes {said}: reduce or crop the photo")
 
     @cached_property
     def enlarged(self) -> int:
         """How many times larger the undamaged picture is, by what the operator does to sizes."""
-        shape = tuple(self.observed.shape)
+        shape, why = tuple(self.observed.shape), "check the operator"
         for times in range(1, _ENLARGED + 1):
             try:
                 if self.operator.output_shape(_times(shape, times)) == shape:
                     return times
-            except ValueError:  # a mask of another size, perhaps the right one for another factor
-                continue
-        raise ValueError(f"{self.operator} leads to no picture of {shape[3]}x{shape[2]} pixels; check the operator")
+            except ValueError as error:  # a mask of another size, perhaps the right one for another factor
+                why = str(error)
+        raise ValueError(f"{self.operator} leads to no picture of {shape[3]}x{shape[2]} pixels; {why}")
 
     @cached_property
     def window(self) -> Window:
-        """The part of the photo that the spot reaches, in whole blocks."""
-        corners, spans = self.spot.corners(), []
-        for at, size in zip((1, 0), self.observed.shape[2:], strict=True):
-            low, high = min(p[at] for p in corners) - _MARGIN, max(p[at] for p in corners) + _MARGIN
-            if size % _BLOCK and any(isinstance(stage, degrade.Turn) for stage in self.operator):
-                low, high = 0, size  # counted from the other end, its blocks lie elsewhere
-            first = max(0, math.floor(low / _BLOCK) * _BLOCK)
-            spans.append(slice(first, min(size, math.ceil(high / _BLOCK) * _BLOCK)))
-        return spans[0], spans[1]
+        """The part of the photo that the spot reaches: as far as the operator carries pixels, and in whole blocks."""
+        whole, spans = _times(self.observed.shape, self.enlarged), []
+        margin = max(_MARGIN, reach(self.operator, whole) / self.enlarged)
+        for at, size in ((1, self.observed.shape[2]), (0, self.observed.shape[3])):
+
+            def parts(edge: int, at: int = at, size: int = size) -> bool:
+                one, other = slice(0, edge * self.enlarged), slice(0, whole[2 + at])
+                return edge in (0, size) or _followed(self.operator, whole, (one, other) if at else (other, one))
+
+            ends = [corner[at] for corner in self.spot.corners()]
+            first = max(0, math.floor(max(0, min(ends) - margin)))
+            last = min(size, math.ceil(min(size, max(ends) + margin)))
+            spans.append((first, last, parts, size))
+        return tuple(
+            slice(next(i for i in range(first, -1, -1) if parts(i)), next(i for i in range(last, size + 1) if parts(i)))
+            for first, last, parts, size in spans
+        )
 
     @cached_property
     def happened(self) -> Operator:
@@ -133,15 +153,16 @@ class Photo:
     def pasted(self, image: Tensor, consistent: bool = False) -> Tensor:
         """The undamaged photo [1, C, s·H, s·W], of which only the spot is new: `image` [1, C, R, R].
 
-        What is further from the spot's border than the feather is the photo's, bit for bit.
-        consistent: the window is brought to agree with what the photo says for certain.
+        Outside of what is kept of the spot it is the photo, bit for bit. consistent: inside, it is brought
+        to agree with what the photo says for certain, but for blocks that the border cuts.
         """
         around, size = self._background, tuple(self._background.shape[2:])
         drawn = Place(self._matrix, size, around)(image).clamp(0, 1)
         share = self._share(size)
         mixed = torch.where(share > 0, around + share * (drawn - around), around)
         if consistent:
-            mixed = self.happened.approx().project(mixed, self.observed[(..., *self.window)]).clamp(0, 1)
+            agreeing = self.happened.approx().project(mixed, self.observed[(..., *self.window)]).clamp(0, 1)
+            mixed = torch.where(share > 0, agreeing, around)
         photo = _larger(self.observed, self.enlarged).clone()
         photo[(..., *_times_window(self.window, self.enlarged))] = mixed
         return photo
@@ -164,7 +185,7 @@ class Photo:
         left, top, right, bottom = self.spot.keep
         w, h = right - left, bottom - top
         kept = (a * w, b * h, c + a * left + b * top, d * w, e * h, f + d * left + e * top)
-        feather, share = FEATHER * self.enlarged * self.spot.side, torch.ones(size)
+        feather, share = FEATHER * self.enlarged * self.spot.side * min(w, h), torch.ones(size)
         top_left, top_right, bottom_right, bottom_left = self.spot.corners(keep=True)
         ends = (bottom_left, top_left), (top_left, top_right), (top_right, bottom_right), (bottom_right, bottom_left)
         for distance, (one, other) in zip(sides(kept, size), ends, strict=True):
@@ -189,32 +210,69 @@ class Photo:
 
 
 def windowed(f: Operator, shape: Shape, window: Window) -> Operator:
-    """What f, applied to images of `shape`, does to a window of them.
+    """What f, applied to images of `shape`, does to a window of them, but for what comes from beyond its border.
 
-    Raises ValueError where that is not the same for a part as for the whole.
+    Raises ValueError where that is not the same for this part as for the whole.
     """
     if all((s.start, s.stop) == (0, n) for s, n in zip(window, shape[2:], strict=True)):
         return f
+    followed = _followed(f, shape, window)
+    if not followed or math.isinf(reach(f, shape)):
+        raise ValueError(f"{f} does not do to a part of a picture what it does to the whole")
     stages = []
+    for stage, (before, here), (_, after) in zip(f, followed, followed[1:], strict=False):
+        if isinstance(stage, Masking):
+            stage = degrade.Mask(stage.pattern(before)[(..., *here)].clone())
+        elif isinstance(stage, degrade.Resize):
+            stage = replace(stage, size=tuple(s.stop - s.start for s in after), scale=None)
+        stages.append(stage)
+    return compose(stages)
+
+
+def _followed(f: Operator, shape: Shape, window: Window) -> list[tuple[Shape, Window]]:
+    """The shape and the window before each stage and after the last; empty where it ends within a pixel or block."""
+    followed = [(shape, window)]
     for stage in f:
         before, shape = shape, stage.output_shape(shape)
-        size = tuple(s.stop - s.start for s in window)
-        if isinstance(stage, Masking):
-            stage = degrade.Mask(stage.pattern(before)[(..., *window)].clone())
         if isinstance(stage, degrade.Turn):
             window = _turned(window, before, stage)
         else:
-            window = tuple(
-                slice(round(s.start * n / m), round(s.stop * n / m))
-                for s, m, n in zip(window, before[2:], shape[2:], strict=True)
-            )
-        after = tuple(s.stop - s.start for s in window)
-        if isinstance(stage, degrade.Resize):
-            stage = replace(stage, size=after, scale=None)
-        if stage.output_shape((*before[:2], *size))[2:] != after:
-            raise ValueError(f"{stage} cannot be taken for a part of a photo; crop the photo first, and restore that")
-        stages.append(stage)
-    return compose(stages)
+            edges = [(s.start * n, s.stop * n, m) for s, m, n in zip(window, before[2:], shape[2:], strict=True)]
+            if any(start % m or stop % m for start, stop, m in edges):
+                return []
+            window = tuple(slice(start // m, stop // m) for start, stop, m in edges)
+        if isinstance(stage, degrade.JPEG) and any(
+            edge % _BLOCK and edge != n for s, n in zip(window, shape[2:], strict=True) for edge in (s.start, s.stop)
+        ):
+            return []
+        followed.append((shape, window))
+    return followed
+
+
+def reach(f: Operator, shape: Shape) -> float:
+    """How far f carries a pixel, in pixels of its input of `shape`; infinite where nobody knows."""
+    total, height = 0.0, shape[2]
+    for stage in f:
+        far = max(height / shape[2], shape[2] / height) if isinstance(stage, degrade.Turn) else height / shape[2]
+        total += _reach(stage, shape) * far
+        shape = stage.output_shape(shape)
+    return total
+
+
+def _reach(stage: Operator, shape: Shape) -> float:
+    decided = not stage.varies and (not isinstance(stage, Seeded) or stage.seed is None or isinstance(stage, Masking))
+    if isinstance(stage, _LOCAL) and decided:
+        return 0
+    if isinstance(stage, degrade.JPEG):
+        return _BLOCK
+    if isinstance(stage, degrade.Shift) and isinstance(stage.dy, int) and isinstance(stage.dx, int):
+        return max(abs(stage.dy), abs(stage.dx))
+    if isinstance(stage, (degrade.Downsample, degrade.Resize)):
+        out = stage.output_shape(shape)
+        return 3 * max(1.0, *(n / m for n, m in zip(shape[2:], out[2:], strict=True)))  # lanczos' support
+    if isinstance(stage, degrade.Blur) and isinstance(stage.kernel, str) and isinstance(stage.size, (int, float)):
+        return 4 * stage.size + 1
+    return math.inf
 
 
 def _turned(window: Window, shape: Shape, turn: degrade.Turn) -> Window:
@@ -236,7 +294,7 @@ def _times_window(window: Window, times: int) -> Window:
 
 def _larger(x: Tensor, times: int) -> Tensor:
     size = _times(x.shape, times)[2:]
-    return x if times == 1 else degrade.Resize(size)(x)
+    return x if times == 1 else degrade.Resize(size)(x).clamp(0, 1)
 
 
 def padded(photo: Tensor, spot: Spot) -> tuple[Tensor, tuple[int, int]]:

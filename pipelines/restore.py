@@ -169,6 +169,7 @@ class Restore:
         drawn = [source.target(self.output, suffix) for suffix in _drawn(samples, photo is not None)]
         if solved is None:
             images = [files.read_image(path, self.shape[1]) for path in drawn]
+            result = files.read_image(target, self.shape[1])
         else:
             if not all(one.finite for one in solved):
                 raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
@@ -176,38 +177,37 @@ class Restore:
             longest = max(len(one.losses) for one in solved)
             losses = [one.losses + one.losses[-1:] * (longest - len(one.losses)) for one in solved]
             log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*losses, strict=True)]
-            images = [one.image for one in solved]
+            results = images = [one.image for one in solved]
             made = {path: files.encode(files.to_pil(image)) for path, image in zip(drawn, images, strict=True)}
             if photo is not None:
-                for suffix, image in zip(_numbered(samples), images, strict=True):
-                    whole = files.to_pil(photo.pasted(image, self.settings.keep_visible))
-                    made[source.target(self.output, suffix)] = files.encode(whole)
+                results = [photo.pasted(image, self.settings.keep_visible) for image in images]
+                for suffix, whole in zip(_numbered(samples), results, strict=True):
+                    made[source.target(self.output, suffix)] = files.encode(files.to_pil(whole))
+            result = results[0]
             latents = torch.cat([one.latent for one in solved])
             made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
-        made[source.target(self.output, ".sheet.png")] = files.encode(sheet(self._tiles(todo, images)))
+        made[source.target(self.output, ".sheet.png")] = files.encode(sheet(self._tiles(todo, images, result)))
         before = _suffixes(todo.samples_before, photo=True)
         stale = {source.target(self.output, suffix) for suffix in before} - {*self._targets(source, photo is not None)}
         record = source.target(self.output, ".json")
         files.write_together(record, LOG, log, made, sorted(stale))
         return target
 
-    def _tiles(self, todo: Todo, images: list[Tensor]) -> dict[str, Image]:
-        """What the sheet shows."""
+    def _tiles(self, todo: Todo, images: list[Tensor], result: Tensor) -> dict[str, Image]:
+        """What the sheet shows; `result` is the whole photo with the first image in it, or that image."""
         photo, tiles = todo.photo, {}
         if todo.clean is not None:
             tiles["clean"] = files.read_image(todo.clean)
         if photo is None:
             tiles |= {"observed": todo.observed, "restored": images[0]}
         else:
-            again_in = photo.pasted(images[0], self.settings.keep_visible)
             part = photo.aligned(max(self.shape[2], round(photo.spot.side)))
-            tiles |= {"photo": todo.observed, "the part": part, "restored": images[0], "pasted back": again_in}
+            tiles |= {"photo": todo.observed, "the part": part, "restored": images[0], "pasted back": result}
         tiles |= {f"sample {i}": image for i, image in enumerate(images[1:], 2)}
         if len(images) > 1:
             spread = torch.cat([image.clamp(0, 1) for image in images]).std(0, correction=0).mean(0) / SPREAD
             tiles[f"spread, white is {SPREAD}"] = spread[None, None]
         if todo.manifest is not None:
-            result = images[0] if photo is None else tiles["pasted back"]
             tiles["restored, degraded again"] = again(
                 files.from_pil(files.to_pil(result)), todo.manifest, todo.operator
             )

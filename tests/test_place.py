@@ -86,6 +86,12 @@ def test_a_reduction_is_antialiased():
     y = Place(turned(40, 20, 32, 32), (64, 64))(x)[..., 25:40, 25:40]
     assert (y - 0.5).abs().max() < 0.06
     assert (Downsample(4)(x) - 0.5).abs().max() < 0.06
+    for flat in (x[..., :8, :], x[..., :8, :].mT):  # of another aspect: fine along one axis only
+        assert (Place(turned(40, 0, 32, 32), (64, 64))(flat)[..., 25:40, 25:40] - 0.5).abs().max() < 0.06
+    large = Place(turned(50, 20, 3000, 2000), (4000, 4000))(x)[
+        ..., 1990:2010, 2990:3010
+    ]  # much around it is not sampled
+    assert (large - 0.5).abs().max() < 0.06
 
 
 def test_it_is_written_and_read_with_what_lies_around(tmp_path):

@@ -133,7 +133,7 @@ def test_whatever_is_missing_is_made_again(tmp_path):
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "{", "[1]", "\udcff", '{"kind": "manifest"}', ""])
 def test_any_record_beside_a_picture_is_one_line(tmp_path, text):
-    folder = copies(tmp_path / "in", "a.png", "b.png")
+    folder = copies(tmp_path / "in", "a.png")
     (folder / "a.json").write_bytes(text.encode(errors="surrogateescape"))
     for command in (["restore", folder, "-o", tmp_path / "r"], ["apply", AVATARS / "000.png", "-o", folder]):
         more = ["--op", "clamp"] if command[0] == "apply" else []

@@ -98,8 +98,47 @@ def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
 
 
 def test_what_differs_for_a_part_is_refused():
-    with pytest.raises(ValueError, match="crop the photo first"):
-        windowed(degrade.Crop(3, 5), (1, 3, 64, 64), (slice(0, 32), slice(0, 32)))
+    """Seeds draw for a size; what is nested, and other codecs, see the whole; edges must not cut pixels or blocks."""
+    window = (slice(0, 32), slice(16, 64))
+    for spec in ("crop:3,5", "deadpixels:0.2,seed=5", "perimage(strokes:5,seed=3)", "codec:webp,50", "resize:49",
+                 "shift:1,0 >> codec:webp,50", "maybe:1(jpeg:30)", "downsample:2 >> resize:25"):  # fmt: skip
+        with pytest.raises(ValueError, match="does not do to a part of a picture what it does to the whole"):
+            windowed(degrade.parse(spec), (1, 3, 64, 64), window)
+    with pytest.raises(ValueError, match="does not do"):
+        windowed(JPEG(50), (1, 3, 64, 64), (slice(0, 32), slice(8, 64)))
+
+
+@given(
+    st.sampled_from([
+        "jpeg:30", "shift:30,-40", "shift:3,5 >> jpeg:60 >> shift:-3,-5", "resize:200x301 >> resize:300x450",
+        "resize:211x317,filter=lanczos >> resize:300x450 >> jpeg:60", "turn:1,0 >> jpeg:30 >> turn:3,0",
+        "turn:1,1 >> strokes:4,seed=2 >> jpeg:40 >> turn:1,1", "deadpixels:0.3,seed=4", "codec:webp,50",
+        "blur:gaussian,3", "blur:defocus,6", "perimage(strokes:5,seed=3)",
+        "downsample:3 >> jpeg:50 >> resize:300x450", "strokes:9,seed=1 >> downsample:2",
+    ]),
+    st.integers(0, 389), st.integers(0, 239),
+)  # fmt: skip
+def test_a_spot_anywhere_has_had_done_to_it_what_the_photo_had(spec, x, y):
+    f = degrade.parse(spec)
+    clean = files.read_image(ASTRONAUT)[..., 100:400, 30:480]
+    observed = f(clean)
+    times = 300 // observed.shape[2]
+    spot = box(x // times, y // times, 60 // times, 60 // times, *observed.shape[2:])
+    photo = Photo(observed, f, spot)
+    assert photo.enlarged == times
+    rows, columns = photo.window
+    part = photo.happened(
+        clean[..., rows.start * times : rows.stop * times, columns.start * times : columns.stop * times]
+    )
+    left, top = (round(at) for at in spot.corners()[0])
+    side = 60 // times
+    here = (
+        ...,
+        slice(top - rows.start, top - rows.start + side),
+        slice(left - columns.start, left - columns.start + side),
+    )
+    there = observed[..., top : top + side, left : left + side]
+    assert (part[here] - there).abs().max() < (0.02 if "downsample" in spec else 1e-6)  # a block at the window's edge
 
 
 @pytest.mark.parametrize("size", [(96, 128), (100, 61)])
@@ -147,6 +186,9 @@ def test_a_part_seen_larger_than_it_is_drawn_is_reduced_to_what_is_drawn():
     y, f = photo.problem(128)
     assert y.shape == (1, 3, 128, 128) and torch.equal(y, Pool(4)(photo.observed))
     assert f.output_shape((1, 3, 128, 128)) == y.shape and f[-1] == Pool(4)
+    for side, reduced in ((255, 1), (256, 2), (383, 2)):  # never below what is drawn
+        _, f = Photo(photo.observed, JPEG(90), box(0, 0, side, side, 512, 512)).problem(128)
+        assert (f[-1] if reduced > 1 else Pool(1)) == Pool(reduced)
 
 
 def test_a_photo_of_a_smaller_size_than_what_it_shows():
@@ -194,6 +236,38 @@ def test_the_seam_is_smooth_and_there_is_none_at_the_photo_s_border():
     assert torch.allclose(whole, torch.ones_like(whole), atol=1e-6)
 
 
+@pytest.mark.parametrize(("w", "h"), [(490, 16), (16, 490), (300, 40)])
+def test_of_a_narrow_box_the_middle_is_pasted_whole(w, h):
+    photo = Photo(torch.zeros(1, 3, 512, 512), degrade.Identity(), box(10, 10, w, h, 512, 512))
+    pasted = photo.pasted(torch.ones(1, 3, 64, 64))
+    assert pasted[..., 10 + h // 2, 10 + w // 2].eq(1).all()
+    assert pasted[..., 10 : 10 + h, 10 : 10 + w].mean() > 0.7 and pasted.sum() <= 3 * w * h
+
+
+def test_the_seam_is_as_wide_in_an_enlarged_photo():
+    """Measured in the photo's own pixels."""
+    widths = []
+    for times in (1, 4):
+        f = degrade.Identity() if times == 1 else Pool(4)
+        photo = Photo(torch.zeros(1, 3, 100, 100), f, box(20, 20, 50, 50, 100, 100))
+        line = photo.pasted(torch.ones(1, 3, 64, 64))[0, 0, 45 * times]
+        widths.append(((line > 0.01) & (line < 0.99)).sum().item() / times)
+    assert widths[0] == pytest.approx(widths[1], rel=0.35) and widths[0] > 4
+
+
+def test_upright_over_the_border_of_a_photo_that_is_not_square():
+    """A photo whose colours are its coordinates, so that each pixel tells where it comes from."""
+    rows, columns = torch.meshgrid(torch.arange(120.0), torch.arange(200.0), indexing="ij")
+    photo = Photo(torch.stack([columns / 255, rows / 255, rows * 0])[None], degrade.Identity(), turned(80, 20, 185, 25))
+    part = photo.aligned(80)[0] * 255
+    a, b, c, d, e, f = photo.spot.matrix
+    v, u = torch.meshgrid((torch.arange(80) + 0.5) / 80, (torch.arange(80) + 0.5) / 80, indexing="ij")
+    x, y = a * u + b * v + c - 0.5, d * u + e * v + f - 0.5
+    inside = (x > 30) & (x < 165) & (y > 30) & (y < 90)  # beyond the blur of the border
+    assert inside.sum() > 500
+    assert (part[0] - x)[inside].abs().max() < 0.6 and (part[1] - y)[inside].abs().max() < 0.6
+
+
 def test_the_part_upright_is_pillow_s():
     spot = turned(150, 20, 222, 120)
     photo = Photo(files.read_image(ASTRONAUT), degrade.Identity(), spot)
@@ -229,9 +303,26 @@ def test_a_photo_that_is_kept_visible_becomes_the_observation_again():
         files.from_pil(Image.open(io.BytesIO(files.encode(files.to_pil(y), "JPEG", quality=25, subsampling="4:2:0"))))
         for y in (photo.pasted(x), photo.pasted(x, consistent=True))
     )
-    window = (..., *photo.window)
-    assert (free != observed)[window].any(1).sum() > 3000 and torch.equal(kept[window], observed[window])
-    assert (photo.pasted(x, consistent=True) != observed).any(1).sum() > 1000  # and it is not the observation itself
+    inside = Place(spot.matrix, (512, 512)).visible((1, 3, 128, 128))
+    whole = (torch.nn.functional.avg_pool2d(inside, 35, 1, 17, count_include_pad=False) == 1).expand_as(free)  # blocks
+    assert (free != observed)[whole].sum() > 3000 and torch.equal(kept[whole], observed[whole])
+    result = photo.pasted(x, consistent=True)
+    assert (result != observed)[whole].sum() > 3000  # and it is not the observation itself
+    assert torch.equal(result[(inside == 0).expand_as(result)], observed[(inside == 0).expand_as(result)])
+
+
+@pytest.mark.parametrize("spec", ["strokes:8,seed=3", "downsample:4", "resize:256 >> resize:512", "jpeg:60"])
+def test_what_is_kept_visible_ends_at_the_square(spec):
+    f = degrade.parse(spec)
+    observed = f(files.read_image(ASTRONAUT))
+    times = 512 // observed.shape[2]
+    spot = box(200 // times, 160 // times, 96 // times, 96 // times, *observed.shape[2:])
+    photo = Photo(observed, f, spot)
+    free, kept = (photo.pasted(files.read_image(AVATARS / "003.png"), kept) for kept in (False, True))
+    outside = torch.ones_like(free, dtype=torch.bool)
+    outside[..., 160:256, 200:296] = False
+    assert torch.equal(free[outside], kept[outside])
+    assert (f(kept) - observed).abs().mean() < 0.7 * (f(free) - observed).abs().mean()
 
 
 # At a shell -----------------------------------------------------------------------------------------
@@ -293,6 +384,7 @@ def test_several_answers_come_with_their_spread(tmp_path):
     (["--align", "ffhq", "--landmarks", "{points}", "--face", "1"], "leave one of them out"),
     (["--align", "ffhq", "--landmarks", "{missing}"], "cannot be read"),
     (["--op", "crop:3,5"], "leads to no picture of 512x512 pixels"),
+    (["--op", "downsample:17"], "reduce or crop the photo"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_line(tmp_path, options, said):
     (tmp_path / "points.json").write_text("[[1, 2], [3, 4], [5, 6], [7, 8]]")
@@ -307,7 +399,10 @@ def test_what_cannot_be_is_one_line(tmp_path, options, said):
     ("[[1, 2]]", "1 landmarks; give 4"), ("[[1, 2], [3, 4], [600, 6], [7, 8]]", "the landmark 600, 6 lies outside"),
     ("[[1, 2], [3, 4], [NaN, 6], [7, 8]]", "lies outside"), ("{}", "has no landmarks of astronaut.jpg"),
     ("[1, 2, 3, 4]", "holds no landmarks; write [[x, y], …]"), ("[" * 100_000, "holds no landmarks"), ("", "holds no"),
-    ('{"astronaut.jpg": 5}', "holds no landmarks"), ("[[5, 5], [5, 5], [5, 5], [5, 5]]", "lie on one point"),
+    ('{"astronaut.jpg": 5}', "holds no landmarks"), 
+    (f"[[1{'0' * 400}, 2]]", "holds no landmarks"),
+    ("[[130, 100], [90, 100], [125, 140], [95, 140]]", "left before right"),
+    ("[[5, 5], [5, 5], [5, 5], [5, 5]]", "not those of a face"),
 ])  # fmt: skip
 def test_landmarks_that_are_none_are_one_line(tmp_path, text, said):
     (tmp_path / "points.json").write_text(text)
