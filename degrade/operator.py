@@ -118,7 +118,7 @@ class Operator:
 
     @torch.no_grad()
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """An image near x that agrees with what the observation y says for certain: f(x') is y.
+        """An image near x that agrees with what the observation y says for certain: f(x') is y, as near as can be.
 
         x [B, C, H, W] → the same shape and dtype; y [B, C, h, w], both in [0, 1]. Each operator says
         how exactly and what "near" is. Where anything of f is drawn or unknown (noise, dead pixels,

@@ -361,11 +361,13 @@ def inspect(
     with user_errors():
         from . import files
 
-        if Path(what).suffix.lower() in files.SUFFIXES:
+        if files.is_picture(Path(what)):
             from degrade.forensics import guess
 
             from .tables import findings
 
+            if samples:
+                raise ValueError(f"samples={samples} are drawn by a generator, and {what} is a picture; leave it out")
             return findings(guess(what))
 
         import invert

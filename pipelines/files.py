@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from degrade.imagefile import contents, picture
+from degrade.imagefile import FORMATS, contents, picture
 
 try:
     import fcntl
@@ -69,6 +69,17 @@ def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
 def read_image(path: Path, channels: int = 3) -> Tensor:
     """The picture in a file, [1, C, H, W] in [0, 1], see `imagefile.picture`."""
     return from_pil(picture(contents(path), str(path), channels))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether it is named as a picture, or begins as one does."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    with suppress(Exception), Image.open(path, formats=FORMATS):  # Pillow raises almost anything
+        return True
+    return False
 
 
 def from_pil(image: Image.Image) -> Tensor:

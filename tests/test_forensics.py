@@ -209,3 +209,22 @@ def test_any_small_picture_has_a_guess_of_its_shape(h, w, channels, grain, kind)
     assert parse(str(found.operator)) == found.operator == guess(file).operator
     assert found.operator.output_shape((1, 3, h, w)) == (1, 3, h, w)
     assert 0 <= found.clipped <= 1 and all(0 <= f.confidence <= 1 for f in found.findings)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_repeated_pixels_are_said_and_not_taken_for_interpolation(factor):
+    found = guess(saved(scene(64, 80).repeat(factor, 0).repeat(factor, 1)))
+    assert found.operator == Identity() and "repeated" in found.findings[0].why
+
+
+def test_smooth_pictures_and_lossy_ones_are_not_called_enlarged():
+    """Rounding to 8 bits draws steps, and other codecs blocks, that come at regular distances."""
+    rows, columns = numpy.mgrid[0:240, 0:320]
+    slopes = [(100 + 60 * rows / 240), (140 + 50 * rows / 240), (220 + 20 * rows / 240)]
+    assert guess(saved(numpy.stack(slopes, -1).round().astype("uint8"))).operator == Identity()
+    assert guess(saved((columns * 0.5 + 50).round().astype("uint8"))).operator == Identity()
+    for options in ({"format": "WEBP", "quality": 50}, {"format": "JPEG", "quality": 70}):
+        buffer = io.BytesIO()
+        Image.fromarray(scene()).convert("CMYK" if options["format"] == "JPEG" else "RGB").save(buffer, **options)
+        found = guess(buffer.getvalue())
+        assert found.operator == Identity() and all(finding.stage == "" for finding in found.findings)

@@ -37,6 +37,7 @@ _EXIF = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1
 _BLUE = torch.tensor([-0.168736, -0.331264, 0.5], dtype=torch.float64)  # Cb
 _UNROUNDED = 0.5  # levels: as fine as coefficients are told apart where no JPEG rounded them
 _LEAST = 0.45  # confidence below which noise is not reported
+_LEAST_FACTOR = 1.3  # of an enlargement
 _FEW_LINES = 160  # sides below which chance lines up a drawing's edges
 _FAINTEST = 1.2  # levels: a deviation below is what sensors and 8 bits leave in any picture
 
@@ -79,6 +80,7 @@ def guess(file: str | Path | bytes) -> Guess:
     data = file if isinstance(file, bytes) else contents(file, name)
     shown = numpy.asarray(picture(data, name))
     own, turn, pixels, last = _last_generation(data, shown)
+    lossy = any(finding.stage == "" for _, finding in last)  # in a way that no table tells
     x = torch.tensor(_middle(pixels), dtype=torch.float64)
     grey = bool((x == x[..., :1]).all())
     view = _View(x[..., :1] if grey else x)
@@ -88,7 +90,12 @@ def guess(file: str | Path | bytes) -> Guess:
     table = TABLES[before.quality - 1] if before else None
     if own is not None and (table is None or own.sum() > table.sum()):
         grid, table = (0, 0), own
-    found = [*_enlarged(view, pixels.shape[:2], table is not None), *_noise(view, grid, table), *earlier, *last]
+    found = [
+        *_enlarged(view, pixels.shape[:2], lossy or table is not None),
+        *_noise(view, grid, table),
+        *earlier,
+        *last,
+    ]
     stages = [op for op, _ in found if op is not None]
     if stages and turn is not None:
         stages = [turn.inverse, *stages, turn]
@@ -237,9 +244,11 @@ def _floor(view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor) -> tu
 
 
 def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Found]:
+    if _repeats(view.luma):
+        return [(None, Finding("", 1.0, "lines of pixels are repeated: enlarged by nearest, or drawn so"))]
     found = lattice(view.luma, compressed)
     contrast, margin = (0.25, 4) if compressed or min(size) < _FEW_LINES else (0.1, 3.2)
-    if found is None or found.contrast < contrast or found.margin < margin:
+    if found is None or found.factor < _LEAST_FACTOR or found.contrast < contrast or found.margin < margin:
         return []
     h, w = (max(1, round(n / found.factor)) for n in size)
     try:
@@ -248,6 +257,15 @@ def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Fou
         return [(None, Finding("", _certain(found.margin, 3), f"enlarged by {found.factor:.2f}, but {error}"))]
     why = f"its lines lie near those enlarged by {found.factor:.2f}, at one phase of the small grid only"
     return [(chain, Finding(str(chain), _certain(found.margin, 3), why))]
+
+
+def _repeats(luma: Tensor) -> bool:
+    """Whether a share of the lines, in both directions, equal the ones before them, among those that show anything."""
+    for plane in (luma, luma.T):
+        live = plane[plane.var(1, correction=0) > 1]
+        if len(live) < 16 or float((live.diff(dim=0) == 0).all(1).double().mean()) < 0.2:
+            return False
+    return True
 
 
 def _certain(evidence: float, scale: float) -> float:

@@ -65,7 +65,9 @@ def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
     spots = luma.unfold(0, 15, step).unfold(1, 15, step).flatten(0, 1)
     free = ~clipped.unfold(0, 15, step).unfold(1, 15, step).flatten(0, 1).flatten(1).any(1)
     spots = spots[free]
-    contrast = spots.flatten(1).var(1, correction=0)
+    if not len(spots):
+        return None
+    contrast = spots.flatten(1).var(1)
     order = contrast.argsort(descending=True, stable=True)[:most]
     order = order[contrast[order] > 1]
     return spots[order] if len(order) else None

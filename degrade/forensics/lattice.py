@@ -12,6 +12,7 @@ from ..resample import FILTERS
 
 SPAN = 96  # pixels of a line that are looked at together
 _KERNELS = ("bilinear", "bicubic", "lanczos")
+_LIVELY = 1.0  # mean square of a line's second differences: rounding a smooth slope to 8 bits leaves no more
 _MOCKS = (8 / 6, 8 / 5)  # what a JPEG's blocks pass for
 
 
@@ -60,7 +61,8 @@ def _products(plane: Tensor) -> Tensor | None:
     at = (plane.shape[1] - SPAN) // 2
     x = plane[:: max(1, plane.shape[0] // 1024), at : at + SPAN]
     rough = x.diff(n=2, dim=1).square().mean(1)
-    x = x[rough > 0.1] / (rough[rough > 0.1] + 1).sqrt()[:, None]
+    live = rough > _LIVELY
+    x = x[live] / (rough[live] + 1).sqrt()[:, None]
     return x.T @ x if len(x) >= 32 else None
 
 
