@@ -14,7 +14,7 @@ from invert.loss import L1, MSE, Lpips
 from invert.optim import Adam, Below, CycleWithDrop, L1Ball, Patience, Ramp, Sphere, Whiten
 from invert.prior import Locality
 from invert.start import BestOf, Centroids
-from tests.conftest import picture, rng
+from tests.conftest import EFFORT, picture, rng
 
 from .solving import QUICK, SEARCHES, lively, quick
 
@@ -38,7 +38,8 @@ def test_a_method_lowers_its_loss_and_repeats_itself(small, name):
     assert torch.allclose(other.history[:3, 0], one.history[:3, 1], rtol=2e-2)
 
 
-@pytest.mark.parametrize("name", [name for name in SEARCHES if not name.endswith("-original")])
+# variants cost as much as what they vary, and are tried where time is given
+@pytest.mark.parametrize("name", [n for n in SEARCHES if EFFORT > 1 or not n.endswith(("-original", "-text"))])
 def test_a_method_ends_nearer_to_the_picture_than_the_mean(avatars, name):
     """On `downsample:4 >> jpeg:18`, with 200 steps, and nothing set but the network."""
     f = parse("downsample:4 >> jpeg:18")
@@ -48,7 +49,7 @@ def test_a_method_ends_nearer_to_the_picture_than_the_mean(avatars, name):
     assert perceptual.lpips(r.image, clean) < perceptual.lpips(mean, clean) - 0.05
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", [n for n in SEARCHES if EFFORT > 1 or not n.endswith("-text")])
 def test_a_method_finds_what_the_generator_itself_drew(avatars, name):
     """With the identity for operator: within LPIPS 0.3, from 0.5 or more at the start."""
     clean = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(4)))).clamp(0, 1)
