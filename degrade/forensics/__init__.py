@@ -46,8 +46,8 @@ _FAINTEST = 1.2  # levels: a deviation below is what sensors and 8 bits leave in
 class Finding:
     """One thing that happened. stage: its operator as text, "" for what no operator says; why: the evidence.
 
-    confidence: in [0, 1]. Of 160 findings in 200 random chains that the method was not made on, those at
-    0.8 or more were right in 98 %, those below in 91 % (docs/forensics.md); a header's are sure, 1.
+    confidence: in [0, 1]. Of 159 findings in 200 random chains that the method was not made on, those at
+    0.8 or more were right in 98 %, those below in 92 % (docs/forensics.md); a header's are sure, 1.
     What no operator says but compression may hide has 0.5.
     """
 
