@@ -163,7 +163,7 @@ class Photo:
         if consistent:
             agreeing = self.happened.approx().project(mixed, self.observed[(..., *self.window)]).clamp(0, 1)
             mixed = torch.where(share > 0, agreeing, around)
-        photo = _larger(self.observed, self.enlarged).clone()
+        photo = self._undamaged.clone()
         photo[(..., *_times_window(self.window, self.enlarged))] = mixed
         return photo
 
@@ -205,8 +205,16 @@ class Photo:
         return tuple(self.enlarged * m for m in (a, b, c - columns.start, d, e, f - rows.start))
 
     @cached_property
+    def _undamaged(self) -> Tensor:
+        """The photo in the size of what it shows."""
+        if self.enlarged == 1:
+            return self.observed
+        return degrade.Resize(_times(self.observed.shape, self.enlarged)[2:])(self.observed).clamp(0, 1)
+
+    @property
     def _background(self) -> Tensor:
-        return _larger(self.observed[(..., *self.window)], self.enlarged)
+        """Its window."""
+        return self._undamaged[(..., *_times_window(self.window, self.enlarged))]
 
 
 def windowed(f: Operator, shape: Shape, window: Window) -> Operator:
@@ -290,11 +298,6 @@ def _times(shape: Shape, times: int) -> Shape:
 def _times_window(window: Window, times: int) -> Window:
     rows, columns = (slice(times * s.start, times * s.stop) for s in window)
     return rows, columns
-
-
-def _larger(x: Tensor, times: int) -> Tensor:
-    size = _times(x.shape, times)[2:]
-    return x if times == 1 else degrade.Resize(size)(x).clamp(0, 1)
 
 
 def padded(photo: Tensor, spot: Spot) -> tuple[Tensor, tuple[int, int]]:

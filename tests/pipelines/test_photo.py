@@ -322,6 +322,8 @@ def test_what_is_kept_visible_ends_at_the_square(spec):
     outside = torch.ones_like(free, dtype=torch.bool)
     outside[..., 160:256, 200:296] = False
     assert torch.equal(free[outside], kept[outside])
+    whole = observed if times == 1 else Resize((512, 512))(observed)
+    assert torch.equal(free[outside], whole[outside].clamp(0, 1))
     assert (f(kept) - observed).abs().mean() < 0.7 * (f(free) - observed).abs().mean()
 
 
