@@ -63,7 +63,7 @@ class Ray:
         except ImportError as error:
             raise ValueError("engine 'ray' needs ray; pip install 'degrade[ray]'") from error
         if not ray.is_initialized():
-            # a dashboard would open a port, and its processes look for a killed run's head for a minute
+            # a dashboard would take nine processes, and open a port
             ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False)
         there = ray.cluster_resources()
         on_gpu = gpu and there.get("GPU", 0) >= 1

@@ -183,7 +183,8 @@ def test_a_cluster_s_workers_end_with_the_run(tmp_path):
         time.sleep(0.2)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
-    while left := living():
-        assert time.monotonic() < deadline, left
+    begin = time.monotonic()
+    while left := living():  # Ray's own agents look for a dead head for a minute before they end
+        working = [command for command in left if b"Agent" not in command]
+        assert time.monotonic() < begin + (60 if working else 180), left
         time.sleep(0.2)
