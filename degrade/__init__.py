@@ -12,6 +12,7 @@ from .codec import Codec
 from .filter import Blur, Gamma, Gray, Sinc
 from .geometry import Crop, Shift, Turn
 from .jpeg import JPEG, jpeg
+from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
 from .noise import DeadPixels, Gaussian, HotPixels, Poisson, PoissonGaussian, SaltPepper, Speckle, Uniform
@@ -29,7 +30,7 @@ __all__ = [
     "Blur", "Box", "Chain", "Clamp", "Codec", "CompressedSensing", "Crop", "DeadPixels", "Downsample", "Gamma",
     "Gaussian", "Gray", "HotPixels", "Identity", "JPEG", "Mask", "Maybe", "OneOf", "Operator", "PerImage",
     "Pixels", "Place", "Poisson", "PoissonGaussian", "Pool", "Quantize", "Range", "Resize", "SaltPepper", "Shift",
-    "Sinc", "SpecError", "Speckle", "Strokes", "Turn", "Uncrop", "Uniform", "from_json", "guess", "jpeg", "parse",
+    "Sinc", "SpecError", "Speckle", "Strokes", "Turn", "Uncrop", "Uniform", "check", "from_json", "guess", "jpeg", "parse",
     "register", "tasks", "to_json", "__version__",
 ]  # fmt: skip
 

@@ -1,0 +1,145 @@
+"""The laws that every operator keeps, for whoever writes one: `check` tries them.
+
+What no law knows is whether the values are right; that takes a truth from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .operator import Operator, Shape
+from .spec import parse
+
+_DOTS = 1e-6  # how far, relatively, two sums may be apart that are equal but for rounding, in float64
+
+
+def check(operator: Operator, shape: Sequence[int] = (2, 3, 24, 20), seed: int = 0) -> None:
+    """Try an operator on random images of `shape` [B, C, H, W], B above 1. Raises AssertionError, naming the law.
+
+    It reads back from its text; tells its output's shape; leaves its input alone; draws from the given
+    generator alone, the same each time, for every image on its own; `sample` decides what is random
+    and nothing else; `approx` and `visible` fit; what is linear is, and ⟨f x, y⟩ = ⟨x, fᵀ y⟩; anything
+    else has a finite gradient; `project` leads nearer to what was observed.
+
+    >>> import degrade
+    >>> degrade.check(degrade.parse("downsample:2 >> poisson:48 >> jpeg:18"))
+    """
+    if len(shape) != 4 or min(shape) < 1 or shape[0] < 2:
+        raise ValueError(f"shape={tuple(shape)} must be (B, C, H, W) with at least two images")
+    x = torch.rand(*shape, generator=_generator(seed), dtype=torch.float64)
+    decided = operator.sample(x.shape, _generator(seed))
+    for law in (_text, _output, _draws, _rows, _sampling, _approx, _visible):
+        law(operator, x.float(), seed)
+    (_adjoint if decided.linear else _gradient)(decided, x, seed)
+    _projection(decided, x.float(), seed)
+
+
+def _text(f: Operator, x: Tensor, seed: int) -> None:
+    if any(getattr(stage, name) is not None for stage in f for name in stage.files):
+        return  # a tensor has no text
+    try:
+        again = parse(str(f))
+    except ValueError as error:
+        raise AssertionError(f"{f} cannot be read back from its text: {error}") from error
+    _holds(again == f, f, "reads back from its text as another operator")
+
+
+def _output(f: Operator, x: Tensor, seed: int) -> None:
+    told = tuple(f.sample(x.shape, _generator(seed)).output_shape(x.shape))
+    for image in (x, x.double()):
+        before = image.clone()
+        y = f(image, _generator(seed))
+        _holds(tuple(y.shape) == told, f, f"gives {list(y.shape)}, and its output_shape says {list(told)}")
+        _holds(bool(torch.isfinite(y).all()), f, "gives NaN or infinity")
+        _holds(torch.equal(image, before), f, "changes its input")
+        shared = y.untyped_storage().data_ptr() == image.untyped_storage().data_ptr()
+        _holds(not shared, f, "gives a view of its input; changing one would change the other, so clone it")
+
+
+def _draws(f: Operator, x: Tensor, seed: int) -> None:
+    state = torch.get_rng_state()
+    y, again = f(x, _generator(seed)), f(x, _generator(seed))
+    _holds(torch.equal(y, again), f, "gives other values for an equal generator; draw from `rng` alone")
+    _holds(torch.equal(torch.get_rng_state(), state), f, "draws from torch's own generator; draw from `rng` alone")
+
+
+def _rows(f: Operator, x: Tensor, seed: int) -> None:
+    together = f(x, [_generator(seed + i) for i in range(len(x))])
+    for i, own in enumerate(together.split(1)):
+        alone = f.row(i, len(x))(x[i : i + 1], _generator(seed + i))
+        _holds(torch.equal(own, alone), f, f"gives image {i} other values beside other images than alone")
+
+
+def _sampling(f: Operator, x: Tensor, seed: int) -> None:
+    g = f.sample(x.shape, _generator(seed))
+    same = torch.equal(g(x, _generator(seed)), f(x, _generator(seed)))
+    _holds(same, f, "sampled gives other values than applied; decide in `draw`, or draw in `forward`, not both")
+    _holds(g.sample(x.shape, _generator(seed + 1)) == g, f, "can be sampled twice; `draw` leaves something undecided")
+
+
+def _approx(f: Operator, x: Tensor, seed: int) -> None:
+    g, guess = (h.sample(x.shape, _generator(seed)) for h in (f, f.approx()))
+    shapes = list(g.output_shape(x.shape)), list(guess.output_shape(x.shape))
+    _holds(shapes[0] == shapes[1], f, f"gives {shapes[0]}, and its approx() {shapes[1]}")
+    _holds(f.approx().approx() == f.approx(), f, "has an approx() that has another approx()")
+
+
+def _visible(f: Operator, x: Tensor, seed: int) -> None:
+    g = f.sample(x.shape, _generator(seed))
+    for seen in (None, torch.ones(1, 1, *x.shape[2:])):
+        shown = g.visible(x.shape, seen)
+        if shown is not None:
+            batch, _, *size = g.output_shape(x.shape)
+            fits = shown.shape[0] in (1, batch) and list(shown.shape[1:]) == [1, *size]
+            _holds(fits, f, f"has visible {list(shown.shape)}; it must be [1 or {batch}, 1, {size[0]}, {size[1]}]")
+            _holds(bool(((shown >= 0) & (shown <= 1 + _DOTS)).all()), f, "has values of visible outside [0, 1]")
+
+
+def _adjoint(f: Operator, x: Tensor, seed: int) -> None:
+    z = torch.rand(x.shape, generator=_generator(seed + 1), dtype=x.dtype)
+    fx, fz = f(x), f(z)
+    _holds(_near(f(0.5 * x - 0.25 * z), 0.5 * fx - 0.25 * fz), f, "says that it is linear, and is not")
+    y = torch.randn(fx.shape, generator=_generator(seed + 2), dtype=x.dtype)
+    forth, back = (fx * y).sum(), (x * f.adjoint(y, x.shape)).sum()
+    close = (forth - back).abs() <= _DOTS * fx.norm() * y.norm()
+    _holds(bool(close), f, f"has no adjoint in its gradient: ⟨f x, y⟩ = {forth:.6g} and ⟨x, fᵀ y⟩ = {back:.6g}")
+
+
+def _gradient(f: Operator, x: Tensor, seed: int) -> None:
+    x = x.clone().requires_grad_()
+    y = f(x, _generator(seed))
+    _holds(y.requires_grad, f, "has no gradient; declare one with degrade.surrogate.declare")
+    (gradient,) = torch.autograd.grad(y.sum(), x, allow_unused=True)
+    _holds(gradient is not None, f, "has a gradient that does not reach its input")
+    _holds(bool(torch.isfinite(gradient).all()), f, "has a gradient with NaN or infinity")
+
+
+def _projection(f: Operator, x: Tensor, seed: int) -> None:
+    y, other = f(x, _generator(seed)), 0.9 * x.flip(3) + 0.05
+    near = f.project(other, y)
+    _holds(near.shape == x.shape, f, f"projects {list(x.shape)} to {list(near.shape)}")
+    for i in range(len(x)):
+        row, own, before = f.row(i, len(x)), near[i : i + 1], other[i : i + 1]
+        if row.certain:
+            errors = [float((row(image) - y[i : i + 1]).square().mean().sqrt()) for image in (own, before)]
+            _holds(
+                errors[0] <= errors[1] + 0.5 / 255,
+                f,
+                f"projects away from y: {errors[1]:.4f} off, then {errors[0]:.4f}",
+            )
+
+
+def _near(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).norm() <= _DOTS * (a.norm() + b.norm()))
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _holds(law: bool, f: Operator, broken: str) -> None:
+    if not law:
+        raise AssertionError(f"{f} {broken}")
