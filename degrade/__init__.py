@@ -30,8 +30,8 @@ __all__ = [
     "Blur", "Box", "Chain", "Clamp", "Codec", "CompressedSensing", "Crop", "DeadPixels", "Downsample", "Gamma",
     "Gaussian", "Gray", "HotPixels", "Identity", "JPEG", "Mask", "Maybe", "OneOf", "Operator", "PerImage",
     "Pixels", "Place", "Poisson", "PoissonGaussian", "Pool", "Quantize", "Range", "Resize", "SaltPepper", "Shift",
-    "Sinc", "SpecError", "Speckle", "Strokes", "Turn", "Uncrop", "Uniform", "check", "from_json", "guess", "jpeg", "parse",
-    "register", "tasks", "to_json", "__version__",
+    "Sinc", "SpecError", "Speckle", "Strokes", "Turn", "Uncrop", "Uniform", "check", "from_json", "guess", "jpeg",
+    "parse", "register", "tasks", "to_json", "__version__",
 ]  # fmt: skip
 
 

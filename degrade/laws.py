@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .operator import Operator, Shape
+from .operator import Operator
 from .spec import parse
 
 _DOTS = 1e-6  # how far, relatively, two sums may be apart that are equal but for rounding, in float64
@@ -124,12 +124,9 @@ def _projection(f: Operator, x: Tensor, seed: int) -> None:
     for i in range(len(x)):
         row, own, before = f.row(i, len(x)), near[i : i + 1], other[i : i + 1]
         if row.certain:
-            errors = [float((row(image) - y[i : i + 1]).square().mean().sqrt()) for image in (own, before)]
-            _holds(
-                errors[0] <= errors[1] + 0.5 / 255,
-                f,
-                f"projects away from y: {errors[1]:.4f} off, then {errors[0]:.4f}",
-            )
+            seen = y[i : i + 1]
+            after, first = (float((row(image) - seen).square().mean().sqrt()) for image in (own, before))
+            _holds(after <= first + 0.5 / 255, f, f"projects away from y: {first:.4f} off, then {after:.4f}")
 
 
 def _near(a: Tensor, b: Tensor) -> bool:
