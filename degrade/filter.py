@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .mask import distance_to_segment
-from .operator import Operator
+from .operator import Operator, Shape
 from .params import Integer, Numbers, choice, numbers, one_for_all
 from .registry import register
 from .rng import Rng
@@ -80,6 +80,11 @@ class Blur(Operator):
         side = math.isqrt(len(self.kernel))
         kernel = torch.tensor(self.kernel, dtype=torch.float64).view(side, side)
         return row_by_row(lambda row: convolve(row, kernel), x)
+
+    def reach(self, shape: Shape) -> float:
+        if not isinstance(self.kernel, str):
+            return math.isqrt(len(self.kernel)) // 2
+        return 4 * self.size + 1 if isinstance(self.size, (int, float)) else math.inf
 
 
 def _flat_kernel(given: object) -> tuple[float, ...]:
@@ -159,6 +164,9 @@ class Sinc(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(lambda row, cutoff: convolve(row, _sinc(cutoff, self.size)), x, cutoff=self.cutoff)
 
+    def reach(self, shape: Shape) -> float:
+        return self.size // 2 if isinstance(self.size, int) else math.inf
+
 
 @lru_cache(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
@@ -182,7 +190,7 @@ class Gray(Operator):
     of CRI (Wang et al. 2023). `project`: the smallest change of R, G and B that gives y.
     """
 
-    linear = True
+    linear = local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
@@ -217,6 +225,7 @@ class Gamma(Operator):
     """
 
     gamma: Numbers
+    local = True
 
     def __post_init__(self):
         numbers(self, "gamma", 0.01, 100)

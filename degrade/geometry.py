@@ -7,10 +7,12 @@ crop:3,5 >> jpeg:80`. One that a viewer turns upright was compressed as it lay: 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from .operator import Operator, Shape
+from .operator import Operator, Shape, Window
 from .params import Integer, Integers, decided, numbers, one_for_all
 from .registry import register
 from .rng import Rng
@@ -87,6 +89,10 @@ class Shift(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(_shifted, x, dy=self.dy, dx=self.dx)
 
+    def reach(self, shape: Shape) -> float:
+        single = isinstance(self.dy, int) and isinstance(self.dx, int)
+        return max(abs(self.dy), abs(self.dx)) if single else math.inf
+
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y moved back; what was pushed out of the picture stays that of x."""
         here = torch.stack(torch.meshgrid(*(torch.arange(n, device=x.device) for n in x.shape[2:]), indexing="ij"))
@@ -117,7 +123,7 @@ class Turn(Operator):
 
     quarters: Integer
     mirror: Integer
-    linear = True
+    linear = local = True
 
     def __post_init__(self):
         for name, high in (("quarters", 3), ("mirror", 1)):
@@ -139,6 +145,15 @@ class Turn(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         y = x.rot90(self.quarters, (2, 3))
         return (y.flip(3) if self.mirror else y).clone(memory_format=torch.contiguous_format)
+
+    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
+        (rows, columns), (height, width) = window, shape[2:]
+        for _ in range(decided(self.quarters)):
+            rows, columns = slice(width - columns.stop, width - columns.start), rows
+            height, width = width, height
+        if decided(self.mirror):
+            columns = slice(width - columns.stop, width - columns.start)
+        return self, (rows, columns)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return self.inverse(y)

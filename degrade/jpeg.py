@@ -26,7 +26,7 @@ from .jpeg_stages import (
     to_planes_t,
     weigh,
 )
-from .operator import Operator, check_image
+from .operator import Operator, Shape, Window, check_image
 from .params import Integers, Range, check_choice, check_numbers, choice, numbers, show
 from .registry import register
 from .rng import Rng
@@ -34,6 +34,7 @@ from .surrogate import CUBIC_BLEND, declare, first_order_only
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
+_MCU = 16  # pixels in which the grids of every sampling begin anew
 _AWAY = 1 + 2**-20  # F/8q times this: a tie then rounds away from zero, as in libjpeg, and nothing else changes
 
 
@@ -134,6 +135,13 @@ class JPEG(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return _jpeg(x, self.quality, self.subsampling, self.tables, self.surrogate, self.clamp)
+
+    def reach(self, shape: Shape) -> float:
+        return _MCU
+
+    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+        ends = [(end, n) for span, n in zip(window, shape[2:], strict=True) for end in (span.start, span.stop)]
+        return None if any(end % _MCU and end != n for end, n in ends) else (self, window)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return nearest_saved_as(x, y, _steps(self.quality, self.tables, x), SAMPLINGS[self.subsampling])

@@ -24,6 +24,8 @@ class Clamp(Operator):
     `project`: y where 0 < y < 1; where y is 0 or 1, only what is on the wrong side of it moves.
     """
 
+    local = True
+
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return s.clamp(x)
 
@@ -43,6 +45,7 @@ class Quantize(Operator):
 
     levels: Integer = 256
     surrogate: str = "cubic"
+    local = True
 
     def __post_init__(self):
         numbers(self, "levels", 2, 2**16, integer=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .held import Held
 from .noise import Seeded, seeded_uniform, survivors
-from .operator import Operator, Shape
+from .operator import Operator, Shape, Window
 from .params import Integer, Integers, Number, Numbers, choice, numbers, one_for_all
 from .registry import register
 from .rng import Rng
@@ -28,13 +28,16 @@ class Masking(Operator):
     that x, on which what y - x is at the edge is carried on and fades out, so that the seam is soft.
     """
 
-    linear = True
+    linear = local = True
 
     def pattern(self, shape: Shape) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.pattern(x.shape).to(x)
+
+    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
+        return Mask(self.pattern(shape)[(..., *window)]), window
 
     @property
     def certain(self) -> bool:

@@ -28,6 +28,7 @@ class Gaussian(Operator):
     """
 
     sigma: Numbers
+    local = True
 
     def __post_init__(self):
         numbers(self, "sigma", 0, LOUDEST)
@@ -50,6 +51,7 @@ class Poisson(Operator):
 
     peak: Numbers
     model: str = "exact"
+    local = True
 
     def __post_init__(self):
         _check_peak(self)
@@ -88,6 +90,7 @@ class PoissonGaussian(Operator):
 
     peak: Numbers
     sigma: Numbers
+    local = True
 
     def __post_init__(self):
         _check_peak(self)
@@ -107,6 +110,7 @@ class Speckle(Operator):
     """
 
     sigma: Numbers
+    local = True
 
     def __post_init__(self):
         numbers(self, "sigma", 0, LOUDEST)
@@ -124,6 +128,7 @@ class Uniform(Operator):
     """
 
     width: Numbers
+    local = True
 
     def __post_init__(self):
         numbers(self, "width", 0, LOUDEST)
@@ -143,6 +148,7 @@ class SaltPepper(Operator):
 
     prob: Numbers
     salt: Numbers = 0.5
+    local = True
 
     def __post_init__(self):
         numbers(self, "prob", 0, 1)
@@ -181,6 +187,10 @@ class _Defects(Seeded):
     def __post_init__(self):
         super().__post_init__()
         numbers(self, "prob", 0, 1)
+
+    @property
+    def local(self) -> bool:
+        return self.seed is None  # a seed draws for a size
 
     def approx(self) -> Operator:
         return replace(self, seed=None)

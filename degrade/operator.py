@@ -19,6 +19,7 @@ from .params import Range, check_count, format_value
 from .rng import Generators, Rng
 
 Shape = tuple[int, ...]
+Window = tuple[slice, slice]  # rows and columns
 
 
 class Operator:
@@ -32,6 +33,7 @@ class Operator:
     exact: ClassVar[str]  # what its values equal, in a few words
     gradient: ClassVar[str]  # what autograd is told, in a few words
     linear: bool = False  # f(x) is linear in x, and so has an adjoint
+    local: bool = False  # what a pixel becomes depends on nothing around it, nor on where it is
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
     positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
     holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
@@ -68,6 +70,19 @@ class Operator:
         `seen` is the same for x. Returns [1 or B, 1, h, w] in [0, 1], or None where all is seen.
         """
         return seen
+
+    def reach(self, shape: Shape) -> float:
+        """How far a pixel of x, of `shape`, is carried: in pixels of x, infinite where nobody knows."""
+        return 0.0 if self.local else math.inf
+
+    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+        """See `part`; asked only where `reach` is finite. Here: itself, where no pixel of f(x) is cut through."""
+        cut = []
+        for span, n, m in zip(window, shape[2:], self.output_shape(shape)[2:], strict=True):
+            if span.start * m % n or span.stop * m % n:
+                return None
+            cut.append(slice(span.start * m // n, span.stop * m // n))
+        return self, (cut[0], cut[1])
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """The image near x of which f makes y, for one image of each; asked only of what is `certain`.
@@ -138,6 +153,17 @@ class Operator:
             rows = [(self.row(i, len(x)), *pair) for i, pair in enumerate(pairs)]
             near = torch.cat([f._agreed(own, seen) if f.certain else own for f, own, seen in rows])
         return near.to(x.dtype)
+
+    def part(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+        """(g, w): g does to this window of an x of `shape` what f does there to x, and w is that part of f(x).
+
+        But for what comes from beyond the window's border, which reaches `f.reach(shape)` far. None
+        where there is no such g: f looks at the whole image, or a pixel or block of it would be cut.
+        """
+        if all((span.start, span.stop) == (0, n) for span, n in zip(window, shape[2:], strict=True)):
+            height, width = self.output_shape(shape)[2:]
+            return self, (slice(0, height), slice(0, width))
+        return None if math.isinf(self.reach(shape)) else self.cut(shape, window)
 
     def __rshift__(self, other: Operator) -> Operator:
         return compose([*self.stages, *other.stages]) if isinstance(other, Operator) else NotImplemented
@@ -273,6 +299,25 @@ class Chain(Operator):
             return stage.output_shape(shape), stage.visible(shape, seen)
 
         return self._fold((tuple(shape), seen), step)[1]
+
+    def reach(self, shape: Shape) -> float:
+        total, scale = 0.0, 1.0
+        for stage in self:
+            total += stage.reach(shape) * scale
+            before, shape = shape, stage.output_shape(shape)
+            turned = sorted(before[2:]) == sorted(shape[2:])
+            scale *= 1 if turned else max(n / m for n, m in zip(before[2:], shape[2:], strict=True))
+        return total
+
+    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+        cut: list[Operator] = []
+        for stage in self:
+            found = stage.cut(shape, window)
+            if found is None:
+                return None
+            cut.extend(found[0])
+            shape, window = stage.output_shape(shape), found[1]
+        return compose(cut), window
 
     @property
     def certain(self) -> bool:

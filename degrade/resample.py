@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operator import Operator, Shape
+from .operator import Operator, Shape, Window
 from .params import Integer, Number, Range, decided, numbers, one_for_all
 from .registry import register
 from .rng import Rng
@@ -224,6 +224,11 @@ class Filtered(Operator):
             return resize(x, size, self.filter)
         return row_by_row(lambda row, name: resize(row, size, name), x, filter=self.filter)
 
+    def reach(self, shape: Shape) -> float:
+        out = self.output_shape(shape)
+        widest = max(support for support, _ in FILTERS.values())
+        return widest * max(1.0, *(n / m for n, m in zip(shape[2:], out[2:], strict=True)))
+
     @property
     def certain(self) -> bool:
         return self.filter != "any" and super().certain
@@ -318,6 +323,13 @@ class Resize(Filtered):
         scale = 1 if self.scale is None else self.scale
         return (*shape[:2], *(max(1, round(n / scale)) for n in shape[2:]))
 
+    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+        found = super().cut(shape, window)
+        if found is None:
+            return None
+        size = tuple(span.stop - span.start for span in found[1])
+        return replace(self, size=size, scale=None), found[1]
+
     def approx(self) -> Operator:
         return replace(self, filter="bicubic") if self.filter == "any" else self
 
@@ -331,6 +343,7 @@ class Pool(Reduction):
     """
 
     factor: Integer
+    local = True  # of whole cells
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return F.adaptive_avg_pool2d(x, self.output_shape(x.shape)[2:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy
@@ -11,25 +11,13 @@ import torch
 from torch import Tensor
 
 import degrade
-from degrade.mask import Masking
-from degrade.noise import Seeded
-from degrade.operator import Operator, Shape, compose
+from degrade.operator import Operator, Shape, Window
 from degrade.place import LARGEST, Place, inverse, sides
 
 FEATHER = 0.08  # of the shorter side of what is kept, over which what is pasted back fades into the photo
 SMALLEST = 8  # pixels of a square's side
 _MARGIN = 16  # pixels of the photo around the square, at least
-_BLOCK = 16  # where JPEG's grids of every sampling begin anew
 _ENLARGED = 64  # a photo is at most so many times smaller than what it shows
-
-# what makes of each pixel a pixel, whatever lies around it and wherever it is
-_LOCAL = (
-    Masking, degrade.Clamp, degrade.DeadPixels, degrade.Gamma, degrade.Gaussian, degrade.Gray, degrade.HotPixels,
-    degrade.Identity, degrade.Poisson, degrade.PoissonGaussian, degrade.Pool, degrade.Quantize, degrade.SaltPepper,
-    degrade.Speckle, degrade.Turn, degrade.Uniform,
-)  # fmt: skip
-
-Window = tuple[slice, slice]  # rows and columns
 
 
 @dataclass(frozen=True)
@@ -118,12 +106,13 @@ class Photo:
     def window(self) -> Window:
         """The part of the photo that the spot reaches: as far as the operator carries pixels, and in whole blocks."""
         whole, spans = _times(self.observed.shape, self.enlarged), []
-        margin = max(_MARGIN, reach(self.operator, whole) / self.enlarged)
+        margin = max(_MARGIN, self.operator.reach(whole) / self.enlarged)
         for at, size in ((1, self.observed.shape[2]), (0, self.observed.shape[3])):
 
             def parts(edge: int, at: int = at, size: int = size) -> bool:
                 one, other = slice(0, edge * self.enlarged), slice(0, whole[2 + at])
-                return edge in (0, size) or _followed(self.operator, whole, (one, other) if at else (other, one))
+                cut = (one, other) if at else (other, one)
+                return edge in (0, size) or self.operator.part(whole, cut) is not None
 
             ends = [corner[at] for corner in self.spot.corners()]
             first = max(0, math.floor(max(0, min(ends) - margin)))
@@ -138,7 +127,8 @@ class Photo:
     def happened(self) -> Operator:
         """What happened to the window."""
         whole = _times(self.observed.shape, self.enlarged)
-        return windowed(self.operator, whole, _times_window(self.window, self.enlarged))
+        happened, _ = self.operator.part(whole, _times_window(self.window, self.enlarged))
+        return happened
 
     def problem(self, resolution: int) -> tuple[Tensor, Operator]:
         """What to solve: the observation, and what led to it from a generator's image.
@@ -215,80 +205,6 @@ class Photo:
     def _background(self) -> Tensor:
         """Its window."""
         return self._undamaged[(..., *_times_window(self.window, self.enlarged))]
-
-
-def windowed(f: Operator, shape: Shape, window: Window) -> Operator:
-    """What f, applied to images of `shape`, does to a window of them, but for what comes from beyond its border.
-
-    Raises ValueError where that is not the same for this part as for the whole.
-    """
-    if all((s.start, s.stop) == (0, n) for s, n in zip(window, shape[2:], strict=True)):
-        return f
-    followed = _followed(f, shape, window)
-    if not followed or math.isinf(reach(f, shape)):
-        raise ValueError(f"{f} does not do to a part of a picture what it does to the whole")
-    stages = []
-    for stage, (before, here), (_, after) in zip(f, followed, followed[1:], strict=False):
-        if isinstance(stage, Masking):
-            stage = degrade.Mask(stage.pattern(before)[(..., *here)].clone())
-        elif isinstance(stage, degrade.Resize):
-            stage = replace(stage, size=tuple(s.stop - s.start for s in after), scale=None)
-        stages.append(stage)
-    return compose(stages)
-
-
-def _followed(f: Operator, shape: Shape, window: Window) -> list[tuple[Shape, Window]]:
-    """The shape and the window before each stage and after the last; empty where it ends within a pixel or block."""
-    followed = [(shape, window)]
-    for stage in f:
-        before, shape = shape, stage.output_shape(shape)
-        if isinstance(stage, degrade.Turn):
-            window = _turned(window, before, stage)
-        else:
-            edges = [(s.start * n, s.stop * n, m) for s, m, n in zip(window, before[2:], shape[2:], strict=True)]
-            if any(start % m or stop % m for start, stop, m in edges):
-                return []
-            window = tuple(slice(start // m, stop // m) for start, stop, m in edges)
-        if isinstance(stage, degrade.JPEG) and any(
-            edge % _BLOCK and edge != n for s, n in zip(window, shape[2:], strict=True) for edge in (s.start, s.stop)
-        ):
-            return []
-        followed.append((shape, window))
-    return followed
-
-
-def reach(f: Operator, shape: Shape) -> float:
-    """How far f carries a pixel, in pixels of its input of `shape`; infinite where nobody knows."""
-    total, height = 0.0, shape[2]
-    for stage in f:
-        far = max(height / shape[2], shape[2] / height) if isinstance(stage, degrade.Turn) else height / shape[2]
-        total += _reach(stage, shape) * far
-        shape = stage.output_shape(shape)
-    return total
-
-
-def _reach(stage: Operator, shape: Shape) -> float:
-    decided = not stage.varies and (not isinstance(stage, Seeded) or stage.seed is None or isinstance(stage, Masking))
-    if isinstance(stage, _LOCAL) and decided:
-        return 0
-    if isinstance(stage, degrade.JPEG):
-        return _BLOCK
-    if isinstance(stage, degrade.Shift) and isinstance(stage.dy, int) and isinstance(stage.dx, int):
-        return max(abs(stage.dy), abs(stage.dx))
-    if isinstance(stage, (degrade.Downsample, degrade.Resize)):
-        out = stage.output_shape(shape)
-        return 3 * max(1.0, *(n / m for n, m in zip(shape[2:], out[2:], strict=True)))  # lanczos' support
-    if isinstance(stage, degrade.Blur) and isinstance(stage.kernel, str) and isinstance(stage.size, (int, float)):
-        return 4 * stage.size + 1
-    return math.inf
-
-
-def _turned(window: Window, shape: Shape, turn: degrade.Turn) -> Window:
-    (rows, columns), (height, width) = window, shape[2:]
-    for _ in range(turn.quarters):
-        rows, columns = slice(width - columns.stop, width - columns.start), rows
-        height, width = width, height
-    return (rows, slice(width - columns.stop, width - columns.start)) if turn.mirror else (rows, columns)
 
 
 def _times(shape: Shape, times: int) -> Shape:

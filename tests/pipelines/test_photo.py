@@ -13,10 +13,10 @@ from PIL import Image
 
 import degrade
 import invert
-from degrade import JPEG, Downsample, Place, Pool, Resize, Strokes, Turn
+from degrade import JPEG, Downsample, Place, Pool, Resize, Turn
 from pipelines import files
 from pipelines.faces import ffhq
-from pipelines.photo import Photo, Spot, box, centre, padded, windowed
+from pipelines.photo import Photo, Spot, box, centre, padded
 from tests.conftest import AVATARS, picture
 
 from .shell import apply, contents, pixels, run
@@ -77,35 +77,6 @@ def test_a_box_is_kept_of_the_square_around_it():
 
 
 # What happened to a part ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("f", [
-    JPEG(20), JPEG(20, "4:4:4") >> Turn(2, 0), Turn(1, 0) >> JPEG(20) >> Turn(3, 0),
-    Turn(1, 1) >> JPEG(30) >> Turn(1, 1), Strokes(5, seed=3) >> JPEG(40), degrade.Gray(),
-    Downsample(4) >> JPEG(20), Pool(2) >> degrade.Quantize(16),
-    Resize(256) >> JPEG(30) >> Resize(512), Resize(scale=0.5) >> Resize(512),
-], ids=str)  # fmt: skip
-def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
-    """But for what reaches over its border."""
-    x = files.read_image(ASTRONAUT)
-    window = slice(128, 384), slice(256, 512)  # whole blocks in all sizes
-    whole, part = f(x), windowed(f, x.shape, window)(x[(..., *window)])
-    times = 512 // whole.shape[3]
-    rows, columns = window if f[-1] != Turn(2, 0) else (window[0], slice(0, 256))
-    end = whole[..., rows.start // times : rows.stop // times, columns.start // times : columns.stop // times]
-    inner = slice(80 // times, -80 // times)
-    assert part.shape == end.shape and torch.equal(part[..., inner, inner], end[..., inner, inner])
-
-
-def test_what_differs_for_a_part_is_refused():
-    """Seeds draw for a size; what is nested, and other codecs, see the whole; edges must not cut pixels or blocks."""
-    window = (slice(0, 32), slice(16, 64))
-    for spec in ("crop:3,5", "deadpixels:0.2,seed=5", "perimage(strokes:5,seed=3)", "codec:webp,50", "resize:49",
-                 "shift:1,0 >> codec:webp,50", "maybe:1(jpeg:30)", "downsample:2 >> resize:25"):  # fmt: skip
-        with pytest.raises(ValueError, match="does not do to a part of a picture what it does to the whole"):
-            windowed(degrade.parse(spec), (1, 3, 64, 64), window)
-    with pytest.raises(ValueError, match="does not do"):
-        windowed(JPEG(50), (1, 3, 64, 64), (slice(0, 32), slice(8, 64)))
 
 
 @given(

@@ -1,0 +1,109 @@
+"""What an operator does to a part of its images is what it does there to the whole."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import degrade
+from degrade import JPEG, Downsample, Pool, Resize, Strokes, Turn
+from tests.conftest import cases, picture, rng
+
+from .properties.examples import STRATEGIES
+
+SHAPE = (1, 3, 96, 128)
+# they have a part wherever whole blocks are cut, whatever their parameters
+CUTTABLE = ("blur", "box", "clamp", "gamma", "gray", "identity", "jpeg", "pixels", "quantize", "shift", "sinc", "strokes",
+            "turn", "uncrop")  # fmt: skip
+
+
+@st.composite
+def windows(draw, step):
+    spans = []
+    for n in SHAPE[2:]:
+        first, last = sorted(draw(st.lists(st.integers(0, n // step), min_size=2, max_size=2, unique=True)))
+        spans.append(slice(first * step, last * step))
+    return tuple(spans)
+
+
+def same_inside(f, x, window, reach):
+    """Whether the part of f is f of the part, farther from the cut than what f carries over it."""
+    g, there = f.part(x.shape, window)
+    whole, own = f(x, rng())[(..., *there)], g(x[(..., *window)], rng())
+    assert own.shape == whole.shape
+    inside = torch.ones(whole.shape[2:], dtype=torch.bool)
+    for axis, (span, n) in enumerate(zip(there, f.output_shape(x.shape)[2:], strict=True)):
+        at = torch.arange(span.start, span.stop).view(-1, 1) if axis == 0 else torch.arange(span.start, span.stop)
+        inside &= ((at - span.start >= reach) | (span.start == 0)) & ((span.stop - 1 - at >= reach) | (span.stop == n))
+    return (own - whole).abs()[..., inside].amax() < 1e-5 if inside.any() else None
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@cases(25)
+@given(data=st.data())
+def test_inside_of_a_part_it_is_the_whole(name, data):
+    x = torch.rand(SHAPE, generator=rng(data.draw(st.integers(0, 99))))
+    f, window = data.draw(STRATEGIES[name]).sample(x.shape, rng()), data.draw(windows(16))
+    found = f.part(x.shape, window)
+    if name in CUTTABLE:
+        assert found is not None
+    if found is None or not torch.equal(f(x, rng(1)), f(x, rng(2))):  # other sizes get other draws
+        return
+    smaller = max(n / m for n, m in zip(sorted(x.shape[2:]), sorted(f.output_shape(x.shape)[2:]), strict=True))
+    assert same_inside(f, x, window, f.reach(x.shape) / smaller + 1) is not False
+
+
+@pytest.mark.parametrize(
+    "name", ["gaussian", "poisson", "poissongaussian", "speckle", "uniform", "saltpepper", "maybe"]
+)
+@given(data=st.data())
+def test_noise_of_a_part_is_the_same_noise(name, data):
+    """The operator is itself; where a choice is not made yet there is no part."""
+    f, window = data.draw(STRATEGIES[name]), (slice(16, 48), slice(0, 80))
+    assert f.part(SHAPE, window) == (None if name == "maybe" else (f, window))
+
+
+@cases(30)
+@given(st.lists(st.sampled_from([
+    "turn:1,0", "turn:2,1", "jpeg:30", "strokes:4,seed=2", "downsample:2", "pool:2", "resize:scale=2", "shift:2,-1",
+    "blur:gaussian,1", "mask", "box", "gamma:2",
+]), min_size=1, max_size=4), windows(32))  # fmt: skip
+def test_a_chain_s_part_is_that_of_its_stages(names, window):
+    x = torch.rand(SHAPE, generator=rng())
+    stages, shape = [], SHAPE
+    for name in names:
+        soft = torch.linspace(0, 1, shape[2] * shape[3]).view(1, 1, *shape[2:])
+        stages.append(degrade.Mask(soft) if name == "mask" else degrade.parse(name))
+        shape = stages[-1].output_shape(shape)
+    f = degrade.operator.compose(stages)
+    if f.part(SHAPE, window) is not None:  # a block may be cut where a stage made it small
+        smaller = max(n / m for n, m in zip(sorted(SHAPE[2:]), sorted(shape[2:]), strict=True))
+        assert same_inside(f, x, window, f.reach(SHAPE) / smaller + 1) is not False
+
+
+@pytest.mark.parametrize("f", [
+    JPEG(20), JPEG(20, "4:4:4") >> Turn(2, 0), Turn(1, 0) >> JPEG(20) >> Turn(3, 0),
+    Turn(1, 1) >> JPEG(30) >> Turn(1, 1), Strokes(5, seed=3) >> JPEG(40), degrade.Gray(),
+    Downsample(4) >> JPEG(20), Pool(2) >> degrade.Quantize(16),
+    Resize(256) >> JPEG(30) >> Resize(512), Resize(scale=0.5) >> Resize(512),
+], ids=str)  # fmt: skip
+def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
+    """But for what reaches over its border."""
+    x = torch.nn.functional.interpolate(picture(3), scale_factor=4, mode="bicubic").clamp(0, 1)
+    window = slice(128, 384), slice(256, 512)  # whole blocks in all sizes
+    own, there = f.part(x.shape, window)
+    whole, part = f(x), own(x[(..., *window)])
+    times = 512 // whole.shape[3]
+    rows, columns = window if f[-1] != Turn(2, 0) else (window[0], slice(0, 256))
+    assert there == tuple(slice(s.start // times, s.stop // times) for s in (rows, columns))
+    end, inner = whole[(..., *there)], slice(80 // times, -80 // times)
+    assert part.shape == end.shape and torch.equal(part[..., inner, inner], end[..., inner, inner])
+
+
+def test_what_differs_for_a_part_has_none():
+    """Seeds draw for a size; what is nested, and other codecs, see the whole; edges must not cut pixels or blocks."""
+    window = (slice(0, 32), slice(16, 64))
+    for spec in ("crop:3,5", "deadpixels:0.2,seed=5", "perimage(strokes:5,seed=3)", "codec:webp,50", "resize:49",
+                 "shift:1,0 >> codec:webp,50", "maybe:1(jpeg:30)", "downsample:2 >> resize:25"):  # fmt: skip
+        assert degrade.parse(spec).part((1, 3, 64, 64), window) is None, spec
+    assert JPEG(50).part((1, 3, 64, 64), (slice(0, 32), slice(8, 64))) is None
