@@ -5,6 +5,7 @@ What no law knows is whether the values are right; that takes a truth from elsew
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +23,8 @@ def check(operator: Operator, shape: Sequence[int] = (2, 3, 24, 20), seed: int =
     It reads back from its text; tells its output's shape; leaves its input alone; draws from the given
     generator alone, the same each time, for every image on its own; `sample` decides what is random
     and nothing else; `approx` and `visible` fit; what is linear is, and ⟨f x, y⟩ = ⟨x, fᵀ y⟩; anything
-    else has a finite gradient; `project` leads nearer to what was observed.
+    else has a finite gradient; within `reach` of nothing cut off, a `part` is the whole's; `project` leads
+    nearer to what was observed.
 
     >>> import degrade
     >>> degrade.check(degrade.parse("downsample:2 >> poisson:48 >> jpeg:18"))
@@ -34,6 +36,7 @@ def check(operator: Operator, shape: Sequence[int] = (2, 3, 24, 20), seed: int =
     for law in (_text, _output, _draws, _rows, _sampling, _approx, _visible):
         law(operator, x.float(), seed)
     (_adjoint if decided.linear else _gradient)(decided, x, seed)
+    _part(decided, x.float(), seed)
     _projection(decided, x.float(), seed)
 
 
@@ -115,6 +118,21 @@ def _gradient(f: Operator, x: Tensor, seed: int) -> None:
     (gradient,) = torch.autograd.grad(y.sum(), x, allow_unused=True)
     _holds(gradient is not None, f, "has a gradient that does not reach its input")
     _holds(bool(torch.isfinite(gradient).all()), f, "has a gradient with NaN or infinity")
+
+
+def _part(f: Operator, x: Tensor, seed: int) -> None:
+    """Of the lower right quarter, unless what is drawn depends on the size."""
+    window = slice(x.shape[2] // 2, x.shape[2]), slice(x.shape[3] // 2, x.shape[3])
+    whole, found = f(x, _generator(seed)), f.part(x.shape, window)
+    if found is None or not torch.equal(whole, f(x, _generator(seed + 1))):
+        return
+    g, there = found
+    own, kept = g(x[(..., *window)]), whole[(..., *there)]
+    _holds(own.shape == kept.shape, f, f"has a part of {list(own.shape)}, and says that it is {list(kept.shape)}")
+    scale = min(n / m for n, m in zip(sorted(x.shape[2:]), sorted(whole.shape[2:]), strict=True))
+    beyond = (..., *2 * [slice(math.ceil(f.reach(x.shape) / scale), None)])
+    close = torch.allclose(own[beyond], kept[beyond], rtol=0, atol=1e-4)
+    _holds(close, f, "does another thing to a part than to the whole; check `local`, `reach` and `cut`")
 
 
 def _projection(f: Operator, x: Tensor, seed: int) -> None:

@@ -182,6 +182,22 @@ class SteepGradient(Broken):
         return (x - x.detach()).abs().sqrt()
 
 
+class Nearsighted(Broken):
+    told = "another thing to a part"
+    local = True
+
+    def forward(self, x, rng):
+        return x.flip(3)
+
+
+class Shrinking(Broken):
+    told = "has a part of"
+    local = True
+
+    def cut(self, shape, window):
+        return degrade.Downsample(2), window
+
+
 class Away(Broken):
     told = "projects away from y"
 
