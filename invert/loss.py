@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,7 +27,11 @@ class View:
     point: Point
     variables: Variables
     rng: Rng
+    step: int = 0  # of the phase
 
+
+FILLS = 16  # their maps need not be made at every step; one for all steps gives worse images, 16 do not
+LARGEST_KEPT = 2**16  # pixels of an observation whose maps are kept for all of them: 300 MB in bfloat16
 
 Measure = Callable[[View], Tensor]  # the term's value [B], before its weight
 
@@ -55,9 +60,10 @@ class Lpips(Term):
 
     levels: at most so many scales, from the one after `first` halvings down to the smallest side
     that the network takes (above 16; 32 for alex), or `shortest`. Regions that tell nothing get the
-    same fresh noise N(mean, deviation²) of `fill`, in both images, before every comparison. net: None
-    is the restoration's own. at_most: larger images are reduced to this side first. enlarge: images
-    too small for the network are enlarged (nearest), instead of left out.
+    same noise N(mean, deviation²) of `fill` in both images, another one in each of `FILLS` steps,
+    after which they come again; in each step where the observation is too large to keep them. net:
+    None is the restoration's own. at_most: larger images are reduced to this side first. enlarge:
+    images too small for the network are enlarged (nearest), instead of left out.
     """
 
     weight: float = 1.0
@@ -72,7 +78,7 @@ class Lpips(Term):
 
     def prepare(self, problem: Problem) -> Measure:
         network = problem.network(self.net)
-        scales = []  # (image, hidden share of each pixel, maps); what is hidden changes the maps
+        scales = []  # (image, hidden share of each pixel)
         y = self._first(problem.observation, network)
         seen = problem.visible
         hidden = None if seen is None else self._first(1 - seen.to(y), network)
@@ -81,18 +87,26 @@ class Lpips(Term):
                 y, hidden = halved(y), None if hidden is None else halved(hidden)
             if min(y.shape[2:]) < self._shortest(network):
                 break
-            scales.append((y, hidden, network.maps(y) if hidden is None else None))
+            scales.append((y, hidden))
         mean, deviation = self.fill
+
+        def filled(rng: Rng | None = None) -> list[tuple[Tensor | float, tuple[Tensor, ...]]]:
+            """For each scale the noise where something is hidden, and the observation's maps with it."""
+            fills = [0.0 if hidden is None else (mean + deviation * rng.normal(y)) * hidden for y, hidden in scales]
+            return [(fill, network.maps(y + fill)) for fill, (y, _) in zip(fills, scales, strict=True)]
+
+        few, kept = (1, {0: filled()}) if hidden is None else (FILLS, {})
+        keeps = math.prod(problem.observation.shape[2:]) <= LARGEST_KEPT
 
         def measure(view: View) -> Tensor:
             x, total = self._first(view.prediction, network), torch.zeros(problem.batch, device=problem.device)
-            rng = view.rng.child("fill")
-            for level, (y, hidden, maps) in enumerate(scales):
-                x = shown = halved(x) if level else x
-                if hidden is not None:
-                    fill = (mean + deviation * rng.normal(y)) * hidden
-                    shown, maps = x + fill, network.maps(y + fill)
-                total = total + network.distance_to(maps, shown)
+            number = view.step % few
+            found = kept[number] if number in kept else filled(view.rng.child("fill"))
+            if keeps:
+                kept[number] = found
+            for level, (fill, maps) in enumerate(found):
+                x = halved(x) if level else x
+                total = total + network.distance_to(maps, x + fill)
             return total
 
         return measure

@@ -193,7 +193,7 @@ def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str
         image = here.image(problem.generator)
         good = torch.isfinite(image.detach()).flatten(1).all(1)  # what is not ends here, and not for its batch mates
         image = torch.where(good.view(-1, 1, 1, 1), image, 0.0)
-        view = View(problem.predict(image, f"{key}/{step}"), image, here, free, rng)
+        view = View(problem.predict(image, f"{key}/{step}"), image, here, free, rng, step)
         parts = [measure(view) for _, measure in measures]
         loss = sum(term.weight * part for (term, _), part in zip(measures, parts, strict=True))
         grads = [None] * len(free)

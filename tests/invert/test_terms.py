@@ -12,7 +12,7 @@ import invert
 from degrade import parse
 from degrade.rng import Rng
 from invert import METHODS, perceptual
-from invert.loss import L1, MSE, Lpips, View
+from invert.loss import FILLS, L1, MSE, Lpips, View
 from invert.methods import MULTISCALE
 from invert.point import Point
 from invert.prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, OffsetNorm, WhiteNoise
@@ -37,13 +37,13 @@ class Recorder:
 
 
 def loss_of(terms, y, visible=None, network=None):
-    """(prediction, rng) → the weighted sum of some terms against y."""
+    """(prediction, rng, step) → the weighted sum of some terms against y."""
     network = network or perceptual.load()
     problem = SimpleNamespace(
         observation=y, visible=visible, network=lambda net=None: network, batch=len(y), device=y.device
     )
     measures = [(term.weight, term.prepare(problem)) for term in terms]
-    return lambda x, rng: sum(weight * measure(View(x, x, None, {}, rng)) for weight, measure in measures)
+    return lambda x, rng, step=0: sum(weight * measure(View(x, x, None, {}, rng, step)) for weight, measure in measures)
 
 
 @pytest.mark.parametrize("net, side, levels, l1_side", [
@@ -89,16 +89,16 @@ def test_hidden_regions_do_not_enter_the_perceptual_part():
 
 
 def test_hidden_regions_are_filled_with_fresh_noise_at_every_scale():
-    """N(0.25, 0.5²), as strong as the region is hidden, equal in both images and new at every step."""
+    """N(0.25, 0.5²), as strong as the region is hidden, equal in both images and new at the next step."""
     visible = torch.ones(1, 1, 128, 128)
     visible[..., 33:] = 0  # an odd edge, so that a column is hidden in part at the coarser scales
     x, y = (level * visible.expand(1, 3, 128, 128) for level in (0.5, 0.75))
     network, stream = Recorder(), rng()
     loss, steps = loss_of(MULTISCALE, y, visible, network), []
-    for _ in range(2):
+    for step in range(2):
         network.shown.clear()
-        loss(x, Rng.of(stream, 1))
-        steps.append(list(zip(network.shown[0::2], network.shown[1::2], strict=True)))
+        loss(x, Rng.of(stream, 1), step)
+        steps.append(list(zip(network.shown[:3], network.shown[3:], strict=True)))
     for scale, pairs in enumerate(zip(*steps, strict=True)):
         hidden = F.avg_pool2d(1 - visible, 2**scale).expand(1, 3, -1, -1)
         fills = []
@@ -111,6 +111,24 @@ def test_hidden_regions_are_filled_with_fresh_noise_at_every_scale():
             z = ((fills[0] / hidden - 0.25) / 0.5)[part]  # N(0, 1), to four standard errors
             assert len(z) == 0 or (abs(z.mean()) < 4 / len(z) ** 0.5 and abs(z.std() - 1) < 4 / (2 * len(z)) ** 0.5)
     assert len(steps[0]) == 3
+
+
+@pytest.mark.parametrize(("side", "again"), [(32, True), (256, True), (264, False)])
+def test_fresh_noise_comes_again_after_some_steps_where_it_can_be_kept(side, again):
+    """Then nothing is drawn, and the network is not asked again for the observation."""
+    visible = torch.zeros(1, 1, side, side)
+    x = y = torch.zeros(1, 3, side, side)
+    network = Recorder()
+    loss = loss_of((Lpips(fill=(0.25, 0.5)),), y, visible, network)
+    for step in range(FILLS):
+        loss(x, Rng.of(rng(step), 1), step)
+    first, seen = network.shown[0::2], network.shown[1::2]
+    assert len(first) == FILLS and all(torch.equal(*pair) for pair in zip(first, seen, strict=True))
+    assert len({float(fill.sum()) for fill in first}) == FILLS
+    network.shown.clear()
+    loss(x, Rng.of(rng(99), 1), FILLS + 3)
+    assert len(network.shown) == (1 if again else 2)
+    assert torch.equal(network.shown[-1], first[3]) == again
 
 
 def test_terms_in_closed_form(small):
