@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -72,13 +71,11 @@ class StyleGenerator(Generator):
     num_ws: int
     filters: tuple[int, ...] = ()  # for each layer, how many filters listen to a code of their own
     spaces = ("W", "W+")
-    source: Path | None = None  # the file it was read from
+    read_discriminator: Callable[[], Discriminator | None] | None = None  # from the file that this was read from
 
     @cached_property
     def _trained_against(self) -> Discriminator | None:
-        from .checkpoint import load_discriminator
-
-        return None if self.source is None else load_discriminator(self.source)
+        return None if self.read_discriminator is None else self.read_discriminator()
 
     def discriminator(self) -> Discriminator | None:
         return self._trained_against

@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,7 +40,7 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
         raise
     except Exception as error:  # a damaged file may fail in any way
         raise ValueError(f"generator {path}: {_in_one_line(error)}") from error
-    generator.source = path
+    generator.read_discriminator = partial(load_discriminator, path)
     return generator.to(device)
 
 

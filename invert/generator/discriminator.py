@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .fir import fir, halved
 from .mapping import check_clamp, clamped, leaky_relu
-from .stylegan2 import fir
 
 
 class Discriminator(nn.Module):
@@ -77,9 +77,3 @@ class Discriminator(nn.Module):
             return x
         x = leaky_relu(x + self._get(f"{name}.bias")[:, None, None])
         return clamped(x * gain, self.clamp and self.clamp * gain)
-
-
-def halved(x: Tensor, kernel: Tensor) -> Tensor:
-    """Through the symmetric 4×4 filter, and every second pixel."""
-    channels = x.shape[1]
-    return F.conv2d(x, kernel.expand(channels, 1, 4, 4), padding=1, stride=2, groups=channels)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import StyleGenerator
+from .fir import fir, upsample
 from .mapping import Linear, Mapping, check_clamp, clamped, leaky_relu
 
 ARCHITECTURES = ("skip", "resnet", "orig")
@@ -265,15 +266,3 @@ def _ungrouped(x: Tensor, weight: Tensor, up: bool) -> Tensor:
     if up:
         return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-
-
-def fir(x: Tensor, kernel: Tensor) -> Tensor:
-    """Every channel through the same symmetric 4×4 filter, padding 1: sides shrink by one."""
-    channels = x.shape[1]
-    return F.conv2d(x, kernel.expand(channels, 1, 4, 4), padding=1, groups=channels)
-
-
-def upsample(x: Tensor, kernel: Tensor) -> Tensor:
-    """Twice the size by zero insertion and the symmetric 4×4 filter."""
-    channels = x.shape[1]
-    return F.conv_transpose2d(x, (kernel * 4).expand(channels, 1, 4, 4), stride=2, padding=1, groups=channels)
