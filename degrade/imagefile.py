@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# what pictures are kept in; Pillow knows many more, and starts a PostScript interpreter for some
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
+# what pictures are kept in, and how their names end; Pillow knows many more, and runs PostScript for some
+SUFFIXES = {
+    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "AVIF": (".avif",), "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",), "GIF": (".gif",), "PPM": (".ppm", ".pgm", ".pbm"), "JPEG2000": (".jp2", ".j2k"),
+}  # fmt: skip
+FORMATS = tuple(SUFFIXES)
 PIXELS = 100_000_000  # of one picture, which takes twelve bytes for each
 BYTES = 2**31  # of one file
 _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF

@@ -33,7 +33,9 @@ class Operator:
     exact: ClassVar[str]  # what its values equal, in a few words
     gradient: ClassVar[str]  # what autograd is told, in a few words
     linear: bool = False  # f(x) is linear in x, and so has an adjoint
-    local: bool = False  # what a pixel becomes depends on nothing around it, nor on where it is
+    local: bool = (
+        False  # nothing is carried from pixel to pixel, nor, but for what `cut` makes of it, does place matter
+    )
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
     positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
     holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
@@ -72,7 +74,7 @@ class Operator:
         return seen
 
     def reach(self, shape: Shape) -> float:
-        """How far a pixel of x, of `shape`, is carried: in pixels of x, infinite where nobody knows."""
+        """How far a pixel of x, of `shape`, acts beyond where `part` puts it, in pixels of x; inf if unknown."""
         return 0.0 if self.local else math.inf
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
@@ -102,8 +104,8 @@ class Operator:
     def __call__(self, x: Tensor, generator: Generators = None) -> Tensor:
         """Apply to x [B, C, H, W]. `generator`: a torch.Generator, a list of B, or None for torch's own.
 
-        With a list, row i is what x[i:i+1] gives with entry i. Raises ValueError for a wrong rank
-        or dtype and for NaN or infinity; an error inside a chain names the stage.
+        With a list, row i is what x[i:i+1] gives with entry i. Raises TypeError for what is no tensor,
+        ValueError for a wrong rank or dtype, NaN or infinity; an error inside a chain names the stage.
         """
         check_image(x)
         rng = Rng.of(generator, len(x))
@@ -123,12 +125,19 @@ class Operator:
     def adjoint(self, y: Tensor, shape: Shape | None = None) -> Tensor:
         """fᵀ y for a linear operator: ⟨f x, y⟩ = ⟨x, fᵀ y⟩. y [B, C, h, w] → `shape`.
 
-        The gradient of a linear operator *is* its adjoint, so this is one backward pass.
+        The gradient of a linear operator *is* its adjoint, so this is one backward pass, and what it
+        gives has no gradient itself. Raises ValueError where f is not linear, or leads to no y.
         """
         if not self.linear:
             raise ValueError(f"{self} has no adjoint: it is not linear, or not yet sampled")
+        check_image(y, "y")
+        shape = tuple(shape or self.input_shape(y.shape))
+        if tuple(self.output_shape(shape)) != tuple(y.shape):
+            raise ValueError(
+                f"y is {list(y.shape)}, but {self} turns {list(shape)} into {list(self.output_shape(shape))}"
+            )
         with torch.enable_grad():
-            x = y.new_zeros(shape or self.input_shape(y.shape), requires_grad=True)
+            x = y.new_zeros(shape, requires_grad=True)
             return torch.autograd.grad(self(x), x, y)[0]
 
     @torch.no_grad()
@@ -137,13 +146,14 @@ class Operator:
 
         x [B, C, H, W] → the same shape and dtype; y [B, C, h, w], both in [0, 1]. Each operator says
         how exactly and what "near" is. Where anything of f is drawn or unknown (noise, dead pixels,
-        an undecided filter) nothing is certain, and x comes back as it was; so does an x of which f
-        makes y already. Each image depends on nothing but its own row; there is no gradient. Raises
-        ValueError where f does not lead from images like x to the shape of y, and for NaN or
-        infinity. Source: projections onto convex sets (Youla & Webb 1982), here one for each stage.
+        an undecided filter), or a stage has no `agree` (a blur), nothing is certain, and x comes back as
+        it was; so does an x of which f makes y already. Each image depends on nothing but its own row;
+        there is no gradient. Raises ValueError where f does not lead from images like x to the shape of
+        y, and for NaN or infinity. Source: projections onto convex sets (Youla & Webb 1982), here one
+        for each stage.
         """
         check_image(x)
-        check_image(y)
+        check_image(y, "y")
         expected = self.output_shape(x.shape)
         if tuple(y.shape) != tuple(expected):
             raise ValueError(f"y is {list(y.shape)}, but {self} turns {list(x.shape)} into {list(expected)}")
@@ -157,9 +167,15 @@ class Operator:
     def part(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
         """(g, w): g does to this window of an x of `shape` what f does there to x, and w is that part of f(x).
 
-        But for what comes from beyond the window's border, which reaches `f.reach(shape)` far. None
-        where there is no such g: f looks at the whole image, or a pixel or block of it would be cut.
+        window: rows and columns, slices with start and stop within the image. Exact but for
+        `f.reach(shape)` pixels of x along borders of the window that are not the image's. None where
+        there is no such g: f looks at the whole image, or the window cuts through a pixel or block of
+        it. Raises ValueError where what decides shapes or masks is not sampled yet.
         """
+        for span, n in zip(window, shape[2:], strict=True):
+            ends = span.start, span.stop
+            if span.step is not None or None in ends or not 0 <= span.start < span.stop <= n:
+                raise ValueError(f"window={span} must be from a first to a last of {n} pixels, with both ends said")
         if all((span.start, span.stop) == (0, n) for span, n in zip(window, shape[2:], strict=True)):
             height, width = self.output_shape(shape)[2:]
             return self, (slice(0, height), slice(0, width))
@@ -405,13 +421,13 @@ def check_operators(operators: tuple) -> tuple[Operator, ...]:
     return tuple(operators)
 
 
-def check_image(x: Tensor) -> None:
+def check_image(x: Tensor, name: str = "x") -> None:
     """Raise TypeError or ValueError unless x is a finite float tensor [B, C, H, W]."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"x is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]")
+        raise TypeError(f"{name} is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]")
     if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"x has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
+        raise ValueError(f"{name} has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
     if not x.is_floating_point():
-        raise ValueError(f"x is {x.dtype}; give floats in [0, 1], such as x / 255")
+        raise ValueError(f"{name} is {x.dtype}; give floats in [0, 1], such as {name} / 255")
     if not torch.compiler.is_compiling() and not all(map(math.isfinite, torch.stack(x.aminmax()).tolist())):
-        raise ValueError("x holds NaN or infinity; replace them, for example with torch.nan_to_num")
+        raise ValueError(f"{name} holds NaN or infinity; replace them, for example with torch.nan_to_num")

@@ -73,7 +73,8 @@ def check_numbers(
         ok = isinstance(item, Real) and not isinstance(item, bool) and -math.inf < item < math.inf
         ok = ok and (item > low if above else item >= low) and item <= high
         if not ok or (integer and item != int(item)):
-            raise ValueError(f"{name}={show(given)} must be {kind} {interval}")
+            many = "; a|b is one for each image, low..high is drawn" if isinstance(item, str) else ""
+            raise ValueError(f"{name}={show(given)} must be {kind} {interval}{many}")
     if not items:
         raise ValueError(f"{name}=() is empty; give a number, or one per image")
     if isinstance(given, Range):

@@ -78,7 +78,8 @@ class _Parser:
         cls = REGISTRY.get(name.strip())
         if cls is None:
             near = difflib.get_close_matches(name.strip().lower(), REGISTRY, n=3, cutoff=0.5) or sorted(REGISTRY)
-            raise SpecError(f"unknown operator {name!r}; did you mean {' or '.join(near)}?", text, start)
+            said = f"unknown operator {name!r}; did you mean {' or '.join(near)}? Your own must be imported first"
+            raise SpecError(said, text, start)
         args, kwargs = self.values(cls, rest, head - len(rest)) if colon else ([], {})
         if opened >= 0:
             if cls.holds is None or text[end - 1] != ")":

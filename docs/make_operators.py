@@ -13,7 +13,7 @@ from degrade.registry import REGISTRY
 from degrade.rng import child_seed
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
-from pipelines.tables import parameters
+from pipelines.tables import linear, parameters
 
 DOCS = Path(__file__).parent
 CLEAN = read_image(DOCS.parent / "examples" / "avatars" / "000.png")
@@ -84,8 +84,7 @@ def section(name: str) -> str:
 
 def row(name: str) -> str:
     cls = REGISTRY[name]
-    linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
-    return f"| [{name}](#{name}) | {cls.exact} | {cls.gradient} | {linear} |"
+    return f"| [{name}](#{name}) | {cls.exact} | {cls.gradient} | {linear(cls)} |"
 
 
 def main() -> None:
@@ -93,7 +92,8 @@ def main() -> None:
     assert not missing, f"operators without an example, or examples without an operator: {missing}"
     head = (
         "# Operators\n\nMade by `python docs/make_operators.py`. Every operator's values are exact in the sense of "
-        "the table, tested against it; the gradient is the declared one. `degrade ops` prints the same at a shell.\n\n"
+        "the table, tested against it; the gradient is the declared one. `degrade ops` prints the same at a shell. "
+        "Where linearity depends on what is drawn or given, as the seed of a mask, `f.linear` tells.\n\n"
         "| operator | its values equal | its gradient | linear |\n|---|---|---|---|\n"
     )
     table = "\n".join(row(name) for name in sorted(REGISTRY))

@@ -30,23 +30,27 @@ class View:
     step: int = 0  # of the phase
 
 
-FILLS = 16  # their maps need not be made at every step; one for all steps gives worse images, 16 do not
-LARGEST_KEPT = 2**16  # pixels of an observation whose maps are kept for all of them: 300 MB in bfloat16
+FILLS = 16  # noises that hidden pixels are filled with, in turn; with 1 images get worse, see docs/performance.md
+LARGEST_KEPT = 2**16  # pixels of an observation whose maps are kept under each: 0.36 GB for an image in bfloat16
 
 Measure = Callable[[View], Tensor]  # the term's value [B], before its weight
 
 
 class Term:
-    """A part of a loss. One that has nothing to prepare defines `value`, others `prepare`."""
+    """A part of a loss: a dataclass with a `weight` and a `name`.
 
-    weight: float
-    name: ClassVar[str]
+    One that has nothing to prepare defines `value`, others `prepare`.
+    """
+
+    weight: float = 1.0
+    name: ClassVar[str] = "own"
 
     def prepare(self, problem: Problem) -> Measure:
         """Do what is needed once; what this returns is called every step."""
         return lambda view: self.value(view, problem)
 
     def value(self, view: View, problem: Problem) -> Tensor:
+        """One number for each image, [B], before its weight; no image may enter another one's."""
         raise NotImplementedError
 
     def told(self, problem: Problem) -> str | None:
@@ -60,10 +64,10 @@ class Lpips(Term):
 
     levels: at most so many scales, from the one after `first` halvings down to the smallest side
     that the network takes (above 16; 32 for alex), or `shortest`. Regions that tell nothing get the
-    same noise N(mean, deviation²) of `fill` in both images, another one in each of `FILLS` steps,
-    after which they come again; in each step where the observation is too large to keep them. net:
-    None is the restoration's own. at_most: larger images are reduced to this side first. enlarge:
-    images too small for the network are enlarged (nearest), instead of left out.
+    same noise N(mean, deviation²) of `fill` in both images; it repeats every `FILLS` steps of a phase,
+    and for observations above `LARGEST_KEPT` it is new in every step. net: None is the restoration's
+    own. at_most: larger images are reduced to this side first. enlarge: images too small for the
+    network are enlarged (nearest), instead of left out.
     """
 
     weight: float = 1.0

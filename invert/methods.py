@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from .ddrm import DDRM
 from .latent import Codes, Gaussian, Offset, Space, Weights, Z
 from .loss import L1, MSE, Deep, Lpips, SamePerson, Term
-from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
+from .optim import NGD, Adam, Below, CycleWithDrop, Optimiser, Patience, Ramp, Sphere, Whiten
 from .prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, WhiteNoise
 from .start import BestOf, Centroids, Mean, Start
 
@@ -28,7 +28,7 @@ class Phase:
 
     space: Space | str
     steps: int
-    optimiser: NGD | Adam
+    optimiser: Optimiser
     loss: tuple[Term, ...]
     stop: Patience | Below | None = None
     keep: str | None = None
@@ -36,6 +36,10 @@ class Phase:
     def __post_init__(self):
         if isinstance(self.space, str):
             object.__setattr__(self, "space", Codes(self.space))
+        if isinstance(self.loss, Term) or not all(isinstance(term, Term) for term in self.loss):
+            raise ValueError(f"loss={self.loss!r} must be a tuple of terms, such as (Lpips(), L1(0.1))")
+        if not isinstance(self.optimiser, Optimiser):
+            raise ValueError(f"optimiser={self.optimiser!r} must be an Optimiser, such as NGD(0.08)")
         names = [term.name for term in self.loss]
         wanted = [self.keep] if self.keep else []
         wanted += [self.stop.term] if isinstance(self.stop, Below) else []
@@ -96,6 +100,7 @@ class Method:
 
 METHODS: dict[str, Method | DDRM] = {}
 RATES = "learning rates of codes follow the generator's own spread of W"
+FILL = "the noise in what is hidden repeats every 16 steps, for observations of at most 65 536 pixels"
 PAPER = "Poirier-Ginter & Lalonde 2023, Robust Unsupervised StyleGAN Image Restoration"
 
 # robust: NGD bounds how far codes travel, and that is all the regularisation there is
@@ -107,7 +112,7 @@ METHODS["robust"] = Method(
         Phase("W++", 150, NGD(0.005), MULTISCALE),
     ),
     source=f"{PAPER}, Algorithm 1, as its published code behaves",
-    departures=RATES,
+    departures=f"{FILL}; {RATES}",
     knobs=(Knob("lr"), Knob("l1")),
 )
 
@@ -115,7 +120,7 @@ TEXT = (Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1))
 METHODS["robust-text"] = Method(
     tuple(replace(phase, loss=TEXT) for phase in METHODS["robust"].phases),
     source=f"{PAPER}, as its text reads: LPIPS at 1/2 … 1/64 down to 16, L1 of pixels, fill noise N(0.5, 1) (§3.3)",
-    departures=RATES,
+    departures=f"{FILL}; {RATES}",
     knobs=(Knob("lr"), Knob("l1")),
 )
 

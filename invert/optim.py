@@ -28,8 +28,24 @@ def ngd(latent: Tensor, grad: Tensor, lr: float) -> Tensor:
     return latent - lr * torch.where(norm > 0, grad / norm, 0.0)
 
 
+class Optimiser:
+    """How a phase moves. One of your own defines `begin`, and `times` if it is to be tuned."""
+
+    def begin(self, variables: Variables, steps: int, scale: float) -> Move:
+        """Called once, before `steps` steps; what it returns at each of them. scale: of learning rates of codes."""
+        raise NotImplementedError
+
+    def times(self, factor: float) -> Optimiser:
+        """With its learning rates multiplied."""
+        raise ValueError(f"{type(self).__name__} has no learning rate that is known; define `times`")
+
+    def over(self, share: float) -> Optimiser:
+        """For a phase of so much the steps; here, as it is, its schedule drawn together."""
+        return self
+
+
 @dataclass(frozen=True)
-class NGD:
+class NGD(Optimiser):
     """Normalised gradient descent, see `ngd`. lr is in units of a W with FFHQ's spread."""
 
     lr: float
@@ -128,7 +144,7 @@ def onto_l1_ball(d: Tensor, radius: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimiser):
     """Adam. Learning rates of codes of W are in units of a W with FFHQ's spread, others as they are.
 
     z_lr: of z, where it is not that of the rest. project: constraints, kept in this order after each step.
@@ -145,10 +161,6 @@ class Adam:
     def times(self, factor: float) -> Adam:
         z_lr = None if self.z_lr is None else self.z_lr * factor
         return replace(self, lr=self.lr * factor, z_lr=z_lr)
-
-    def over(self, share: float) -> Adam:
-        """In a phase of so much the steps: as it is, its schedule drawn together."""
-        return self
 
     def begin(self, variables: Variables, steps: int, scale: float) -> Move:
         first = {k: torch.zeros_like(v) for k, v in variables.items()}

@@ -69,8 +69,10 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     observation: [B, C, h, w] in [0, 1], of the generator's channels, on its device. operator: what
     a solver may assume, usually f.sample(...).approx(). method: a name of METHODS, or a Method.
     seed: one for all images (each gets the same stream, so its result does not depend on its batch
-    mates), or one per image. steps: in all, every phase shortened in proportion. lr_scale: factor
-    of the learning rates of style codes; None takes the generator's `w_spread` / 9.5, FFHQ's.
+    mates), or one per image. callback: called with a `Step` after every step. perceptual: "vgg", or
+    "alex" for speed, of terms that do not say their own. steps: in all, every phase shortened in
+    proportion. lr_scale: factor of the learning rates of style codes; None takes the generator's
+    `w_spread` / 9.5, FFHQ's.
 
     class_label: of a generator that has classes; one, one per image, features [B, c_dim], or a
     classifier to call with the observation. init: a latent to go on from, of W, W+ or W++, which
@@ -82,7 +84,7 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     Raises ValueError when the operator does not lead from the generator's images to the
     observation, the generator lacks what the method needs, or its weights are not finite.
     """
-    check_image(observation)
+    check_image(observation, "observation")
     batch, resolution = len(observation), generator.resolution
     shape = (batch, generator.channels, resolution, resolution)
     expected = operator.output_shape(shape)
@@ -195,6 +197,9 @@ def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str
         image = torch.where(good.view(-1, 1, 1, 1), image, 0.0)
         view = View(problem.predict(image, f"{key}/{step}"), image, here, free, rng, step)
         parts = [measure(view) for _, measure in measures]
+        for (term, _), part in zip(measures, parts, strict=True):
+            if tuple(part.shape) != (problem.batch,):  # a mean over the batch would make its images one
+                raise ValueError(f"term {term.name!r} gives {list(part.shape)}; give a number for each image, [B]")
         loss = sum(term.weight * part for (term, _), part in zip(measures, parts, strict=True))
         grads = [None] * len(free)
         if loss.requires_grad:  # not where no term sees the image, as LPIPS alone at 8×8, or it never changes
@@ -207,12 +212,12 @@ def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str
         good = torch.isfinite(loss)
         values = _where(good, values, previous)  # a place without a finite loss is left again
         active, finite = active & good, finite & good
-        told = {term.name: part.detach() for (term, _), part in zip(measures, parts, strict=True)} | {"loss": loss}
+        measured = {term.name: part.detach() for (term, _), part in zip(measures, parts, strict=True)} | {"loss": loss}
         if stop is not None:
-            active = active & ~stop(told).to(device)
+            active = active & ~stop(measured).to(device)
         if phase.keep:
-            lower = good & (told[phase.keep] < lowest)
-            lowest = torch.where(lower, told[phase.keep], lowest)
+            lower = good & (measured[phase.keep] < lowest)
+            lowest = torch.where(lower, measured[phase.keep], lowest)
             best = _where(lower, values, best)
         previous, values = values, _where(active, move(values, grads, step), values)
         report(step + 1, loss, lambda values=values: space.place(values, point, problem, _END))

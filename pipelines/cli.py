@@ -57,7 +57,10 @@ Inputs = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")]
 Seed = Annotated[int, running(help="Decides every random draw.", metavar="N", callback=_seed)]
 Plugin = Annotated[
-    list[str], running(help="A Python module that registers operators; may be repeated.", metavar="MODULE")
+    list[str],
+    running(
+        help="A Python module, imported first: it registers operators or methods. May be repeated.", metavar="MODULE"
+    ),
 ]
 Images = Annotated[Path, typer.Option(help="A folder of clean pictures.", metavar="DIR")]
 Tasks = Annotated[str, compared(help="all, single, composed, or names such as denoising/XL,UNAP.", metavar="NAMES")]
@@ -158,8 +161,8 @@ def restore(
 
     A generator's pictures are searched for one to which that would happen. Writes
     the restored picture, a sheet to look at, a log and the latent. Of a photo
-    larger than the generator's pictures a part is restored and put back: the
-    middle, a --box, or a face with --align ffhq.
+    of another size a part is restored and put back: the middle, a --box, or a
+    face with --align ffhq.
 
     \b
     degrade restore observed -o restored
@@ -173,12 +176,14 @@ def restore(
         from .engine import engine_of
         from .faces import where_of
         from .progress import SolveBar
-        from .report import write
+        from .report import refuse_foreign, write
         from .restore import Restore, Settings, results
         from .solver import Solver, generator_text, identity_text
 
         load(plugin)
         sources, told = files.gather(inputs, output), identity_text(embedding, person)
+        if report:
+            refuse_foreign(output)
         model = invert.load_generator(generator)
         where = where_of(align, landmarks, face, box)
         settings = Settings(
@@ -223,6 +228,7 @@ def bench(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    plugin: Plugin = [],  # noqa: B006
     engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
@@ -243,12 +249,14 @@ def bench(
         from .tasks import tasks_of
         from .tune import read_tuned
 
+        load(plugin)
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
         cells = [Cell(task, label, method) for task in wanted for label, method in chosen.items()]
         if tuned is not None:
             cells += [cell for cell in read_tuned(tuned) if cell.task in wanted]
         if reference is not None and not reference.exists():
             raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
+        report.refuse_foreign(output)
         told, failed = identity_text(embedding, None), ()
         settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
         with opened(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as work:
@@ -286,6 +294,7 @@ def tune(
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
+    plugin: Plugin = [],  # noqa: B006
     engine: Engine = "local",
     quiet: Quiet = False,
 ) -> None:
@@ -305,6 +314,7 @@ def tune(
         from .solver import generator_text
         from .tasks import tasks_of
 
+        load(plugin)
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
         settings = Settings(generator_text(generator), perceptual, steps, seed)
         with opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _):

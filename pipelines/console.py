@@ -94,7 +94,8 @@ def load(plugins: list[str]) -> None:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a stranger's module raises
-            raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+            mend = "; give the module's name, without .py" if name.endswith(".py") else ""
+            raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}{mend}") from error
 
 
 def say(message: str) -> None:

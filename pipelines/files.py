@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from degrade import imagefile
 from degrade.imagefile import FORMATS, contents, picture
 
 try:
@@ -25,7 +26,7 @@ try:
 except ImportError:  # not on Windows, where what a killed run leaves is not swept
     fcntl = None
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {suffix for of_format in imagefile.SUFFIXES.values() for suffix in of_format}
 FORMAT = 1  # of the records written beside pictures
 
 

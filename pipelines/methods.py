@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields, is_dataclass
 
 from rich.table import Column, Table
@@ -46,19 +45,17 @@ def show(name: str) -> None:
 
 
 def constants(part: object) -> str:
-    """A part of a method as its class and its constants; what is off, or said elsewhere, is left out."""
+    """A part of a method as its class and the constants that are not its defaults, nor said elsewhere."""
     if not is_dataclass(part):
         return getattr(part, "__name__", repr(part))
-    said = [(f.name, getattr(part, f.name)) for f in fields(part) if f.init]
-    written = [f"{name}={_constant(value)}" for name, value in said if name not in _ELSEWHERE and not _is_off(value)]
+    said = [(f.name, getattr(part, f.name), f.default) for f in fields(part) if f.init]
+    written = [
+        f"{name}={_constant(value)}" for name, value, default in said if name not in _ELSEWHERE and value != default
+    ]
     return f"{type(part).__name__}({', '.join(written)})"
 
 
 _ELSEWHERE = ("weight", "source", "departures")
-
-
-def _is_off(value: object) -> bool:
-    return value is None or value is False or value == () or value in (0, math.inf)
 
 
 def _constant(value: object) -> str:

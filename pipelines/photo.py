@@ -64,7 +64,8 @@ class Photo:
     The loss is taken on the photo's own pixels: its operator draws the generator's image into the
     photo, and then does to it what happened to the photo. Around the spot the photo stands for
     itself, so that what blocks and filters mix across the border is as it was. Raises ValueError
-    where the operator does not lead to a photo of this size, or the spot is too small or outside.
+    where the operator does not lead to a photo of this size or is not decided yet, the spot is too small
+    or outside, or there are too many pixels.
     """
 
     observed: Tensor  # [1, C, H, W]
@@ -133,7 +134,7 @@ class Photo:
     def problem(self, resolution: int) -> tuple[Tensor, Operator]:
         """What to solve: the observation, and what led to it from a generator's image.
 
-        Where the photo shows the spot larger than the generator draws it, both are reduced to its resolution.
+        Where the photo shows the spot at twice the generator's resolution or more, both are reduced.
         """
         region = self.observed[(..., *self.window)]
         f = Place(self._matrix, tuple(self._background.shape[2:]), self._background) >> self.happened
@@ -143,8 +144,9 @@ class Photo:
     def pasted(self, image: Tensor, consistent: bool = False) -> Tensor:
         """The undamaged photo [1, C, s·H, s·W], of which only the spot is new: `image` [1, C, R, R].
 
-        Outside of what is kept of the spot it is the photo, bit for bit. consistent: inside, it is brought
-        to agree with what the photo says for certain, but for blocks that the border cuts.
+        Outside of what is kept of the spot it is the photo, bit for bit where s is 1, else enlarged.
+        consistent: inside, it is brought to agree with what the photo says for certain, but for blocks
+        that the border cuts.
         """
         around, size = self._background, tuple(self._background.shape[2:])
         drawn = Place(self._matrix, size, around)(image).clamp(0, 1)

@@ -15,20 +15,31 @@ from .chart import chart
 from .results import Results, Table, as_csv, as_markdown, realism, tables_of
 
 PAGE = Path(__file__).parent / "report.html"
+MADE = ("report.html", "results.csv", "tables.md")  # in the order of writing: the page tells that all are ours
+_OURS = b"<title>degrade: results</title>"
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#9333ea")
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raise ValueError where a file would be written over that is of no report."""
+    there = [path for name in MADE if (path := folder / name).exists()]
+    if there:
+        with there[0].open("rb") as file:
+            if _OURS not in file.read(2000):
+                raise ValueError(f"{there[0]} is there, and is of no report of degrade's; choose another --output")
+
+
 def write(results: Results, resolution: int, reference: Path | None = None) -> Path:
-    """Make results.csv, tables.md and report.html of what is there; returns the page's path."""
+    """Make report.html, results.csv and tables.md of what is there; returns the page's path."""
     if not results.rows:
         raise ValueError(f"{results.folder} holds no results yet")
+    refuse_foreign(results.folder)
     tables = tables_of(results.rows, realism(results, resolution, reference))
     notes = notes_of(results, tables, metrics.Crops.of(resolution), reference)
-    files.write(results.folder / "results.csv", as_csv(results.rows).encode(errors="replace"))
-    files.write(results.folder / "tables.md", as_markdown(tables, notes).encode(errors="replace"))
-    page = results.folder / "report.html"
-    files.write(page, as_html(results, tables, notes).encode(errors="replace"))
-    return page
+    texts = (as_html(results, tables, notes), as_csv(results.rows), as_markdown(tables, notes))
+    for name, text in zip(MADE, texts, strict=True):
+        files.write(results.folder / name, text.encode(errors="replace"))
+    return results.folder / MADE[0]
 
 
 def notes_of(results: Results, tables: list[Table], crops: metrics.Crops, reference: Path | None) -> list[str]:

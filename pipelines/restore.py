@@ -122,8 +122,10 @@ class Restore:
         photo = self._photo(source, observed, operator)
         taken, happened = (observed, operator) if photo is None else photo.problem(self.shape[2])
         assumed = invert.oracle_mask(happened) if s.oracle_mask else happened.approx()
-        if s.keep_visible and not (assumed if photo is None else photo.happened.approx()).certain:
-            _note(f"{source.path}: nothing is kept, for not all that happened is certain, such as noise")
+        kept = assumed if photo is None else photo.happened.approx()
+        if s.keep_visible and not kept.certain:
+            silent = ", ".join(str(stage) for stage in kept if not stage.certain)
+            _note(f"{source.path}: nothing is kept, for {silent} leaves nothing certain of what was before it")
         log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(s)}
         log["observation"] = files.digest(source.path)
         folder = self.init is not None and self.init.is_dir()

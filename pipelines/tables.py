@@ -20,8 +20,7 @@ def operators() -> None:
         *(Column(head, overflow="fold") for head in ("name", "parameters", "equals exactly", "gradient", "linear"))
     )
     for name, cls in sorted(REGISTRY.items()):
-        linear = "once sampled" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
-        table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear)
+        table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear(cls))
     print_wide(table)
 
 
@@ -45,6 +44,11 @@ def print_wide(table: Table) -> None:
 def parameters(cls: type[Operator]) -> str:
     """The parameters of an operator with their defaults, in words."""
     return ", ".join(f.name if f.default is MISSING else f"{f.name}={_short(f.default)}" for f in fields(cls))
+
+
+def linear(cls: type[Operator]) -> str:
+    """Whether it is; it may depend on what is still to be drawn, or on a parameter."""
+    return "depends" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
 
 
 def _short(default: object) -> str:

@@ -74,3 +74,14 @@ def test_importing_degrade_is_light():
     code = f"import sys, degrade; print(*{heavy} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(("y", "shape", "said"), [
+    (torch.rand(2, 3, 32, 32), (2, 3, 70, 64), r"y is \[2, 3, 32, 32\], but downsample:2 turns \[2, 3, 70, 64\] into"),
+    (torch.ones(2, 3, 8, 8, dtype=torch.int64), None, "y is torch.int64"),
+    (torch.rand(3, 8, 8), None, r"y has shape \[3, 8, 8\]"),
+    (torch.full((1, 3, 8, 8), torch.nan), None, "y holds NaN"),
+])  # fmt: skip
+def test_an_adjoint_names_what_is_wrong_with_y(y, shape, said):
+    with pytest.raises(ValueError, match=said):
+        degrade.parse("downsample:2").adjoint(y, shape)

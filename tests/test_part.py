@@ -116,3 +116,17 @@ def test_what_differs_for_a_part_has_none():
                  "shift:1,0 >> codec:webp,50", "maybe:1(jpeg:30)", "downsample:2 >> resize:25"):  # fmt: skip
         assert degrade.parse(spec).part((1, 3, 64, 64), window) is None, spec
     assert JPEG(50).part((1, 3, 64, 64), (slice(0, 32), slice(8, 64))) is None
+
+
+@pytest.mark.parametrize("rows", [
+    slice(None, 32), slice(0, -16), slice(0, 100), slice(40, 20), slice(0, 0), slice(0, 64, 2), slice(-32, -16),
+])  # fmt: skip
+def test_a_window_that_is_none_of_the_image_is_named(rows):
+    with pytest.raises(ValueError, match="must be from a first to a last of 96 pixels"):
+        Downsample(2).part(SHAPE, (rows, slice(0, 64)))
+
+
+@pytest.mark.parametrize("spec", ["strokes:5", "turn:0..3,0", "downsample:2..4", "resize:size=20..40"])
+def test_what_is_not_sampled_yet_has_no_part_that_is_known(spec):
+    with pytest.raises(ValueError, match="not decided yet"):
+        degrade.parse(spec).part(SHAPE, (slice(0, 64), slice(0, 64)))

@@ -1,6 +1,6 @@
 """What the published methods are, and what every one of them keeps."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ import invert
 from degrade import parse
 from invert import METHODS, Method, Phase, perceptual
 from invert.latent import Codes, Gaussian, Weights
-from invert.loss import L1, MSE, Lpips
-from invert.optim import Adam, Below, CycleWithDrop, L1Ball, Patience, Ramp, Sphere, Whiten
+from invert.loss import L1, MSE, Lpips, Term
+from invert.optim import NGD, Adam, Below, CycleWithDrop, L1Ball, Optimiser, Patience, Ramp, Sphere, Whiten
 from invert.prior import Locality
 from invert.start import BestOf, Centroids
 from tests.conftest import EFFORT, picture, rng
@@ -223,3 +223,36 @@ def test_every_knob_turns_something_and_the_first_term_has_none(name):
         assert turned != method and knob.low < 1 < knob.high
     with pytest.raises(ValueError, match="no 'depth' to tune"):
         method.tuned({"depth": 2.0})
+
+
+@dataclass(frozen=True)
+class OfTheBatch(Term):
+    def value(self, view, problem):
+        return (view.prediction - problem.observation).abs().mean()
+
+
+def test_a_term_that_mixes_the_images_of_a_batch_is_named(small):
+    method = Method((Phase("W", 2, NGD(0.1), (OfTheBatch(),)),))
+    with pytest.raises(ValueError, match=r"term 'own' gives \[\]; give a number for each image"):
+        invert.restore(torch.rand(2, 3, 32, 32), parse("clamp"), small, method)
+
+
+def test_an_optimiser_of_one_s_own_needs_no_more_than_its_steps(small):
+    class Descent(Optimiser):
+        def begin(self, variables, steps, scale):
+            return lambda values, grads, step: {k: v - scale * grads[k] for k, v in values.items()}
+
+    method = Method((Phase("W", 4, Descent(), (MSE(),)),))
+    r = invert.restore(torch.zeros(1, 3, 32, 32), parse("clamp"), small, method, steps=2, lr_scale=0.1)
+    assert r.history.shape == (2, 1) and r.history[1] < r.history[0]
+    with pytest.raises(ValueError, match="Descent has no learning rate that is known; define `times`"):
+        method.tuned({"lr": 2.0})
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (dict(loss=MSE()), "must be a tuple of terms"), (dict(loss=("mse",)), "must be a tuple of terms"),
+    (dict(loss=()), "loss has no terms"), (dict(optimiser=0.1), "optimiser=0.1 must be an Optimiser"),
+])  # fmt: skip
+def test_a_phase_names_what_is_wrong_with_it(change, said):
+    with pytest.raises(ValueError, match=said):
+        Phase(**dict(space="W", steps=1, optimiser=NGD(0.1), loss=(MSE(),)) | change)

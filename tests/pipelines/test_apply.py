@@ -108,6 +108,8 @@ def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
         degrade.registry.REGISTRY.pop("negative", None)
     missing = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module")
     assert missing.exit_code == 2 and "no_such_module" in missing.output
+    named = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "negative_plugin.py")
+    assert named.exit_code == 2 and "give the module's name, without .py" in named.output
     (tmp_path / "broken_plugin.py").write_text("1 / 0")
     broken = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "broken_plugin")
     assert broken.exit_code == 2 and "broken_plugin" in broken.output and "Traceback" not in broken.output

@@ -143,7 +143,7 @@ def test_methods_are_listed_and_shown_with_their_constants():
         "Menon",
         "250 steps of Adam(lr=0.8",
         "Sphere()",
-        "100 × MSE(unit=1.0, floor=0.002)",
+        "100 × MSE(floor=0.002)",
         "0.05 × Geodesic(",
     ):
         assert word in shown

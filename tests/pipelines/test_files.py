@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 import degrade
-from degrade.imagefile import FORMATS, PIXELS, picture
+from degrade.imagefile import FORMATS, PIXELS, SUFFIXES, picture
+from pipelines.files import gather, read_image
 from tests.conftest import AVATARS, cases
 
 from .shell import COMMAND, pixels, run
@@ -313,3 +314,12 @@ def test_damaged_pictures_are_read_or_refused_in_one_line(data):
             assert str(error).startswith("some.png ") and "\n" not in str(error)
         else:
             assert found.mode == "RGB" and 0 < found.width * found.height <= PIXELS
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_that_can_be_read_is_found_in_a_folder(tmp_path, kind):
+    for suffix in SUFFIXES[kind]:
+        (tmp_path / f"a{suffix.upper()}").write_bytes(VALID[kind])
+    found = gather([tmp_path])
+    assert len(found) == len(SUFFIXES[kind])
+    assert all(read_image(source.path).shape[1] == 3 for source in found)

@@ -256,4 +256,18 @@ def test_what_is_visible_is_kept_where_it_is_certain(tmp_path):
     restored, clean = pixels(tmp_path / "r" / "003.png"), pixels(AVATARS / "003.png")
     assert (restored[seen] == clean[seen]).all() and (restored[~seen] != clean[~seen]).any()
     noisy = run("restore", tmp_path / "o" / "003.png", "-o", tmp_path / "n", "--op", "gaussian:0.1", *quick)
-    assert noisy.exit_code == 0 and "nothing is kept, for not all that happened is certain" in noisy.stderr
+    assert noisy.exit_code == 0 and "nothing is kept, for gaussian:0.1 leaves nothing certain" in noisy.stderr
+
+
+@pytest.mark.parametrize("name", ["report.html", "tables.md", "results.csv"])
+def test_a_report_writes_over_nothing_that_is_none(tmp_path, name):
+    """Neither after a restoration nor after a benchmark, and both say so before they begin."""
+    (tmp_path / name).write_text("mine")
+    quick = ["--steps", 1, "--perceptual", "alex", "-o", tmp_path]
+    for command in (
+        ["restore", AVATARS / "000.png", "--op", "clamp", "--report"],
+        ["bench", "--images", AVATARS, "--limit", 1, "--tasks", "UNAP"],
+    ):
+        result = run(*command, *quick)
+        assert result.exit_code == 2 and f"{name} is there, and is of no report" in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
