@@ -371,6 +371,8 @@ def inspect(
     with user_errors():
         from . import files
 
+        if Path(what).is_dir():
+            raise ValueError(f"{what} is a folder; give one picture, or a generator")
         if files.is_picture(Path(what)):
             from degrade.forensics import guess
 

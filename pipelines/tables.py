@@ -28,7 +28,8 @@ def findings(found: Guess) -> None:
     """What happened to a picture, a row for each stage, and the chain as --op takes it."""
     table = Table(*(Column(head, overflow="fold") for head in ("what happened", "confidence", "why")))
     for finding in found.findings:
-        table.add_row(Text(finding.stage), f"{finding.confidence:.2f}", Text(finding.why))
+        sure = f"{finding.confidence:.2f}" if finding.stage else ""  # else it is a remark
+        table.add_row(Text(finding.stage), sure, Text(finding.why))
     if found.clipped:
         table.add_row("", "", f"{found.clipped:.2%} of the pixels lie in areas of 0 or 255, and tell less")
     if table.row_count:

@@ -4,7 +4,8 @@
 
 Plain: LPIPS of the `lpips` package at every scale of prediction and observation, afresh at every step;
 a weight for every image in every layer; float32, batch 1, default memory format. Ours: `invert.restore`.
-speed: seconds per step and image, by phase; runs alternate; medians of three, and peak memory.
+speed: seconds per step and image of each phase in its published length; runs alternate; medians of three,
+and peak memory.
 work: floating-point operations of a step, and which part of the machine's own matrix product is reached.
 quality: VGG-LPIPS to the clean picture, 4 pictures on 5 tasks; three seeds say how much is chance.
 """
@@ -33,6 +34,7 @@ from invert import METHODS, Method, Phase, perceptual
 from invert.bundled import bundled
 from invert.generator import stylegan2
 from invert.latent import extend
+from invert.loss import FILLS
 from invert.optim import ngd
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
@@ -150,30 +152,31 @@ def resident(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def speed(sides: list[int], steps: int) -> None:
+def speed(sides: list[int], damages: list[str], steps: int) -> None:
     net = plain_lpips()
     print(
         "| generator | phase | plain, s per step | ours, batch 1 | ratio | ours, batch 8 | ratio | peak MiB of each |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for side, damage in itertools.product(sides, DAMAGES):
+    for side, damage in itertools.product(sides, damages):
         one, eight = scene(side, 1, damage), scene(side, 8, damage)
         totals = {"plain": 0.0, "1": 0.0, "8": 0.0}
+        new = FILLS if one[2].visible((1, 3, side, side)) is not None else 0  # steps unlike those that follow
         for phase in METHODS["robust"].phases:
-            phase = replace(phase, steps=steps)
+            first, more = (replace(phase, steps=n) for n in (new, new + steps))
             runs = {
-                "plain": partial(plain_solve, phase, *one, net),
-                "1": partial(our_solve, phase, *one),
-                "8": partial(our_solve, phase, *eight),
+                "plain": (partial(plain_solve, replace(phase, steps=steps), *one, net), None),
+                "1": (partial(our_solve, more, *one), partial(our_solve, first, *one)),
+                "8": (partial(our_solve, more, *eight), partial(our_solve, first, *eight)),
             }
-            still = replace(phase, steps=0)  # what is done once in a phase, of 150 steps in truth
-            unmoved = {"1": partial(our_solve, still, *one), "8": partial(our_solve, still, *eight)}
-            memory = {name: peak(run) for name, run in runs.items()}  # and warm
+            memory = {name: peak(run) for name, (run, _) in runs.items()}  # and warm
             times = {name: [] for name in runs}
             for _ in range(3):
-                for name, run in runs.items():
-                    taken = seconds(run) - (seconds(unmoved[name]) if name in unmoved else 0)
-                    times[name].append(taken / steps / (8 if name == "8" else 1))
+                for name, (run, begun) in runs.items():
+                    before = seconds(begun) if begun else 0.0
+                    each, unlike = (seconds(run) - before) / steps, new if begun else 0
+                    taken = (before + (phase.steps - unlike) * each) / phase.steps
+                    times[name].append(taken / (8 if name == "8" else 1))
             medians = {name: statistics.median(values) for name, values in times.items()}
             totals = {name: totals[name] + medians[name] for name in medians}
             row(f"{side}², {damage} | {phase.name}", medians, memory)
@@ -281,11 +284,12 @@ def main() -> None:
         "--steps", type=int, default=8, help="timed in each phase; for quality, six times as many in all"
     )
     parser.add_argument("--sides", default="128,256")
+    parser.add_argument("--damage", default="", help="time only that whose name has this in it, such as strokes")
     options = parser.parse_args()
     sides = [int(side) for side in options.sides.split(",")]
     print(f"{DEVICE}, {torch.get_num_threads()} threads, LPIPS in {perceptual.fastest_dtype(torch.device(DEVICE))}")
     if "speed" in options.what:
-        speed(sides, options.steps)
+        speed(sides, [damage for damage in DAMAGES if options.damage in damage], options.steps)
     if "work" in options.what:
         work(sides, options.steps)
     if "quality" in options.what:

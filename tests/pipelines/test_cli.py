@@ -58,6 +58,7 @@ def test_quiet_says_nothing(tmp_path):
     (["inspect", "{tmp}/text.png"], "is not an image that can be read"),
     (["inspect", "{tmp}/none.jpg"], "cannot be read"),
     (["inspect", "nosuch"], "avatars-128"),
+    (["inspect", "{tmp}"], "is a folder; give one picture"),
     (["convert", "avatars-128", "{tmp}/o.pkl"], "must end in .safetensors"),
     (["nosuch"], "No such command"),
 ])  # fmt: skip
