@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -33,9 +33,7 @@ class Operator:
     exact: ClassVar[str]  # what its values equal, in a few words
     gradient: ClassVar[str]  # what autograd is told, in a few words
     linear: bool = False  # f(x) is linear in x, and so has an adjoint
-    local: bool = (
-        False  # nothing is carried from pixel to pixel, nor, but for what `cut` makes of it, does place matter
-    )
+    local: bool = False  # nothing is carried from pixel to pixel; where place matters, `cut` says how
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
     positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
     holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
@@ -213,6 +211,8 @@ class Operator:
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""
+        if not is_dataclass(self):
+            raise TypeError(f"{type(self).__name__} has no name yet; decorate it with @degrade.register('name')")
         kept = [(f.name, getattr(self, f.name), f.default) for f in fields(self) if f.name != self.holds]
         first = len(self.positional)
         return [(n, v, i < first) for i, (n, v, default) in enumerate(kept) if i < first or v != default]

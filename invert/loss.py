@@ -17,6 +17,9 @@ from .perceptual import Perceptual, enlarged
 from .point import Point, Variables
 from .problem import Problem
 
+FILLS = 16  # noises that hidden pixels are filled with, in turn; with 1 images get worse, see docs/performance.md
+LARGEST_KEPT = 2**16  # pixels of an observation whose maps are kept under each: 0.36 GB for an image in bfloat16
+
 
 @dataclass(frozen=True)
 class View:
@@ -29,9 +32,6 @@ class View:
     rng: Rng
     step: int = 0  # of the phase
 
-
-FILLS = 16  # noises that hidden pixels are filled with, in turn; with 1 images get worse, see docs/performance.md
-LARGEST_KEPT = 2**16  # pixels of an observation whose maps are kept under each: 0.36 GB for an image in bfloat16
 
 Measure = Callable[[View], Tensor]  # the term's value [B], before its weight
 
@@ -99,12 +99,12 @@ class Lpips(Term):
             fills = [0.0 if hidden is None else (mean + deviation * rng.normal(y)) * hidden for y, hidden in scales]
             return [(fill, network.maps(y + fill)) for fill, (y, _) in zip(fills, scales, strict=True)]
 
-        few, kept = (1, {0: filled()}) if hidden is None else (FILLS, {})
+        count, kept = (1, {0: filled()}) if hidden is None else (FILLS, {})
         keeps = math.prod(problem.observation.shape[2:]) <= LARGEST_KEPT
 
         def measure(view: View) -> Tensor:
             x, total = self._first(view.prediction, network), torch.zeros(problem.batch, device=problem.device)
-            number = view.step % few
+            number = view.step % count
             found = kept[number] if number in kept else filled(view.rng.child("fill"))
             if keeps:
                 kept[number] = found

@@ -71,6 +71,7 @@ Generator = Annotated[
     str, search(help="A bundled generator's name, or a file.", metavar="NAME", autocompletion=GENERATORS)
 ]
 Limit = Annotated[int | None, compared(help="Only the first so many pictures.", min=1, metavar="N")]
+OracleMask = Annotated[bool, search("--oracle-mask", help="Tell methods which pixels are dead.")]
 Batch = Annotated[int, running(help="Pictures at a time; halved where memory runs out.", min=1, metavar="N")]
 Perceptual = Annotated[str, search(help="vgg, or alex for speed.", metavar="NET", autocompletion=NETS)]
 Steps = Annotated[int | None, search(help="Steps in all, for a quick look.", min=0, metavar="N")]
@@ -219,7 +220,7 @@ def bench(
     reference: Annotated[
         Path | None, compared(help="Pictures, or .npz statistics, that realism is measured against.", metavar="PATH")
     ] = None,
-    oracle_mask: Annotated[bool, search("--oracle-mask", help="Tell methods which pixels are dead.")] = False,
+    oracle_mask: OracleMask = False,
     tuned: Annotated[
         Path | None, compared(help="A file of `degrade tune`: shows its methods tuned, too.", metavar="JSON")
     ] = None,
@@ -292,6 +293,7 @@ def tune(
     batch: Batch = 4,
     perceptual: Perceptual = "vgg",
     steps: Steps = None,
+    oracle_mask: OracleMask = False,
     seed: Seed = 0,
     device: Device = "auto",
     plugin: Plugin = [],  # noqa: B006
@@ -316,7 +318,7 @@ def tune(
 
         load(plugin)
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
-        settings = Settings(generator_text(generator), perceptual, steps, seed)
+        settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask)
         with opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _):
             for name, method in chosen.items():
                 for task in wanted:

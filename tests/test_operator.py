@@ -85,3 +85,12 @@ def test_importing_degrade_is_light():
 def test_an_adjoint_names_what_is_wrong_with_y(y, shape, said):
     with pytest.raises(ValueError, match=said):
         degrade.parse("downsample:2").adjoint(y, shape)
+
+
+def test_an_operator_that_was_not_registered_is_told_to_be():
+    class Nameless(degrade.Operator):
+        def forward(self, x, rng):
+            return 1 - x
+
+    with pytest.raises(TypeError, match=r"Nameless has no name yet; decorate it with @degrade.register"):
+        Nameless()(torch.rand(1, 3, 8, 8))

@@ -203,3 +203,17 @@ def test_ground_truth_is_the_central_square_by_area(tmp_path):
 def test_a_missing_value_is_left_empty():
     table = Table("psnr", ["t"], ["a", "b"], {("t", "a"): 12.34, ("t", "b"): None}, False)
     assert table.best("t") == 12.34 and table.text(None) == "" and table.text(12.34) == "12.3"
+
+
+def test_a_plugin_s_method_can_be_compared(tmp_path, monkeypatch):
+    (tmp_path / "own_method_plugin.py").write_text(
+        "from dataclasses import replace\nfrom invert import METHODS\n"
+        "METHODS['mine'] = replace(METHODS['robust'], phases=METHODS['robust'].phases[:1])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        done = start_bench(tmp_path / "b", "--plugin", "own_method_plugin", tasks="UNAP", methods="mine", limit=1)
+    finally:
+        invert.METHODS.pop("mine", None)
+    assert done.exit_code == 0, done.output
+    assert "accuracy mine" in (tmp_path / "b" / "tables.md").read_text()

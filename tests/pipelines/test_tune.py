@@ -55,6 +55,8 @@ def test_the_shell_tunes_and_the_benchmark_shows_it(tmp_path):
     again = run(*command)
     assert again.stdout == result.stdout and (tmp_path / "t" / "tuned.json").read_bytes() == before
     assert len((tmp_path / "t" / "results.jsonl").read_text().splitlines()) == 9  # nothing was computed again
+    told = run(*command, "--oracle-mask")
+    assert told.exit_code == 2 and "oracle_mask False → True" in told.stderr
 
     best = min(rows, key=lambda row: row["accuracy"])
     factors = json.loads(before)["factors"]["pulse"]["upsampling/M"]
