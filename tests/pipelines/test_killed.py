@@ -25,7 +25,7 @@ KILLS = EFFORT  # of each command
 def commands(tmp_path):
     quick = ["--perceptual", "alex", "--steps", "2", "--quiet"]
     clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 4)
-    cells = ["--tasks", "UNAP", "--methods", "robust,pulse", "--batch", "2"]
+    cells = ["--tasks", "UNAP,denoising/XL", "--methods", "robust,pulse", "--batch", "2"]
     yield ["apply", clean, "--op", FOURFOLD]
     subprocess.run([COMMAND, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged"], check=True)
     yield ["restore", tmp_path / "damaged", "--samples", "2", *quick]
@@ -110,7 +110,7 @@ def test_two_runs_into_one_folder_do_no_harm(tmp_path, command):
     more = {
         "apply": [folder, "--op", "clamp"],
         "restore": [folder, "--op", "clamp", *quick],
-        "bench": ["--images", folder, "--tasks", "UNAP", "--methods", "pulse", "--batch", "1", *quick],
+        "bench": ["--images", folder, "--tasks", "UNAP", "--methods", "pulse,brgm", "--batch", "1", *quick],
     }
     arguments = [COMMAND, command, *more[command], "--quiet", "-o"]
     subprocess.run([*arguments, tmp_path / "alone"], check=True)
