@@ -139,8 +139,7 @@ def _part(f: Operator, x: Tensor, seed: int) -> None:
     g, there = found
     own, kept = g(x[(..., *window)]), whole[(..., *there)]
     _holds(own.shape == kept.shape, f, f"has a part of {list(own.shape)}, and says that it is {list(kept.shape)}")
-    scale = min(n / m for n, m in zip(sorted(x.shape[2:]), sorted(whole.shape[2:]), strict=True))
-    far, inside = math.ceil(f.reach(x.shape) / scale), [...]
+    far, inside = math.ceil(f.reach(x.shape) * max(whole.shape[2:]) / min(x.shape[2:])), [...]  # in pixels of f(x)
     for span, n, size in zip(there, whole.shape[2:], own.shape[2:], strict=True):
         inside.append(slice(far if span.start else 0, size - far if span.stop < n else size))
     close = torch.allclose(own[tuple(inside)], kept[tuple(inside)], rtol=0, atol=1e-4)

@@ -321,8 +321,8 @@ class Chain(Operator):
         for stage in self:
             total += stage.reach(shape) * scale
             before, shape = shape, stage.output_shape(shape)
-            turned = sorted(before[2:]) == sorted(shape[2:])
-            scale *= 1 if turned else max(n / m for n, m in zip(before[2:], shape[2:], strict=True))
+            if not (stage.local and sorted(before[2:]) == sorted(shape[2:])):  # a turn swaps the sides
+                scale *= max(n / m for n, m in zip(before[2:], shape[2:], strict=True))
         return total
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:

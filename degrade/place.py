@@ -31,9 +31,9 @@ class Place(Held):
     [1 or B, C, h, w] in [0, 1] or the path of a file of that size; None leaves black.
 
     A pixel is the mean of bilinear samples, at most an image's pixel apart (but no more than 32 across,
-    and 2^24 in all), so that a reduction is antialiased; on the border it is mixed by the share that is covered. Output
-    [B, C, h, w]. Linear in x where there is nothing around. Gradient: its own. `visible` is what is
-    covered, and everything where there is a picture around: what that shows is known.
+    and 2^24 in all), so that a reduction is antialiased; on the border it is mixed by the share that is
+    covered. Output [B, C, h, w]. Linear in x where there is nothing around. Gradient: its own. `visible`
+    is what is covered, and everything where there is a picture around: what that shows is known.
     """
 
     matrix: Sequence[float] | Tensor

@@ -70,6 +70,8 @@ def test_noise_of_a_part_is_the_same_noise(name, data):
 def test_a_chain_reaches_as_far_as_its_stages_in_the_pixels_of_each():
     assert degrade.parse("downsample:4 >> blur:gaussian,1").reach(SHAPE) == 3 * 4 + 4 * (4 * 1 + 1)
     assert degrade.parse("turn:1,0 >> shift:0,3 >> turn:3,0").reach(SHAPE) == 3
+    # the sides are swapped, but nothing is turned: a pixel across becomes three quarters of one
+    assert degrade.parse("resize:128x96 >> shift:0,3").reach(SHAPE) == pytest.approx((3 + 3) * 128 / 96)
     assert math.isinf(degrade.parse("jpeg:30 >> codec:webp,50").reach(SHAPE))
 
 
