@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from degrade import Downsample, Pool, Range, Resize, parse
-from degrade.resample import resize
+from degrade.pillow_resize import resize
 
 from .conftest import picture, rng
 

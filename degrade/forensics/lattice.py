@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..resample import FILTERS
+from ..pillow_resize import FILTERS
 
 SPAN = 96  # pixels of a line that are looked at together
 _KERNELS = ("bilinear", "bicubic", "lanczos")
