@@ -15,7 +15,16 @@ from .jpeg import JPEG, jpeg
 from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
-from .noise import DeadPixels, Gaussian, HotPixels, Poisson, PoissonGaussian, SaltPepper, Speckle, Uniform
+from .noise import (
+    DeadPixels,
+    Gaussian,
+    HotPixels,
+    Poisson,
+    PoissonGaussian,
+    SaltPepper,
+    Speckle,
+    Uniform,
+)
 from .operator import Chain, Operator, PerImage
 from .params import Range
 from .place import Place
@@ -27,12 +36,53 @@ from .serial import from_json, to_json
 from .spec import SpecError, parse
 
 __all__ = [
-    "Blur", "Box", "Chain", "Clamp", "Codec", "CompressedSensing", "Crop", "DeadPixels", "Downsample", "Gamma",
-    "Gaussian", "Gray", "HotPixels", "Identity", "JPEG", "Mask", "Maybe", "OneOf", "Operator", "PerImage",
-    "Pixels", "Place", "Poisson", "PoissonGaussian", "Pool", "Quantize", "Range", "Resize", "SaltPepper", "Shift",
-    "Sinc", "SpecError", "Speckle", "Strokes", "Turn", "Uncrop", "Uniform", "check", "from_json", "guess", "jpeg",
-    "parse", "register", "tasks", "to_json", "__version__",
-]  # fmt: skip
+    "Blur",
+    "Box",
+    "Chain",
+    "Clamp",
+    "Codec",
+    "CompressedSensing",
+    "Crop",
+    "DeadPixels",
+    "Downsample",
+    "Gamma",
+    "Gaussian",
+    "Gray",
+    "HotPixels",
+    "Identity",
+    "JPEG",
+    "Mask",
+    "Maybe",
+    "OneOf",
+    "Operator",
+    "PerImage",
+    "Pixels",
+    "Place",
+    "Poisson",
+    "PoissonGaussian",
+    "Pool",
+    "Quantize",
+    "Range",
+    "Resize",
+    "SaltPepper",
+    "Shift",
+    "Sinc",
+    "SpecError",
+    "Speckle",
+    "Strokes",
+    "Turn",
+    "Uncrop",
+    "Uniform",
+    "check",
+    "from_json",
+    "guess",
+    "jpeg",
+    "parse",
+    "register",
+    "tasks",
+    "to_json",
+    "__version__",
+]
 
 
 def __getattr__(name: str):

@@ -44,10 +44,16 @@ class _Choice(Operator):
         return shapes.pop() if len(shapes) == 1 else self._undecided()
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return seen if all(f.visible(shape, seen) is seen for f in self.possible) else self._undecided()
+        return (
+            seen
+            if all(f.visible(shape, seen) is seen for f in self.possible)
+            else self._undecided()
+        )
 
     def _undecided(self):
-        raise ValueError("it is not decided yet; name one operator, or use .sample(shape, generator)")
+        raise ValueError(
+            "it is not decided yet; name one operator, or use .sample(shape, generator)"
+        )
 
 
 @register("oneof", exact="the one drawn", gradient="of the one drawn")

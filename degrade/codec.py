@@ -19,7 +19,11 @@ from .surrogate import declare
 CODECS = {
     "webp": ("WEBP", "webp", lambda quality: {"quality": quality}),
     "avif": ("AVIF", "avif", lambda quality: {"quality": quality}),
-    "jpeg2000": ("JPEG2000", "jpg_2000", lambda quality: {"quality_mode": "dB", "quality_layers": [quality]}),
+    "jpeg2000": (
+        "JPEG2000",
+        "jpg_2000",
+        lambda quality: {"quality_mode": "dB", "quality_layers": [quality]},
+    ),
 }
 
 
@@ -43,7 +47,9 @@ class Codec(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
         pixels = (x.detach().clamp(0, 1) * 255).round().byte().cpu()
-        saved = row_by_row(lambda row, at: _save_and_open(row[0], self.format, at), pixels, quality=self.quality)
+        saved = row_by_row(
+            lambda row, at: _save_and_open(row[0], self.format, at), pixels, quality=self.quality
+        )
         return declare(x, saved.to(x) / 255)
 
 
@@ -54,7 +60,9 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
 
     name, feature, options = CODECS[codec]
     if feature not in features.get_supported():
-        raise ValueError(f"this Pillow ({__version__}) was built without {name}; install a build that has it")
+        raise ValueError(
+            f"this Pillow ({__version__}) was built without {name}; install a build that has it"
+        )
     array = pixels.permute(1, 2, 0).numpy()
     image, file = Image.fromarray(array[..., 0] if len(pixels) == 1 else array), io.BytesIO()
     try:
@@ -62,5 +70,7 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
         with Image.open(file) as opened:
             decoded = numpy.array(opened.convert(image.mode))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name} cannot hold this image of {image.width} x {image.height}: {error}") from error
+        raise ValueError(
+            f"{name} cannot hold this image of {image.width} x {image.height}: {error}"
+        ) from error
     return torch.from_numpy(decoded).view(1, *array.shape).permute(0, 3, 1, 2)

@@ -76,7 +76,9 @@ class Blur(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         if isinstance(self.kernel, str):
             kernel = KERNELS[self.kernel][2]
-            return row_by_row(lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle)
+            return row_by_row(
+                lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle
+            )
         side = math.isqrt(len(self.kernel))
         kernel = torch.tensor(self.kernel, dtype=torch.float64).view(side, side)
         return row_by_row(lambda row: convolve(row, kernel), x)
@@ -93,11 +95,17 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
     try:
         kernel = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"kernel={str(given).splitlines()[0][:60]} is no kernel; {mend}") from error
+        raise ValueError(
+            f"kernel={str(given).splitlines()[0][:60]} is no kernel; {mend}"
+        ) from error
     side = math.isqrt(kernel.numel())
     if kernel.ndim < 2 and side * side == kernel.numel():
         kernel = kernel.view(side, side)
-    if kernel.ndim != 2 or not all(n % 2 and n < 1002 for n in kernel.shape) or not (kernel.abs() <= 1e6).all():
+    if (
+        kernel.ndim != 2
+        or not all(n % 2 and n < 1002 for n in kernel.shape)
+        or not (kernel.abs() <= 1e6).all()
+    ):
         raise ValueError(f"kernel has shape {list(kernel.shape)} or values that do not fit; {mend}")
     (h, w), side = kernel.shape, max(kernel.shape)
     square = kernel.new_zeros(side, side)
@@ -112,7 +120,9 @@ def _gaussian(sigma: float, _: float) -> Tensor:
     side = 2 * int(4 * sigma + 0.5) + 1
     if side == 1:
         return torch.ones(1, 1, dtype=torch.float64)
-    return get_gaussian_kernel2d((side, side), torch.tensor([[sigma, sigma]], dtype=torch.float64))[0]
+    return get_gaussian_kernel2d((side, side), torch.tensor([[sigma, sigma]], dtype=torch.float64))[
+        0
+    ]
 
 
 @lru_cache(maxsize=16)
@@ -137,7 +147,11 @@ def _near(half: Tensor, radius: float) -> Tensor:
 
 
 # name: (smallest size, largest, kernel [k, k] of size and angle)
-KERNELS = {"gaussian": (0, 100, _gaussian), "motion": (1, 1000, _motion), "defocus": (0, 500, _defocus)}
+KERNELS = {
+    "gaussian": (0, 100, _gaussian),
+    "motion": (1, 1000, _motion),
+    "defocus": (0, 500, _defocus),
+}
 
 
 @register("sinc", exact="published kernel", gradient="adjoint")
@@ -162,7 +176,9 @@ class Sinc(Operator):
             raise ValueError(f"size={self.size} is even; give an odd one")
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return row_by_row(lambda row, cutoff: convolve(row, _sinc(cutoff, self.size)), x, cutoff=self.cutoff)
+        return row_by_row(
+            lambda row, cutoff: convolve(row, _sinc(cutoff, self.size)), x, cutoff=self.cutoff
+        )
 
     def reach(self, shape: Shape) -> float:
         return self.size // 2 if isinstance(self.size, int) else math.inf
@@ -172,7 +188,9 @@ class Sinc(Operator):
 def _sinc(cutoff: float, size: int) -> Tensor:
     at = torch.arange(size, dtype=torch.float64) - size // 2
     r = torch.hypot(at[:, None], at)
-    kernel = torch.where(r == 0, cutoff**2 / (4 * math.pi), cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r))
+    kernel = torch.where(
+        r == 0, cutoff**2 / (4 * math.pi), cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r)
+    )
     return kernel / kernel.sum()
 
 
@@ -207,7 +225,9 @@ class Gray(Operator):
         for _ in range(3):  # after each round, one more channel at least has come to its end
             away = target - (luma * near).sum(1, keepdim=True)
             share = luma * torch.where(away > 0, near < 1, near > 0)
-            near = (near + share * away / share.square().sum(1, keepdim=True).clamp(min=1e-12)).clamp(0, 1)
+            near = (
+                near + share * away / share.square().sum(1, keepdim=True).clamp(min=1e-12)
+            ).clamp(0, 1)
         return near.to(x)
 
 

@@ -61,11 +61,16 @@ class Crop(Operator):
 
     def _window(self, shape: Shape) -> tuple[slice, slice]:
         spans = []
-        for first, length, n in ((self.top, self.height, shape[2]), (self.left, self.width, shape[3])):
+        for first, length, n in (
+            (self.top, self.height, shape[2]),
+            (self.left, self.width, shape[3]),
+        ):
             first = decided(first)
             last = n if length is None else first + decided(length)
             if not first < last <= n:
-                raise ValueError(f"pixels {first} to {last} are not within {n}; give a window inside the image")
+                raise ValueError(
+                    f"pixels {first} to {last} are not within {n}; give a window inside the image"
+                )
             spans.append(slice(first, last))
         return spans[0], spans[1]
 
@@ -95,8 +100,12 @@ class Shift(Operator):
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y moved back; what was pushed out of the picture stays that of x."""
-        here = torch.stack(torch.meshgrid(*(torch.arange(n, device=x.device) for n in x.shape[2:]), indexing="ij"))
-        stayed = (_shifted(_shifted(here[None], self.dy, self.dx), -self.dy, -self.dx) == here).all(1)
+        here = torch.stack(
+            torch.meshgrid(*(torch.arange(n, device=x.device) for n in x.shape[2:]), indexing="ij")
+        )
+        stayed = (_shifted(_shifted(here[None], self.dy, self.dx), -self.dy, -self.dx) == here).all(
+            1
+        )
         return torch.where(stayed, _shifted(y, -self.dy, -self.dx), x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
@@ -108,7 +117,8 @@ class Shift(Operator):
 
 def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
     rows, cols = (
-        (torch.arange(n, device=x.device) - by).clamp(0, n - 1) for n, by in zip(x.shape[2:], (dy, dx), strict=True)
+        (torch.arange(n, device=x.device) - by).clamp(0, n - 1)
+        for n, by in zip(x.shape[2:], (dy, dx), strict=True)
     )
     return x.index_select(2, rows).index_select(3, cols)
 

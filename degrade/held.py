@@ -37,9 +37,13 @@ class Held(Operator):
             object.__setattr__(self, self.held, str(given))
         elif isinstance(given, Tensor):
             self._check_tensor(given)
-            object.__setattr__(self, self.held, given.detach().clone())  # a value: later edits do not reach it
+            object.__setattr__(
+                self, self.held, given.detach().clone()
+            )  # a value: later edits do not reach it
         else:
-            raise ValueError(f"{self.held}={given!r} must be a tensor [B, C, H, W] in [0, 1] or the path of a file")
+            raise ValueError(
+                f"{self.held}={given!r} must be a tensor [B, C, H, W] in [0, 1] or the path of a file"
+            )
 
     def _check_tensor(self, value: Tensor) -> None:
         if value.ndim != 4 or 0 in value.shape or value.shape[1] not in {1, self.channels}:
@@ -63,7 +67,9 @@ class Held(Operator):
         try:
             data = contents(path, name)
             if Path(path).suffix != ".safetensors":
-                shown = numpy.atleast_3d(numpy.array(picture(data, name, self.channels), dtype="float32"))
+                shown = numpy.atleast_3d(
+                    numpy.array(picture(data, name, self.channels), dtype="float32")
+                )
                 return torch.from_numpy(shown / 255).permute(2, 0, 1)[None]
             value = load(data)[self.held]
         except (SafetensorError, KeyError) as error:
@@ -76,11 +82,16 @@ class Held(Operator):
     @cached_property
     def _digest(self) -> str:
         size = "x".join(map(str, self._tensor.shape))
-        return f"{size}-{sha256(self._tensor.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}"
+        return (
+            f"{size}-{sha256(self._tensor.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}"
+        )
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         given = super().arguments()
-        return [(n, self._digest if isinstance(v, Tensor) else v, positional) for n, v, positional in given]
+        return [
+            (n, self._digest if isinstance(v, Tensor) else v, positional)
+            for n, v, positional in given
+        ]
 
     def row(self, index: int, batch: int) -> Operator:
         given = getattr(self, self.held)

@@ -13,9 +13,16 @@ if TYPE_CHECKING:
 
 # what pictures are kept in, and how their names end; Pillow knows many more, and runs PostScript for some
 SUFFIXES = {
-    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "AVIF": (".avif",), "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",), "GIF": (".gif",), "PPM": (".ppm", ".pgm", ".pbm"), "JPEG2000": (".jp2", ".j2k"),
-}  # fmt: skip
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm"),
+    "JPEG2000": (".jp2", ".j2k"),
+}
 FORMATS = tuple(SUFFIXES)
 PIXELS = 100_000_000  # of one picture, which takes twelve bytes for each
 BYTES = 2**31  # of one file
@@ -36,8 +43,12 @@ def contents(path: str | Path, name: str | None = None) -> bytes:
     except (OSError, ValueError) as error:  # the latter for a name that holds a null
         raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(about.st_mode):
-        raise ValueError(f"{name} cannot be read: it is no ordinary file")  # a pipe would wait for ever
-    raise ValueError(f"{name} cannot be read: it has {about.st_size:,} bytes, and at most {BYTES:,} are taken")
+        raise ValueError(
+            f"{name} cannot be read: it is no ordinary file"
+        )  # a pipe would wait for ever
+    raise ValueError(
+        f"{name} cannot be read: it has {about.st_size:,} bytes, and at most {BYTES:,} are taken"
+    )
 
 
 def picture(data: bytes, name: str, channels: int = 3) -> Image:
@@ -62,20 +73,28 @@ def picture(data: bytes, name: str, channels: int = 3) -> Image:
         raise
     except Exception as error:  # Pillow raises almost anything for damaged files
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{name} cannot be read: {reason}; get the file anew, or save it as PNG of 8 bits") from error
-    raise ValueError(f"{name} has {size} pixels; at most {PIXELS:,} are taken, so reduce or crop it")
+        raise ValueError(
+            f"{name} cannot be read: {reason}; get the file anew, or save it as PNG of 8 bits"
+        ) from error
+    raise ValueError(
+        f"{name} has {size} pixels; at most {PIXELS:,} are taken, so reduce or crop it"
+    )
 
 
 def _shown(image: Image) -> Image:
     from PIL import Image, ImageOps
 
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # phones keep a small copy as a second frame
+    if (
+        getattr(image, "is_animated", False) and image.format != "MPO"
+    ):  # phones keep a small copy as a second frame
         _note("animated or of several pages; of such pictures the first is taken")
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _in_8_bits(image)
     elif max(_tag(image, _BITS, (8,))) > 8 and _tag(image, _PLANAR, 1) == 2:
-        raise ValueError("its colours lie in separate planes of more than 8 bits")  # Pillow mixes their bytes up
+        raise ValueError(
+            "its colours lie in separate planes of more than 8 bits"
+        )  # Pillow mixes their bytes up
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -117,8 +136,14 @@ def _in_srgb(image: Image, profile: bytes) -> Image:
         if own.profile.xcolor_space.strip() == "RGB":
             image = image.convert("RGB")
         transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-        if image.mode == "RGB":  # some call themselves sRGB and are not: what counts is what they do
-            ramps = [bytes(v * (mask >> c & 1) for c in range(3)) for mask in range(1, 8) for v in range(256)]
+        if (
+            image.mode == "RGB"
+        ):  # some call themselves sRGB and are not: what counts is what they do
+            ramps = [
+                bytes(v * (mask >> c & 1) for c in range(3))
+                for mask in range(1, 8)
+                for v in range(256)
+            ]
             probe = Image.frombytes("RGB", (256, 7), b"".join(ramps))
             after = ImageCms.applyTransform(probe, transform).tobytes()
             if max(abs(a - b) for a, b in zip(probe.tobytes(), after, strict=True)) <= 2:

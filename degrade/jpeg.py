@@ -35,7 +35,9 @@ from .surrogate import CUBIC_BLEND, declare, first_order_only
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
 _MCU = 16  # pixels in which the grids of every sampling begin anew
-_AWAY = 1 + 2**-20  # F/8q times this: a tie then rounds away from zero, as in libjpeg, and nothing else changes
+_AWAY = (
+    1 + 2**-20
+)  # F/8q times this: a tie then rounds away from zero, as in libjpeg, and nothing else changes
 
 
 def jpeg(
@@ -120,7 +122,9 @@ class JPEG(Operator):
         choice(self, "clamp", CLAMPS)
 
     @classmethod
-    def from_file(cls, file: str | Path | bytes, surrogate: str = "identity", clamp: str = "sigmoid") -> JPEG:
+    def from_file(
+        cls, file: str | Path | bytes, surrogate: str = "identity", clamp: str = "sigmoid"
+    ) -> JPEG:
         """The JPEG that made `file` (a path, or its bytes): the tables and sampling of its header.
 
         That of a grayscale file is for grayscale images; on RGB it uses its one table for all
@@ -131,7 +135,9 @@ class JPEG(Operator):
         return cls(tables=tables, subsampling=subsampling, surrogate=surrogate, clamp=clamp)
 
     def arguments(self) -> list[tuple[str, object, bool]]:
-        return [(n, v, n == "quality") for n, v, _ in super().arguments()]  # jpeg:12, though it may be left out
+        return [
+            (n, v, n == "quality") for n, v, _ in super().arguments()
+        ]  # jpeg:12, though it may be left out
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return _jpeg(x, self.quality, self.subsampling, self.tables, self.surrogate, self.clamp)
@@ -140,11 +146,17 @@ class JPEG(Operator):
         return _MCU
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        ends = [(end, n) for span, n in zip(window, shape[2:], strict=True) for end in (span.start, span.stop)]
+        ends = [
+            (end, n)
+            for span, n in zip(window, shape[2:], strict=True)
+            for end in (span.start, span.stop)
+        ]
         return None if any(end % _MCU and end != n for end, n in ends) else (self, window)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        return nearest_saved_as(x, y, _steps(self.quality, self.tables, x), SAMPLINGS[self.subsampling])
+        return nearest_saved_as(
+            x, y, _steps(self.quality, self.tables, x), SAMPLINGS[self.subsampling]
+        )
 
 
 def _steps(quality, tables, x: Tensor) -> Tensor:
@@ -156,9 +168,13 @@ def _steps(quality, tables, x: Tensor) -> Tensor:
         if steps.ndim < 4 and steps.numel() in (64, 128, 192):
             steps = steps.reshape(1, -1, 8, 8)
         if steps.ndim != 4 or steps.shape[1] not in (1, 2, 3) or steps.shape[2:] != (8, 8):
-            raise ValueError(f"tables have shape {list(steps.shape)}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3")
+            raise ValueError(
+                f"tables have shape {list(steps.shape)}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
+            )
     if len(steps) not in (1, len(x)):
-        raise ValueError(f"{name} has {len(steps)} values for {len(x)} images; give one, or one per image")
+        raise ValueError(
+            f"{name} has {len(steps)} values for {len(x)} images; give one, or one per image"
+        )
     n = steps.shape[1]
     return steps[:, :1] if x.shape[1] == 1 else steps[:, [0, min(1, n - 1), min(2, n - 1)]]
 
@@ -179,14 +195,26 @@ class _Codec(torch.autograd.Function):
     """x [B, C, H, W], steps [1 or B, C, 8, 8] → the decoded image; backward as `JPEG` declares it."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, steps: Tensor, sampling: tuple[int, int], surrogate: str, clamp: str) -> Tensor:
-        ctx.sampling, ctx.surrogate, ctx.clamp, ctx.steps_shape = sampling, surrogate, clamp, steps.shape
+    def forward(
+        ctx, x: Tensor, steps: Tensor, sampling: tuple[int, int], surrogate: str, clamp: str
+    ) -> Tensor:
+        ctx.sampling, ctx.surrogate, ctx.clamp, ctx.steps_shape = (
+            sampling,
+            surrogate,
+            clamp,
+            steps.shape,
+        )
         dtype = _exact_dtype(x.device)
-        dct, steps = DCT.to(x.device, dtype), steps.to(dtype).expand(len(x), -1, -1, -1).transpose(0, 1)
+        dct, steps = (
+            DCT.to(x.device, dtype),
+            steps.to(dtype).expand(len(x), -1, -1, -1).transpose(0, 1),
+        )
         image = (x * 255).clamp_(0, 255).round_().to(dtype)
         planes, kept = to_planes(image, sampling), []
         for i, q in enumerate((steps[:1], steps[1:])[: len(planes)]):
-            q = q.flatten(0, 1)[:, None].repeat(1, 1, 1, planes[i].shape[2] // 8)  # [planes, 1, 8, width]
+            q = q.flatten(0, 1)[:, None].repeat(
+                1, 1, 1, planes[i].shape[2] // 8
+            )  # [planes, 1, 8, width]
             f = forward_dct(planes[i], dct).unflatten(1, (-1, 8))
             k = (f * (_AWAY / (8 * q))).round_()
             kept += _keep(ctx, f, k, q, x.dtype, luma=i == 0)
@@ -209,7 +237,9 @@ class _Codec(torch.autograd.Function):
                 to_x = grad if ctx.surrogate == "identity" else _pull_back(ctx, limited, slopes, m)
             if ctx.needs_input_grad[1]:
                 spectra = [analyse(plane, m) for plane in to_image_t(limited / 255, ctx.sampling)]
-                each = [per_table(c * rise, len(grad)) for c, rise in zip(spectra, rises, strict=True)]
+                each = [
+                    per_table(c * rise, len(grad)) for c, rise in zip(spectra, rises, strict=True)
+                ]
                 to_steps = torch.cat(each, 1).sum_to_size(ctx.steps_shape)
         return to_x, to_steps, None, None, None
 
@@ -225,10 +255,14 @@ def _exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if precision in ("none", "ieee") else torch.float64
 
 
-def _keep(ctx, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool) -> tuple[Tensor | None, Tensor | None]:
+def _keep(
+    ctx, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
+) -> tuple[Tensor | None, Tensor | None]:
     """(slope, rise): the declared d(K)/d(F/8q) where it is not 1, and d(Kq)/dq where it is asked for."""
     asked = ctx.needs_input_grad[1]
-    cubic = any(ctx.needs_input_grad) and (ctx.surrogate == "cubic" or (ctx.surrogate == "residual" and luma))
+    cubic = any(ctx.needs_input_grad) and (
+        ctx.surrogate == "cubic" or (ctx.surrogate == "residual" and luma)
+    )
     if not (cubic or asked):
         return None, None
     t, k = f.to(dtype) / (8 * q), k.to(dtype)
@@ -251,4 +285,6 @@ def _pull_back(ctx, grad: Tensor, slopes: list[Tensor | None], m: Tensor) -> Ten
         planes = [weigh(plane, slope, m) for plane, slope in zip(planes, slopes, strict=True)]
         return to_planes_t(planes, grad.shape, ctx.sampling)
     luma, *chroma = to_planes(grad, ctx.sampling, exact=False)
-    return to_image([weigh(luma, slopes[0], m), *chroma], ctx.sampling, torch.empty_like(grad), exact=False)
+    return to_image(
+        [weigh(luma, slopes[0], m), *chroma], ctx.sampling, torch.empty_like(grad), exact=False
+    )

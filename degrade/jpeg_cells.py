@@ -18,7 +18,10 @@ from .jpeg_stages import DCT, forward_dct, inverse_dct, to_image, to_planes, to_
 
 _ROUNDS = 48  # in which a picture is moved into the cells
 _EDGE = 0.02  # of a step: how far from the edge of its cell a coefficient is put at first; at last, on the centre
-_TILE, _AROUND = 256, 16  # pixels settled at a time, as many rounds as they need, and of those that decoding mixes in
+_TILE, _AROUND = (
+    256,
+    16,
+)  # pixels settled at a time, as many rounds as they need, and of those that decoding mixes in
 _SEARCH = 16  # rounds in which the coefficients of an observation are sought
 
 Planes = list[Tensor]  # luma [1, ...] and, of a colour image, chroma [2, ...]
@@ -34,7 +37,9 @@ def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: tuple[int, i
     for top, left in itertools.product(range(0, height, _TILE), range(0, width, _TILE)):
         rows, columns = (slice(max(0, at - _AROUND), at + _TILE + _AROUND) for at in (top, left))
         near, seen = ((image[..., rows, columns].double() * 255).clamp(0, 255) for image in (x, y))
-        tile = _saved_as(near, seen.round_(), steps, sampling)[..., top - rows.start :, left - columns.start :]
+        tile = _saved_as(near, seen.round_(), steps, sampling)[
+            ..., top - rows.start :, left - columns.start :
+        ]
         found[..., top : top + _TILE, left : left + _TILE] = tile[..., :_TILE, :_TILE]
     return found.div_(255)
 
@@ -93,7 +98,10 @@ class _Saving:
             found = self.rounded(spectra)
             own = self._error(found, seen)
             better = own < error
-            best = [torch.where(m, k, b) for m, k, b in zip(self._blocks(better), found, best, strict=True)]
+            best = [
+                torch.where(m, k, b)
+                for m, k, b in zip(self._blocks(better), found, best, strict=True)
+            ]
             error = torch.where(better, own, error)
             again = self.spectra(self.decoded(found))
             spectra = [t + s - a for t, s, a in zip(spectra, first, again, strict=True)]
@@ -110,14 +118,20 @@ class _Saving:
             off = self.pixels(self.differing(self.rounded(spectra), wanted))
             if not off.any():
                 break
-            away = [t.clamp(k - 0.5 + margin, k + 0.5 - margin) - t for t, k in zip(spectra, wanted, strict=True)]
+            away = [
+                t.clamp(k - 0.5 + margin, k + 0.5 - margin) - t
+                for t, k in zip(spectra, wanted, strict=True)
+            ]
             image = torch.where(off, (image + self.residual(away)).clamp(0, 255), image)
         image = image.round()
         return image, self.pixels(self.differing(self.rounded(self.spectra(image)), wanted))
 
     def differing(self, a: Planes, b: Planes) -> Tensor:
         """The MCUs in which any coefficient differs."""
-        blocks = [(p != q).unflatten(3, (-1, 8)).sum((0, 2, 4)).double()[None, None] for p, q in zip(a, b, strict=True)]
+        blocks = [
+            (p != q).unflatten(3, (-1, 8)).sum((0, 2, 4)).double()[None, None]
+            for p, q in zip(a, b, strict=True)
+        ]
         off = F.max_pool2d(blocks[0], (self.down, self.across), ceil_mode=True)
         return sum(blocks[1:], off) > 0
 
@@ -136,7 +150,9 @@ class _Saving:
         """The change of pixels that changes the spectra so, as far as padding and colours allow."""
         m, (height, width) = self.dct[0] / 2**14.5, self.shape[2:]
         planes = []
-        for t, q, (down, across) in zip(spectra, self.steps, ((1, 1), (self.down, self.across)), strict=False):
+        for t, q, (down, across) in zip(
+            spectra, self.steps, ((1, 1), (self.down, self.across)), strict=False
+        ):
             rows = m[:8, :8].mT @ (t * q).view(-1, 8, t.shape[3])
             plane = (rows.view(-1, 16) @ m).view(len(t), -1, t.shape[3])
             plane = _folded(plane, -(-height // down), -(-width // across))

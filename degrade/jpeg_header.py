@@ -17,27 +17,54 @@ from .params import show
 from .surrogate import declare
 
 Tables = tuple[tuple[int, ...], ...]
-SAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2)}  # how much smaller chroma is: across, down
+SAMPLINGS = {
+    "4:4:4": (1, 1),
+    "4:2:2": (2, 1),
+    "4:2:0": (2, 2),
+}  # how much smaller chroma is: across, down
 LARGEST = 32767  # what libjpeg caps a table's entries at
 
 # Tables K.1 (luminance) and K.2 (chrominance)
-STANDARD = torch.tensor([
-    [[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
-     [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
-     [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
-     [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99]],
-    [[17, 18, 24, 47, 99, 99, 99, 99], [18, 21, 26, 66, 99, 99, 99, 99],
-     [24, 26, 56, 99, 99, 99, 99, 99], [47, 66, 99, 99, 99, 99, 99, 99],
-     *[[99] * 8] * 4],
-])  # fmt: skip
-_ZIGZAG = sorted(range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8))
+STANDARD = torch.tensor(
+    [
+        [
+            [16, 11, 10, 16, 24, 40, 51, 61],
+            [12, 12, 14, 19, 26, 58, 60, 55],
+            [14, 13, 16, 24, 40, 57, 69, 56],
+            [14, 17, 22, 29, 51, 87, 80, 62],
+            [18, 22, 37, 56, 68, 109, 103, 77],
+            [24, 35, 55, 64, 81, 104, 113, 92],
+            [49, 64, 78, 87, 103, 121, 120, 101],
+            [72, 92, 95, 98, 112, 100, 103, 99],
+        ],
+        [
+            [17, 18, 24, 47, 99, 99, 99, 99],
+            [18, 21, 26, 66, 99, 99, 99, 99],
+            [24, 26, 56, 99, 99, 99, 99, 99],
+            [47, 66, 99, 99, 99, 99, 99, 99],
+            *[[99] * 8] * 4,
+        ],
+    ]
+)
+_ZIGZAG = sorted(
+    range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)
+)
 
 _UNSUPPORTED = {
-    0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical lossless",
-    0xC9: "arithmetic coding", 0xCA: "arithmetic coding", 0xCB: "arithmetic coding",
-    0xCD: "arithmetic coding", 0xCE: "arithmetic coding", 0xCF: "arithmetic coding",
-    0xC8: "an extension", 0xDE: "hierarchical coding", 0xF7: "JPEG-LS",
-}  # fmt: skip
+    0xC3: "lossless",
+    0xC5: "hierarchical",
+    0xC6: "hierarchical",
+    0xC7: "hierarchical lossless",
+    0xC9: "arithmetic coding",
+    0xCA: "arithmetic coding",
+    0xCB: "arithmetic coding",
+    0xCD: "arithmetic coding",
+    0xCE: "arithmetic coding",
+    0xCF: "arithmetic coding",
+    0xC8: "an extension",
+    0xDE: "hierarchical coding",
+    0xF7: "JPEG-LS",
+}
 _SOF = (0xC0, 0xC1, 0xC2)
 _SOS, _EOI, _DQT, _APP0, _APP14 = 0xDA, 0xD9, 0xDB, 0xE0, 0xEE
 _ALONE = {0x00, 0x01, 0xFF, *range(0xD0, 0xD8)}  # no segment follows: data, fill bytes, restarts
@@ -61,16 +88,24 @@ def check_tables(given: object) -> Tables:
     """1 to 3 tables of 64 integers as nested tuples, from nested or flat sequences or an array."""
     values = _flat(given)
     if len(values) not in (64, 128, 192) or not all(isinstance(value, Real) for value in values):
-        raise ValueError(f"tables={show(given)} must be 1 to 3 tables of 64 integers: luma, chroma or luma, Cb, Cr")
+        raise ValueError(
+            f"tables={show(given)} must be 1 to 3 tables of 64 integers: luma, chroma or luma, Cb, Cr"
+        )
     for value in values:
         if value != value // 1 or not 1 <= value <= LARGEST:
-            raise ValueError(f"tables hold {value:g}; every entry must be an integer from 1 to {LARGEST}")
+            raise ValueError(
+                f"tables hold {value:g}; every entry must be an integer from 1 to {LARGEST}"
+            )
     return tuple(tuple(int(v) for v in values[i : i + 64]) for i in range(0, len(values), 64))
 
 
 def _flat(given: object) -> list:
     given = given.tolist() if hasattr(given, "tolist") else given  # arrays and tensors
-    return [value for item in given for value in _flat(item)] if isinstance(given, (list, tuple)) else [given]
+    return (
+        [value for item in given for value in _flat(item)]
+        if isinstance(given, (list, tuple))
+        else [given]
+    )
 
 
 def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
@@ -79,9 +114,13 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
     Tables: one of a grayscale file, else luma and chroma, or luma, Cb and Cr where those differ.
     Raises ValueError naming what is damaged, or what the model does not cover.
     """
-    data = bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else Path(file).read_bytes()
+    data = (
+        bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else Path(file).read_bytes()
+    )
     tables: dict[int, tuple[int, ...]] = {}
-    used: dict[int, tuple[int, ...]] = {}  # by component: the table it had when its first scan began
+    used: dict[
+        int, tuple[int, ...]
+    ] = {}  # by component: the table it had when its first scan began
     components, jfif, transform = None, False, None
     for marker, body in _segments(data):
         if marker == _DQT:
@@ -91,18 +130,24 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
         elif marker == _APP14 and body.startswith(b"Adobe") and len(body) > 11:
             transform = body[11]
         elif marker in _UNSUPPORTED:
-            raise ValueError(f"this JPEG uses {_UNSUPPORTED[marker]}, which the model does not cover")
+            raise ValueError(
+                f"this JPEG uses {_UNSUPPORTED[marker]}, which the model does not cover"
+            )
         elif marker in _SOF:
             if components is not None:
                 raise ValueError("this JPEG is damaged: it has two frame headers")
             components = _frame(body)
         elif marker == _SOS:
             if components is None:
-                raise ValueError("this JPEG is damaged: it has no frame header before its first scan")
+                raise ValueError(
+                    "this JPEG is damaged: it has no frame header before its first scan"
+                )
             for ident, _, _, table in components:
                 if ident in body[1 : 1 + 2 * body[0] : 2] and ident not in used:
                     if table not in tables:
-                        raise ValueError(f"this JPEG is damaged: it lacks quantisation table {table}")
+                        raise ValueError(
+                            f"this JPEG is damaged: it lacks quantisation table {table}"
+                        )
                     used[ident] = tables[table]
             if len(used) == len(components):
                 break
@@ -126,7 +171,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             continue
         size = int.from_bytes(data[at + 1 : at + 3], "big")
         if marker == _EOI or at + 1 + size > len(data):
-            raise ValueError(f"this JPEG is truncated at byte {len(data)}, before the first scan of each component")
+            raise ValueError(
+                f"this JPEG is truncated at byte {len(data)}, before the first scan of each component"
+            )
         if size < 2:
             raise ValueError(f"this JPEG is damaged: the segment at byte {at} has length {size}")
         yield marker, data[at + 3 : at + 1 + size]
@@ -139,8 +186,12 @@ def _quantisation(body: bytes) -> dict[int, tuple[int, ...]]:
         precision, ident = body[0] >> 4, body[0] & 15
         width = 1 + precision
         if precision > 1 or ident > 3 or len(body) < 1 + 64 * width:
-            raise ValueError("this JPEG is damaged: a quantisation table is incomplete or has no known kind")
-        zigzag = [int.from_bytes(body[i : i + width], "big") for i in range(1, 1 + 64 * width, width)]
+            raise ValueError(
+                "this JPEG is damaged: a quantisation table is incomplete or has no known kind"
+            )
+        zigzag = [
+            int.from_bytes(body[i : i + width], "big") for i in range(1, 1 + 64 * width, width)
+        ]
         tables[ident] = tuple(value for _, value in sorted(zip(_ZIGZAG, zigzag, strict=True)))
         body = body[1 + 64 * width :]
     return tables
@@ -153,17 +204,25 @@ def _frame(body: bytes) -> list[tuple[int, int, int, int]]:
     if body[0] != 8:
         raise ValueError(f"this JPEG has {body[0]} bits per sample; the model covers 8")
     if not any(body[1:3]) or not any(body[3:5]):
-        raise ValueError("this JPEG does not say its size in its frame header, which the model does not cover")
+        raise ValueError(
+            "this JPEG does not say its size in its frame header, which the model does not cover"
+        )
     if body[5] not in (1, 3):
         kind = "CMYK or YCCK" if body[5] == 4 else "no known colour space"
-        raise ValueError(f"this JPEG has {body[5]} components ({kind}); the model covers grayscale and YCbCr")
-    return [(body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, len(body), 3)]
+        raise ValueError(
+            f"this JPEG has {body[5]} components ({kind}); the model covers grayscale and YCbCr"
+        )
+    return [
+        (body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, len(body), 3)
+    ]
 
 
 def _check_colour(idents: list[int], jfif: bool, transform: int | None) -> None:
     """libjpeg's guess: YCbCr, unless an Adobe marker or the component ids say RGB."""
     if not jfif and (transform == 0 or (transform is None and bytes(idents) == b"RGB")):
-        raise ValueError("this JPEG stores RGB without conversion; the model covers grayscale and YCbCr")
+        raise ValueError(
+            "this JPEG stores RGB without conversion; the model covers grayscale and YCbCr"
+        )
 
 
 def _sampling(components: list[tuple[int, int, int, int]]) -> str:
@@ -171,8 +230,12 @@ def _sampling(components: list[tuple[int, int, int, int]]) -> str:
         return "4:2:0"  # of no consequence
     (h, v), *chroma = [(h, v) for _, h, v, _ in components]
     for name, (across, down) in SAMPLINGS.items():
-        fits = h * v > 0 and h * v + sum(ch * cv for ch, cv in chroma) <= 10  # blocks that libjpeg decodes at once
+        fits = (
+            h * v > 0 and h * v + sum(ch * cv for ch, cv in chroma) <= 10
+        )  # blocks that libjpeg decodes at once
         if fits and all((h, v) == (ch * across, cv * down) for ch, cv in chroma):
             return name
     factors = ", ".join(f"{ch}x{cv}" for ch, cv in [(h, v), *chroma])
-    raise ValueError(f"this JPEG has sampling factors {factors}; the model covers {', '.join(SAMPLINGS)}")
+    raise ValueError(
+        f"this JPEG has sampling factors {factors}; the model covers {', '.join(SAMPLINGS)}"
+    )

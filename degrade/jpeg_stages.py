@@ -14,16 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # libjpeg's integer DCT, row = frequency: 2^13·√8 times the orthonormal one, with its irregular last digits
-M = torch.tensor([
-    [8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192],
-    [11363, 9633, 6437, 2260, -2260, -6437, -9633, -11363],
-    [10703, 4433, -4433, -10703, -10703, -4433, 4433, 10703],
-    [9633, -2259, -11362, -6436, 6436, 11362, 2259, -9633],
-    [8192, -8192, -8192, 8192, 8192, -8192, -8192, 8192],
-    [6437, -11362, 2261, 9633, -9633, -2261, 11362, -6437],
-    [4433, -10704, 10704, -4433, -4433, 10704, -10704, 4433],
-    [2260, -6436, 9633, -11363, 11363, -9633, 6436, -2260],
-], dtype=torch.float32)  # fmt: skip
+M = torch.tensor(
+    [
+        [8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192],
+        [11363, 9633, 6437, 2260, -2260, -6437, -9633, -11363],
+        [10703, 4433, -4433, -10703, -10703, -4433, 4433, 10703],
+        [9633, -2259, -11362, -6436, 6436, 11362, 2259, -9633],
+        [8192, -8192, -8192, 8192, 8192, -8192, -8192, 8192],
+        [6437, -11362, 2261, 9633, -9633, -2261, 11362, -6437],
+        [4433, -10704, 10704, -4433, -4433, 10704, -10704, 4433],
+        [2260, -6436, 9633, -11363, 11363, -9633, 6436, -2260],
+    ],
+    dtype=torch.float32,
+)
 _HIGH = (M / 128).round()
 # M = 128·(high + low), in diagonal blocks of two: a product over 16 columns is faster than two over 8
 DCT = torch.stack([torch.block_diag(m, m) for m in (M, _HIGH, M / 128 - _HIGH)])
@@ -87,7 +90,10 @@ def to_planes(image: Tensor, sampling: tuple[int, int], exact: bool = True) -> l
     ycc = _mix(image.unbind(1), _TO_YCC)
     if exact:
         ycc.add_(ycc.new_tensor(_OFFSETS).view(3, 1, 1, 1)).floor_()
-    return [_grow(ycc[0], _up8(height), _up8(width)), _halve(ycc[1:].flatten(0, 1), *sampling, exact)]
+    return [
+        _grow(ycc[0], _up8(height), _up8(width)),
+        _halve(ycc[1:].flatten(0, 1), *sampling, exact),
+    ]
 
 
 def to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: tuple[int, int]) -> Tensor:
@@ -101,14 +107,18 @@ def to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: tuple[int, in
     return image
 
 
-def to_image(planes: list[Tensor], sampling: tuple[int, int], out: Tensor, exact: bool = True) -> Tensor:
+def to_image(
+    planes: list[Tensor], sampling: tuple[int, int], out: Tensor, exact: bool = True
+) -> Tensor:
     """Fills `out` [B, C, H, W] with levels that are not yet clamped; `exact` uses up the planes."""
     batch, _, height, width = out.shape
     luma = (planes[0].add_(128) if exact else planes[0])[:, :height, :width]
     if len(planes) == 1:
         return out.copy_(luma[:, None])
     across, down = sampling
-    chroma = planes[1][:, : -(-height // down), : -(-width // across)]  # what pads a block stays out
+    chroma = planes[1][
+        :, : -(-height // down), : -(-width // across)
+    ]  # what pads a block stays out
     chroma = _double(chroma, across, down, exact)[:, :height, :width].unflatten(0, (2, batch))
     _mix((luma, *chroma), _TO_RGB, out.unbind(1))
     return out.round_() if exact else out  # a sum never ends in exactly ½
@@ -125,11 +135,15 @@ def to_image_t(grad: Tensor, sampling: tuple[int, int]) -> list[Tensor]:
     return [_pad(ycc[0], _up8(height), _up8(width)), _pad(chroma, _up8(rows), _up8(columns))]
 
 
-def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor] | None = None) -> Tensor:
+def _mix(
+    planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor] | None = None
+) -> Tensor:
     """out[i] = Σ rows[i][j] / 2^16 · planes[j]."""
     out = planes[0].new_empty(3, *planes[0].shape) if out is None else out
     for target, weights in zip(out, rows, strict=True):
-        (w, plane), *rest = [(w / 65536, plane) for w, plane in zip(weights, planes, strict=True) if w]
+        (w, plane), *rest = [
+            (w / 65536, plane) for w, plane in zip(weights, planes, strict=True) if w
+        ]
         target.copy_(plane).mul_(w)
         for w, plane in rest:
             target.add_(plane, alpha=w)
@@ -155,7 +169,11 @@ def _halve(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
 def _halve_t(g: Tensor, across: int, down: int, height: int, width: int) -> Tensor:
     if across == 2:
         g = _fold(g, 1, -(-height // down)) / (2 * down)
-        g = g[:, :, None, :, None].expand(-1, -1, down, -1, 2).reshape(len(g), g.shape[1] * down, -1)
+        g = (
+            g[:, :, None, :, None]
+            .expand(-1, -1, down, -1, 2)
+            .reshape(len(g), g.shape[1] * down, -1)
+        )
     return _shrink(g, height, width)
 
 
@@ -193,7 +211,9 @@ def _interpolate(c: Tensor, axis: int) -> Tensor:
     even.select(axis, 0).add_(c.select(axis, 0))
     odd.narrow(axis, 0, n - 1).add_(c.narrow(axis, 1, n - 1))
     odd.select(axis, n - 1).add_(c.select(axis, n - 1))
-    both = c.new_empty([*c.shape[: axis + 1], 2, *c.shape[axis + 1 :]])  # torch.stack takes far longer
+    both = c.new_empty(
+        [*c.shape[: axis + 1], 2, *c.shape[axis + 1 :]]
+    )  # torch.stack takes far longer
     both.select(axis + 1, 0).copy_(even)
     both.select(axis + 1, 1).copy_(odd)
     return both.flatten(axis, axis + 1)
@@ -217,7 +237,11 @@ def _up8(n: int) -> int:
 def _extend(x: Tensor, axis: int, size: int) -> Tensor:
     """Repeat the last row (axis 1) or column (axis 2) up to `size`."""
     n = x.shape[axis]
-    return x if n == size else torch.cat([x, x.narrow(axis, n - 1, 1).repeat_interleave(size - n, axis)], axis)
+    return (
+        x
+        if n == size
+        else torch.cat([x, x.narrow(axis, n - 1, 1).repeat_interleave(size - n, axis)], axis)
+    )
 
 
 def _fold(g: Tensor, axis: int, size: int) -> Tensor:

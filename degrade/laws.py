@@ -54,7 +54,8 @@ def _text(f: Operator, x: Tensor, seed: int) -> None:
 def _holds_files(f: Operator) -> bool:
     """Or tensors, which have no text."""
     return any(
-        any(getattr(stage, name) is not None for name in stage.files) or any(map(_holds_files, stage.nested))
+        any(getattr(stage, name) is not None for name in stage.files)
+        or any(map(_holds_files, stage.nested))
         for stage in f
     )
 
@@ -64,32 +65,58 @@ def _output(f: Operator, x: Tensor, seed: int) -> None:
     for image in (x, x.double()):
         before = image.clone()
         y = f(image, _generator(seed))
-        _holds(tuple(y.shape) == told, f, f"gives {list(y.shape)}, and its output_shape says {list(told)}")
+        _holds(
+            tuple(y.shape) == told,
+            f,
+            f"gives {list(y.shape)}, and its output_shape says {list(told)}",
+        )
         _holds(bool(torch.isfinite(y).all()), f, "gives NaN or infinity")
         _holds(torch.equal(image, before), f, "changes its input")
         shared = y.untyped_storage().data_ptr() == image.untyped_storage().data_ptr()
-        _holds(not shared, f, "gives a view of its input; changing one would change the other, so clone it")
+        _holds(
+            not shared,
+            f,
+            "gives a view of its input; changing one would change the other, so clone it",
+        )
 
 
 def _draws(f: Operator, x: Tensor, seed: int) -> None:
     state = torch.get_rng_state()
     y, again = f(x, _generator(seed)), f(x, _generator(seed))
-    _holds(torch.equal(y, again), f, "gives other values for an equal generator; draw from `rng` alone")
-    _holds(torch.equal(torch.get_rng_state(), state), f, "draws from torch's own generator; draw from `rng` alone")
+    _holds(
+        torch.equal(y, again), f, "gives other values for an equal generator; draw from `rng` alone"
+    )
+    _holds(
+        torch.equal(torch.get_rng_state(), state),
+        f,
+        "draws from torch's own generator; draw from `rng` alone",
+    )
 
 
 def _rows(f: Operator, x: Tensor, seed: int) -> None:
     together = f(x, [_generator(seed + i) for i in range(len(x))])
     for i, own in enumerate(together.split(1)):
         alone = f.row(i, len(x))(x[i : i + 1], _generator(seed + i))
-        _holds(torch.equal(own, alone), f, f"gives image {i} other values beside other images than alone")
+        _holds(
+            torch.equal(own, alone),
+            f,
+            f"gives image {i} other values beside other images than alone",
+        )
 
 
 def _sampling(f: Operator, x: Tensor, seed: int) -> None:
     g = f.sample(x.shape, _generator(seed))
     same = torch.equal(g(x, _generator(seed)), f(x, _generator(seed)))
-    _holds(same, f, "sampled gives other values than applied; decide in `draw`, or draw in `forward`, not both")
-    _holds(g.sample(x.shape, _generator(seed + 1)) == g, f, "can be sampled twice; `draw` leaves something undecided")
+    _holds(
+        same,
+        f,
+        "sampled gives other values than applied; decide in `draw`, or draw in `forward`, not both",
+    )
+    _holds(
+        g.sample(x.shape, _generator(seed + 1)) == g,
+        f,
+        "can be sampled twice; `draw` leaves something undecided",
+    )
 
 
 def _approx(f: Operator, x: Tensor, seed: int) -> None:
@@ -106,18 +133,32 @@ def _visible(f: Operator, x: Tensor, seed: int) -> None:
         if shown is not None:
             batch, _, *size = g.output_shape(x.shape)
             fits = shown.shape[0] in (1, batch) and list(shown.shape[1:]) == [1, *size]
-            _holds(fits, f, f"has visible {list(shown.shape)}; it must be [1 or {batch}, 1, {size[0]}, {size[1]}]")
-            _holds(bool(((shown >= 0) & (shown <= 1 + _ROUNDING)).all()), f, "has values of visible outside [0, 1]")
+            _holds(
+                fits,
+                f,
+                f"has visible {list(shown.shape)}; it must be [1 or {batch}, 1, {size[0]}, {size[1]}]",
+            )
+            _holds(
+                bool(((shown >= 0) & (shown <= 1 + _ROUNDING)).all()),
+                f,
+                "has values of visible outside [0, 1]",
+            )
 
 
 def _adjoint(f: Operator, x: Tensor, seed: int) -> None:
     z = torch.rand(x.shape, generator=_generator(seed + 1), dtype=x.dtype)
     fx, fz = f(x), f(z)
-    _holds(_near(f(0.5 * x - 0.25 * z), 0.5 * fx - 0.25 * fz), f, "says that it is linear, and is not")
+    _holds(
+        _near(f(0.5 * x - 0.25 * z), 0.5 * fx - 0.25 * fz), f, "says that it is linear, and is not"
+    )
     y = torch.randn(fx.shape, generator=_generator(seed + 2), dtype=x.dtype)
     forth, back = (fx * y).sum(), (x * f.adjoint(y, x.shape)).sum()
     close = (forth - back).abs() <= _ROUNDING * fx.norm() * y.norm()
-    _holds(bool(close), f, f"has no adjoint in its gradient: ⟨f x, y⟩ = {forth:.6g} and ⟨x, fᵀ y⟩ = {back:.6g}")
+    _holds(
+        bool(close),
+        f,
+        f"has no adjoint in its gradient: ⟨f x, y⟩ = {forth:.6g} and ⟨x, fᵀ y⟩ = {back:.6g}",
+    )
 
 
 def _gradient(f: Operator, x: Tensor, seed: int) -> None:
@@ -138,12 +179,21 @@ def _part(f: Operator, x: Tensor, seed: int) -> None:
         return
     g, there = found
     own, kept = g(x[(..., *window)]), whole[(..., *there)]
-    _holds(own.shape == kept.shape, f, f"has a part of {list(own.shape)}, and says that it is {list(kept.shape)}")
-    far, inside = math.ceil(f.reach(x.shape) * max(whole.shape[2:]) / min(x.shape[2:])), [...]  # in pixels of f(x)
+    _holds(
+        own.shape == kept.shape,
+        f,
+        f"has a part of {list(own.shape)}, and says that it is {list(kept.shape)}",
+    )
+    far, inside = (
+        math.ceil(f.reach(x.shape) * max(whole.shape[2:]) / min(x.shape[2:])),
+        [...],
+    )  # in pixels of f(x)
     for span, n, size in zip(there, whole.shape[2:], own.shape[2:], strict=True):
         inside.append(slice(far if span.start else 0, size - far if span.stop < n else size))
     close = torch.allclose(own[tuple(inside)], kept[tuple(inside)], rtol=0, atol=1e-4)
-    _holds(close, f, "does another thing to a part than to the whole; check `local`, `reach` and `cut`")
+    _holds(
+        close, f, "does another thing to a part than to the whole; check `local`, `reach` and `cut`"
+    )
 
 
 def _projection(f: Operator, x: Tensor, seed: int) -> None:
@@ -154,8 +204,14 @@ def _projection(f: Operator, x: Tensor, seed: int) -> None:
         row, own, before = f.row(i, len(x)), near[i : i + 1], other[i : i + 1]
         if row.certain:
             seen = y[i : i + 1]
-            after, first = (float((row(image) - seen).square().mean().sqrt()) for image in (own, before))
-            _holds(after <= first + 0.5 / 255, f, f"projects away from y: {first:.4f} off, then {after:.4f}")
+            after, first = (
+                float((row(image) - seen).square().mean().sqrt()) for image in (own, before)
+            )
+            _holds(
+                after <= first + 0.5 / 255,
+                f,
+                f"projects away from y: {first:.4f} off, then {after:.4f}",
+            )
 
 
 def _near(a: Tensor, b: Tensor) -> bool:

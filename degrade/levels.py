@@ -11,7 +11,9 @@ from .params import Integer, choice, numbers
 from .registry import register
 from .rng import Rng
 
-_SAFE = 0.5 - 1 / 64  # of a step: what stays of half a cell, so that later rounding errors do not leave it
+_SAFE = (
+    0.5 - 1 / 64
+)  # of a step: what stays of half a cell, so that later rounding errors do not leave it
 
 
 @register("clamp", exact="min and max", gradient="2σ(1-σ) of 2x-1")

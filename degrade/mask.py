@@ -75,7 +75,9 @@ class Mask(Held, Masking):
     def pattern(self, shape: Shape) -> Tensor:
         pattern = self._tensor
         if pattern.shape[2:] != tuple(shape[2:]) or len(pattern) not in (1, shape[0]):
-            raise ValueError(f"the mask is {list(pattern.shape)}, the images are {list(shape)}; give one of their size")
+            raise ValueError(
+                f"the mask is {list(pattern.shape)}, the images are {list(shape)}; give one of their size"
+            )
         return pattern
 
 
@@ -147,7 +149,9 @@ class Box(Masking):
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = torch.ones(1, 1, *shape[2:])
-        pattern[..., _span(self.top, self.height, shape[2]), _span(self.left, self.width, shape[3])] = 0
+        pattern[
+            ..., _span(self.top, self.height, shape[2]), _span(self.left, self.width, shape[3])
+        ] = 0
         return pattern
 
 
@@ -202,11 +206,15 @@ def _fading(residual: Tensor, seen: Tensor) -> Tensor:
 
 def check_decided(op: Seeded) -> None:
     if op.seed is None:
-        raise ValueError(f"which {op.name} is not decided yet; give its seed, or use .sample(shape, generator)")
+        raise ValueError(
+            f"which {op.name} is not decided yet; give its seed, or use .sample(shape, generator)"
+        )
 
 
 @lru_cache(maxsize=16)  # a solver asks for the same strokes at every step
-def _draw_strokes(seed: Numbers, count: int, thickness: float, batch: int, height: int, width: int) -> Tensor:
+def _draw_strokes(
+    seed: Numbers, count: int, thickness: float, batch: int, height: int, width: int
+) -> Tensor:
     u = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
     outer = torch.where(u < 0.5, u, u + 0.5) * 2 / 3  # [0, 1/3) or [2/3, 1)
     ends = outer * torch.tensor([width, height])

@@ -33,7 +33,9 @@ class Operator:
     exact: ClassVar[str]  # what its values equal, in a few words
     gradient: ClassVar[str]  # what autograd is told, in a few words
     linear: bool = False  # f(x) is linear in x, and so has an adjoint
-    local: bool = False  # nothing is carried from pixel to pixel; where place matters, `cut` says how
+    local: bool = (
+        False  # nothing is carried from pixel to pixel; where place matters, `cut` says how
+    )
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
     positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
     holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
@@ -154,7 +156,9 @@ class Operator:
         check_image(y, "y")
         expected = self.output_shape(x.shape)
         if tuple(y.shape) != tuple(expected):
-            raise ValueError(f"y is {list(y.shape)}, but {self} turns {list(x.shape)} into {list(expected)}")
+            raise ValueError(
+                f"y is {list(y.shape)}, but {self} turns {list(x.shape)} into {list(expected)}"
+            )
         wide = (x if x.dtype == torch.float64 else x.float()).contiguous()
         pairs = zip(wide.split(1), y.to(wide).contiguous().split(1), strict=True)
         with torch.autocast(x.device.type, enabled=False):
@@ -173,14 +177,22 @@ class Operator:
         for span, n in zip(window, shape[2:], strict=True):
             ends = span.start, span.stop
             if span.step is not None or None in ends or not 0 <= span.start < span.stop <= n:
-                raise ValueError(f"window={span} must be from a first to a last of {n} pixels, with both ends said")
-        if all((span.start, span.stop) == (0, n) for span, n in zip(window, shape[2:], strict=True)):
+                raise ValueError(
+                    f"window={span} must be from a first to a last of {n} pixels, with both ends said"
+                )
+        if all(
+            (span.start, span.stop) == (0, n) for span, n in zip(window, shape[2:], strict=True)
+        ):
             height, width = self.output_shape(shape)[2:]
             return self, (slice(0, height), slice(0, width))
         return None if math.isinf(self.reach(shape)) else self.cut(shape, window)
 
     def __rshift__(self, other: Operator) -> Operator:
-        return compose([*self.stages, *other.stages]) if isinstance(other, Operator) else NotImplemented
+        return (
+            compose([*self.stages, *other.stages])
+            if isinstance(other, Operator)
+            else NotImplemented
+        )
 
     @property
     def stages(self) -> tuple[Operator, ...]:
@@ -212,13 +224,22 @@ class Operator:
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""
         if not is_dataclass(self):
-            raise TypeError(f"{type(self).__name__} has no name yet; decorate it with @degrade.register('name')")
-        kept = [(f.name, getattr(self, f.name), f.default) for f in fields(self) if f.name != self.holds]
+            raise TypeError(
+                f"{type(self).__name__} has no name yet; decorate it with @degrade.register('name')"
+            )
+        kept = [
+            (f.name, getattr(self, f.name), f.default) for f in fields(self) if f.name != self.holds
+        ]
         first = len(self.positional)
-        return [(n, v, i < first) for i, (n, v, default) in enumerate(kept) if i < first or v != default]
+        return [
+            (n, v, i < first) for i, (n, v, default) in enumerate(kept) if i < first or v != default
+        ]
 
     def __str__(self) -> str:
-        parts = [format_value(v) if positional else f"{n}={format_value(v)}" for n, v, positional in self.arguments()]
+        parts = [
+            format_value(v) if positional else f"{n}={format_value(v)}"
+            for n, v, positional in self.arguments()
+        ]
         inner = f"({' ; '.join(map(str, self.nested))})" if self.nested else ""
         return self.name + (":" if parts else "") + ",".join(parts) + inner
 
@@ -251,7 +272,9 @@ class Operator:
         if any(stage.varies for stage in stages):
             rows = [self.row(i, shape[0]) for i in range(shape[0])]
             if len(rows) > 1:
-                return PerImage(*(f._drawn((1, *shape[1:]), rng.row(i)) for i, f in enumerate(rows)))
+                return PerImage(
+                    *(f._drawn((1, *shape[1:]), rng.row(i)) for i, f in enumerate(rows))
+                )
             stages = rows[0].stages
         concrete: list[Operator] = []
 
@@ -321,7 +344,9 @@ class Chain(Operator):
         for stage in self:
             total += stage.reach(shape) * scale
             before, shape = shape, stage.output_shape(shape)
-            if not (stage.local and sorted(before[2:]) == sorted(shape[2:])):  # a turn swaps the sides
+            if not (
+                stage.local and sorted(before[2:]) == sorted(shape[2:])
+            ):  # a turn swaps the sides
                 scale *= max(n / m for n, m in zip(before[2:], shape[2:], strict=True))
         return total
 
@@ -337,7 +362,9 @@ class Chain(Operator):
 
     @property
     def certain(self) -> bool:
-        return all(stage.certain for stage in self)  # one that is not takes all differences on itself
+        return all(
+            stage.certain for stage in self
+        )  # one that is not takes all differences on itself
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """Backwards: what the last stage says of its input is what the stages before it are held to."""
@@ -385,7 +412,9 @@ class PerImage(Operator):
 
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
         self.output_shape(x.shape)  # refuses rows of different sizes
-        return torch.cat([f._run(x[i : i + 1], rng.row(i)) for i, f in enumerate(self._for(x.shape))])
+        return torch.cat(
+            [f._run(x[i : i + 1], rng.row(i)) for i, f in enumerate(self._for(x.shape))]
+        )
 
     def approx(self) -> Operator:
         return self.with_nested(lambda f: f.approx())
@@ -393,7 +422,9 @@ class PerImage(Operator):
     def output_shape(self, shape: Shape) -> Shape:
         shapes = {f.output_shape((1, *shape[1:])) for f in self._for(shape)}
         if len(shapes) > 1:
-            raise ValueError(f"the images of a batch would get different sizes: {sorted(shapes)}; take them one by one")
+            raise ValueError(
+                f"the images of a batch would get different sizes: {sorted(shapes)}; take them one by one"
+            )
         return (shape[0], *shapes.pop()[1:])
 
     def input_shape(self, shape: Shape) -> Shape:
@@ -401,7 +432,9 @@ class PerImage(Operator):
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         rows = [None if seen is None else seen[i % len(seen)][None] for i in range(shape[0])]
-        each = [f.visible((1, *shape[1:]), row) for f, row in zip(self._for(shape), rows, strict=True)]
+        each = [
+            f.visible((1, *shape[1:]), row) for f, row in zip(self._for(shape), rows, strict=True)
+        ]
         if all(row is None for row in each):
             return None
         size = self.output_shape(shape)
@@ -409,7 +442,9 @@ class PerImage(Operator):
 
     def _for(self, shape: Shape) -> tuple[Operator, ...]:
         if shape[0] != len(self.operators):
-            raise ValueError(f"{len(self.operators)} operators for {shape[0]} images; sample again for this batch")
+            raise ValueError(
+                f"{len(self.operators)} operators for {shape[0]} images; sample again for this batch"
+            )
         return self.operators
 
 
@@ -424,10 +459,16 @@ def check_operators(operators: tuple) -> tuple[Operator, ...]:
 def check_image(x: Tensor, name: str = "x") -> None:
     """Raise TypeError or ValueError unless x is a finite float tensor [B, C, H, W]."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name} is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]")
+        raise TypeError(
+            f"{name} is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]"
+        )
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{name} has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
     if not x.is_floating_point():
         raise ValueError(f"{name} is {x.dtype}; give floats in [0, 1], such as {name} / 255")
-    if not torch.compiler.is_compiling() and not all(map(math.isfinite, torch.stack(x.aminmax()).tolist())):
-        raise ValueError(f"{name} holds NaN or infinity; replace them, for example with torch.nan_to_num")
+    if not torch.compiler.is_compiling() and not all(
+        map(math.isfinite, torch.stack(x.aminmax()).tolist())
+    ):
+        raise ValueError(
+            f"{name} holds NaN or infinity; replace them, for example with torch.nan_to_num"
+        )

@@ -49,31 +49,51 @@ Plain = float | tuple[float, ...] | Range
 
 
 def numbers(
-    op: object, name: str, low: float, high: float = math.inf, *, integer: bool = False, above: bool = False
+    op: object,
+    name: str,
+    low: float,
+    high: float = math.inf,
+    *,
+    integer: bool = False,
+    above: bool = False,
 ) -> None:
     """Check the parameter `name` of `op` with `check_numbers`, and keep the plain value."""
-    object.__setattr__(op, name, check_numbers(name, getattr(op, name), low, high, integer=integer, above=above))
+    object.__setattr__(
+        op, name, check_numbers(name, getattr(op, name), low, high, integer=integer, above=above)
+    )
 
 
 def check_numbers(
-    name: str, given: object, low: float, high: float = math.inf, *, integer: bool = False, above: bool = False
+    name: str,
+    given: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    integer: bool = False,
+    above: bool = False,
 ) -> Plain:
     """`given` as a number, a tuple of one per image, or a Range, if it is one in [low, high].
 
     `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the range.
     """
-    array = not isinstance(given, (int, float)) and hasattr(given, "tolist")  # tensors, arrays, numpy scalars
+    array = not isinstance(given, (int, float)) and hasattr(
+        given, "tolist"
+    )  # tensors, arrays, numpy scalars
     value = given.tolist() if array else given
     value = (given.low, given.high) if isinstance(given, Range) else value
     many = isinstance(value, Iterable) and not isinstance(value, str)
     items = tuple(value) if many else (value,)
     kind = "an integer" if integer else "a number"
-    interval = f"{'above' if above else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
+    interval = f"{'above' if above else 'from'} {low:g}" + (
+        f" to {high:g}" if high < math.inf else ""
+    )
     for item in items:
         ok = isinstance(item, Real) and not isinstance(item, bool) and -math.inf < item < math.inf
         ok = ok and (item > low if above else item >= low) and item <= high
         if not ok or (integer and item != int(item)):
-            many = "; a|b is one for each image, low..high is drawn" if isinstance(item, str) else ""
+            many = (
+                "; a|b is one for each image, low..high is drawn" if isinstance(item, str) else ""
+            )
             raise ValueError(f"{name}={show(given)} must be {kind} {interval}{many}")
     if not items:
         raise ValueError(f"{name}=() is empty; give a number, or one per image")
@@ -109,7 +129,9 @@ def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
 def check_count(name: str, value: object, batch: int) -> None:
     """Refuse a tuple of other than one value per image."""
     if isinstance(value, tuple) and len(value) != batch:
-        raise ValueError(f"{name} has {len(value)} values for {batch} images; give one, or one per image")
+        raise ValueError(
+            f"{name} has {len(value)} values for {batch} images; give one, or one per image"
+        )
 
 
 def one_for_all(op: object, *names: str) -> None:
@@ -117,13 +139,17 @@ def one_for_all(op: object, *names: str) -> None:
     for name in names:
         value = getattr(op, name)
         if isinstance(value, tuple):
-            raise ValueError(f"{name}={value} must be one number for all images; perimage(… ; …) takes them apart")
+            raise ValueError(
+                f"{name}={value} must be one number for all images; perimage(… ; …) takes them apart"
+            )
 
 
 def decided(value):
     """A number that decides a shape; refuses a Range that `sample` has not resolved."""
     if isinstance(value, Range):
-        raise ValueError(f"{value} is not decided yet; give one number, or use .sample(shape, generator)")
+        raise ValueError(
+            f"{value} is not decided yet; give one number, or use .sample(shape, generator)"
+        )
     return value
 
 
@@ -131,12 +157,21 @@ def format_value(value: object) -> str:
     """The text of a parameter; parse_value(format_value(v)) == v."""
     if isinstance(value, tuple):
         return "|".join(map(format_value, value))
-    if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+    if (
+        isinstance(value, float)
+        and math.isfinite(value)
+        and value == int(value)
+        and abs(value) < 1e15
+    ):
         return str(int(value))
     if not isinstance(value, str):
         return str(value)
-    text = "".join(c if c.isalpha() or c in _PLAIN else quote(c, "", errors="surrogateescape") for c in value)
-    return text if parse_value(text) == value else f"%{ord(text[0]):02X}{text[1:]}"  # such as a file named 12
+    text = "".join(
+        c if c.isalpha() or c in _PLAIN else quote(c, "", errors="surrogateescape") for c in value
+    )
+    return (
+        text if parse_value(text) == value else f"%{ord(text[0]):02X}{text[1:]}"
+    )  # such as a file named 12
 
 
 def parse_value(text: str) -> int | float | str | tuple | Range:

@@ -27,14 +27,19 @@ _HAMMING = torch.tensor([0.54, 0.46]).tolist()  # Pillow writes these two as flo
 FILTERS = {
     "box": (0.5, lambda t: torch.ones_like(t)),
     "bilinear": (1.0, lambda t: 1 - t.abs()),
-    "hamming": (1.0, lambda t: torch.sinc(t) * (_HAMMING[0] + _HAMMING[1] * torch.cos(math.pi * t))),
+    "hamming": (
+        1.0,
+        lambda t: torch.sinc(t) * (_HAMMING[0] + _HAMMING[1] * torch.cos(math.pi * t)),
+    ),
     "bicubic": (2.0, lambda t: _cubic(t.abs())),
     "lanczos": (3.0, lambda t: torch.sinc(t) * torch.sinc(t / 3)),
 }
 _BITS = 22  # fractional bits of Pillow's fixed-point weights
 _FAINT = 1e-3  # a part of the image whose weight is below this share of the largest counts as lost
 _ROUNDS = 100  # of back-projection, at most; a few do where little is black or white
-_BAND = 16  # outputs computed in one product: their windows overlap, and all else of the matrix is zero
+_BAND = (
+    16  # outputs computed in one product: their windows overlap, and all else of the matrix is zero
+)
 _MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
 
 
@@ -42,7 +47,9 @@ _MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
 def weights(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] of Pillow's resize along one axis, float64, rows summing to 1."""
     if size * out > _MOST_WEIGHTS:
-        raise ValueError(f"resampling {size} pixels to {out} takes more memory than is sane; cut the image into tiles")
+        raise ValueError(
+            f"resampling {size} pixels to {out} takes more memory than is sane; cut the image into tiles"
+        )
     support, weight = FILTERS[filter]
     scale = size / out
     stretch = max(scale, 1.0)
@@ -78,7 +85,9 @@ class _Resample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        rows, cols = (weights(n, m, ctx.filter).to(grad.device) for n, m in zip(*ctx.sizes, strict=True))
+        rows, cols = (
+            weights(n, m, ctx.filter).to(grad.device) for n, m in zip(*ctx.sizes, strict=True)
+        )
         return (rows.mT @ grad.double() @ cols).to(grad), None, None
 
 
@@ -87,9 +96,13 @@ def _passes(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     eight_bit = _is_eight_bit(x)
     if eight_bit.all():
         return _fixed_point(x, size, filter)
-    rows, cols = (weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True))
+    rows, cols = (
+        weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True)
+    )
     linear = (rows @ (x.double() @ cols.mT).to(x).double()).to(x)  # mode "F" stores float32 between
-    return torch.where(eight_bit, _fixed_point(x, size, filter), linear) if eight_bit.any() else linear
+    return (
+        torch.where(eight_bit, _fixed_point(x, size, filter), linear) if eight_bit.any() else linear
+    )
 
 
 def _is_eight_bit(x: Tensor) -> Tensor:
@@ -103,8 +116,18 @@ def _is_eight_bit(x: Tensor) -> Tensor:
 def _fixed_point(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     pixels = (x * 255).round_().double()
     for out in reversed(size):  # rounded to 8 bits between
-        parts = [pixels[..., a:b] @ block for a, b, block in _bands(pixels.shape[3], out, filter, x.device)]
-        pixels = torch.cat(parts, 3).add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS).floor_().clamp_(0, 255).mT
+        parts = [
+            pixels[..., a:b] @ block
+            for a, b, block in _bands(pixels.shape[3], out, filter, x.device)
+        ]
+        pixels = (
+            torch.cat(parts, 3)
+            .add_(2.0 ** (_BITS - 1))
+            .mul_(2.0**-_BITS)
+            .floor_()
+            .clamp_(0, 255)
+            .mT
+        )
     return pixels.to(x.dtype).div_(255)
 
 

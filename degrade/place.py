@@ -51,9 +51,13 @@ class Place(Held):
             raise ValueError(f"matrix={self.matrix!r} must be six numbers a|b|c|d|e|f")
         a, b, _, d, e, _ = self.matrix
         if abs(a * e - b * d) < 1e-6:
-            raise ValueError(f"matrix={self.matrix!r} leaves no area; give one that can be inverted")
+            raise ValueError(
+                f"matrix={self.matrix!r} leaves no area; give one that can be inverted"
+            )
         if isinstance(self.size, str):  # "40x60"
-            object.__setattr__(self, "size", tuple(int(s) if s.isdecimal() else s for s in self.size.split("x")))
+            object.__setattr__(
+                self, "size", tuple(int(s) if s.isdecimal() else s for s in self.size.split("x"))
+            )
         numbers(self, "size", 1, 2**16, integer=True)
         if isinstance(self.size, int):
             object.__setattr__(self, "size", (self.size, self.size))
@@ -66,7 +70,9 @@ class Place(Held):
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         size = "x".join(map(str, self.size))  # 40|60 would be a value for each image
-        return [(n, size if n == "size" else v, positional) for n, v, positional in super().arguments()]
+        return [
+            (n, size if n == "size" else v, positional) for n, v, positional in super().arguments()
+        ]
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], *self.size)
@@ -93,15 +99,22 @@ class Place(Held):
         height, width = x.shape[2:]
         a, b, c, d, e, f = self.matrix
         spans = [
-            (max(0, math.floor(at + min(0, p) + min(0, q)) - 1), min(n, math.ceil(at + max(0, p) + max(0, q)) + 1))
+            (
+                max(0, math.floor(at + min(0, p) + min(0, q)) - 1),
+                min(n, math.ceil(at + max(0, p) + max(0, q)) + 1),
+            )
             for at, p, q, n in zip((f, c), (d, a), (e, b), self.size, strict=True)
         ]
         (top, bottom), (left, right) = spans
         if top >= bottom or left >= right:
-            return x.new_zeros(self.output_shape(x.shape)) + 0 * x.sum()  # nothing of it is seen, nor of its gradient
+            return (
+                x.new_zeros(self.output_shape(x.shape)) + 0 * x.sum()
+            )  # nothing of it is seen, nor of its gradient
         inner, part = (a, b, c - left, d, e, f - top), (bottom - top, right - left)
         p, q, _, r, s, _ = inverse(inner)
-        step = max(math.hypot(p * width, r * height), math.hypot(q * width, s * height))  # from pixel to pixel
+        step = max(
+            math.hypot(p * width, r * height), math.hypot(q * width, s * height)
+        )  # from pixel to pixel
         fine = min(math.ceil(step), _FINEST, max(1, math.isqrt(LARGEST // math.prod(part))))
         grid = (_grid(inner, part, fine) * 2 - 1).to(x).expand(len(x), -1, -1, -1)
         y = F.avg_pool2d(F.grid_sample(x, grid, "bilinear", "border", align_corners=False), fine)
@@ -110,7 +123,9 @@ class Place(Held):
     def _around(self, x: Tensor) -> Tensor:
         onto, size = self._tensor, (x.shape[1], *self.size)
         if tuple(onto.shape[1:]) != size or len(onto) not in (1, len(x)):
-            raise ValueError(f"onto is {list(onto.shape)}; give {[len(x), *size]}, or one for all images")
+            raise ValueError(
+                f"onto is {list(onto.shape)}; give {[len(x), *size]}, or one for all images"
+            )
         return onto.to(x)
 
 

@@ -46,16 +46,22 @@ _OTHERS = {
 
 def _published() -> dict[str, str]:
     specs = {
-        f"{task}/{level}": spec for task, row in _LEVELLED.items() for level, spec in zip(LEVELS, row, strict=True)
+        f"{task}/{level}": spec
+        for task, row in _LEVELLED.items()
+        for level, spec in zip(LEVELS, row, strict=True)
     }
     for size in (2, 3, 4):
         for initials in combinations("UNAP", size):
-            specs["".join(initials)] = " >> ".join(_LEVELLED[_INITIALS[i]][LEVELS.index("M")] for i in initials)
+            specs["".join(initials)] = " >> ".join(
+                _LEVELLED[_INITIALS[i]][LEVELS.index("M")] for i in initials
+            )
     return specs
 
 
 def _as_in_the_text(spec: str) -> str:
-    return " >> ".join(s + ",subsampling=4:2:2" if s.startswith("jpeg:") else s for s in spec.split(" >> "))
+    return " >> ".join(
+        s + ",subsampling=4:2:2" if s.startswith("jpeg:") else s for s in spec.split(" >> ")
+    )
 
 
 class Tasks(Mapping[str, Operator]):
@@ -63,12 +69,19 @@ class Tasks(Mapping[str, Operator]):
 
     def __init__(self):
         published = _published()
-        text = {f"{name}/text": _as_in_the_text(spec) for name, spec in published.items() if "jpeg" in spec}
+        text = {
+            f"{name}/text": _as_in_the_text(spec)
+            for name, spec in published.items()
+            if "jpeg" in spec
+        }
         self._specs = published | text | _OTHERS
 
     def __getitem__(self, name: str) -> Operator:
         if name not in self._specs:
-            near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.4) or ["denoising/M", "UNAP"]
+            near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.4) or [
+                "denoising/M",
+                "UNAP",
+            ]
             raise KeyError(f"no task {name!r}; did you mean {' or '.join(near)}?")
         return parse(self._specs[name])
 

@@ -44,16 +44,29 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Registere
 
     def decorate(cls):
         if not isinstance(cls, type):  # a function or a torch module, x → y
-            body = {"forward": lambda self, x, rng: cls(x), "__doc__": cls.__doc__, "__module__": cls.__module__}
+            body = {
+                "forward": lambda self, x, rng: cls(x),
+                "__doc__": cls.__doc__,
+                "__module__": cls.__module__,
+            }
             return decorate(type(name, (Operator,), body))()
         taken = REGISTRY.get(name)
-        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"the operator name {name!r} is taken by {taken.__module__}.{taken.__qualname__}")
+        if taken is not None and (taken.__module__, taken.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ValueError(
+                f"the operator name {name!r} is taken by {taken.__module__}.{taken.__qualname__}"
+            )
         if not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII):
-            raise ValueError(f"the operator name {name!r} could not be parsed; use letters, digits, - and _")
+            raise ValueError(
+                f"the operator name {name!r} could not be parsed; use letters, digits, - and _"
+            )
         cls = dataclass(frozen=True, repr=False)(cls)
         cls.name, cls.exact, cls.gradient = name, exact, gradient
-        cls.positional = tuple(f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds)
+        cls.positional = tuple(
+            f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds
+        )
         REGISTRY[name] = cls
         return cls
 

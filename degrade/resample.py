@@ -51,7 +51,9 @@ class Filtered(Operator):
         names = tuple(self.filter) if many else (self.filter,)
         wrong = [name for name in names if name not in NAMES]
         if self.filter != "any" and (wrong or not names):
-            raise ValueError(f"filter={wrong[0] if wrong else ()!r} must be one of {', '.join(NAMES)}, any")
+            raise ValueError(
+                f"filter={wrong[0] if wrong else ()!r} must be one of {', '.join(NAMES)}, any"
+            )
         object.__setattr__(self, "filter", names if len(names) > 1 else names[0])
 
     @property
@@ -59,7 +61,11 @@ class Filtered(Operator):
         return self.filter != "any"
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        return replace(self, filter=tuple(ANY[i] for i in rng.integers(len(ANY)))) if self.filter == "any" else self
+        return (
+            replace(self, filter=tuple(ANY[i] for i in rng.integers(len(ANY))))
+            if self.filter == "any"
+            else self
+        )
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         size = self.output_shape(x.shape)[2:]
@@ -83,7 +89,11 @@ class Filtered(Operator):
         if seen is None:
             return None
         size = self.output_shape(shape)[2:]
-        return resize(seen, size, "nearest") if self.filter == "nearest" else F.adaptive_avg_pool2d(seen, size)
+        return (
+            resize(seen, size, "nearest")
+            if self.filter == "nearest"
+            else F.adaptive_avg_pool2d(seen, size)
+        )
 
 
 @register("downsample", exact="Pillow's resize", gradient="adjoint")
@@ -146,7 +156,9 @@ class Resize(Filtered):
         numbers(self, "size", 1, 2**16, integer=True)
         if isinstance(self.size, tuple):
             if len(self.size) != 2:
-                raise ValueError(f"size={given!r} has {len(self.size)} sides; give one for a square, or (h, w)")
+                raise ValueError(
+                    f"size={given!r} has {len(self.size)} sides; give one for a square, or (h, w)"
+                )
             if self.size[0] == self.size[1]:
                 object.__setattr__(self, "size", self.size[0])
         if not isinstance(self.size, Range):
@@ -159,7 +171,9 @@ class Resize(Filtered):
         else:
             size = self.size if isinstance(self.size, tuple) else (decided(self.size),) * 2
         if size[0] * size[1] > _MOST_PIXELS:
-            raise ValueError(f"{size[0]} x {size[1]} is more than {_MOST_PIXELS} pixels; give a smaller size")
+            raise ValueError(
+                f"{size[0]} x {size[1]} is more than {_MOST_PIXELS} pixels; give a smaller size"
+            )
         return (*shape[:2], *size)
 
     def input_shape(self, shape: Shape) -> Shape:

@@ -35,7 +35,9 @@ class Rng:
     def of(cls, generator: Generators, batch: int) -> Rng:
         """`generator`: one for the whole batch, one per image, or None for torch's default."""
         if isinstance(generator, Sequence) and len(generator) != batch:
-            raise ValueError(f"generator: {len(generator)} generators for {batch} images; give one, or one per image")
+            raise ValueError(
+                f"generator: {len(generator)} generators for {batch} images; give one, or one per image"
+            )
         drawn: list[int] = []
 
         def seeds() -> list[int]:
@@ -44,7 +46,9 @@ class Rng:
                 for g in each:
                     device = "cpu" if g is None else g.device
                     size = (batch // len(each),)
-                    drawn.extend(torch.randint(2**63 - 1, size, generator=g, device=device).tolist())
+                    drawn.extend(
+                        torch.randint(2**63 - 1, size, generator=g, device=device).tolist()
+                    )
             return drawn
 
         return cls(seeds)

@@ -19,4 +19,6 @@ def row_by_row(function: Callable[..., Tensor], x: Tensor, **parameters) -> Tens
     for name, value in parameters.items():
         check_count(name, value, len(x))
         columns.append(value if isinstance(value, tuple) else (value,) * len(x))
-    return torch.cat([function(row, *values) for row, *values in zip(x.split(1), *columns, strict=True)])
+    return torch.cat(
+        [function(row, *values) for row, *values in zip(x.split(1), *columns, strict=True)]
+    )

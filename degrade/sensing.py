@@ -50,7 +50,11 @@ class CompressedSensing(Seeded):
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         """Every measurement has seen the same share of the pixels."""
-        return None if seen is None else seen.mean((2, 3), keepdim=True).expand(-1, -1, -1, self.output_shape(shape)[3])
+        return (
+            None
+            if seen is None
+            else seen.mean((2, 3), keepdim=True).expand(-1, -1, -1, self.output_shape(shape)[3])
+        )
 
 
 def _measure(x: Tensor, seed: int, m: int) -> Tensor:

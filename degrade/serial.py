@@ -42,7 +42,9 @@ def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Opera
     if not isinstance(record, dict) or not isinstance(record.get("stages"), list):
         raise ValueError("this is no operator: it needs 'version' and a list 'stages'")
     if record.get("version") != VERSION or isinstance(record["version"], bool):
-        raise ValueError(f"version={record.get('version')!r} is unknown; this release reads version {VERSION}")
+        raise ValueError(
+            f"version={record.get('version')!r} is unknown; this release reads version {VERSION}"
+        )
     return _chain(record["stages"], None if folder is None else Path(folder), 0)
 
 
@@ -64,7 +66,9 @@ def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
                 data, suffix = save({field: value.contiguous().cpu()}), ".safetensors"
             else:
                 data, suffix = contents(value, str(stage)), Path(value).suffix
-            name = f"{sha256(data).hexdigest()[:16]}.{field}" + (".safetensors" if suffix == ".safetensors" else "")
+            name = f"{sha256(data).hexdigest()[:16]}.{field}" + (
+                ".safetensors" if suffix == ".safetensors" else ""
+            )
             write(name, data)
             stage = replace(stage, **{field: name})
         stages.append(stage.with_nested(lambda g: collect(g, write)))
@@ -91,7 +95,9 @@ def _value(value: object) -> object:
 
 def _chain(records: object, folder: Path | None, depth: int) -> Operator:
     if not isinstance(records, list) or not records or depth > DEEPEST:
-        raise ValueError("'stages' and 'operators' are lists of at least one stage, not too deep in each other")
+        raise ValueError(
+            "'stages' and 'operators' are lists of at least one stage, not too deep in each other"
+        )
     return compose(_stage(record, folder, depth) for record in records)
 
 
@@ -101,7 +107,11 @@ def _stage(record: object, folder: Path | None, depth: int) -> Operator:
     cls = REGISTRY.get(record["name"])
     if cls is None:
         raise ValueError(f"unknown operator {record['name']!r}")
-    values = {key: _parsed(key, value) for key, value in record.items() if key not in ("name", "operators")}
+    values = {
+        key: _parsed(key, value)
+        for key, value in record.items()
+        if key not in ("name", "operators")
+    }
     inner = record.get("operators", [])
     if not isinstance(inner, list) or (inner and cls.holds is None):
         raise ValueError(f"{cls.name}: 'operators' does not belong here")

@@ -77,13 +77,17 @@ class _Parser:
             raise SpecError("an operator is missing", text, start)
         cls = REGISTRY.get(name.strip())
         if cls is None:
-            near = difflib.get_close_matches(name.strip().lower(), REGISTRY, n=3, cutoff=0.5) or sorted(REGISTRY)
+            near = difflib.get_close_matches(
+                name.strip().lower(), REGISTRY, n=3, cutoff=0.5
+            ) or sorted(REGISTRY)
             said = f"unknown operator {name!r}; did you mean {' or '.join(near)}? Your own must be imported first"
             raise SpecError(said, text, start)
         args, kwargs = self.values(cls, rest, head - len(rest)) if colon else ([], {})
         if opened >= 0:
             if cls.holds is None or text[end - 1] != ")":
-                raise SpecError(f"{cls.name}: nothing may stand in or after its parentheses", text, opened)
+                raise SpecError(
+                    f"{cls.name}: nothing may stand in or after its parentheses", text, opened
+                )
             args += [self.chain(a, b, depth + 1) for a, b in self.split(opened + 1, end - 1, ";")]
         return self.build(cls, args, kwargs, start)
 
@@ -97,7 +101,9 @@ class _Parser:
             if key in kwargs:
                 raise SpecError(f"{cls.name}: {key} is given twice", self.text, at)
             if key is None and kwargs:
-                raise SpecError(f"{cls.name}: a plain value follows a keyword; name it too", self.text, at)
+                raise SpecError(
+                    f"{cls.name}: a plain value follows a keyword; name it too", self.text, at
+                )
             if key is None:
                 args.append(parse_value(value))
             else:

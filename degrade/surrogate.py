@@ -33,7 +33,9 @@ def first_order_only() -> None:
     once_differentiable would let torch.autograd.grad skip the path in silence.
     """
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        raise RuntimeError("a surrogate gradient cannot be differentiated again; leave out create_graph=True")
+        raise RuntimeError(
+            "a surrogate gradient cannot be differentiated again; leave out create_graph=True"
+        )
 
 
 def declare(x: Tensor, exact: Tensor, slope: Tensor | None = None) -> Tensor:

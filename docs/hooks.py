@@ -62,4 +62,6 @@ class Doctests(griffe.Extension):
     def on_object(self, *, obj, **_) -> None:
         if obj.docstring:
             fence = lambda found: f"```pycon\n{found[0].rstrip()}\n```\n"  # noqa: E731
-            obj.docstring.value = re.sub(r"^>>> .*\n?(?:.+\n?)*", fence, obj.docstring.value, flags=re.M)
+            obj.docstring.value = re.sub(
+                r"^>>> .*\n?(?:.+\n?)*", fence, obj.docstring.value, flags=re.M
+            )

@@ -19,8 +19,15 @@ DOCS = Path(__file__).parent
 
 def by_method(table: Table) -> str:
     """A line for each method, a column for each task, and what they come to."""
-    whole, combine = ("least", min) if table.metric == "seconds" else ("mean", lambda cells: sum(cells) / len(cells))
-    lines = [f"| {table.metric} | {' | '.join(table.tasks)} | {whole} |", "|---" * (len(table.tasks) + 2) + "|"]
+    whole, combine = (
+        ("least", min)
+        if table.metric == "seconds"
+        else ("mean", lambda cells: sum(cells) / len(cells))
+    )
+    lines = [
+        f"| {table.metric} | {' | '.join(table.tasks)} | {whole} |",
+        "|---" * (len(table.tasks) + 2) + "|",
+    ]
     for method in table.methods:
         cells = [table.cells[task, method] for task in table.tasks]
         if None not in cells:
@@ -35,7 +42,9 @@ def draw(results: Results, task: str, methods: list[str], rows: int) -> Path:
     for name in sorted({row["image"] for row in results.rows})[:rows]:
         paths = {"clean": results.picture(None, "clean", name)}
         paths |= {kind: results.picture(task, kind, name) for kind in ("observed", *methods)}
-        lines.append(sheet({kind: Image.open(path) for kind, path in paths.items() if path.exists()}))
+        lines.append(
+            sheet({kind: Image.open(path) for kind, path in paths.items() if path.exists()})
+        )
     canvas = Image.new("RGB", (lines[0].width, sum(line.height for line in lines)), "white")
     for i, line in enumerate(lines):
         canvas.paste(line, (0, i * line.height))

@@ -36,7 +36,10 @@ SPECS = {
     "jpeg": ("jpeg:18", "jpeg:6"),
     "mask": None,  # shown with a mask of its own, below
     "maybe": ("maybe:0.5(jpeg:6)", "maybe:1(jpeg:6)"),
-    "oneof": ("oneof(jpeg:5..30 ; blur:gaussian,2)", "oneof(jpeg:3..9 >> gaussian:0.2 ; downsample:8)"),
+    "oneof": (
+        "oneof(jpeg:5..30 ; blur:gaussian,2)",
+        "oneof(jpeg:3..9 >> gaussian:0.2 ; downsample:8)",
+    ),
     "perimage": ("perimage(jpeg:18)", "perimage(downsample:4)"),
     "pixels": ("pixels:0.2", "pixels:0.7"),
     "place": ("place:80|-20|34|20|80|14,128x128", "place:30|0|90|0|30|90,128x128"),

@@ -34,18 +34,42 @@ def main() -> None:
     portrait, photo = EXAMPLES / "avatars" / "005.png", EXAMPLES / "photos" / "astronaut.jpg"
     clean = Place(matrix, (512, 512), read_image(photo))(read_image(portrait))
     # points of a face whose square by FFHQ's recipe is the portrait's: eyes, corners of the mouth
-    at = [(u * c - v * s + X - 0.5, u * s + v * c + Y - 0.5)
-          for u, v in ((-0.125, -0.025), (0.125, -0.025), (-0.0625, 0.225), (0.0625, 0.225))]  # fmt: skip
+    at = [
+        (u * c - v * s + X - 0.5, u * s + v * c + Y - 0.5)
+        for u, v in ((-0.125, -0.025), (0.125, -0.025), (-0.0625, 0.225), (0.0625, 0.225))
+    ]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write(work / "clean.png", encode(to_pil(clean)))
-        degrade("apply", work / "clean.png", "-o", work / "sent", "--op", HAPPENED, "--seed", 1, "--quiet")
-        shutil.move(work / "sent" / "clean.jpg", work / "family.jpg")  # and nobody knows any more what happened
+        degrade(
+            "apply",
+            work / "clean.png",
+            "-o",
+            work / "sent",
+            "--op",
+            HAPPENED,
+            "--seed",
+            1,
+            "--quiet",
+        )
+        shutil.move(
+            work / "sent" / "clean.jpg", work / "family.jpg"
+        )  # and nobody knows any more what happened
         (work / "points.json").write_text(json.dumps(at))
         degrade("inspect", work / "family.jpg")
         align = ["--align", "ffhq", "--landmarks", work / "points.json"]
         degrade("restore", work / "family.jpg", "-o", work / "one", *align)
-        degrade("restore", work / "family.jpg", "-o", work / "many", *align, "--samples", 3, "--steps", 150)
+        degrade(
+            "restore",
+            work / "family.jpg",
+            "-o",
+            work / "many",
+            *align,
+            "--samples",
+            3,
+            "--steps",
+            150,
+        )
         marked = Image.open(work / "family.jpg").convert("RGB")
         draw, spot = ImageDraw.Draw(marked), ffhq(at)
         draw.polygon(spot.corners(), outline="lime", width=2)
@@ -54,10 +78,12 @@ def main() -> None:
         one = work / "one"
         near = (X - 90, Y - 90, X + 90, Y + 90)
         pictures = {
-            "the photo": marked, "its part": Image.open(work / "family.jpg").crop(near),
-            "restored": Image.open(one / "family.part.png"), "pasted back": Image.open(one / "family.png").crop(near),
+            "the photo": marked,
+            "its part": Image.open(work / "family.jpg").crop(near),
+            "restored": Image.open(one / "family.part.png"),
+            "pasted back": Image.open(one / "family.png").crop(near),
             "as it was": Image.open(work / "clean.png").crop(near),
-        }  # fmt: skip
+        }
         write(DOCS / "photos" / "way.png", encode(sheet(pictures)))
         answers = Image.open(work / "many" / "family.sheet.png")
         write(DOCS / "photos" / "answers.png", encode(answers))

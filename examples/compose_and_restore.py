@@ -19,7 +19,12 @@ from pipelines.sheet import sheet
 
 def main(folder: str = "out/compose_and_restore") -> None:
     clean = read_image(Path(__file__).parent / "avatars" / "000.png")
-    f = degrade.Downsample(2, filter="any") >> degrade.Poisson(48) >> degrade.Clamp() >> degrade.Quantize()
+    f = (
+        degrade.Downsample(2, filter="any")
+        >> degrade.Poisson(48)
+        >> degrade.Clamp()
+        >> degrade.Quantize()
+    )
     f = f >> degrade.JPEG(18) >> degrade.Strokes(5)
     assert f == degrade.parse(str(f))  # a chain is its text
 
@@ -30,8 +35,13 @@ def main(folder: str = "out/compose_and_restore") -> None:
     G = invert.load_generator("avatars-128")
     r = invert.restore(observed, drawn.approx(), G, perceptual="alex", steps=60)
     again = drawn(r.image, torch.Generator().manual_seed(1))
-    for name, image in (("mean of W", G.synthesize(G.w_avg[None]).clamp(0, 1)), *r.phase_images.items()):
-        print(f"{name:10} LPIPS to the clean picture {invert.perceptual.lpips(image, clean).item():.3f}")
+    for name, image in (
+        ("mean of W", G.synthesize(G.w_avg[None]).clamp(0, 1)),
+        *r.phase_images.items(),
+    ):
+        print(
+            f"{name:10} LPIPS to the clean picture {invert.perceptual.lpips(image, clean).item():.3f}"
+        )
 
     path = Path(folder) / "compose_and_restore.png"
     shown = {"clean": clean, "observed": observed, "restored": r.image, "and degraded again": again}

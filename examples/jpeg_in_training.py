@@ -41,7 +41,9 @@ def read(y: torch.Tensor, carriers: torch.Tensor) -> torch.Tensor:
     return (y - 0.5).flatten(1) @ carriers.T
 
 
-def hide(x: torch.Tensor, bits: torch.Tensor, carriers: torch.Tensor, channel, steps: int = 100) -> torch.Tensor:
+def hide(
+    x: torch.Tensor, bits: torch.Tensor, carriers: torch.Tensor, channel, steps: int = 100
+) -> torch.Tensor:
     """x, changed so that the bits can be read behind `channel`."""
     change = torch.zeros_like(x, requires_grad=True)
     optimizer = torch.optim.Adam([change], lr=0.5 / 255)
@@ -57,7 +59,13 @@ def hide(x: torch.Tensor, bits: torch.Tensor, carriers: torch.Tensor, channel, s
 def main() -> None:
     g = torch.Generator().manual_seed(0)
     x, bits = load(PICTURES), torch.randint(0, 2, (len(PICTURES), 64), generator=g).float()
-    carriers = torch.randn(64, 3, 64, 64, generator=g).repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(1) / 8
+    carriers = (
+        torch.randn(64, 3, 64, 64, generator=g)
+        .repeat_interleave(2, 2)
+        .repeat_interleave(2, 3)
+        .flatten(1)
+        / 8
+    )
     channels = {"without JPEG": v2.Compose([v2.ToDtype(torch.float32)])}
     for surrogate in ("identity", "ste", "cubic"):
         jpeg = JPEG(QUALITY, surrogate=surrogate)

@@ -18,11 +18,13 @@ from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
 
 LOSS = (Lpips(levels=6), L1(0.1, coarsest=True))
-MINE = Method((
-    Phase("W", 30, NGD(0.1), LOSS),
-    Phase("W+", 30, Adam(0.03, schedule=Ramp()), LOSS),
-    Phase(Weights(), 15, Adam(3e-4), LOSS),
-))  # fmt: skip
+MINE = Method(
+    (
+        Phase("W", 30, NGD(0.1), LOSS),
+        Phase("W+", 30, Adam(0.03, schedule=Ramp()), LOSS),
+        Phase(Weights(), 15, Adam(3e-4), LOSS),
+    )
+)
 
 
 def main(folder: str = "out/own_method") -> None:
@@ -33,7 +35,9 @@ def main(folder: str = "out/own_method") -> None:
     shown = {"clean": clean, "observed": observed}
     for name, method in (("mine", MINE), ("robust", "robust")):
         r = invert.restore(observed, f.approx(), generator, method, perceptual="alex", steps=48)
-        print(f"{name}: LPIPS to the clean picture {invert.perceptual.lpips(r.image, clean).item():.3f}")
+        print(
+            f"{name}: LPIPS to the clean picture {invert.perceptual.lpips(r.image, clean).item():.3f}"
+        )
         shown[name] = r.image
     path = Path(folder) / "own_method.png"
     write(path, encode(sheet({name: to_pil(image) for name, image in shown.items()})))

@@ -44,9 +44,16 @@ def main(folder: str = "out/own_operator") -> None:
     clean = read_image(Path(__file__).parent / "avatars" / "012.png")
     f = degrade.parse("vignette:0.9 >> downsample:2 >> jpeg:40")
     observed = f(clean)
-    r = invert.restore(observed, f.approx(), invert.load_generator("avatars-128"), perceptual="alex", steps=60)
+    r = invert.restore(
+        observed, f.approx(), invert.load_generator("avatars-128"), perceptual="alex", steps=60
+    )
     path = Path(folder) / "own_operator.png"
-    shown = {"clean": clean, "observed": observed, "restored": r.image, "and degraded again": f(r.image)}
+    shown = {
+        "clean": clean,
+        "observed": observed,
+        "restored": r.image,
+        "and degraded again": f(r.image),
+    }
     write(path, encode(sheet({name: to_pil(image) for name, image in shown.items()})))
     print(path)
 

@@ -14,6 +14,22 @@ from .problem import oracle_mask
 from .solve import Restoration, Step, restore
 
 __all__ = [
-    "DDRM", "METHODS", "Denoiser", "Generator", "Identity", "Method", "Phase", "Restoration", "Step", "StyleGAN2",
-    "StyleGAN3", "load_embedding", "load_generator", "oracle_mask", "perceptual", "restore", "save_generator", "wrap",
-]  # fmt: skip
+    "DDRM",
+    "METHODS",
+    "Denoiser",
+    "Generator",
+    "Identity",
+    "Method",
+    "Phase",
+    "Restoration",
+    "Step",
+    "StyleGAN2",
+    "StyleGAN3",
+    "load_embedding",
+    "load_generator",
+    "oracle_mask",
+    "perceptual",
+    "restore",
+    "save_generator",
+    "wrap",
+]

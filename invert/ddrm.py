@@ -30,9 +30,15 @@ class Denoiser(nn.Module):
     of its steps; by default 1000 from 1e-4 to 0.02 in a straight line.
     """
 
-    def __init__(self, module: nn.Module, resolution: int, channels: int = 3, betas: Tensor | None = None):
+    def __init__(
+        self, module: nn.Module, resolution: int, channels: int = 3, betas: Tensor | None = None
+    ):
         super().__init__()
-        betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64) if betas is None else betas.double()
+        betas = (
+            torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+            if betas is None
+            else betas.double()
+        )
         if betas.ndim != 1 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas must be variances between 0 and 1, one for each step")
         self.module, self.resolution, self.channels = module, resolution, channels
@@ -63,11 +69,19 @@ class DDRM:
                 raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")
 
     @torch.no_grad()
-    def solve(self, observation: Tensor, operator: Operator, denoiser: Denoiser, streams: tuple[torch.Generator, ...],
-              report: Callable[[int, Tensor], None] = lambda step, x: None) -> Tensor:  # fmt: skip
+    def solve(
+        self,
+        observation: Tensor,
+        operator: Operator,
+        denoiser: Denoiser,
+        streams: tuple[torch.Generator, ...],
+        report: Callable[[int, Tensor], None] = lambda step, x: None,
+    ) -> Tensor:
         """Images [B, C, R, R] in [0, 1], unclamped. Raises ValueError for an operator that is not linear."""
         if self.steps < 1 or self.steps > len(denoiser.alpha_bar):
-            raise ValueError(f"steps={self.steps} must be 1 to {len(denoiser.alpha_bar)} for method='ddrm'")
+            raise ValueError(
+                f"steps={self.steps} must be 1 to {len(denoiser.alpha_bar)} for method='ddrm'"
+            )
         rows = [parts(operator.row(i, len(observation))) for i in range(len(observation))]
         sigma = rows[0][1]
         if any(other != sigma for _, other in rows):
@@ -75,7 +89,12 @@ class DDRM:
         shape = (len(observation), denoiser.channels, denoiser.resolution, denoiser.resolution)
         like = observation.new_zeros(shape)
         # in [-1, 1]: x = (x' + 1) / 2, so that 2y - H·1 = H x' + 2·noise
-        ones = torch.cat([torch.ones_like(like[:1]) if h is None else h(torch.ones_like(like[:1])) for h, _ in rows])
+        ones = torch.cat(
+            [
+                torch.ones_like(like[:1]) if h is None else h(torch.ones_like(like[:1]))
+                for h, _ in rows
+            ]
+        )
         y, sigma = 2 * observation - ones, 2 * sigma
         svd = spectra([h for h, _ in rows], (1, *shape[1:]), observation.device)
         alpha = denoiser.alpha_bar
@@ -87,20 +106,35 @@ class DDRM:
         top = noise_of(times[0])
         n = draw.child("start").normal(like)
         seen = lambda s: (s * top > sigma) & (s > 0)  # noqa: E731
-        x = svd.of_image(lambda s: torch.where(seen(s), (top**2 - (sigma / _safe(s)) ** 2).clamp_min(0).sqrt(), top), n)
-        x = x + svd.of_observation(lambda s: seen(s) / _safe(s), y)  # in units where the image's own scale is 1
+        x = svd.of_image(
+            lambda s: torch.where(
+                seen(s), (top**2 - (sigma / _safe(s)) ** 2).clamp_min(0).sqrt(), top
+            ),
+            n,
+        )
+        x = x + svd.of_observation(
+            lambda s: seen(s) / _safe(s), y
+        )  # in units where the image's own scale is 1
 
         broken = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
         for step, t in enumerate(times):
             noise = denoiser(x * alpha[t].sqrt().to(x), t)
-            broken |= ~torch.isfinite(noise).flatten(1).all(1).view(-1, 1, 1, 1)  # ends here, not for its batch mates
+            broken |= ~torch.isfinite(noise).flatten(1).all(1).view(
+                -1, 1, 1, 1
+            )  # ends here, not for its batch mates
             noise = torch.where(broken, 0.0, noise)
             x0 = x - noise_of(t) * noise
             spread = noise_of(times[step + 1] if step + 1 < len(times) else None)
             fresh = draw.child(f"step{step}").normal(like)
             share = partial(self._share, spread=spread, sigma=sigma)
-            x = svd.of_image(partial(share, "x0"), x0) + svd.of_image(partial(share, "noise"), noise)
-            x = x + svd.of_observation(partial(share, "y"), y) + svd.of_image(partial(share, "fresh"), fresh)
+            x = svd.of_image(partial(share, "x0"), x0) + svd.of_image(
+                partial(share, "noise"), noise
+            )
+            x = (
+                x
+                + svd.of_observation(partial(share, "y"), y)
+                + svd.of_image(partial(share, "fresh"), fresh)
+            )
             image = torch.where(broken, torch.nan, (x + 1) / 2)
             report(step + 1, image)
         return image
@@ -134,7 +168,9 @@ def parts(operator: Operator) -> tuple[Operator | None, float]:
         first.append(last)
     for stage in first:
         if not stage.linear and stage.sample((1, 3, 64, 64)).linear:
-            raise ValueError(f"method='ddrm' needs to know what happened: {stage} is still to be drawn; sample it")
+            raise ValueError(
+                f"method='ddrm' needs to know what happened: {stage} is still to be drawn; sample it"
+            )
         if not stage.linear:
             raise ValueError(
                 f"method='ddrm' needs a linear operator, and Gaussian noise at the end; {stage} is neither"
@@ -149,7 +185,11 @@ class Spectrum:
     """V f(S) Vᵀ of images, and V f(S) Uᵀ of observations."""
 
     def to(self, device: torch.device) -> Spectrum:
-        moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        moved = {
+            f.name: v.to(device)
+            for f in fields(self)
+            if isinstance(v := getattr(self, f.name), Tensor)
+        }
         return replace(self, **moved)
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
@@ -186,7 +226,11 @@ class Tight(Spectrum):
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
         (some,) = f(torch.tensor([self.value], dtype=y.dtype, device=y.device))
-        return some / self.value * self.operator.adjoint(y, (len(y), *self.operator.input_shape(y.shape)[1:]))
+        return (
+            some
+            / self.value
+            * self.operator.adjoint(y, (len(y), *self.operator.input_shape(y.shape)[1:]))
+        )
 
 
 @dataclass(frozen=True)
@@ -224,13 +268,17 @@ class Each(Spectrum):
         return torch.cat([row.of_observation(f, y[i : i + 1]) for i, row in enumerate(self.rows)])
 
 
-def spectra(operators: list[Operator | None], shape: tuple[int, ...], device: torch.device) -> Spectrum:
+def spectra(
+    operators: list[Operator | None], shape: tuple[int, ...], device: torch.device
+) -> Spectrum:
     """Of the operator of each image; one that several images share is taken apart once."""
     found: dict[str, Spectrum] = {}
     rows = []
     for operator in operators:
         text = str(operator)
-        if text not in found or any(stage.files for stage in operator or ()):  # text does not tell tensors apart
+        if text not in found or any(
+            stage.files for stage in operator or ()
+        ):  # text does not tell tensors apart
             found[text] = spectrum(operator, shape).to(device)
         rows.append(found[text])
     return rows[0] if len(set(map(id, rows))) == 1 else Each(tuple(rows))
@@ -256,17 +304,26 @@ def spectrum(operator: Operator | None, shape: tuple[int, ...]) -> Spectrum:
     probe = some(output)
     back = operator(operator.adjoint(probe, shape))
     square = float((back * probe).sum() / probe.square().sum())
-    if square > 0 and all(alike(operator(operator.adjoint(y, shape)), square * y) for y in (probe, some(output))):
+    if square > 0 and all(
+        alike(operator(operator.adjoint(y, shape)), square * y) for y in (probe, some(output))
+    ):
         return Tight(operator, square**0.5)
 
     _, channels, height, width = shape
     x = some(shape)
-    apart = torch.cat([operator(x * (torch.arange(channels) == c).view(1, -1, 1, 1)) for c in range(channels)])
+    apart = torch.cat(
+        [operator(x * (torch.arange(channels) == c).view(1, -1, 1, 1)) for c in range(channels)]
+    )
     same = some((1, 1, height, width)).expand(shape)
     per_channel = (
         output[1] == channels
         and alike(operator(same), operator(same)[:, :1].expand(output))
-        and all(apart[c, d].abs().max() < 1e-6 for c in range(channels) for d in range(channels) if c != d)
+        and all(
+            apart[c, d].abs().max() < 1e-6
+            for c in range(channels)
+            for d in range(channels)
+            if c != d
+        )
     )
     size = height * width * (1 if per_channel else channels)
     if size > LARGEST:

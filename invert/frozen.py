@@ -25,7 +25,9 @@ class FrozenConv(nn.Module):
         # the gradient to the input is the convolution by the turned weights, input and output swapped
         self.padding_back = [k - 1 - p for k, p in zip(conv.kernel_size, self.padding, strict=True)]
         self.weight = _laid_out(weight, self.padding)
-        self.weight_back = _laid_out(weight.transpose(0, 1).flip(2, 3).contiguous(), self.padding_back)
+        self.weight_back = _laid_out(
+            weight.transpose(0, 1).flip(2, 3).contiguous(), self.padding_back
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return _ConvRelu.apply(x, self)
@@ -52,8 +54,15 @@ def freeze(network: nn.Module) -> None:
     for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
         layers = list(sequence.named_children())
         for (name, conv), (after, relu) in zip(layers, layers[1:], strict=False):
-            if isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU) and _plain(conv) and _even(conv):
-                x = torch.zeros(1, conv.in_channels, 8, 8, dtype=conv.weight.dtype, requires_grad=True)
+            if (
+                isinstance(conv, nn.Conv2d)
+                and isinstance(relu, nn.ReLU)
+                and _plain(conv)
+                and _even(conv)
+            ):
+                x = torch.zeros(
+                    1, conv.in_channels, 8, 8, dtype=conv.weight.dtype, requires_grad=True
+                )
                 try:
                     fast = FrozenConv(conv)
                     fits = _seconds(fast, x) < 4 * _seconds(nn.Sequential(conv, relu), x)
@@ -96,6 +105,10 @@ def _laid_out(weight: Tensor, padding: list[int]) -> Tensor:
     return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), padding, _SAME, _SAME, 1)
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], then: str) -> Tensor:
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], then: str
+) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, _SAME, _SAME, 1, then, [], "")
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, _SAME, _SAME, 1, then, [], ""
+    )

@@ -34,7 +34,9 @@ class Identity:
 
     def embed(self, image: Tensor) -> Tensor:
         """Unit vectors [B, D]."""
-        crop = F.interpolate(image, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        crop = F.interpolate(
+            image, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+        )
         return F.normalize(self.embedding(crop * 2 - 1), dim=1)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
@@ -61,7 +63,9 @@ def load_embedding(path: str | Path) -> nn.Module:
             warnings.simplefilter("ignore")  # torch's advice to save in another format
             module = torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
-        raise ValueError(f"embedding {path} is no TorchScript file: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"embedding {path} is no TorchScript file: {str(error).splitlines()[0]}"
+        ) from error
     for weight in module.parameters():
         weight.requires_grad_(False)
     return _tried(module, path)
@@ -74,7 +78,9 @@ def _tried(module: nn.Module, path: Path) -> nn.Module:
         shape = list(module(torch.zeros(1, 3, SIDE, SIDE)).shape)
     except Exception as error:  # whatever a stranger's program raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise ValueError(f"embedding {path} cannot take faces [B, 3, {SIDE}, {SIDE}]: {reason}") from error
+        raise ValueError(
+            f"embedding {path} cannot take faces [B, 3, {SIDE}, {SIDE}]: {reason}"
+        ) from error
     if len(shape) != 2 or shape[0] != 1:
         raise ValueError(f"embedding {path} makes {shape} of one face; it must be [1, D]")
     return module
@@ -88,14 +94,22 @@ class OnnxEmbedding(nn.Module):
         try:
             import onnxruntime
         except ImportError as error:
-            raise ValueError(f"embedding {path} needs onnxruntime; install it, or give a TorchScript file") from error
+            raise ValueError(
+                f"embedding {path} needs onnxruntime; install it, or give a TorchScript file"
+            ) from error
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's own, of many kinds
-            raise ValueError(f"embedding {path} is no ONNX file: {str(error).splitlines()[0]}") from error
+            raise ValueError(
+                f"embedding {path} is no ONNX file: {str(error).splitlines()[0]}"
+            ) from error
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
-            raise ValueError("an ONNX embedding has no gradient; give a TorchScript file or a torch module for a loss")
+            raise ValueError(
+                "an ONNX embedding has no gradient; give a TorchScript file or a torch module for a loss"
+            )
         name = self._session.get_inputs()[0].name
         return torch.from_numpy(self._session.run(None, {name: x.cpu().numpy()})[0]).to(x)

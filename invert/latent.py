@@ -36,7 +36,9 @@ class Space:
     """A kind of freedom: `begin` makes the free tensors, and `place` says where they put the search."""
 
     name: str
-    per_image: bool = False  # whether images cannot share a pass, as when each has weights of its own
+    per_image: bool = (
+        False  # whether images cannot share a pass, as when each has weights of its own
+    )
 
     def check(self, generator: Generator) -> None:
         """Raise ValueError where the generator lacks what this needs."""
@@ -128,11 +130,15 @@ class Gaussian(Space):
         if self.block and blocks is None:
             raise ValueError("this generator cannot go on from features within it; StyleGAN2 can")
         if self.block and self.block >= blocks:
-            raise ValueError(f"this generator has features before blocks 1 to {blocks - 1}, not {self.block}")
+            raise ValueError(
+                f"this generator has features before blocks 1 to {blocks - 1}, not {self.block}"
+            )
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
         if point.z is None or point.z.ndim != 3:  # the z of W's mapping is another one
-            z = problem.rng("z").normal(torch.empty(problem.batch, *problem.generator.latent_shape("W+")))
+            z = problem.rng("z").normal(
+                torch.empty(problem.batch, *problem.generator.latent_shape("W+"))
+            )
             noises = random_noises(problem)
             if noises and self.quiet_end:
                 noises = (*noises[:-1], torch.zeros_like(noises[-1]))
@@ -141,7 +147,9 @@ class Gaussian(Space):
         free = {"z": point.z} | named((point.noises or ())[: self.noises])
         if self.block:
             with torch.no_grad():
-                start = problem.generator.features(point.latent, self.block, point.noises, point.start)
+                start = problem.generator.features(
+                    point.latent, self.block, point.noises, point.start
+                )
             point, free["features"] = replace(point, start=start), start.maps
         return point, free
 
@@ -217,7 +225,9 @@ class Weights(Space):
         return replace(point, noises=None), free
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
-        weights = {k.removeprefix(_WEIGHT): v[0] for k, v in variables.items() if k.startswith(_WEIGHT)}
+        weights = {
+            k.removeprefix(_WEIGHT): v[0] for k, v in variables.items() if k.startswith(_WEIGHT)
+        }
         if self.z:
             point = replace(point, z=variables["z"], latent=problem.map(variables["z"]))
         return replace(point, weights=(weights,))

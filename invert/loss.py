@@ -18,7 +18,9 @@ from .point import Point, Variables
 from .problem import Problem
 
 FILLS = 16  # noises that hidden pixels are filled with, in turn; with 1 images get worse, see docs/performance.md
-LARGEST_KEPT = 2**16  # pixels of an observation whose maps are kept under each: 0.36 GB for an image in bfloat16
+LARGEST_KEPT = (
+    2**16
+)  # pixels of an observation whose maps are kept under each: 0.36 GB for an image in bfloat16
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,22 @@ class Lpips(Term):
 
         def filled(rng: Rng | None = None) -> list[tuple[Tensor | float, tuple[Tensor, ...]]]:
             """For each scale the noise where something is hidden, and the observation's maps with it."""
-            fills = [0.0 if hidden is None else (mean + deviation * rng.normal(y)) * hidden for y, hidden in scales]
-            return [(fill, network.maps(y + fill)) for fill, (y, _) in zip(fills, scales, strict=True)]
+            fills = [
+                0.0 if hidden is None else (mean + deviation * rng.normal(y)) * hidden
+                for y, hidden in scales
+            ]
+            return [
+                (fill, network.maps(y + fill)) for fill, (y, _) in zip(fills, scales, strict=True)
+            ]
 
         count, kept = (1, {0: filled()}) if hidden is None else (FILLS, {})
         keeps = math.prod(problem.observation.shape[2:]) <= LARGEST_KEPT
 
         def measure(view: View) -> Tensor:
-            x, total = self._first(view.prediction, network), torch.zeros(problem.batch, device=problem.device)
+            x, total = (
+                self._first(view.prediction, network),
+                torch.zeros(problem.batch, device=problem.device),
+            )
             number = view.step % count
             found = kept[number] if number in kept else filled(view.rng.child("fill"))
             if keeps:
@@ -116,7 +126,9 @@ class Lpips(Term):
         return measure
 
     def _shortest(self, network: Perceptual) -> int:
-        return network.min_side if self.shortest is None else max(self.shortest, network.min_side - 1)
+        return (
+            network.min_side if self.shortest is None else max(self.shortest, network.min_side - 1)
+        )
 
     def _first(self, x: Tensor, network: Perceptual) -> Tensor:
         """The image as the first level sees it."""
@@ -185,7 +197,11 @@ class Deep(Term):
         network = problem.network() if critic is None else critic.to(problem.device)
 
         def features(x: Tensor) -> list[Tensor]:
-            maps = network.maps(enlarged(x, network.min_side)) if critic is None else network.features(x)
+            maps = (
+                network.maps(enlarged(x, network.min_side))
+                if critic is None
+                else network.features(x)
+            )
             return [m.float() for m in maps]
 
         wanted = features(problem.observation)
@@ -209,7 +225,9 @@ class SamePerson(Term):
         if identity is None:
             return lambda view: torch.zeros(problem.batch, device=problem.device)
         with torch.no_grad():
-            wanted = identity.embed(problem.observation if identity.reference is None else identity.reference)
+            wanted = identity.embed(
+                problem.observation if identity.reference is None else identity.reference
+            )
 
         def measure(view: View) -> Tensor:
             shown = view.prediction if identity.reference is None else view.image

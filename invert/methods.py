@@ -37,15 +37,21 @@ class Phase:
         if isinstance(self.space, str):
             object.__setattr__(self, "space", Codes(self.space))
         if isinstance(self.loss, Term) or not all(isinstance(term, Term) for term in self.loss):
-            raise ValueError(f"loss={self.loss!r} must be a tuple of terms, such as (Lpips(), L1(0.1))")
+            raise ValueError(
+                f"loss={self.loss!r} must be a tuple of terms, such as (Lpips(), L1(0.1))"
+            )
         if not isinstance(self.optimiser, Optimiser):
-            raise ValueError(f"optimiser={self.optimiser!r} must be an Optimiser, such as NGD(0.08)")
+            raise ValueError(
+                f"optimiser={self.optimiser!r} must be an Optimiser, such as NGD(0.08)"
+            )
         names = [term.name for term in self.loss]
         wanted = [self.keep] if self.keep else []
         wanted += [self.stop.term] if isinstance(self.stop, Below) else []
         for name in wanted:
             if names.count(name) != 1:
-                raise ValueError(f"keep or stop asks for one term {name!r}; the loss has {names.count(name)}")
+                raise ValueError(
+                    f"keep or stop asks for one term {name!r}; the loss has {names.count(name)}"
+                )
         if not names:
             raise ValueError("loss has no terms; give at least one")
 
@@ -89,18 +95,26 @@ class Method:
             if not 0 < factor < math.inf:
                 raise ValueError(f"{name}: the factor {factor} must be a finite number above 0")
             if name != "lr" and name not in terms:
-                raise ValueError(f"there is no {name!r} to tune; there are lr, {', '.join(sorted(terms))}")
+                raise ValueError(
+                    f"there is no {name!r} to tune; there are lr, {', '.join(sorted(terms))}"
+                )
 
         def turned(phase: Phase) -> Phase:
-            loss = (replace(term, weight=term.weight * factors.get(term.name, 1)) for term in phase.loss)
-            return replace(phase, optimiser=phase.optimiser.times(factors.get("lr", 1)), loss=tuple(loss))
+            loss = (
+                replace(term, weight=term.weight * factors.get(term.name, 1)) for term in phase.loss
+            )
+            return replace(
+                phase, optimiser=phase.optimiser.times(factors.get("lr", 1)), loss=tuple(loss)
+            )
 
         return replace(self, phases=tuple(map(turned, self.phases)))
 
 
 METHODS: dict[str, Method | DDRM] = {}
 RATES = "learning rates of codes follow the generator's own spread of W"
-FILL = "the noise in what is hidden repeats every 16 steps, for observations of at most 65 536 pixels"
+FILL = (
+    "the noise in what is hidden repeats every 16 steps, for observations of at most 65 536 pixels"
+)
 PAPER = "Poirier-Ginter & Lalonde 2023, Robust Unsupervised StyleGAN Image Restoration"
 
 # robust: NGD bounds how far codes travel, and that is all the regularisation there is
@@ -153,32 +167,43 @@ METHODS["pulse"] = Method(
     knobs=(Knob("lr"), Knob("geodesic")),
 )
 METHODS["pulse-original"] = replace(
-    METHODS["pulse"], phases=_pulse(100, 0.4), source="Menon et al. 2020, PULSE, eqs. 1 to 3, its own setting"
+    METHODS["pulse"],
+    phases=_pulse(100, 0.4),
+    source="Menon et al. 2020, PULSE, eqs. 1 to 3, its own setting",
 )
 
 METHODS["brgm"] = Method(
     (
         Phase(
-            "W+", 501, Adam(0.1),
-            (MSE(1e-3, unit=255), Lpips(1.25, at_most=256, enlarge=True), Near(100), Collinear(0.1 * 18 * 18)),
+            "W+",
+            501,
+            Adam(0.1),
+            (
+                MSE(1e-3, unit=255),
+                Lpips(1.25, at_most=256, enlarge=True),
+                Near(100),
+                Collinear(0.1 * 18 * 18),
+            ),
         ),
     ),
     source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models (PyTorch port)",
     departures="the operator in place of its own; the collinearity's sum over 18 × 18 pairs is a mean, times 324; the "
     f"checkpoint's noise; LPIPS at the observation's side, where that is below 256; {RATES}",
     knobs=(Knob("lr"), Knob("lpips"), Knob("prior"), Knob("collinearity")),
-)  # fmt: skip
+)
 METHODS["brgm-original"] = Method(
     (
         Phase(
-            "W+", 5000, Adam(0.1, schedule=Ramp()),
+            "W+",
+            5000,
+            Adam(0.1, schedule=Ramp()),
             (MSE(1e-3, unit=255), Lpips(at_most=256, enlarge=True), Near(100), Collinear(3)),
         ),
     ),
     source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models",
     departures=f"the operator in place of its own; starts at the mean of W without its tiny shift; {RATES}",
     knobs=(Knob("lr"), Knob("lpips"), Knob("prior"), Knob("collinearity")),
-)  # fmt: skip
+)
 
 
 def _lbrgm(steps: int, lr: float, candidates: int, psi: float) -> Method:
@@ -195,14 +220,19 @@ def _lbrgm(steps: int, lr: float, candidates: int, psi: float) -> Method:
 
 
 METHODS["lbrgm"] = _lbrgm(500, 0.05, 200, 0.8)
-METHODS["lbrgm-original"] = replace(_lbrgm(2000, 0.1, 100, 1.0), source="Conmy et al. 2022, L-BRGM, its own setting")
+METHODS["lbrgm-original"] = replace(
+    _lbrgm(2000, 0.1, 100, 1.0), source="Conmy et al. 2022, L-BRGM, its own setting"
+)
 
 ILO_LOSS = (MSE(unit=2), Lpips(at_most=256, enlarge=True), Geodesic(0.01))
 METHODS["ilo"] = Method(
     tuple(
         Phase(
-            Gaussian(block=k, noises=5 + 2 * k), steps,
-            Adam(0.1, schedule=Ramp(down=0.75), project=(Sphere(),)), ILO_LOSS, keep="mse",
+            Gaussian(block=k, noises=5 + 2 * k),
+            steps,
+            Adam(0.1, schedule=Ramp(down=0.75), project=(Sphere(),)),
+            ILO_LOSS,
+            keep="mse",
         )
         for k, steps in enumerate((50, 50, 25, 25))
     ),
@@ -211,13 +241,15 @@ METHODS["ilo"] = Method(
     "the geodesic term works in every round; all rounds keep their lowest MSE, not the last alone; hidden regions are "
     "compared through fill noise; add optim.L1Ball to `project` for its radii",
     knobs=(Knob("lr"), Knob("lpips"), Knob("geodesic")),
-)  # fmt: skip
+)
 
 PTI_TUNE = (MSE(unit=2), Lpips(net="alex", enlarge=True))
 METHODS["pti"] = Method(
     (
         Phase(
-            Codes("W", jitter=0.05, noises=True), 450, Adam(0.01, schedule=Ramp(), project=(Whiten(),)),
+            Codes("W", jitter=0.05, noises=True),
+            450,
+            Adam(0.01, schedule=Ramp(), project=(Whiten(),)),
             (Lpips(at_most=256, enlarge=True), WhiteNoise(1e5)),
         ),
         Phase(Weights(), 350, Adam(3e-4), (*PTI_TUNE, Locality()), stop=Below("lpips", 0.06)),
@@ -225,7 +257,7 @@ METHODS["pti"] = Method(
     source="Roich et al. 2021, Pivotal Tuning for Latent-based Editing of Real Images, eqs. 1 to 5",
     departures=f"everything is seen through the operator; the locality term is on; the checkpoint's mean of W; {RATES}",
     knobs=(Knob("lr"), Knob("noise"), Knob("locality")),
-)  # fmt: skip
+)
 
 
 def cri(clusters: int = 10, offset: tuple[Term, ...] = (), through_operator: bool = True) -> Method:
@@ -233,31 +265,47 @@ def cri(clusters: int = 10, offset: tuple[Term, ...] = (), through_operator: boo
     return Method(
         (
             Phase(
-                Offset(), 500, Adam(0.1, schedule=Ramp()), (Lpips(at_most=256, enlarge=True), MSE(10, unit=2), *offset)
+                Offset(),
+                500,
+                Adam(0.1, schedule=Ramp()),
+                (Lpips(at_most=256, enlarge=True), MSE(10, unit=2), *offset),
             ),
             Phase(
-                Weights(), 20, Adam(3e-4),
-                (Lpips(at_most=256, enlarge=True), MSE(unit=2), Locality(mse=0, lpips=10, net=None)),
+                Weights(),
+                20,
+                Adam(3e-4),
+                (
+                    Lpips(at_most=256, enlarge=True),
+                    MSE(unit=2),
+                    Locality(mse=0, lpips=10, net=None),
+                ),
             ),
         ),
         Centroids(clusters, through_operator),
         source="Wang et al. 2023, CRI: Clustering and Regularize Inversion, eqs. 5 to 8, with its steps for faces",
         departures="the paper's weights are not public: those of its code for colorization, with MSE in [-1, 1]; PTI's "
-        "locality; centres are compared through the operator, not as they are (through_operator=False); " + RATES,
+        "locality; centres are compared through the operator, not as they are (through_operator=False); "
+        + RATES,
         knobs=(Knob("lr"), Knob("mse"), Knob("locality")),
-    )  # fmt: skip
+    )
 
 
 METHODS["cri"] = cri()
 
 _DGP = (
     # blocks tuned, weight of MSE, learning rate of weights, of z
-    (2, 1, 5e-5, 2e-3), (3, 1, 5e-5, 1e-3), (4, 1, 2e-5, 2e-5), (5, 1, 1e-5, 1e-5), (7, 1, 1e-5, 1e-5),
-)  # fmt: skip
+    (2, 1, 5e-5, 2e-3),
+    (3, 1, 5e-5, 1e-3),
+    (4, 1, 2e-5, 2e-5),
+    (5, 1, 1e-5, 1e-5),
+    (7, 1, 1e-5, 1e-5),
+)
 METHODS["dgp"] = Method(
     tuple(
         Phase(
-            Weights(blocks, z=True), 200, Adam(lr, betas=(0, 0.999), z_lr=z_lr),
+            Weights(blocks, z=True),
+            200,
+            Adam(lr, betas=(0, 0.999), z_lr=z_lr),
             (Deep(1), MSE(mse, unit=2), Normal(0.01)),
         )
         for blocks, mse, lr, z_lr in _DGP
@@ -268,7 +316,7 @@ METHODS["dgp"] = Method(
     "deviation 1, since mappings normalise it; groups are blocks, or all weights where there are none; Adam begins "
     "anew at each stage; the operator in place of its own",
     knobs=(Knob("lr"), Knob("mse"), Knob("prior on z")),
-)  # fmt: skip
+)
 
 
 METHODS["ddrm"] = DDRM()

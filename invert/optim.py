@@ -37,7 +37,9 @@ class Optimiser:
 
     def times(self, factor: float) -> Optimiser:
         """With its learning rates multiplied."""
-        raise ValueError(f"{type(self).__name__} has no learning rate that is known; define `times`")
+        raise ValueError(
+            f"{type(self).__name__} has no learning rate that is known; define `times`"
+        )
 
     def over(self, share: float) -> Optimiser:
         """For a phase of so much the steps; here, as it is, its schedule drawn together."""
@@ -58,7 +60,9 @@ class NGD(Optimiser):
         return self.times(1 / share)
 
     def begin(self, variables: Variables, steps: int, scale: float) -> Move:
-        return lambda values, grads, _: {k: ngd(v, grads[k], self.lr * scale) for k, v in values.items()}
+        return lambda values, grads, _: {
+            k: ngd(v, grads[k], self.lr * scale) for k, v in values.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,12 @@ class Sphere:
     """Every z and noise map keeps the length it began with (PULSE, ILO)."""
 
     def begin(self, variables: Variables) -> Callable[[Variables], Variables]:
-        lengths = {k: _length(k, v) for k, v in variables.items() if k == "z" or k.startswith("noise")}
-        return lambda values: values | {k: values[k] * n / _length(k, values[k]) for k, n in lengths.items()}
+        lengths = {
+            k: _length(k, v) for k, v in variables.items() if k == "z" or k.startswith("noise")
+        }
+        return lambda values: (
+            values | {k: values[k] * n / _length(k, values[k]) for k, n in lengths.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,8 @@ class L1Ball:
 
         def project(values: Variables) -> Variables:
             return {
-                k: variables[k] + onto_l1_ball(v - variables[k], radii.get(k, self.noise)) for k, v in values.items()
+                k: variables[k] + onto_l1_ball(v - variables[k], radii.get(k, self.noise))
+                for k, v in values.items()
             }
 
         return project
@@ -123,8 +132,15 @@ class Whiten:
 
     def begin(self, variables: Variables) -> Callable[[Variables], Variables]:
         def project(values: Variables) -> Variables:
-            noises = {k: v - v.mean((2, 3), keepdim=True) for k, v in values.items() if k.startswith("noise")}
-            scales = {k: v.square().mean((2, 3), keepdim=True).clamp_min(1e-12).rsqrt() for k, v in noises.items()}
+            noises = {
+                k: v - v.mean((2, 3), keepdim=True)
+                for k, v in values.items()
+                if k.startswith("noise")
+            }
+            scales = {
+                k: v.square().mean((2, 3), keepdim=True).clamp_min(1e-12).rsqrt()
+                for k, v in noises.items()
+            }
             return values | {k: v * scales[k] for k, v in noises.items()}
 
         return project

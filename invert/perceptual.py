@@ -32,15 +32,22 @@ class Perceptual(nn.Module):
         import lpips
         from safetensors.torch import load_file
 
-        with warnings.catch_warnings(), torch.device("meta"):  # built without weights, then given ours
+        with (
+            warnings.catch_warnings(),
+            torch.device("meta"),
+        ):  # built without weights, then given ours
             warnings.simplefilter("ignore")  # torchvision's notes on arguments that lpips passes
             model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
         weights = {k: v.float() for k, v in load_file(bundled(f"lpips-{net}")).items()}
-        names = {f"features.{k.split('.', 1)[1]}": k for k in model.net.state_dict()}  # slice2.5.bias ← features.5.bias
+        names = {
+            f"features.{k.split('.', 1)[1]}": k for k in model.net.state_dict()
+        }  # slice2.5.bias ← features.5.bias
         trunk = {ours: weights[theirs] for theirs, ours in names.items()}
         model.net.load_state_dict(trunk, assign=True)
         self.trunk = model.net.to(dtype, memory_format=torch.channels_last)
-        for i in range(model.L):  # a head is a non-negative weight per channel; its root goes into the features
+        for i in range(
+            model.L
+        ):  # a head is a non-negative weight per channel; its root goes into the features
             self.register_buffer(f"head{i}", weights[f"lin{i}"].sqrt().view(1, -1, 1, 1))
         # the scaling layer of lpips, for inputs in [0, 1] instead of [-1, 1]
         shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
@@ -51,7 +58,9 @@ class Perceptual(nn.Module):
     def maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """x [B, 3, H, W] in [0, 1] → the network's own features in its `dtype`, one map per layer."""
         x = ((x - self.mean) / self.std).to(self.dtype)
-        return self.trunk(x.contiguous(memory_format=torch.channels_last))  # the faster layout on CPU and GPU
+        return self.trunk(
+            x.contiguous(memory_format=torch.channels_last)
+        )  # the faster layout on CPU and GPU
 
     def features(self, x: Tensor) -> list[Tensor]:
         """x [B, 3, H, W] in [0, 1] → one map per layer, each pixel's channels normalised and weighted."""
@@ -105,7 +114,11 @@ class _Distance(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (own,) = ctx.saved_tensors
-        return (own.view(ctx.shape) * grad.view(-1, 1, 1, 1).to(own)).permute(0, 3, 1, 2), None, None
+        return (
+            (own.view(ctx.shape) * grad.view(-1, 1, 1, 1).to(own)).permute(0, 3, 1, 2),
+            None,
+            None,
+        )
 
 
 def _directions(m: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,9 +171,13 @@ def lpips(a: Tensor, b: Tensor, net: str = "vgg") -> Tensor:
     ValueError when a side is shorter than the network can take (vgg 16, alex 31).
     """
     if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
-        raise ValueError(f"a is {list(a.shape)}, b is {list(b.shape)}; give two batches [B, 3, H, W]")
+        raise ValueError(
+            f"a is {list(a.shape)}, b is {list(b.shape)}; give two batches [B, 3, H, W]"
+        )
     network = load(net, str(a.device))
     shortest = min(a.shape[2:])
     if shortest < network.min_side - 1:
-        raise ValueError(f"{net} needs a side of at least {network.min_side - 1}, the images have {shortest}")
+        raise ValueError(
+            f"{net} needs a side of at least {network.min_side - 1}, the images have {shortest}"
+        )
     return network.distance(network.features(a.float()), network.features(b.float()))

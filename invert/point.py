@@ -35,10 +35,12 @@ class Point:
         if self.weights is None:
             return generator.synthesize(self.latent, **options)
         rows = [self.row(i) for i in range(len(self.latent))]
-        return torch.cat([
-            torch.func.functional_call(generator, weights, row.latent, options)
-            for row, weights in zip(rows, self.weights, strict=True)
-        ])  # fmt: skip
+        return torch.cat(
+            [
+                torch.func.functional_call(generator, weights, row.latent, options)
+                for row, weights in zip(rows, self.weights, strict=True)
+            ]
+        )
 
     def row(self, index: int) -> Point:
         """Image `index` alone."""
@@ -51,7 +53,11 @@ class Point:
     def _each(self, change: Callable[[Tensor], Tensor], rows: Callable) -> Point:
         start = self.start
         if start is not None:
-            start = Features(start.block, change(start.maps), None if start.image is None else change(start.image))
+            start = Features(
+                start.block,
+                change(start.maps),
+                None if start.image is None else change(start.image),
+            )
         return Point(
             change(self.latent),
             None if self.z is None else change(self.z),
@@ -71,7 +77,9 @@ class Point:
         return Point(
             torch.cat([p.latent for p in points]),
             None if first.z is None else torch.cat([p.z for p in points]),
-            None if first.noises is None else tuple(map(torch.cat, zip(*(p.noises for p in points), strict=True))),
+            None
+            if first.noises is None
+            else tuple(map(torch.cat, zip(*(p.noises for p in points), strict=True))),
             start,
             None if first.weights is None else tuple(row for p in points for row in p.weights),
         )

@@ -65,7 +65,9 @@ class Problem:
         if self.label is None:
             return self.generator.w_gaussian
         before = [F.leaky_relu(w, 5) for w in self.some_w]
-        return torch.stack([b.mean(0) for b in before])[:, None], torch.stack([b.std(0) for b in before])[:, None]
+        return torch.stack([b.mean(0) for b in before])[:, None], torch.stack(
+            [b.std(0) for b in before]
+        )[:, None]
 
     @cached_property
     def some_w(self) -> list[Tensor]:
@@ -82,10 +84,13 @@ class Problem:
         """Image `index` alone, with the draws that it has in the batch."""
         own = slice(index, index + 1)
         return replace(
-            self, observation=self.observation[own], operator=self.operator.row(index, self.batch),
-            seeds=self.seeds[own], label=None if self.label is None else self.label[own],
+            self,
+            observation=self.observation[own],
+            operator=self.operator.row(index, self.batch),
+            seeds=self.seeds[own],
+            label=None if self.label is None else self.label[own],
             identity=None if self.identity is None else self.identity.row(index, self.batch),
-        )  # fmt: skip
+        )
 
     def rng(self, key: str) -> Rng:
         return Rng.of(streams(self.seeds, key), self.batch)
@@ -96,7 +101,9 @@ class Problem:
 
     def network(self, net: str | None = None) -> perceptual.Perceptual:
         """A perceptual network in the fastest type; the restoration's own, if not said."""
-        return perceptual.for_losses(net or self.net, str(self.device), perceptual.fastest_dtype(self.device))
+        return perceptual.for_losses(
+            net or self.net, str(self.device), perceptual.fastest_dtype(self.device)
+        )
 
     def with_z(self, point: Point) -> Point:
         """The point with a z [B, z_dim]; one is drawn where it has none."""

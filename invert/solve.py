@@ -50,20 +50,34 @@ class Restoration:
 
     image: Tensor  # [B, C, R, R], clamped to [0, 1]
     latent: Tensor  # of the last phase's space
-    history: Tensor  # [steps, B], the loss before each step, on the CPU; of a denoiser, the MSE after it
+    history: (
+        Tensor  # [steps, B], the loss before each step, on the CPU; of a denoiser, the MSE after it
+    )
     phase_images: dict[str, Tensor]  # the image at the end of each phase, by its name
-    finite: Tensor  # [B], False where a loss became NaN or infinite, and the image is the last good one
+    finite: (
+        Tensor  # [B], False where a loss became NaN or infinite, and the image is the last good one
+    )
     point: Point  # latent, noise maps, features and weights: all that makes the image
     told: tuple[str, ...] = ()  # what a reader must know of how it was measured
 
 
 @torch.enable_grad()
-def restore(observation: Tensor, operator: Operator, generator: Generator | Denoiser,
-            method: str | Method | DDRM = "robust", seed: int | Sequence[int] = 0,
-            callback: Callable[[Step], None] | None = None, *,
-            perceptual: str = "vgg", steps: int | None = None, lr_scale: float | None = None,
-            class_label: Label | Callable[[Tensor], Label] = None, init: Tensor | str | None = None,
-            identity: Identity | None = None, consistency: bool = False) -> Restoration:  # fmt: skip
+def restore(
+    observation: Tensor,
+    operator: Operator,
+    generator: Generator | Denoiser,
+    method: str | Method | DDRM = "robust",
+    seed: int | Sequence[int] = 0,
+    callback: Callable[[Step], None] | None = None,
+    *,
+    perceptual: str = "vgg",
+    steps: int | None = None,
+    lr_scale: float | None = None,
+    class_label: Label | Callable[[Tensor], Label] = None,
+    init: Tensor | str | None = None,
+    identity: Identity | None = None,
+    consistency: bool = False,
+) -> Restoration:
     """Search what `generator` can draw for images that `operator` turns into `observation`.
 
     observation: [B, C, h, w] in [0, 1], of the generator's channels, on its device. operator: what
@@ -94,17 +108,28 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
             f"{resolution}×{resolution} images into {list(expected)}; crop or resize it, or mend the operator"
         )
     if isinstance(generator, torch.nn.Module):
-        broken = [name for name, value in generator.named_parameters() if not torch.isfinite(value).all()]
+        broken = [
+            name for name, value in generator.named_parameters() if not torch.isfinite(value).all()
+        ]
         if broken:
-            raise ValueError(f"the generator's {broken[0]} holds NaN or infinity; its file is damaged, get it anew")
+            raise ValueError(
+                f"the generator's {broken[0]} holds NaN or infinity; its file is damaged, get it anew"
+            )
     named = repr(method) if isinstance(method, str) else "own"
     method = method_of(method, steps)
     if isinstance(method, DDRM) or isinstance(generator, Denoiser):
-        given = {"class_label": class_label, "init": init, "identity": identity, "lr_scale": lr_scale}
+        given = {
+            "class_label": class_label,
+            "init": init,
+            "identity": identity,
+            "lr_scale": lr_scale,
+        }
         useless = ", ".join(name for name, value in given.items() if value is not None)
         if useless:
             raise ValueError(f"{useless}: method={named} has no use for it; leave it out")
-        found = _denoise(method, observation.float(), operator, generator, _seeds(seed, batch), callback)
+        found = _denoise(
+            method, observation.float(), operator, generator, _seeds(seed, batch), callback
+        )
         return _agreeing(found, operator, observation) if consistency else found
     unmet = {}
     for phase in method.phases:
@@ -117,14 +142,21 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     if lr_scale is not None and not 0 < lr_scale < math.inf:
         raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
     if lr_scale is None:
-        lr_scale = generator.w_spread / FFHQ_SPREAD if isinstance(generator, StyleGenerator) else 1.0
+        lr_scale = (
+            generator.w_spread / FFHQ_SPREAD if isinstance(generator, StyleGenerator) else 1.0
+        )
     if identity is not None:
         _check_identity(identity, method, named, batch, generator.channels)
     label = class_label(observation) if callable(class_label) else class_label
     problem = Problem(
-        observation.float(), operator, generator, _seeds(seed, batch), perceptual_net.check(perceptual),
-        labels(label, batch, generator.c_dim, observation.device), identity,
-    )  # fmt: skip
+        observation.float(),
+        operator,
+        generator,
+        _seeds(seed, batch),
+        perceptual_net.check(perceptual),
+        labels(label, batch, generator.c_dim, observation.device),
+        identity,
+    )
     point, phases = _start(method, init, problem)
     image = _image(point, generator).clamp(0, 1)
 
@@ -132,7 +164,9 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
     finite, history, images, done = torch.ones(batch, dtype=torch.bool), [], {}, 0
     for number, phase in enumerate(phases):
 
-        def report(step: int, loss: Tensor, place: Callable[[], Point], phase=phase, done=done) -> None:
+        def report(
+            step: int, loss: Tensor, place: Callable[[], Point], phase=phase, done=done
+        ) -> None:
             if callback is not None:
                 callback(Step(phase, done + step, total, loss, place, generator))
 
@@ -141,7 +175,9 @@ def restore(observation: Tensor, operator: Operator, generator: Generator | Deno
         done += phase.steps * (batch if phase.space.per_image else 1)
         finite &= good
         history.append(losses)
-        images[phase.name if phase.name not in images else f"{phase.name}, phase {number + 1}"] = image
+        images[phase.name if phase.name not in images else f"{phase.name}, phase {number + 1}"] = (
+            image
+        )
     stacked = torch.cat([torch.empty(0, batch), *history])
     told = {term.told(problem): None for phase in phases for term in phase.loss}
     said = tuple(filter(None, told))
@@ -153,17 +189,28 @@ def _agreeing(found: Restoration, operator: Operator, observation: Tensor) -> Re
     return replace(found, image=operator.project(found.image, observation).clamp(0, 1))
 
 
-def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, denoiser: Generator | Denoiser,
-             seeds: tuple[int, ...], callback: Callable[[Step], None] | None) -> Restoration:  # fmt: skip
+def _denoise(
+    method: Method | DDRM,
+    observation: Tensor,
+    operator: Operator,
+    denoiser: Generator | Denoiser,
+    seeds: tuple[int, ...],
+    callback: Callable[[Step], None] | None,
+) -> Restoration:
     if not isinstance(method, DDRM):
         raise ValueError("a Denoiser is searched by method='ddrm' alone")
     if not isinstance(denoiser, Denoiser):
-        raise ValueError("method='ddrm' needs a diffusion model: give invert.Denoiser(module, resolution) as generator")
+        raise ValueError(
+            "method='ddrm' needs a diffusion model: give invert.Denoiser(module, resolution) as generator"
+        )
     losses = []
 
     def report(step: int, image: Tensor) -> None:
         good = torch.isfinite(image).flatten(1).all(1)
-        away = operator(torch.nan_to_num(image, posinf=0.0, neginf=0.0), streams(seeds, f"step{step}")) - observation
+        away = (
+            operator(torch.nan_to_num(image, posinf=0.0, neginf=0.0), streams(seeds, f"step{step}"))
+            - observation
+        )
         losses.append(torch.where(good, away.square().flatten(1).mean(1), math.nan).cpu())
         if callback is not None:
             callback(Step(method, step, method.steps, losses[-1], lambda: Point(image), denoiser))
@@ -171,12 +218,19 @@ def _denoise(method: Method | DDRM, observation: Tensor, operator: Operator, den
     image = method.solve(observation, operator, denoiser, streams(seeds, "ddrm"), report)
     finite = torch.isfinite(image).flatten(1).all(1).cpu()
     shown = torch.nan_to_num(image).clamp(0, 1)
-    return Restoration(shown, image, torch.stack(losses), {method.name: shown}, finite, Point(image))
+    return Restoration(
+        shown, image, torch.stack(losses), {method.name: shown}, finite, Point(image)
+    )
 
 
-def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str,
-         report: Callable[[int, Tensor, Callable[[], Point]], None],
-         ) -> tuple[Point, Tensor, Tensor, Tensor]:  # fmt: skip
+def _run(
+    phase: Phase,
+    point: Point,
+    problem: Problem,
+    lr_scale: float,
+    key: str,
+    report: Callable[[int, Tensor, Callable[[], Point]], None],
+) -> tuple[Point, Tensor, Tensor, Tensor]:
     """One phase: the point it ends at, the losses [steps, B], which images stayed finite, and the images."""
     space, device = phase.space, problem.device
     point, values = space.begin(point, problem)
@@ -193,26 +247,39 @@ def _run(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str
         rng = problem.rng(f"{key}/{step}")
         here = space.place(free, point, problem, Moment(step / phase.steps, rng))
         image = here.image(problem.generator)
-        good = torch.isfinite(image.detach()).flatten(1).all(1)  # what is not ends here, and not for its batch mates
+        good = (
+            torch.isfinite(image.detach()).flatten(1).all(1)
+        )  # what is not ends here, and not for its batch mates
         image = torch.where(good.view(-1, 1, 1, 1), image, 0.0)
         view = View(problem.predict(image, f"{key}/{step}"), image, here, free, rng, step)
         parts = [measure(view) for _, measure in measures]
         for (term, _), part in zip(measures, parts, strict=True):
-            if tuple(part.shape) != (problem.batch,):  # a mean over the batch would make its images one
-                raise ValueError(f"term {term.name!r} gives {list(part.shape)}; give a number for each image, [B]")
+            if tuple(part.shape) != (
+                problem.batch,
+            ):  # a mean over the batch would make its images one
+                raise ValueError(
+                    f"term {term.name!r} gives {list(part.shape)}; give a number for each image, [B]"
+                )
         loss = sum(term.weight * part for (term, _), part in zip(measures, parts, strict=True))
         grads = [None] * len(free)
-        if loss.requires_grad:  # not where no term sees the image, as LPIPS alone at 8×8, or it never changes
+        if (
+            loss.requires_grad
+        ):  # not where no term sees the image, as LPIPS alone at 8×8, or it never changes
             grads = torch.autograd.grad(loss.sum(), tuple(free.values()), allow_unused=True)
         values = {name: value.detach() for name, value in free.items()}
-        grads = {n: torch.zeros_like(values[n]) if g is None else g for n, g in zip(values, grads, strict=True)}
+        grads = {
+            n: torch.zeros_like(values[n]) if g is None else g
+            for n, g in zip(values, grads, strict=True)
+        }
         loss = torch.where(good, loss.detach(), math.nan)
         losses.append(loss)
 
         good = torch.isfinite(loss)
         values = _where(good, values, previous)  # a place without a finite loss is left again
         active, finite = active & good, finite & good
-        measured = {term.name: part.detach() for (term, _), part in zip(measures, parts, strict=True)} | {"loss": loss}
+        measured = {
+            term.name: part.detach() for (term, _), part in zip(measures, parts, strict=True)
+        } | {"loss": loss}
         if stop is not None:
             active = active & ~stop(measured).to(device)
         if phase.keep:
@@ -240,9 +307,14 @@ def _image(point: Point, generator: Generator) -> Tensor:
     return point.image(generator)
 
 
-def _run_one_by_one(phase: Phase, point: Point, problem: Problem, lr_scale: float, key: str,
-                    report: Callable[[int, Tensor, Callable[[], Point]], None],
-                    ) -> tuple[Point, Tensor, Tensor, Tensor]:  # fmt: skip
+def _run_one_by_one(
+    phase: Phase,
+    point: Point,
+    problem: Problem,
+    lr_scale: float,
+    key: str,
+    report: Callable[[int, Tensor, Callable[[], Point]], None],
+) -> tuple[Point, Tensor, Tensor, Tensor]:
     """The same, an image at a time."""
     each = []
     for i in range(problem.batch):
@@ -268,7 +340,9 @@ def _repeated(losses: Tensor, length: int) -> Tensor:
     return torch.cat([losses, losses[-1:].expand(length - len(losses), -1)])
 
 
-def _start(method: Method, init: Tensor | str | None, problem: Problem) -> tuple[Point, tuple[Phase, ...]]:
+def _start(
+    method: Method, init: Tensor | str | None, problem: Problem
+) -> tuple[Point, tuple[Phase, ...]]:
     """Where to begin, and with which phases."""
     if init is None:
         return method.start(problem), method.phases
@@ -281,25 +355,39 @@ def _start(method: Method, init: Tensor | str | None, problem: Problem) -> tuple
         return (method.start if drawn else Drawn())(problem), method.phases
     generator = problem.generator
     if not isinstance(init, Tensor) or not torch.isfinite(init).all():
-        raise ValueError("init must be a tensor without NaN or infinity, as Restoration.latent is, or 'random'")
+        raise ValueError(
+            "init must be a tensor without NaN or infinity, as Restoration.latent is, or 'random'"
+        )
     codes = generator.pack(init.detach().to(problem.observation))
     generator.codes(codes, "const")  # refuses another shape
     if len(codes) != problem.batch:
-        raise ValueError(f"init has {len(codes)} latents for {problem.batch} images; give one per image")
+        raise ValueError(
+            f"init has {len(codes)} latents for {problem.batch} images; give one per image"
+        )
     space = "W" if codes.ndim == 2 else "W+" if codes.shape[1] == generator.num_ws else "W++"
     phases = tuple(phase for phase in method.phases if phase.space.goes_on_from(space))
     if not phases:
-        raise ValueError(f"init is a latent of {space}; this method has no phase that could go on from it")
+        raise ValueError(
+            f"init is a latent of {space}; this method has no phase that could go on from it"
+        )
     return Point(codes), phases
 
 
-def _check_identity(identity: Identity, method: Method, named: str, batch: int, channels: int) -> None:
+def _check_identity(
+    identity: Identity, method: Method, named: str, batch: int, channels: int
+) -> None:
     if not isinstance(identity, Identity):
-        raise ValueError(f"identity is a {type(identity).__name__}; give invert.Identity(module, reference)")
+        raise ValueError(
+            f"identity is a {type(identity).__name__}; give invert.Identity(module, reference)"
+        )
     if not any(isinstance(term, SamePerson) for phase in method.phases for term in phase.loss):
-        raise ValueError(f"identity: method={named} has no term for it; use adam-id, or add loss.SamePerson")
+        raise ValueError(
+            f"identity: method={named} has no term for it; use adam-id, or add loss.SamePerson"
+        )
     if identity.reference is not None and len(identity.reference) not in (1, batch):
-        raise ValueError(f"identity has {len(identity.reference)} references for {batch} images; give one, or one each")
+        raise ValueError(
+            f"identity has {len(identity.reference)} references for {batch} images; give one, or one each"
+        )
     if channels != 3:
         raise ValueError(f"identity needs a generator of 3 channels, not {channels}")
 
@@ -310,5 +398,7 @@ def _seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     if not isinstance(seeds, Sequence) or not all(isinstance(s, Integral) for s in seeds):
         raise ValueError(f"seed={seed!r} must be an integer, or one per image")
     if len(seeds) != batch:
-        raise ValueError(f"seed has {len(seeds)} values for {batch} images; give one, or one per image")
+        raise ValueError(
+            f"seed has {len(seeds)} values for {batch} images; give one, or one per image"
+        )
     return tuple(child_seed(int(s), "restore") for s in seeds)

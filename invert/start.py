@@ -46,7 +46,11 @@ class Drawn(Start):
     truncation_psi: float = 0.5
 
     def __call__(self, problem: Problem) -> Point:
-        z = problem.rng("start").normal(torch.empty(problem.batch, problem.generator.z_dim)).to(problem.device)
+        z = (
+            problem.rng("start")
+            .normal(torch.empty(problem.batch, problem.generator.z_dim))
+            .to(problem.device)
+        )
         return Point(toward_mean(problem, problem.map(z), self.truncation_psi), z)
 
 
@@ -100,7 +104,9 @@ def distances(problem: Problem, latents: Tensor, by: Term, through_operator: boo
             streams = [torch.Generator().manual_seed(seed) for _ in some]
             prediction = problem.operator(image, streams)
         else:
-            prediction = F.interpolate(image, problem.observation.shape[2:], mode="bilinear", antialias=True)
+            prediction = F.interpolate(
+                image, problem.observation.shape[2:], mode="bilinear", antialias=True
+            )
         values.append(measure(View(prediction, image, Point(some), {}, rng)))
     return torch.cat(values)
 

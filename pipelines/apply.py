@@ -62,11 +62,16 @@ class Apply:
         return [source.target(self.output, suffix) for suffix in (".png", ".jpg", ".json")]
 
     def plan(self, source: Source) -> tuple[Source, Job]:
-        files.read_json(source.target(self.output, ".json"), MANIFEST)  # refuses a file of someone else's
+        files.read_json(
+            source.target(self.output, ".json"), MANIFEST
+        )  # refuses a file of someone else's
         return source, Job(source, contents(source.path), for_file(self.operator), self.seed)
 
     def finish(self, source: Source, result: Degraded) -> Path:
-        manifest, target = source.target(self.output, ".json"), source.target(self.output, result.suffix)
+        manifest, target = (
+            source.target(self.output, ".json"),
+            source.target(self.output, result.suffix),
+        )
         before = files.earlier(manifest, MANIFEST, [target]) or {}
         other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
         about = {
@@ -78,14 +83,21 @@ class Apply:
             "source_size": result.source_size,
             "size": result.size,
         }
-        made = {manifest.with_name(name): data for name, data in result.arrays.items()} | {target: result.data}
-        files.write_together(manifest, MANIFEST, about, made, [other] if before.get("image") == other.name else [])
+        made = {manifest.with_name(name): data for name, data in result.arrays.items()} | {
+            target: result.data
+        }
+        files.write_together(
+            manifest, MANIFEST, about, made, [other] if before.get("image") == other.name else []
+        )
         return target
 
 
 def degraded(job: Job) -> Degraded:
     """Do the job."""
-    x, stream = files.from_pil(picture(job.data, str(job.source.path))), (job.seed, job.source.relative)
+    x, stream = (
+        files.from_pil(picture(job.data, str(job.source.path))),
+        (job.seed, job.source.relative),
+    )
     operator = job.operator.row(0, 1).sample(x.shape, _generator(*stream))
     last = operator[-1]
     if isinstance(last, JPEG):
@@ -114,7 +126,11 @@ def for_file(operator: Operator) -> Operator:
 
 def _codec_options(stage: JPEG) -> dict:
     """What makes Pillow write the file whose pixels `stage` computes."""
-    tables = {"quality": stage.quality} if stage.tables is None else {"qtables": [list(t) for t in stage.tables]}
+    tables = (
+        {"quality": stage.quality}
+        if stage.tables is None
+        else {"qtables": [list(t) for t in stage.tables]}
+    )
     return tables | {"subsampling": stage.subsampling}
 
 

@@ -47,7 +47,9 @@ def methods_of(text: str) -> dict[str, invert.Method]:
     methods = {name: invert.methods.method_of(name) for name in map(str.strip, text.split(","))}
     for name, method in methods.items():
         if isinstance(method, invert.DDRM):
-            raise ValueError(f"methods: {name} needs a diffusion model, which the benchmark cannot load")
+            raise ValueError(
+                f"methods: {name} needs a diffusion model, which the benchmark cannot load"
+            )
     return methods
 
 
@@ -89,7 +91,9 @@ class Bench:
         if before is None:
             files.write_json(folder / "settings.json", SETTINGS, record)
         else:
-            changed = [f"{k} {before.get(k)!r} → {v!r}" for k, v in record.items() if before.get(k) != v]
+            changed = [
+                f"{k} {before.get(k)!r} → {v!r}" for k, v in record.items() if before.get(k) != v
+            ]
             if changed:
                 raise ValueError(
                     f"{folder} holds results of other settings ({'; '.join(changed)}); choose another --output"
@@ -114,25 +118,50 @@ class Bench:
             told.append(f"Shortened: {s.steps} steps in all for every method.")
         if s.oracle_mask:
             told.append("Every method was told which pixels are dead.")
-        told += sorted({f"{row['method']} on {row['task']} is {row['note']}." for row in rows if row.get("note")})
+        told += sorted(
+            {
+                f"{row['method']} on {row['task']} is {row['note']}."
+                for row in rows
+                if row.get("note")
+            }
+        )
         told += sorted({text for row in rows for text in row.get("told", ())})
         return Results(self.folder, rows, self.picture, tuple(told))
 
     def picture(self, task: str | None, kind: str, image: str) -> Path:
         """Where a picture is kept: kind is "clean" (with no task), "observed" or a method."""
-        return Path(self.folder, "images", *([] if task is None else [task.replace("/", "-")]), kind, f"{image}.png")
+        return Path(
+            self.folder,
+            "images",
+            *([] if task is None else [task.replace("/", "-")]),
+            kind,
+            f"{image}.png",
+        )
 
-    def run(self, sources: list[Source], cells: list[Cell], engine: Engine, solver: Callable[[], Solver], side: int,
-            channels: int = 3, batch: int = 4,
-            report: Callable[[int, int, str], None] = lambda done, total, what: None) -> list[dict]:  # fmt: skip
+    def run(
+        self,
+        sources: list[Source],
+        cells: list[Cell],
+        engine: Engine,
+        solver: Callable[[], Solver],
+        side: int,
+        channels: int = 3,
+        batch: int = 4,
+        report: Callable[[int, int, str], None] = lambda done, total, what: None,
+    ) -> list[dict]:
         """The rows of these cells and pictures; those that are not there are computed, so many pictures at a time.
 
         side, channels: of the generator's images. Raises Failed, in the end, if some could not be read or computed.
         """
         names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
         if len(set(names)) < len(names):
-            raise ValueError(f"two pictures would be called {max(names, key=names.count)}; rename one")
-        there = {(r["task"], r["method"], r["image"], r.get("source"), r.get("note", "")): r for r in self.rows()}
+            raise ValueError(
+                f"two pictures would be called {max(names, key=names.count)}; rename one"
+            )
+        there = {
+            (r["task"], r["method"], r["image"], r.get("source"), r.get("note", "")): r
+            for r in self.rows()
+        }
         digests, found, failures = {}, [], []
         for source, name in zip(sources, names, strict=True):
             clean = attempt(prepared, source.path, side, channels)
@@ -145,20 +174,36 @@ class Bench:
 
         def jobs() -> Iterator[tuple[Job, Job]]:
             for cell in cells:
-                for first in range(0, len(names), batch):  # batches are cut from the whole list, whatever is there
+                for first in range(
+                    0, len(names), batch
+                ):  # batches are cut from the whole list, whatever is there
                     some = [name for name in names[first : first + batch] if name in digests]
-                    rows = [there.get((cell.task, cell.label, name, digests[name], cell.note)) for name in some]
-                    kept = [self.picture(cell.task, kind, name) for kind in (cell.label, "observed") for name in some]
+                    rows = [
+                        there.get((cell.task, cell.label, name, digests[name], cell.note))
+                        for name in some
+                    ]
+                    kept = [
+                        self.picture(cell.task, kind, name)
+                        for kind in (cell.label, "observed")
+                        for name in some
+                    ]
                     if all(rows) and all(path.exists() for path in kept):
                         found.extend(rows)
                         continue
                     report(len(found), total, f"{cell.task} {cell.label}")
-                    clean = torch.cat([files.read_image(self.picture(None, "clean", name), channels) for name in some])
+                    clean = torch.cat(
+                        [
+                            files.read_image(self.picture(None, "clean", name), channels)
+                            for name in some
+                        ]
+                    )
                     yield (job := Job(cell, some, clean)), job
 
         for job, outcome in engine.map(partial(Runner, self.settings, solver), jobs()):
             if isinstance(outcome, Exception):
-                failures.append(f"{job.cell.task}, {job.cell.label}, {', '.join(job.names)}: {outcome}")
+                failures.append(
+                    f"{job.cell.task}, {job.cell.label}, {', '.join(job.names)}: {outcome}"
+                )
                 continue
             rows, pictures = outcome
             for place, data in pictures.items():
@@ -184,9 +229,18 @@ class Bench:
 
 
 @contextmanager
-def opened(images: Path, limit: int | None, folder: Path, settings: Settings, generator: str, device: str, engine: str,
-           batch: int, quiet: bool, embedding: Path | None = None,
-           ) -> Iterator[tuple[Bench, Callable[[list[Cell]], list[dict]], int]]:  # fmt: skip
+def opened(
+    images: Path,
+    limit: int | None,
+    folder: Path,
+    settings: Settings,
+    generator: str,
+    device: str,
+    engine: str,
+    batch: int,
+    quiet: bool,
+    embedding: Path | None = None,
+) -> Iterator[tuple[Bench, Callable[[list[Cell]], list[dict]], int]]:
     """A benchmark under a progress bar: its folder, what gives the rows of cells, and the generator's side."""
     if images.resolve() == folder.resolve():
         raise ValueError(f"{folder} holds the pictures; choose another --output")
@@ -196,10 +250,14 @@ def opened(images: Path, limit: int | None, folder: Path, settings: Settings, ge
     bench, workers = Bench(folder, settings), engine_of(engine, gpu=device != "cpu")
     with BenchBar(quiet) as bar:
         # steps are seen in this process only
-        solver = partial(Solver, model, device, embedding, step=bar.step if engine == "local" else None)
+        solver = partial(
+            Solver, model, device, embedding, step=bar.step if engine == "local" else None
+        )
 
         def run(cells: list[Cell]) -> list[dict]:
-            return bench.run(sources, cells, workers, solver, model.resolution, model.channels, batch, bar.report)
+            return bench.run(
+                sources, cells, workers, solver, model.resolution, model.channels, batch, bar.report
+            )
 
         yield bench, run, model.resolution
 
@@ -221,7 +279,9 @@ class Runner:
     def __init__(self, settings: Settings, solver: Callable[[], Solver]):
         self.settings, self.solver = settings, solver()
         if self.solver.generator.c_dim:
-            raise ValueError("this generator has classes; the benchmark knows none of its pictures'")
+            raise ValueError(
+                "this generator has classes; the benchmark knows none of its pictures'"
+            )
 
     def __call__(self, job: Job) -> tuple[list[dict], dict[tuple[str, str, str], bytes]]:
         """A row for each picture, and the files of observed and restored pictures by task, kind and name."""
@@ -235,7 +295,9 @@ class Runner:
         observed = operator(clean, streams())
         assumed = invert.oracle_mask(operator) if s.oracle_mask else operator.approx()
         started = time.perf_counter()
-        solved = self.solver.solve(observed, assumed, cell.method, seeds, perceptual=s.perceptual, steps=s.steps)
+        solved = self.solver.solve(
+            observed, assumed, cell.method, seeds, perceptual=s.perceptual, steps=s.steps
+        )
         seconds = (time.perf_counter() - started) / len(names)
         pictures, written = {}, []
         for name, one, seen in zip(names, solved, observed.split(1), strict=True):
@@ -251,5 +313,7 @@ class Runner:
             row = {"task": cell.task, "method": cell.label, "image": name}
             row |= {key: values[i] for key, values in found.items()}
             row |= {"seconds": round(seconds, 3), "steps": len(one.losses), "finite": one.finite}
-            rows.append(row | {"batch": one.batch, "told": list(one.told), "loss": thinned(one.losses)})
+            rows.append(
+                row | {"batch": one.batch, "told": list(one.told), "loss": thinned(one.losses)}
+            )
         return rows, pictures

@@ -43,9 +43,21 @@ def _seed(value: int) -> int:
 
 
 METHODS = known(
-    "adam-id", "brgm", "brgm-original", "cri", "ddrm", "dgp", "ilo", "lbrgm", "lbrgm-original", "pti", "pulse",
-    "pulse-original", "robust", "robust-text",
-)  # fmt: skip
+    "adam-id",
+    "brgm",
+    "brgm-original",
+    "cri",
+    "ddrm",
+    "dgp",
+    "ilo",
+    "lbrgm",
+    "lbrgm-original",
+    "pti",
+    "pulse",
+    "pulse-original",
+    "robust",
+    "robust-text",
+)
 GENERATORS, NETS, SUITES = known("avatars-128"), known("vgg", "alex"), known("paper", "ddrm", "cri")
 # the panels of a help page
 happened, compared, search, photos, running = (
@@ -53,33 +65,58 @@ happened, compared, search, photos, running = (
     for panel in ("What happened", "What to compare", "How to search", "Photos", "Running")
 )
 
-Inputs = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IN...")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")]
+Inputs = Annotated[
+    list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IN...")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")
+]
 Seed = Annotated[int, running(help="Decides every random draw.", metavar="N", callback=_seed)]
 Plugin = Annotated[
     list[str],
     running(
-        help="A Python module, imported first: it registers operators or methods. May be repeated.", metavar="MODULE"
+        help="A Python module, imported first: it registers operators or methods. May be repeated.",
+        metavar="MODULE",
     ),
 ]
 Images = Annotated[Path, typer.Option(help="A folder of clean pictures.", metavar="DIR")]
-Tasks = Annotated[str, compared(help="all, single, composed, or names such as denoising/XL,UNAP.", metavar="NAMES")]
+Tasks = Annotated[
+    str,
+    compared(help="all, single, composed, or names such as denoising/XL,UNAP.", metavar="NAMES"),
+]
 Suite = Annotated[
-    str, compared(help="Whose tasks `all` are: paper, ddrm or cri.", metavar="NAME", autocompletion=SUITES)
+    str,
+    compared(
+        help="Whose tasks `all` are: paper, ddrm or cri.", metavar="NAME", autocompletion=SUITES
+    ),
 ]
 Generator = Annotated[
-    str, search(help="A bundled generator's name, or a file.", metavar="NAME", autocompletion=GENERATORS)
+    str,
+    search(
+        help="A bundled generator's name, or a file.", metavar="NAME", autocompletion=GENERATORS
+    ),
 ]
 Limit = Annotated[int | None, compared(help="Only the first so many pictures.", min=1, metavar="N")]
 OracleMask = Annotated[bool, search("--oracle-mask", help="Tell methods which pixels are dead.")]
-Batch = Annotated[int, running(help="Pictures at a time; halved where memory runs out.", min=1, metavar="N")]
-Perceptual = Annotated[str, search(help="vgg, or alex for speed.", metavar="NET", autocompletion=NETS)]
+Batch = Annotated[
+    int, running(help="Pictures at a time; halved where memory runs out.", min=1, metavar="N")
+]
+Perceptual = Annotated[
+    str, search(help="vgg, or alex for speed.", metavar="NET", autocompletion=NETS)
+]
 Steps = Annotated[int | None, search(help="Steps in all, for a quick look.", min=0, metavar="N")]
 Device = Annotated[
     str,
-    running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=known("auto", "cpu", "cuda", "mps")),
+    running(
+        help="auto, cpu, cuda, cuda:1, mps.",
+        metavar="NAME",
+        autocompletion=known("auto", "cpu", "cuda", "mps"),
+    ),
 ]
-Engine = Annotated[str, running(help="local, or ray for a cluster.", metavar="NAME", autocompletion=known(*ENGINES))]
+Engine = Annotated[
+    str,
+    running(help="local, or ray for a cluster.", metavar="NAME", autocompletion=known(*ENGINES)),
+]
 Quiet = Annotated[bool, running("--quiet", help="No progress, no summary.")]
 
 
@@ -87,7 +124,9 @@ Quiet = Annotated[bool, running("--quiet", help="No progress, no summary.")]
 def apply(
     inputs: Inputs,
     output: Output,
-    op: Annotated[str, typer.Option(help="What to do; `degrade ops` lists what there is.", metavar="SPEC")],
+    op: Annotated[
+        str, typer.Option(help="What to do; `degrade ops` lists what there is.", metavar="SPEC")
+    ],
     seed: Seed = 0,
     plugin: Plugin = [],  # noqa: B006
     engine: Engine = "local",
@@ -121,7 +160,9 @@ def apply(
 def restore(
     inputs: Inputs,
     output: Output,
-    op: Annotated[str | None, happened(help="Default: the manifest's, or a guess.", metavar="SPEC")] = None,
+    op: Annotated[
+        str | None, happened(help="Default: the manifest's, or a guess.", metavar="SPEC")
+    ] = None,
     generator: Generator = "avatars-128",
     method: Annotated[
         str, search(help="A name of `degrade methods`.", metavar="NAME", autocompletion=METHODS)
@@ -129,29 +170,56 @@ def restore(
     perceptual: Perceptual = "vgg",
     steps: Steps = None,
     clean: Annotated[
-        Path | None, typer.Option(help="The undamaged picture(s), shown on the sheet.", metavar="PATH")
+        Path | None,
+        typer.Option(help="The undamaged picture(s), shown on the sheet.", metavar="PATH"),
     ] = None,
-    class_label: Annotated[int | None, search("--class", help="Of a generator that has classes.", metavar="N")] = None,
-    samples: Annotated[int, search(help="So many different answers to each picture.", min=1, metavar="N")] = 1,
+    class_label: Annotated[
+        int | None, search("--class", help="Of a generator that has classes.", metavar="N")
+    ] = None,
+    samples: Annotated[
+        int, search(help="So many different answers to each picture.", min=1, metavar="N")
+    ] = 1,
     init: Annotated[
-        Path | None, search(help="A latent that restore wrote, or a folder, to go on from.", metavar="PATH")
+        Path | None,
+        search(help="A latent that restore wrote, or a folder, to go on from.", metavar="PATH"),
     ] = None,
     align: Annotated[
         str | None,
-        photos(help="Restore a face, found and turned upright.", metavar="ffhq", autocompletion=known("ffhq")),
+        photos(
+            help="Restore a face, found and turned upright.",
+            metavar="ffhq",
+            autocompletion=known("ffhq"),
+        ),
     ] = None,
-    landmarks: Annotated[Path | None, photos(help="For --align: where the face's points are.", metavar="JSON")] = None,
-    face: Annotated[int | None, photos(help="For --align: which one, from 1, the surest.", min=1, metavar="N")] = None,
-    box: Annotated[str | None, photos(help="Restore this part, in pixels.", metavar="X,Y,W,H")] = None,
+    landmarks: Annotated[
+        Path | None, photos(help="For --align: where the face's points are.", metavar="JSON")
+    ] = None,
+    face: Annotated[
+        int | None, photos(help="For --align: which one, from 1, the surest.", min=1, metavar="N")
+    ] = None,
+    box: Annotated[
+        str | None, photos(help="Restore this part, in pixels.", metavar="X,Y,W,H")
+    ] = None,
     keep_visible: Annotated[
-        bool, happened("--keep-visible", help="Bring the result to agree with what the picture says for certain.")
+        bool,
+        happened(
+            "--keep-visible",
+            help="Bring the result to agree with what the picture says for certain.",
+        ),
     ] = False,
-    oracle_mask: Annotated[bool, happened("--oracle-mask", help="Tell the solver which pixels are dead.")] = False,
+    oracle_mask: Annotated[
+        bool, happened("--oracle-mask", help="Tell the solver which pixels are dead.")
+    ] = False,
     embedding: Annotated[
-        Path | None, search(help="Face embedding (TorchScript), for method adam-id.", metavar="FILE")
+        Path | None,
+        search(help="Face embedding (TorchScript), for method adam-id.", metavar="FILE"),
     ] = None,
-    person: Annotated[Path | None, search(help="A photo of the same person, for --embedding.", metavar="FILE")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")] = False,
+    person: Annotated[
+        Path | None, search(help="A photo of the same person, for --embedding.", metavar="FILE")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
     plugin: Plugin = [],  # noqa: B006
@@ -188,13 +256,25 @@ def restore(
         model = invert.load_generator(generator)
         where = where_of(align, landmarks, face, box)
         settings = Settings(
-            generator_text(generator), method, perceptual, seed, steps, op, class_label, samples, oracle_mask, told,
-            str(where), keep_visible,
-        )  # fmt: skip
+            generator_text(generator),
+            method,
+            perceptual,
+            seed,
+            steps,
+            op,
+            class_label,
+            samples,
+            oracle_mask,
+            told,
+            str(where),
+            keep_visible,
+        )
         solver = partial(Solver, model, device, embedding, person)
         chosen = engine_of(engine, gpu=device != "cpu")
         with SolveBar(quiet) as bar:
-            watched = bar if engine == "local" else None  # what happens elsewhere is not seen step by step
+            watched = (
+                bar if engine == "local" else None
+            )  # what happens elsewhere is not seen step by step
             shape = (1, model.channels, model.resolution, model.resolution)
             flow = Restore(settings, output, shape, solver, clean, init, where, watched)
             code = for_each(flow, sources, chosen, quiet)
@@ -209,7 +289,9 @@ def restore(
 def bench(
     images: Images,
     output: Output,
-    methods: Annotated[str, compared(help="Names of `degrade methods`, with commas.", metavar="NAMES")] = "robust",
+    methods: Annotated[
+        str, compared(help="Names of `degrade methods`, with commas.", metavar="NAMES")
+    ] = "robust",
     tasks: Tasks = "all",
     suite: Suite = "paper",
     generator: Generator = "avatars-128",
@@ -218,14 +300,19 @@ def bench(
     perceptual: Perceptual = "vgg",
     steps: Steps = None,
     reference: Annotated[
-        Path | None, compared(help="Pictures, or .npz statistics, that realism is measured against.", metavar="PATH")
+        Path | None,
+        compared(
+            help="Pictures, or .npz statistics, that realism is measured against.", metavar="PATH"
+        ),
     ] = None,
     oracle_mask: OracleMask = False,
     tuned: Annotated[
-        Path | None, compared(help="A file of `degrade tune`: shows its methods tuned, too.", metavar="JSON")
+        Path | None,
+        compared(help="A file of `degrade tune`: shows its methods tuned, too.", metavar="JSON"),
     ] = None,
     embedding: Annotated[
-        Path | None, compared(help="Face embedding that measures identity (.pt, .onnx).", metavar="FILE")
+        Path | None,
+        compared(help="Face embedding that measures identity (.pt, .onnx).", metavar="FILE"),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -256,11 +343,15 @@ def bench(
         if tuned is not None:
             cells += [cell for cell in read_tuned(tuned) if cell.task in wanted]
         if reference is not None and not reference.exists():
-            raise ValueError(f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma")
+            raise ValueError(
+                f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma"
+            )
         report.refuse_foreign(output)
         told, failed = identity_text(embedding, None), ()
         settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
-        with opened(images, limit, output, settings, generator, device, engine, batch, quiet, embedding) as work:
+        with opened(
+            images, limit, output, settings, generator, device, engine, batch, quiet, embedding
+        ) as work:
             results, run, side = work
             try:
                 run(cells)
@@ -283,10 +374,18 @@ def tune(
     images: Images,
     output: Output,
     methods: Annotated[
-        str, compared("--method", "--methods", help="Names of `degrade methods`, with commas.", metavar="NAMES")
+        str,
+        compared(
+            "--method",
+            "--methods",
+            help="Names of `degrade methods`, with commas.",
+            metavar="NAMES",
+        ),
     ],
     tasks: Tasks,
-    trials: Annotated[int, search(help="Settings to try for each method and task.", min=1, metavar="N")] = 24,
+    trials: Annotated[
+        int, search(help="Settings to try for each method and task.", min=1, metavar="N")
+    ] = 24,
     suite: Suite = "paper",
     generator: Generator = "avatars-128",
     limit: Limit = None,
@@ -319,13 +418,19 @@ def tune(
         load(plugin)
         chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
         settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask)
-        with opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (_, run, _):
+        with opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (
+            _,
+            run,
+            _,
+        ):
             for name, method in chosen.items():
                 for task in wanted:
                     best, before, after = search.tune(name, method, task, trials, seed, run)
                     search.write_tuned(output / "tuned.json", name, task, best)
                     if not quiet:
-                        echo(f"{task}: {search.label(name, best)}, accuracy {before:.4f} → {after:.4f}")
+                        echo(
+                            f"{task}: {search.label(name, best)}, accuracy {before:.4f} → {after:.4f}"
+                        )
         if not quiet:
             echo(output / "tuned.json")
 
@@ -356,10 +461,12 @@ def inspect(
             autocompletion=GENERATORS,
         ),
     ],
-    samples: Annotated[int, typer.Option(help="Of a generator: draw this many images.", min=0, metavar="N")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to draw them.", metavar="FILE")] = Path(
-        "samples.png"
-    ),
+    samples: Annotated[
+        int, typer.Option(help="Of a generator: draw this many images.", min=0, metavar="N")
+    ] = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to draw them.", metavar="FILE")
+    ] = Path("samples.png"),
     seed: Seed = 0,
 ) -> None:
     """Say what happened to a picture, as far as its file tells; or what a generator is.
@@ -381,7 +488,9 @@ def inspect(
             from .tables import findings
 
             if samples:
-                raise ValueError(f"samples={samples} are drawn by a generator, and {what} is a picture; leave it out")
+                raise ValueError(
+                    f"samples={samples} are drawn by a generator, and {what} is a picture; leave it out"
+                )
             return findings(guess(what))
 
         import invert
@@ -399,7 +508,9 @@ def inspect(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="A checkpoint: a file or an address.", metavar="SOURCE")],
+    source: Annotated[
+        str, typer.Argument(help="A checkpoint: a file or an address.", metavar="SOURCE")
+    ],
     target: Annotated[Path, typer.Argument(help="The .safetensors to write.", metavar="TARGET")],
 ) -> None:
     """Write a generator as .safetensors: the same images, no code in the file, faster to open.
@@ -450,7 +561,11 @@ def ops(plugin: Plugin = []) -> None:  # noqa: B006
 def methods(
     name: Annotated[
         str | None,
-        typer.Argument(help="Show this one's phases, losses and constants.", metavar="NAME", autocompletion=METHODS),
+        typer.Argument(
+            help="Show this one's phases, losses and constants.",
+            metavar="NAME",
+            autocompletion=METHODS,
+        ),
     ] = None,
 ) -> None:
     """List the methods of restoration, or show one in full.
@@ -477,7 +592,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which, and of what matters.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Say which, and of what matters."
+        ),
     ] = False,
 ) -> None:
     pass

@@ -54,7 +54,9 @@ def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
             first = taken.setdefault(path, source)
             if first is not source:
                 both = f"{first.path} and {source.path}"
-                raise ValueError(f"{both} would share one result, {path.name}; rename one, or run them apart")
+                raise ValueError(
+                    f"{both} would share one result, {path.name}; rename one, or run them apart"
+                )
     failed = 0
 
     def conclude(source, known, result) -> None:
@@ -95,7 +97,9 @@ def load(plugins: list[str]) -> None:
             importlib.import_module(name)
         except Exception as error:  # whatever a stranger's module raises
             mend = "; give the module's name, without .py" if name.endswith(".py") else ""
-            raise ValueError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}{mend}") from error
+            raise ValueError(
+                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}{mend}"
+            ) from error
 
 
 def say(message: str) -> None:
@@ -111,5 +115,7 @@ def echo(message: object) -> None:
 def _print(message: str, stream: TextIO) -> None:
     line = "".join(_CONTROL.get(c, c) for c in " ".join(message.split("\n")))
     with suppress(OSError):
-        known = line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8")
+        known = line.encode(stream.encoding or "utf-8", "backslashreplace").decode(
+            stream.encoding or "utf-8"
+        )
         print(known, file=stream, flush=True)

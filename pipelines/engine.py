@@ -69,7 +69,9 @@ class Ray:
         on_gpu = gpu and there.get("GPU", 0) >= 1
         self.workers = int(there.get("GPU" if on_gpu else "CPU", 0))
         if not self.workers:
-            raise ValueError("engine 'ray': the cluster has no CPU; add a machine, or use --engine local")
+            raise ValueError(
+                "engine 'ray': the cluster has no CPU; add a machine, or use --engine local"
+            )
         self._hire = ray.remote(num_cpus=1, num_gpus=int(on_gpu))(Worker).remote
 
     def map(self, setup: Callable[[], Work], jobs: Jobs) -> Outcomes:
@@ -121,7 +123,12 @@ class Ray:
                     if task is not None and task[2] < ATTEMPTS:
                         waiting.append((*task[:2], task[2] + 1))
                     elif task is not None:
-                        yield task[0], OSError(f"lost its worker {ATTEMPTS} times, perhaps for want of memory")
+                        yield (
+                            task[0],
+                            OSError(
+                                f"lost its worker {ATTEMPTS} times, perhaps for want of memory"
+                            ),
+                        )
                     continue
                 if task is None and isinstance(outcome, Exception):
                     raise outcome

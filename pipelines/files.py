@@ -53,7 +53,9 @@ def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
     found: list[Source] = []
     for given in inputs:
         if given.is_dir():
-            files = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            files = sorted(
+                p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()
+            )
             if output is not None and given.resolve() in output.resolve().parents:
                 files = [p for p in files if output.resolve() not in p.resolve().parents]
             found += [Source(p, p.relative_to(given)) for p in files]
@@ -85,7 +87,9 @@ def is_picture(path: Path) -> bool:
 
 def from_pil(image: Image.Image) -> Tensor:
     """[1, C, H, W] in [0, 1] of an 8-bit picture."""
-    return torch.from_numpy(numpy.atleast_3d(numpy.array(image))).permute(2, 0, 1)[None].float() / 255
+    return (
+        torch.from_numpy(numpy.atleast_3d(numpy.array(image))).permute(2, 0, 1)[None].float() / 255
+    )
 
 
 def digest(path: Path) -> str:
@@ -165,14 +169,19 @@ def read_latent(path: Path) -> Tensor:
     return latent
 
 
-def write_together(record: Path, kind: str, about: dict, made: dict[Path, bytes], stale: Iterable[Path] = ()) -> None:
+def write_together(
+    record: Path, kind: str, about: dict, made: dict[Path, bytes], stale: Iterable[Path] = ()
+) -> None:
     """The files of one result and, last, the record of it, in the place of an earlier result, whose `stale` files go.
 
     Nothing that was there is touched before all is on the disk. While the files get their names, the
     record says that it is `begun`: so they are known to be ours, though of no run in particular.
     """
     with ExitStack() as stack:
-        first, last = (stack.enter_context(_staged(record, _json(kind, r))) for r in (about | {"begun": True}, about))
+        first, last = (
+            stack.enter_context(_staged(record, _json(kind, r)))
+            for r in (about | {"begun": True}, about)
+        )
         staged = {path: stack.enter_context(_staged(path, data)) for path, data in made.items()}
         for path in stale:
             path.unlink(missing_ok=True)
@@ -198,8 +207,12 @@ def earlier(record: Path, kind: str, targets: Iterable[Path]) -> dict | None:
     """The record of an earlier result, if any. Raises ValueError where files would be overwritten that are of none."""
     before = read_json(record, kind)
     for path in targets if before is None else ():
-        if path.exists() and not record.exists():  # another run may have begun meanwhile, its record first
-            raise ValueError(f"{path} is there, and no {kind} says that it is a result; choose another --output")
+        if (
+            path.exists() and not record.exists()
+        ):  # another run may have begun meanwhile, its record first
+            raise ValueError(
+                f"{path} is there, and no {kind} says that it is a result; choose another --output"
+            )
     return before
 
 
@@ -221,5 +234,7 @@ def read_json(path: Path, kind: str) -> dict | None:
         reason = " ".join(str(error).split("\n"))
         raise ValueError(f"{path} is not a {kind} of degrade's: {reason}; move it away") from error
     if not isinstance(record, dict) or (record.get("kind"), record.get("format")) != (kind, FORMAT):
-        raise ValueError(f"{path} is not a {kind} of degrade's, format {FORMAT}; move it away, or make it again")
+        raise ValueError(
+            f"{path} is not a {kind} of degrade's, format {FORMAT}; move it away, or make it again"
+        )
     return record

@@ -14,7 +14,9 @@ from .tables import print_wide
 
 def show_all() -> None:
     """Every method, a row each."""
-    table = Table(*(Column(head, overflow="fold") for head in ("name", "phases", "steps", "source")))
+    table = Table(
+        *(Column(head, overflow="fold") for head in ("name", "phases", "steps", "source"))
+    )
     for name, method in METHODS.items():
         phases = getattr(method, "phases", (method,))
         steps = " + ".join(str(phase.steps) for phase in phases)
@@ -35,12 +37,16 @@ def show(name: str) -> None:
     else:
         table.add_row("starts at", constants(method.start))
         for i, phase in enumerate(method.phases, 1):
-            lines = [f"{phase.steps} steps of {constants(phase.optimiser)} in {constants(phase.space)}"]
+            lines = [
+                f"{phase.steps} steps of {constants(phase.optimiser)} in {constants(phase.space)}"
+            ]
             lines += [f"  {term.weight:g} × {constants(term)}" for term in phase.loss]
             lines += [f"  stops at {constants(phase.stop)}"] if phase.stop else []
             lines += [f"  ends where {phase.keep} was lowest"] if phase.keep else []
             table.add_row(f"phase {i}", "\n".join(lines))
-        table.add_row("knobs", ", ".join(f"{k.name} ×{k.low:g} to ×{k.high:g}" for k in method.knobs))
+        table.add_row(
+            "knobs", ", ".join(f"{k.name} ×{k.low:g} to ×{k.high:g}" for k in method.knobs)
+        )
     print_wide(table)
 
 
@@ -50,7 +56,9 @@ def constants(part: object) -> str:
         return getattr(part, "__name__", repr(part))
     said = [(f.name, getattr(part, f.name), f.default) for f in fields(part) if f.init]
     written = [
-        f"{name}={_constant(value)}" for name, value, default in said if name not in _ELSEWHERE and value != default
+        f"{name}={_constant(value)}"
+        for name, value, default in said
+        if name not in _ELSEWHERE and value != default
     ]
     return f"{type(part).__name__}({', '.join(written)})"
 

@@ -18,22 +18,33 @@ from degrade.rng import child_seed
 from invert import Identity, perceptual
 
 SMALLEST = 32  # observations with a shorter side are enlarged to it before LPIPS, by whole pixels
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # as torch's hub keeps the standard FID network
+INCEPTION = (
+    "weights-inception-2015-12-05-6726825d.pth"  # as torch's hub keeps the standard FID network
+)
 
 
-def scores(restored: Tensor, clean: Tensor | None, again: Tensor, observed: Tensor,
-           identity: Identity | None = None) -> dict[str, list[float]]:  # fmt: skip
+def scores(
+    restored: Tensor,
+    clean: Tensor | None,
+    again: Tensor,
+    observed: Tensor,
+    identity: Identity | None = None,
+) -> dict[str, list[float]]:
     """Of 8-bit pictures in [0, 1], a number for each: LPIPS is VGG's; PSNR in dB; SSIM with its usual window of 11.
 
     again: the restored pictures after the true degradation, with its own draws. identity: cosine
     of the embeddings of restored and clean.
     """
-    found = {"fidelity": perceptual.lpips(*(perceptual.enlarged(x, SMALLEST) for x in (again, observed)))}
+    found = {
+        "fidelity": perceptual.lpips(*(perceptual.enlarged(x, SMALLEST) for x in (again, observed)))
+    }
     if clean is not None:
         from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
         found["accuracy"] = perceptual.lpips(restored, clean)
-        found["psnr"] = -10 * (restored - clean).square().flatten(1).mean(1).clamp_min(1e-10).log10()
+        found["psnr"] = (
+            -10 * (restored - clean).square().flatten(1).mean(1).clamp_min(1e-10).log10()
+        )
         found["ssim"] = ssim(restored, clean, data_range=1.0, reduction=None).reshape(-1)
         if identity is not None:
             with torch.no_grad():
@@ -51,7 +62,13 @@ class Crops:
     @classmethod
     def of(cls, resolution: int) -> Crops:
         """1000 of 128 at 1024², 250 of 64 at 256² (Poirier-Ginter & Lalonde 2023, §4.1); 64 of 32 below."""
-        return cls(1000, 128) if resolution >= 512 else cls(250, 64) if resolution >= 256 else cls(64, 32)
+        return (
+            cls(1000, 128)
+            if resolution >= 512
+            else cls(250, 64)
+            if resolution >= 256
+            else cls(64, 32)
+        )
 
     def __str__(self) -> str:
         return f"{self.count} crops of {self.side}×{self.side} per picture"
@@ -60,7 +77,8 @@ class Crops:
         """[count, C, side, side] of one picture [1, C, H, W], the same for the same name."""
         draws = torch.Generator().manual_seed(child_seed("crops", name))
         tops, lefts = (
-            torch.randint(n - self.side + 1, (self.count,), generator=draws).tolist() for n in image.shape[2:]
+            torch.randint(n - self.side + 1, (self.count,), generator=draws).tolist()
+            for n in image.shape[2:]
         )
         places = zip(tops, lefts, strict=True)
         return torch.cat([image[:, :, y : y + self.side, x : x + self.side] for y, x in places])
@@ -95,11 +113,18 @@ def statistics(path: Path) -> Statistics:
 
     try:
         with numpy.load(io.BytesIO(contents(path)), allow_pickle=False) as held:
-            mean, covariance = torch.from_numpy(held["mu"]).double(), torch.from_numpy(held["sigma"]).double()
+            mean, covariance = (
+                torch.from_numpy(held["mu"]).double(),
+                torch.from_numpy(held["sigma"]).double(),
+            )
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is neither a folder nor an .npz with mu and sigma: {error}") from error
+        raise ValueError(
+            f"{path} is neither a folder nor an .npz with mu and sigma: {error}"
+        ) from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise ValueError(f"{path}: mu is {list(mean.shape)} and sigma {list(covariance.shape)}; they do not fit")
+        raise ValueError(
+            f"{path}: mu is {list(mean.shape)} and sigma {list(covariance.shape)}; they do not fit"
+        )
     return Statistics(mean, covariance)
 
 
@@ -128,7 +153,9 @@ class Frechet:
         fid = self._seen(batches, real=True)
         count = int(fid.real_features_num_samples)
         mean = fid.real_features_sum / count
-        return Statistics(mean, (fid.real_features_cov_sum - count * mean.outer(mean)) / max(count - 1, 1), count)
+        return Statistics(
+            mean, (fid.real_features_cov_sum - count * mean.outer(mean)) / max(count - 1, 1), count
+        )
 
     def between(self, found: Iterable[Tensor], real: Statistics) -> float | None:
         """The distance of a stream of batches; None where either side has fewer than two pictures.
@@ -143,7 +170,9 @@ class Frechet:
                 f"the statistics have {len(real.mean)} features, {self.names[0]} {len(fid.real_features_sum)}"
             )
         fid.real_features_sum = real.mean * real.count
-        fid.real_features_cov_sum = real.covariance * (real.count - 1) + real.count * real.mean.outer(real.mean)
+        fid.real_features_cov_sum = real.covariance * (
+            real.count - 1
+        ) + real.count * real.mean.outer(real.mean)
         fid.real_features_num_samples = torch.tensor(real.count)
         return round(float(fid.compute()), 4)
 
@@ -152,9 +181,13 @@ class Frechet:
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         if self.inception:
-            fid = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(self.inception))
+            fid = FrechetInceptionDistance(
+                normalize=True, feature_extractor_weights_path=str(self.inception)
+            )
         else:
-            fid = FrechetInceptionDistance(feature=Vgg(), normalize=True, input_img_size=(3, 32, 32))
+            fid = FrechetInceptionDistance(
+                feature=Vgg(), normalize=True, input_img_size=(3, 32, 32)
+            )
         for batch in batches:
             for some in batch.split(128):
                 fid.update(some, real=real)

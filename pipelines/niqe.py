@@ -42,7 +42,11 @@ class Model:
         """NIQE of a picture [1, C, H, W] in [0, 1]; the lower the better."""
         mean, covariance = gaussian(patches(picture, self.side)[0])
         away = self.mean - mean
-        return float((away @ torch.linalg.pinv((self.covariance + covariance) / 2) @ away).clamp_min(0).sqrt())
+        return float(
+            (away @ torch.linalg.pinv((self.covariance + covariance) / 2) @ away)
+            .clamp_min(0)
+            .sqrt()
+        )
 
 
 def side_of(resolution: int) -> int:
@@ -51,7 +55,11 @@ def side_of(resolution: int) -> int:
 
 
 def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
-    covariance = features.T.cov() if len(features) > 1 else torch.zeros(2 * [features.shape[1]], dtype=features.dtype)
+    covariance = (
+        features.T.cov()
+        if len(features) > 1
+        else torch.zeros(2 * [features.shape[1]], dtype=features.dtype)
+    )
     return features.mean(0), covariance
 
 
@@ -60,7 +68,9 @@ def patches(picture: Tensor, side: int) -> tuple[Tensor, Tensor]:
     weights = torch.tensor([0.299, 0.587, 0.114]) if picture.shape[1] == 3 else torch.ones(1)
     x = (picture.double() * weights.double().view(1, -1, 1, 1)).sum(1, keepdim=True) * 255
     height, width = (n // side * side for n in x.shape[2:])
-    step = side if (height // side) * (width // side) >= 64 else side // 4  # where they would be few, they overlap
+    step = (
+        side if (height // side) * (width // side) >= 64 else side // 4
+    )  # where they would be few, they overlap
     x, features, sharpness = x[:, :, :height, :width], [], None
     for scale in (1, 2):
         normalised, deviation = mscn(x)

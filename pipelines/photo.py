@@ -14,7 +14,9 @@ import degrade
 from degrade.operator import Operator, Shape, Window
 from degrade.place import LARGEST, Place, inverse, sides
 
-FEATHER = 0.08  # of the shorter side of what is kept, over which what is pasted back fades into the photo
+FEATHER = (
+    0.08  # of the shorter side of what is kept, over which what is pasted back fades into the photo
+)
 SMALLEST = 8  # pixels of a square's side
 _MARGIN = 16  # pixels of the photo around the square, at least
 _ENLARGED = 64  # a photo is at most so many times smaller than what it shows
@@ -24,8 +26,15 @@ _ENLARGED = 64  # a photo is at most so many times smaller than what it shows
 class Spot:
     """The square of a photo that a generator's image fills."""
 
-    matrix: tuple[float, ...]  # from the image's unit square to the photo's pixels, as of `degrade.Place`
-    keep: tuple[float, float, float, float] = (0, 0, 1, 1)  # u, v, u, v: the part that is pasted back
+    matrix: tuple[
+        float, ...
+    ]  # from the image's unit square to the photo's pixels, as of `degrade.Place`
+    keep: tuple[float, float, float, float] = (
+        0,
+        0,
+        1,
+        1,
+    )  # u, v, u, v: the part that is pasted back
 
     @property
     def side(self) -> float:
@@ -50,7 +59,9 @@ def centre(height: int, width: int) -> Spot:
 def box(x: float, y: float, w: float, h: float, height: int, width: int) -> Spot:
     """The square around a box, of which the box alone is pasted back; all in pixels of the photo."""
     if not (min(w, h) > 0 and min(x, y) >= 0 and x + w <= width and y + h <= height):
-        raise ValueError(f"box={x:g},{y:g},{w:g},{h:g} is not within the photo's {width}x{height} pixels (x,y,w,h)")
+        raise ValueError(
+            f"box={x:g},{y:g},{w:g},{h:g} is not within the photo's {width}x{height} pixels (x,y,w,h)"
+        )
     side = max(w, h)
     left, top = x + (w - side) / 2, y + (h - side) / 2
     inner = ((x - left) / side, (y - top) / side, (x + w - left) / side, (y + h - top) / side)
@@ -74,7 +85,9 @@ class Photo:
 
     def __post_init__(self):
         if self.observed.ndim != 4 or len(self.observed) != 1:
-            raise ValueError(f"observed has shape {list(self.observed.shape)}; give one photo, [1, C, H, W]")
+            raise ValueError(
+                f"observed has shape {list(self.observed.shape)}; give one photo, [1, C, H, W]"
+            )
         height, width = self.observed.shape[2:]
         if self.spot.side < SMALLEST:
             raise ValueError(
@@ -83,7 +96,9 @@ class Photo:
         for at, size in ((0, width), (1, height)):
             ends = [corner[at] for corner in self.spot.corners()]
             if max(ends) <= 0 or min(ends) >= size:
-                raise ValueError(f"what is to be restored lies outside the photo's {width}x{height} pixels")
+                raise ValueError(
+                    f"what is to be restored lies outside the photo's {width}x{height} pixels"
+                )
         area, most = height * width * self.enlarged**2, 4 * LARGEST
         rows, columns = self.window
         part = (rows.stop - rows.start) * (columns.stop - columns.start) * self.enlarged**2
@@ -99,9 +114,13 @@ class Photo:
             try:
                 if self.operator.output_shape(_times(shape, times)) == shape:
                     return times
-            except ValueError as error:  # a mask of another size, perhaps the right one for another factor
+            except (
+                ValueError
+            ) as error:  # a mask of another size, perhaps the right one for another factor
                 why = str(error)
-        raise ValueError(f"{self.operator} leads to no picture of {shape[3]}x{shape[2]} pixels; {why}")
+        raise ValueError(
+            f"{self.operator} leads to no picture of {shape[3]}x{shape[2]} pixels; {why}"
+        )
 
     @cached_property
     def window(self) -> Window:
@@ -120,7 +139,10 @@ class Photo:
             last = min(size, math.ceil(min(size, max(ends) + margin)))
             spans.append((first, last, parts, size))
         return tuple(
-            slice(next(i for i in range(first, -1, -1) if parts(i)), next(i for i in range(last, size + 1) if parts(i)))
+            slice(
+                next(i for i in range(first, -1, -1) if parts(i)),
+                next(i for i in range(last, size + 1) if parts(i)),
+            )
             for first, last, parts, size in spans
         )
 
@@ -137,9 +159,16 @@ class Photo:
         Where the photo shows the spot at twice the generator's resolution or more, both are reduced.
         """
         region = self.observed[(..., *self.window)]
-        f = Place(self._matrix, tuple(self._background.shape[2:]), self._background) >> self.happened
+        f = (
+            Place(self._matrix, tuple(self._background.shape[2:]), self._background)
+            >> self.happened
+        )
         reduced = int(self.spot.side / resolution)
-        return (degrade.Pool(reduced)(region), f >> degrade.Pool(reduced)) if reduced > 1 else (region, f)
+        return (
+            (degrade.Pool(reduced)(region), f >> degrade.Pool(reduced))
+            if reduced > 1
+            else (region, f)
+        )
 
     def pasted(self, image: Tensor, consistent: bool = False) -> Tensor:
         """The undamaged photo [1, C, s·H, s·W], of which only the spot is new: `image` [1, C, R, R].
@@ -153,7 +182,11 @@ class Photo:
         share = self._share(size)
         mixed = torch.where(share > 0, around + share * (drawn - around), around)
         if consistent:
-            agreeing = self.happened.approx().project(mixed, self.observed[(..., *self.window)]).clamp(0, 1)
+            agreeing = (
+                self.happened.approx()
+                .project(mixed, self.observed[(..., *self.window)])
+                .clamp(0, 1)
+            )
             mixed = torch.where(share > 0, agreeing, around)
         photo = self._undamaged.clone()
         photo[(..., *_times_window(self.window, self.enlarged))] = mixed
@@ -164,7 +197,9 @@ class Photo:
         photo, (left, top) = padded(self.observed, self.spot)
         a, b, c, d, e, f = self.spot.matrix
         height, width = photo.shape[2:]
-        back = inverse((a, b, c + left, d, e, f + top))  # from the photo's pixels to the unit square
+        back = inverse(
+            (a, b, c + left, d, e, f + top)
+        )  # from the photo's pixels to the unit square
         matrix = [side * m * n for m, n in zip(back, (width, height, 1) * 2, strict=True)]
         return Place(tuple(matrix), (side, side))(photo)
 
@@ -179,7 +214,12 @@ class Photo:
         kept = (a * w, b * h, c + a * left + b * top, d * w, e * h, f + d * left + e * top)
         feather, share = FEATHER * self.enlarged * self.spot.side * min(w, h), torch.ones(size)
         top_left, top_right, bottom_right, bottom_left = self.spot.corners(keep=True)
-        ends = (bottom_left, top_left), (top_left, top_right), (top_right, bottom_right), (bottom_right, bottom_left)
+        ends = (
+            (bottom_left, top_left),
+            (top_left, top_right),
+            (top_right, bottom_right),
+            (bottom_right, bottom_left),
+        )
         for distance, (one, other) in zip(sides(kept, size), ends, strict=True):
             if not any(
                 max(one[at], other[at]) < 0.5 or min(one[at], other[at]) > n - 0.5
@@ -201,7 +241,9 @@ class Photo:
         """The photo in the size of what it shows."""
         if self.enlarged == 1:
             return self.observed
-        return degrade.Resize(_times(self.observed.shape, self.enlarged)[2:])(self.observed).clamp(0, 1)
+        return degrade.Resize(_times(self.observed.shape, self.enlarged)[2:])(self.observed).clamp(
+            0, 1
+        )
 
     @property
     def _background(self) -> Tensor:
@@ -228,12 +270,19 @@ def padded(photo: Tensor, spot: Spot) -> tuple[Tensor, tuple[int, int]]:
     corners = spot.corners()
     border = max(round(spot.side * 0.1), 3)
     lows = [max(0, math.ceil(border - min(p[at] for p in corners))) for at in (0, 1)]
-    highs = [max(0, math.ceil(max(p[at] for p in corners) - n + border)) for at, n in ((0, width), (1, height))]
+    highs = [
+        max(0, math.ceil(max(p[at] for p in corners) - n + border))
+        for at, n in ((0, width), (1, height))
+    ]
     if max(*lows, *highs) <= border - 4:
         return photo, (0, 0)
-    (left, top), (right, bottom) = ([max(n, round(spot.side * 0.3)) for n in some] for some in (lows, highs))
+    (left, top), (right, bottom) = (
+        [max(n, round(spot.side * 0.3)) for n in some] for some in (lows, highs)
+    )
     array = numpy.pad(
-        photo.numpy(), ((0, 0), (0, 0), (top, bottom), (left, right)), "reflect" if min(height, width) > 1 else "edge"
+        photo.numpy(),
+        ((0, 0), (0, 0), (top, bottom), (left, right)),
+        "reflect" if min(height, width) > 1 else "edge",
     )
     x = torch.from_numpy(array)
     rows, columns = (torch.arange(n, dtype=torch.float32) for n in x.shape[2:])

@@ -15,10 +15,15 @@ class SolveBar:
 
     def __init__(self, quiet: bool):
         self._progress = Progress(
-            TextColumn("{task.description}"), TextColumn("{task.fields[phase]:>4}"), BarColumn(),
-            MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"), TimeRemainingColumn(),
-            console=console, disable=quiet,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            TextColumn("{task.fields[phase]:>4}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet,
+        )
         self._task = None
 
     def __enter__(self) -> SolveBar:
@@ -33,12 +38,16 @@ class SolveBar:
 
     def step(self, state: Step) -> None:
         loss = f"{state.loss.mean().item():.4f}"
-        self._progress.update(self._task, completed=state.step, total=state.total, phase=state.phase.name, loss=loss)
+        self._progress.update(
+            self._task, completed=state.step, total=state.total, phase=state.phase.name, loss=loss
+        )
 
     def done(self) -> None:
         task = self._progress.tasks[self._task]
         total = task.total or 1  # a picture that was there already never stepped
-        self._progress.update(self._task, total=total, completed=total, phase=task.fields["phase"] or "done")
+        self._progress.update(
+            self._task, total=total, completed=total, phase=task.fields["phase"] or "done"
+        )
 
 
 class BenchBar:
@@ -46,9 +55,14 @@ class BenchBar:
 
     def __init__(self, quiet: bool):
         self._progress = Progress(
-            TextColumn("{task.description:30}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[now]}"), TimeRemainingColumn(), console=console, disable=quiet,
-        )  # fmt: skip
+            TextColumn("{task.description:30}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[now]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet,
+        )
         self._task = self._progress.add_task("", total=None, now="")
 
     def __enter__(self) -> BenchBar:

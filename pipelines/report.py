@@ -15,9 +15,24 @@ from .chart import chart
 from .results import Results, Table, as_csv, as_markdown, realism, tables_of
 
 PAGE = Path(__file__).parent / "report.html"
-MADE = ("report.html", "results.csv", "tables.md")  # in the order of writing: the page tells that all are ours
+MADE = (
+    "report.html",
+    "results.csv",
+    "tables.md",
+)  # in the order of writing: the page tells that all are ours
 _OURS = b"<title>degrade: results</title>"
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#9333ea")
+COLOURS = (
+    "#2563eb",
+    "#dc2626",
+    "#059669",
+    "#d97706",
+    "#7c3aed",
+    "#0891b2",
+    "#db2777",
+    "#65a30d",
+    "#475569",
+    "#9333ea",
+)
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -26,7 +41,9 @@ def refuse_foreign(folder: Path) -> None:
     if there:
         with there[0].open("rb") as file:
             if _OURS not in file.read(2000):
-                raise ValueError(f"{there[0]} is there, and is of no report of degrade's; choose another --output")
+                raise ValueError(
+                    f"{there[0]} is there, and is of no report of degrade's; choose another --output"
+                )
 
 
 def write(results: Results, resolution: int, reference: Path | None = None) -> Path:
@@ -42,7 +59,9 @@ def write(results: Results, resolution: int, reference: Path | None = None) -> P
     return results.folder / MADE[0]
 
 
-def notes_of(results: Results, tables: list[Table], crops: metrics.Crops, reference: Path | None) -> list[str]:
+def notes_of(
+    results: Results, tables: list[Table], crops: metrics.Crops, reference: Path | None
+) -> list[str]:
     """What a reader must know beside the tables."""
     pictures, frechet = len({row["image"] for row in results.rows}), metrics.Frechet.here()
     notes = [f"{pictures} picture{'s' * (pictures > 1)}.", *results.told]
@@ -59,7 +78,9 @@ def notes_of(results: Results, tables: list[Table], crops: metrics.Crops, refere
     }
     notes += [said[table.metric] for table in tables if table.metric in said]
     if frechet.inception is None and any(table.metric in frechet.names for table in tables):
-        notes.append("The Inception network is not on this machine: these distances are of VGG's features, and no FID.")
+        notes.append(
+            "The Inception network is not on this machine: these distances are of VGG's features, and no FID."
+        )
     return notes
 
 
@@ -69,7 +90,9 @@ def as_html(results: Results, tables: list[Table], notes: list[str]) -> str:
     parts = {
         "NOTES": "".join(f"<li>{html.escape(note)}</li>" for note in notes),
         "TABLES": "".join(map(table_html, tables)),
-        "CHARTS": "".join([*level_charts(tables, colour), scatter(tables, colour), *loss_charts(rows, colour)]),
+        "CHARTS": "".join(
+            [*level_charts(tables, colour), scatter(tables, colour), *loss_charts(rows, colour)]
+        ),
         "GRID": grid(results, tasks, methods),
         "ITEMS": json.dumps(gallery(results)).replace("</", "<\\/"),
     }
@@ -85,7 +108,10 @@ def table_html(table: Table) -> str:
     for task in table.tasks:
         best = table.best(task)
         values = [table.cells.get((task, m)) for m in table.methods]
-        cells = "".join(f"<td{' class=best' if v == best is not None else ''}>{table.text(v)}</td>" for v in values)
+        cells = "".join(
+            f"<td{' class=best' if v == best is not None else ''}>{table.text(v)}</td>"
+            for v in values
+        )
         lines.append(f"<tr><th scope='row'>{html.escape(task)}</th>{cells}</tr>")
     arrow = "↓" if table.lower_is_better else "↑"
     return (
@@ -115,9 +141,13 @@ def gallery(results: Results) -> list[dict]:
             results.picture(row["task"], row["method"], row["image"]),
             results.picture(None, "clean", row["image"]),
         ]
-        shown = [numbers.setdefault(path, len(numbers)) if path.exists() else None for path in paths]
+        shown = [
+            numbers.setdefault(path, len(numbers)) if path.exists() else None for path in paths
+        ]
         item = {key: row.get(key) for key in ("method", "image", "accuracy", "fidelity", "psnr")}
-        items.append(item | {"task": task or level, "level": level if task else "", "pictures": shown})
+        items.append(
+            item | {"task": task or level, "level": level if task else "", "pictures": shown}
+        )
     return [{"items": items, "pictures": [picture_data(path) for path in numbers]}]
 
 
@@ -127,16 +157,27 @@ def grid(results: Results, tasks: list[str], methods: list[str]) -> str:
     composed = [task for task in tasks if "/" not in task]
     name = results.rows[0]["image"]
     figures = []
-    for title, columns in (("Single tasks, easiest and hardest", levels), ("Compositions", composed)):
+    for title, columns in (
+        ("Single tasks, easiest and hardest", levels),
+        ("Compositions", composed),
+    ):
         if not columns:
             continue
-        lines = ["<tr><th></th>" + "".join(f"<th scope='col'>{html.escape(c)}</th>" for c in columns) + "</tr>"]
+        lines = [
+            "<tr><th></th>"
+            + "".join(f"<th scope='col'>{html.escape(c)}</th>" for c in columns)
+            + "</tr>"
+        ]
         for kind in ("observed", *methods, "clean"):
             cells = []
             for task in columns:
                 path = results.picture(None if kind == "clean" else task, kind, name)
                 alt = html.escape(f"{task}, {kind}")
-                cells.append(f"<td><img alt='{alt}' src='{picture_data(path)}'></td>" if path.exists() else "<td></td>")
+                cells.append(
+                    f"<td><img alt='{alt}' src='{picture_data(path)}'></td>"
+                    if path.exists()
+                    else "<td></td>"
+                )
             lines.append(f"<tr><th scope='row'>{html.escape(kind)}</th>{''.join(cells)}</tr>")
         inside = f"<div class=scroll><table class=grid>{''.join(lines)}</table></div>"
         figures.append(f"<figure><figcaption>{title}</figcaption>{inside}</figure>")
@@ -151,7 +192,10 @@ def level_charts(tables: list[Table], colour: dict[str, str]) -> list[str]:
         if len(levels) < 2:
             continue
         for table in tables[:3]:
-            lines = {m: [(i, table.cells.get((t, m))) for i, t in enumerate(levels)] for m in table.methods}
+            lines = {
+                m: [(i, table.cells.get((t, m))) for i, t in enumerate(levels)]
+                for m in table.methods
+            }
             ticks = [t.partition("/")[2] for t in levels]
             charts.append(chart(f"{table.metric}, {task}", lines, colour, ticks=ticks))
     return charts
@@ -165,7 +209,8 @@ def scatter(tables: list[Table], colour: dict[str, str]) -> str:
     if realism is None or accuracy is None:
         return ""
     dots = {
-        m: [(accuracy.cells.get((t, m)), realism.cells.get((t, m))) for t in accuracy.tasks] for m in accuracy.methods
+        m: [(accuracy.cells.get((t, m)), realism.cells.get((t, m))) for t in accuracy.tasks]
+        for m in accuracy.methods
     }
     return chart(f"{realism.metric} (up) against accuracy (right)", dots, colour, dots_only=True)
 
@@ -174,8 +219,16 @@ def loss_charts(rows: list[dict], colour: dict[str, str]) -> list[str]:
     """The loss over the steps, of the first picture of each task; each method's own, so only shapes compare."""
     charts = []
     for task in dict.fromkeys(row["task"] for row in rows):
-        of_task = [row for row in rows if row["task"] == task and row["image"] == rows[0]["image"] and row["loss"]]
-        lines = {row["method"]: [(i / len(row["loss"]), v / (row["loss"][0] or 1)) for i, v in enumerate(row["loss"])]
-                 for row in of_task}  # fmt: skip
+        of_task = [
+            row
+            for row in rows
+            if row["task"] == task and row["image"] == rows[0]["image"] and row["loss"]
+        ]
+        lines = {
+            row["method"]: [
+                (i / len(row["loss"]), v / (row["loss"][0] or 1)) for i, v in enumerate(row["loss"])
+            ]
+            for row in of_task
+        }
         charts.append(chart(f"loss ÷ first loss, {task}", lines, colour))
     return charts

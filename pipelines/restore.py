@@ -125,7 +125,9 @@ class Restore:
         kept = assumed if photo is None else photo.happened.approx()
         if s.keep_visible and not kept.certain:
             silent = ", ".join(str(stage) for stage in kept if not stage.certain)
-            _note(f"{source.path}: nothing is kept, for {silent} leaves nothing certain of what was before it")
+            _note(
+                f"{source.path}: nothing is kept, for {silent} leaves nothing certain of what was before it"
+            )
         log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(s)}
         log["observation"] = files.digest(source.path)
         folder = self.init is not None and self.init.is_dir()
@@ -146,10 +148,14 @@ class Restore:
         else:
             name = source.relative.as_posix()
             seeds = [child_seed(s.seed, name, *([i] if i else [])) for i in range(s.samples)]
-            begin = files.read_latent(init) if init is not None else "random" if s.samples > 1 else None
+            begin = (
+                files.read_latent(init) if init is not None else "random" if s.samples > 1 else None
+            )
             job = Job(name, taken, assumed, seeds, begin)
         earlier = before.get("samples") if isinstance(before.get("samples"), int) else 1
-        return Todo(source, log, observed, operator, photo, manifest, clean, min(earlier, MOST_SAMPLES)), job
+        return Todo(
+            source, log, observed, operator, photo, manifest, clean, min(earlier, MOST_SAMPLES)
+        ), job
 
     def _photo(self, source: Source, observed: Tensor, operator: degrade.Operator) -> Photo | None:
         """The photo of which a part is restored; None for a picture of which all of it can be."""
@@ -168,19 +174,26 @@ class Restore:
         if todo.observed is None:
             return target
         made: dict[Path, bytes] = {}
-        drawn = [source.target(self.output, suffix) for suffix in _drawn(samples, photo is not None)]
+        drawn = [
+            source.target(self.output, suffix) for suffix in _drawn(samples, photo is not None)
+        ]
         if solved is None:
             images = [files.read_image(path, self.shape[1]) for path in drawn]
             result = files.read_image(target, self.shape[1])
         else:
             if not all(one.finite for one in solved):
-                raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
+                raise ValueError(
+                    f"{source.path}: the loss became NaN or infinite; nothing was written"
+                )
             log["told"] = list(solved[0].told)
             longest = max(len(one.losses) for one in solved)
             losses = [one.losses + one.losses[-1:] * (longest - len(one.losses)) for one in solved]
             log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*losses, strict=True)]
             results = images = [one.image for one in solved]
-            made = {path: files.encode(files.to_pil(image)) for path, image in zip(drawn, images, strict=True)}
+            made = {
+                path: files.encode(files.to_pil(image))
+                for path, image in zip(drawn, images, strict=True)
+            }
             if photo is not None:
                 results = [photo.pasted(image, self.settings.keep_visible) for image in images]
                 for suffix, whole in zip(_numbered(samples), results, strict=True):
@@ -188,9 +201,13 @@ class Restore:
             result = results[0]
             latents = torch.cat([one.latent for one in solved])
             made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
-        made[source.target(self.output, ".sheet.png")] = files.encode(sheet(self._tiles(todo, images, result)))
+        made[source.target(self.output, ".sheet.png")] = files.encode(
+            sheet(self._tiles(todo, images, result))
+        )
         before = _suffixes(todo.samples_before, photo=True)
-        stale = {source.target(self.output, suffix) for suffix in before} - {*self._targets(source, photo is not None)}
+        stale = {source.target(self.output, suffix) for suffix in before} - {
+            *self._targets(source, photo is not None)
+        }
         record = source.target(self.output, ".json")
         files.write_together(record, LOG, log, made, sorted(stale))
         return target
@@ -204,10 +221,18 @@ class Restore:
             tiles |= {"observed": todo.observed, "restored": images[0]}
         else:
             part = photo.aligned(max(self.shape[2], round(photo.spot.side)))
-            tiles |= {"photo": todo.observed, "the part": part, "restored": images[0], "pasted back": result}
+            tiles |= {
+                "photo": todo.observed,
+                "the part": part,
+                "restored": images[0],
+                "pasted back": result,
+            }
         tiles |= {f"sample {i}": image for i, image in enumerate(images[1:], 2)}
         if len(images) > 1:
-            spread = torch.cat([image.clamp(0, 1) for image in images]).std(0, correction=0).mean(0) / SPREAD
+            spread = (
+                torch.cat([image.clamp(0, 1) for image in images]).std(0, correction=0).mean(0)
+                / SPREAD
+            )
             tiles[f"spread, white is {SPREAD}"] = spread[None, None]
         if todo.manifest is not None:
             tiles["restored, degraded again"] = again(
@@ -222,7 +247,11 @@ def _numbered(samples: int) -> list[str]:
 
 def _drawn(samples: int, photo: bool) -> list[str]:
     """Of what the generator drew."""
-    return [suffix.replace(".png", ".part.png") for suffix in _numbered(samples)] if photo else _numbered(samples)
+    return (
+        [suffix.replace(".png", ".part.png") for suffix in _numbered(samples)]
+        if photo
+        else _numbered(samples)
+    )
 
 
 def _suffixes(samples: int, photo: bool) -> list[str]:
@@ -235,10 +264,17 @@ def restored(job: Job, solver: Solver, settings: Settings, bar: SolveBar | None)
     if bar is not None:
         bar.start(job.name)
     solved = solver.solve(
-        job.observed.expand(len(job.seeds), -1, -1, -1), job.operator, settings.method, job.seeds,
-        perceptual=settings.perceptual, steps=settings.steps, class_label=settings.class_label, init=job.init,
-        identity=solver.identity, consistency=settings.keep_visible,
-    )  # fmt: skip
+        job.observed.expand(len(job.seeds), -1, -1, -1),
+        job.operator,
+        settings.method,
+        job.seeds,
+        perceptual=settings.perceptual,
+        steps=settings.steps,
+        class_label=settings.class_label,
+        init=job.init,
+        identity=solver.identity,
+        consistency=settings.keep_visible,
+    )
     if bar is not None:
         bar.done()
     return solved
@@ -248,13 +284,19 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
     """What was restored into `output`, for a report: fidelity always, accuracy where the clean pictures are known."""
     rows, pictures = [], {}
     for source in sources:
-        target, log = source.target(output, ".png"), files.read_json(source.target(output, ".json"), LOG) or {}
+        target, log = (
+            source.target(output, ".png"),
+            files.read_json(source.target(output, ".json"), LOG) or {},
+        )
         if not _says(log, asdict(settings)) or not target.exists():
             continue  # it failed, or what is there is of another run
         manifest, operator = what_happened(source, settings.op)
         name = source.relative.with_suffix("").as_posix()
         observed, restored = files.read_image(source.path), files.read_image(target)
-        pictures[TASK, "observed", name], pictures[TASK, settings.method, name] = source.path, target
+        pictures[TASK, "observed", name], pictures[TASK, settings.method, name] = (
+            source.path,
+            target,
+        )
         reference = None
         if clean is not None:
             pictures[None, "clean", name] = _clean_of(source, manifest, clean)
@@ -264,10 +306,15 @@ def results(sources: list[Source], settings: Settings, output: Path, clean: Path
             degraded = operator(restored, torch.Generator().manual_seed(settings.seed))
         else:
             degraded = again(restored, manifest, operator)
-        found = {key: value[0] for key, value in metrics.scores(restored, reference, degraded, observed).items()}
+        found = {
+            key: value[0]
+            for key, value in metrics.scores(restored, reference, degraded, observed).items()
+        }
         row = {"task": TASK, "method": settings.method, "image": name, "loss": thinned(log["loss"])}
         rows.append(row | found)
-    told = f"Generator {settings.generator}; {settings.perceptual} in the loss; seed {settings.seed}."
+    told = (
+        f"Generator {settings.generator}; {settings.perceptual} in the loss; seed {settings.seed}."
+    )
     shortened = () if settings.steps is None else (f"Shortened: {settings.steps} steps in all.",)
     missing = output / "none"
     return Results(output, rows, lambda *key: pictures.get(key, missing), (told, *shortened))
@@ -296,15 +343,21 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
     manifest = files.read_json(path, MANIFEST)
     if manifest is None:
         operator = guess(source.path).operator
-        _note(f"{source.path}: taken to have happened: {operator}; `degrade inspect` tells why, --op says better")
+        _note(
+            f"{source.path}: taken to have happened: {operator}; `degrade inspect` tells why, --op says better"
+        )
         return None, operator
     if manifest.get("begun"):
-        raise ValueError(f"{path} says that apply was stopped here; run it again, or say what happened with --op")
+        raise ValueError(
+            f"{path} says that apply was stopped here; run it again, or say what happened with --op"
+        )
     for key, kind in (("operator", str), ("seed", int), ("source", str)):
         if not isinstance(manifest.get(key), kind):
             raise ValueError(f"{path} has no {key} that can be used; say what happened with --op")
     if manifest.get("image") != source.path.name:
-        raise ValueError(f"{path} describes {manifest.get('image')!r}, not this picture; say what happened with --op")
+        raise ValueError(
+            f"{path} describes {manifest.get('image')!r}, not this picture; say what happened with --op"
+        )
     return manifest, degrade.parse(manifest["operator"], folder=path.parent)
 
 

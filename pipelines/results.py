@@ -17,8 +17,13 @@ from . import files, metrics, niqe
 from .tasks import SUITES
 
 LOWER_IS_BETTER = {
-    "accuracy": True, "fidelity": True, "psnr": False, "ssim": False, "identity": False, "seconds": True,
-}  # fmt: skip
+    "accuracy": True,
+    "fidelity": True,
+    "psnr": False,
+    "ssim": False,
+    "identity": False,
+    "seconds": True,
+}
 Cells = dict[tuple[str, str], float | None]  # by task and method
 
 
@@ -51,7 +56,13 @@ class Table:
         return (min if self.lower_is_better else max)(known) if known else None
 
     def text(self, value: float | None) -> str:
-        return "" if value is None else f"{value:.1f}" if self.metric in ("psnr", "seconds") else f"{value:.3f}"
+        return (
+            ""
+            if value is None
+            else f"{value:.1f}"
+            if self.metric in ("psnr", "seconds")
+            else f"{value:.3f}"
+        )
 
 
 def tables_of(rows: list[dict], realism: dict[str, Cells]) -> list[Table]:
@@ -66,7 +77,11 @@ def tables_of(rows: list[dict], realism: dict[str, Cells]) -> list[Table]:
     methods = sorted(dict.fromkeys(row["method"] for row in rows), key=place)
 
     def mean(metric: str, task: str, method: str) -> float | None:
-        values = [row[metric] for row in rows if (row["task"], row["method"]) == (task, method) and metric in row]
+        values = [
+            row[metric]
+            for row in rows
+            if (row["task"], row["method"]) == (task, method) and metric in row
+        ]
         return sum(values) / len(values) if values else None
 
     found = []
@@ -126,7 +141,11 @@ def realism(results: Results, resolution: int, reference: Path | None) -> dict[s
     against the statistics in a file. Cells with nothing to compare with are left out.
     """
     frechet, crops = metrics.Frechet.here(), metrics.Crops.of(resolution)
-    given = None if reference is None or not reference.is_dir() else tuple(s.path for s in files.gather([reference]))
+    given = (
+        None
+        if reference is None or not reference.is_dir()
+        else tuple(s.path for s in files.gather([reference]))
+    )
     statistics = None if reference is None or reference.is_dir() else metrics.statistics(reference)
 
     def pictures(paths: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
@@ -137,9 +156,15 @@ def realism(results: Results, resolution: int, reference: Path | None) -> dict[s
         return (image for _, image in pictures(paths))
 
     @cache
-    def of_real(real: tuple[Path, ...]) -> tuple[metrics.Statistics, metrics.Statistics, niqe.Model]:
+    def of_real(
+        real: tuple[Path, ...],
+    ) -> tuple[metrics.Statistics, metrics.Statistics, niqe.Model]:
         crops_found = statistics or frechet.of(metrics.crops_of(pictures(real), crops))
-        return crops_found, frechet.of(alone(real)), niqe.Model.of(alone(real), niqe.side_of(resolution))
+        return (
+            crops_found,
+            frechet.of(alone(real)),
+            niqe.Model.of(alone(real), niqe.side_of(resolution)),
+        )
 
     groups: dict[tuple[str, str], list[str]] = {}
     for row in results.rows:

@@ -31,8 +31,14 @@ class Solved:
 class Solver:
     """A generator and, if there is one, a face embedding with a photo of the person, on a device."""
 
-    def __init__(self, generator: invert.Generator, device: str = "auto", embedding: Path | None = None,
-                 person: Path | None = None, step: Callable[[invert.Step], None] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        generator: invert.Generator,
+        device: str = "auto",
+        embedding: Path | None = None,
+        person: Path | None = None,
+        step: Callable[[invert.Step], None] | None = None,
+    ):
         self.device = device_of(device)
         self.generator, self.step = generator.to(self.device), step
         self.identity = None
@@ -40,8 +46,15 @@ class Solver:
             photo = None if person is None else files.read_image(person).to(self.device)
             self.identity = invert.Identity(invert.load_embedding(embedding).to(self.device), photo)
 
-    def solve(self, observed: Tensor, operator: degrade.Operator, method: str | invert.Method, seeds: list[int],
-              init: Tensor | str | None = None, **options) -> list[Solved]:  # fmt: skip
+    def solve(
+        self,
+        observed: Tensor,
+        operator: degrade.Operator,
+        method: str | invert.Method,
+        seeds: list[int],
+        init: Tensor | str | None = None,
+        **options,
+    ) -> list[Solved]:
         """One for each picture of the batch, which is halved until it fits into the memory.
 
         options: others of `invert.restore`.
@@ -53,19 +66,44 @@ class Solver:
                 for first in range(0, len(seeds), size):
                     rows = slice(first, first + size)
                     own = operator if size == len(seeds) else rows_of(operator, rows, len(seeds))
-                    some, begin = observed[rows].to(self.device), init[rows] if isinstance(init, Tensor) else init
+                    some, begin = (
+                        observed[rows].to(self.device),
+                        init[rows] if isinstance(init, Tensor) else init,
+                    )
                     r = invert.restore(
-                        some, own, self.generator, method, seeds[rows], self.step, init=begin, **options
-                    )  # fmt: skip
-                    each = zip(r.image.cpu().split(1), r.latent.cpu().split(1), r.history.T, r.finite, strict=True)
-                    for x, w, loss, good in each:  # copies, for a part takes all of its tensor along
-                        found.append(Solved(x.clone(), w.clone(), loss.tolist(), bool(good), r.told, size))
+                        some,
+                        own,
+                        self.generator,
+                        method,
+                        seeds[rows],
+                        self.step,
+                        init=begin,
+                        **options,
+                    )
+                    each = zip(
+                        r.image.cpu().split(1),
+                        r.latent.cpu().split(1),
+                        r.history.T,
+                        r.finite,
+                        strict=True,
+                    )
+                    for (
+                        x,
+                        w,
+                        loss,
+                        good,
+                    ) in each:  # copies, for a part takes all of its tensor along
+                        found.append(
+                            Solved(x.clone(), w.clone(), loss.tolist(), bool(good), r.told, size)
+                        )
                 return found
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
                 if size == 1:
-                    raise ValueError(f"one picture does not fit into the memory of {self.device}") from error
+                    raise ValueError(
+                        f"one picture does not fit into the memory of {self.device}"
+                    ) from error
                 size = -(-size // 2)
                 torch.cuda.empty_cache()  # does nothing without a GPU
 

@@ -17,7 +17,10 @@ from degrade.registry import REGISTRY
 def operators() -> None:
     """Every registered operator, a row each."""
     table = Table(
-        *(Column(head, overflow="fold") for head in ("name", "parameters", "equals exactly", "gradient", "linear"))
+        *(
+            Column(head, overflow="fold")
+            for head in ("name", "parameters", "equals exactly", "gradient", "linear")
+        )
     )
     for name, cls in sorted(REGISTRY.items()):
         table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear(cls))
@@ -26,12 +29,16 @@ def operators() -> None:
 
 def findings(found: Guess) -> None:
     """What happened to a picture, a row for each stage, and the chain as --op takes it."""
-    table = Table(*(Column(head, overflow="fold") for head in ("what happened", "confidence", "why")))
+    table = Table(
+        *(Column(head, overflow="fold") for head in ("what happened", "confidence", "why"))
+    )
     for finding in found.findings:
         sure = f"{finding.confidence:.2f}" if finding.stage else ""  # else it is a remark
         table.add_row(Text(finding.stage), sure, Text(finding.why))
     if found.clipped:
-        table.add_row("", "", f"{found.clipped:.2%} of the pixels lie in areas of 0 or 255, and tell less")
+        table.add_row(
+            "", "", f"{found.clipped:.2%} of the pixels lie in areas of 0 or 255, and tell less"
+        )
     if table.row_count:
         print_wide(table)
     Console(soft_wrap=True).print(Text(str(found.operator)))
@@ -39,12 +46,16 @@ def findings(found: Guess) -> None:
 
 def print_wide(table: Table) -> None:
     console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)  # a pipe has no width of its own
+    (console if console.is_terminal else Console(width=160)).print(
+        table
+    )  # a pipe has no width of its own
 
 
 def parameters(cls: type[Operator]) -> str:
     """The parameters of an operator with their defaults, in words."""
-    return ", ".join(f.name if f.default is MISSING else f"{f.name}={_short(f.default)}" for f in fields(cls))
+    return ", ".join(
+        f.name if f.default is MISSING else f"{f.name}={_short(f.default)}" for f in fields(cls)
+    )
 
 
 def linear(cls: type[Operator]) -> str:
@@ -53,4 +64,10 @@ def linear(cls: type[Operator]) -> str:
 
 
 def _short(default: object) -> str:
-    return f"{default:.3g}" if isinstance(default, float) else "" if default is None else format_value(default)
+    return (
+        f"{default:.3g}"
+        if isinstance(default, float)
+        else ""
+        if default is None
+        else format_value(default)
+    )

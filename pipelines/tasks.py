@@ -6,7 +6,11 @@ import degrade
 from degrade.presets import LEVELS
 
 SUITES = {
-    "paper": [name for name in degrade.tasks if not name.startswith(("cri/", "ddrm/")) and not name.endswith("/text")],
+    "paper": [
+        name
+        for name in degrade.tasks
+        if not name.startswith(("cri/", "ddrm/")) and not name.endswith("/text")
+    ],
     "ddrm": [name for name in degrade.tasks if name.startswith("ddrm/")],
     "cri": [name for name in degrade.tasks if name.startswith("cri/")],
 }
@@ -26,5 +30,7 @@ def tasks_of(text: str, suite: str = "paper") -> list[str]:
     wanted = [name.strip() for name in text.split(",")]
     for name in wanted:
         if name not in degrade.tasks:
-            raise ValueError(f"tasks: {name!r} is none of all, single, composed, {', '.join(degrade.tasks)}")
+            raise ValueError(
+                f"tasks: {name!r} is none of all, single, composed, {', '.join(degrade.tasks)}"
+            )
     return wanted

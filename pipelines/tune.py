@@ -16,8 +16,14 @@ ROUND = 8  # trials chosen at a time, whatever there is to run them: so many can
 Factors = dict[str, float]
 
 
-def tune(name: str, method: invert.Method, task: str, trials: int, seed: int,
-         run: Callable[[list[Cell]], list[dict]]) -> tuple[Factors, float, float]:  # fmt: skip
+def tune(
+    name: str,
+    method: invert.Method,
+    task: str,
+    trials: int,
+    seed: int,
+    run: Callable[[list[Cell]], list[dict]],
+) -> tuple[Factors, float, float]:
     """The best factors of a method's knobs, its accuracy as published, and with them.
 
     The published constants are the first trial; the others of the first round are drawn at random, and
@@ -30,14 +36,19 @@ def tune(name: str, method: invert.Method, task: str, trials: int, seed: int,
     except ImportError as error:
         raise ValueError("tuning needs optuna; pip install 'degrade[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(n_startup_trials=ROUND, multivariate=True, constant_liar=True, seed=seed)
+    sampler = optuna.samplers.TPESampler(
+        n_startup_trials=ROUND, multivariate=True, constant_liar=True, seed=seed
+    )
     study = optuna.create_study(sampler=sampler)
     study.enqueue_trial({knob.name: 1.0 for knob in method.knobs})
     tried: list[tuple[float, Factors]] = []
     for first in range(0, trials, ROUND):
         asked = [study.ask() for _ in range(min(ROUND, trials - first))]
         chosen = [
-            {k.name: float(f"{trial.suggest_float(k.name, k.low, k.high, log=True):.3g}") for k in method.knobs}
+            {
+                k.name: float(f"{trial.suggest_float(k.name, k.low, k.high, log=True):.3g}")
+                for k in method.knobs
+            }
             for trial in asked
         ]
         cells = {label(name, factors): method.tuned(factors) for factors in chosen}
@@ -52,7 +63,9 @@ def tune(name: str, method: invert.Method, task: str, trials: int, seed: int,
 
 def label(name: str, factors: Mapping[str, float]) -> str:
     """A trial's name among the rows: it says all that differs."""
-    return " ".join([name, *(f"{knob}×{factor:g}" for knob, factor in factors.items() if factor != 1)])
+    return " ".join(
+        [name, *(f"{knob}×{factor:g}" for knob, factor in factors.items() if factor != 1)]
+    )
 
 
 def write_tuned(path: Path, name: str, task: str, factors: Factors) -> None:
@@ -69,7 +82,12 @@ def read_tuned(path: Path) -> list[Cell]:
         raise ValueError(f"{path} does not exist; degrade tune writes such a file")
     try:
         found = [
-            Cell(task, f"{name} tuned", invert.methods.method_of(name).tuned(factors), label(name, factors))
+            Cell(
+                task,
+                f"{name} tuned",
+                invert.methods.method_of(name).tuned(factors),
+                label(name, factors),
+            )
             for name, tasks in record["factors"].items()
             for task, factors in tasks.items()
         ]

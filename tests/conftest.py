@@ -7,7 +7,9 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-EFFORT = int(os.environ.get("DEGRADE_EFFORT", "1"))  # so many times the usual number of cases and of kills
+EFFORT = int(
+    os.environ.get("DEGRADE_EFFORT", "1")
+)  # so many times the usual number of cases and of kills
 
 
 def cases(count: int) -> settings:
@@ -16,7 +18,11 @@ def cases(count: int) -> settings:
 
 # the same cases on every run, so that a failure can be repeated
 settings.register_profile(
-    "repeatable", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
 

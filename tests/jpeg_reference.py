@@ -34,7 +34,9 @@ def decode(data: bytes) -> torch.Tensor:
 def codec(x: torch.Tensor, subsampling: str = "4:2:0", **options) -> torch.Tensor:
     """x [B, C, H, W] of k/255 through Pillow."""
     pixels = (x * 255).round().byte()
-    return torch.stack([decode(encode(image, subsampling, **options)) for image in pixels]).to(x) / 255
+    return (
+        torch.stack([decode(encode(image, subsampling, **options)) for image in pixels]).to(x) / 255
+    )
 
 
 KINDS = ("noise", "gradient", "saturated", "checkerboard", "flat", "smooth", "picture")
@@ -66,7 +68,11 @@ class Stages:
     """
 
     def __init__(self, steps, sampling, slopes):
-        self.steps, (self.across, self.down), self.slopes = steps.double(), SAMPLINGS[sampling], slopes
+        self.steps, (self.across, self.down), self.slopes = (
+            steps.double(),
+            SAMPLINGS[sampling],
+            slopes,
+        )
 
     def values(self, x):
         self.exact, self.kept = True, []
@@ -85,8 +91,12 @@ class Stages:
             return self._plane(x[:, 0], 0, 128.0 * self.exact)[:, None, :height, :width]
         r, g, b = x.unbind(1)
         y = self._round((19595 * r + 38470 * g + 7471 * b) / 65536, 0.5)
-        cb = self._round((-11059 * r - 21709 * g + 32768 * b) / 65536, 128 * self.exact + 32767 / 65536)
-        cr = self._round((32768 * r - 27439 * g - 5329 * b) / 65536, 128 * self.exact + 32767 / 65536)
+        cb = self._round(
+            (-11059 * r - 21709 * g + 32768 * b) / 65536, 128 * self.exact + 32767 / 65536
+        )
+        cr = self._round(
+            (32768 * r - 27439 * g - 5329 * b) / 65536, 128 * self.exact + 32767 / 65536
+        )
         y = self._plane(y, 0, 128.0 * self.exact)[:, :height, :width]
         cb, cr = (self._chroma(c, i, height, width) for i, c in ((1, cb), (2, cr)))
         red = y + self._round(91881 * cr / 65536, 0.5)
@@ -104,7 +114,11 @@ class Stages:
             c = self._round(c, bias / (2 * self.down))
         c = self._plane(c, i, 128.0 * self.exact)[:, :rows, :columns] - 128.0 * self.exact
         if self.across == 2:
-            mode = {"mode": "nearest"} if columns <= 2 else {"mode": "bilinear", "align_corners": False}
+            mode = (
+                {"mode": "nearest"}
+                if columns <= 2
+                else {"mode": "bilinear", "align_corners": False}
+            )
             c = nn.interpolate(c[None], (rows * self.down, columns * 2), **mode)[0]
             bias = torch.tensor([8, 7] if self.down == 2 else [4, 8]).repeat(columns) / 16
             c = self._round(c, 0 * bias if columns <= 2 else bias)
@@ -148,9 +162,11 @@ SLOPES["identity"] = SLOPES["ste"]  # for tables; the image's gradient never mee
 def clamp_slope(levels, clamp):
     p = levels / 255
     sigmoid = torch.sigmoid(2 * p - 1)
-    return {"sigmoid": 2 * sigmoid * (1 - sigmoid), "hard": ((p >= 0) & (p <= 1)).double(), "ste": torch.ones_like(p)}[
-        clamp
-    ]
+    return {
+        "sigmoid": 2 * sigmoid * (1 - sigmoid),
+        "hard": ((p >= 0) & (p <= 1)).double(),
+        "ste": torch.ones_like(p),
+    }[clamp]
 
 
 def table_of(quality):

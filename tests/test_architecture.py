@@ -58,7 +58,9 @@ def test_every_file_is_on_the_page_and_no_other(part):
 @pytest.mark.parametrize("package", [degrade, invert], ids=lambda package: package.__name__)
 def test_every_public_name_is_on_its_page(package):
     page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text(encoding="utf-8")
-    shown = {path.split(".")[-1] for path in re.findall(rf"^::: ({package.__name__}[\w.]*)$", page, re.M)}
+    shown = {
+        path.split(".")[-1] for path in re.findall(rf"^::: ({package.__name__}[\w.]*)$", page, re.M)
+    }
     named = set(re.findall(r"^##+ `(\w+)`", page, re.M))  # written by hand
     assert set(package.__all__) <= shown | named
 
@@ -67,7 +69,9 @@ def test_every_public_name_is_on_its_page(package):
 def test_results_are_described_field_by_field(cls):
     page = (ROOT / "docs" / "api" / "invert.md").read_text(encoding="utf-8")
     told = re.search(rf"^::: invert.{cls.__name__}$\n\n((?:\* .*\n)+)", page, re.M)[1]
-    names = {name for line in told.splitlines() for name in re.findall(r"`(\w+)`", line.split(":")[0])}
+    names = {
+        name for line in told.splitlines() for name in re.findall(r"`(\w+)`", line.split(":")[0])
+    }
     assert names == {field.name for field in fields(cls)}
 
 

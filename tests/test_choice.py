@@ -10,7 +10,9 @@ from degrade import JPEG, Gaussian, Identity, Maybe, OneOf, Poisson, Range, pars
 from .conftest import rng
 
 FALSE_ALARM = 1e-4
-PIPELINE = "maybe:0.5(gaussian:0.05..0.3) >> oneof(jpeg:5..30 ; poisson:6..96 >> jpeg:50) >> gaussian:0.01"
+PIPELINE = (
+    "maybe:0.5(gaussian:0.05..0.3) >> oneof(jpeg:5..30 ; poisson:6..96 >> jpeg:50) >> gaussian:0.01"
+)
 
 
 def samples(f, n=2000):
@@ -27,7 +29,10 @@ def test_ranges_are_uniform_with_integers_where_the_parameter_is_one():
 
 def test_choices_are_as_likely_as_said():
     drawn = samples(OneOf(Gaussian(0.1), Gaussian(0.2), Gaussian(0.3) >> JPEG(50)))
-    assert stats.chisquare([drawn.count(f) for f in set(drawn)]).pvalue > FALSE_ALARM and len(set(drawn)) == 3
+    assert (
+        stats.chisquare([drawn.count(f) for f in set(drawn)]).pvalue > FALSE_ALARM
+        and len(set(drawn)) == 3
+    )
     happened = sum(f == JPEG(50) for f in samples(Maybe(0.3, JPEG(50))))
     assert stats.binomtest(happened, 2000, 0.3).pvalue > FALSE_ALARM
 

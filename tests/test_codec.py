@@ -14,11 +14,19 @@ from .conftest import picture, rng
 OPTIONS = {
     "webp": lambda quality: {"format": "WEBP", "quality": quality},
     "avif": lambda quality: {"format": "AVIF", "quality": quality},
-    "jpeg2000": lambda quality: {"format": "JPEG2000", "quality_mode": "dB", "quality_layers": [quality]},
+    "jpeg2000": lambda quality: {
+        "format": "JPEG2000",
+        "quality_mode": "dB",
+        "quality_layers": [quality],
+    },
 }
 FEATURES = {"webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}
-codecs = [pytest.param(name, marks=pytest.mark.skipif(feature not in features.get_supported(), reason="not built"))
-          for name, feature in FEATURES.items()]  # fmt: skip
+codecs = [
+    pytest.param(
+        name, marks=pytest.mark.skipif(feature not in features.get_supported(), reason="not built")
+    )
+    for name, feature in FEATURES.items()
+]
 
 
 def pillow(x, codec, quality):
@@ -39,7 +47,13 @@ def test_a_photo_is_what_pillow_saves_and_opens(codec, quality):
 
 
 @pytest.mark.parametrize("codec", codecs)
-@given(st.sampled_from([1, 3]), st.integers(1, 24), st.integers(1, 24), st.integers(1, 100), st.integers(0, 2**31))
+@given(
+    st.sampled_from([1, 3]),
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.integers(1, 100),
+    st.integers(0, 2**31),
+)
 def test_every_size_is_what_pillow_saves_and_opens(codec, channels, h, w, quality, seed):
     x = torch.randint(256, (1, channels, h, w), generator=rng(seed)) / 255
     assert torch.equal(Codec(codec, quality)(x)[0], pillow(x[0], codec, quality))
@@ -67,7 +81,9 @@ def test_quality_per_image(codec):
 
 def test_a_codec_that_pillow_lacks_is_said(monkeypatch):
     monkeypatch.setattr(features, "get_supported", lambda: ["webp"])
-    with pytest.raises(ValueError, match="codec:avif,30: this Pillow .* was built without AVIF; install"):
+    with pytest.raises(
+        ValueError, match="codec:avif,30: this Pillow .* was built without AVIF; install"
+    ):
         parse("codec:avif,30")(picture(0))
 
 
@@ -83,7 +99,10 @@ def test_an_image_too_large_for_a_codec_is_refused():
         (lambda: Codec("webp", 0), "quality=0 must be an integer from 1 to 100"),
         (lambda: Codec("webp", float("nan")), "quality=nan"),
         (lambda: Codec("webp", 30)(torch.zeros(1, 2, 4, 4)), "x has 2 channels; give 1"),
-        (lambda: Codec("webp", (30, 40, 50))(torch.zeros(2, 3, 4, 4)), "quality has 3 values for 2 images"),
+        (
+            lambda: Codec("webp", (30, 40, 50))(torch.zeros(2, 3, 4, 4)),
+            "quality has 3 values for 2 images",
+        ),
     ],
 )
 def test_bad_parameters_are_named(make, words):

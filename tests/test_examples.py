@@ -13,7 +13,11 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_example(script, tmp_path):
     out = subprocess.run(
-        [sys.executable, script, str(tmp_path)], capture_output=True, text=True, cwd=script.parent, timeout=600
+        [sys.executable, script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=script.parent,
+        timeout=600,
     )
     assert out.returncode == 0, out.stderr
     assert out.stdout.strip()
@@ -21,7 +25,9 @@ def test_example(script, tmp_path):
     assert sorted(named) == sorted(map(str, tmp_path.iterdir()))
     for path in named:
         with Image.open(path) as picture:
-            assert len(picture.convert("L").resize((64, 64)).getcolors(4096)) > 16  # something to see
+            assert (
+                len(picture.convert("L").resize((64, 64)).getcolors(4096)) > 16
+            )  # something to see
 
 
 def test_there_are_five():

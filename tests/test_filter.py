@@ -51,7 +51,9 @@ def test_any_kernel_is_convolved_as_scipy_convolves(h, w, k, seed):
     assert numpy.allclose(Blur(kernel)(x)[0, 0].numpy(), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("f", [Blur("gaussian", 2), Blur("motion", 9, 30), Blur("defocus", 3.5), Sinc(1.5)])
+@pytest.mark.parametrize(
+    "f", [Blur("gaussian", 2), Blur("motion", 9, 30), Blur("defocus", 3.5), Sinc(1.5)]
+)
 def test_a_photo_is_filtered_as_kornia_filters_it(f):
     x, kernel = picture(4).double(), response(f)[None]
     expected = kornia.filters.filter2d(x, kernel, border_type="reflect", behaviour="conv")
@@ -63,7 +65,13 @@ def test_a_point_becomes_the_kernel():
     assert torch.allclose(response(Blur(kernel), 9)[3:6, 2:7], kernel, atol=1e-12)
 
 
-@given(st.sampled_from([Blur("gaussian", 1.7), Blur("motion", 5.5, 20), Blur("defocus", 2.5), Sinc(2.0)]), sides, sides)
+@given(
+    st.sampled_from(
+        [Blur("gaussian", 1.7), Blur("motion", 5.5, 20), Blur("defocus", 2.5), Sinc(2.0)]
+    ),
+    sides,
+    sides,
+)
 def test_flat_pictures_stay_flat(f, h, w):
     x = torch.full((1, 3, h, w), 0.25, dtype=torch.float64)
     assert torch.allclose(f(x), x, atol=1e-12)
@@ -78,7 +86,9 @@ def test_motion_along_an_axis_is_kornia_s_line(length):
         assert torch.allclose(kernel, line.mT if turned else line, atol=1e-12)
         if length > 1:
             theirs = kornia.filters.get_motion_kernel2d(length, float(angle))[0].double()
-            assert torch.allclose(kernel[15 - length // 2 :, 15 - length // 2 :][:length, :length], theirs, atol=1e-6)
+            assert torch.allclose(
+                kernel[15 - length // 2 :, 15 - length // 2 :][:length, :length], theirs, atol=1e-6
+            )
 
 
 @given(st.floats(4, 25), st.floats(-360, 360))
@@ -86,7 +96,9 @@ def test_motion_is_a_line_of_its_length_and_angle(length, angle):
     """A line's variance is length²/12 along it; the thickness of a pixel adds little to both axes."""
     total, centre, covariance = moments(response(Blur("motion", length, angle)))
     turn = numpy.radians(angle)
-    along = torch.tensor([numpy.cos(turn), -numpy.sin(turn)], dtype=torch.float64)  # rows grow downwards
+    along = torch.tensor(
+        [numpy.cos(turn), -numpy.sin(turn)], dtype=torch.float64
+    )  # rows grow downwards
     across = along.flip(0) * torch.tensor([1.0, -1.0], dtype=torch.float64)
     assert torch.allclose(total, torch.ones(()).double()) and centre.abs().max() < 1e-9
     assert abs((12 * along @ covariance @ along).sqrt() - length) < 0.6
@@ -95,7 +107,9 @@ def test_motion_is_a_line_of_its_length_and_angle(length, angle):
 
 def test_motion_turns_counterclockwise():
     kernel = response(Blur("motion", 9, 45))
-    assert kernel[12, 18] > 0.05 and kernel[18, 12] > 0.05 and abs(kernel[12, 12]) < 1e-12  # up on the right
+    assert (
+        kernel[12, 18] > 0.05 and kernel[18, 12] > 0.05 and abs(kernel[12, 12]) < 1e-12
+    )  # up on the right
 
 
 @given(st.floats(1, 12))
@@ -109,7 +123,13 @@ def test_defocus_is_a_disc_s_share_of_each_pixel(radius):
 
 def test_a_blur_of_no_size_changes_nothing():
     x = noise(5, 7)
-    for f in (Blur("gaussian", 0), Blur("defocus", 0), Blur("motion", 1, 33), Blur(1), Sinc(2.0, size=1)):
+    for f in (
+        Blur("gaussian", 0),
+        Blur("defocus", 0),
+        Blur("motion", 1, 33),
+        Blur(1),
+        Sinc(2.0, size=1),
+    ):
         assert torch.allclose(f(x), x, atol=1e-12)
 
 
@@ -128,7 +148,10 @@ def test_sinc_passes_below_its_cutoff_and_rings():
     spectrum = torch.fft.fft2(response(Sinc(cutoff, size=101), 255)).abs()
     frequency = torch.fft.fftfreq(255) * 2 * torch.pi
     radius = torch.hypot(frequency[:, None], frequency)
-    assert abs(spectrum[radius < 0.9 * cutoff].mean() - 1) < 0.02 and spectrum[radius > 1.1 * cutoff].mean() < 0.02
+    assert (
+        abs(spectrum[radius < 0.9 * cutoff].mean() - 1) < 0.02
+        and spectrum[radius > 1.1 * cutoff].mean() < 0.02
+    )
     edge = torch.zeros(1, 1, 32, 64)
     edge[..., 32:] = 1
     assert Sinc(cutoff)(edge).max() > 1.04 and Sinc(cutoff)(edge).min() < -0.04
@@ -147,7 +170,9 @@ def test_parameters_per_image_are_each_image_s_own():
             assert torch.equal(together[i : i + 1], each[i](x[i : i + 1]))
 
 
-@pytest.mark.parametrize("f", [Blur("gaussian", 1.3), Blur("motion", 4, 70), Blur([[1, 2, -3]]), Sinc(1.2, 7), Gray()])
+@pytest.mark.parametrize(
+    "f", [Blur("gaussian", 1.3), Blur("motion", 4, 70), Blur([[1, 2, -3]]), Sinc(1.2, 7), Gray()]
+)
 @given(sides, sides, st.integers(0, 2**31))
 def test_the_gradient_is_the_adjoint(f, h, w, seed):
     x, y = noise(h, w, seed, channels=3), noise(h, w, seed + 1, channels=3)
@@ -171,7 +196,9 @@ def test_gamma_is_a_power_with_a_slope_that_is_finite_at_black(gamma, values):
     p = numpy.maximum(values, 0)
     assert numpy.allclose(y.detach().flatten().numpy(), p**gamma, rtol=1e-12)
     (slope,) = torch.autograd.grad(y.sum(), x)
-    assert numpy.allclose(slope.flatten().numpy(), gamma * numpy.maximum(p, 1e-3) ** (gamma - 1), rtol=1e-12)
+    assert numpy.allclose(
+        slope.flatten().numpy(), gamma * numpy.maximum(p, 1e-3) ** (gamma - 1), rtol=1e-12
+    )
     assert torch.isfinite(slope).all()
 
 
@@ -181,7 +208,11 @@ def test_a_kernel_is_a_value_that_can_be_written():
     kernel.zero_()
     assert f == Blur(f.kernel) == parse(str(f)) and hash(f) == hash(parse(str(f)))
     assert str(Blur([[0, 1, 0]])) == "blur:0|0|0|0|1|0|0|0|0" and parse("blur:2") == Blur(2.0)
-    assert parse("blur:gaussian,2") == Blur("gaussian", 2) and set(KERNELS) == {"gaussian", "motion", "defocus"}
+    assert parse("blur:gaussian,2") == Blur("gaussian", 2) and set(KERNELS) == {
+        "gaussian",
+        "motion",
+        "defocus",
+    }
 
 
 def test_ranges_are_drawn_within_bounds():
@@ -216,7 +247,10 @@ def test_ranges_are_drawn_within_bounds():
         (lambda: Sinc(1.0, size=(3, 5)), "must be one number for all images"),
         (lambda: Gamma(0), "gamma=0 must be a number from 0.01 to 100"),
         (lambda: Gray()(torch.zeros(1, 2, 4, 4)), "x has 2 channels; give 1 .grey. or 3"),
-        (lambda: Blur("gaussian", (1, 2, 3))(torch.zeros(2, 1, 4, 4)), "size has 3 values for 2 images"),
+        (
+            lambda: Blur("gaussian", (1, 2, 3))(torch.zeros(2, 1, 4, 4)),
+            "size has 3 values for 2 images",
+        ),
     ],
 )
 def test_bad_parameters_are_named(make, words):

@@ -20,9 +20,15 @@ def scene(height: int = 256, width: int = 272, grey: bool = False) -> numpy.ndar
     """Smooth hills with some sharp discs on them: a picture without noise, texture or clipped areas."""
     draw, (y, x) = numpy.random.default_rng(3), numpy.mgrid[:height, :width]
     hills = numpy.stack(
-        [128 + 50 * numpy.sin(x / a + c) * numpy.cos(y / b) for a, b, c in draw.uniform(9, 40, (3, 3))], 2
+        [
+            128 + 50 * numpy.sin(x / a + c) * numpy.cos(y / b)
+            for a, b, c in draw.uniform(9, 40, (3, 3))
+        ],
+        2,
     )
-    for top, left, radius, *colour in draw.uniform((0, 0, 4, *[40] * 3), (height, width, 30, *[215] * 3), (60, 6)):
+    for top, left, radius, *colour in draw.uniform(
+        (0, 0, 4, *[40] * 3), (height, width, 30, *[215] * 3), (60, 6)
+    ):
         hills[(y - top) ** 2 + (x - left) ** 2 < radius**2] = colour
     return hills.round().astype(numpy.uint8)[..., 0 if grey else slice(None)]
 
@@ -63,12 +69,25 @@ def test_nothing_happened_to_a_clean_scene():
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_jpeg_is_reproduced_bit_for_bit(orientation):
     """The operator takes the picture as it is shown, before it was compressed, to the pixels that are shown."""
-    turns = [None, 0, Image.Transpose.ROTATE_180, 1, 5, Image.Transpose.ROTATE_270, 6, Image.Transpose.ROTATE_90]
+    turns = [
+        None,
+        0,
+        Image.Transpose.ROTATE_180,
+        1,
+        5,
+        Image.Transpose.ROTATE_270,
+        6,
+        Image.Transpose.ROTATE_90,
+    ]
     source, exif = scene(75, 93), Image.Exif()
     exif[0x0112] = orientation
     file = saved(source, "JPEG", quality=70, exif=exif)
     how = turns[orientation - 1]
-    shown = Image.fromarray(source) if how is None else Image.fromarray(source).transpose(Image.Transpose(how))
+    shown = (
+        Image.fromarray(source)
+        if how is None
+        else Image.fromarray(source).transpose(Image.Transpose(how))
+    )
     decoded = Image.open(io.BytesIO(file))
     decoded = decoded if how is None else decoded.transpose(Image.Transpose(how))
     f = guess(file).operator
@@ -76,7 +95,9 @@ def test_a_turned_jpeg_is_reproduced_bit_for_bit(orientation):
     assert "jpeg:70" in str(f) and len(f) == (1 if how is None else 3)
 
 
-@pytest.mark.parametrize("options", [{"quality": 92, "subsampling": 0}, {"qtables": [list(range(3, 67))] * 2}])
+@pytest.mark.parametrize(
+    "options", [{"quality": 92, "subsampling": 0}, {"qtables": [list(range(3, 67))] * 2}]
+)
 def test_a_jpeg_of_any_tables_is_reproduced_bit_for_bit(options):
     for x in (scene(64, 81), scene(64, 81, grey=True)):
         file = saved(x, "JPEG", **options)
@@ -120,11 +141,15 @@ def test_the_generation_before_the_last_is_found_and_the_last_said_once():
     once = opened(saved(scene(), "JPEG", quality=50))
     assert str(guess(saved(once, "JPEG", quality=90)).operator) == "jpeg:50 >> jpeg:90"
     there, first, back, last = guess(saved(once[2:, 1:], "JPEG", quality=92)).operator
-    assert (there, back, last) == (Shift(2, 1), Shift(-2, -1), JPEG(92)) and abs(first.quality - 50) <= 2
+    assert (there, back, last) == (Shift(2, 1), Shift(-2, -1), JPEG(92)) and abs(
+        first.quality - 50
+    ) <= 2
     assert str(guess(saved(scene(), "JPEG", quality=50)).operator) == "jpeg:50"
 
 
-@pytest.mark.parametrize(("sigma", "quality", "grey"), [(3, None, False), (9, 90, False), (3, 95, True)])
+@pytest.mark.parametrize(
+    ("sigma", "quality", "grey"), [(3, None, False), (9, 90, False), (3, 95, True)]
+)
 def test_noise_is_measured_also_through_a_jpeg(sigma, quality, grey):
     x = noisy(scene(grey=grey), sigma)
     file = saved(x, "JPEG", quality=quality) if quality else saved(x)
@@ -145,7 +170,9 @@ def test_noise_below_the_steps_is_called_hidden():
     assert found[0].stage == "" and "hidden" in found[0].why
 
 
-@pytest.mark.parametrize(("factor", "filter"), [(1.5, Image.BILINEAR), (2, Image.BICUBIC), (6, Image.LANCZOS)])
+@pytest.mark.parametrize(
+    ("factor", "filter"), [(1.5, Image.BILINEAR), (2, Image.BICUBIC), (6, Image.LANCZOS)]
+)
 def test_an_enlargement_is_found(factor, filter):
     part = scene(round(384 / factor), round(384 / factor))
     side = round(part.shape[0] * factor)
@@ -197,9 +224,12 @@ def test_what_is_no_file_is_refused_in_one_line(file):
 
 @settings(max_examples=10, deadline=None)
 @given(
-    st.integers(1, 70), st.integers(1, 70), st.sampled_from([0, 1, 3, 4]), st.sampled_from([0, 5, 60]),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.sampled_from([0, 1, 3, 4]),
+    st.sampled_from([0, 5, 60]),
     st.sampled_from(["PNG", "JPEG", "WEBP", "BMP"]),
-)  # fmt: skip
+)
 def test_any_small_picture_has_a_guess_of_its_shape(h, w, channels, grain, kind):
     x = noisy(numpy.full((h, w, channels) if channels else (h, w), 90), grain)
     if channels == 1:
@@ -225,6 +255,10 @@ def test_smooth_pictures_and_lossy_ones_are_not_called_enlarged():
     assert guess(saved((columns * 0.5 + 50).round().astype("uint8"))).operator == Identity()
     for options in ({"format": "WEBP", "quality": 50}, {"format": "JPEG", "quality": 70}):
         buffer = io.BytesIO()
-        Image.fromarray(scene()).convert("CMYK" if options["format"] == "JPEG" else "RGB").save(buffer, **options)
+        Image.fromarray(scene()).convert("CMYK" if options["format"] == "JPEG" else "RGB").save(
+            buffer, **options
+        )
         found = guess(buffer.getvalue())
-        assert found.operator == Identity() and all(finding.stage == "" for finding in found.findings)
+        assert found.operator == Identity() and all(
+            finding.stage == "" for finding in found.findings
+        )

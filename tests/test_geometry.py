@@ -26,14 +26,19 @@ def test_a_crop_is_its_window(window):
     assert torch.equal(Crop(top, left)(x), x[:, :, top:, left:])
     assert f.output_shape(x.shape) == f(x).shape and parse(str(f)) == f
     mask = Strokes(3, seed=1)
-    assert torch.equal((mask >> f).visible(x.shape), f(mask.visible(x.shape))) and f.visible(x.shape) is None
+    assert (
+        torch.equal((mask >> f).visible(x.shape), f(mask.visible(x.shape)))
+        and f.visible(x.shape) is None
+    )
 
 
 @given(windows())
 def test_the_adjoint_of_a_crop_pads_with_zeros(window):
     h, w, top, left, height, width = window
     y = torch.rand(1, 2, height, width, generator=rng())
-    padded = numpy.pad(y.numpy(), ((0, 0), (0, 0), (top, h - top - height), (left, w - left - width)))
+    padded = numpy.pad(
+        y.numpy(), ((0, 0), (0, 0), (top, h - top - height), (left, w - left - width))
+    )
     f = Crop(top, left, height, width)
     assert numpy.array_equal(f.adjoint(y, (1, 2, h, w)).numpy(), padded)
     assert numpy.array_equal(f.adjoint(y).numpy(), padded[:, :, : top + height, : left + width])
@@ -49,7 +54,9 @@ def test_a_crop_shares_no_memory_with_the_image():
 def test_a_shift_repeats_the_edge(h, w, dy, dx):
     x = torch.rand(1, 3, h, w, generator=rng())
     padded = numpy.pad(x.numpy(), ((0, 0), (0, 0), (12, 12), (12, 12)), mode="edge")
-    assert numpy.array_equal(Shift(dy, dx)(x).numpy(), padded[:, :, 12 - dy : 12 - dy + h, 12 - dx : 12 - dx + w])
+    assert numpy.array_equal(
+        Shift(dy, dx)(x).numpy(), padded[:, :, 12 - dy : 12 - dy + h, 12 - dx : 12 - dx + w]
+    )
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(-12, 12), st.integers(-12, 12))
@@ -71,14 +78,20 @@ def test_a_shift_between_two_jpegs_misaligns_their_blocks():
     x = picture(7)
     once = jpeg(x, 50)
     moved = Shift(3, 5)(once)
-    aligned, misaligned = (jpeg(once, 50) - once).abs().mean(), (jpeg(moved, 50) - moved).abs().mean()
+    aligned, misaligned = (
+        (jpeg(once, 50) - once).abs().mean(),
+        (jpeg(moved, 50) - moved).abs().mean(),
+    )
     assert misaligned > 2 * aligned
     assert parse("jpeg:50 >> shift:3,5 >> jpeg:50") == JPEG(50) >> Shift(3, 5) >> JPEG(50)
 
 
 def test_a_drawn_shift_moves_by_whole_pixels():
     drawn = {parse("shift:-7..7,0..7").sample((1, 3, 9, 9), rng(i)) for i in range(20)}
-    assert all(isinstance(f.dy, int) and -7 <= f.dy <= 7 and 0 <= f.dx <= 7 for f in drawn) and len(drawn) > 10
+    assert (
+        all(isinstance(f.dy, int) and -7 <= f.dy <= 7 and 0 <= f.dx <= 7 for f in drawn)
+        and len(drawn) > 10
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +101,10 @@ def test_a_drawn_shift_moves_by_whole_pixels():
         (lambda: Crop(0, 0, height=0), "height=0 must be an integer from 1"),
         (lambda: Crop(0, 0.5), "left=0.5 must be an integer"),
         (lambda: Crop((0, 1), 0), "must be one number for all images"),
-        (lambda: Crop(4, 0)(torch.zeros(1, 1, 4, 4)), "pixels 4 to 4 are not within 4; give a window inside"),
+        (
+            lambda: Crop(4, 0)(torch.zeros(1, 1, 4, 4)),
+            "pixels 4 to 4 are not within 4; give a window inside",
+        ),
         (lambda: Crop(0, 2, width=3)(torch.zeros(1, 1, 4, 4)), "pixels 2 to 5 are not within 4"),
         (lambda: Crop(Range(0, 2), 0).output_shape((1, 1, 4, 4)), "not decided yet"),
         (lambda: Shift(0.5, 0), "dy=0.5 must be an integer"),

@@ -19,9 +19,14 @@ from .jpeg_reference import CHROMA, KINDS, LUMA, codec, content
 
 @settings(max_examples=400)
 @given(
-    st.sampled_from(KINDS), st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 3]),
-    st.sampled_from(list(SAMPLINGS)), st.integers(1, 100), st.integers(0, 999),
-)  # fmt: skip
+    st.sampled_from(KINDS),
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.sampled_from([1, 3]),
+    st.sampled_from(list(SAMPLINGS)),
+    st.integers(1, 100),
+    st.integers(0, 999),
+)
 @example("noise", 1, 1, 3, "4:2:0", 1, 0)
 @example("saturated", 17, 33, 3, "4:2:0", 1, 7)
 @example("picture", 50, 50, 3, "4:2:2", 50, 3)
@@ -30,10 +35,14 @@ def test_every_pixel_equals_pillow_s(kind, height, width, channels, sampling, qu
     assert torch.equal(jpeg(x, quality, sampling), codec(x, sampling, quality=quality))
 
 
-@pytest.mark.parametrize("channels, sampling", [(1, "4:2:0"), (3, "4:4:4"), (3, "4:2:2"), (3, "4:2:0")])
+@pytest.mark.parametrize(
+    "channels, sampling", [(1, "4:2:0"), (3, "4:4:4"), (3, "4:2:2"), (3, "4:2:0")]
+)
 def test_all_qualities_in_one_call_equal_pillow_s(channels, sampling):
     x = torch.cat([picture(5)[:, :channels, 20:65, 10:47], content("noise", 45, 37, channels, 1)])
-    got = jpeg(x.repeat_interleave(100, 0), list(range(1, 101)) * 2, sampling).view(2, 100, channels, 45, 37)
+    got = jpeg(x.repeat_interleave(100, 0), list(range(1, 101)) * 2, sampling).view(
+        2, 100, channels, 45, 37
+    )
     for quality in range(1, 101):
         assert torch.equal(got[:, quality - 1], codec(x, sampling, quality=quality)), quality
 
@@ -45,12 +54,17 @@ def test_a_large_picture_equals_pillow_s():
 
 @settings(max_examples=60)
 @given(
-    st.integers(1, 3), st.sampled_from([2, 40, 255, 2000, 8191]), st.sampled_from(list(SAMPLINGS)), st.integers(0, 99)
+    st.integers(1, 3),
+    st.sampled_from([2, 40, 255, 2000, 8191]),
+    st.sampled_from(list(SAMPLINGS)),
+    st.integers(0, 99),
 )
 def test_own_tables_equal_pillow_s(count, largest, sampling, seed):
     tables = torch.randint(1, largest + 1, (count, 64), generator=rng(seed)).tolist()
     x = content("picture" if seed % 2 else "noise", 30, 41, 3, seed)
-    assert torch.equal(JPEG(tables=tables, subsampling=sampling)(x), codec(x, sampling, qtables=tables))
+    assert torch.equal(
+        JPEG(tables=tables, subsampling=sampling)(x), codec(x, sampling, qtables=tables)
+    )
 
 
 def test_one_table_serves_grayscale():
@@ -115,7 +129,10 @@ TEXTS = [
     (JPEG(12), "jpeg:12"),
     (JPEG(12, "4:4:4"), "jpeg:12,subsampling=4:4:4"),
     (JPEG((12, 30)), "jpeg:12|30"),
-    (JPEG(torch.tensor([12, 30]), surrogate="cubic", clamp="hard"), "jpeg:12|30,surrogate=cubic,clamp=hard"),
+    (
+        JPEG(torch.tensor([12, 30]), surrogate="cubic", clamp="hard"),
+        "jpeg:12|30,surrogate=cubic,clamp=hard",
+    ),
     (JPEG(tables=[LUMA]), "jpeg:tables=" + "|".join(map(str, LUMA))),
     (JPEG(tables=(LUMA, CHROMA), subsampling="4:2:2"), None),
 ]
@@ -136,32 +153,67 @@ def test_keywords_and_places_in_the_text_mean_the_same():
 
 def test_tables_are_kept_as_tuples_of_64():
     flat, nested, array = [*LUMA, *CHROMA], (LUMA, CHROMA), STANDARD.view(2, 8, 8).numpy()
-    assert JPEG(tables=flat).tables == JPEG(tables=nested).tables == JPEG(tables=array).tables == (LUMA, CHROMA)
+    assert (
+        JPEG(tables=flat).tables
+        == JPEG(tables=nested).tables
+        == JPEG(tables=array).tables
+        == (LUMA, CHROMA)
+    )
 
 
-@pytest.mark.parametrize("text", [
-    "jpeg", "jpeg:", "jpeg:0", "jpeg:quality=101", "jpeg:12.5", "jpeg:high", "jpeg:12,4:1:1",
-    "jpeg:12,surrogate=best", "jpeg:12,clamp=soft", "jpeg:tables=1|2|3", "jpeg:12,tables=" + "|".join(["1"] * 64),
-    "jpeg:tables=" + "|".join(["0"] * 64), "jpeg:tables=" + "|".join(["1.5"] * 64), "jpeg:tables=abc",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jpeg",
+        "jpeg:",
+        "jpeg:0",
+        "jpeg:quality=101",
+        "jpeg:12.5",
+        "jpeg:high",
+        "jpeg:12,4:1:1",
+        "jpeg:12,surrogate=best",
+        "jpeg:12,clamp=soft",
+        "jpeg:tables=1|2|3",
+        "jpeg:12,tables=" + "|".join(["1"] * 64),
+        "jpeg:tables=" + "|".join(["0"] * 64),
+        "jpeg:tables=" + "|".join(["1.5"] * 64),
+        "jpeg:tables=abc",
+    ],
+)
 def test_a_wrong_text_is_refused(text):
     with pytest.raises(ValueError, match="jpeg"):
         parse(text)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"quality": 0}, "quality=0"), ({"quality": 37.5}, "quality=37.5"), ({"quality": [9, 9, 9]}, "3 values for 2"),
-    ({"subsampling": "4:1:1"}, "4:4:4, 4:2:2, 4:2:0"), ({"surrogate": "none"}, "residual"),
-    ({"clamp": "none"}, "sigmoid"), ({"quality": 9, "tables": (LUMA,)}, "exclude"),
-    ({"tables": torch.ones(65)}, "[n, 8, 8]"), ({"tables": torch.ones(0, 8, 8)}, "[n, 8, 8]"),
-    ({"tables": torch.full((1, 8, 8), math.nan)}, "from 1 to 32767"), ({"tables": torch.zeros(1, 8, 8)}, "from 1 to"),
-    ({"tables": torch.full((1, 8, 8), 32768.0)}, "from 1 to"), ({"tables": torch.ones(3, 1, 8, 8)}, "3 values for 2"),
-    ({"tables": [[40000] * 64]}, "40000"), ({"quality": torch.tensor(101)}, "from 1 to 100"),
-    ({"quality": torch.tensor(0.4)}, "from 1 to 100"), ({"quality": torch.tensor([True])}, "torch.bool"),
-    ({"quality": True}, "quality=True"), ({"quality": "75"}, "quality='75'"), ({"quality": 10**30}, "quality=1000"),
-    ({"quality": [[1, 2], [3]]}, "quality=[[1, 2], [3]]"), ({"quality": 50 + 0j}, "quality=(50+0j)"),
-    ({"quality": Range(5, 9)}, "quality=5..9"), ({"subsampling": ["4:2:0"]}, "subsampling=['4:2:0']"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"quality": 0}, "quality=0"),
+        ({"quality": 37.5}, "quality=37.5"),
+        ({"quality": [9, 9, 9]}, "3 values for 2"),
+        ({"subsampling": "4:1:1"}, "4:4:4, 4:2:2, 4:2:0"),
+        ({"surrogate": "none"}, "residual"),
+        ({"clamp": "none"}, "sigmoid"),
+        ({"quality": 9, "tables": (LUMA,)}, "exclude"),
+        ({"tables": torch.ones(65)}, "[n, 8, 8]"),
+        ({"tables": torch.ones(0, 8, 8)}, "[n, 8, 8]"),
+        ({"tables": torch.full((1, 8, 8), math.nan)}, "from 1 to 32767"),
+        ({"tables": torch.zeros(1, 8, 8)}, "from 1 to"),
+        ({"tables": torch.full((1, 8, 8), 32768.0)}, "from 1 to"),
+        ({"tables": torch.ones(3, 1, 8, 8)}, "3 values for 2"),
+        ({"tables": [[40000] * 64]}, "40000"),
+        ({"quality": torch.tensor(101)}, "from 1 to 100"),
+        ({"quality": torch.tensor(0.4)}, "from 1 to 100"),
+        ({"quality": torch.tensor([True])}, "torch.bool"),
+        ({"quality": True}, "quality=True"),
+        ({"quality": "75"}, "quality='75'"),
+        ({"quality": 10**30}, "quality=1000"),
+        ({"quality": [[1, 2], [3]]}, "quality=[[1, 2], [3]]"),
+        ({"quality": 50 + 0j}, "quality=(50+0j)"),
+        ({"quality": Range(5, 9)}, "quality=5..9"),
+        ({"subsampling": ["4:2:0"]}, "subsampling=['4:2:0']"),
+    ],
+)
 def test_a_wrong_argument_is_refused(arguments, message):
     with pytest.raises(ValueError) as error:
         jpeg(torch.rand(2, 3, 8, 8), **arguments)

@@ -28,7 +28,9 @@ SIZES = [(8, 8), (16, 32), (13, 27), (9, 3), (2, 5), (1, 1)]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("sampling", [*SAMPLINGS, "gray"])
-@pytest.mark.parametrize("surrogate, clamp", [("cubic", "sigmoid"), ("ste", "hard"), ("residual", "ste")])
+@pytest.mark.parametrize(
+    "surrogate, clamp", [("cubic", "sigmoid"), ("ste", "hard"), ("residual", "ste")]
+)
 def test_gradient_equals_the_stages_through_autograd(surrogate, clamp, sampling, size):
     channels, sampling = (1, "4:2:0") if sampling == "gray" else (3, sampling)
     x = torch.rand(2, channels, *size, generator=rng(), dtype=torch.float64) * 1.2 - 0.1
@@ -45,17 +47,25 @@ def test_every_clamp_has_its_closed_form(surrogate, clamp):
     x = content("saturated", 24, 24, 3, 1).double()
     g = torch.randn(x.shape, generator=rng(1), dtype=torch.float64)
     got = gradient(lambda x: jpeg(x, 5, surrogate=surrogate, clamp=clamp), x, g)
-    torch.testing.assert_close(got, expected_gradient(x, g, table_of(5), "4:2:0", surrogate, clamp), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        got, expected_gradient(x, g, table_of(5), "4:2:0", surrogate, clamp), rtol=0, atol=1e-9
+    )
 
 
 @settings(max_examples=25)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(list(SAMPLINGS)), st.integers(1, 100))
-def test_straight_through_gradient_is_the_adjoint_of_the_linear_stages(height, width, sampling, quality):
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.sampled_from(list(SAMPLINGS)), st.integers(1, 100)
+)
+def test_straight_through_gradient_is_the_adjoint_of_the_linear_stages(
+    height, width, sampling, quality
+):
     x, u, v = torch.rand(3, 1, 3, height, width, generator=rng(), dtype=torch.float64)
     stages = Stages(table_of(quality), sampling, SLOPES["ste"])
     stages.values(x)
     pulled = gradient(lambda x: jpeg(x, quality, sampling, surrogate="ste", clamp="ste"), x, v)
-    torch.testing.assert_close((stages.linear(u) * v).sum(), (u * pulled).sum(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        (stages.linear(u) * v).sum(), (u * pulled).sum(), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_identity_passes_the_gradient_as_it_is():
@@ -82,12 +92,15 @@ def test_mixed_qualities_have_the_gradients_of_separate_calls():
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize(
-    "channels, sampling, clamp", [(1, "4:2:0", "ste"), (3, "4:2:0", "sigmoid"), (3, "4:4:4", "hard")]
+    "channels, sampling, clamp",
+    [(1, "4:2:0", "ste"), (3, "4:2:0", "sigmoid"), (3, "4:4:4", "hard")],
 )
 def test_tables_get_the_gradient_of_the_declared_quantiser(channels, sampling, clamp, surrogate):
     x, g = torch.rand(2, 2, channels, 19, 26, generator=rng(), dtype=torch.float64)
     tables = table_of(30)[0].double().requires_grad_()
-    y = jpeg(x.requires_grad_(), tables=tables, subsampling=sampling, surrogate=surrogate, clamp=clamp)
+    y = jpeg(
+        x.requires_grad_(), tables=tables, subsampling=sampling, surrogate=surrogate, clamp=clamp
+    )
     got = torch.autograd.grad(y, tables, g)[0]
 
     class Trained(Stages):
@@ -120,14 +133,18 @@ def test_tables_and_qualities_of_a_batch_get_their_own_gradients():
             torch.testing.assert_close(together[i], alone[i])
 
 
-@pytest.mark.parametrize("at, slope", [(20, -5000 / 20**2), (70, -2)])  # S = 5000/q below 50, else 200 - 2q
+@pytest.mark.parametrize(
+    "at, slope", [(20, -5000 / 20**2), (70, -2)]
+)  # S = 5000/q below 50, else 200 - 2q
 def test_quality_gets_a_gradient_through_the_tables(at, slope):
     x = content("picture", 40, 40, 3, 3).double()
     quality = torch.tensor([at], dtype=torch.float64, requires_grad=True)
     tables = table_of(at)[0, :2].double().requires_grad_()
     y, z = jpeg(x, quality, surrogate="ste"), jpeg(x, tables=tables, surrogate="ste")
     assert torch.equal(y, z)
-    to_quality, to_tables = (torch.autograd.grad((v - x).square().sum(), p)[0] for v, p in ((y, quality), (z, tables)))
+    to_quality, to_tables = (
+        torch.autograd.grad((v - x).square().sum(), p)[0] for v, p in ((y, quality), (z, tables))
+    )
     slope = STANDARD / 100 * slope * (tables < 255)
     torch.testing.assert_close(to_quality, (to_tables * slope).sum()[None])
     assert to_quality.item() < 0  # a better quality makes a smaller error
@@ -135,7 +152,12 @@ def test_quality_gets_a_gradient_through_the_tables(at, slope):
 
 def test_a_clamped_table_gives_the_quality_no_gradient():
     x = torch.rand(1, 3, 16, 16, generator=rng(), dtype=torch.float64)
-    for at, clamped in ((100.0, True), (99.0, False), (2.0, False), (1.0, True)):  # every entry is 1 at 100, 255 at 1
+    for at, clamped in (
+        (100.0, True),
+        (99.0, False),
+        (2.0, False),
+        (1.0, True),
+    ):  # every entry is 1 at 100, 255 at 1
         quality = torch.tensor([at], dtype=torch.float64, requires_grad=True)
         (slope,) = torch.autograd.grad((jpeg(x, quality) - x).square().sum(), quality)
         assert (slope == 0) == clamped
@@ -146,7 +168,13 @@ def test_learned_parameters_are_rounded_with_or_without_a_gradient():
     quality, tables = torch.tensor([30.4, 69.6]), table_of(30)[:, :2].float() + 0.3
     for q in (quality, quality.clone().requires_grad_(), quality.double(), quality[:, None]):
         assert torch.equal(jpeg(x, q), jpeg(x, (30, 70)))
-    for t in (tables, tables.clone().requires_grad_(), table_of(30)[0, :2], table_of(30)[0, :2].flatten(1), tables[0]):
+    for t in (
+        tables,
+        tables.clone().requires_grad_(),
+        table_of(30)[0, :2],
+        table_of(30)[0, :2].flatten(1),
+        tables[0],
+    ):
         assert torch.equal(jpeg(x, tables=t), jpeg(x, 30))
     integers = torch.cat([table_of(30), table_of(60)])[:, :2]  # [B, n, 8, 8]
     assert torch.equal(jpeg(x, tables=integers), jpeg(x, (30, 60)))
@@ -166,22 +194,33 @@ def test_descent_finds_an_image_with_the_same_jpeg():
         optimizer.zero_grad()
         (jpeg(z, 9) - y).square().sum().backward()
         optimizer.step()
-    assert (codec((z.detach().clamp(0, 1) * 255).round() / 255, quality=9) - y).mul(255).square().mean() < 1
+    assert (codec((z.detach().clamp(0, 1) * 255).round() / 255, quality=9) - y).mul(
+        255
+    ).square().mean() < 1
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_compiles_without_a_graph_break(surrogate):
     x = torch.rand(2, 3, 20, 24, generator=rng())
-    f = torch.compile(lambda x: jpeg(x, 30, surrogate=surrogate), backend="aot_eager", fullgraph=True)
+    f = torch.compile(
+        lambda x: jpeg(x, 30, surrogate=surrogate), backend="aot_eager", fullgraph=True
+    )
     g = torch.rand(x.shape, generator=rng(1))
     assert torch.equal(f(x), jpeg(x, 30))
-    torch.testing.assert_close(gradient(f, x, g), gradient(lambda x: jpeg(x, 30, surrogate=surrogate), x, g))
+    torch.testing.assert_close(
+        gradient(f, x, g), gradient(lambda x: jpeg(x, 30, surrogate=surrogate), x, g)
+    )
 
 
 def test_every_kind_of_parameter_compiles_and_plain_ones_are_checked():
     x = torch.rand(2, 3, 20, 24, generator=rng())
     own = JPEG(tables=(LUMA, CHROMA))
-    for f in (own, JPEG((20, 30)), lambda x: jpeg(x, tables=own.tables), lambda x: jpeg(x, torch.tensor([20, 30]))):
+    for f in (
+        own,
+        JPEG((20, 30)),
+        lambda x: jpeg(x, tables=own.tables),
+        lambda x: jpeg(x, torch.tensor([20, 30])),
+    ):
         assert torch.equal(torch.compile(f, backend="aot_eager", fullgraph=True)(x), f(x))
     vary = torch.compile(jpeg, backend="aot_eager", fullgraph=True)
     for quality in (20, 21, 22):

@@ -24,7 +24,12 @@ WAYS = {
     "three tables": {"qtables": [[5] * 64, [6] * 64, [7] * 64]},
     "one table": {"qtables": [[9] * 64]},
     "16 bits": {"qtables": [[300] * 64, [1000] * 64]},
-    "more segments": {"quality": 40, "comment": b"x" * 500, "exif": b"Exif\0\0" + b"y" * 900, "dpi": (72, 72)},
+    "more segments": {
+        "quality": 40,
+        "comment": b"x" * 500,
+        "exif": b"Exif\0\0" + b"y" * 900,
+        "dpi": (72, 72),
+    },
     "restarts": {"quality": 40, "restart_marker_rows": 1},
 }
 
@@ -63,26 +68,29 @@ def cmyk() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("data, message", [
-    (cmyk(), "CMYK"),
-    (encode((PHOTO[0] * 255).round().byte(), "4:4:4", quality=50, keep_rgb=True), "RGB"),
-    (patched(FRAME + 1, 0xC9), "arithmetic"),
-    (patched(FRAME + 1, 0xC3), "lossless"),
-    (patched(FRAME + 1, 0xC5), "hierarchical"),
-    (patched(FRAME + 4, 12), "12 bits"),
-    (patched(FRAME + 11, 0x41), "4x1"),  # 4:1:1
-    (patched(FRAME + 11, 0x12), "1x2"),  # 4:4:0
-    (patched(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
-    (patched(FRAME + 12, 3), "lacks quantisation table 3"),
-    (patched(BYTES.index(b"\xff\xdb") + 5, 0), "0"),
-    (b"", "no JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "no JPEG"),
-    (b"\xff\xd8", "truncated"),
-    (b"\xff\xd8\xff\xd9", "truncated"),
-    (b"\xff\xd8\xff\xda\x00\x02", "no frame"),
-    (b"\xff\xd8\xff\xe0\x00\x01", "damaged"),
-    (b"\xff\xd8garbage", "truncated"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (cmyk(), "CMYK"),
+        (encode((PHOTO[0] * 255).round().byte(), "4:4:4", quality=50, keep_rgb=True), "RGB"),
+        (patched(FRAME + 1, 0xC9), "arithmetic"),
+        (patched(FRAME + 1, 0xC3), "lossless"),
+        (patched(FRAME + 1, 0xC5), "hierarchical"),
+        (patched(FRAME + 4, 12), "12 bits"),
+        (patched(FRAME + 11, 0x41), "4x1"),  # 4:1:1
+        (patched(FRAME + 11, 0x12), "1x2"),  # 4:4:0
+        (patched(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
+        (patched(FRAME + 12, 3), "lacks quantisation table 3"),
+        (patched(BYTES.index(b"\xff\xdb") + 5, 0), "0"),
+        (b"", "no JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "no JPEG"),
+        (b"\xff\xd8", "truncated"),
+        (b"\xff\xd8\xff\xd9", "truncated"),
+        (b"\xff\xd8\xff\xda\x00\x02", "no frame"),
+        (b"\xff\xd8\xff\xe0\x00\x01", "damaged"),
+        (b"\xff\xd8garbage", "truncated"),
+    ],
+)
 def test_what_is_not_covered_or_damaged_is_named(data, message):
     with pytest.raises(ValueError, match=message):
         JPEG.from_file(data)
@@ -159,10 +167,14 @@ def made_of(parts, data=DATA):
 
 MARK = BYTES[FRAME:]
 READ = {
-    "one segment for both tables": made_of([PARTS[0], (0xDB, b"".join(TABLES)), *WITHOUT_TABLES[1:]]),
+    "one segment for both tables": made_of(
+        [PARTS[0], (0xDB, b"".join(TABLES)), *WITHOUT_TABLES[1:]]
+    ),
     "16 bits": made_of([PARTS[0], (0xDB, wide(TABLES[0]) + TABLES[1]), *WITHOUT_TABLES[1:]]),
     "a table said twice": made_of([PARTS[0], (0xDB, b"\0" + b"\1" * 64), *PARTS[1:]]),
-    "tables after the frame": made_of([*WITHOUT_TABLES[:-1], *((0xDB, body) for body in TABLES), WITHOUT_TABLES[-1]]),
+    "tables after the frame": made_of(
+        [*WITHOUT_TABLES[:-1], *((0xDB, body) for body in TABLES), WITHOUT_TABLES[-1]]
+    ),
     "fill bytes": BYTES[:FRAME] + b"\xff" * 7 + BYTES[FRAME:],
     "a restart before the header": b"\xff\xd8\xff\xd0" + BYTES[2:],
     "bytes between segments": BYTES[:FRAME] + b"abc\0" + BYTES[FRAME:],
@@ -172,7 +184,9 @@ READ = {
     "JFIF and Adobe's RGB": made_of([PARTS[0], (APP14[0], APP14[1] + b"\0"), *PARTS[1:]]),
     "Adobe, too short": made_of([APP14, *PARTS[1:]]),
     "JFIF and ids RGB": made_of(renamed(PARTS, b"RGB")),
-    "Adobe's YCbCr and ids RGB": made_of([(APP14[0], APP14[1] + b"\1"), *renamed(PARTS[1:], b"RGB")]),
+    "Adobe's YCbCr and ids RGB": made_of(
+        [(APP14[0], APP14[1] + b"\1"), *renamed(PARTS[1:], b"RGB")]
+    ),
     "ids rgb": made_of(renamed(PARTS[1:], b"rgb")),
 }
 
@@ -184,24 +198,40 @@ def test_what_others_write_is_read_as_pillow_reads_it(kind):
 
 def test_a_table_belongs_to_the_scan_that_begins_under_it():
     """Three scans, table 0 said anew between the first two, or table 1 for the first time."""
-    planes = Image.fromarray((PHOTO[0] * 255).round().byte().permute(1, 2, 0).numpy()).convert("YCbCr").split()
+    planes = (
+        Image.fromarray((PHOTO[0] * 255).round().byte().permute(1, 2, 0).numpy())
+        .convert("YCbCr")
+        .split()
+    )
     gray = []
     for plane, quality in zip(planes, (90, 10, 10), strict=True):
         file = io.BytesIO()
         plane.save(file, "JPEG", quality=quality)
         gray.append(taken_apart(file.getvalue()))
-    (first, *_), (second, *_), _ = ([body for marker, body in parts if marker == 0xDB] for parts, _ in gray)
+    (first, *_), (second, *_), _ = (
+        [body for marker, body in parts if marker == 0xDB] for parts, _ in gray
+    )
     huffman = [part for part in gray[0][0] if part[0] == 0xC4]
     luma, coarse = (JPEG.from_file(made_of(parts)).tables[0] for parts, _ in gray[:2])
     said = {}
-    for table, again, early in ((0, second, False), (1, b"\1" + second[1:], False), (1, b"\1" + second[1:], True)):
+    for table, again, early in (
+        (0, second, False),
+        (1, b"\1" + second[1:], False),
+        (1, b"\1" + second[1:], True),
+    ):
         tables = bytes([0, table, table])
-        frame = b"\x08" + bytes([0, 45, 0, 70, 3]) + b"".join(bytes([i + 1, 0x11, tables[i]]) for i in range(3))
+        frame = (
+            b"\x08"
+            + bytes([0, 45, 0, 70, 3])
+            + b"".join(bytes([i + 1, 0x11, tables[i]]) for i in range(3))
+        )
         tables = [(0xDB, first), (0xDB, again)] if early else [(0xDB, first)]
         data = made_of([gray[0][0][0], *tables, (0xC0, frame), *huffman], b"")
         for i, (_, scan) in enumerate(gray):
             new = [(0xDB, again)] if i == 1 and not early else []
-            data += segments(*new, (0xDA, bytes([1, i + 1, 0, 0, 63, 0]))) + scan.removesuffix(b"\xff\xd9")
+            data += segments(*new, (0xDA, bytes([1, i + 1, 0, 0, 63, 0]))) + scan.removesuffix(
+                b"\xff\xd9"
+            )
         said[table, early] = decode(data + b"\xff\xd9")
         assert JPEG.from_file(data) == JPEG(tables=(luma, coarse), subsampling="4:4:4")
     assert torch.equal(said[0, False], said[1, True]) and torch.equal(said[1, False], said[1, True])
@@ -211,21 +241,40 @@ def frame_with(at, *values):
     return BYTES[: FRAME + at] + bytes(values) + BYTES[FRAME + at + len(values) :]
 
 
-@pytest.mark.parametrize("data, message", [
-    (made_of([(APP14[0], APP14[1] + b"\0"), *PARTS[1:]]), "RGB"),
-    (made_of(renamed(PARTS[1:], b"RGB")), "RGB"),
-    (made_of([PARTS[0], (0xDB, wide(TABLES[0], 40000) + TABLES[1]), *WITHOUT_TABLES[1:]]), "40000"),
-    (made_of([PARTS[0], (0xDB, b"\x20" + b"\1" * 192), *PARTS[1:]]), "no known kind"),
-    (made_of([PARTS[0], (0xDB, b"\x05" + b"\1" * 64), *PARTS[1:]]), "no known kind"),
-    (made_of([PARTS[0], (0xDB, TABLES[0][:30]), *PARTS[1:]]), "incomplete"),
-    (made_of([*PARTS[:-1], PARTS[-4], *(p for p in PARTS if p[0] == 0xC0), PARTS[-1]]), "two frame headers"),
-    (frame_with(1, 0xF7), "JPEG-LS"), (frame_with(1, 0xDE), "hierarchical"), (frame_with(1, 0xC8), "an extension"),
-    (frame_with(5, 0, 0), "does not say its size"), (frame_with(7, 0, 0), "does not say its size"),
-    (frame_with(9, 2), "frame header has 15 bytes"), (frame_with(11, 0x44, 0, 2, 0x22, 1, 3, 0x22), "4x4"),
-    (made_of([p if p[0] != 0xC0 else (0xC0, p[1][:5] + b"\2" + p[1][6:12]) for p in PARTS]), "2 components"),
-    (frame_with(11, 0x00, 0, 2, 0x00, 1, 3, 0x00), "0x0"),
-    (made_of(PARTS, b"")[:-9] + segments((0xDA, b"\1\1\0\0\0\0")), "truncated"),  # Cb and Cr never come
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (made_of([(APP14[0], APP14[1] + b"\0"), *PARTS[1:]]), "RGB"),
+        (made_of(renamed(PARTS[1:], b"RGB")), "RGB"),
+        (
+            made_of([PARTS[0], (0xDB, wide(TABLES[0], 40000) + TABLES[1]), *WITHOUT_TABLES[1:]]),
+            "40000",
+        ),
+        (made_of([PARTS[0], (0xDB, b"\x20" + b"\1" * 192), *PARTS[1:]]), "no known kind"),
+        (made_of([PARTS[0], (0xDB, b"\x05" + b"\1" * 64), *PARTS[1:]]), "no known kind"),
+        (made_of([PARTS[0], (0xDB, TABLES[0][:30]), *PARTS[1:]]), "incomplete"),
+        (
+            made_of([*PARTS[:-1], PARTS[-4], *(p for p in PARTS if p[0] == 0xC0), PARTS[-1]]),
+            "two frame headers",
+        ),
+        (frame_with(1, 0xF7), "JPEG-LS"),
+        (frame_with(1, 0xDE), "hierarchical"),
+        (frame_with(1, 0xC8), "an extension"),
+        (frame_with(5, 0, 0), "does not say its size"),
+        (frame_with(7, 0, 0), "does not say its size"),
+        (frame_with(9, 2), "frame header has 15 bytes"),
+        (frame_with(11, 0x44, 0, 2, 0x22, 1, 3, 0x22), "4x4"),
+        (
+            made_of([p if p[0] != 0xC0 else (0xC0, p[1][:5] + b"\2" + p[1][6:12]) for p in PARTS]),
+            "2 components",
+        ),
+        (frame_with(11, 0x00, 0, 2, 0x00, 1, 3, 0x00), "0x0"),
+        (
+            made_of(PARTS, b"")[:-9] + segments((0xDA, b"\1\1\0\0\0\0")),
+            "truncated",
+        ),  # Cb and Cr never come
+    ],
+)
 def test_what_pillow_would_refuse_or_read_otherwise_is_refused_by_name(data, message):
     with pytest.raises(ValueError, match=message):
         JPEG.from_file(data)

@@ -28,7 +28,9 @@ def test_clamp_has_the_sigmoid_s_slope(x):
 def test_clamp_s_slope_at_the_published_points():
     x = torch.tensor([0.5, 0.0, 1.0], dtype=torch.float64).view(1, 1, 1, 3)
     slopes = gradient(Clamp(), x, torch.ones_like(x)).flatten()
-    assert torch.allclose(slopes, torch.tensor([0.5, 0.3932, 0.3932], dtype=torch.float64), atol=1e-4)
+    assert torch.allclose(
+        slopes, torch.tensor([0.5, 0.3932, 0.3932], dtype=torch.float64), atol=1e-4
+    )
 
 
 @given(values, st.integers(2, 300))

@@ -28,7 +28,9 @@ def test_a_mask_is_a_value():
 def test_a_mask_from_a_file(tmp_path):
     pixels = numpy.arange(12, dtype=numpy.uint8).reshape(3, 4) * 20
     Image.fromarray(pixels).save(tmp_path / "m.png")
-    assert torch.equal(Mask(tmp_path / "m.png").visible((1, 3, 3, 4))[0, 0], torch.from_numpy(pixels) / 255)
+    assert torch.equal(
+        Mask(tmp_path / "m.png").visible((1, 3, 3, 4))[0, 0], torch.from_numpy(pixels) / 255
+    )
 
 
 def test_a_mask_from_a_file_of_tensors(tmp_path):
@@ -38,19 +40,31 @@ def test_a_mask_from_a_file_of_tensors(tmp_path):
     f = Mask(tmp_path / "m.safetensors")
     assert torch.equal(f.visible((2, 3, 4, 5)), m)
     assert f == Mask(m) == Mask(tmp_path / "same.safetensors") != Mask(tmp_path / "nothing.png")
-    assert hash(f) == hash(Mask(m)) and Mask(tmp_path / "nothing.png") == Mask(tmp_path / "nothing.png")
+    assert hash(f) == hash(Mask(m)) and Mask(tmp_path / "nothing.png") == Mask(
+        tmp_path / "nothing.png"
+    )
     save_file({"other": m}, tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no such thing")
-    for name, words in [("outside", "outside"), ("other", "cannot be read"), ("broken", "cannot be read")]:
+    for name, words in [
+        ("outside", "outside"),
+        ("other", "cannot be read"),
+        ("broken", "cannot be read"),
+    ]:
         with pytest.raises(ValueError, match=words):
             Mask(tmp_path / f"{name}.safetensors")(torch.rand(2, 3, 4, 5))
 
 
 @pytest.mark.parametrize(
     "bad, word",
-    [(torch.ones(4, 4), "shape"), (torch.ones(1, 3, 4, 4), "shape"), (torch.full((1, 1, 2, 2), 1.5), "outside"),
-     (torch.full((1, 1, 2, 2), torch.nan), "outside"), (3, "tensor"), ("", "tensor")],
-)  # fmt: skip
+    [
+        (torch.ones(4, 4), "shape"),
+        (torch.ones(1, 3, 4, 4), "shape"),
+        (torch.full((1, 1, 2, 2), 1.5), "outside"),
+        (torch.full((1, 1, 2, 2), torch.nan), "outside"),
+        (3, "tensor"),
+        ("", "tensor"),
+    ],
+)
 def test_bad_masks_are_refused(bad, word):
     with pytest.raises(ValueError, match=word):
         Mask(bad)
@@ -71,7 +85,9 @@ def test_strokes_hide_what_pillow_s_thick_lines_hide(count, seed, height, width)
     canvas = Image.new("L", (width * scale, height * scale), 255)
     draw = ImageDraw.Draw(canvas)
     u = torch.rand((count, 2, 2), generator=rng(seed)).double()
-    ends = torch.where(u < 0.5, u * 2 / 3, u * 2 / 3 + 1 / 3) * torch.tensor([width, height]) * scale
+    ends = (
+        torch.where(u < 0.5, u * 2 / 3, u * 2 / 3 + 1 / 3) * torch.tensor([width, height]) * scale
+    )
     r = thickness * scale / 2
     for (x0, y0), (x1, y1) in ends.tolist():
         draw.line([x0, y0, x1, y1], fill=0, width=max(1, round(2 * r)))
@@ -106,19 +122,33 @@ def test_the_default_box_is_the_central_third():
     assert (mask[30:60, 20:40] == 0).all() and mask.sum() == 90 * 60 - 30 * 20
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
+@given(
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(1, 40),
+    st.integers(1, 40),
+)
 def test_a_box_hides_its_rectangle(height, width, top, left, h, w):
     mask = Box(height, width, top, left).visible((1, 3, h, w))[0, 0]
-    rows, cols = ((torch.arange(n) >= round(a * n)) & (torch.arange(n) < round(a * n) + round(s * n))
-                  for n, a, s in ((h, top, height), (w, left, width)))  # fmt: skip
+    rows, cols = (
+        (torch.arange(n) >= round(a * n)) & (torch.arange(n) < round(a * n) + round(s * n))
+        for n, a, s in ((h, top, height), (w, left, width))
+    )
     assert torch.equal(mask == 0, rows[:, None] & cols)
 
 
 @given(st.floats(0.01, 1), st.integers(1, 40), st.integers(1, 40))
 def test_uncrop_keeps_its_share_of_the_area_in_the_corner_or_the_middle(keep, h, w):
     sides = [max(1, round(keep**0.5 * n)) for n in (h, w)]
-    corner, center = (Uncrop(keep, where).visible((1, 3, h, w))[0, 0] for where in ("corner", "center"))
-    assert corner[: sides[0], : sides[1]].min() == 1 and corner.sum() == center.sum() == sides[0] * sides[1]
+    corner, center = (
+        Uncrop(keep, where).visible((1, 3, h, w))[0, 0] for where in ("corner", "center")
+    )
+    assert (
+        corner[: sides[0], : sides[1]].min() == 1
+        and corner.sum() == center.sum() == sides[0] * sides[1]
+    )
     for axis in (0, 1):
         seen = center.amax(1 - axis).nonzero().flatten()
         before, after = int(seen.min()), len(center.amax(1 - axis)) - 1 - int(seen.max())
@@ -144,10 +174,15 @@ def test_pixels_per_image():
     f = Pixels((0.1, 0.9), seed=(1, 2))
     together = f.visible((2, 3, 8, 8))
     for i in range(2):
-        assert torch.equal(together[i : i + 1], Pixels(f.prob[i], seed=f.seed[i]).visible((1, 3, 8, 8)))
+        assert torch.equal(
+            together[i : i + 1], Pixels(f.prob[i], seed=f.seed[i]).visible((1, 3, 8, 8))
+        )
 
 
-@given(st.sampled_from([Box(), Uncrop(0.3), Pixels(0.4, seed=1), Strokes(3, seed=2)]), st.integers(1, 6))
+@given(
+    st.sampled_from([Box(), Uncrop(0.3), Pixels(0.4, seed=1), Strokes(3, seed=2)]),
+    st.integers(1, 6),
+)
 def test_what_is_visible_of_a_reduced_image_is_the_mean_of_what_was(mask, factor):
     shape = (1, 3, 8 * factor, 5 * factor)
     expected = mask.visible(shape).view(1, 1, 8, factor, 5, factor).mean((3, 5))
@@ -174,7 +209,10 @@ def test_what_is_visible_of_picked_pixels_is_that_of_their_source():
         (lambda: Pixels(2), "prob=2"),
         (lambda: Strokes((3, 5)), "must be one number for all images"),
         (lambda: Pixels(0.5).visible((1, 3, 4, 4)), "which pixels is not decided yet"),
-        (lambda: Strokes(2, seed=(1, 2, 3))(torch.rand(2, 3, 4, 4)), "seed has 3 values for 2 images"),
+        (
+            lambda: Strokes(2, seed=(1, 2, 3))(torch.rand(2, 3, 4, 4)),
+            "seed has 3 values for 2 images",
+        ),
     ],
 )
 def test_bad_parameters_are_named(make, words):

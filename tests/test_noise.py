@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from degrade import DeadPixels, Gaussian, HotPixels, Poisson, PoissonGaussian, SaltPepper, Speckle, Uniform
+from degrade import (
+    DeadPixels,
+    Gaussian,
+    HotPixels,
+    Poisson,
+    PoissonGaussian,
+    SaltPepper,
+    Speckle,
+    Uniform,
+)
 
 from .conftest import rng
 
@@ -103,7 +112,12 @@ def test_speckle_and_uniform_differentiate_at_their_draws():
     assert torch.equal(torch.autograd.grad(Uniform(0.3)(x, rng()).sum(), x)[0], torch.ones_like(x))
 
 
-@given(st.floats(0.5, 500), unit, st.integers(0, 2**31), st.lists(st.floats(0, 1.5), min_size=1, max_size=20))
+@given(
+    st.floats(0.5, 500),
+    unit,
+    st.integers(0, 2**31),
+    st.lists(st.floats(0, 1.5), min_size=1, max_size=20),
+)
 def test_read_noise_leaves_poisson_s_gradient(peak, sigma, seed, values):
     x = torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1).requires_grad_()
     slopes = []
@@ -114,7 +128,9 @@ def test_read_noise_leaves_poisson_s_gradient(peak, sigma, seed, values):
     assert torch.allclose(slopes[0], 1 + (y - x) / (2 * (x + 1e-3 / peak)), rtol=1e-9)
 
 
-@given(st.floats(0.5, 500), st.integers(0, 2**31), st.lists(st.floats(0, 1.5), min_size=1, max_size=20))
+@given(
+    st.floats(0.5, 500), st.integers(0, 2**31), st.lists(st.floats(0, 1.5), min_size=1, max_size=20)
+)
 def test_poisson_s_gradient_at_the_drawn_sample(peak, seed, values):
     x = torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1).requires_grad_()
     y = Poisson(peak)(x, rng(seed))
@@ -132,7 +148,9 @@ def test_poisson_s_gradient_is_unbiased_for_the_mean_and_the_second_moment():
     for power, truth in [(1, 1.0), (2, 2 * p + 1 / peak)]:
         (slope,) = torch.autograd.grad((y**power).sum(), x, retain_graph=True)
         error = slope.std() / math.sqrt(slope.numel())
-        assert abs(slope.mean() - truth) < 5 * error + 2 * 1e-3 / (peak * p)  # the stabiliser's own bias
+        assert abs(slope.mean() - truth) < 5 * error + 2 * 1e-3 / (
+            peak * p
+        )  # the stabiliser's own bias
 
 
 def test_poisson_counts_nothing_below_zero():
@@ -192,7 +210,10 @@ def test_parameters_per_image_are_each_image_s_own():
         (lambda: Speckle(math.inf), "sigma=inf"),
         (lambda: Uniform(-0.1), "width=-0.1"),
         (lambda: Uniform(1e300), "width=1e.300 must be a number from 0 to 1e.06"),
-        (lambda: HotPixels(0.5, seed=(1, 2, 3))(torch.zeros(2, 1, 4, 4)), "seed has 3 values for 2 images"),
+        (
+            lambda: HotPixels(0.5, seed=(1, 2, 3))(torch.zeros(2, 1, 4, 4)),
+            "seed has 3 values for 2 images",
+        ),
         (lambda: Speckle((1, 2, 3))(torch.zeros(2, 1, 4, 4)), "sigma has 3 values for 2 images"),
     ],
 )

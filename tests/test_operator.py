@@ -19,7 +19,9 @@ def test_chains_are_flat_indexed_and_iterated():
 
 def test_an_error_names_the_stage():
     f = Clamp() >> Gaussian((0.1, 0.2, 0.3))
-    with pytest.raises(ValueError, match=r"stage 2, gaussian:0.1\|0.2\|0.3: sigma has 3 values for 2 images"):
+    with pytest.raises(
+        ValueError, match=r"stage 2, gaussian:0.1\|0.2\|0.3: sigma has 3 values for 2 images"
+    ):
         f(torch.rand(2, 3, 4, 4))
 
 
@@ -43,10 +45,14 @@ def test_successive_calls_with_one_generator_differ():
     assert not torch.equal(Gaussian(1)(x, g), Gaussian(1)(x, g))
 
 
-@pytest.mark.parametrize("text", ["gaussian:1 >> gaussian:1", "perimage(gaussian:1 ; clamp) >> gaussian:1"])
+@pytest.mark.parametrize(
+    "text", ["gaussian:1 >> gaussian:1", "perimage(gaussian:1 ; clamp) >> gaussian:1"]
+)
 def test_two_stages_of_one_name_draw_apart(text):
     y = parse(text)(torch.zeros(2, 1, 200, 200), rng())[0]
-    assert abs(y.var() - 2) < 4 * 2 * (2 / y.numel()) ** 0.5  # not 4: four standard errors of a variance
+    assert (
+        abs(y.var() - 2) < 4 * 2 * (2 / y.numel()) ** 0.5
+    )  # not 4: four standard errors of a variance
 
 
 def test_a_wrong_number_of_generators_is_refused():
@@ -76,12 +82,19 @@ def test_importing_degrade_is_light():
     assert out.stdout.strip() == ""
 
 
-@pytest.mark.parametrize(("y", "shape", "said"), [
-    (torch.rand(2, 3, 32, 32), (2, 3, 70, 64), r"y is \[2, 3, 32, 32\], but downsample:2 turns \[2, 3, 70, 64\] into"),
-    (torch.ones(2, 3, 8, 8, dtype=torch.int64), None, "y is torch.int64"),
-    (torch.rand(3, 8, 8), None, r"y has shape \[3, 8, 8\]"),
-    (torch.full((1, 3, 8, 8), torch.nan), None, "y holds NaN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("y", "shape", "said"),
+    [
+        (
+            torch.rand(2, 3, 32, 32),
+            (2, 3, 70, 64),
+            r"y is \[2, 3, 32, 32\], but downsample:2 turns \[2, 3, 70, 64\] into",
+        ),
+        (torch.ones(2, 3, 8, 8, dtype=torch.int64), None, "y is torch.int64"),
+        (torch.rand(3, 8, 8), None, r"y has shape \[3, 8, 8\]"),
+        (torch.full((1, 3, 8, 8), torch.nan), None, "y holds NaN"),
+    ],
+)
 def test_an_adjoint_names_what_is_wrong_with_y(y, shape, said):
     with pytest.raises(ValueError, match=said):
         degrade.parse("downsample:2").adjoint(y, shape)
@@ -92,5 +105,7 @@ def test_an_operator_that_was_not_registered_is_told_to_be():
         def forward(self, x, rng):
             return 1 - x
 
-    with pytest.raises(TypeError, match=r"Nameless has no name yet; decorate it with @degrade.register"):
+    with pytest.raises(
+        TypeError, match=r"Nameless has no name yet; decorate it with @degrade.register"
+    ):
         Nameless()(torch.rand(1, 3, 8, 8))

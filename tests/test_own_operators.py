@@ -28,10 +28,18 @@ def test_one_of_somebody_else_passes():
     degrade.check(Broken(0.7))
 
 
-@pytest.mark.parametrize("spec", [
-    "turn:2,0 >> blur:gaussian,0.5", "turn:1,0 >> sinc:1.2,3", "blur:gaussian,1 >> turn:1,1", "turn:2,0 >> jpeg:30",
-    "jpeg:30", "downsample:2 >> jpeg:40", "shift:3,-2 >> jpeg:40",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "turn:2,0 >> blur:gaussian,0.5",
+        "turn:1,0 >> sinc:1.2,3",
+        "blur:gaussian,1 >> turn:1,1",
+        "turn:2,0 >> jpeg:30",
+        "jpeg:30",
+        "downsample:2 >> jpeg:40",
+        "shift:3,-2 >> jpeg:40",
+    ],
+)
 @pytest.mark.parametrize("shape", [(2, 3, 48, 40), (2, 3, 64, 64)])
 def test_parts_are_compared_away_from_their_cuts_wherever_these_come_to_lie(spec, shape):
     degrade.check(degrade.parse(spec), shape)

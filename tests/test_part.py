@@ -16,16 +16,30 @@ from .properties.examples import STRATEGIES
 SHAPE = (1, 3, 96, 128)
 # they have a part wherever whole blocks are cut, whatever their parameters
 CUTTABLE = (
-    "blur", "box", "clamp", "gamma", "gray", "identity", "jpeg", "pixels", "quantize", "shift", "sinc", "strokes",
-    "turn", "uncrop",
-)  # fmt: skip
+    "blur",
+    "box",
+    "clamp",
+    "gamma",
+    "gray",
+    "identity",
+    "jpeg",
+    "pixels",
+    "quantize",
+    "shift",
+    "sinc",
+    "strokes",
+    "turn",
+    "uncrop",
+)
 
 
 @st.composite
 def windows(draw, step):
     spans = []
     for n in SHAPE[2:]:
-        first, last = sorted(draw(st.lists(st.integers(0, n // step), min_size=2, max_size=2, unique=True)))
+        first, last = sorted(
+            draw(st.lists(st.integers(0, n // step), min_size=2, max_size=2, unique=True))
+        )
         spans.append(slice(first * step, last * step))
     return tuple(spans)
 
@@ -38,8 +52,13 @@ def assert_same_inside(f, x, window):
     sizes = f.output_shape(x.shape)[2:]
     scale = min(n / m for n, m in zip(sorted(x.shape[2:]), sorted(sizes), strict=True))
     reach = math.ceil(min(max(SHAPE), f.reach(x.shape)) / scale)  # in pixels of f(x)
-    cuts = [(reach if s.start else 0, reach if s.stop < n else 0) for s, n in zip(there, sizes, strict=True)]
-    inside = [slice(before, n - after) for (before, after), n in zip(cuts, own.shape[2:], strict=True)]
+    cuts = [
+        (reach if s.start else 0, reach if s.stop < n else 0)
+        for s, n in zip(there, sizes, strict=True)
+    ]
+    inside = [
+        slice(before, n - after) for (before, after), n in zip(cuts, own.shape[2:], strict=True)
+    ]
     assert torch.allclose(own[(..., *inside)], whole[(..., *inside)], rtol=0, atol=1e-5)
 
 
@@ -71,15 +90,36 @@ def test_a_chain_reaches_as_far_as_its_stages_in_the_pixels_of_each():
     assert degrade.parse("downsample:4 >> blur:gaussian,1").reach(SHAPE) == 3 * 4 + 4 * (4 * 1 + 1)
     assert degrade.parse("turn:1,0 >> shift:0,3 >> turn:3,0").reach(SHAPE) == 3
     # the sides are swapped, but nothing is turned: a pixel across becomes three quarters of one
-    assert degrade.parse("resize:128x96 >> shift:0,3").reach(SHAPE) == pytest.approx((3 + 3) * 128 / 96)
+    assert degrade.parse("resize:128x96 >> shift:0,3").reach(SHAPE) == pytest.approx(
+        (3 + 3) * 128 / 96
+    )
     assert math.isinf(degrade.parse("jpeg:30 >> codec:webp,50").reach(SHAPE))
 
 
 @cases(30)
-@given(st.lists(st.sampled_from([
-    "turn:1,0", "turn:2,1", "jpeg:30", "strokes:4,seed=2", "downsample:2", "pool:2", "resize:scale=2", "shift:2,-1",
-    "blur:gaussian,1", "mask", "box", "gamma:2",
-]), min_size=1, max_size=4), windows(32))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "turn:1,0",
+                "turn:2,1",
+                "jpeg:30",
+                "strokes:4,seed=2",
+                "downsample:2",
+                "pool:2",
+                "resize:scale=2",
+                "shift:2,-1",
+                "blur:gaussian,1",
+                "mask",
+                "box",
+                "gamma:2",
+            ]
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    windows(32),
+)
 def test_a_chain_s_part_is_that_of_its_stages(names, window):
     x = torch.rand(SHAPE, generator=rng())
     stages, shape = [], SHAPE
@@ -92,12 +132,22 @@ def test_a_chain_s_part_is_that_of_its_stages(names, window):
         assert_same_inside(f, x, window)
 
 
-@pytest.mark.parametrize("f", [
-    JPEG(20), JPEG(20, "4:4:4") >> Turn(2, 0), Turn(1, 0) >> JPEG(20) >> Turn(3, 0),
-    Turn(1, 1) >> JPEG(30) >> Turn(1, 1), Strokes(5, seed=3) >> JPEG(40), degrade.Gray(),
-    Downsample(4) >> JPEG(20), Pool(2) >> degrade.Quantize(16),
-    Resize(256) >> JPEG(30) >> Resize(512), Resize(scale=0.5) >> Resize(512),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "f",
+    [
+        JPEG(20),
+        JPEG(20, "4:4:4") >> Turn(2, 0),
+        Turn(1, 0) >> JPEG(20) >> Turn(3, 0),
+        Turn(1, 1) >> JPEG(30) >> Turn(1, 1),
+        Strokes(5, seed=3) >> JPEG(40),
+        degrade.Gray(),
+        Downsample(4) >> JPEG(20),
+        Pool(2) >> degrade.Quantize(16),
+        Resize(256) >> JPEG(30) >> Resize(512),
+        Resize(scale=0.5) >> Resize(512),
+    ],
+    ids=str,
+)
 def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
     """But for what reaches over its border."""
     x = torch.nn.functional.interpolate(picture(3), scale_factor=4, mode="bicubic").clamp(0, 1)
@@ -114,21 +164,40 @@ def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
 def test_what_differs_for_a_part_has_none():
     """Seeds draw for a size; what is nested, and other codecs, see the whole; edges must not cut pixels or blocks."""
     window = (slice(0, 32), slice(16, 64))
-    for spec in ("crop:3,5", "deadpixels:0.2,seed=5", "perimage(strokes:5,seed=3)", "codec:webp,50", "resize:49",
-                 "shift:1,0 >> codec:webp,50", "maybe:1(jpeg:30)", "downsample:2 >> resize:25"):  # fmt: skip
+    for spec in (
+        "crop:3,5",
+        "deadpixels:0.2,seed=5",
+        "perimage(strokes:5,seed=3)",
+        "codec:webp,50",
+        "resize:49",
+        "shift:1,0 >> codec:webp,50",
+        "maybe:1(jpeg:30)",
+        "downsample:2 >> resize:25",
+    ):
         assert degrade.parse(spec).part((1, 3, 64, 64), window) is None, spec
     assert JPEG(50).part((1, 3, 64, 64), (slice(0, 32), slice(8, 64))) is None
 
 
-@pytest.mark.parametrize("rows", [
-    slice(None, 32), slice(0, -16), slice(0, 100), slice(40, 20), slice(0, 0), slice(0, 64, 2), slice(-32, -16),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rows",
+    [
+        slice(None, 32),
+        slice(0, -16),
+        slice(0, 100),
+        slice(40, 20),
+        slice(0, 0),
+        slice(0, 64, 2),
+        slice(-32, -16),
+    ],
+)
 def test_a_window_that_is_none_of_the_image_is_named(rows):
     with pytest.raises(ValueError, match="must be from a first to a last of 96 pixels"):
         Downsample(2).part(SHAPE, (rows, slice(0, 64)))
 
 
-@pytest.mark.parametrize("spec", ["strokes:5", "turn:0..3,0", "downsample:2..4", "resize:size=20..40"])
+@pytest.mark.parametrize(
+    "spec", ["strokes:5", "turn:0..3,0", "downsample:2..4", "resize:size=20..40"]
+)
 def test_what_is_not_sampled_yet_has_no_part_that_is_known(spec):
     with pytest.raises(ValueError, match="not decided yet"):
         degrade.parse(spec).part(SHAPE, (slice(0, 64), slice(0, 64)))

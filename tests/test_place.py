@@ -46,26 +46,48 @@ def test_it_is_pillow_s_affine_map_where_nothing_is_reduced():
     matrix = turned(300, 25, 128, 120)
     a, b, c, d, e, f = matrix
     area = (a * e - b * d) / 128
-    back = (e / area, -b / area, (b * f - e * c) / area, -d / area, a / area, (d * c - a * f) / area)
-    theirs = numpy.array(photo.transform((256, 240), Image.AFFINE, back, Image.BILINEAR)).astype(float)
+    back = (
+        e / area,
+        -b / area,
+        (b * f - e * c) / area,
+        -d / area,
+        a / area,
+        (d * c - a * f) / area,
+    )
+    theirs = numpy.array(photo.transform((256, 240), Image.AFFINE, back, Image.BILINEAR)).astype(
+        float
+    )
     ours = Place(matrix, (240, 256))(x)[0].permute(1, 2, 0).numpy() * 255
     inside = Place(matrix, (240, 256)).visible(x.shape)[0, 0].numpy() == 1
     inside[:2], inside[-2:], inside[:, :2], inside[:, -2:] = False, False, False, False
     assert inside.sum() > 30_000 and abs(ours - theirs)[inside].max() <= 1.01
 
 
-@given(st.floats(3, 60), st.floats(-180, 180), st.floats(-10, 40), st.integers(1, 40), st.integers(1, 40))
+@given(
+    st.floats(3, 60),
+    st.floats(-180, 180),
+    st.floats(-10, 40),
+    st.integers(1, 40),
+    st.integers(1, 40),
+)
 def test_the_adjoint_is_the_transpose(side, degrees, at, height, width):
-    f, x = Place(turned(side, degrees, at, at), (20, 30)), torch.rand(1, 2, height, width, dtype=torch.float64)
+    f, x = (
+        Place(turned(side, degrees, at, at), (20, 30)),
+        torch.rand(1, 2, height, width, dtype=torch.float64),
+    )
     y = torch.randn(1, 2, 20, 30, dtype=torch.float64)
-    assert torch.allclose((f(x) * y).sum(), (x * f.adjoint(y, x.shape)).sum(), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(
+        (f(x) * y).sum(), (x * f.adjoint(y, x.shape)).sum(), rtol=1e-9, atol=1e-12
+    )
 
 
 @given(st.floats(5, 30), st.floats(-180, 180))
 def test_what_is_seen_is_what_is_covered(side, degrees):
     f = Place(turned(side, degrees, 25, 25), (50, 50))
     seen = f.visible((1, 3, 16, 16))
-    assert seen.sum().item() == pytest.approx(side**2, abs=1)  # its area, but for what corners cut of a pixel
+    assert seen.sum().item() == pytest.approx(
+        side**2, abs=1
+    )  # its area, but for what corners cut of a pixel
     assert torch.allclose(f(torch.ones(1, 3, 16, 16)), seen, atol=1e-6)
 
 
@@ -74,10 +96,14 @@ def test_around_it_lies_the_other_picture_bit_for_bit():
     f = Place(turned(20, 30, 30, 25), (50, 60), around)
     x = torch.rand(2, 3, 16, 16, generator=rng(1))
     away = f.visible((2, 3, 16, 16)) is None and Place(f.matrix, f.size).visible(x.shape) == 0
-    assert torch.equal(f(x)[away.expand(2, 3, -1, -1)], around.expand(2, -1, -1, -1)[away.expand(2, 3, -1, -1)])
+    assert torch.equal(
+        f(x)[away.expand(2, 3, -1, -1)], around.expand(2, -1, -1, -1)[away.expand(2, 3, -1, -1)]
+    )
     assert not f.linear and f(x).shape == (2, 3, 50, 60)
     seen = (f >> JPEG(50)).visible((1, 3, 16, 16), torch.zeros(1, 1, 16, 16))
-    assert torch.allclose(seen, away.float().where(away, 1 - Place(f.matrix, f.size).visible(x.shape)))
+    assert torch.allclose(
+        seen, away.float().where(away, 1 - Place(f.matrix, f.size).visible(x.shape))
+    )
 
 
 def test_a_reduction_is_antialiased():
@@ -87,7 +113,9 @@ def test_a_reduction_is_antialiased():
     assert (y - 0.5).abs().max() < 0.06
     assert (Downsample(4)(x) - 0.5).abs().max() < 0.06
     for flat in (x[..., :8, :], x[..., :8, :].mT):  # of another aspect: fine along one axis only
-        assert (Place(turned(40, 0, 32, 32), (64, 64))(flat)[..., 25:40, 25:40] - 0.5).abs().max() < 0.06
+        assert (
+            Place(turned(40, 0, 32, 32), (64, 64))(flat)[..., 25:40, 25:40] - 0.5
+        ).abs().max() < 0.06
     large = Place(turned(50, 20, 3000, 2000), (4000, 4000))(x)[
         ..., 1990:2010, 2990:3010
     ]  # much around it is not sampled
@@ -112,18 +140,21 @@ def test_it_is_written_and_read_with_what_lies_around(tmp_path):
     assert torch.equal(two(x)[1:], two.row(1, 2)(x[1:]))
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (((1, 0, 0, 0, 1), 4), "matrix=(1, 0, 0, 0, 1) must be six numbers"),
-    ((3, 4), "matrix=3 must be six numbers"),
-    (((2, 4, 0, 1, 2, 0), 4), "leaves no area"),
-    (((math.nan, 0, 0, 0, 1, 0), 4), "matrix="),
-    (((1, 0, 0, 0, 1, 0), "4xa"), "size="),
-    (((1, 0, 0, 0, 1, 0), (4, 5, 6)), "size=(4, 5, 6) must be (h, w)"),
-    (((1, 0, 0, 0, 1, 0), (60000, 60000)), "size=(60000, 60000) must be (h, w)"),
-    (((1, 0, 0, 0, 1, 0), 4, torch.zeros(4, 4)), "onto has shape [4, 4]"),
-    (((1, 0, 0, 0, 1, 0), 4, torch.full((1, 3, 4, 4), 2.0)), "onto has values outside [0, 1]"),
-    (((1, 0, 0, 0, 1, 0), 4, 5), "onto=5 must be a tensor"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (((1, 0, 0, 0, 1), 4), "matrix=(1, 0, 0, 0, 1) must be six numbers"),
+        ((3, 4), "matrix=3 must be six numbers"),
+        (((2, 4, 0, 1, 2, 0), 4), "leaves no area"),
+        (((math.nan, 0, 0, 0, 1, 0), 4), "matrix="),
+        (((1, 0, 0, 0, 1, 0), "4xa"), "size="),
+        (((1, 0, 0, 0, 1, 0), (4, 5, 6)), "size=(4, 5, 6) must be (h, w)"),
+        (((1, 0, 0, 0, 1, 0), (60000, 60000)), "size=(60000, 60000) must be (h, w)"),
+        (((1, 0, 0, 0, 1, 0), 4, torch.zeros(4, 4)), "onto has shape [4, 4]"),
+        (((1, 0, 0, 0, 1, 0), 4, torch.full((1, 3, 4, 4), 2.0)), "onto has values outside [0, 1]"),
+        (((1, 0, 0, 0, 1, 0), 4, 5), "onto=5 must be a tensor"),
+    ],
+)
 def test_nonsense_is_one_line(arguments, said):
     with pytest.raises(ValueError, match="^[^\n]*$") as error:
         Place(*arguments)
@@ -132,5 +163,7 @@ def test_nonsense_is_one_line(arguments, said):
 
 def test_a_picture_of_another_size_is_named():
     f = Place((3, 0, 1, 0, 3, 1), (6, 9), torch.rand(1, 3, 6, 8))
-    with pytest.raises(ValueError, match=r"onto is \[1, 3, 6, 8\]; give \[1, 3, 6, 9\], or one for all"):
+    with pytest.raises(
+        ValueError, match=r"onto is \[1, 3, 6, 8\]; give \[1, 3, 6, 9\], or one for all"
+    ):
         f(torch.rand(1, 3, 5, 5))

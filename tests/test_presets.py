@@ -9,19 +9,43 @@ from .conftest import picture, rng
 
 
 def test_all_of_the_paper_s_tasks_are_there():
-    single = [f"{t}/{level}" for t in ("upsampling", "denoising", "deartifacting", "inpainting")
-              for level in ("XS", "S", "M", "L", "XL")]  # fmt: skip
+    single = [
+        f"{t}/{level}"
+        for t in ("upsampling", "denoising", "deartifacting", "inpainting")
+        for level in ("XS", "S", "M", "L", "XL")
+    ]
     composed = ["NA", "AP", "UA", "NP", "UN", "UP", "UNP", "UAP", "UNA", "NAP", "UNAP"]
     assert set(single + composed) <= set(tasks) and len(composed) == 11
 
 
 def test_the_numbers_are_the_paper_s():
-    assert [tasks[f"upsampling/{v}"][0].factor for v in ("XS", "S", "M", "L", "XL")] == [2, 4, 8, 16, 32]
+    assert [tasks[f"upsampling/{v}"][0].factor for v in ("XS", "S", "M", "L", "XL")] == [
+        2,
+        4,
+        8,
+        16,
+        32,
+    ]
     assert all(tasks[f"upsampling/{v}"][0].filter == "any" for v in ("XS", "XL"))
-    noise = [(f[0].peak, f[1].prob) for f in (tasks[f"denoising/{v}"] for v in ("XS", "S", "M", "L", "XL"))]
+    noise = [
+        (f[0].peak, f[1].prob)
+        for f in (tasks[f"denoising/{v}"] for v in ("XS", "S", "M", "L", "XL"))
+    ]
     assert noise == [(96, 0.04), (48, 0.08), (24, 0.16), (12, 0.32), (6, 0.64)]
-    assert [tasks[f"deartifacting/{v}"].quality for v in ("XS", "S", "M", "L", "XL")] == [18, 15, 12, 9, 6]
-    assert [tasks[f"inpainting/{v}"][0].count for v in ("XS", "S", "M", "L", "XL")] == [1, 5, 9, 13, 17]
+    assert [tasks[f"deartifacting/{v}"].quality for v in ("XS", "S", "M", "L", "XL")] == [
+        18,
+        15,
+        12,
+        9,
+        6,
+    ]
+    assert [tasks[f"inpainting/{v}"][0].count for v in ("XS", "S", "M", "L", "XL")] == [
+        1,
+        5,
+        9,
+        13,
+        17,
+    ]
 
 
 def test_compositions_save_with_eight_bits_between_stages():
@@ -34,7 +58,10 @@ def test_compositions_save_with_eight_bits_between_stages():
 
 
 def test_the_text_s_chroma_is_a_variant():
-    assert tasks["deartifacting/XL"] == parse("jpeg:6") and tasks["deartifacting/XL/text"].subsampling == "4:2:2"
+    assert (
+        tasks["deartifacting/XL"] == parse("jpeg:6")
+        and tasks["deartifacting/XL/text"].subsampling == "4:2:2"
+    )
     assert tasks["UNAP/text"] != tasks["UNAP"] and "denoising/M/text" not in tasks
 
 

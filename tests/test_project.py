@@ -67,7 +67,10 @@ def test_what_a_mask_shows_comes_back_bit_for_bit(f, h, w, seed):
     x0, x = drawn(h, w, seed), drawn(h, w, seed + 1)
     mask, near = f.visible(x.shape), f.project(x, f(x0))
     assert torch.equal((near * mask)[(mask == 1).expand_as(x)], f(x0)[(mask == 1).expand_as(x)])
-    assert away(f(near)[(mask >= 1 / 64).expand_as(x)], f(x0)[(mask >= 1 / 64).expand_as(x)]) < 1e-6 or not mask.any()
+    assert (
+        away(f(near)[(mask >= 1 / 64).expand_as(x)], f(x0)[(mask >= 1 / 64).expand_as(x)]) < 1e-6
+        or not mask.any()
+    )
 
 
 @given(st.integers(0, 99))
@@ -82,7 +85,9 @@ def test_a_seam_is_feathered():
     x0, f = picture(3), Box(0.5, 0.5)
     x, hidden = blurred(x0) * 0.8, f.visible(x0.shape) == 0
     near, pasted = f.project(x, f(x0)), torch.where(hidden, x, x0)
-    jumps = [(image[..., 32, 32:96] - image[..., 31, 32:96]).abs().mean() for image in (near, pasted, x0)]
+    jumps = [
+        (image[..., 32, 32:96] - image[..., 31, 32:96]).abs().mean() for image in (near, pasted, x0)
+    ]
     assert jumps[0] - jumps[2] < 0.1 * (jumps[1] - jumps[2])
     changed = (near != x).any(1)[0]
     assert changed[32:36].any() and not changed[40:88, 40:88].any()
@@ -99,7 +104,13 @@ FILTERS = ["box", "bilinear", "hamming", "bicubic", "lanczos", "nearest"]
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-7)])
-@given(st.sampled_from(FILTERS), st.integers(2, 9), st.integers(16, 60), st.integers(16, 60), st.integers(0, 99))
+@given(
+    st.sampled_from(FILTERS),
+    st.integers(2, 9),
+    st.integers(16, 60),
+    st.integers(16, 60),
+    st.integers(0, 99),
+)
 def test_an_image_made_smaller_is_met(dtype, tolerance, filter, factor, h, w, seed):
     """Inside the gamut; both near enough to it, as a restoration is."""
     x0 = blurred(drawn(h, w, seed, low=0.2, dtype=dtype))
@@ -153,7 +164,9 @@ jpegs = (
 
 
 @given(*jpegs)
-def test_saved_again_by_pillow_it_is_the_observed_file(kind, h, w, channels, sampling, quality, seed):
+def test_saved_again_by_pillow_it_is_the_observed_file(
+    kind, h, w, channels, sampling, quality, seed
+):
     """Everywhere, where the observation is what its own pixels are saved as."""
     y = content(kind, h, w, channels, seed)
     for _ in range(8):
@@ -167,12 +180,19 @@ def test_saved_again_by_pillow_it_is_the_observed_file(kind, h, w, channels, sam
 
 
 @given(*jpegs[:4], *jpegs[5:])
-def test_each_block_is_no_farther_from_the_file_than_its_pixels_saved_again(kind, h, w, channels, quality, seed):
+def test_each_block_is_no_farther_from_the_file_than_its_pixels_saved_again(
+    kind, h, w, channels, quality, seed
+):
     """Of any file whose blocks stand alone: also where no picture is found, or what is saturated hides the file's."""
     y = codec(content(kind, h, w, channels, seed), "4:4:4", quality=quality)
     x = blurred(content(kind, h, w, channels, seed))
-    found = [codec(in_bits(image), "4:4:4", quality=quality) for image in (JPEG(quality, "4:4:4").project(x, y), y)]
-    errors = [nn.avg_pool2d((again - y).abs().sum(1, keepdim=True), 8, ceil_mode=True) for again in found]
+    found = [
+        codec(in_bits(image), "4:4:4", quality=quality)
+        for image in (JPEG(quality, "4:4:4").project(x, y), y)
+    ]
+    errors = [
+        nn.avg_pool2d((again - y).abs().sum(1, keepdim=True), 8, ceil_mode=True) for again in found
+    ]
     assert (errors[0] <= errors[1] + 1e-6).all()
 
 
@@ -204,7 +224,11 @@ def test_tables_and_a_quality_for_each_image():
 
 @given(st.integers(2, 1000), st.integers(0, 99))
 def test_the_nearest_value_of_a_level(levels, seed):
-    f, x0, x = Quantize(levels), drawn(6, 7, seed, dtype=torch.float64), drawn(6, 7, seed + 1, dtype=torch.float64)
+    f, x0, x = (
+        Quantize(levels),
+        drawn(6, 7, seed, dtype=torch.float64),
+        drawn(6, 7, seed + 1, dtype=torch.float64),
+    )
     near, half = f.project(x, f(x0)), 0.5 / (levels - 1)
     assert torch.allclose(f(near), f(x0))
     nearest = torch.minimum(torch.maximum(x, f(x0) - half), f(x0) + half)
@@ -267,8 +291,17 @@ def test_a_chain_is_met_from_its_end(spec, levels):
 
 def test_what_draws_or_is_unknown_leaves_the_image():
     x0, x = drawn(32, 32), drawn(32, 32, 1)
-    for spec in ("poisson:9", "deadpixels:0.3", "pool:2 >> gaussian:0.1 >> clamp", "maybe:0.5(gray)", "jpeg:5..30",
-                 "downsample:4,filter=any", "strokes:3", "blur:gaussian,2", "pool:2 >> codec:webp,20"):  # fmt: skip
+    for spec in (
+        "poisson:9",
+        "deadpixels:0.3",
+        "pool:2 >> gaussian:0.1 >> clamp",
+        "maybe:0.5(gray)",
+        "jpeg:5..30",
+        "downsample:4,filter=any",
+        "strokes:3",
+        "blur:gaussian,2",
+        "pool:2 >> codec:webp,20",
+    ):
         f = parse(spec)
         assert not f.certain and torch.equal(f.project(x, f(x0)), x), spec
     assert parse("maybe:1(gray)").sample(x.shape, rng()).certain and Maybe(1, Gray()).varies
@@ -291,7 +324,9 @@ def test_one_s_own_operator_says_what_it_is_told_to():
         del REGISTRY["halved"]
 
 
-@pytest.mark.parametrize("name", ["upsampling/M", "inpainting/M", "deartifacting/M", "UAP", "cri/colorization"])
+@pytest.mark.parametrize(
+    "name", ["upsampling/M", "inpainting/M", "deartifacting/M", "UAP", "cri/colorization"]
+)
 def test_rows_are_independent_and_nothing_is_changed_in_place(name):
     x0 = torch.cat([picture(i) for i in range(2)])
     f = tasks[name].sample(x0.shape, [rng(0), rng(1)])
@@ -310,7 +345,11 @@ def test_rows_are_independent_and_nothing_is_changed_in_place(name):
 @pytest.mark.parametrize(
     "x, y, words",
     [
-        (drawn(8, 8), drawn(8, 8), r"y is \[1, 3, 8, 8\], but pool:2 turns \[1, 3, 8, 8\] into \[1, 3, 4, 4\]"),
+        (
+            drawn(8, 8),
+            drawn(8, 8),
+            r"y is \[1, 3, 8, 8\], but pool:2 turns \[1, 3, 8, 8\] into \[1, 3, 4, 4\]",
+        ),
         (drawn(8, 8), drawn(4, 4) * torch.nan, "NaN"),
         (drawn(8, 8)[0], drawn(4, 4), "shape"),
         (torch.cat([drawn(8, 8)] * 2), drawn(4, 4), "but pool:2 turns"),
@@ -325,7 +364,8 @@ def test_a_restoration_can_be_held_to_the_observation():
     G, f = lively(), Pool(4) >> Clamp() >> Quantize()
     y = f(drawn(32, 32))
     free, held = (
-        invert.restore(y, f, G, steps=2, perceptual="alex", consistency=consistency) for consistency in (False, True)
+        invert.restore(y, f, G, steps=2, perceptual="alex", consistency=consistency)
+        for consistency in (False, True)
     )
     assert torch.equal(held.image, f.project(free.image, y).clamp(0, 1))
     assert torch.equal(held.latent, free.latent) and away(f(held.image), y) < away(f(free.image), y)

@@ -12,11 +12,19 @@ from degrade.pillow_resize import resize
 
 from .conftest import picture, rng
 
-FILTERS = {"box": Image.BOX, "bilinear": Image.BILINEAR, "hamming": Image.HAMMING, "bicubic": Image.BICUBIC,
-           "lanczos": Image.LANCZOS, "nearest": Image.NEAREST}  # fmt: skip
+FILTERS = {
+    "box": Image.BOX,
+    "bilinear": Image.BILINEAR,
+    "hamming": Image.HAMMING,
+    "bicubic": Image.BICUBIC,
+    "lanczos": Image.LANCZOS,
+    "nearest": Image.NEAREST,
+}
 sides = st.integers(1, 80)
 OLD = int(PIL.__version__.split(".")[0]) < 13
-VERTICAL_FIRST = pytest.param((20, 200), marks=pytest.mark.skipif(OLD, reason="Pillow < 13 has one order of passes"))
+VERTICAL_FIRST = pytest.param(
+    (20, 200), marks=pytest.mark.skipif(OLD, reason="Pillow < 13 has one order of passes")
+)
 
 
 def pillow(array, size, filter):
@@ -51,7 +59,9 @@ def test_a_photo_reduced_as_pillow_reduces_it(filter, factor):
     size = Downsample(factor).output_shape(x.shape)[2:]
     image = Image.fromarray((x[0].permute(1, 2, 0) * 255).round().byte().numpy())
     expected = numpy.array(image.resize(size[::-1], FILTERS[filter]))
-    assert torch.equal(Downsample(factor, filter)(x)[0].permute(1, 2, 0), torch.from_numpy(expected) / 255)
+    assert torch.equal(
+        Downsample(factor, filter)(x)[0].permute(1, 2, 0), torch.from_numpy(expected) / 255
+    )
 
 
 @pytest.mark.parametrize("size", range(1, 200, 7))
@@ -61,21 +71,31 @@ def test_nearest_picks_pillow_s_pixels(size):
     x = torch.arange(size, dtype=torch.float32).view(1, 1, 1, -1) / 1000
     for out in range(1, 400):
         picked = resize(x, (1, out), "nearest")[0, 0, 0] * 1000
-        assert torch.equal(picked.round(), torch.from_numpy(numpy.array(ramp.resize((out, 1), Image.NEAREST))[0]))
+        assert torch.equal(
+            picked.round(), torch.from_numpy(numpy.array(ramp.resize((out, 1), Image.NEAREST))[0])
+        )
 
 
 @pytest.mark.parametrize("filter", FILTERS)
-@pytest.mark.parametrize("size", [(40, 60), (200, 150), (128, 300), (1, 1), (128, 128), VERTICAL_FIRST, (400, 64)])
+@pytest.mark.parametrize(
+    "size", [(40, 60), (200, 150), (128, 300), (1, 1), (128, 128), VERTICAL_FIRST, (400, 64)]
+)
 def test_a_photo_resized_as_pillow_resizes_it(filter, size):
     x = picture(5)
     image = Image.fromarray((x[0].permute(1, 2, 0) * 255).round().byte().numpy())
     expected = numpy.array(image.resize(size[::-1], FILTERS[filter]))
-    assert torch.equal(Resize(size, filter=filter)(x)[0].permute(1, 2, 0), torch.from_numpy(expected) / 255)
+    assert torch.equal(
+        Resize(size, filter=filter)(x)[0].permute(1, 2, 0), torch.from_numpy(expected) / 255
+    )
 
 
 @given(sides, sides, st.floats(0.05, 3))
 def test_a_scale_gives_pillow_s_sides(h, w, scale):
-    expected = ImageOps.scale(Image.new("L", (w, h)), scale).size if round(scale * h) and round(scale * w) else None
+    expected = (
+        ImageOps.scale(Image.new("L", (w, h)), scale).size
+        if round(scale * h) and round(scale * w)
+        else None
+    )
     got = Resize(scale=scale).output_shape((1, 1, h, w))[2:]
     assert got == (expected[::-1] if expected else tuple(max(1, round(scale * n)) for n in (h, w)))
 
@@ -105,7 +125,10 @@ def test_what_a_solver_assumes_is_nearer_to_every_drawn_filter_than_pooling():
     x = picture(2)
     for size in (32, 80):
         drawn = [resize(x, (size, size), name) for name in ("bilinear", "bicubic", "lanczos")]
-        pooled, assumed = F.adaptive_avg_pool2d(x, (size, size)), Resize(size, filter="any").approx()(x)
+        pooled, assumed = (
+            F.adaptive_avg_pool2d(x, (size, size)),
+            Resize(size, filter="any").approx()(x),
+        )
         distance = [sum((d - a).abs().mean() for d in drawn) for a in (assumed, pooled)]
         assert distance[0] < distance[1]
 
@@ -132,7 +155,10 @@ def test_what_a_solver_assumes_is_nearer_to_every_drawn_filter_than_pooling():
         (lambda: Downsample(2, "cubic"), "filter='cubic' must be one of"),
         (lambda: Downsample(2, ("box", "any")), "filter='any' must be one of"),
         (lambda: Downsample(2, ()), "filter="),
-        (lambda: Resize(4, filter=("box", "bicubic"))(torch.zeros(3, 1, 4, 4)), "filter has 2 values for 3 images"),
+        (
+            lambda: Resize(4, filter=("box", "bicubic"))(torch.zeros(3, 1, 4, 4)),
+            "filter has 2 values for 3 images",
+        ),
     ],
 )
 def test_bad_parameters_are_named(make, words):
@@ -158,11 +184,17 @@ def test_pooling_is_the_mean_of_each_cell(factor, h, w):
 @given(st.integers(1, 9), sides, sides)
 def test_pooling_of_sides_that_do_not_divide_keeps_constants_and_size(factor, h, w):
     y = Pool(factor)(torch.full((1, 1, h, w), 0.25))
-    assert y.shape[2:] == (max(1, h // factor), max(1, w // factor)) and torch.allclose(y, torch.tensor(0.25))
+    assert y.shape[2:] == (max(1, h // factor), max(1, w // factor)) and torch.allclose(
+        y, torch.tensor(0.25)
+    )
 
 
 def test_a_solver_does_not_know_the_filter():
-    assert Downsample(4, "any").sample((1, 3, 8, 8), rng()).approx() == Downsample(4).approx() == Pool(4)
+    assert (
+        Downsample(4, "any").sample((1, 3, 8, 8), rng()).approx()
+        == Downsample(4).approx()
+        == Pool(4)
+    )
 
 
 def test_each_image_draws_its_own_filter():
@@ -183,5 +215,7 @@ def test_the_gradient_is_the_linear_filter_s_even_on_eight_bit_images():
     (g,) = torch.autograd.grad(Downsample(4)(x).sum(), x)
     free = (x.detach() + 1e-3).requires_grad_()
     (expected,) = torch.autograd.grad(Downsample(4)(free).sum(), free)
-    assert torch.allclose(g, expected) and torch.allclose(g.sum(), torch.tensor(3 * 32 * 32.0).double())
+    assert torch.allclose(g, expected) and torch.allclose(
+        g.sum(), torch.tensor(3 * 32 * 32.0).double()
+    )
     assert F.avg_pool2d(g, 4).std() < 0.05  # every pixel of the inside counts about 1/16

@@ -13,10 +13,24 @@ ROOT = Path(__file__).parent.parent
 SHIPPED = "degrade", "invert", "pipelines", "docs", "examples"
 SOURCES = [path for folder in SHIPPED for path in (ROOT / folder).rglob("*.py")]
 RUNS_WHAT_IT_IS_GIVEN = {
-    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "marshal.loads", "shelve.open", "joblib.load",
-    "pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "yaml.load", "torch.hub.load",
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "marshal.loads",
+    "shelve.open",
+    "joblib.load",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "dill.load",
+    "dill.loads",
+    "yaml.load",
+    "torch.hub.load",
     "pandas.read_pickle",
-}  # fmt: skip
+}
 
 
 def calls(path):
@@ -26,11 +40,16 @@ def calls(path):
         if isinstance(node, ast.Import):
             known |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            known |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            known |= {
+                alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
+            }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             first, *rest = ast.unparse(node.func).split(".")
-            yield ".".join([known.get(first, first), *rest]), {k.arg: ast.unparse(k.value) for k in node.keywords}
+            yield (
+                ".".join([known.get(first, first), *rest]),
+                {k.arg: ast.unparse(k.value) for k in node.keywords},
+            )
 
 
 def offences(path):
@@ -39,7 +58,9 @@ def offences(path):
             yield name
         if name == "torch.load" and keywords.get("weights_only") != "True":
             yield "torch.load without weights_only=True"
-        if name == "torch.jit.load" and path.name != "identity.py":  # embeddings are trusted, see SECURITY.md
+        if (
+            name == "torch.jit.load" and path.name != "identity.py"
+        ):  # embeddings are trusted, see SECURITY.md
             yield name
         if name == "numpy.load" and keywords.get("allow_pickle", "False") != "False":
             yield "numpy.load with allow_pickle"
@@ -60,9 +81,13 @@ def test_the_check_itself_sees_what_it_must(tmp_path):
         "n.load('a', allow_pickle=True)\nn.load('b')\nsubprocess.run('c', shell=1)\n"
     )
     assert sorted(offences(bad)) == [
-        "a shell", "eval", "numpy.load with allow_pickle", "pickle.loads", "torch.jit.load",
+        "a shell",
+        "eval",
+        "numpy.load with allow_pickle",
+        "pickle.loads",
+        "torch.jit.load",
         "torch.load without weights_only=True",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):

@@ -16,24 +16,42 @@ FALSE_ALARM = 1e-4
 def matrix(f, shape):
     """The matrix [m, n] of a linear operator: what it makes of each pixel alone."""
     n = shape[0] * shape[1] * shape[2]
-    return torch.cat([f(e.view(1, *shape)).flatten()[:, None] for e in torch.eye(n, dtype=torch.float64)], 1)
+    return torch.cat(
+        [f(e.view(1, *shape)).flatten()[:, None] for e in torch.eye(n, dtype=torch.float64)], 1
+    )
 
 
-@given(st.sampled_from([1, 3]), st.integers(1, 4), st.integers(1, 4), st.floats(0.01, 1), st.integers(0, 2**32 - 1))
+@given(
+    st.sampled_from([1, 3]),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.floats(0.01, 1),
+    st.integers(0, 2**32 - 1),
+)
 def test_it_is_some_rows_of_a_circulant_matrix_with_random_signs(c, h, w, ratio, seed):
     n = c * h * w
     m = max(1, round(ratio * n))
     g, signs, kept = (t.numpy() for t in draw_sensing(seed, n, m))
     full = linalg.circulant(g) @ numpy.diag(signs) / numpy.sqrt(n)
     assert len(set(kept)) == m and set(abs(signs)) == {1}
-    assert numpy.allclose(matrix(CompressedSensing(ratio, seed), (c, h, w)).numpy(), full[kept], atol=1e-12)
+    assert numpy.allclose(
+        matrix(CompressedSensing(ratio, seed), (c, h, w)).numpy(), full[kept], atol=1e-12
+    )
 
 
-@given(st.sampled_from([1, 3]), st.integers(1, 4), st.integers(1, 4), st.floats(0.01, 1), st.integers(0, 2**32 - 1))
+@given(
+    st.sampled_from([1, 3]),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.floats(0.01, 1),
+    st.integers(0, 2**32 - 1),
+)
 def test_the_adjoint_is_the_transpose(c, h, w, ratio, seed):
     f, shape = CompressedSensing(ratio, seed), (1, c, h, w)
     y = torch.randn(f.output_shape(shape), generator=rng(), dtype=torch.float64)
-    assert torch.allclose(f.adjoint(y, shape).flatten(), y.flatten() @ matrix(f, shape[1:]), atol=1e-12)
+    assert torch.allclose(
+        f.adjoint(y, shape).flatten(), y.flatten() @ matrix(f, shape[1:]), atol=1e-12
+    )
 
 
 def test_its_draws_follow_their_laws():
@@ -46,7 +64,9 @@ def test_its_draws_follow_their_laws():
 def test_measurements_are_as_large_as_pixels():
     x = picture(1).double()
     y = CompressedSensing(0.1, 3)(x).flatten()
-    assert stats.kstest(y.numpy(), "norm", args=(0, float((x**2).mean().sqrt()))).pvalue > FALSE_ALARM
+    assert (
+        stats.kstest(y.numpy(), "norm", args=(0, float((x**2).mean().sqrt()))).pvalue > FALSE_ALARM
+    )
 
 
 def test_a_seed_fixes_it_and_sample_draws_one():
@@ -61,7 +81,12 @@ def test_a_seed_fixes_it_and_sample_draws_one():
 def test_all_measurements_have_seen_the_same_share():
     shape = (1, 3, 16, 16)
     seen = (Strokes(3, seed=1) >> CompressedSensing(0.1, 2)).visible(shape)
-    assert torch.allclose(seen, Strokes(3, seed=1).visible(shape).mean()) and seen.shape == (1, 1, 1, 77)
+    assert torch.allclose(seen, Strokes(3, seed=1).visible(shape).mean()) and seen.shape == (
+        1,
+        1,
+        1,
+        77,
+    )
     assert CompressedSensing(0.1, 2).visible(shape) is None
 
 
@@ -72,8 +97,14 @@ def test_all_measurements_have_seen_the_same_share():
         (lambda: CompressedSensing(1.5), "ratio=1.5"),
         (lambda: CompressedSensing((0.1, 0.2)), "must be one number for all images"),
         (lambda: CompressedSensing(0.1, seed=-1), "seed=-1"),
-        (lambda: CompressedSensing(0.1, seed=(1, 2, 3))(torch.zeros(2, 1, 4, 4)), "seed has 3 values for 2 images"),
-        (lambda: CompressedSensing(0.1, 2).adjoint(torch.zeros(1, 1, 1, 5)), "give adjoint its shape"),
+        (
+            lambda: CompressedSensing(0.1, seed=(1, 2, 3))(torch.zeros(2, 1, 4, 4)),
+            "seed has 3 values for 2 images",
+        ),
+        (
+            lambda: CompressedSensing(0.1, 2).adjoint(torch.zeros(1, 1, 1, 5)),
+            "give adjoint its shape",
+        ),
         (lambda: CompressedSensing(Range(0.1, 0.2)).output_shape((1, 1, 4, 4)), "not decided yet"),
     ],
 )

@@ -21,14 +21,20 @@ def test_json_round_trip(stages):
 
 
 def test_the_record_is_plain():
-    f = parse("downsample:2 >> jpeg:5..30,subsampling=4:4:4 >> gaussian:0.1|0.2 >> maybe:0.5(strokes:3,seed=7)")
+    f = parse(
+        "downsample:2 >> jpeg:5..30,subsampling=4:4:4 >> gaussian:0.1|0.2 >> maybe:0.5(strokes:3,seed=7)"
+    )
     assert to_json(f) == {
         "version": 1,
         "stages": [
             {"name": "downsample", "factor": 2},
             {"name": "jpeg", "quality": {"range": [5, 30]}, "subsampling": "4:4:4"},
             {"name": "gaussian", "sigma": [0.1, 0.2]},
-            {"name": "maybe", "prob": 0.5, "operators": [[{"name": "strokes", "count": 3, "seed": 7}]]},
+            {
+                "name": "maybe",
+                "prob": 0.5,
+                "operators": [[{"name": "strokes", "count": 3, "seed": 7}]],
+            },
         ],
     }
 
@@ -50,27 +56,33 @@ def test_records_share_a_folder(tmp_path):
         to_json(JPEG(50) >> OneOf(masks[0], JPEG(12)))
 
 
-@pytest.mark.parametrize("record, words", [
-    ([], "no operator"),
-    ({"stages": []}, "version=None"),
-    ({"version": 2, "stages": [{"name": "clamp"}]}, "version=2"),
-    ({"version": True, "stages": [{"name": "clamp"}]}, "version=True"),
-    ({"version": 1, "stages": "clamp"}, "no operator"),
-    ({"version": 1, "stages": []}, "at least one stage"),
-    ({"version": 1, "stages": ["clamp"]}, "object with a 'name'"),
-    ({"version": 1, "stages": [{"name": "os.system"}]}, "unknown operator 'os.system'"),
-    ({"version": 1, "stages": [{"name": "clamp", "x": 1}]}, "no parameter 'x'"),
-    ({"version": 1, "stages": [{"name": "jpeg"}]}, "jpeg"),
-    ({"version": 1, "stages": [{"name": "gaussian", "sigma": float("nan")}]}, "sigma=nan"),
-    ({"version": 1, "stages": [{"name": "gaussian", "sigma": {"evil": 1}}]}, "range"),
-    ({"version": 1, "stages": [{"name": "gaussian", "sigma": {"range": [0, "a"]}}]}, "sigma"),
-    ({"version": 1, "stages": [{"name": "gaussian", "sigma": None}]}, "sigma=None"),
-    ({"version": 1, "stages": [{"name": "downsample", "factor": 10**30}]}, "factor"),
-    ({"version": 1, "stages": [{"name": "mask", "mask": "../../etc/passwd"}]}, "outside"),
-    ({"version": 1, "stages": [{"name": "mask", "mask": "/etc/passwd"}]}, "outside"),
-    ({"version": 1, "stages": [{"name": "clamp", "operators": [[{"name": "clamp"}]]}]}, "does not belong"),
-    ({"version": 1, "stages": [{"name": "oneof", "operators": 3}]}, "does not belong"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "record, words",
+    [
+        ([], "no operator"),
+        ({"stages": []}, "version=None"),
+        ({"version": 2, "stages": [{"name": "clamp"}]}, "version=2"),
+        ({"version": True, "stages": [{"name": "clamp"}]}, "version=True"),
+        ({"version": 1, "stages": "clamp"}, "no operator"),
+        ({"version": 1, "stages": []}, "at least one stage"),
+        ({"version": 1, "stages": ["clamp"]}, "object with a 'name'"),
+        ({"version": 1, "stages": [{"name": "os.system"}]}, "unknown operator 'os.system'"),
+        ({"version": 1, "stages": [{"name": "clamp", "x": 1}]}, "no parameter 'x'"),
+        ({"version": 1, "stages": [{"name": "jpeg"}]}, "jpeg"),
+        ({"version": 1, "stages": [{"name": "gaussian", "sigma": float("nan")}]}, "sigma=nan"),
+        ({"version": 1, "stages": [{"name": "gaussian", "sigma": {"evil": 1}}]}, "range"),
+        ({"version": 1, "stages": [{"name": "gaussian", "sigma": {"range": [0, "a"]}}]}, "sigma"),
+        ({"version": 1, "stages": [{"name": "gaussian", "sigma": None}]}, "sigma=None"),
+        ({"version": 1, "stages": [{"name": "downsample", "factor": 10**30}]}, "factor"),
+        ({"version": 1, "stages": [{"name": "mask", "mask": "../../etc/passwd"}]}, "outside"),
+        ({"version": 1, "stages": [{"name": "mask", "mask": "/etc/passwd"}]}, "outside"),
+        (
+            {"version": 1, "stages": [{"name": "clamp", "operators": [[{"name": "clamp"}]]}]},
+            "does not belong",
+        ),
+        ({"version": 1, "stages": [{"name": "oneof", "operators": 3}]}, "does not belong"),
+    ],
+)
 def test_hostile_records_are_refused(tmp_path, record, words):
     with pytest.raises(ValueError, match=words):
         from_json(record, tmp_path)
@@ -86,11 +98,17 @@ def test_depth_is_bounded():
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
 )
 names = st.sampled_from([*REGISTRY])
-keys = st.sampled_from(["operators", *{field.name for cls in REGISTRY.values() for field in fields(cls)}])
-stage_like = st.builds(lambda name, rest: {"name": name, **rest}, names, st.dictionaries(keys, json_values, max_size=3))
+keys = st.sampled_from(
+    ["operators", *{field.name for cls in REGISTRY.values() for field in fields(cls)}]
+)
+stage_like = st.builds(
+    lambda name, rest: {"name": name, **rest}, names, st.dictionaries(keys, json_values, max_size=3)
+)
 
 
 @cases(150)

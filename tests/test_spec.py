@@ -78,7 +78,9 @@ def test_choices_and_ranges_read_both_ways():
     )
     f = parse(text)
     assert str(f) == text and len(f) == 3
-    assert f[1] == degrade.OneOf(JPEG(degrade.Range(5, 30)), Poisson(degrade.Range(6, 96)) >> JPEG(50))
+    assert f[1] == degrade.OneOf(
+        JPEG(degrade.Range(5, 30)), Poisson(degrade.Range(6, 96)) >> JPEG(50)
+    )
 
 
 def test_the_place_of_a_mistake_is_shown():
@@ -90,22 +92,37 @@ def test_the_place_of_a_mistake_is_shown():
     assert error.value.position == len("downsample:2 >> ")
 
 
-numbers = st.integers(-3, 40) | st.floats(0, 1) | st.sampled_from([10**9, 10**30, float("nan"), "1e999", "١", "-0"])
-words = st.sampled_from([*REGISTRY, "any", "box", "4:2:0", "gaussian", "motion", "webp", "seed", "sigma", "a/b"])
+numbers = (
+    st.integers(-3, 40)
+    | st.floats(0, 1)
+    | st.sampled_from([10**9, 10**30, float("nan"), "1e999", "١", "-0"])
+)
+words = st.sampled_from(
+    [*REGISTRY, "any", "box", "4:2:0", "gaussian", "motion", "webp", "seed", "sigma", "a/b"]
+)
 signs = st.sampled_from([*":,;()=|%", "..", ">>", " >> ", "%2", "%3A", "(clamp)", " ", "\n", "\0"])
 pieces = st.one_of(words, signs, numbers.map(str), st.text(max_size=3))
-stages = st.builds("{}:{}".format, st.sampled_from([*REGISTRY]), st.lists(numbers, max_size=4).map(
-    lambda values: ",".join(map(str, values))))  # fmt: skip
+stages = st.builds(
+    "{}:{}".format,
+    st.sampled_from([*REGISTRY]),
+    st.lists(numbers, max_size=4).map(lambda values: ",".join(map(str, values))),
+)
 
 
 @cases(150)
-@given(st.text(max_size=60) | st.lists(pieces, max_size=9).map("".join) | st.lists(stages, max_size=3).map(" >> ".join))
+@given(
+    st.text(max_size=60)
+    | st.lists(pieces, max_size=9).map("".join)
+    | st.lists(stages, max_size=3).map(" >> ".join)
+)
 def test_any_text_is_read_or_refused_and_what_is_read_is_applied_or_refused(text):
     try:
         f = parse(text)
     except SpecError as error:
         assert (
-            0 <= error.position <= len(text) and "⟨here⟩" in str(error) and str(error).count("\n") <= text.count("\n")
+            0 <= error.position <= len(text)
+            and "⟨here⟩" in str(error)
+            and str(error).count("\n") <= text.count("\n")
         )
         return
     assert parse(str(f)) == f

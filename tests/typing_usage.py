@@ -60,13 +60,22 @@ def how_operators_are_made(x: Tensor, path: Path) -> None:
 
 def what_parameters_take(x: Tensor, path: Path) -> None:
     """One number, one per image as a tuple, a list or a tensor, or a range to draw from."""
-    degrade.JPEG((12, 15)), degrade.JPEG([12, 15]), degrade.JPEG(torch.tensor([12, 15])), degrade.JPEG(tables=x)
+    (
+        degrade.JPEG((12, 15)),
+        degrade.JPEG([12, 15]),
+        degrade.JPEG(torch.tensor([12, 15])),
+        degrade.JPEG(tables=x),
+    )
     degrade.JPEG(degrade.Range(5, 30)), degrade.JPEG(tables=[[1] * 64])
     degrade.Poisson(24), degrade.Poisson([24.0, 12]), degrade.Poisson(x, "gaussian")
     degrade.Downsample(8), degrade.Downsample(degrade.Range(2, 4), filter=["bicubic", "box"])
     degrade.Resize(40), degrade.Resize((40, 60)), degrade.Resize(scale=degrade.Range(0.25, 0.5))
     degrade.Blur("gaussian", degrade.Range(0.2, 3)), degrade.Blur(x), degrade.Blur([0.25] * 9)
-    degrade.Strokes(degrade.Range(1, 9), seed=3), degrade.Box(height=degrade.Range(0.1, 0.5)), degrade.Shift(1, [0, 2])
+    (
+        degrade.Strokes(degrade.Range(1, 9), seed=3),
+        degrade.Box(height=degrade.Range(0.1, 0.5)),
+        degrade.Shift(1, [0, 2]),
+    )
     degrade.Mask(x), degrade.Mask("mask.png"), degrade.Mask(path)
     degrade.Place([8.0, 0, 0, 0, 8, 0], (8, 8), onto=path)
     degrade.Downsample("eight")  # type: ignore[arg-type]
@@ -99,7 +108,9 @@ def operators_of_one_s_own() -> None:
 
 def restoration(y: Tensor, f: degrade.Operator) -> None:
     G = invert.load_generator("avatars-128")
-    r = invert.restore(y, f.approx(), G, method="pulse", seed=[1, 2], steps=9, callback=watch, class_label=[3, 4])
+    r = invert.restore(
+        y, f.approx(), G, method="pulse", seed=[1, 2], steps=9, callback=watch, class_label=[3, 4]
+    )
     assert_type(r, invert.Restoration)
     assert_type((r.image, r.latent, r.history, r.finite), tuple[Tensor, Tensor, Tensor, Tensor])
     assert_type(r.phase_images, dict[str, Tensor])
@@ -111,7 +122,9 @@ def restoration(y: Tensor, f: degrade.Operator) -> None:
     assert_type(invert.oracle_mask(f), degrade.Operator)
     invert.save_generator(G, "copy.safetensors")
     invert.restore(y, f, invert.Denoiser(nn.Identity(), 64), "ddrm")
-    invert.restore(y, f, G, identity=invert.Identity(invert.load_embedding("face.pt")), init=r.latent)
+    invert.restore(
+        y, f, G, identity=invert.Identity(invert.load_embedding("face.pt")), init=r.latent
+    )
     invert.restore(y, "jpeg:12", G)  # type: ignore[arg-type]
     invert.restore(y, f, G, step=9)  # type: ignore[call-arg]
 

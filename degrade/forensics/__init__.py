@@ -33,7 +33,15 @@ from .grain import Law, grains, law
 from .lattice import lattice
 
 SIDE = 1536  # the middle of a picture that is looked at, in pixels
-_EXIF = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}  # what turns a picture upright
+_EXIF = {
+    2: (0, 1),
+    3: (2, 0),
+    4: (2, 1),
+    5: (3, 1),
+    6: (3, 0),
+    7: (1, 1),
+    8: (1, 0),
+}  # what turns a picture upright
 _BLUE = torch.tensor([-0.168736, -0.331264, 0.5], dtype=torch.float64)  # Cb
 _UNROUNDED = 0.5  # levels: as fine as coefficients are told apart where no JPEG rounded them
 _LEAST = 0.45  # confidence below which noise is not reported
@@ -112,7 +120,9 @@ class _View:
     def __init__(self, x: Tensor):
         self.mix = LUMA if x.shape[2] == 3 else torch.ones(1, dtype=torch.float64)
         self.colours = x.movedim(2, 0)
-        self.luma = (x @ self.mix).round() - 128  # rounded, it is what a JPEG decoder had before it made colours
+        self.luma = (
+            x @ self.mix
+        ).round() - 128  # rounded, it is what a JPEG decoder had before it made colours
         self.clipped = ((x <= 0) | (x >= 255)).any(2)
 
 
@@ -189,14 +199,18 @@ def _sampling(colours: Tensor, comb: Comb) -> tuple[JPEG, int, int]:
     blue = torch.tensordot(_BLUE, colours, 1).round()
     c = coefficients(blocks_of(blue, comb.dy, comb.dx).flatten(0, 1))[None, :4000]
     table = quality_tables(torch.tensor([float(comb.quality)]))[:, 1].flatten(1).double()
-    if comb_nats(c, table, ORDER[:20], (0.35, 0.7)).max() > 40:  # chroma of its own blocks, not enlarged
+    if (
+        comb_nats(c, table, ORDER[:20], (0.35, 0.7)).max() > 40
+    ):  # chroma of its own blocks, not enlarged
         return JPEG(comb.quality, "4:4:4"), *(n + 8 * (n > 4) for n in (comb.dy, comb.dx))
     tried = []
     for name in ("4:2:0", "4:2:2"):
         for dy, dx in itertools.product((comb.dy, comb.dy + 8), (comb.dx, comb.dx + 8)):
             x = colours[None, :, dy:, dx:][..., :400, :400].float() / 255
             jpeg = JPEG(comb.quality, name)
-            tried.append((float((jpeg(x) - x).square().mean()), jpeg, dy, dx))  # one more saving changes little
+            tried.append(
+                (float((jpeg(x) - x).square().mean()), jpeg, dy, dx)
+            )  # one more saving changes little
     return min(tried, key=lambda entry: entry[0])[1:]
 
 
@@ -204,10 +218,14 @@ def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Fo
     """The white floor of the flattest blocks, on the grid and with the steps of the coarsest JPEG."""
     steps = torch.full((64,), _UNROUNDED, dtype=torch.float64) if table is None else table
     mixes = [view.mix]
-    if table is None and len(view.colours) == 3:  # an opponent colour has less texture, but a JPEG hardly keeps it
+    if (
+        table is None and len(view.colours) == 3
+    ):  # an opponent colour has less texture, but a JPEG hardly keeps it
         mixes.append(torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64))
     seen = [_floor(view, grid, mix, steps) for mix in mixes]
-    floor, sure = min((pair for pair in seen if pair), key=lambda pair: pair[0].at(128), default=(None, 0.0))
+    floor, sure = min(
+        (pair for pair in seen if pair), key=lambda pair: pair[0].at(128), default=(None, 0.0)
+    )
     loud = floor is not None and floor.at(128) - 1 / 12 > _FAINTEST**2  # 8 bits rounded it
     if table is not None and not (loud and sure >= _LEAST):
         return [(None, Finding("", 0.5, "noise, if there was any, is hidden by compression"))]
@@ -218,17 +236,24 @@ def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Fo
         op: Operator = PoissonGaussian(float(f"{255 / floor.slope:.3g}"), sigma)
         why = "the flattest blocks are rough at all frequencies alike, and the rougher, the brighter they are"
     else:
-        op, why = Gaussian(sigma), "the flattest blocks are rough at all frequencies and brightnesses alike"
+        op, why = (
+            Gaussian(sigma),
+            "the flattest blocks are rough at all frequencies and brightnesses alike",
+        )
     chain = op >> Clamp() >> Quantize()
     return [(chain, Finding(str(chain), round(sure, 3), why))]
 
 
-def _floor(view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor) -> tuple[Law, float] | None:
+def _floor(
+    view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor
+) -> tuple[Law, float] | None:
     """The noise of one channel, and how sure it is, as a mixture of the channels shows it."""
     scale = float(mix.norm())
     plane = view.luma if mix is view.mix else torch.tensordot(mix, view.colours, 1)
     c = coefficients(blocks_of(plane, *grid).flatten(0, 1)) / scale
-    means = torch.stack([blocks_of(colour, *grid).mean((2, 3)).flatten() for colour in view.colours], 1)
+    means = torch.stack(
+        [blocks_of(colour, *grid).mean((2, 3)).flatten() for colour in view.colours], 1
+    )
     level, room = means @ (mix / scale).square(), torch.minimum(means, 255 - means).amin(1)
     free = blocks_of(view.clipped, *grid).flatten(0, 1).double().mean((1, 2)) <= 0.05
     for _ in range(2):
@@ -245,16 +270,33 @@ def _floor(view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor) -> tu
 
 def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Found]:
     if _repeats(view.luma):
-        return [(None, Finding("", 1.0, "lines of pixels are repeated: enlarged by nearest, or drawn so"))]
+        return [
+            (
+                None,
+                Finding("", 1.0, "lines of pixels are repeated: enlarged by nearest, or drawn so"),
+            )
+        ]
     found = lattice(view.luma, compressed)
     contrast, margin = (0.25, 4) if compressed or min(size) < _FEW_LINES else (0.1, 3.2)
-    if found is None or found.factor < _LEAST_FACTOR or found.contrast < contrast or found.margin < margin:
+    if (
+        found is None
+        or found.factor < _LEAST_FACTOR
+        or found.contrast < contrast
+        or found.margin < margin
+    ):
         return []
     h, w = (max(1, round(n / found.factor)) for n in size)
     try:
         chain = Resize((h, w)) >> Resize(size, filter=found.filter)
     except ValueError as error:  # more pixels than it takes
-        return [(None, Finding("", _certain(found.margin, 3), f"enlarged by {found.factor:.2f}, but {error}"))]
+        return [
+            (
+                None,
+                Finding(
+                    "", _certain(found.margin, 3), f"enlarged by {found.factor:.2f}, but {error}"
+                ),
+            )
+        ]
     why = f"its lines lie near those enlarged by {found.factor:.2f}, at one phase of the small grid only"
     return [(chain, Finding(str(chain), _certain(found.margin, 3), why))]
 

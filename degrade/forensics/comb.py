@@ -15,10 +15,16 @@ from torch import Tensor
 from ..jpeg_header import quality_tables
 from .blocks import coefficients
 
-TABLES = quality_tables(torch.arange(1.0, 101))[:, 0].flatten(1).double()  # luma's, of qualities 1 to 100
+TABLES = (
+    quality_tables(torch.arange(1.0, 101))[:, 0].flatten(1).double()
+)  # luma's, of qualities 1 to 100
 _ROUNDED = 0.4  # deviation of a coefficient whose pixels were rounded to 8 bits
-ORDER = sorted(range(1, 64), key=lambda i: i // 8 + i % 8)  # low frequencies first, without the mean
-_STRAY = math.log(0.02)  # what a coefficient off the comb costs: clipped blocks and retouches are no proof against it
+ORDER = sorted(
+    range(1, 64), key=lambda i: i // 8 + i % 8
+)  # low frequencies first, without the mean
+_STRAY = math.log(
+    0.02
+)  # what a coefficient off the comb costs: clipped blocks and retouches are no proof against it
 
 
 class Comb(NamedTuple):
@@ -42,7 +48,9 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
     if patches is None:
         return None
     few = patches[:: max(1, len(patches) // 250)]
-    grids = coefficients(few.unfold(1, 8, 1).unfold(2, 8, 1)).transpose(0, 2).flatten(0, 1)  # [dx·dy, n, 64]
+    grids = (
+        coefficients(few.unfold(1, 8, 1).unfold(2, 8, 1)).transpose(0, 2).flatten(0, 1)
+    )  # [dx·dy, n, 64]
     grids = grids.unflatten(0, (8, 8)).transpose(0, 1).flatten(0, 1)
     nats = comb_nats(grids, TABLES, ORDER[:12], (0.35, 0.9, 2.3))  # [blurs, grids, qualities]
     if skip_own:
@@ -73,7 +81,9 @@ def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
     return spots[order] if len(order) else None
 
 
-def comb_nats(c: Tensor, tables: Tensor, frequencies: list[int], blurs: tuple[float, ...]) -> Tensor:
+def comb_nats(
+    c: Tensor, tables: Tensor, frequencies: list[int], blurs: tuple[float, ...]
+) -> Tensor:
     """[blurs, grids, tables] of coefficients [grids, n, 64] and tables [n, 64]."""
     total = c.new_zeros(len(blurs), len(c), len(tables))
     for f in frequencies:
@@ -82,7 +92,11 @@ def comb_nats(c: Tensor, tables: Tensor, frequencies: list[int], blurs: tuple[fl
         multiple = (c[..., f].float() / q).round()
         off, first = (c[..., f].float() - q * multiple).square_(), multiple == 0
         for i, s in enumerate(blurs):
-            nats = (off * (-0.5 / s**2)).add_((q / (s * math.sqrt(2 * math.pi))).log()).clamp_(min=_STRAY)
+            nats = (
+                (off * (-0.5 / s**2))
+                .add_((q / (s * math.sqrt(2 * math.pi))).log())
+                .clamp_(min=_STRAY)
+            )
             each = nats.sub_(nats.clamp(min=0).mul_(first)).sum(2)  # [steps, grids]
             total[i] += each.T.double()[:, which]
     return total
@@ -106,7 +120,9 @@ def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
         count = torch.bincount(live.long(), minlength=201)[1:].double()
         bins = torch.arange(1.0, 201, dtype=torch.float64)
         decay = 1 - 1 / float(live.mean().clamp(min=1.001))
-        smooth = torch.stack([decay**bins, torch.exp(-bins.square() / (2 * float(live.square().mean())))])
+        smooth = torch.stack(
+            [decay**bins, torch.exp(-bins.square() / (2 * float(live.square().mean())))]
+        )
         smooth /= smooth.sum(1, keepdim=True)
         steps, which = TABLES[:, f].unique(return_inverse=True)
         tooth = torch.arange(1, 2000, dtype=torch.float64)[:, None] * steps  # [k, steps]
@@ -120,4 +136,10 @@ def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
         total += nats[which]
     quality = int(total.argmax())
     far = (torch.arange(len(total)) - quality).abs() > 5  # neighbours have many steps in common
-    return Comb(0, 0, quality + 1, float(total[quality]) / 4, float(total[quality] - total[far].max().clamp(min=0)) / 4)
+    return Comb(
+        0,
+        0,
+        quality + 1,
+        float(total[quality]) / 4,
+        float(total[quality] - total[far].max().clamp(min=0)) / 4,
+    )

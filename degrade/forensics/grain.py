@@ -40,7 +40,16 @@ def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]
         if alike:
             weight = sum(w for _, w, _ in alike)
             variance, tails = (sum(band[i] * band[1] for band in alike) / weight for i in (0, 2))
-            found.append(Grain(float(level[flat].mean()), variance, weight, len(alike) / len(bands), len(bands), tails))
+            found.append(
+                Grain(
+                    float(level[flat].mean()),
+                    variance,
+                    weight,
+                    len(alike) / len(bands),
+                    len(bands),
+                    tails,
+                )
+            )
     return found, len(found) / bins
 
 
@@ -97,7 +106,12 @@ def law(found: list[Grain]) -> Law:
         line, sloped, better = _lower_edge(torch.stack([x, one], 1), v, w)
         if line[0] > 0 and line[1] < 0:
             line, sloped, better = _lower_edge(x[:, None], v, w)
-        if line[0] > 0 and worse - better > 12 and sloped.max() > 1.5 * sloped.min() and _off(sloped, v, w) < 0.3:
+        if (
+            line[0] > 0
+            and worse - better > 12
+            and sloped.max() > 1.5 * sloped.min()
+            and _off(sloped, v, w) < 0.3
+        ):
             at, (slope, base) = sloped, (line if len(line) > 1 else (line[0], 0.0))
     return Law(float(slope), float(base), _off(at, v, w))
 
@@ -111,7 +125,9 @@ def _lower_edge(basis: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor, fl
     at = v
     for _ in range(20):
         weight = w / at.square() * torch.where(v > at, 0.4, 1.0)
-        matrix = (basis * weight[:, None]).T @ basis + 1e-12 * torch.eye(basis.shape[1], dtype=v.dtype)
+        matrix = (basis * weight[:, None]).T @ basis + 1e-12 * torch.eye(
+            basis.shape[1], dtype=v.dtype
+        )
         value = torch.linalg.solve(matrix, (basis * weight[:, None]).T @ v)
         at = (basis @ value).clamp(min=float(v.min()) / 4)
     return value, at, float((w * (v / at - 1).square() * torch.where(v > at, 0.4, 1.0)).sum() / 4)

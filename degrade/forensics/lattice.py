@@ -41,11 +41,15 @@ def lattice(plane: Tensor, compressed: bool) -> Lattice | None:
         factors.append(factors[-1] * (1 + 0.4 * factors[-1] / SPAN))
     if compressed:
         factors = [k for k in factors if all(abs(k / mock - 1) > 0.03 for mock in _MOCKS)]
-    scan = torch.tensor([[_contrast(products, k, name) for k in factors] for name in _KERNELS[:2]]).amax(0)
+    scan = torch.tensor(
+        [[_contrast(products, k, name) for k in factors] for name in _KERNELS[:2]]
+    ).amax(0)
     at, ks = int(scan.argmax()), torch.tensor(factors)
     others = scan[(ks / ks[at]).log().abs() > 0.08]
     near = [factors[at] * (1 + 0.05 * i * factors[at] / SPAN) for i in range(-8, 9)]
-    contrast, k, name = max((_contrast(products, k, name), k, name) for k in near for name in _KERNELS)
+    contrast, k, name = max(
+        (_contrast(products, k, name), k, name) for k in near for name in _KERNELS
+    )
     return Lattice(k, name, contrast, float(scan[at] / others.quantile(0.9)))
 
 

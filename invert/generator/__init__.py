@@ -7,6 +7,15 @@ from .stylegan3 import StyleGAN3
 from .wrap import wrap
 
 __all__ = [
-    "BUNDLED", "Features", "Generator", "StyleGAN2", "StyleGAN3", "StyleGenerator", "find", "load_discriminator",
-    "load_generator", "save_generator", "wrap",
-]  # fmt: skip
+    "BUNDLED",
+    "Features",
+    "Generator",
+    "StyleGAN2",
+    "StyleGAN3",
+    "StyleGenerator",
+    "find",
+    "load_discriminator",
+    "load_generator",
+    "save_generator",
+    "wrap",
+]

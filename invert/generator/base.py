@@ -33,8 +33,9 @@ class Generator(nn.Module):
     spaces: tuple[str, ...] = ("Z",)  # each one contains the one before, but for Z
     __call__: Callable[..., Tensor]  # for type checkers; torch says Any
 
-    def synthesize(self, latent: Tensor, noise_mode: str = "const",
-                   generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
+    def synthesize(
+        self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
+    ) -> Tensor:
         """The image of a latent of any of `spaces`. Raises ValueError for another shape or mode."""
         raise NotImplementedError
 
@@ -71,7 +72,9 @@ class StyleGenerator(Generator):
     num_ws: int
     filters: tuple[int, ...] = ()  # for each layer, how many filters listen to a code of their own
     spaces = ("W", "W+")
-    read_discriminator: Callable[[], Discriminator | None] | None = None  # from the file that this was read from
+    read_discriminator: Callable[[], Discriminator | None] | None = (
+        None  # from the file that this was read from
+    )
 
     @cached_property
     def _trained_against(self) -> Discriminator | None:
@@ -164,7 +167,11 @@ class StyleGenerator(Generator):
         if latent.ndim == 2:
             return [latent[:, None]] * self.num_ws
         # unbind, since a slice's gradient would fill the whole tensor each time
-        return [codes[:, None] for codes in latent.unbind(1)] if latent.ndim == 3 else self._of_filters(latent)
+        return (
+            [codes[:, None] for codes in latent.unbind(1)]
+            if latent.ndim == 3
+            else self._of_filters(latent)
+        )
 
     def _of_filters(self, latent: Tensor) -> list[Tensor]:
         return [codes[:, :n] for codes, n in zip(latent.unbind(1), self.filters, strict=True)]

@@ -59,7 +59,9 @@ def load_discriminator(name_or_path: str | Path) -> Discriminator | None:
         if not isinstance(module, pickles.Module):
             return None
         tensors = pickles.state_dict(module)
-        block = module[next(name.split(".")[0] for name in tensors if name.endswith(".conv0.weight"))]
+        block = module[
+            next(name.split(".")[0] for name in tensors if name.endswith(".conv0.weight"))
+        ]
         if block["conv0"].get("activation") != "lrelu":
             raise ValueError("its activation is not lrelu, the only one that is known")
         return Discriminator(tensors, block["conv0"].get("conv_clamp"))
@@ -74,10 +76,14 @@ def save_generator(generator: StyleGenerator, path: str | Path) -> None:
     from safetensors.torch import save_file
 
     if not isinstance(generator, StyleGenerator):
-        raise ValueError(f"a {type(generator).__name__} generator cannot be saved; save its own module")
+        raise ValueError(
+            f"a {type(generator).__name__} generator cannot be saved; save its own module"
+        )
     # clones, since some files share one filter among their layers
-    tensors = {key: value.cpu().clone(memory_format=torch.contiguous_format)
-               for key, value in generator.state_dict().items()}  # fmt: skip
+    tensors = {
+        key: value.cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in generator.state_dict().items()
+    }
     save_file(tensors, path, {"config": json.dumps(generator.config)})
 
 
@@ -124,7 +130,9 @@ def _check(config: object, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError("its config is no dictionary")
     layers = (config.get("mapping") or {}).get("num_layers", 0)
     if not isinstance(layers, int) or not 0 <= layers <= len(tensors):
-        raise ValueError(f"its config says {layers!r} layers of mapping, and it has {len(tensors)} tensors")
+        raise ValueError(
+            f"its config says {layers!r} layers of mapping, and it has {len(tensors)} tensors"
+        )
     for name, value in tensors.items():
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
             raise ValueError(f"{name} is no plain tensor of numbers")
@@ -178,10 +186,17 @@ def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     with torch.serialization.safe_globals([argparse.Namespace]):  # rosinality's training arguments
         try:
             held = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:  # torch raises all of these
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            OSError,
+        ) as error:  # torch raises all of these
             raise ValueError(f"it cannot be read safely: {str(error).splitlines()[0]}") from error
     state = held.get("g_ema", held) if isinstance(held, dict) else None
-    plain = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    plain = isinstance(state, dict) and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    )
     if not plain:
         raise ValueError("it holds no 'g_ema' and is no dictionary of tensors")
     if "style.1.weight" in state:
@@ -191,31 +206,48 @@ def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
 
 def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     held = pickles.read(path)
-    parts = held.values() if isinstance(held, dict) else held if isinstance(held, (tuple, list)) else [held]
+    parts = (
+        held.values()
+        if isinstance(held, dict)
+        else held
+        if isinstance(held, (tuple, list))
+        else [held]
+    )
     origins = [part.origin for part in parts if isinstance(part, pickles.Inert)]
     if "dnnlib.tflib.network.Network" in origins:
-        raise ValueError("it is from TensorFlow; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch")
+        raise ValueError(
+            "it is from TensorFlow; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch"
+        )
     module = held.get("G_ema") if isinstance(held, dict) else None
     if not isinstance(module, pickles.Module):
         named = f" ({origins[0]} is not allowed; nothing of it was run)" if origins else ""
         raise ValueError(f"it holds no 'G_ema'{named}")
     tensors = pickles.state_dict(module)
     if "mapping.embed_proj.weight" not in tensors and "mapping.embed.bias" not in tensors:
-        tensors.pop("mapping.embed.weight", None)  # StyleGAN-XL keeps its table where it has no use for it
+        tensors.pop(
+            "mapping.embed.weight", None
+        )  # StyleGAN-XL keeps its table where it has no use for it
     return _said_by(module, _config(tensors)), tensors
 
 
 def _config(tensors: Mapping[str, Tensor]) -> dict:
     """The constructor's arguments, as far as names and shapes tell them."""
     shape = {key: list(value.shape) for key, value in tensors.items()}
-    fc = [shape[f"mapping.fc{i}.weight"] for i in range(len(shape)) if f"mapping.fc{i}.weight" in shape]
+    fc = [
+        shape[f"mapping.fc{i}.weight"]
+        for i in range(len(shape))
+        if f"mapping.fc{i}.weight" in shape
+    ]
     if not fc:
         raise KeyError("mapping.fc0.weight")
     mapping = {"num_layers": len(fc)} | ({"layer_features": fc[0][0]} if len(fc) > 1 else {})
     z_dim, w_dim, c_dim = fc[0][1], fc[-1][0], 0
     if "mapping.embed_proj.weight" in shape:
         c_dim, z_dim = shape["mapping.embed.weight"][0], shape["mapping.embed_proj.weight"][0]
-        mapping |= {"pretrained": shape["mapping.embed.weight"], "means_per_class": len(shape["mapping.w_avg"]) == 2}
+        mapping |= {
+            "pretrained": shape["mapping.embed.weight"],
+            "means_per_class": len(shape["mapping.w_avg"]) == 2,
+        }
         c_dim = shape["mapping.w_avg"][0] if mapping["means_per_class"] else c_dim
     elif "mapping.embed.bias" in shape:
         mapping["embed_features"], c_dim = shape["mapping.embed.weight"]
@@ -224,20 +256,31 @@ def _config(tensors: Mapping[str, Tensor]) -> dict:
     if "synthesis.input.weight" in shape:
         start, layers = layers_of(tensors)
         size = int(layers[-1]["name"].split("_")[1])
-        return config | {"family": "stylegan3", "img_resolution": size, "img_channels": layers[-1]["out"],
-                         "input": start, "layers": layers}  # fmt: skip
+        return config | {
+            "family": "stylegan3",
+            "img_resolution": size,
+            "img_channels": layers[-1]["out"],
+            "input": start,
+            "layers": layers,
+        }
     sides = [2**k for k in range(2, 13) if f"synthesis.b{2**k}.conv1.weight" in shape]
     kind = (
-        "skip" if "synthesis.b4.torgb.weight" in shape else "resnet" if "synthesis.b8.skip.weight" in shape else "orig"
+        "skip"
+        if "synthesis.b4.torgb.weight" in shape
+        else "resnet"
+        if "synthesis.b8.skip.weight" in shape
+        else "orig"
     )
     return config | {
-        "family": "stylegan2", "img_resolution": sides[-1],
+        "family": "stylegan2",
+        "img_resolution": sides[-1],
         "img_channels": shape[f"synthesis.b{sides[-1]}.torgb.weight"][0],
         "synthesis": {
-            "architecture": kind, "use_noise": "synthesis.b4.conv1.noise_const" in shape,
+            "architecture": kind,
+            "use_noise": "synthesis.b4.conv1.noise_const" in shape,
             "widths": [shape[f"synthesis.b{side}.conv1.weight"][0] for side in sides],
         },
-    }  # fmt: skip
+    }
 
 
 def _said_by(module: pickles.Module, config: dict) -> dict:
@@ -249,19 +292,32 @@ def _said_by(module: pickles.Module, config: dict) -> dict:
     config = config | {"mapping": mapping}
     if config["family"] == "stylegan2":
         layer = synthesis["b4"]["conv1"]
-        for name, activation in (("mapping", fc.get("activation")), ("synthesis", layer.get("activation"))):
+        for name, activation in (
+            ("mapping", fc.get("activation")),
+            ("synthesis", layer.get("activation")),
+        ):
             if activation != "lrelu":
-                raise ValueError(f"the {name}'s activation is not lrelu, the only one that is known")
+                raise ValueError(
+                    f"the {name}'s activation is not lrelu, the only one that is known"
+                )
         return config | {"synthesis": config["synthesis"] | {"conv_clamp": layer.get("conv_clamp")}}
     start = synthesis["input"]
-    said = {"size": int(start.get("size")[0])} | {key: float(start.get(key)) for key in ("sampling_rate", "bandwidth")}
+    said = {"size": int(start.get("size")[0])} | {
+        key: float(start.get(key)) for key in ("sampling_rate", "bandwidth")
+    }
     layers = []
     for layer in config["layers"]:
         its = synthesis[layer["name"]]
         up, down = (its.get(key) for key in ("up_factor", "down_factor"))
-        layers.append(layer | {
-            "up": int(up), "down": int(down), "padding": [int(n) for n in its.get("padding")],
-            "clamp": its.get("conv_clamp"), "torgb": bool(its.get("is_torgb")),
-        })  # fmt: skip
+        layers.append(
+            layer
+            | {
+                "up": int(up),
+                "down": int(down),
+                "padding": [int(n) for n in its.get("padding")],
+                "clamp": its.get("conv_clamp"),
+                "torgb": bool(its.get("is_torgb")),
+            }
+        )
     scale = float(synthesis.get("output_scale", 1))
     return config | {"input": config["input"] | said, "layers": layers, "output_scale": scale}

@@ -34,7 +34,9 @@ class Discriminator(nn.Module):
         wanted = tuple(f"b{side}." for side in sides)
         for name, value in tensors.items():
             if name.startswith(wanted):
-                self.register_buffer(name.replace(".", "/"), value.float())  # a dot would name a submodule
+                self.register_buffer(
+                    name.replace(".", "/"), value.float()
+                )  # a dot would name a submodule
         self.channels = self._get(f"b{self.resolution}.fromrgb.weight").shape[1]
 
     def _get(self, name: str) -> Tensor | None:
@@ -61,7 +63,9 @@ class Discriminator(nn.Module):
             found.append(x)
         return found
 
-    def _conv(self, x: Tensor, name: str, down: bool = False, plain: bool = False, gain: float = 1.0) -> Tensor:
+    def _conv(
+        self, x: Tensor, name: str, down: bool = False, plain: bool = False, gain: float = 1.0
+    ) -> Tensor:
         """Convolution with the equalised learning rate, at half the size if `down`, bias, leaky ReLU unless `plain`."""
         weight = self._get(f"{name}.weight")
         features, side = weight.shape[1], weight.shape[2]

@@ -41,7 +41,9 @@ def fetch(address: str) -> Path:
     if not path.exists():
         _download(url, path, wanted)
     elif wanted and _digest(path) != wanted:
-        raise ValueError(f"{path}, fetched from {url}, is not the file with that sha256; delete it to fetch it again")
+        raise ValueError(
+            f"{path}, fetched from {url}, is not the file with that sha256; delete it to fetch it again"
+        )
     return path
 
 
@@ -59,7 +61,9 @@ def _download(url: str, path: Path, wanted: str) -> None:
         os.replace(temporary, path)
     except (OSError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{url} cannot be fetched: {reason}; fetch it yourself and give the file") from error
+        raise ValueError(
+            f"{url} cannot be fetched: {reason}; fetch it yourself and give the file"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -15,7 +15,9 @@ def fir(x: Tensor, kernel: Tensor) -> Tensor:
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:
     """Twice the size by zero insertion and the symmetric 4×4 filter."""
     channels = x.shape[1]
-    return F.conv_transpose2d(x, (kernel * 4).expand(channels, 1, 4, 4), stride=2, padding=1, groups=channels)
+    return F.conv_transpose2d(
+        x, (kernel * 4).expand(channels, 1, 4, 4), stride=2, padding=1, groups=channels
+    )
 
 
 def halved(x: Tensor, kernel: Tensor) -> Tensor:

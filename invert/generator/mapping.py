@@ -35,9 +35,18 @@ class Mapping(nn.Module):
 
     __call__: Callable[..., Tensor]  # for type checkers; torch says Any
 
-    def __init__(self, z_dim: int, w_dim: int, num_layers: int = 8, layer_features: int | None = None,
-                 lr_multiplier: float = 0.01, c_dim: int = 0, embed_features: int | None = None,
-                 pretrained: Sequence[int] | None = None, means_per_class: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        z_dim: int,
+        w_dim: int,
+        num_layers: int = 8,
+        layer_features: int | None = None,
+        lr_multiplier: float = 0.01,
+        c_dim: int = 0,
+        embed_features: int | None = None,
+        pretrained: Sequence[int] | None = None,
+        means_per_class: bool = False,
+    ):
         super().__init__()
         self.z_dim, self.w_dim, self.c_dim, self.num_layers = z_dim, w_dim, c_dim, num_layers
         label_features = 0
@@ -52,7 +61,9 @@ class Mapping(nn.Module):
         widths = [z_dim + label_features] + [layer_features or w_dim] * (num_layers - 1) + [w_dim]
         for i in range(num_layers):
             self.add_module(f"fc{i}", Linear(widths[i], widths[i + 1], lr_multiplier))
-        self.register_buffer("w_avg", torch.zeros(c_dim, w_dim) if means_per_class else torch.zeros(w_dim))
+        self.register_buffer(
+            "w_avg", torch.zeros(c_dim, w_dim) if means_per_class else torch.zeros(w_dim)
+        )
 
     def forward(self, z: Tensor, class_label: Label = None, truncation_psi: float = 1.0) -> Tensor:
         """class_label: for conditional generators, one class, one for each image, or features [B, c_dim].
@@ -71,7 +82,11 @@ class Mapping(nn.Module):
             x = torch.cat([x, normalized(y)], 1)
         for i in range(self.num_layers):
             x = leaky_relu(getattr(self, f"fc{i}")(x))
-        return x if truncation_psi == 1 else torch.lerp(self.center(class_label, len(z)), x, truncation_psi)
+        return (
+            x
+            if truncation_psi == 1
+            else torch.lerp(self.center(class_label, len(z)), x, truncation_psi)
+        )
 
     def center(self, class_label: Label, batch: int) -> Tensor:
         """The mean of W, [B, w_dim]; of the class, where each has its own."""
@@ -91,13 +106,19 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
     try:
         label = torch.as_tensor(class_label, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"class_label={class_label!r} is no class; give integers, or [B, {c_dim}]") from error
+        raise ValueError(
+            f"class_label={class_label!r} is no class; give integers, or [B, {c_dim}]"
+        ) from error
     if label.shape == (batch, c_dim) and label.ndim == 2:
         return label.float()
     if label.is_floating_point() or label.ndim > 1 or not ((label >= 0) & (label < c_dim)).all():
-        raise ValueError(f"class_label={class_label!r} must be integers from 0 to {c_dim - 1}, or [B, {c_dim}]")
+        raise ValueError(
+            f"class_label={class_label!r} must be integers from 0 to {c_dim - 1}, or [B, {c_dim}]"
+        )
     if label.ndim == 1 and len(label) != batch:
-        raise ValueError(f"class_label has {len(label)} values for {batch} images; give one, or one per image")
+        raise ValueError(
+            f"class_label has {len(label)} values for {batch} images; give one, or one per image"
+        )
     return F.one_hot(label.long().expand(batch), c_dim).float()
 
 

@@ -81,8 +81,14 @@ def state_dict(module: Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     waiting = [("", module)]
     for prefix, node in waiting:
-        if len(waiting) > _MOST_OBJECTS or len(prefix) > _LONGEST_NAME or not isinstance(node, (Module, Inert)):
-            raise ValueError(f"{prefix[:_LONGEST_NAME].rstrip('.')} is no module, or one of too many")
+        if (
+            len(waiting) > _MOST_OBJECTS
+            or len(prefix) > _LONGEST_NAME
+            or not isinstance(node, (Module, Inert))
+        ):
+            raise ValueError(
+                f"{prefix[:_LONGEST_NAME].rstrip('.')} is no module, or one of too many"
+            )
         for kind in ("_parameters", "_buffers"):
             tensors = (node.state.get(kind) or {}).items()
             found |= {prefix + name: value for name, value in tensors if isinstance(value, Tensor)}
@@ -103,7 +109,9 @@ def _refuse_foreign(node: object) -> None:
             raise ValueError("the generator holds too many objects")
         if isinstance(node, Inert) or (isinstance(node, type) and issubclass(node, Inert)):
             if node.origin != EMBEDDING:
-                raise ValueError(f"the generator needs {node.origin}, which is not allowed; nothing of it was run")
+                raise ValueError(
+                    f"the generator needs {node.origin}, which is not allowed; nothing of it was run"
+                )
             waiting.append(node.state)
         elif isinstance(node, Module):
             waiting.append(node.state)
@@ -133,7 +141,20 @@ class _DType:
 
     def real(self) -> numpy.dtype | None:
         """As numpy has it; None for what is no number."""
-        if self.code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"):
+        if self.code not in (
+            "b1",
+            "i1",
+            "i2",
+            "i4",
+            "i8",
+            "u1",
+            "u2",
+            "u4",
+            "u8",
+            "f2",
+            "f4",
+            "f8",
+        ):
             return None
         return numpy.dtype(("<" if self.order in ("|", "=") else self.order) + self.code)
 
@@ -146,7 +167,9 @@ class _Array:
     def __setstate__(self, state):
         _, shape, dtype, fortran, data = state
         if dtype.real() is not None:
-            self.value = numpy.frombuffer(data, dtype.real()).reshape(shape, order="F" if fortran else "C")
+            self.value = numpy.frombuffer(data, dtype.real()).reshape(
+                shape, order="F" if fortran else "C"
+            )
 
 
 def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array:
@@ -186,7 +209,9 @@ def _ordered(items: list = ()) -> OrderedDict:
 
 def _key(key: object) -> object:
     """Refuses what could take forever to hash: a tuple within a tuple within a tuple…"""
-    if isinstance(key, (tuple, frozenset)) and any(isinstance(part, (tuple, frozenset)) for part in key):
+    if isinstance(key, (tuple, frozenset)) and any(
+        isinstance(part, (tuple, frozenset)) for part in key
+    ):
         raise ValueError("a key is a tuple of tuples")
     return key
 
@@ -279,6 +304,10 @@ class _Networks(pickle._Unpickler):
         self.append(frozenset(map(_key, self.pop_mark())))
 
     dispatch |= {
-        pickle.BUILD[0]: _build, pickle.SETITEMS[0]: _set_items, pickle.SETITEM[0]: _set_item,
-        pickle.DICT[0]: _dict, pickle.ADDITEMS[0]: _add_items, pickle.FROZENSET[0]: _frozenset,
-    }  # fmt: skip
+        pickle.BUILD[0]: _build,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.SETITEM[0]: _set_item,
+        pickle.DICT[0]: _dict,
+        pickle.ADDITEMS[0]: _add_items,
+        pickle.FROZENSET[0]: _frozenset,
+    }

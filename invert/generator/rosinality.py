@@ -12,7 +12,9 @@ from torch import Tensor
 def renamed(state: Mapping[str, Tensor], latent_avg: Tensor | None) -> dict[str, Tensor]:
     """The tensors of a `g_ema`. Noise maps that were not kept are zero. Raises KeyError for other tensors."""
     found = {} if latent_avg is None else {"mapping.w_avg": latent_avg.flatten()}
-    kernel = state["to_rgbs.0.upsample.kernel"] / 4  # there the gain of the enlargement is in the filter
+    kernel = (
+        state["to_rgbs.0.upsample.kernel"] / 4
+    )  # there the gain of the enlargement is in the filter
 
     def copy(theirs: str, ours: str, names: dict[str, str]) -> None:
         found.update({f"{ours}.{new}": state[f"{theirs}.{old}"] for old, new in names.items()})
@@ -20,7 +22,9 @@ def renamed(state: Mapping[str, Tensor], latent_avg: Tensor | None) -> dict[str,
     def convolution(theirs: str, ours: str, resolution: int, noise: int) -> None:
         copy(theirs, ours, _MODULATION | {"activate.bias": "bias"})
         weight = state[f"{theirs}.conv.weight"][0]
-        found[f"{ours}.weight"] = weight / weight[0].numel() ** 0.5  # so that demodulation adds the same 1e-8
+        found[f"{ours}.weight"] = (
+            weight / weight[0].numel() ** 0.5
+        )  # so that demodulation adds the same 1e-8
         found[f"{ours}.noise_strength"] = state[f"{theirs}.noise.weight"].reshape(())
         maps = state.get(f"noises.noise_{noise}", torch.zeros(resolution, resolution))
         found[f"{ours}.noise_const"] = maps.reshape(resolution, resolution)

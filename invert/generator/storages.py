@@ -13,18 +13,28 @@ from torch import Tensor
 # magic number, protocol, system, object, keys, data
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _STORAGES = {
-    "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
-}  # fmt: skip
+}
 
 
 def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
     """A view of a storage, if every element of it has one of its own."""
     size, stride = [*map(int, size)], [*map(int, stride)]
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    inside = min([offset, *size, *stride]) >= 0 and last < len(storage) and math.prod(size) <= len(storage)
+    inside = (
+        min([offset, *size, *stride]) >= 0
+        and last < len(storage)
+        and math.prod(size) <= len(storage)
+    )
     if not inside and math.prod(size) > 0:
         raise ValueError(f"a tensor of {size} does not fit its storage of {len(storage)}")
     return storage.as_strided(size, stride, offset)

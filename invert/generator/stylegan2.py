@@ -28,14 +28,34 @@ class StyleGAN2(StyleGenerator):
 
     spaces = ("W", "W+", "W++")
 
-    def __init__(self, z_dim: int, w_dim: int, img_resolution: int, *, img_channels: int = 3, c_dim: int = 0,
-                 mapping: dict | None = None, synthesis: dict | None = None):  # fmt: skip
+    def __init__(
+        self,
+        z_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        *,
+        img_channels: int = 3,
+        c_dim: int = 0,
+        mapping: dict | None = None,
+        synthesis: dict | None = None,
+    ):
         super().__init__()
-        self.z_dim, self.c_dim, self.resolution, self.channels = z_dim, c_dim, img_resolution, img_channels
+        self.z_dim, self.c_dim, self.resolution, self.channels = (
+            z_dim,
+            c_dim,
+            img_resolution,
+            img_channels,
+        )
         self.config = {
-            "family": "stylegan2", "z_dim": z_dim, "w_dim": w_dim, "img_resolution": img_resolution,
-            "img_channels": img_channels, "c_dim": c_dim, "mapping": mapping or {}, "synthesis": synthesis or {},
-        }  # fmt: skip
+            "family": "stylegan2",
+            "z_dim": z_dim,
+            "w_dim": w_dim,
+            "img_resolution": img_resolution,
+            "img_channels": img_channels,
+            "c_dim": c_dim,
+            "mapping": mapping or {},
+            "synthesis": synthesis or {},
+        }
         self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **self.config["mapping"])
         self.synthesis = Synthesis(w_dim, img_resolution, img_channels, **self.config["synthesis"])
         self.num_ws, self.filters = len(self.synthesis.filters), self.synthesis.filters
@@ -50,29 +70,52 @@ class StyleGAN2(StyleGenerator):
     def blocks(self) -> int:
         return len(self.synthesis.resolutions)
 
-    def synthesize(self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None, *,
-                   noises: Sequence[Tensor] | None = None, start: Features | None = None) -> Tensor:  # fmt: skip
+    def synthesize(
+        self,
+        latent: Tensor,
+        noise_mode: str = "const",
+        generator: torch.Generator | None = None,
+        *,
+        noises: Sequence[Tensor] | None = None,
+        start: Features | None = None,
+    ) -> Tensor:
         """The image of a W, W+ or W++. noise_mode: "const" (the checkpoint's noise maps), "random"
         (drawn from `generator`) or "none". noises: maps [B or 1, 1, r, r] instead, one for each of
         `noise_sides`. start: features to go on from, instead of what the first layers make of the
         latent. Raises ValueError for another shape or mode.
         """
-        return (self.synthesis(*self._inputs(latent, noise_mode, generator, noises), start=start) + 1) / 2
+        return (
+            self.synthesis(*self._inputs(latent, noise_mode, generator, noises), start=start) + 1
+        ) / 2
 
-    def features(self, latent: Tensor, block: int, noises: Sequence[Tensor] | None = None,
-                 start: Features | None = None) -> Features:  # fmt: skip
+    def features(
+        self,
+        latent: Tensor,
+        block: int,
+        noises: Sequence[Tensor] | None = None,
+        start: Features | None = None,
+    ) -> Features:
         """What enters block 1 … `blocks` - 1, that of side 8, 16, …: `synthesize(…, start=…)` goes on from there."""
         if not 0 < block < self.blocks:
             raise ValueError(f"block={block} must be 1 to {self.blocks - 1}")
         return self.synthesis(*self._inputs(latent, "const", None, noises), start=start, stop=block)
 
-    def _inputs(self, latent: Tensor, noise_mode: str, generator: torch.Generator | None,
-                noises: Sequence[Tensor] | None) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:  # fmt: skip
+    def _inputs(
+        self,
+        latent: Tensor,
+        noise_mode: str,
+        generator: torch.Generator | None,
+        noises: Sequence[Tensor] | None,
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
         codes = self.codes(latent, noise_mode)
         if noises is None:
-            return codes, [conv.noise_map(noise_mode, latent, generator) for conv in self.synthesis.convs]
+            return codes, [
+                conv.noise_map(noise_mode, latent, generator) for conv in self.synthesis.convs
+            ]
         if tuple(n.shape[-1] for n in noises) != self.noise_sides:
-            raise ValueError(f"noises have the sides {[n.shape[-1] for n in noises]}; give {self.noise_sides}")
+            raise ValueError(
+                f"noises have the sides {[n.shape[-1] for n in noises]}; give {self.noise_sides}"
+            )
         given = iter(noises)
         return codes, [next(given) if conv.noise else None for conv in self.synthesis.convs]
 
@@ -94,12 +137,24 @@ class Synthesis(nn.Module):
     "orig" has neither. num_fp16_res is for training and changes nothing here.
     """
 
-    def __init__(self, w_dim: int, resolution: int, channels: int, channel_base: int = 32768, channel_max: int = 512,
-                 architecture: str = "skip", conv_clamp: float | None = None, use_noise: bool = True,
-                 widths: Sequence[int] | None = None, num_fp16_res: int = 0):  # fmt: skip
+    def __init__(
+        self,
+        w_dim: int,
+        resolution: int,
+        channels: int,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        architecture: str = "skip",
+        conv_clamp: float | None = None,
+        use_noise: bool = True,
+        widths: Sequence[int] | None = None,
+        num_fp16_res: int = 0,
+    ):
         super().__init__()
         if architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture={architecture!r} must be one of {', '.join(ARCHITECTURES)}")
+            raise ValueError(
+                f"architecture={architecture!r} must be one of {', '.join(ARCHITECTURES)}"
+            )
         if not 4 <= resolution <= 1 << 16 or resolution & (resolution - 1):
             raise ValueError(f"img_resolution={resolution} must be a power of two from 4 to 65536")
         check_clamp(conv_clamp)
@@ -107,11 +162,22 @@ class Synthesis(nn.Module):
         self.resolutions = [2**k for k in range(2, resolution.bit_length())]
         widths = widths or [min(channel_base // r, channel_max) for r in self.resolutions]
         if len(widths) != len(self.resolutions):
-            raise ValueError(f"widths={widths} must be {len(self.resolutions)} numbers, for sides 4 to {resolution}")
+            raise ValueError(
+                f"widths={widths} must be {len(self.resolutions)} numbers, for sides 4 to {resolution}"
+            )
         features, convs = None, []
         for r, width in zip(self.resolutions, widths, strict=True):
             paints = architecture == "skip" or r == resolution
-            block = Block(r, features, width, w_dim, channels if paints else 0, architecture, conv_clamp, use_noise)
+            block = Block(
+                r,
+                features,
+                width,
+                w_dim,
+                channels if paints else 0,
+                architecture,
+                conv_clamp,
+                use_noise,
+            )
             self.add_module(f"b{r}", block)
             features = width
             convs += [width] * block.num_convs
@@ -122,8 +188,13 @@ class Synthesis(nn.Module):
     def convs(self) -> list[StyledConv]:
         return [module for module in self.modules() if isinstance(module, StyledConv)]
 
-    def forward(self, codes: Sequence[Tensor], noises: Sequence[Tensor | None], start: Features | None = None,
-                stop: int | None = None) -> Tensor | Features:  # fmt: skip
+    def forward(
+        self,
+        codes: Sequence[Tensor],
+        noises: Sequence[Tensor | None],
+        start: Features | None = None,
+        stop: int | None = None,
+    ) -> Tensor | Features:
         """Of blocks `start` … `stop`, which are the first and the last if not said."""
         x, image = (None, None) if start is None else (start.maps, start.image)
         layer = 0
@@ -140,8 +211,17 @@ class Synthesis(nn.Module):
 class Block(nn.Module):
     """One resolution: one or two convolutions, and what it adds to the image (`channels`, if any)."""
 
-    def __init__(self, resolution: int, features: int | None, width: int, w_dim: int, channels: int,
-                 architecture: str, clamp: float | None, noise: bool):  # fmt: skip
+    def __init__(
+        self,
+        resolution: int,
+        features: int | None,
+        width: int,
+        w_dim: int,
+        channels: int,
+        architecture: str,
+        clamp: float | None,
+        noise: bool,
+    ):
         super().__init__()
         self.num_convs = 1 if features is None else 2
         if features is None:
@@ -153,7 +233,13 @@ class Block(nn.Module):
         self.torgb = ToRGB(width, channels, w_dim, clamp) if channels else None
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
-    def forward(self, x: Tensor | None, image: Tensor | None, codes: Sequence[Tensor], noises: Sequence[Tensor | None]):
+    def forward(
+        self,
+        x: Tensor | None,
+        image: Tensor | None,
+        codes: Sequence[Tensor],
+        noises: Sequence[Tensor | None],
+    ):
         if x is None:
             x = self.conv1(self.const.expand(len(codes[0]), -1, -1, -1), codes[0], noises[0])
         else:
@@ -165,7 +251,9 @@ class Block(nn.Module):
         if image is not None:
             image = upsample(image, self.resample_filter)
         if self.torgb is not None:
-            rgb = self.torgb(x, codes[self.num_convs])  # the code of the next block's first convolution
+            rgb = self.torgb(
+                x, codes[self.num_convs]
+            )  # the code of the next block's first convolution
             image = rgb if image is None else image + rgb
         return x, image
 
@@ -173,8 +261,16 @@ class Block(nn.Module):
 class StyledConv(nn.Module):
     """3×3 convolution modulated by codes, then noise, bias and leaky ReLU."""
 
-    def __init__(self, features: int, out: int, w_dim: int, resolution: int, clamp: float | None, noise: bool,
-                 up: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        features: int,
+        out: int,
+        w_dim: int,
+        resolution: int,
+        clamp: float | None,
+        noise: bool,
+        up: bool = False,
+    ):
         super().__init__()
         self.up, self.clamp, self.out, self.noise = up, clamp, out, noise
         self.affine = Linear(w_dim, features)
@@ -185,14 +281,18 @@ class StyledConv(nn.Module):
             self.register_buffer("noise_const", torch.zeros(resolution, resolution))
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
-    def noise_map(self, mode: str, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
+    def noise_map(
+        self, mode: str, like: Tensor, generator: torch.Generator | None
+    ) -> Tensor | None:
         """What `mode` adds, before its strength; for a batch like `like`."""
         if not self.noise or mode == "none":
             return None
         if mode == "const":
             return self.noise_const
         device = like.device if generator is None else generator.device
-        return torch.randn((len(like), 1, *self.noise_const.shape), generator=generator, device=device).to(like)
+        return torch.randn(
+            (len(like), 1, *self.noise_const.shape), generator=generator, device=device
+        ).to(like)
 
     def forward(self, x: Tensor, codes: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
         styles = self.affine(codes[:, : self.out])  # [B, 1 or O, I]
@@ -202,7 +302,11 @@ class StyledConv(nn.Module):
         if noise is not None:
             x = x + noise * self.noise_strength
         x = leaky_relu(x + self.bias[:, None, None])
-        return clamped(x, self.clamp) if gain == 1 else clamped(x * gain, self.clamp and self.clamp * gain)
+        return (
+            clamped(x, self.clamp)
+            if gain == 1
+            else clamped(x * gain, self.clamp and self.clamp * gain)
+        )
 
 
 class ToRGB(nn.Module):
@@ -226,14 +330,19 @@ class Skip(nn.Module):
 
     def __init__(self, features: int, out: int):
         super().__init__()
-        self.weight, self.gain = nn.Parameter(torch.zeros(out, features, 1, 1)), 1 / math.sqrt(features)
+        self.weight, self.gain = (
+            nn.Parameter(torch.zeros(out, features, 1, 1)),
+            1 / math.sqrt(features),
+        )
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
     def forward(self, x: Tensor) -> Tensor:
         return upsample(F.conv2d(x, self.weight * self.gain), self.resample_filter)
 
 
-def convolve(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False
+) -> Tensor:
     """x [B, I, H, W] under weight [O, I, k, k] times styles [B, 1 or O, I].
 
     One style for the layer scales the activations, and all images share the weight; styles of the
@@ -262,7 +371,9 @@ def convolve(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodu
 
 
 def _ungrouped(x: Tensor, weight: Tensor, up: bool) -> Tensor:
-    x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))  # faster, but not in groups
+    x, weight = (
+        t.contiguous(memory_format=torch.channels_last) for t in (x, weight)
+    )  # faster, but not in groups
     if up:
         return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2)

@@ -60,23 +60,48 @@ class StyleGAN3(StyleGenerator):
     W and W+ only: the layers have no noise, and noise_mode changes nothing.
     """
 
-    def __init__(self, z_dim: int, w_dim: int, img_resolution: int, *, input: dict, layers: Sequence[dict],
-                 img_channels: int = 3, c_dim: int = 0, mapping: dict | None = None,
-                 output_scale: float = 0.25):  # fmt: skip
+    def __init__(
+        self,
+        z_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        *,
+        input: dict,
+        layers: Sequence[dict],
+        img_channels: int = 3,
+        c_dim: int = 0,
+        mapping: dict | None = None,
+        output_scale: float = 0.25,
+    ):
         super().__init__()
-        self.z_dim, self.c_dim, self.resolution, self.channels = z_dim, c_dim, img_resolution, img_channels
+        self.z_dim, self.c_dim, self.resolution, self.channels = (
+            z_dim,
+            c_dim,
+            img_resolution,
+            img_channels,
+        )
         self.config = {
-            "family": "stylegan3", "z_dim": z_dim, "w_dim": w_dim, "img_resolution": img_resolution,
-            "img_channels": img_channels, "c_dim": c_dim, "mapping": mapping or {}, "input": input,
-            "layers": [*layers], "output_scale": output_scale,
-        }  # fmt: skip
-        self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **{"num_layers": 2, **self.config["mapping"]})
+            "family": "stylegan3",
+            "z_dim": z_dim,
+            "w_dim": w_dim,
+            "img_resolution": img_resolution,
+            "img_channels": img_channels,
+            "c_dim": c_dim,
+            "mapping": mapping or {},
+            "input": input,
+            "layers": [*layers],
+            "output_scale": output_scale,
+        }
+        self.mapping = Mapping(
+            z_dim, w_dim, c_dim=c_dim, **{"num_layers": 2, **self.config["mapping"]}
+        )
         self.synthesis = Synthesis(w_dim, input, [Layer(**layer) for layer in layers], output_scale)
         self.num_ws = len(layers) + 1
         self.eval().requires_grad_(False)
 
-    def synthesize(self, latent: Tensor, noise_mode: str = "const",
-                   generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
+    def synthesize(
+        self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
+    ) -> Tensor:
         """The image of a W or W+. Raises ValueError for another shape or mode."""
         return (self.synthesis([codes[:, 0] for codes in self.codes(latent, noise_mode)]) + 1) / 2
 
@@ -106,7 +131,9 @@ class Input(nn.Module):
     bandwidth: frequencies fade out between it and half the sampling rate.
     """
 
-    def __init__(self, w_dim: int, channels: int, size: int, sampling_rate: float, bandwidth: float):
+    def __init__(
+        self, w_dim: int, channels: int, size: int, sampling_rate: float, bandwidth: float
+    ):
         super().__init__()
         self.size, self.sampling_rate, self.bandwidth = size, sampling_rate, bandwidth
         self.weight = nn.Parameter(torch.zeros(channels, channels))
@@ -121,14 +148,20 @@ class Input(nn.Module):
         one, none = torch.ones_like(cos), torch.zeros_like(cos)
         turn = torch.stack([cos, -sin, none, sin, cos, none, none, none, one], 1).view(-1, 3, 3)
         move = torch.stack([one, none, -right, none, one, -down, none, none, one], 1).view(-1, 3, 3)
-        transform = turn @ move @ self.transform  # of coordinates, so the inverse of what it does to the image
+        transform = (
+            turn @ move @ self.transform
+        )  # of coordinates, so the inverse of what it does to the image
         phases = self.phases + (self.freqs @ transform[:, :2, 2:])[:, :, 0]  # [B, C]
         freqs = self.freqs @ transform[:, :2, :2]  # [B, C, (x, y)]
         nyquist = self.sampling_rate / 2
-        amplitudes = (1 - (freqs.norm(dim=2) - self.bandwidth) / (nyquist - self.bandwidth)).clamp(0, 1)
+        amplitudes = (1 - (freqs.norm(dim=2) - self.bandwidth) / (nyquist - self.bandwidth)).clamp(
+            0, 1
+        )
         at = (torch.arange(self.size, device=w.device) + 0.5 - self.size / 2) / self.sampling_rate
         along = at * freqs[..., :1], at * freqs[..., 1:]  # [B, C, size] each: x and y
-        x = torch.sin(2 * math.pi * (along[0][:, :, None] + along[1][..., None] + phases[..., None, None]))
+        x = torch.sin(
+            2 * math.pi * (along[0][:, :, None] + along[1][..., None] + phases[..., None, None])
+        )
         x = x * amplitudes[..., None, None]
         return torch.einsum("oc,bchw->bohw", self.weight / math.sqrt(len(self.weight)), x)
 
@@ -140,7 +173,9 @@ class FilteredConv(nn.Module):
         super().__init__()
         self.layer = layer
         self.affine = Linear(w_dim, layer.features)
-        self.weight = nn.Parameter(torch.zeros(layer.out, layer.features, layer.kernel, layer.kernel))
+        self.weight = nn.Parameter(
+            torch.zeros(layer.out, layer.features, layer.kernel, layer.kernel)
+        )
         self.bias = nn.Parameter(torch.zeros(layer.out))
         self.register_buffer("magnitude_ema", torch.ones(()))
         for name, taps in (("up_filter", layer.up_taps), ("down_filter", layer.down_taps)):
@@ -165,7 +200,9 @@ class FilteredConv(nn.Module):
         return resampled(x, self.down_filter, 1, layer.down)
 
 
-def resampled(x: Tensor, kernel: Tensor | None, up: int, down: int, padding: Sequence[int] = (0, 0, 0, 0)) -> Tensor:
+def resampled(
+    x: Tensor, kernel: Tensor | None, up: int, down: int, padding: Sequence[int] = (0, 0, 0, 0)
+) -> Tensor:
     """`up` times enlarged by zero insertion, padded or (negative) cropped, filtered, every `down`-th kept.
 
     kernel: [taps] for both directions, [taps, taps], or None for no filter. The gain makes up for
@@ -182,7 +219,9 @@ def resampled(x: Tensor, kernel: Tensor | None, up: int, down: int, padding: Seq
     if kernel.ndim == 2:
         return F.conv2d(x, kernel.expand(channels, 1, -1, -1), stride=down, groups=channels)
     x = F.conv2d(x, kernel[None, :].expand(channels, 1, 1, -1), stride=(1, down), groups=channels)
-    return F.conv2d(x, kernel[:, None].expand(channels, 1, -1, 1), stride=(down, 1), groups=channels)
+    return F.conv2d(
+        x, kernel[:, None].expand(channels, 1, -1, 1), stride=(down, 1), groups=channels
+    )
 
 
 def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
@@ -192,7 +231,9 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
     except in the last two layers, and there are 2^n samples to the image's width. What they do not
     say is the published default: a non-linearity at twice the sampling rate, first cutoff 2, clamp 256.
     """
-    names = {key.split(".")[1] for key in state if re.fullmatch(r"synthesis\.L\d+_\d+_\d+\.weight", key)}
+    names = {
+        key.split(".")[1] for key in state if re.fullmatch(r"synthesis\.L\d+_\d+_\d+\.weight", key)
+    }
     names = sorted(names, key=lambda name: int(name[1:].split("_")[0]))
     sizes = [int(name.split("_")[1]) for name in names]
     rates = [size if size == sizes[-1] else size - 2 * MARGIN for size in sizes]
@@ -202,11 +243,26 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
         out, features, kernel, _ = state[f"synthesis.{name}.weight"].shape
         between = max(rates[before], rates[i]) * (1 if torgb else 2)
         up, down = between // rates[before], between // rates[i]
-        taps = [list(state.get(f"synthesis.{name}.{way}_filter", torch.ones(())).shape) for way in ("up", "down")]
+        taps = [
+            list(state.get(f"synthesis.{name}.{way}_filter", torch.ones(())).shape)
+            for way in ("up", "down")
+        ]
         # so that sizes[i] samples are left after both filters
-        longer = sum(t[0] - 1 for t in taps if t) + (sizes[i] - 1) * down + 1 - (sizes[before] + kernel - 1) * up
+        longer = (
+            sum(t[0] - 1 for t in taps if t)
+            + (sizes[i] - 1) * down
+            + 1
+            - (sizes[before] + kernel - 1) * up
+        )
         low = (longer + up) // 2
-        layer = Layer(name, features, out, kernel, up, down, [low, longer - low] * 2, *taps, torgb=torgb)
+        layer = Layer(
+            name, features, out, kernel, up, down, [low, longer - low] * 2, *taps, torgb=torgb
+        )
         layers.append(asdict(layer))
-    start = {"channels": layers[0]["features"], "size": sizes[0], "sampling_rate": rates[0], "bandwidth": 2.0}
+    start = {
+        "channels": layers[0]["features"],
+        "size": sizes[0],
+        "sampling_rate": rates[0],
+        "bandwidth": 2.0,
+    }
     return start, layers

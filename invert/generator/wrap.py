@@ -20,8 +20,9 @@ class Wrapped(Generator):
         self.low, self.high = low, high
         self.eval().requires_grad_(False)
 
-    def synthesize(self, latent: Tensor, noise_mode: str = "const",
-                   generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
+    def synthesize(
+        self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
+    ) -> Tensor:
         """The image of z [B, z_dim]. noise_mode changes nothing: noise of a module's own cannot be told apart."""
         if tuple(latent.shape[1:]) != (self.z_dim,):
             raise ValueError(f"latent has shape {list(latent.shape)}; give [B, {self.z_dim}]")
@@ -29,8 +30,13 @@ class Wrapped(Generator):
         return (image - self.low) / (self.high - self.low)
 
 
-def wrap(module: nn.Module, z_dim: int | None = None, *, z_shape: Sequence[int] | None = None,
-         image_range: tuple[float, float] = (-1, 1)) -> Generator:  # fmt: skip
+def wrap(
+    module: nn.Module,
+    z_dim: int | None = None,
+    *,
+    z_shape: Sequence[int] | None = None,
+    image_range: tuple[float, float] = (-1, 1),
+) -> Generator:
     """A generator of `module`, which turns z ~ N(0, I) into square images [B, C, R, R].
 
     z_dim: of a module that takes [B, z_dim]; z_shape: of one that takes another shape, such as
@@ -52,8 +58,12 @@ def wrap(module: nn.Module, z_dim: int | None = None, *, z_shape: Sequence[int] 
             image = generator.synthesize(torch.zeros(1, generator.z_dim, device=place.device))
     except Exception as error:  # whatever a stranger's module raises
         reason = " ".join(str(error).split())
-        raise ValueError(f"the module does not take z of shape {['B', *shape]} in float32: {reason}") from error
+        raise ValueError(
+            f"the module does not take z of shape {['B', *shape]} in float32: {reason}"
+        ) from error
     if image.ndim != 4 or image.shape[2] != image.shape[3]:
-        raise ValueError(f"the module turns z into {list(image.shape)}; it must make square images [B, C, R, R]")
+        raise ValueError(
+            f"the module turns z into {list(image.shape)}; it must make square images [B, C, R, R]"
+        )
     generator.channels, generator.resolution = image.shape[1], image.shape[2]
     return generator

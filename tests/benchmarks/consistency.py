@@ -27,7 +27,9 @@ TASKS = "upsampling/M;inpainting/M;deartifacting/M;AP;UAP"
 
 
 def jpegs(clean: Tensor) -> None:
-    print("| sampling | quality | missed by f(y) | missed by f(x') | MCUs of y | seconds |\n|---|---|---|---|---|---|")
+    print(
+        "| sampling | quality | missed by f(y) | missed by f(x') | MCUs of y | seconds |\n|---|---|---|---|---|---|"
+    )
     x = F.avg_pool2d(clean, 5, 1, 2)
     for sampling, mcu in (("4:4:4", (8, 8)), ("4:2:2", (8, 16)), ("4:2:0", (16, 16))):
         for quality in (10, 50, 75, 90, 95):
@@ -36,8 +38,14 @@ def jpegs(clean: Tensor) -> None:
             near = f.project(x, y)
             seconds = (time.perf_counter() - began) / len(clean)
             again, missed = ((f(image) != y).any(1).float().mean() for image in (y, near))
-            taken = (F.max_pool2d((near != y).float().amax(1, keepdim=True), mcu, ceil_mode=True) == 0).float().mean()
-            print(f"| {sampling} | {quality} | {again:.1%} | {missed:.1%} | {taken:.1%} | {seconds:.2f} |")
+            taken = (
+                (F.max_pool2d((near != y).float().amax(1, keepdim=True), mcu, ceil_mode=True) == 0)
+                .float()
+                .mean()
+            )
+            print(
+                f"| {sampling} | {quality} | {again:.1%} | {missed:.1%} | {taken:.1%} | {seconds:.2f} |"
+            )
 
 
 def main() -> None:
@@ -47,16 +55,28 @@ def main() -> None:
     parser.add_argument("--perceptual", default="alex")
     parser.add_argument("--tasks", default=TASKS, help="names, with semicolons")
     options = parser.parse_args()
-    generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[: options.images]
+    generator, sources = (
+        invert.load_generator("avatars-128"),
+        files.gather([AVATARS])[: options.images],
+    )
     clean = torch.cat([prepared(source.path, generator.resolution, 3) for source in sources])
     jpegs(clean)
-    print("\n| task | consistency | accuracy (LPIPS) | PSNR | fidelity (LPIPS) |\n|---|---|---|---|---|")
+    print(
+        "\n| task | consistency | accuracy (LPIPS) | PSNR | fidelity (LPIPS) |\n|---|---|---|---|---|"
+    )
     for task in options.tasks.split(";"):
         seeds = [child_seed(0, task, str(source.relative)) for source in sources]
-        f = degrade.tasks[task].sample(clean.shape, [torch.Generator().manual_seed(seed) for seed in seeds])
+        f = degrade.tasks[task].sample(
+            clean.shape, [torch.Generator().manual_seed(seed) for seed in seeds]
+        )
         observed, assumed = f(clean), f.approx()
         found = invert.restore(
-            observed, assumed, generator, seed=seeds, perceptual=options.perceptual, steps=options.steps
+            observed,
+            assumed,
+            generator,
+            seed=seeds,
+            perceptual=options.perceptual,
+            steps=options.steps,
         ).image
         rows = {"the observation": observed} if observed.shape == clean.shape else {}
         rows |= {"no": found, "yes": assumed.project(found, observed)}
@@ -65,7 +85,9 @@ def main() -> None:
         for name, image in rows.items():
             saved = (image * 255).round() / 255
             scores = metrics.scores(saved, clean, f(saved), observed)
-            accuracy, psnr, fidelity = (sum(scores[k]) / len(clean) for k in ("accuracy", "psnr", "fidelity"))
+            accuracy, psnr, fidelity = (
+                sum(scores[k]) / len(clean) for k in ("accuracy", "psnr", "fidelity")
+            )
             print(f"| {task} | {name} | {accuracy:.3f} | {psnr:.2f} | {fidelity:.4f} |", flush=True)
 
 

@@ -23,7 +23,17 @@ from degrade import JPEG, Gaussian, PoissonGaussian, Resize, Shift, guess, parse
 from degrade.forensics import Finding
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
-PHOTOS = ("astronaut", "coffee", "chelsea", "camera", "rocket", "hubble_deep_field", "motorcycle", "coins", "moon")
+PHOTOS = (
+    "astronaut",
+    "coffee",
+    "chelsea",
+    "camera",
+    "rocket",
+    "hubble_deep_field",
+    "motorcycle",
+    "coins",
+    "moon",
+)
 LARGEST = 560  # pixels of a side after an enlargement
 KERNELS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS}
 
@@ -43,12 +53,22 @@ def pictures(folders: list[Path]) -> tuple[list[numpy.ndarray], list[numpy.ndarr
     try:
         from skimage import data
     except ImportError:
-        sys.exit("scikit-image is missing, whose photos and estimator this compares with; pip install scikit-image")
-    drawn = [numpy.asarray(Image.open(p).convert("RGB")) for d in [AVATARS, *folders] for p in sorted(d.glob("*.png"))]
+        sys.exit(
+            "scikit-image is missing, whose photos and estimator this compares with; pip install scikit-image"
+        )
+    drawn = [
+        numpy.asarray(Image.open(p).convert("RGB"))
+        for d in [AVATARS, *folders]
+        for p in sorted(d.glob("*.png"))
+    ]
     photos = []
     for name in PHOTOS:
-        image = Image.fromarray(data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)())
-        photos.append(numpy.asarray(image.resize((image.width // 2, image.height // 2), Image.LANCZOS)))
+        image = Image.fromarray(
+            data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
+        )
+        photos.append(
+            numpy.asarray(image.resize((image.width // 2, image.height // 2), Image.LANCZOS))
+        )
     return drawn, photos
 
 
@@ -103,7 +123,9 @@ def judge(finding: Finding, truth: Truth) -> tuple[str, float | None]:
     if isinstance(ops[0], Gaussian):
         return "sigma", truth.sigma and ops[0].sigma * 255 / truth.sigma - 1
     if isinstance(ops[0], PoissonGaussian):
-        return "sigma", truth.sigma and (0.5 / ops[0].peak + ops[0].sigma ** 2) ** 0.5 * 255 / truth.sigma - 1
+        return "sigma", truth.sigma and (
+            0.5 / ops[0].peak + ops[0].sigma ** 2
+        ) ** 0.5 * 255 / truth.sigma - 1
     grid = (ops[0].dy % 8, ops[0].dx % 8) if isinstance(ops[0], Shift) else (0, 0)
     jpeg = next(op for op in ops if isinstance(op, JPEG))
     return "earlier", jpeg.quality - truth.quality if truth.quality and grid == truth.crop else None
@@ -139,14 +161,21 @@ def main() -> None:
             said.append((finding.confidence, error is not None and abs(error) <= RIGHT[kind]))
             if kind == "sigma" and error is not None:
                 law.append(finding.stage.startswith(truth.noise + ":"))
-        for kind, value in (("factor", truth.factor), ("sigma", truth.sigma), ("earlier", truth.quality)):
+        for kind, value in (
+            ("factor", truth.factor),
+            ("sigma", truth.sigma),
+            ("earlier", truth.quality),
+        ):
             there[kind] += value is not None
             missed[kind] += value is not None and found.get(kind) is None
             false[kind] += kind in found and found[kind] is None
             errors[kind] += [abs(found[kind])] if found.get(kind) is not None else []
         if truth.quality:
             kind = "JPEG" if truth.last else "PNG"
-            quality[kind] = [quality[kind][0] + (found.get("earlier") is not None), quality[kind][1] + 1]
+            quality[kind] = [
+                quality[kind][0] + (found.get("earlier") is not None),
+                quality[kind][1] + 1,
+            ]
         if truth.sigma:
             x = numpy.asarray(Image.open(io.BytesIO(file)))
             colour = -1 if x.ndim == 3 else None
@@ -155,19 +184,34 @@ def main() -> None:
 
     def cells(kind: str, scale: float, form: str) -> str:
         each = errors[kind]
-        return " | ".join(form.format(scale * numpy.quantile(each, q)) if each else "" for q in (0.5, 0.9))
+        return " | ".join(
+            form.format(scale * numpy.quantile(each, q)) if each else "" for q in (0.5, 0.9)
+        )
 
-    counts = {k: f"{there[k] - missed[k]} of {there[k]} | {false[k]} of {asked.count - there[k]}" for k in RIGHT}
+    counts = {
+        k: f"{there[k] - missed[k]} of {there[k]} | {false[k]} of {asked.count - there[k]}"
+        for k in RIGHT
+    }
     exact = sum(error == 0 for error in errors["earlier"])
-    print(f"{asked.count} chains, seed {asked.seed}, {(time.monotonic() - began) / asked.count:.1f} s each\n")
+    print(
+        f"{asked.count} chains, seed {asked.seed}, {(time.monotonic() - began) / asked.count:.1f} s each\n"
+    )
     print("| | found | false alarms | error, median | error, 90 % |\n|---|---|---|---|---|")
     print(f"| enlargement: factor | {counts['factor']} | {cells('factor', 100, '{:.1f} %')} |")
     print(f"| noise: σ at mid-grey | {counts['sigma']} | {cells('sigma', 100, '{:.0f} %')} |")
-    print(f"| … scikit-image's estimate_sigma | says a number always | | {cells('rival', 100, '{:.0f} %')} |")
+    print(
+        f"| … scikit-image's estimate_sigma | says a number always | | {cells('rival', 100, '{:.0f} %')} |"
+    )
     print(f"| earlier JPEG: quality | {counts['earlier']} | {cells('earlier', 1, '{:.0f}')} |\n")
-    print(f"Of the earlier JPEGs {quality['PNG'][0]} of {quality['PNG'][1]} under PNG and {quality['JPEG'][0]} of")
-    print(f"{quality['JPEG'][1]} under JPEG; the quality is exact in {exact} of {len(errors['earlier'])}.")
-    print(f"Gaussian or Poisson is right in {sum(law)} of {len(law)}; {hidden} more are called hidden.\n")
+    print(
+        f"Of the earlier JPEGs {quality['PNG'][0]} of {quality['PNG'][1]} under PNG and {quality['JPEG'][0]} of"
+    )
+    print(
+        f"{quality['JPEG'][1]} under JPEG; the quality is exact in {exact} of {len(errors['earlier'])}."
+    )
+    print(
+        f"Gaussian or Poisson is right in {sum(law)} of {len(law)}; {hidden} more are called hidden.\n"
+    )
     print("| confidence | findings | right |\n|---|---|---|")
     for low, high in ((0.0, 0.5), (0.5, 0.8), (0.8, 0.95), (0.95, 1.01)):
         right = [ok for confidence, ok in said if low <= confidence < high]

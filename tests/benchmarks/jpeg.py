@@ -32,8 +32,15 @@ THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 
 def pictures(count: int, size: int = 128) -> Tensor:
     """Avatars [count, 3, size, size] of k/255, with some grain where they are enlarged."""
-    images = [Image.open(path).convert("RGB").resize((size, size), Image.BICUBIC) for path in AVATARS[:count]]
-    pixels = torch.stack([torch.from_numpy(numpy.array(image)) for image in images]).permute(0, 3, 1, 2).float()
+    images = [
+        Image.open(path).convert("RGB").resize((size, size), Image.BICUBIC)
+        for path in AVATARS[:count]
+    ]
+    pixels = (
+        torch.stack([torch.from_numpy(numpy.array(image)) for image in images])
+        .permute(0, 3, 1, 2)
+        .float()
+    )
     grain = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0)) * 6 * (size > 128)
     return ((pixels + grain).round().clamp(0, 255) / 255).contiguous()
 
@@ -53,13 +60,19 @@ def with_torchvision(x: Tensor, quality: int) -> Tensor:
 
 
 def with_kornia(x: Tensor, quality: int) -> Tensor:
-    return kornia.enhance.jpeg_codec_differentiable(x, torch.tensor([float(quality)], device=x.device))
+    return kornia.enhance.jpeg_codec_differentiable(
+        x, torch.tensor([float(quality)], device=x.device)
+    )
 
 
 def exact() -> None:
     x = pictures(6)
     print(f"\nvalues (channels of pixels) that equal Pillow's, at quality {Q_EXACT}")
-    for name, f in {"degrade": jpeg, "kornia": with_kornia, "torchvision.io": with_torchvision}.items():
+    for name, f in {
+        "degrade": jpeg,
+        "kornia": with_kornia,
+        "torchvision.io": with_torchvision,
+    }.items():
         equal = [((f(x, q) * 255).round() == (with_pillow(x, q) * 255).round()) for q in Q_EXACT]
         print(f"{name:28}", *(f"{share.float().mean():7.1%}" for share in equal))
 
@@ -72,11 +85,17 @@ def step(f, x: Tensor, quality: int) -> None:
 def speed(rounds: int = 15) -> None:
     torch.set_num_threads(THREADS)
     x = pictures(4, 512)
-    runs = {"Pillow": with_pillow, "torchvision.io": with_torchvision, "kornia forward": with_kornia}
+    runs = {
+        "Pillow": with_pillow,
+        "torchvision.io": with_torchvision,
+        "kornia forward": with_kornia,
+    }
     runs["kornia forward + backward"] = partial(step, with_kornia)
     runs["degrade forward"] = jpeg
     for surrogate in SURROGATES:
-        runs[f"degrade forward + backward, {surrogate}"] = partial(step, partial(jpeg, surrogate=surrogate))
+        runs[f"degrade forward + backward, {surrogate}"] = partial(
+            step, partial(jpeg, surrogate=surrogate)
+        )
     runs["degrade forward + backward, residual, clamp ste"] = partial(
         step, partial(jpeg, surrogate="residual", clamp="ste")
     )
@@ -87,7 +106,9 @@ def speed(rounds: int = 15) -> None:
             run(x, 75)
             times[name] += [(time.perf_counter() - start) * 1e3 / len(x)] if i else []
     fastest = {name: min(each) for name, each in times.items()}
-    print(f"\nms per 512² image, {torch.get_num_threads()} threads, {rounds} rounds: median (quartiles), fastest;")
+    print(
+        f"\nms per 512² image, {torch.get_num_threads()} threads, {rounds} rounds: median (quartiles), fastest;"
+    )
     print("the fastest as a multiple of kornia's same pass, and of Pillow's codec")
     for name, each in times.items():
         low, middle, high = statistics.quantiles(each, n=4)
@@ -98,7 +119,9 @@ def speed(rounds: int = 15) -> None:
 
 def memory() -> None:
     x = pictures(4, 512).requires_grad_()
-    print("\npeak of extra memory, forward + backward, as a multiple of the input (its gradient and output included)")
+    print(
+        "\npeak of extra memory, forward + backward, as a multiple of the input (its gradient and output included)"
+    )
     for surrogate in SURROGATES:
         with torch.profiler.profile(profile_memory=True) as profile:
             y = jpeg(x, 75, surrogate=surrogate)
@@ -126,10 +149,18 @@ def descent(count: int = 6) -> None:
     x = pictures(count)
     methods = {"kornia": with_kornia, "real codec, identity": partial(jpeg, surrogate="identity")}
     for surrogate in SURROGATES[1:]:
-        methods |= {f"{surrogate}, {clamp}": partial(jpeg, surrogate=surrogate, clamp=clamp) for clamp in CLAMPS}
-    print(f"\nmean squared error after descent on {count} pictures, at quality {Q_DESCENT}: summed loss | mean loss")
+        methods |= {
+            f"{surrogate}, {clamp}": partial(jpeg, surrogate=surrogate, clamp=clamp)
+            for clamp in CLAMPS
+        }
+    print(
+        f"\nmean squared error after descent on {count} pictures, at quality {Q_DESCENT}: summed loss | mean loss"
+    )
     for name, f in methods.items():
-        columns = [[f"{descend(f, x, q, loss):7.2f}" for q in Q_DESCENT] for loss in (torch.sum, torch.mean)]
+        columns = [
+            [f"{descend(f, x, q, loss):7.2f}" for q in Q_DESCENT]
+            for loss in (torch.sum, torch.mean)
+        ]
         print(f"{name:28}", *columns[0], " |", *columns[1], flush=True)
 
 

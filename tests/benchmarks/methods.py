@@ -54,7 +54,13 @@ def variants() -> dict[str, Method]:
         "robust, LPIPS at one scale": changed(robust, loss=(Lpips(enlarge=True), L1(0.1))),
         "robust, no L1": changed(robust, loss=(Lpips(levels=6),)),
     }
-    parts = {"W": slice(1), "W, W+": slice(2), "W+": slice(1, 2), "W+, W++": slice(1, 3), "W++": slice(2, 3)}
+    parts = {
+        "W": slice(1),
+        "W, W+": slice(2),
+        "W+": slice(1, 2),
+        "W+, W++": slice(1, 3),
+        "W++": slice(2, 3),
+    }
     for name, part in parts.items():
         found[f"robust, {name} only"] = Method(robust.phases[part])  # as many steps in all
     found["cri"] = METHODS["cri"]
@@ -65,7 +71,9 @@ def variants() -> dict[str, Method]:
     found["cri, L2 of the offset"] = cri(offset=(OffsetNorm(0.5),))
     found["ilo"] = ilo  # LPIPS and MSE
     terms = ilo.phases[0].loss
-    found["ilo, MSE"] = changed(ilo, loss=tuple(term for term in terms if not isinstance(term, Lpips)))
+    found["ilo, MSE"] = changed(
+        ilo, loss=tuple(term for term in terms if not isinstance(term, Lpips))
+    )
     lpips = tuple(term for term in terms if not isinstance(term, MSE))
     found["ilo, LPIPS"] = changed(ilo, loss=lpips, keep="lpips")
     return found
@@ -83,11 +91,22 @@ def main() -> None:
     if options.only:
         methods = {name.strip(): methods[name.strip()] for name in options.only.split(";")}
     results = Bench(options.out, Settings(perceptual=options.perceptual, steps=options.steps))
-    generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[: options.images]
+    generator, sources = (
+        invert.load_generator("avatars-128"),
+        files.gather([AVATARS])[: options.images],
+    )
     cells = [Cell(task, label, method) for task in TASKS for label, method in methods.items()]
     with BenchBar(quiet=False) as bar:
         solver = partial(Solver, generator, step=bar.step)
-        results.run(sources, cells, Local(), solver, generator.resolution, batch=options.images, report=bar.report)
+        results.run(
+            sources,
+            cells,
+            Local(),
+            solver,
+            generator.resolution,
+            batch=options.images,
+            report=bar.report,
+        )
     print(report.write(results.results(), generator.resolution))
 
 

@@ -39,12 +39,17 @@ from invert.optim import ngd
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
 TASKS = ("upsampling/M", "denoising/M", "deartifacting/M", "inpainting/M", "UNAP")
-DAMAGES = {"noise, JPEG": "poisson:48 >> jpeg:30", "and strokes": "poisson:48 >> jpeg:30 >> strokes:3,seed=1"}
+DAMAGES = {
+    "noise, JPEG": "poisson:48 >> jpeg:30",
+    "and strokes": "poisson:48 >> jpeg:30 >> strokes:3,seed=1",
+}
 SEEDS = (0, 1000, 2000)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def plain_convolve(x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False) -> Tensor:
+def plain_convolve(
+    x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False
+) -> Tensor:
     """Modulate a copy of the weight for every image, demodulate it by its sum of squares, convolve in groups.
 
     Written out once more, so that it stays what it is when ours gets faster.
@@ -82,7 +87,9 @@ def plain_lpips() -> lpips.LPIPS:
     return net.requires_grad_(False).eval().to(DEVICE)
 
 
-def plain_phase(space: str, lr: float, steps: int, latent: Tensor, y: Tensor, f, G, net, seed: int) -> Tensor:
+def plain_phase(
+    space: str, lr: float, steps: int, latent: Tensor, y: Tensor, f, G, net, seed: int
+) -> Tensor:
     """One phase of Algorithm 1 for one image; the multi-resolution loss of its published code."""
     rng = torch.Generator().manual_seed(seed)
     latent = extend(latent, space, G)
@@ -111,7 +118,9 @@ def scene(side: int, batch: int, damage: str):
         G = invert.load_generator("avatars-128", DEVICE)
     else:
         torch.manual_seed(0)
-        G = stylegan2.StyleGAN2(512, 512, side, mapping={"num_layers": 2}, synthesis={"channel_base": 16384})
+        G = stylegan2.StyleGAN2(
+            512, 512, side, mapping={"num_layers": 2}, synthesis={"channel_base": 16384}
+        )
         for weight in G.parameters():
             torch.nn.init.normal_(weight)
         for name, buffer in G.named_buffers():
@@ -148,7 +157,9 @@ def peak(run, *args) -> float:
 
 
 def resident(name: str) -> float:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -161,7 +172,9 @@ def speed(sides: list[int], damages: list[str], steps: int) -> None:
     for side, damage in itertools.product(sides, damages):
         one, eight = scene(side, 1, damage), scene(side, 8, damage)
         totals = {"plain": 0.0, "1": 0.0, "8": 0.0}
-        new = FILLS if one[2].visible((1, 3, side, side)) is not None else 0  # steps unlike those that follow
+        new = (
+            FILLS if one[2].visible((1, 3, side, side)) is not None else 0
+        )  # steps unlike those that follow
         for phase in METHODS["robust"].phases:
             first, more = (replace(phase, steps=n) for n in (new, new + steps))
             runs = {
@@ -195,7 +208,10 @@ def our_solve(phase: Phase, G, y: Tensor, f) -> None:
 
 def row(name: str, t: dict, memory: dict) -> None:
     shown = " / ".join(f"{v:.0f}" for v in memory.values())
-    one, eight = f"{t['1']:.3f} | {t['plain'] / t['1']:.2f}", f"{t['8']:.3f} | {t['plain'] / t['8']:.2f}"
+    one, eight = (
+        f"{t['1']:.3f} | {t['plain'] / t['1']:.2f}",
+        f"{t['8']:.3f} | {t['plain'] / t['8']:.2f}",
+    )
     print(f"| {name} | {t['plain']:.3f} | {one} | {eight} | {shown} |", flush=True)
 
 
@@ -226,7 +242,9 @@ def work(sides: list[int], steps: int) -> None:
                 G.synthesize(w).sum().backward()
 
             parts = [(f"VGG, {dtype}", look, count_look, dtype)]
-            drawn = [(f"generator, {s}", partial(draw, s), torch.float32) for s in ("W", "W+", "W++")]
+            drawn = [
+                (f"generator, {s}", partial(draw, s), torch.float32) for s in ("W", "W+", "W++")
+            ]
             parts += [(name, run, run, kind) for name, run, kind in drawn]
             for name, run, counted, kind in parts:
                 with FlopCounterMode(display=False) as counter:
@@ -236,16 +254,21 @@ def work(sides: list[int], steps: int) -> None:
                 took = statistics.median(seconds(run) for _ in range(steps))
                 print(
                     f"{side}², batch {batch}, {name}: {count / 1e9:.1f} Gflop in {took * 1e3:.0f} ms, "
-                    f"{count / took / rates[kind]:.0%} of the matrix product", flush=True,
-                )  # fmt: skip
+                    f"{count / took / rates[kind]:.0%} of the matrix product",
+                    flush=True,
+                )
 
 
 def quality(steps: int) -> None:
     G, net = invert.load_generator("avatars-128", DEVICE), plain_lpips()
     pixels = [numpy.array(Image.open(AVATARS / f"{i:03}.png").convert("RGB")) for i in range(4)]
-    clean = torch.stack([torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pixels]).to(DEVICE)
+    clean = torch.stack([torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pixels]).to(
+        DEVICE
+    )
     method = invert.methods.method_of("robust", steps)
-    found: dict[tuple[str, int], list[float]] = {(name, seed): [] for seed in SEEDS for name in ("plain", "ours")}
+    found: dict[tuple[str, int], list[float]] = {
+        (name, seed): [] for seed in SEEDS for name in ("plain", "ours")
+    }
 
     def streams() -> list[torch.Generator]:
         return [torch.Generator().manual_seed(i) for i in range(4)]
@@ -266,12 +289,18 @@ def quality(steps: int) -> None:
                 image = invert.restore(y, f, G, method, seeds).image
             else:
                 with plain_generator():
-                    image = torch.cat([plain(y[i : i + 1], f.row(i, 4), s) for i, s in enumerate(seeds)])
+                    image = torch.cat(
+                        [plain(y[i : i + 1], f.row(i, 4), s) for i, s in enumerate(seeds)]
+                    )
             values += perceptual.lpips(image, clean).tolist()
             print(f"{task}, {name}, seed {seed}: {statistics.mean(values[-4:]):.4f}", flush=True)
-    means = {name: [statistics.mean(found[name, seed]) for seed in SEEDS] for name in ("plain", "ours")}
+    means = {
+        name: [statistics.mean(found[name, seed]) for seed in SEEDS] for name in ("plain", "ours")
+    }
     for name, each in means.items():
-        print(f"{name}: {statistics.mean(each):.4f}, by seed {', '.join(f'{mean:.4f}' for mean in each)}")
+        print(
+            f"{name}: {statistics.mean(each):.4f}, by seed {', '.join(f'{mean:.4f}' for mean in each)}"
+        )
     away = abs(statistics.mean(means["plain"]) - statistics.mean(means["ours"]))
     spread = max(max(each) - min(each) for each in means.values())
     print(f"plain and ours differ by {away:.4f}, the seeds of one by up to {spread:.4f}")
@@ -281,13 +310,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="*", default=["speed", "work", "quality"])
     parser.add_argument(
-        "--steps", type=int, default=8, help="timed in each phase; for quality, six times as many in all"
+        "--steps",
+        type=int,
+        default=8,
+        help="timed in each phase; for quality, six times as many in all",
     )
     parser.add_argument("--sides", default="128,256")
-    parser.add_argument("--damage", default="", help="time only that whose name has this in it, such as strokes")
+    parser.add_argument(
+        "--damage", default="", help="time only that whose name has this in it, such as strokes"
+    )
     options = parser.parse_args()
     sides = [int(side) for side in options.sides.split(",")]
-    print(f"{DEVICE}, {torch.get_num_threads()} threads, LPIPS in {perceptual.fastest_dtype(torch.device(DEVICE))}")
+    print(
+        f"{DEVICE}, {torch.get_num_threads()} threads, LPIPS in {perceptual.fastest_dtype(torch.device(DEVICE))}"
+    )
     if "speed" in options.what:
         speed(sides, [damage for damage in DAMAGES if options.damage in damage], options.steps)
     if "work" in options.what:

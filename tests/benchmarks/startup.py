@@ -13,7 +13,11 @@ import time
 from pathlib import Path
 
 COMMAND = str(Path(sys.executable).parent / "degrade")
-TAB = {"_DEGRADE_COMPLETE": "complete_bash", "COMP_WORDS": "degrade restore --method p", "COMP_CWORD": "3"}
+TAB = {
+    "_DEGRADE_COMPLETE": "complete_bash",
+    "COMP_WORDS": "degrade restore --method p",
+    "COMP_CWORD": "3",
+}
 WAITS = {
     "degrade --help": ([COMMAND, "--help"], {}),
     "degrade --version": ([COMMAND, "--version"], {}),
@@ -30,9 +34,13 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    rounds = [[seconds(*wait) for wait in WAITS.values()] for _ in range(count + 1)][1:]  # the first fills caches
+    rounds = [[seconds(*wait) for wait in WAITS.values()] for _ in range(count + 1)][
+        1:
+    ]  # the first fills caches
     for name, times in zip(WAITS, zip(*rounds, strict=True), strict=True):
-        print(f"{name:27}  fastest {min(times):.2f} s  median {statistics.median(times):.2f} s  of {count}")
+        print(
+            f"{name:27}  fastest {min(times):.2f} s  median {statistics.median(times):.2f} s  of {count}"
+        )
 
 
 if __name__ == "__main__":

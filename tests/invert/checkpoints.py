@@ -73,7 +73,13 @@ def write(path, content, protocol=4):
 
 
 def persistent(class_name, state):
-    meta = {"type": "class", "version": 6, "module_src": "raise SystemExit\n", "class_name": class_name, "state": state}
+    meta = {
+        "type": "class",
+        "version": 6,
+        "module_src": "raise SystemExit\n",
+        "class_name": class_name,
+        "state": state,
+    }
     return Call("torch_utils.persistence", "_reconstruct_persistent_obj", meta)
 
 
@@ -93,12 +99,15 @@ def nvidia(generator, names=("Generator", "SynthesisLayer")):
         learned = {k: torch.nn.Parameter(v) for k, v in tensors.items() if here + k in parameters}
         children = dict.fromkeys(k.split(".")[0] for k in own if "." in k)
         attributes = {
-            "training": False, "_parameters": OrderedDict(learned),
+            "training": False,
+            "_parameters": OrderedDict(learned),
             "_buffers": {k: v for k, v in tensors.items() if k not in learned},
             "_modules": OrderedDict((k, node(here + k)) for k in children),
-            "_init_args": (), "_init_kwargs": Call("dnnlib.util", "EasyDict"), "_forward_hooks": OrderedDict(),
+            "_init_args": (),
+            "_init_kwargs": Call("dnnlib.util", "EasyDict"),
+            "_forward_hooks": OrderedDict(),
             "_non_persistent_buffers_set": set(),
-        }  # fmt: skip
+        }
         if "weight_gain" in vars(module):
             attributes |= {"weight_gain": numpy.float64(module.weight_gain), "activation": "lrelu"}
         if type(module).__name__ == "StyledConv":
@@ -106,11 +115,18 @@ def nvidia(generator, names=("Generator", "SynthesisLayer")):
         if type(module).__name__ == "FilteredConv":
             its = module.layer
             attributes |= {
-                "up_factor": its.up, "down_factor": its.down, "padding": list(its.padding), "conv_clamp": its.clamp,
-                "is_torgb": its.torgb, "out_size": numpy.array([9, 9]),
-            }  # fmt: skip
+                "up_factor": its.up,
+                "down_factor": its.down,
+                "padding": list(its.padding),
+                "conv_clamp": its.clamp,
+                "is_torgb": its.torgb,
+                "out_size": numpy.array([9, 9]),
+            }
         if type(module).__name__ == "Input":
-            attributes |= {"size": numpy.array([module.size] * 2), "sampling_rate": module.sampling_rate}
+            attributes |= {
+                "size": numpy.array([module.size] * 2),
+                "sampling_rate": module.sampling_rate,
+            }
             attributes["bandwidth"] = numpy.float64(module.bandwidth)
         if hasattr(module, "output_scale"):
             attributes |= {"output_scale": module.output_scale, "layer_names": module.layer_names}
@@ -167,26 +183,60 @@ def stylegan3(names, kernel=3, radial=False, c_dim=0, mapping=None, z_dim=5, w_d
             between = 2 * max(rates[before], rates[i])
             state[f"synthesis.{name}.up_filter"] = torch.zeros(6 * between // rates[before])
             taps = 6 * between // rates[i]
-            state[f"synthesis.{name}.down_filter"] = torch.zeros([taps] * (2 if radial and i < len(names) - 3 else 1))
+            state[f"synthesis.{name}.down_filter"] = torch.zeros(
+                [taps] * (2 if radial and i < len(names) - 3 else 1)
+            )
     start, layers = layers_of(state)
-    G = StyleGAN3(z_dim, w_dim, split[-1][1], c_dim=c_dim, mapping=mapping, input=start, layers=layers)
+    G = StyleGAN3(
+        z_dim, w_dim, split[-1][1], c_dim=c_dim, mapping=mapping, input=start, layers=layers
+    )
     return randomize(G)
 
 
 SHARED_LAYERS = ["L0_36_6", "L1_36_6", "L2_36_5", "L3_36_5", "L4_36_4", "L5_16_4", "L6_16_3"]
 # as StyleGAN-XL grows: the head's numbers go on after the stem's dropped tail, and skip one
-GROWN_LAYERS = ["L0_36_6", "L1_36_6", "L2_36_5", "L4_52_5", "L5_52_4", "L6_52_4", "L7_32_4", "L8_32_3"]
+GROWN_LAYERS = [
+    "L0_36_6",
+    "L1_36_6",
+    "L2_36_5",
+    "L4_52_5",
+    "L5_52_4",
+    "L6_52_4",
+    "L7_32_4",
+    "L8_32_3",
+]
 
 
-def stylegan2(seed=0, resolution=16, architecture="skip", channels=3, c_dim=0, clamp=None, noise=True, width=6,
-              **mapping):  # fmt: skip
+def stylegan2(
+    seed=0,
+    resolution=16,
+    architecture="skip",
+    channels=3,
+    c_dim=0,
+    clamp=None,
+    noise=True,
+    width=6,
+    **mapping,
+):
     widths = [max(width - i, 2) for i in range(resolution.bit_length() - 2)]
-    synthesis = {"architecture": architecture, "widths": widths, "conv_clamp": clamp, "use_noise": noise}
+    synthesis = {
+        "architecture": architecture,
+        "widths": widths,
+        "conv_clamp": clamp,
+        "use_noise": noise,
+    }
     mapping = {"num_layers": 2, **mapping}
-    G = StyleGAN2(5, 7, resolution, img_channels=channels, c_dim=c_dim, mapping=mapping, synthesis=synthesis)
+    G = StyleGAN2(
+        5, 7, resolution, img_channels=channels, c_dim=c_dim, mapping=mapping, synthesis=synthesis
+    )
     return randomize(G, seed)
 
 
 def conditional_xl(c_dim=4):
-    mapping = {"num_layers": 2, "pretrained": [4, 9], "means_per_class": True, "lr_multiplier": 0.01}
+    mapping = {
+        "num_layers": 2,
+        "pretrained": [4, 9],
+        "means_per_class": True,
+        "lr_multiplier": 0.01,
+    }
     return stylegan3(GROWN_LAYERS, c_dim=c_dim, mapping=mapping)

@@ -44,7 +44,9 @@ def mapping(state, z, label=None, lr=0.01):
 
 def _convolve(x, w):
     """x [I, H, W] with w [O, I, k, k], all of the overlap ("full")."""
-    return np.stack([sum(signal.correlate2d(c, k, "full") for c, k in zip(x, row, strict=True)) for row in w])
+    return np.stack(
+        [sum(signal.correlate2d(c, k, "full") for c, k in zip(x, row, strict=True)) for row in w]
+    )
 
 
 def _filtered(x, kernel, up, down, pad):
@@ -79,7 +81,9 @@ def stylegan2(state, ws, clamp=None, noise=True):
             y = _convolve(x, weight)[:, 1:-1, 1:-1]
         if noise and f"{name}.noise_const" in s:
             y = y + s[f"{name}.noise_const"] * s[f"{name}.noise_strength"]
-        return np.clip(_lrelu(y + s[f"{name}.bias"][:, None, None]) * gain, -limit * gain, limit * gain)
+        return np.clip(
+            _lrelu(y + s[f"{name}.bias"][:, None, None]) * gain, -limit * gain, limit * gain
+        )
 
     x = image = None
     at, r = 0, 4
@@ -92,7 +96,12 @@ def stylegan2(state, ws, clamp=None, noise=True):
         else:
             resnet = f"{block}.skip.weight" in s
             gain = np.sqrt(0.5) if resnet else 1.0
-            y = styled(f"{block}.conv1", styled(f"{block}.conv0", x, ws[at], up=True), ws[at + 1], gain=gain)
+            y = styled(
+                f"{block}.conv1",
+                styled(f"{block}.conv0", x, ws[at], up=True),
+                ws[at + 1],
+                gain=gain,
+            )
             if resnet:
                 w = s[f"{block}.skip.weight"]
                 around = np.einsum("oi,ihw->ohw", w[:, :, 0, 0] / np.sqrt(w.shape[1]), x)
@@ -115,7 +124,10 @@ def stylegan3(state, ws, config):
     s, ws, start = {k: _np(v) for k, v in state.items()}, _np(ws), config["input"]
     t = _linear(s, "synthesis.input.affine", ws[0])
     c, sn, right, down = t / np.hypot(t[0], t[1])
-    turn, move = np.array([[c, -sn, 0], [sn, c, 0], [0, 0, 1]]), np.array([[1, 0, -right], [0, 1, -down], [0, 0, 1]])
+    turn, move = (
+        np.array([[c, -sn, 0], [sn, c, 0], [0, 0, 1]]),
+        np.array([[1, 0, -right], [0, 1, -down], [0, 0, 1]]),
+    )
     matrix = turn @ move @ s["synthesis.input.transform"]
     freqs, phases = s["synthesis.input.freqs"], s["synthesis.input.phases"]
     phases = phases + freqs @ matrix[:2, 2]
@@ -136,9 +148,14 @@ def stylegan3(state, ws, config):
             weight = weight / np.sqrt((weight**2).mean((1, 2, 3), keepdims=True))
             weight = weight * (styles / np.sqrt((styles**2).mean()))[None, :, None, None]
             weight = weight / np.sqrt((weight**2).sum((1, 2, 3), keepdims=True) + 1e-8)
-        y = _convolve(x, weight / np.sqrt(s[f"{name}.magnitude_ema"])) + s[f"{name}.bias"][:, None, None]
+        y = (
+            _convolve(x, weight / np.sqrt(s[f"{name}.magnitude_ema"]))
+            + s[f"{name}.bias"][:, None, None]
+        )
         fu, fd = (s.get(f"{name}.{way}_filter") for way in ("up", "down"))
-        fu, fd = (np.ones((1, 1)) if f is None else np.outer(f, f) if f.ndim == 1 else f for f in (fu, fd))
+        fu, fd = (
+            np.ones((1, 1)) if f is None else np.outer(f, f) if f.ndim == 1 else f for f in (fu, fd)
+        )
         y = _filtered(y, fu, layer["up"], 1, layer["padding"])
         y = y if layer["torgb"] else _lrelu(y)
         y = np.clip(y, -layer["clamp"], layer["clamp"]) if layer["clamp"] else y
@@ -153,13 +170,20 @@ def discriminator(state, image, clamp=None):
     def conv(x, name, down=1, activate=True, gain=1.0):
         w = s[f"{name}.weight"]
         k = w.shape[2]
-        if down == 2:  # the filter with the convolution's border, every value; then every second of the convolution
+        if (
+            down == 2
+        ):  # the filter with the convolution's border, every value; then every second of the convolution
             margin = k // 2
             x = _filtered(x, s[f"{name}.resample_filter"], 1, 1, [margin + 1] * 4)
         else:
             x = np.pad(x, [(0, 0), (k // 2, k // 2), (k // 2, k // 2)])
         rows = w / np.sqrt(w[0].size)
-        x = np.stack([sum(signal.correlate2d(c, f, "valid") for c, f in zip(x, row, strict=True)) for row in rows])
+        x = np.stack(
+            [
+                sum(signal.correlate2d(c, f, "valid") for c, f in zip(x, row, strict=True))
+                for row in rows
+            ]
+        )
         x = x[:, ::down, ::down]
         if activate:
             x = _lrelu(x + s[f"{name}.bias"][:, None, None])

@@ -20,7 +20,11 @@ QUICK = {"perceptual": "alex"}
 def quick(name, count=6):
     """The method, with few candidates to begin with, so that its phases are what takes time."""
     method = METHODS[name]
-    start = replace(method.start, count=count) if isinstance(method.start, (BestOf, Centroids)) else method.start
+    start = (
+        replace(method.start, count=count)
+        if isinstance(method.start, (BestOf, Centroids))
+        else method.start
+    )
     return replace(method, start=start)
 
 
@@ -37,4 +41,6 @@ def lively(**options):
 
 def value(term, point=None, problem=None, variables=None, prediction=None):
     problem = problem or SimpleNamespace(batch=1, device=torch.device("cpu"))
-    return term.prepare(problem)(View(prediction, prediction, point, variables or {}, Rng.of(rng(), 1)))
+    return term.prepare(problem)(
+        View(prediction, prediction, point, variables or {}, Rng.of(rng(), 1))
+    )

@@ -33,7 +33,9 @@ def same_generator(G, H):
     ours, theirs = G.state_dict(), H.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
     w = torch.randn(2, G.num_ws, G.w_dim, generator=rng())
-    return torch.equal(G.synthesize(w), H.synthesize(w)) and not any(p.requires_grad for p in H.parameters())
+    return torch.equal(G.synthesize(w), H.synthesize(w)) and not any(
+        p.requires_grad for p in H.parameters()
+    )
 
 
 def odd_stylegan3():
@@ -66,17 +68,31 @@ GENERATORS = {
 
 def discriminator():
     """What StyleGAN-XL keeps beside the generator: classes of other packages, and builders of functions."""
-    block = Call("timm.models.efficientnet", "EfficientNet", state={"_modules": {"x": Call("timm.layers", "Swish")}})
-    return Call("pg_modules.discriminator", "ProjectedDiscriminator", Call("dill._dill", "_create_function", b"code"),
-                state=({"feature_network": block}, None))  # fmt: skip
+    block = Call(
+        "timm.models.efficientnet",
+        "EfficientNet",
+        state={"_modules": {"x": Call("timm.layers", "Swish")}},
+    )
+    return Call(
+        "pg_modules.discriminator",
+        "ProjectedDiscriminator",
+        Call("dill._dill", "_create_function", b"code"),
+        state=({"feature_network": block}, None),
+    )
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_nvidia_s_pickles(tmp_path, kind, protocol):
     G = GENERATORS[kind]()
-    content = {"G": None, "D": discriminator(), "G_ema": nvidia(G), "augment_pipe": None,
-               "training_set_kwargs": {"path": "x"}, "seen": Call("dill._dill", "_load_type", "set")}  # fmt: skip
+    content = {
+        "G": None,
+        "D": discriminator(),
+        "G_ema": nvidia(G),
+        "augment_pipe": None,
+        "training_set_kwargs": {"path": "x"},
+        "seen": Call("dill._dill", "_load_type", "set"),
+    }
     H = invert.load_generator(write(tmp_path / "g.pkl", content, protocol))
     assert type(H) is type(G) and same_generator(G, H)
     z = torch.randn(2, G.z_dim, generator=rng())
@@ -106,7 +122,12 @@ def test_rosinality_s_files(tmp_path, trained):
     G = stylegan2(resolution=32)
     content = {"g_ema": rosinality(G), "latent_avg": G.w_avg}
     if trained:
-        content = {"g_ema": rosinality(G), "g_optim": {}, "args": argparse.Namespace(size=32), "ada_aug_p": 0.0}
+        content = {
+            "g_ema": rosinality(G),
+            "g_optim": {},
+            "args": argparse.Namespace(size=32),
+            "ada_aug_p": 0.0,
+        }
     torch.save(content, tmp_path / "r.pt")
     H = invert.load_generator(tmp_path / "r.pt")
     w = torch.randn(2, G.num_ws, 7, generator=rng())
@@ -130,7 +151,10 @@ def test_the_file_of_real_structure():
 def test_half_precision_files_are_computed_in_float32(tmp_path):
     G = stylegan2()
     save_file({k: v.half() for k, v in G.state_dict().items()}, tmp_path / "h.safetensors")
-    assert invert.load_generator(tmp_path / "h.safetensors").synthesize(torch.zeros(1, 7)).dtype == torch.float32
+    assert (
+        invert.load_generator(tmp_path / "h.safetensors").synthesize(torch.zeros(1, 7)).dtype
+        == torch.float32
+    )
 
 
 @pytest.fixture
@@ -197,7 +221,10 @@ def test_no_length_of_a_header_is_taken_for_another_format(tmp_path, padding):
 def test_a_file_whose_layers_share_a_filter_can_be_saved(tmp_path):
     G = stylegan2()
     state = G.state_dict()
-    shared = {k: state["synthesis.b8.resample_filter"] if "resample_filter" in k else v for k, v in state.items()}
+    shared = {
+        k: state["synthesis.b8.resample_filter"] if "resample_filter" in k else v
+        for k, v in state.items()
+    }
     torch.save(shared, tmp_path / "g.pt")
     invert.save_generator(invert.load_generator(tmp_path / "g.pt"), tmp_path / "g.safetensors")
     assert same_generator(G, invert.load_generator(tmp_path / "g.safetensors"))
@@ -243,11 +270,21 @@ def test_a_wrong_address_is_one_line(tmp_path, monkeypatch, address):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("config", [
-    {"mapping": {"num_layers": 10**7}}, {"mapping": {"num_layers": "x"}}, {"synthesis": {"conv_clamp": "x"}},
-    {"synthesis": {"conv_clamp": float("nan")}}, {"synthesis": {"conv_clamp": -1}}, {"img_resolution": 2**4000},
-    {"family": []}, {"z_dim": -1}, {"mapping": {"pretrained": [4, 9, 100]}, "c_dim": 3}, {"w_dim": 2**30},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"mapping": {"num_layers": 10**7}},
+        {"mapping": {"num_layers": "x"}},
+        {"synthesis": {"conv_clamp": "x"}},
+        {"synthesis": {"conv_clamp": float("nan")}},
+        {"synthesis": {"conv_clamp": -1}},
+        {"img_resolution": 2**4000},
+        {"family": []},
+        {"z_dim": -1},
+        {"mapping": {"pretrained": [4, 9, 100]}, "c_dim": 3},
+        {"w_dim": 2**30},
+    ],
+)
 def test_a_config_that_asks_for_too_much_is_refused_at_once(tmp_path, config):
     G = stylegan2()
     state = {k: v for k, v in G.state_dict().items() if k != "mapping.w_avg"}
@@ -257,12 +294,18 @@ def test_a_config_that_asks_for_too_much_is_refused_at_once(tmp_path, config):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("change", [
-    {"mapping.fc0.weight": torch.zeros(1).expand(2**16, 2**16)}, {"mapping.fc0.weight": torch.zeros(5, 5).to_sparse()},
-    {"mapping.fc0.weight": torch.zeros(7, 5, device="meta")}, {1: torch.zeros(1)}, {"another": torch.zeros(1)},
-    {"synthesis.b8.resample_filter": torch.arange(16.0).view(4, 4)},
-    {"mapping.fc0.weight": torch.zeros(7, 5, dtype=torch.complex64)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mapping.fc0.weight": torch.zeros(1).expand(2**16, 2**16)},
+        {"mapping.fc0.weight": torch.zeros(5, 5).to_sparse()},
+        {"mapping.fc0.weight": torch.zeros(7, 5, device="meta")},
+        {1: torch.zeros(1)},
+        {"another": torch.zeros(1)},
+        {"synthesis.b8.resample_filter": torch.arange(16.0).view(4, 4)},
+        {"mapping.fc0.weight": torch.zeros(7, 5, dtype=torch.complex64)},
+    ],
+)
 def test_a_state_dict_of_odd_tensors_is_one_line(tmp_path, change):
     torch.save({**stylegan2().state_dict(), **change}, tmp_path / "g.pt")
     with pytest.raises(ValueError) as error:

@@ -39,7 +39,8 @@ def matrix(operator, shape):
 
 
 @pytest.mark.parametrize(
-    "spec, sigma", [("pool:2", 0.02), ("pool:2", 0.0), ("box:0.5", 0.05), ("blur:gaussian,0.5", 0.02)]
+    "spec, sigma",
+    [("pool:2", 0.02), ("pool:2", 0.0), ("box:0.5", 0.05), ("blur:gaussian,0.5", 0.02)],
 )
 def test_samples_have_the_mean_of_the_posterior(spec, sigma):
     """Three clusters of images; the observation tells which one, and where in it."""
@@ -49,7 +50,9 @@ def test_samples_have_the_mean_of_the_posterior(spec, sigma):
     f = linear >> Gaussian(sigma) if sigma else linear
     y = f((clean + 1) / 2, rng(2))
     count = 500
-    r = invert.restore(y.expand(count, -1, -1, -1), f, model(means), DDRM(steps=100), seed=range(count))
+    r = invert.restore(
+        y.expand(count, -1, -1, -1), f, model(means), DDRM(steps=100), seed=range(count)
+    )
     found = (2 * r.latent - 1).flatten(1).mean(0)
 
     a = matrix(linear, clean.shape)
@@ -65,11 +68,18 @@ def test_samples_have_the_mean_of_the_posterior(spec, sigma):
     assert r.history.shape == (100, count) and r.finite.all()
 
 
-@pytest.mark.parametrize("spec, kind, shape", [
-    ("strokes:3,seed=1", Diagonal, (1, 3, 16, 16)), ("pool:4", Tight, (1, 3, 16, 16)), ("gray", Dense, (1, 3, 4, 4)),
-    ("pixels:0.3,seed=4", Diagonal, (1, 1, 8, 8)), ("blur:gaussian,1", Dense, (1, 3, 8, 8)),
-    ("downsample:2", Dense, (1, 3, 8, 8)), ("pool:2 >> blur:gaussian,1", Dense, (1, 1, 8, 8)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec, kind, shape",
+    [
+        ("strokes:3,seed=1", Diagonal, (1, 3, 16, 16)),
+        ("pool:4", Tight, (1, 3, 16, 16)),
+        ("gray", Dense, (1, 3, 4, 4)),
+        ("pixels:0.3,seed=4", Diagonal, (1, 1, 8, 8)),
+        ("blur:gaussian,1", Dense, (1, 3, 8, 8)),
+        ("downsample:2", Dense, (1, 3, 8, 8)),
+        ("pool:2 >> blur:gaussian,1", Dense, (1, 1, 8, 8)),
+    ],
+)
 def test_spectra_are_those_of_the_matrix(spec, kind, shape):
     operator = parse(spec).sample(shape)
     if kind is Dense and not operator.linear:
@@ -78,7 +88,10 @@ def test_spectra_are_those_of_the_matrix(spec, kind, shape):
     assert isinstance(svd, kind)
     a = matrix(operator, shape).double()
     u, s, vh = torch.linalg.svd(a, full_matrices=True)
-    x, y = torch.randn(shape, generator=rng()), torch.randn(operator.output_shape(shape), generator=rng(1))
+    x, y = (
+        torch.randn(shape, generator=rng()),
+        torch.randn(operator.output_shape(shape), generator=rng(1)),
+    )
     full = torch.zeros(len(vh), dtype=torch.float64)
     full[: len(s)] = torch.where(s > 1e-3 * s[0], s, 0)
     f = lambda s: torch.where(s > 0.05, 1 / s.clamp_min(0.05), 3.0)  # noqa: E731
@@ -123,10 +136,15 @@ def test_an_image_that_is_not_finite_stops_alone():
     assert torch.isnan(r.history[-1, 0]) and torch.isfinite(r.history[:, 1]).all()
 
 
-@pytest.mark.parametrize("operator, words", [
-    ("strokes:2", "sample it"), ("jpeg:30", "jpeg:30 is neither"), ("poisson:24", "poisson:24 is neither"),
-    ("pool:2 >> gaussian:0.1 >> clamp", "gaussian:0.1 is neither"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "operator, words",
+    [
+        ("strokes:2", "sample it"),
+        ("jpeg:30", "jpeg:30 is neither"),
+        ("poisson:24", "poisson:24 is neither"),
+        ("pool:2 >> gaussian:0.1 >> clamp", "gaussian:0.1 is neither"),
+    ],
+)
 def test_an_operator_that_is_not_linear_is_refused_by_name(operator, words):
     f = parse(operator)
     y = torch.rand(f.output_shape((1, 1, SIDE, SIDE)), generator=rng())

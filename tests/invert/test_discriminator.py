@@ -30,7 +30,9 @@ def tensors(architecture, resolution=16, channels=3, seed=0):
             found[f"{block}.skip.resample_filter"] = KERNEL
         found[f"{block}.conv1.resample_filter"] = found[f"{block}.resample_filter"] = KERNEL
         side, width = side // 2, width + 1
-    found["b4.conv.weight"] = torch.randn(width, width + 1, 3, 3, generator=g)  # the end, which nobody asks for
+    found["b4.conv.weight"] = torch.randn(
+        width, width + 1, 3, 3, generator=g
+    )  # the end, which nobody asks for
     found["b4.out.weight"] = torch.randn(1, width, generator=g)
     return found
 
@@ -42,10 +44,16 @@ def pickled(state, clamp=None):
         here = f"{prefix}." if prefix else ""
         own = {k[len(here) :]: v for k, v in state.items() if k.startswith(here)}
         children = dict.fromkeys(k.split(".")[0] for k in own if "." in k)
-        return persistent("Layer" if prefix else "Discriminator", {
-            "_parameters": {k: torch.nn.Parameter(v) for k, v in own.items() if "." not in k}, "_buffers": {},
-            "_modules": {k: node(here + k) for k in children}, "activation": "lrelu", "conv_clamp": clamp,
-        })  # fmt: skip
+        return persistent(
+            "Layer" if prefix else "Discriminator",
+            {
+                "_parameters": {k: torch.nn.Parameter(v) for k, v in own.items() if "." not in k},
+                "_buffers": {},
+                "_modules": {k: node(here + k) for k in children},
+                "activation": "lrelu",
+                "conv_clamp": clamp,
+            },
+        )
 
     return node("")
 
@@ -69,9 +77,14 @@ def test_it_is_read_from_the_file_of_its_generator(tmp_path):
     path = write(tmp_path / "g.pkl", {"G_ema": nvidia(G), "D": pickled(state, 0.7)})
     image = torch.rand(1, 3, 16, 16, generator=rng())
     D = invert.load_generator(path).discriminator()
-    for mine, theirs in zip(D.features(image), Discriminator(state, 0.7).features(image), strict=True):
+    for mine, theirs in zip(
+        D.features(image), Discriminator(state, 0.7).features(image), strict=True
+    ):
         assert torch.equal(mine, theirs)
-    assert [f.shape[2] for f in D.features(torch.rand(1, 3, 5, 5))] == [8, 4]  # any size is brought to its own
+    assert [f.shape[2] for f in D.features(torch.rand(1, 3, 5, 5))] == [
+        8,
+        4,
+    ]  # any size is brought to its own
     alone = write(tmp_path / "a.pkl", {"G_ema": nvidia(G), "D": None})
     assert load_discriminator(alone) is None and load_discriminator("avatars-128") is None
     assert stylegan2().discriminator() is None
@@ -82,9 +95,17 @@ def test_it_is_read_from_the_file_of_its_generator(tmp_path):
 
 def test_dgp_uses_it_and_says_so(tmp_path):
     G = stylegan2(resolution=16)
-    path = write(tmp_path / "g.pkl", {"G_ema": nvidia(G), "D": pickled(tensors("resnet", resolution=16))})
+    path = write(
+        tmp_path / "g.pkl", {"G_ema": nvidia(G), "D": pickled(tensors("resnet", resolution=16))}
+    )
     y = torch.rand(1, 3, 8, 8, generator=rng())
-    args = dict(observation=y, operator=parse("downsample:2").approx(), method="dgp", steps=5, perceptual="alex")
+    args = dict(
+        observation=y,
+        operator=parse("downsample:2").approx(),
+        method="dgp",
+        steps=5,
+        perceptual="alex",
+    )
     own = invert.restore(generator=invert.load_generator(path), **args)
     without = invert.restore(generator=G, **args)
     assert own.told == ("deep features are the discriminator's",)

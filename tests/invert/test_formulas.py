@@ -16,15 +16,25 @@ from .checkpoints import GROWN_LAYERS, SHARED_LAYERS, conditional_xl, stylegan2,
 
 @settings(max_examples=25)
 @given(
-    st.integers(0, 99), st.sampled_from([4, 8, 16]), st.sampled_from(["skip", "resnet", "orig"]),
-    st.sampled_from([1, 3]), st.sampled_from([0, 3]), st.sampled_from([None, 0.7]), st.booleans(),
-)  # fmt: skip
-def test_stylegan2_equals_the_formulas(seed, resolution, architecture, channels, c_dim, clamp, noise):
+    st.integers(0, 99),
+    st.sampled_from([4, 8, 16]),
+    st.sampled_from(["skip", "resnet", "orig"]),
+    st.sampled_from([1, 3]),
+    st.sampled_from([0, 3]),
+    st.sampled_from([None, 0.7]),
+    st.booleans(),
+)
+def test_stylegan2_equals_the_formulas(
+    seed, resolution, architecture, channels, c_dim, clamp, noise
+):
     G = stylegan2(seed, resolution, architecture, channels, c_dim, clamp, noise)
     z = torch.randn(2, 5, generator=rng(seed))
     label = [2, 0] if c_dim else None
     w = G.mapping(z, label)
-    expected = [reference.mapping(G.state_dict(), z[i], torch.eye(3)[label[i]] if c_dim else None) for i in range(2)]
+    expected = [
+        reference.mapping(G.state_dict(), z[i], torch.eye(3)[label[i]] if c_dim else None)
+        for i in range(2)
+    ]
     assert numpy.allclose(w, expected, rtol=1e-4, atol=1e-5)
     ws = torch.randn(2, G.num_ws, 7, generator=rng(seed + 1))
     expected = numpy.stack([reference.stylegan2(G.state_dict(), codes, clamp) for codes in ws])
@@ -36,21 +46,33 @@ def test_stylegan2_equals_the_formulas(seed, resolution, architecture, channels,
 def test_stylegan3_equals_the_formulas(names, kernel, radial):
     G = stylegan3(names, kernel, radial)
     config = {
-        "input": {"size": 36, "sampling_rate": 16, "bandwidth": 2.0}, "output_scale": 0.25,
+        "input": {"size": 36, "sampling_rate": 16, "bandwidth": 2.0},
+        "output_scale": 0.25,
         "layers": [vars(getattr(G.synthesis, name).layer) for name in names],
-    }  # fmt: skip
+    }
     ws = torch.randn(2, G.num_ws, 7, generator=rng())
     expected = numpy.stack([reference.stylegan3(G.state_dict(), codes, config) for codes in ws])
     assert numpy.allclose(G.synthesize(ws) * 2 - 1, expected, atol=1e-4)
     assert G.synthesize(ws).shape[2] == int(names[-1].split("_")[1])
 
 
-@pytest.mark.parametrize("resolution, options, names", [
-    (1024, {}, "L0_36_512 L1_36_512 L2_52_512 L3_52_512 L4_84_512 L5_148_512 L6_148_512 L7_276_323 L8_276_203 "
-               "L9_532_128 L10_1044_81 L11_1044_51 L12_1044_32 L13_1024_32 L14_1024_3"),
-    (256, {"channel_base": 16384}, "L0_36_512 L1_36_512 L2_36_512 L3_52_512 L4_52_512 L5_84_512 L6_84_512 L7_148_362 "
-                                   "L8_148_256 L9_148_181 L10_276_128 L11_276_91 L12_276_64 L13_256_64 L14_256_3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "resolution, options, names",
+    [
+        (
+            1024,
+            {},
+            "L0_36_512 L1_36_512 L2_52_512 L3_52_512 L4_84_512 L5_148_512 L6_148_512 L7_276_323 L8_276_203 "
+            "L9_532_128 L10_1044_81 L11_1044_51 L12_1044_32 L13_1024_32 L14_1024_3",
+        ),
+        (
+            256,
+            {"channel_base": 16384},
+            "L0_36_512 L1_36_512 L2_36_512 L3_52_512 L4_52_512 L5_84_512 L6_84_512 L7_148_362 "
+            "L8_148_256 L9_148_181 L10_276_128 L11_276_91 L12_276_64 L13_256_64 L14_256_3",
+        ),
+    ],
+)
 def test_layers_from_names_are_those_of_the_published_constructor(resolution, options, names):
     expected = published_layers(resolution, **options)
     assert [layer["name"] for layer in expected] == names.split()
@@ -61,9 +83,15 @@ def test_layers_from_names_are_those_of_the_published_constructor(resolution, op
             state[f"synthesis.{layer['name']}.weight"] = torch.zeros(shape)
             for way in ("up", "down"):
                 if layer[f"{way}_taps"]:
-                    state[f"synthesis.{layer['name']}.{way}_filter"] = torch.zeros(layer[f"{way}_taps"])
+                    state[f"synthesis.{layer['name']}.{way}_filter"] = torch.zeros(
+                        layer[f"{way}_taps"]
+                    )
     start, layers = invert.generator.stylegan3.layers_of(state)
-    assert layers == expected and (start["size"], start["sampling_rate"], start["bandwidth"]) == (36, 16, 2.0)
+    assert layers == expected and (start["size"], start["sampling_rate"], start["bandwidth"]) == (
+        36,
+        16,
+        2.0,
+    )
 
 
 def published_layers(resolution, channel_base=32768, channel_max=512, count=14, critical=2):
@@ -85,11 +113,21 @@ def published_layers(resolution, channel_base=32768, channel_max=512, count=14, 
         ut, dt = (6 * n if n > 1 and not torgb else 1 for n in (up, down))
         pad = (sizes[i] - 1) * down + 1 - (sizes[p] + (0 if torgb else 2)) * up + ut + dt - 2
         low = (pad + up) // 2
-        layers.append({
-            "name": f"L{i}_{sizes[i]}_{widths[i]}", "features": widths[p], "out": widths[i],
-            "kernel": 1 if torgb else 3, "up": up, "down": down, "padding": [low, pad - low] * 2,
-            "up_taps": [ut] if ut > 1 else [], "down_taps": [dt] if dt > 1 else [], "clamp": 256.0, "torgb": torgb,
-        })  # fmt: skip
+        layers.append(
+            {
+                "name": f"L{i}_{sizes[i]}_{widths[i]}",
+                "features": widths[p],
+                "out": widths[i],
+                "kernel": 1 if torgb else 3,
+                "up": up,
+                "down": down,
+                "padding": [low, pad - low] * 2,
+                "up_taps": [ut] if ut > 1 else [],
+                "down_taps": [dt] if dt > 1 else [],
+                "clamp": 256.0,
+                "torgb": torgb,
+            }
+        )
     return layers
 
 
@@ -124,14 +162,22 @@ def test_labels():
 
 
 def test_any_module_becomes_a_generator():
-    module = torch.nn.Sequential(torch.nn.ConvTranspose2d(10, 3, 8), torch.nn.BatchNorm2d(3), torch.nn.Tanh())
+    module = torch.nn.Sequential(
+        torch.nn.ConvTranspose2d(10, 3, 8), torch.nn.BatchNorm2d(3), torch.nn.Tanh()
+    )
     G = invert.wrap(module, z_shape=(10, 1, 1))
     z = torch.randn(4, 10, generator=rng())
     assert G.spaces == ("Z",) and (G.resolution, G.channels, G.z_dim) == (8, 3, 10)
     assert torch.equal(G.synthesize(z), (module(z[..., None, None]) + 1) / 2)
-    with pytest.raises(ValueError, match=r"method='robust' needs W, W\+, W\+\+: this generator has no W, only Z"):
+    with pytest.raises(
+        ValueError, match=r"method='robust' needs W, W\+, W\+\+: this generator has no W, only Z"
+    ):
         invert.restore(torch.rand(1, 3, 8, 8), Clamp(), G)
-    for options, words in [({}, "one of the two"), ({"z_dim": 0}, "above 0"), ({"z_dim": 10}, "square images"),
-                           ({"z_dim": 10, "image_range": (1, 0)}, "black below white")]:  # fmt: skip
+    for options, words in [
+        ({}, "one of the two"),
+        ({"z_dim": 0}, "above 0"),
+        ({"z_dim": 10}, "square images"),
+        ({"z_dim": 10, "image_range": (1, 0)}, "black below white"),
+    ]:
         with pytest.raises(ValueError, match=words):
             invert.wrap(torch.nn.Linear(10, 4), **options)

@@ -33,11 +33,21 @@ def test_a_frozen_convolution_is_the_convolution_and_its_gradient(data):
     assert torch.allclose(torch.autograd.grad(found, x, upstream)[0], slope, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("channels, faster, expected", [
-    (64, True, frozen.FrozenConv), (64, False, nn.Conv2d), (96, True, nn.Conv2d), (32, True, nn.Conv2d),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "channels, faster, expected",
+    [
+        (64, True, frozen.FrozenConv),
+        (64, False, nn.Conv2d),
+        (96, True, nn.Conv2d),
+        (32, True, nn.Conv2d),
+    ],
+)
 def test_only_what_gains_is_frozen(monkeypatch, channels, faster, expected):
-    monkeypatch.setattr(frozen, "_seconds", lambda layer, x: 1 if isinstance(layer, frozen.FrozenConv) == faster else 9)
+    monkeypatch.setattr(
+        frozen,
+        "_seconds",
+        lambda layer, x: 1 if isinstance(layer, frozen.FrozenConv) == faster else 9,
+    )
     net, x = network(channels, channels, 3, 1), torch.rand(1, channels, 8, 8)
     wanted = net(x)
     with torch.no_grad():  # wherever a network is loaded first
@@ -47,11 +57,17 @@ def test_only_what_gains_is_frozen(monkeypatch, channels, faster, expected):
 
 
 def test_what_has_no_frozen_form_stays():
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Tanh()).requires_grad_(False)
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Tanh()
+    ).requires_grad_(False)
     x = torch.rand(1, 3, 9, 9)
     wanted = plain(x)
     frozen.freeze(plain)
-    assert torch.equal(plain(x), wanted) and isinstance(plain[0], nn.Conv2d) and isinstance(plain[2], nn.Conv2d)
+    assert (
+        torch.equal(plain(x), wanted)
+        and isinstance(plain[0], nn.Conv2d)
+        and isinstance(plain[2], nn.Conv2d)
+    )
 
 
 def test_a_build_without_the_layouts_goes_on_without(monkeypatch):

@@ -54,12 +54,22 @@ def attacks(canary):
     return {
         "a call": Attack(eval, touch),
         "in place of the generator": {"G_ema": Attack(os.system, f"touch {canary}")},
-        "in an attribute": {"G_ema": persistent("Generator", {**state, "hook": Attack(exec, touch)})},
-        "as a module": {"G_ema": persistent("Generator", {**state, "_modules": {"mapping": Attack(eval, touch)}})},
-        "as a tensor": {"G_ema": persistent("Generator", {**state, "_buffers": {"x": Attack(eval, touch)}})},
+        "in an attribute": {
+            "G_ema": persistent("Generator", {**state, "hook": Attack(exec, touch)})
+        },
+        "as a module": {
+            "G_ema": persistent(
+                "Generator", {**state, "_modules": {"mapping": Attack(eval, touch)}}
+            )
+        },
+        "as a tensor": {
+            "G_ema": persistent("Generator", {**state, "_buffers": {"x": Attack(eval, touch)}})
+        },
         "a pickle within": {"G_ema": Attack(pickle.loads, inner)},
         "instead of a storage": {"G_ema": Attack(torch.storage._load_from_bytes, inner)},
-        "within a storage": {"G_ema": Attack(torch.storage._load_from_bytes, storage_blob(2, b"\0" * 8)[:30] + inner)},
+        "within a storage": {
+            "G_ema": Attack(torch.storage._load_from_bytes, storage_blob(2, b"\0" * 8)[:30] + inner)
+        },
         "a function's parts": {"G_ema": Attack(functools.partial, os.system, f"touch {canary}")},
     }
 
@@ -88,7 +98,9 @@ def test_no_module_is_imported(tmp_path):
 def test_a_refused_name_is_named(tmp_path):
     state = nvidia(stylegan2()).reduced[1][0]["state"]
     content = {"G_ema": persistent("Generator", {**state, "extra": Call("some.package", "Layer")})}
-    with pytest.raises(ValueError, match=r"needs some\.package\.Layer, which is not allowed; nothing of it was run"):
+    with pytest.raises(
+        ValueError, match=r"needs some\.package\.Layer, which is not allowed; nothing of it was run"
+    ):
         invert.load_generator(write(tmp_path / "g.pkl", content))
 
 
@@ -98,39 +110,59 @@ def test_a_network_of_tensorflow_is_told_its_converter(tmp_path):
         invert.load_generator(write(tmp_path / "tf.pkl", (network, network, network)))
 
 
-@pytest.mark.parametrize("blob, size, stride, words", [
-    (storage_blob(2**50, b"\0" * 8), (2,), (1,), "has 8 bytes"),
-    (storage_blob(-1, b""), (0,), (1,), "has 0 bytes"),
-    (storage_blob(2, b"\0" * 8), (2**40,), (0,), "does not fit"),
-    (storage_blob(2, b"\0" * 8), (2,), (2,), "does not fit"),
-    (storage_blob(2, b"\0" * 8), (2,), (-1,), "does not fit"),
-    (storage_blob(2, b"\0" * 8, eval), (2,), (1,), "not allowed"),
-    (storage_blob(2, b"\0" * 8)[:40], (2,), (1,), "is damaged"),
-    (b"", (2,), (1,), "is damaged"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "blob, size, stride, words",
+    [
+        (storage_blob(2**50, b"\0" * 8), (2,), (1,), "has 8 bytes"),
+        (storage_blob(-1, b""), (0,), (1,), "has 0 bytes"),
+        (storage_blob(2, b"\0" * 8), (2**40,), (0,), "does not fit"),
+        (storage_blob(2, b"\0" * 8), (2,), (2,), "does not fit"),
+        (storage_blob(2, b"\0" * 8), (2,), (-1,), "does not fit"),
+        (storage_blob(2, b"\0" * 8, eval), (2,), (1,), "not allowed"),
+        (storage_blob(2, b"\0" * 8)[:40], (2,), (1,), "is damaged"),
+        (b"", (2,), (1,), "is damaged"),
+    ],
+)
 def test_tensors_that_claim_what_they_do_not_have(tmp_path, blob, size, stride, words):
     tensor = Call(
-        "torch._utils", "_rebuild_tensor_v2", Call("torch.storage", "_load_from_bytes", blob), 0, size, stride
+        "torch._utils",
+        "_rebuild_tensor_v2",
+        Call("torch.storage", "_load_from_bytes", blob),
+        0,
+        size,
+        stride,
     )
     content = {"G_ema": persistent("Generator", {"_buffers": {"x": tensor}})}
     with pytest.raises(ValueError, match=words):
         invert.load_generator(write(tmp_path / "g.pkl", content))
 
 
-@pytest.mark.parametrize("change", [
-    {"_modules": ["mapping"]}, {"_modules": {"mapping": 5}}, {"_modules": {"mapping": persistent("M", [1])}},
-    {"_modules": {"mapping": Call("torch.nn.modules.sparse", "Embedding")}}, {"_buffers": [1, 2]}, {},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"_modules": ["mapping"]},
+        {"_modules": {"mapping": 5}},
+        {"_modules": {"mapping": persistent("M", [1])}},
+        {"_modules": {"mapping": Call("torch.nn.modules.sparse", "Embedding")}},
+        {"_buffers": [1, 2]},
+        {},
+    ],
+)
 def test_modules_of_odd_contents(tmp_path, change):
     with pytest.raises(ValueError) as error:
         invert.load_generator(write(tmp_path / "g.pkl", {"G_ema": persistent("Generator", change)}))
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name, tensor", [
-    ("mapping.fc0.weight", torch.zeros(3)), ("synthesis.b4.conv1.weight", torch.zeros(())),
-    ("mapping.fc1.weight", torch.zeros(0)), ("synthesis.b4.conv1.affine.weight", torch.zeros(1, 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, tensor",
+    [
+        ("mapping.fc0.weight", torch.zeros(3)),
+        ("synthesis.b4.conv1.weight", torch.zeros(())),
+        ("mapping.fc1.weight", torch.zeros(0)),
+        ("synthesis.b4.conv1.affine.weight", torch.zeros(1, 1)),
+    ],
+)
 def test_tensors_of_odd_shapes(tmp_path, name, tensor):
     save_file({**stylegan2().state_dict(), name: tensor}, tmp_path / "s.safetensors")
     with pytest.raises(ValueError):
@@ -200,20 +232,31 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, kind):
         torch.save(G.state_dict(), whole := tmp_path / "whole")
     else:
         invert.save_generator(G, whole := tmp_path / "whole.safetensors")
-    ran = subprocess.run([sys.executable, "-c", FLIPS, whole, kind, str(60 * EFFORT)], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", FLIPS, whole, kind, str(60 * EFFORT)], capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr
     loaded, refused = map(int, ran.stdout.split())
     assert loaded + refused == 60 * EFFORT and loaded and refused
 
 
 def test_numbers_and_arrays_are_read_without_numpy_s_own_builders(tmp_path):
-    values = {"a": numpy.float64(1.5), "b": numpy.arange(6, dtype=">i4").reshape(2, 3), "c": numpy.bool_(True)}
+    values = {
+        "a": numpy.float64(1.5),
+        "b": numpy.arange(6, dtype=">i4").reshape(2, 3),
+        "c": numpy.bool_(True),
+    }
     held = pickles.read(write(tmp_path / "n.pkl", values, 3))
     assert held["a"] == 1.5 and held["c"] is True and (held["b"].value == values["b"]).all()
-    for bad in (numpy.array([print], dtype=object), numpy.datetime64(0, "s")):  # inert, and refused in a generator
+    for bad in (
+        numpy.array([print], dtype=object),
+        numpy.datetime64(0, "s"),
+    ):  # inert, and refused in a generator
         pickles.read(write(tmp_path / "o.pkl", bad))
         with pytest.raises(ValueError, match="generator (holds|needs) a numpy"):
-            invert.load_generator(write(tmp_path / "o.pkl", {"G_ema": persistent("Generator", {"x": bad})}))
+            invert.load_generator(
+                write(tmp_path / "o.pkl", {"G_ema": persistent("Generator", {"x": bad})})
+            )
     columns = numpy.asfortranarray(numpy.arange(6).reshape(2, 3))
     assert (pickles.read(write(tmp_path / "f.pkl", columns)).value == columns).all()
 
@@ -234,11 +277,16 @@ def test_a_tensor_may_be_a_part_of_its_storage_and_of_any_type(tmp_path):
 
 def test_what_only_the_discriminator_names_does_not_matter(tmp_path):
     odd = [
-        Call("dill._dill", "_load_type", "MethodType"), Call("_codecs", "encode", "x", "utf-8"),
-        numpy.array([None], dtype=object), Call("odd_types", "MethodType", 1, 2), numpy.datetime64(0, "s"),
-    ]  # fmt: skip
+        Call("dill._dill", "_load_type", "MethodType"),
+        Call("_codecs", "encode", "x", "utf-8"),
+        numpy.array([None], dtype=object),
+        Call("odd_types", "MethodType", 1, 2),
+        numpy.datetime64(0, "s"),
+    ]
     G = stylegan2()
-    H = invert.load_generator(write(tmp_path / "g.pkl", {"D": odd, "G_ema": nvidia(G), "training_set_kwargs": odd}))
+    H = invert.load_generator(
+        write(tmp_path / "g.pkl", {"D": odd, "G_ema": nvidia(G), "training_set_kwargs": odd})
+    )
     w = torch.randn(1, G.num_ws, G.w_dim, generator=rng())
     assert torch.equal(G.synthesize(w), H.synthesize(w))
 
@@ -248,7 +296,10 @@ def test_one_file_leaves_nothing_behind_for_the_next(tmp_path):
     (tmp_path / "evil.pkl").write_bytes(evil)
     with pytest.raises(ValueError, match="sets the state"):
         invert.load_generator(tmp_path / "evil.pkl")
-    assert invert.load_generator(write(tmp_path / "g.pkl", {"G_ema": nvidia(stylegan2())})).resolution == 16
+    assert (
+        invert.load_generator(write(tmp_path / "g.pkl", {"G_ema": nvidia(stylegan2())})).resolution
+        == 16
+    )
 
 
 def nested_key(depth):
@@ -283,10 +334,18 @@ def one_storage_many_times():
     return {"D": [Call("torch.storage", "_load_from_bytes", blob) for _ in range(1000)]}
 
 
-@pytest.mark.parametrize("content", [
-    nested_key(60), *(b"\x80\x04}r" + struct.pack("<I", n) + b"." for n in (2**27, 2**32 - 1)),
-    deep_names, doubled_text, one_storage_many_times, state_of_a_tensor,
-], ids=lambda c: getattr(c, "__name__", "bytes"))  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        nested_key(60),
+        *(b"\x80\x04}r" + struct.pack("<I", n) + b"." for n in (2**27, 2**32 - 1)),
+        deep_names,
+        doubled_text,
+        one_storage_many_times,
+        state_of_a_tensor,
+    ],
+    ids=lambda c: getattr(c, "__name__", "bytes"),
+)
 def test_a_short_file_takes_neither_long_nor_much(tmp_path, content):
     """In a process of its own, with little memory and little time."""
     made = content() if callable(content) else content
@@ -307,4 +366,6 @@ def test_a_short_file_takes_neither_long_nor_much(tmp_path, content):
         "except ValueError as error: print(error)\n"
     )
     ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
-    assert ran.returncode == 0 and ran.stdout.count("\n") == 1 and "memory" not in ran.stdout.lower(), ran.stderr
+    assert (
+        ran.returncode == 0 and ran.stdout.count("\n") == 1 and "memory" not in ran.stdout.lower()
+    ), ran.stderr

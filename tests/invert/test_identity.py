@@ -34,11 +34,17 @@ def flat(*colours):
 def test_the_degraded_restoration_is_compared_with_the_observation_or_the_image_with_a_photo():
     red, green, dark = flat((1.0, 0.5, 0.5)), flat((0.5, 1.0, 0.5)), flat((0.0, 0.5, 0.5))
     alone = invert.Identity(MeanColour())
-    assert loss(alone, red, red, green).item() == pytest.approx(0, abs=1e-6)  # never looks at the image
-    assert loss(alone, red, green, red).item() == pytest.approx(1, abs=1e-6)  # embeddings at a right angle
+    assert loss(alone, red, red, green).item() == pytest.approx(
+        0, abs=1e-6
+    )  # never looks at the image
+    assert loss(alone, red, green, red).item() == pytest.approx(
+        1, abs=1e-6
+    )  # embeddings at a right angle
     assert loss(alone, red, dark, red).item() == pytest.approx(2, abs=1e-6)
     told = invert.Identity(MeanColour(), reference=green)
-    assert loss(told, red, red, green).item() == pytest.approx(0, abs=1e-6)  # never looks at the observation
+    assert loss(told, red, red, green).item() == pytest.approx(
+        0, abs=1e-6
+    )  # never looks at the observation
     assert loss(None, red, dark, dark).item() == 0
     assert told.similarity(red, dark).item() == pytest.approx(-1, abs=1e-6)
 
@@ -49,11 +55,16 @@ def test_it_draws_a_restoration_towards_the_person(avatars):
     photo = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(11)))).clamp(0, 1)
     identity = invert.Identity(MeanColour(), photo)
     args = dict(method="adam-id", steps=12, perceptual="alex")
-    plain, told = (invert.restore(y, f, avatars, **args, identity=i).image for i in (None, identity))
+    plain, told = (
+        invert.restore(y, f, avatars, **args, identity=i).image for i in (None, identity)
+    )
     assert identity.similarity(told, photo) > identity.similarity(plain, photo)
     batch = invert.restore(torch.cat([y, y]), f, avatars, **args, seed=[0, 0], identity=identity)
-    assert torch.allclose(batch.history[:3, 1], invert.restore(y, f, avatars, **args, identity=identity).history[:3, 0],
-                          rtol=1e-2)  # fmt: skip
+    assert torch.allclose(
+        batch.history[:3, 1],
+        invert.restore(y, f, avatars, **args, identity=identity).history[:3, 0],
+        rtol=1e-2,
+    )
 
 
 def test_embeddings_come_from_files(tmp_path, monkeypatch):
@@ -71,7 +82,8 @@ def test_embeddings_come_from_files(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="needs onnxruntime"):
         invert.load_embedding(tmp_path / "e.onnx")
     session = types.SimpleNamespace(
-        get_inputs=lambda: [types.SimpleNamespace(name="x")], run=lambda names, feeds: [feeds["x"].mean((2, 3))]
+        get_inputs=lambda: [types.SimpleNamespace(name="x")],
+        run=lambda names, feeds: [feeds["x"].mean((2, 3))],
     )
     runtime = types.SimpleNamespace(InferenceSession=lambda path, providers: session)
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)

@@ -17,16 +17,23 @@ def test_what_leaves_a_block_can_enter_it_again(small):
     image = small.synthesize(ws)
     for block in (1, 2, 3):
         features = small.features(ws, block)
-        assert features.maps.shape[2] == 2 ** (block + 1) and torch.equal(small.synthesize(ws, start=features), image)
+        assert features.maps.shape[2] == 2 ** (block + 1) and torch.equal(
+            small.synthesize(ws, start=features), image
+        )
         if block > 1:
-            assert torch.equal(small.features(ws, block, start=small.features(ws, block - 1)).maps, features.maps)
+            assert torch.equal(
+                small.features(ws, block, start=small.features(ws, block - 1)).maps, features.maps
+            )
     noises = [conv.noise_const[None, None] for conv in small.synthesis.convs]
     assert torch.equal(small.synthesize(ws, noises=noises), image)
-    assert not torch.allclose(small.synthesize(ws, noises=[n + 1 for n in noises]), image, atol=1e-3)
+    assert not torch.allclose(
+        small.synthesize(ws, noises=[n + 1 for n in noises]), image, atol=1e-3
+    )
     for call, words in [
-        (lambda: small.features(ws, 0), "block=0"), (lambda: small.features(ws, 4), "block=4"),
+        (lambda: small.features(ws, 0), "block=0"),
+        (lambda: small.features(ws, 4), "block=4"),
         (lambda: small.synthesize(ws, noises=noises[:-1]), "noises have the sides"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ValueError, match=words):
             call()
 
@@ -59,7 +66,9 @@ def test_the_pivot_s_jitter_fades(small):
     widths = []
     for progress in (0.0, 0.375, 0.75):
         draws = [
-            space.place({"latent": w}, Point(w), problem, Moment(progress, Rng.of(rng(i), 1))).latent
+            space.place(
+                {"latent": w}, Point(w), problem, Moment(progress, Rng.of(rng(i), 1))
+            ).latent
             for i in range(200)
         ]
         widths.append(torch.stack(draws).std().item() / (0.05 * small.w_std))

@@ -11,7 +11,18 @@ from degrade import parse
 from invert import METHODS, Method, Phase, perceptual
 from invert.latent import Codes, Gaussian, Weights
 from invert.loss import L1, MSE, Lpips, Term
-from invert.optim import NGD, Adam, Below, CycleWithDrop, L1Ball, Optimiser, Patience, Ramp, Sphere, Whiten
+from invert.optim import (
+    NGD,
+    Adam,
+    Below,
+    CycleWithDrop,
+    L1Ball,
+    Optimiser,
+    Patience,
+    Ramp,
+    Sphere,
+    Whiten,
+)
 from invert.prior import Locality
 from invert.start import BestOf, Centroids
 from tests.conftest import EFFORT, picture, rng
@@ -32,7 +43,9 @@ def test_a_method_lowers_its_loss_and_repeats_itself(small, name):
     first = one.history[:12]
     assert (first[2:].min(0).values < first[1]).all()  # ramps begin with a step of no length
     assert one.image.min() >= 0 and one.image.max() <= 1 and not one.image.requires_grad
-    assert all(torch.equal(before[k], v) for k, v in small.state_dict().items())  # whatever was tuned
+    assert all(
+        torch.equal(before[k], v) for k, v in small.state_dict().items()
+    )  # whatever was tuned
     assert set(one.phase_images) == {phase.name for phase in method.phases}
     other = invert.restore(y[1:], f, small, short, [8], **QUICK)  # alone: what it was in the batch
     assert torch.allclose(other.history[:3, 0], one.history[:3, 1], rtol=2e-2)
@@ -87,7 +100,9 @@ def test_pulse_stays_on_its_sphere(small):
     start, end = (z_of(small, y, phase, steps, "noises") for steps in (0, 15))
     moved = [not torch.equal(a, b) for a, b in zip(start, end, strict=True)]
     assert moved == [True] * 5 + [False] * (len(moved) - 5) and not start[-1].any()
-    assert all(torch.allclose(a.norm(), b.norm(), rtol=1e-5) for a, b in zip(start, end, strict=True))
+    assert all(
+        torch.allclose(a.norm(), b.norm(), rtol=1e-5) for a, b in zip(start, end, strict=True)
+    )
 
 
 def test_ilo_stays_in_its_balls(small):
@@ -101,14 +116,18 @@ def test_ilo_stays_in_its_balls(small):
             a, b = (a.maps, b.maps) if name == "start" else (a, b)
             travelled = float((a - b).abs().sum())
             assert travelled <= radius * (1 + 1e-4)
-            assert (travelled > 0.5 * radius) == (name != "noises" or 1 <= i < 7)  # the first map lies before the block
+            assert (travelled > 0.5 * radius) == (
+                name != "noises" or 1 <= i < 7
+            )  # the first map lies before the block
 
 
 def test_pti_keeps_its_pivot_and_dgp_its_other_weights(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
     phases = METHODS["pti"].phases
     pivot, tuned = (
-        invert.restore(y, parse("clamp"), small, Method(tuple(replace(p, steps=4) for p in some)), 3, **QUICK)
+        invert.restore(
+            y, parse("clamp"), small, Method(tuple(replace(p, steps=4) for p in some)), 3, **QUICK
+        )
         for some in (phases[:1], phases)
     )
     assert torch.equal(pivot.latent, tuned.latent) and pivot.point.weights is None
@@ -120,12 +139,16 @@ def test_pti_keeps_its_pivot_and_dgp_its_other_weights(small):
     phase = replace(METHODS["dgp"].phases[0], steps=4)
     r = invert.restore(y, parse("clamp"), small, Method((phase,)), 3, **QUICK)
     (weights,) = r.point.weights
-    assert {name.split(".")[1] for name in weights} == {"b4", "b8"} and not any("torgb" in name for name in weights)
+    assert {name.split(".")[1] for name in weights} == {"b4", "b8"} and not any(
+        "torgb" in name for name in weights
+    )
     assert torch.allclose(r.point.image(small).clamp(0, 1), r.image)
 
 
 def test_methods_ask_for_what_they_need(small):
-    module = torch.nn.Sequential(torch.nn.Linear(4, 3 * 32 * 32), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 32, 32)))
+    module = torch.nn.Sequential(
+        torch.nn.Linear(4, 3 * 32 * 32), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 32, 32))
+    )
     G = invert.wrap(module, z_dim=4)
     y = torch.rand(1, 3, 32, 32, generator=rng())
     for name in SEARCHES:
@@ -146,7 +169,9 @@ def test_a_class_is_said_or_recognised():
     args["method"] = replace(METHODS["lbrgm"], start=BestOf(3, Lpips(enlarge=True)))
     said = invert.restore(**args, class_label=[2, 0], steps=2)
     seen = []
-    known = invert.restore(**args, class_label=lambda x: seen.append(x) or torch.tensor([2, 0]), steps=2)
+    known = invert.restore(
+        **args, class_label=lambda x: seen.append(x) or torch.tensor([2, 0]), steps=2
+    )
     assert torch.equal(said.image, known.image) and torch.equal(seen[0], y)
     assert not torch.equal(said.image, invert.restore(**args, class_label=1, steps=2).image)
     with pytest.raises(ValueError, match="class_label is missing"):
@@ -156,56 +181,114 @@ def test_a_class_is_said_or_recognised():
         zero, one = (invert.restore(**args, class_label=label, steps=0).image for label in (0, 1))
         assert not torch.allclose(zero, one, atol=1e-3)
     mean = G.mapping(torch.randn(40_000, 5, generator=rng(3)), 2).mean(0)
-    problem = invert.problem.Problem(y, parse("clamp"), G, (0, 1), label=F.one_hot(torch.tensor([2, 0]), 3).float())
+    problem = invert.problem.Problem(
+        y, parse("clamp"), G, (0, 1), label=F.one_hot(torch.tensor([2, 0]), 3).float()
+    )
     assert torch.allclose(problem.center[0], mean, atol=0.05)
 
 
 TABLE = {  # METHODS.md, sections 3 to 10: steps, optimiser, and every term with its weight
-    "adam-id": [(150, Adam(lr), [(1, "Lpips"), (0.1, "L1"), (0.1, "SamePerson")]) for lr in (0.05, 0.01, 0.002)],
-    "pulse": [(250, Adam(0.8, schedule=CycleWithDrop(), project=(Sphere(),)), [(100, "MSE"), (0.05, "Geodesic")])],
-    "pulse-original": [(100, Adam(0.4, schedule=CycleWithDrop(), project=(Sphere(),)),
-                        [(100, "MSE"), (0.05, "Geodesic")])],
-    "brgm": [(501, Adam(0.1), [(1e-3, "MSE"), (1.25, "Lpips"), (100, "Near"), (32.4, "Collinear")])],
-    "brgm-original": [(5000, Adam(0.1, schedule=Ramp(0.25, 0.05)),
-                       [(1e-3, "MSE"), (1, "Lpips"), (100, "Near"), (3, "Collinear")])],
+    "adam-id": [
+        (150, Adam(lr), [(1, "Lpips"), (0.1, "L1"), (0.1, "SamePerson")])
+        for lr in (0.05, 0.01, 0.002)
+    ],
+    "pulse": [
+        (
+            250,
+            Adam(0.8, schedule=CycleWithDrop(), project=(Sphere(),)),
+            [(100, "MSE"), (0.05, "Geodesic")],
+        )
+    ],
+    "pulse-original": [
+        (
+            100,
+            Adam(0.4, schedule=CycleWithDrop(), project=(Sphere(),)),
+            [(100, "MSE"), (0.05, "Geodesic")],
+        )
+    ],
+    "brgm": [
+        (501, Adam(0.1), [(1e-3, "MSE"), (1.25, "Lpips"), (100, "Near"), (32.4, "Collinear")])
+    ],
+    "brgm-original": [
+        (
+            5000,
+            Adam(0.1, schedule=Ramp(0.25, 0.05)),
+            [(1e-3, "MSE"), (1, "Lpips"), (100, "Near"), (3, "Collinear")],
+        )
+    ],
     "lbrgm": [(500, Adam(0.05), [(2e-4, "MSE"), (2.5, "Lpips"), (30, "Mapped"), (0.4, "Normal")])],
-    "lbrgm-original": [(2000, Adam(0.1), [(2e-4, "MSE"), (2.5, "Lpips"), (30, "Mapped"), (0.4, "Normal")])],
-    "ilo": [(n, Adam(0.1, schedule=Ramp(0.75, 0.05), project=(Sphere(),)),
-             [(1, "MSE"), (1, "Lpips"), (0.01, "Geodesic")]) for n in (50, 50, 25, 25)],
-    "pti": [(450, Adam(0.01, schedule=Ramp(0.25, 0.05), project=(Whiten(),)), [(1, "Lpips"), (1e5, "WhiteNoise")]),
-            (350, Adam(3e-4), [(1, "MSE"), (1, "Lpips"), (1, "Locality")])],
-    "cri": [(500, Adam(0.1, schedule=Ramp(0.25, 0.05)), [(1, "Lpips"), (10, "MSE")]),
-            (20, Adam(3e-4), [(1, "Lpips"), (1, "MSE"), (1, "Locality")])],
-    "dgp": [(200, Adam(lr, betas=(0, 0.999), eps=1e-8, z_lr=z), [(1, "Deep"), (1, "MSE"), (0.01, "Normal")])
-            for lr, z in ((5e-5, 2e-3), (5e-5, 1e-3), (2e-5, 2e-5), (1e-5, 1e-5), (1e-5, 1e-5))],
-}  # fmt: skip
+    "lbrgm-original": [
+        (2000, Adam(0.1), [(2e-4, "MSE"), (2.5, "Lpips"), (30, "Mapped"), (0.4, "Normal")])
+    ],
+    "ilo": [
+        (
+            n,
+            Adam(0.1, schedule=Ramp(0.75, 0.05), project=(Sphere(),)),
+            [(1, "MSE"), (1, "Lpips"), (0.01, "Geodesic")],
+        )
+        for n in (50, 50, 25, 25)
+    ],
+    "pti": [
+        (
+            450,
+            Adam(0.01, schedule=Ramp(0.25, 0.05), project=(Whiten(),)),
+            [(1, "Lpips"), (1e5, "WhiteNoise")],
+        ),
+        (350, Adam(3e-4), [(1, "MSE"), (1, "Lpips"), (1, "Locality")]),
+    ],
+    "cri": [
+        (500, Adam(0.1, schedule=Ramp(0.25, 0.05)), [(1, "Lpips"), (10, "MSE")]),
+        (20, Adam(3e-4), [(1, "Lpips"), (1, "MSE"), (1, "Locality")]),
+    ],
+    "dgp": [
+        (
+            200,
+            Adam(lr, betas=(0, 0.999), eps=1e-8, z_lr=z),
+            [(1, "Deep"), (1, "MSE"), (0.01, "Normal")],
+        )
+        for lr, z in ((5e-5, 2e-3), (5e-5, 1e-3), (2e-5, 2e-5), (1e-5, 1e-5), (1e-5, 1e-5))
+    ],
+}
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_constants_are_the_published_ones(name):
     found = [
-        (phase.steps, phase.optimiser, [(pytest.approx(term.weight), type(term).__name__) for term in phase.loss])
+        (
+            phase.steps,
+            phase.optimiser,
+            [(pytest.approx(term.weight), type(term).__name__) for term in phase.loss],
+        )
         for phase in METHODS[name].phases
     ]
     assert found == TABLE[name]
 
 
 def test_further_constants_are_the_published_ones():
-    pulse, ilo, pti, cri_, dgp = (METHODS[name].phases for name in ("pulse", "ilo", "pti", "cri", "dgp"))
-    assert pulse[0].space == Gaussian(0, 5, quiet_end=True) and pulse[0].loss[0] == MSE(100, unit=1, floor=2e-3)
+    pulse, ilo, pti, cri_, dgp = (
+        METHODS[name].phases for name in ("pulse", "ilo", "pti", "cri", "dgp")
+    )
+    assert pulse[0].space == Gaussian(0, 5, quiet_end=True) and pulse[0].loss[0] == MSE(
+        100, unit=1, floor=2e-3
+    )
     assert [phase.space for phase in ilo] == [Gaussian(k, 5 + 2 * k) for k in range(4)]
     assert {phase.keep for phase in ilo} == {"mse"} and ilo[0].loss[0].unit == 2
-    assert pti[0].space == Codes("W", jitter=0.05, noises=True) and pti[1].stop == Below("lpips", 0.06)
+    assert pti[0].space == Codes("W", jitter=0.05, noises=True) and pti[1].stop == Below(
+        "lpips", 0.06
+    )
     assert pti[1].loss[1].net == "alex" and pti[1].loss[2] == Locality(1, 0.1, 0.1, "alex", 30, 0.5)
     assert cri_[1].loss[2] == Locality(1, 0, 10, None, 30, 0.5) and cri_[0].loss[1].unit == 2
     assert [phase.space for phase in dgp] == [Weights(n, z=True) for n in (2, 3, 4, 5, 7)]
     assert METHODS["lbrgm"].start == BestOf(200, Lpips(2.5, at_most=256, enlarge=True), 0.8)
-    assert METHODS["lbrgm-original"].start == BestOf(100, Lpips(2.5, at_most=256, enlarge=True), 1.0)
+    assert METHODS["lbrgm-original"].start == BestOf(
+        100, Lpips(2.5, at_most=256, enlarge=True), 1.0
+    )
     assert METHODS["dgp"].start.count == 500 and METHODS["cri"].start == Centroids(10, True)
     assert {phase.stop for phase in METHODS["adam-id"].phases} == {Patience(15)}
     assert METHODS["robust-text"].phases[0].loss == (
-        Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1),
-    )  # fmt: skip
+        Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)),
+        L1(0.1),
+    )
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -243,16 +326,25 @@ def test_an_optimiser_of_one_s_own_needs_no_more_than_its_steps(small):
             return lambda values, grads, step: {k: v - scale * grads[k] for k, v in values.items()}
 
     method = Method((Phase("W", 4, Descent(), (MSE(),)),))
-    r = invert.restore(torch.zeros(1, 3, 32, 32), parse("clamp"), small, method, steps=2, lr_scale=0.1)
+    r = invert.restore(
+        torch.zeros(1, 3, 32, 32), parse("clamp"), small, method, steps=2, lr_scale=0.1
+    )
     assert r.history.shape == (2, 1) and r.history[1] < r.history[0]
-    with pytest.raises(ValueError, match="Descent has no learning rate that is known; define `times`"):
+    with pytest.raises(
+        ValueError, match="Descent has no learning rate that is known; define `times`"
+    ):
         method.tuned({"lr": 2.0})
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (dict(loss=MSE()), "must be a tuple of terms"), (dict(loss=("mse",)), "must be a tuple of terms"),
-    (dict(loss=()), "loss has no terms"), (dict(optimiser=0.1), "optimiser=0.1 must be an Optimiser"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(loss=MSE()), "must be a tuple of terms"),
+        (dict(loss=("mse",)), "must be a tuple of terms"),
+        (dict(loss=()), "loss has no terms"),
+        (dict(optimiser=0.1), "optimiser=0.1 must be an Optimiser"),
+    ],
+)
 def test_a_phase_names_what_is_wrong_with_it(change, said):
     with pytest.raises(ValueError, match=said):
         Phase(**dict(space="W", steps=1, optimiser=NGD(0.1), loss=(MSE(),)) | change)

@@ -9,7 +9,9 @@ import torch
 import invert
 from degrade import Mask, parse
 
-METHODS = sorted(name for name in invert.METHODS if name != "ddrm" and not name.endswith("-original"))
+METHODS = sorted(
+    name for name in invert.METHODS if name != "ddrm" and not name.endswith("-original")
+)
 QUICK = {"perceptual": "alex", "steps": 3}
 FOURFOLD = parse("downsample:4 >> jpeg:18").approx()
 

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from invert import METHODS
 from invert.methods import method_of
-from invert.optim import Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten, ngd, onto_l1_ball
+from invert.optim import (
+    Adam,
+    Below,
+    CycleWithDrop,
+    Patience,
+    Ramp,
+    Sphere,
+    Whiten,
+    ngd,
+    onto_l1_ball,
+)
 from tests.conftest import rng
 
 
@@ -37,8 +47,12 @@ def test_shortened_phases_add_up_keep_their_share_and_reach_as_far(steps):
     counts = [p.steps for p in shortened]
     assert sum(counts) == steps and max(counts) - min(counts) <= 1
     for short, full in zip(shortened, whole, strict=True):
-        assert short.steps == 0 or short.steps * short.optimiser.lr == pytest.approx(full.steps * full.optimiser.lr)
-    assert all(p.optimiser == METHODS["brgm"].phases[0].optimiser for p in method_of("brgm", steps).phases)
+        assert short.steps == 0 or short.steps * short.optimiser.lr == pytest.approx(
+            full.steps * full.optimiser.lr
+        )
+    assert all(
+        p.optimiser == METHODS["brgm"].phases[0].optimiser for p in method_of("brgm", steps).phases
+    )
 
 
 @given(st.integers(0, 99), st.floats(0.1, 20))
@@ -50,21 +64,32 @@ def test_the_l1_ball_s_nearest_point(seed, radius):
         low, high = 0.0, float(row.abs().max())
         for _ in range(80):
             middle = (low + high) / 2
-            low, high = (middle, high) if (row.abs() - middle).clamp_min(0).sum() > radius else (low, middle)
-        expected = row if row.abs().sum() <= radius else row.sign() * (row.abs() - high).clamp_min(0)
+            low, high = (
+                (middle, high)
+                if (row.abs() - middle).clamp_min(0).sum() > radius
+                else (low, middle)
+            )
+        expected = (
+            row if row.abs().sum() <= radius else row.sign() * (row.abs() - high).clamp_min(0)
+        )
         assert torch.allclose(projected, expected, atol=1e-9)
 
 
 def test_schedules_and_rules_to_stop():
     ramp, drop = Ramp(), CycleWithDrop()
-    assert [ramp(t) for t in (0, 0.025, 0.05, 0.5, 0.75, 0.875, 1)] == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
+    assert [ramp(t) for t in (0, 0.025, 0.05, 0.5, 0.75, 0.875, 1)] == pytest.approx(
+        [0, 0.5, 1, 1, 1, 0.5, 0]
+    )
     assert Ramp(down=0.75)(0.625) == pytest.approx(0.5)
     assert [drop(t) for t in (0, 0.45, 0.9, 0.95, 1)] == pytest.approx([0.1, 1, 0.1, 0.0505, 0.001])
     stop = Patience(2).begin(2)
     losses = [(3, 3), (2, 4), (1, 5), (1, 2)]
     assert [stop({"loss": torch.tensor(pair, dtype=torch.float)}).tolist() for pair in losses] == [
-        [False, False], [False, False], [False, True], [False, False],
-    ]  # fmt: skip
+        [False, False],
+        [False, False],
+        [False, True],
+        [False, False],
+    ]
     assert Below("mse", 0.5).begin(2)({"mse": torch.tensor([0.5, 0.6])}).tolist() == [True, False]
 
 
@@ -86,16 +111,24 @@ def test_adam_reads_its_schedule_before_the_step_and_survives_a_gradient_that_is
     ones = {"x": torch.ones(1, 3)}
     first = move({"x": v}, ones, 0)
     second = move(first, ones, 1)
-    assert torch.equal(first["x"], v) and torch.allclose(second["x"], torch.full((1, 3), -0.025), rtol=1e-4)
+    assert torch.equal(first["x"], v) and torch.allclose(
+        second["x"], torch.full((1, 3), -0.025), rtol=1e-4
+    )
     odd = move(second, {"x": torch.tensor([[math.nan, math.inf, 1.0]])}, 2)
     assert torch.isfinite(odd["x"]).all() and odd["x"][0, 2] < second["x"][0, 2]
 
 
 def test_rates_of_codes_follow_the_spread_and_others_do_not():
-    move = Adam(0.1, z_lr=0.01).begin({k: torch.zeros(1, 2) for k in ("latent", "offset", "z", "weight:a")}, 1, 0.5)
+    move = Adam(0.1, z_lr=0.01).begin(
+        {k: torch.zeros(1, 2) for k in ("latent", "offset", "z", "weight:a")}, 1, 0.5
+    )
     ones = {k: torch.ones(1, 2) for k in ("latent", "offset", "z", "weight:a")}
-    moved = {k: -v[0, 0].item() for k, v in move({k: 0 * v for k, v in ones.items()}, ones, 0).items()}
-    assert moved == pytest.approx({"latent": 0.05, "offset": 0.05, "z": 0.01, "weight:a": 0.1}, rel=1e-4)
+    moved = {
+        k: -v[0, 0].item() for k, v in move({k: 0 * v for k, v in ones.items()}, ones, 0).items()
+    }
+    assert moved == pytest.approx(
+        {"latent": 0.05, "offset": 0.05, "z": 0.01, "weight:a": 0.1}, rel=1e-4
+    )
 
 
 def test_whitened_noise_has_mean_0_and_mean_square_1():

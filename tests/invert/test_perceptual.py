@@ -15,7 +15,9 @@ def test_lpips_equals_the_package_s(net):
     a, b = picture(1), picture(2)
     noisy = (a + 0.2 * torch.randn(a.shape, generator=rng())).clamp(0, 1)
     for x, y in [(a, b), (a, noisy), (a[..., :40, :70], b[..., :40, :70])]:
-        assert torch.allclose(perceptual.lpips(x, y, net), reference(x, y, normalize=True).flatten(), rtol=1e-3)
+        assert torch.allclose(
+            perceptual.lpips(x, y, net), reference(x, y, normalize=True).flatten(), rtol=1e-3
+        )
 
 
 @pytest.mark.parametrize("net", ["vgg", "alex"])

@@ -75,7 +75,11 @@ def test_an_image_that_is_not_finite_stops_alone(steps):
 
     method = Method((Phase(Z(), steps, Adam(0.9), (Away(),)),), Begin())
     r = invert.restore(y, parse("pool:1"), G, method, seed=[1, 2], **QUICK)
-    assert r.finite.tolist() == [True, False] and torch.isfinite(r.image).all() and torch.isfinite(r.latent).all()
+    assert (
+        r.finite.tolist() == [True, False]
+        and torch.isfinite(r.image).all()
+        and torch.isfinite(r.latent).all()
+    )
 
 
 class Away(Term):
@@ -96,15 +100,21 @@ def test_terms_of_one_kind_add_up(small):
         assert list(r.phase_images) == ["W", "W, phase 2"]
         return r.history[0, 0].item()
 
-    assert first(MSE(), MSE(unit=255)) == pytest.approx(first(MSE()) + first(MSE(unit=255)), rel=1e-5)
+    assert first(MSE(), MSE(unit=255)) == pytest.approx(
+        first(MSE()) + first(MSE(unit=255)), rel=1e-5
+    )
 
 
 def test_what_happens_to_batch_mates_changes_no_draw(small, monkeypatch):
     """A mate that stops early, draws nothing, or has a mask."""
     monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)
     phase = Phase("W", 12, NGD(0.05), (MSE(), Lpips(enlarge=True)), stop=Patience(2))
-    method = Method((replace(phase, space=Codes("W", jitter=0.5)), replace(phase, space=Codes("W+"), stop=None)))
-    f = parse("perimage(poisson:3,model=gaussian ; poisson:3,model=gaussian >> strokes:3,seed=1 ; pool:1)")
+    method = Method(
+        (replace(phase, space=Codes("W", jitter=0.5)), replace(phase, space=Codes("W+"), stop=None))
+    )
+    f = parse(
+        "perimage(poisson:3,model=gaussian ; poisson:3,model=gaussian >> strokes:3,seed=1 ; pool:1)"
+    )
     y = f(small.synthesize(small.some_w(3)[0]).clamp(0, 1), [rng(i) for i in range(3)])
     together = invert.restore(y, f, small, method, [5, 6, 7], **QUICK)
     for i in range(3):
@@ -145,19 +155,27 @@ def test_images_stop_one_by_one_and_the_lowest_can_be_kept(small):
 
     once = Method((Phase("W", 6, NGD(0.1), (plan,), stop=Once()),))
     r = invert.restore(y, parse("clamp"), small, once, lr_scale=1.0, **QUICK)
-    assert torch.allclose((r.latent - small.w_avg).norm(dim=1) / 0.1, torch.tensor([1.0, 6.0]), atol=1e-3)
+    assert torch.allclose(
+        (r.latent - small.w_avg).norm(dim=1) / 0.1, torch.tensor([1.0, 6.0]), atol=1e-3
+    )
     kept = Method((Phase("W", 6, NGD(0.1), (plan,), keep="plan"),))
     r = invert.restore(y, parse("clamp"), small, kept, lr_scale=1.0, **QUICK)
-    assert torch.allclose((r.latent - small.w_avg).norm(dim=1) / 0.1, torch.tensor([3.0, 0.0]), atol=1e-3)
+    assert torch.allclose(
+        (r.latent - small.w_avg).norm(dim=1) / 0.1, torch.tensor([3.0, 0.0]), atol=1e-3
+    )
 
 
 def test_every_image_has_draws_of_its_own(small):
-    problem = invert.problem.Problem(torch.zeros(3, 3, 32, 32), parse("gaussian:0.2"), small, (1, 2, 1))
+    problem = invert.problem.Problem(
+        torch.zeros(3, 3, 32, 32), parse("gaussian:0.2"), small, (1, 2, 1)
+    )
     image = torch.zeros(3, 3, 32, 32)
     for draw in (lambda p, x: p.predict(x, "a"), lambda p, x: p.rng("a").normal(x)):
         rows = draw(problem, image)
         assert torch.equal(rows[0], rows[2]) and not torch.equal(rows[0], rows[1])
-        assert torch.equal(rows[1:2], draw(problem.row(1), image[:1]))  # alone, or with whatever mates
+        assert torch.equal(
+            rows[1:2], draw(problem.row(1), image[:1])
+        )  # alone, or with whatever mates
     assert not torch.equal(problem.predict(image, "a"), problem.predict(image, "b"))
 
 
@@ -169,49 +187,78 @@ def test_a_search_goes_on_from_a_latent(small):
     r = invert.restore(**args, init=first.latent[:, :, 0], steps=6, callback=seen.append)
     assert [s.phase.name for s in seen] == ["W+", "W+", "W++", "W++"]
     assert torch.equal(
-        invert.restore(**args, init=first.latent, steps=0).latent, small.unpack(small.pack(first.latent))
+        invert.restore(**args, init=first.latent, steps=0).latent,
+        small.unpack(small.pack(first.latent)),
     )
     one, two = (invert.restore(**args, init="random", seed=seed, steps=0).image for seed in (1, 2))
     assert not torch.allclose(one, two, atol=0.01)
     assert r.latent.shape == first.latent.shape
     for name in ("pulse", "ilo", "cri"):
-        drawn = [invert.restore(**args, method=quick(name), init="random", seed=seed, steps=4).image for seed in (1, 2)]
+        drawn = [
+            invert.restore(**args, method=quick(name), init="random", seed=seed, steps=4).image
+            for seed in (1, 2)
+        ]
         assert not torch.allclose(*drawn, atol=1e-3)
     for method, init, words in [
-        ("robust", torch.full((1, 7), math.nan), "init must be"), ("robust", [1.0], "init must be"),
-        ("pulse", first.latent, "no phase that could go on"), ("robust", torch.zeros(1, 3), "latent has shape"),
-        ("robust", torch.zeros(2, 7), "2 latents for 1"), ("robust", "best", "init='best'"),
-    ]:  # fmt: skip
+        ("robust", torch.full((1, 7), math.nan), "init must be"),
+        ("robust", [1.0], "init must be"),
+        ("pulse", first.latent, "no phase that could go on"),
+        ("robust", torch.zeros(1, 3), "latent has shape"),
+        ("robust", torch.zeros(2, 7), "2 latents for 1"),
+        ("robust", "best", "init='best'"),
+    ]:
         with pytest.raises(ValueError, match=words):
             invert.restore(**args, method=method, init=init)
 
 
 def test_the_solver_can_be_told_which_pixels_are_dead():
-    f = parse("downsample:2 >> poisson:48 >> deadpixels:0.5 >> jpeg:30").sample((2, 3, 32, 32), [rng(1), rng(2)])
+    f = parse("downsample:2 >> poisson:48 >> deadpixels:0.5 >> jpeg:30").sample(
+        (2, 3, 32, 32), [rng(1), rng(2)]
+    )
     told = invert.oracle_mask(f)
     assert "deadpixels:0.5,seed=" in str(told) and "model=gaussian" in str(told)
     assert "seed=" not in str(f.approx())
     y = f(torch.full((2, 3, 32, 32), 0.5), [rng(3), rng(4)])
-    assert ((told(torch.full((2, 3, 32, 32), 0.5), [rng(5), rng(6)]) - y).abs() < 0.5).float().mean() > 0.9
+    assert (
+        (told(torch.full((2, 3, 32, 32), 0.5), [rng(5), rng(6)]) - y).abs() < 0.5
+    ).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(method=3), "method=3"), (dict(seed=1.5), "seed=1.5"), (dict(seed=None), "seed=None"),
-    (dict(identity=torch.nn.Identity()), "identity is a Identity; give"),
-    (dict(identity=invert.Identity(torch.nn.Identity())), "no term for it"),
-    (dict(identity=invert.Identity(torch.nn.Identity(), torch.rand(3, 3, 8, 8)), method="adam-id"), "3 references"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(method=3), "method=3"),
+        (dict(seed=1.5), "seed=1.5"),
+        (dict(seed=None), "seed=None"),
+        (dict(identity=torch.nn.Identity()), "identity is a Identity; give"),
+        (dict(identity=invert.Identity(torch.nn.Identity())), "no term for it"),
+        (
+            dict(
+                identity=invert.Identity(torch.nn.Identity(), torch.rand(3, 3, 8, 8)),
+                method="adam-id",
+            ),
+            "3 references",
+        ),
+    ],
+)
 def test_wrong_arguments_are_named(small, change, words):
-    args = dict(observation=torch.rand(1, 3, 32, 32), operator=parse("clamp"), generator=small, steps=1, **QUICK)
+    args = dict(
+        observation=torch.rand(1, 3, 32, 32),
+        operator=parse("clamp"),
+        generator=small,
+        steps=1,
+        **QUICK,
+    )
     with pytest.raises(ValueError, match=words):
         invert.restore(**args | change)
 
 
 def test_a_phase_that_cannot_be_is_refused():
     for arguments, words in [
-        (dict(loss=()), "no terms"), (dict(loss=(MSE(),), keep="lpips"), "one term 'lpips'; the loss has 0"),
+        (dict(loss=()), "no terms"),
+        (dict(loss=(MSE(),), keep="lpips"), "one term 'lpips'; the loss has 0"),
         (dict(loss=(MSE(), MSE()), stop=Below("mse", 1)), "one term 'mse'; the loss has 2"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ValueError, match=words):
             Phase("W", 1, NGD(0.1), **arguments)
     with pytest.raises(ValueError, match="reference is"):

@@ -20,7 +20,9 @@ from .solving import QUICK
 def test_robust_is_the_published_schedule():
     published = (("W", 0.08), ("W+", 0.02), ("W++", 0.005))
     terms = (Lpips(levels=6, fill=(0.25, 0.5)), L1(0.1, coarsest=True))
-    assert METHODS["robust"].phases == tuple(Phase(space, 150, NGD(lr), terms) for space, lr in published)
+    assert METHODS["robust"].phases == tuple(
+        Phase(space, 150, NGD(lr), terms) for space, lr in published
+    )
 
 
 def test_a_portrait_is_found_again(avatars):
@@ -42,13 +44,17 @@ def test_codes_travel_no_further_than_the_published_schedule_allows(avatars, ste
     r = invert.restore(y, parse("clamp"), avatars, steps=steps, lr_scale=0.5, **QUICK)
     unit = 0.5 * (0.08 + 0.02 + 0.005)
     travelled = (r.latent - avatars.w_avg).norm(dim=-1).max()
-    assert unit * steps < travelled <= 150 * unit * (1 + 1e-5)  # at the published rates: unit * steps / 3
+    assert (
+        unit * steps < travelled <= 150 * unit * (1 + 1e-5)
+    )  # at the published rates: unit * steps / 3
 
 
 def test_learning_rates_follow_the_spread_of_w(avatars):
     y = picture(0)
     own = invert.restore(y, parse("clamp"), avatars, steps=2, **QUICK)
-    scaled = invert.restore(y, parse("clamp"), avatars, steps=2, lr_scale=avatars.w_spread / 9.5, **QUICK)
+    scaled = invert.restore(
+        y, parse("clamp"), avatars, steps=2, lr_scale=avatars.w_spread / 9.5, **QUICK
+    )
     assert torch.equal(own.latent, scaled.latent)
 
 
@@ -61,12 +67,16 @@ def test_one_seed_one_result_another_seed_another(avatars):
 
 
 def test_a_batch_gives_each_image_what_it_gets_alone(avatars, monkeypatch):
-    monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)  # float tolerance needs floats
+    monkeypatch.setattr(
+        perceptual, "fastest_dtype", lambda device: torch.float32
+    )  # float tolerance needs floats
     f = parse("downsample:2 >> poisson:48 >> deadpixels:0.05 >> jpeg:30 >> strokes:2")
     x = torch.cat([picture(i) for i in range(3)])
     together = f.sample(x.shape, [rng(i) for i in range(3)])
     y = together(x, rng(1))
-    method = Method(tuple(replace(phase, steps=2) for phase in METHODS["robust"].phases))  # at its own rates
+    method = Method(
+        tuple(replace(phase, steps=2) for phase in METHODS["robust"].phases)
+    )  # at its own rates
     r = invert.restore(y, together.approx(), avatars, method, seed=[3, 4, 5], **QUICK)
     for i in range(3):
         alone = f.sample(x[i : i + 1].shape, rng(i))
@@ -81,7 +91,9 @@ def test_a_full_solve_in_a_batch_restores_as_well_as_alone(avatars):
     x = torch.cat([picture(0), picture(1)])
     together = invert.restore(f(x), f.approx(), avatars, seed=3, **QUICK)
     alone = invert.restore(f(x)[1:], f.approx(), avatars, seed=3, **QUICK)
-    reached = [perceptual.lpips(image, x[1:], "alex") for image in (together.image[1:], alone.image)]
+    reached = [
+        perceptual.lpips(image, x[1:], "alex") for image in (together.image[1:], alone.image)
+    ]
     assert abs(reached[0] - reached[1]) < 5e-3
 
 
@@ -107,8 +119,14 @@ def test_the_callback_sees_every_step(avatars):
 def test_a_caller_without_gradients_gets_the_same(avatars):
     plain = invert.restore(picture(0), parse("clamp"), avatars, steps=2, seed=5, **QUICK)
     with torch.no_grad():
-        r = invert.restore(picture(0), parse("clamp"), avatars, steps=2, seed=numpy.int64(5), **QUICK)
-    assert torch.equal(r.latent, plain.latent) and not r.latent.requires_grad and not r.image.requires_grad
+        r = invert.restore(
+            picture(0), parse("clamp"), avatars, steps=2, seed=numpy.int64(5), **QUICK
+        )
+    assert (
+        torch.equal(r.latent, plain.latent)
+        and not r.latent.requires_grad
+        and not r.image.requires_grad
+    )
 
 
 def test_no_steps_give_the_mean_image(avatars):
@@ -117,20 +135,26 @@ def test_no_steps_give_the_mean_image(avatars):
     assert r.history.shape == (0, 1)
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(observation=torch.rand(1, 3, 64, 64)), "128×128"),
-    (dict(observation=torch.rand(1, 1, 128, 128)), "but clamp turns"),
-    (dict(observation=torch.full((1, 3, 128, 128), math.nan)), "NaN"),
-    (dict(method="magic"), "method='magic'"),
-    (dict(perceptual="resnet"), "resnet"),
-    (dict(steps=-1), "steps=-1"),
-    (dict(seed=[1, 2]), "2 values for 1 images"),
-    (dict(lr_scale=math.nan), "lr_scale=nan"),
-    (dict(lr_scale=-1.0), "lr_scale=-1.0"),
-    (dict(operator=parse("strokes:3")), "sample"),
-    (dict(operator=Mask(torch.ones(1, 1, 8, 8))), "give one of their size"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(observation=torch.rand(1, 3, 64, 64)), "128×128"),
+        (dict(observation=torch.rand(1, 1, 128, 128)), "but clamp turns"),
+        (dict(observation=torch.full((1, 3, 128, 128), math.nan)), "NaN"),
+        (dict(method="magic"), "method='magic'"),
+        (dict(perceptual="resnet"), "resnet"),
+        (dict(steps=-1), "steps=-1"),
+        (dict(seed=[1, 2]), "2 values for 1 images"),
+        (dict(lr_scale=math.nan), "lr_scale=nan"),
+        (dict(lr_scale=-1.0), "lr_scale=-1.0"),
+        (dict(operator=parse("strokes:3")), "sample"),
+        (dict(operator=Mask(torch.ones(1, 1, 8, 8))), "give one of their size"),
+    ],
+)
 def test_mistakes_are_named(avatars, change, words):
-    args = dict(observation=picture(0), operator=parse("clamp"), generator=avatars, steps=1, **QUICK) | change
+    args = (
+        dict(observation=picture(0), operator=parse("clamp"), generator=avatars, steps=1, **QUICK)
+        | change
+    )
     with pytest.raises(ValueError, match=words):
         invert.restore(**args)

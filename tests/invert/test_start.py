@@ -26,7 +26,9 @@ def test_kmeans_finds_clusters_that_are_there():
         kmeans(points[:3], 4)
 
 
-@pytest.mark.parametrize("start", [BestOf(20, Lpips(enlarge=True)), Centroids(4), Centroids(4, through_operator=False)])
+@pytest.mark.parametrize(
+    "start", [BestOf(20, Lpips(enlarge=True)), Centroids(4), Centroids(4, through_operator=False)]
+)
 def test_the_chosen_start_is_the_nearest(small, start):
     f = parse("downsample:2").approx()
     y = f(small.synthesize(small.some_w(3)[0]).clamp(0, 1))
@@ -35,7 +37,11 @@ def test_the_chosen_start_is_the_nearest(small, start):
     if isinstance(start, Centroids):
         candidates = kmeans(small.some_w(10_000)[0], 4)
         shown = small.synthesize(candidates)
-        seen = f(shown) if start.through_operator else F.interpolate(shown, (16, 16), mode="bilinear", antialias=True)
+        seen = (
+            f(shown)
+            if start.through_operator
+            else F.interpolate(shown, (16, 16), mode="bilinear", antialias=True)
+        )
         big = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (seen, y)]
         for i in range(3):
             scores = perceptual.lpips(big[0], big[1][i : i + 1].expand(4, -1, -1, -1), "alex")
@@ -45,7 +51,9 @@ def test_the_chosen_start_is_the_nearest(small, start):
             row = problem.row(i)
             own = distances(row, chosen.latent[i : i + 1], start.by)
             others = distances(row, small.mapping(torch.randn(20, 5, generator=rng(9))), start.by)
-            assert own < others.median() and torch.allclose(problem.map(chosen.z)[i], chosen.latent[i])
+            assert own < others.median() and torch.allclose(
+                problem.map(chosen.z)[i], chosen.latent[i]
+            )
 
 
 def test_truncated_candidates_lie_nearer_to_the_mean(small):

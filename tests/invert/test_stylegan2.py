@@ -20,8 +20,13 @@ CHECK = load_file(Path(__file__).parent.parent / "data" / "avatars-128.check.saf
 
 def random_generator(seed=0, resolution=16, w_dim=8, channel_max=6, conv_clamp=None):
     torch.manual_seed(seed)
-    G = StyleGAN2(4, w_dim, resolution, mapping={"num_layers": 2},
-                  synthesis={"channel_base": 64, "channel_max": channel_max, "conv_clamp": conv_clamp})  # fmt: skip
+    G = StyleGAN2(
+        4,
+        w_dim,
+        resolution,
+        mapping={"num_layers": 2},
+        synthesis={"channel_base": 64, "channel_max": channel_max, "conv_clamp": conv_clamp},
+    )
     for name, tensor in G.state_dict().items():
         tensor.copy_(torch.randn(tensor.shape) * (3.0 if "weight" in name else 0.5))
     return G
@@ -30,7 +35,9 @@ def random_generator(seed=0, resolution=16, w_dim=8, channel_max=6, conv_clamp=N
 def test_the_bundled_generator_matches_an_independent_implementation(avatars):
     assert torch.allclose(avatars.mapping(CHECK["z"]), CHECK["w"], atol=1e-4)
     assert torch.allclose(avatars.synthesize(CHECK["w"]) * 2 - 1, CHECK["image"], atol=1e-4)
-    assert torch.allclose(avatars.synthesize(CHECK["w_plus"]) * 2 - 1, CHECK["image_plus"], atol=1e-4)
+    assert torch.allclose(
+        avatars.synthesize(CHECK["w_plus"]) * 2 - 1, CHECK["image_plus"], atol=1e-4
+    )
 
 
 def test_the_protocol(avatars):
@@ -49,7 +56,12 @@ def test_extending_leaves_the_image_as_it_is(avatars):
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 1000), st.sampled_from([4, 8, 32]), st.integers(1, 9), st.sampled_from([None, 2.0]))
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([4, 8, 32]),
+    st.integers(1, 9),
+    st.sampled_from([None, 2.0]),
+)
 def test_repeated_codes_give_equal_images(seed, resolution, channel_max, clamp):
     G = random_generator(seed, resolution, channel_max=channel_max, conv_clamp=clamp)
     w = G.mapping(torch.randn(2, 4, generator=rng(seed)))
@@ -79,13 +91,17 @@ def test_codes_of_filters_that_do_not_exist_change_nothing(avatars):
     assert live.sum(1).tolist() == [192, 192, 192, 192, 192, 96, 96, 48, 48, 24, 24, 3]
 
 
-@pytest.mark.parametrize("architecture, channels", [("skip", 3), ("resnet", 3), ("orig", 1), ("skip", 5)])
+@pytest.mark.parametrize(
+    "architecture, channels", [("skip", 3), ("resnet", 3), ("orig", 1), ("skip", 5)]
+)
 def test_a_packed_latent_has_the_codes_that_are_listened_to_and_no_other(architecture, channels):
     G = stylegan2(resolution=16, architecture=architecture, channels=channels, width=7)
     full = torch.randn(2, *G.latent_shape("W++"), generator=rng()).requires_grad_()
     packed = G.pack(full.detach()).requires_grad_()
     image = G.synthesize(packed)
-    assert packed.shape == (2, sum(G.filters), G.w_dim) and torch.allclose(image, G.synthesize(full), atol=1e-5)
+    assert packed.shape == (2, sum(G.filters), G.w_dim) and torch.allclose(
+        image, G.synthesize(full), atol=1e-5
+    )
     heard, gradient = (torch.autograd.grad(G.synthesize(x).sum(), x)[0] for x in (packed, full))
     assert heard.abs().amax(2).gt(0).all() and torch.allclose(G.pack(gradient), heard, atol=1e-4)
     assert torch.equal(G.pack(G.unpack(packed)), packed) and G.unpack(packed).shape == full.shape
@@ -104,7 +120,9 @@ def test_noise_modes():
     for m in G.modules():
         if hasattr(m, "noise_strength"):
             m.noise_strength.zero_()
-    assert torch.equal(G.synthesize(w), none) and torch.equal(G.synthesize(w, noise_mode="none"), none)
+    assert torch.equal(G.synthesize(w), none) and torch.equal(
+        G.synthesize(w, noise_mode="none"), none
+    )
     with pytest.raises(ValueError, match="noise_mode='loud'"):
         G.synthesize(w, noise_mode="loud")
 

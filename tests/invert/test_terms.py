@@ -40,16 +40,31 @@ def loss_of(terms, y, visible=None, network=None):
     """(prediction, rng, step) → the weighted sum of some terms against y."""
     network = network or perceptual.load()
     problem = SimpleNamespace(
-        observation=y, visible=visible, network=lambda net=None: network, batch=len(y), device=y.device
+        observation=y,
+        visible=visible,
+        network=lambda net=None: network,
+        batch=len(y),
+        device=y.device,
     )
     measures = [(term.weight, term.prepare(problem)) for term in terms]
-    return lambda x, rng, step=0: sum(weight * measure(View(x, x, None, {}, rng, step)) for weight, measure in measures)
+    return lambda x, rng, step=0: sum(
+        weight * measure(View(x, x, None, {}, rng, step)) for weight, measure in measures
+    )
 
 
-@pytest.mark.parametrize("net, side, levels, l1_side", [
-    ("vgg", 128, 3, 16), ("vgg", 32, 1, 16), ("vgg", 16, 0, 16), ("vgg", 8, 0, 8), ("vgg", 2048, 6, 32),
-    ("alex", 128, 3, 16), ("alex", 31, 0, 31), ("vgg", 31, 1, 15),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "net, side, levels, l1_side",
+    [
+        ("vgg", 128, 3, 16),
+        ("vgg", 32, 1, 16),
+        ("vgg", 16, 0, 16),
+        ("vgg", 8, 0, 8),
+        ("vgg", 2048, 6, 32),
+        ("alex", 128, 3, 16),
+        ("alex", 31, 0, 31),
+        ("vgg", 31, 1, 15),
+    ],
+)
 def test_scales_are_the_published_ones(net, side, levels, l1_side):
     network = Recorder(perceptual.load(net).min_side)
     x, y = (torch.rand(1, 3, side, side, generator=rng(seed)) for seed in (0, 1))
@@ -83,7 +98,9 @@ def test_hidden_regions_do_not_enter_the_perceptual_part():
     x, y = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
     loss = loss_of(MULTISCALE, y, torch.zeros(1, 1, 64, 64))
     assert loss(x, Rng.of(rng(), 1)) == 0
-    shown = loss_of(MULTISCALE, y, torch.ones(1, 1, 64, 64))(picture(1)[..., :64, :64], Rng.of(rng(), 1))
+    shown = loss_of(MULTISCALE, y, torch.ones(1, 1, 64, 64))(
+        picture(1)[..., :64, :64], Rng.of(rng(), 1)
+    )
     plain = loss_of(MULTISCALE, y)(picture(1)[..., :64, :64], Rng.of(rng(), 1))
     assert torch.allclose(shown, plain)
 
@@ -109,7 +126,9 @@ def test_hidden_regions_are_filled_with_fresh_noise_at_every_scale():
         assert not torch.equal(*fills) and (fills[0][hidden == 0] == 0).all()
         for part in (hidden == 1, (hidden > 0) & (hidden < 1)):
             z = ((fills[0] / hidden - 0.25) / 0.5)[part]  # N(0, 1), to four standard errors
-            assert len(z) == 0 or (abs(z.mean()) < 4 / len(z) ** 0.5 and abs(z.std() - 1) < 4 / (2 * len(z)) ** 0.5)
+            assert len(z) == 0 or (
+                abs(z.mean()) < 4 / len(z) ** 0.5 and abs(z.std() - 1) < 4 / (2 * len(z)) ** 0.5
+            )
     assert len(steps[0]) == 3
 
 
@@ -135,13 +154,17 @@ def test_terms_in_closed_form(small):
     a, b = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0, 2.0, 0, 0])
     latent = torch.stack([a, b])[None]
     # two layers at a right angle: of four pairs, two have θ = π/2
-    assert value(Geodesic(of="latent"), Point(latent)).item() == pytest.approx(4 / 8 * (math.pi / 2) ** 2 / 2, rel=1e-4)
+    assert value(Geodesic(of="latent"), Point(latent)).item() == pytest.approx(
+        4 / 8 * (math.pi / 2) ** 2 / 2, rel=1e-4
+    )
     assert value(Collinear(), Point(latent)).item() == pytest.approx(0.5)
     assert value(Normal(), Point(latent, latent)).item() == pytest.approx(5 / 8)
     assert value(OffsetNorm(), variables={"offset": latent}).item() == pytest.approx(5**0.5)
     assert value(OffsetNorm(order=1), variables={"offset": latent}).item() == pytest.approx(3)
     flat, white = torch.ones(1, 1, 16, 16), torch.randn(1, 1, 256, 256, generator=rng())
-    assert value(WhiteNoise(), Point(latent, noises=(flat,))).item() == pytest.approx(4)  # two axes, two scales
+    assert value(WhiteNoise(), Point(latent, noises=(flat,))).item() == pytest.approx(
+        4
+    )  # two axes, two scales
     assert value(WhiteNoise(), Point(latent, noises=(white,))).item() < 0.01
 
     problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (0, 1))
@@ -152,11 +175,17 @@ def test_terms_in_closed_form(small):
     expected = (small.mapping(z)[:, None] - ws).square().mean((1, 2))
     assert torch.allclose(value(Mapped(), Point(ws, z), problem), expected)
     x = torch.full((2, 3, 32, 32), 0.5)
-    assert torch.allclose(value(MSE(unit=255), None, problem, prediction=x), torch.full((2,), 127.5**2))
+    assert torch.allclose(
+        value(MSE(unit=255), None, problem, prediction=x), torch.full((2,), 127.5**2)
+    )
     assert torch.allclose(value(MSE(floor=1), None, problem, prediction=x), torch.ones(2))
     assert torch.allclose(value(L1(), None, problem, prediction=x), torch.full((2,), 0.5))
-    enlarged = value(Lpips(enlarge=True, net="alex"), None, replace(problem, observation=x[..., :16, :16]),
-                     prediction=x[..., :16, :16] / 2)  # fmt: skip
+    enlarged = value(
+        Lpips(enlarge=True, net="alex"),
+        None,
+        replace(problem, observation=x[..., :16, :16]),
+        prediction=x[..., :16, :16] / 2,
+    )
     assert torch.allclose(enlarged, perceptual.lpips(x, x / 2, "alex"), rtol=2e-2)
 
 
@@ -176,13 +205,20 @@ def test_locality_is_nothing_for_the_generator_itself_and_more_for_another(small
     shown = []
     with pytest.MonkeyPatch.context() as spy:
         spy.setattr(
-            type(small), "synthesize", lambda self, code, **o: shown.append((code, o)) or torch.zeros(1, 3, 32, 32)
+            type(small),
+            "synthesize",
+            lambda self, code, **o: shown.append((code, o)) or torch.zeros(1, 3, 32, 32),
         )
         value(only_mse, Point(w, weights=(own,)), problem)
-    for code, options in shown:  # 30 away over all layers together, without noise, towards a truncated code
+    for (
+        code,
+        options,
+    ) in shown:  # 30 away over all layers together, without noise, towards a truncated code
         assert code.shape == (1, small.num_ws, 7) and options == {"noise_mode": "none"}
         assert (code - w[:, None]).norm().item() == pytest.approx(30, rel=1e-4)
-    assert value(only_mse, Point(w, weights=(brighter,)), problem).item() == pytest.approx(0.01, rel=1e-3)
+    assert value(only_mse, Point(w, weights=(brighter,)), problem).item() == pytest.approx(
+        0.01, rel=1e-3
+    )
 
 
 def test_large_images_are_compared_at_256(small):

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from tests.conftest import AVATARS
 
-COMMAND = Path(sys.executable).with_name("degrade")  # as pip installed it, for tests that need a process
+COMMAND = Path(sys.executable).with_name(
+    "degrade"
+)  # as pip installed it, for tests that need a process
 FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
 
 BENCH = ("--perceptual", "alex", "--steps", 2, "--images", AVATARS, "--batch", 2)
@@ -34,7 +36,19 @@ def pixels(path):
 
 
 def start_bench(output, *more, tasks=TASKS, methods="robust,pulse", limit=2):
-    return run("bench", *BENCH, "-o", output, "--tasks", tasks, "--methods", methods, "--limit", limit, *more)
+    return run(
+        "bench",
+        *BENCH,
+        "-o",
+        output,
+        "--tasks",
+        tasks,
+        "--methods",
+        methods,
+        "--limit",
+        limit,
+        *more,
+    )
 
 
 def observations(folder, count):

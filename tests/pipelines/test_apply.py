@@ -24,7 +24,11 @@ def test_apply_writes_what_the_operator_makes_and_says_what_it_was(tmp_path):
     assert f.sample((1, 3, 128, 128)) == f  # nothing is left to draw
     assert str(f).endswith("clamp >> quantize")
     assert manifest["size"] == [64, 64] and manifest["source_size"] == [128, 128]
-    assert manifest["source"] == "000.png" and manifest["seed"] == 3 and manifest["degrade"] == degrade.__version__
+    assert (
+        manifest["source"] == "000.png"
+        and manifest["seed"] == 3
+        and manifest["degrade"] == degrade.__version__
+    )
     x = files.read_image(AVATARS / "000.png")
     y = f(x, rng(child_seed(3, "000.png")))
     assert torch.equal(files.read_image(tmp_path / "000.png"), y)
@@ -56,7 +60,11 @@ def test_folders_are_walked_and_keep_their_shape(tmp_path):
         (tmp_path / place).parent.mkdir(parents=True)
         Image.new("RGB", (6, 5), "teal").save(tmp_path / place)
     apply(tmp_path / "in", output=tmp_path / "out", op="quantize")
-    made = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    made = sorted(
+        p.relative_to(tmp_path / "out").as_posix()
+        for p in (tmp_path / "out").rglob("*")
+        if p.is_file()
+    )
     assert made == ["x/a.json", "x/a.png", "y/a.json", "y/a.png"]
 
 
@@ -71,7 +79,9 @@ def test_a_mask_file_travels_with_the_manifest(tmp_path):
     f = degrade.parse(json.loads(text)["operator"], folder=tmp_path / "out")
     assert torch.equal(f.visible((1, 3, 128, 128))[0, 0], torch.from_numpy(mask) / 255)
     assert (pixels(tmp_path / "out" / "002.png")[:, :64] == 0).all()
-    result = run("restore", tmp_path / "out", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex")
+    result = run(
+        "restore", tmp_path / "out", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"
+    )
     assert result.exit_code == 0, result.output  # the mask beside it is not taken for a picture
     assert str(tmp_path) not in (tmp_path / "r" / "002.json").read_text()
 
@@ -98,18 +108,39 @@ def test_a_failing_disk_leaves_what_was_there(tmp_path, monkeypatch):
 
 
 def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
-    (tmp_path / "negative_plugin.py").write_text("import degrade\ndegrade.register('negative')(lambda x: 1 - x)\n")
+    (tmp_path / "negative_plugin.py").write_text(
+        "import degrade\ndegrade.register('negative')(lambda x: 1 - x)\n"
+    )
     monkeypatch.chdir(tmp_path)
     try:
-        result = run("apply", AVATARS / "007.png", "-o", "o", "--op", "negative", "--plugin", "negative_plugin")
+        result = run(
+            "apply",
+            AVATARS / "007.png",
+            "-o",
+            "o",
+            "--op",
+            "negative",
+            "--plugin",
+            "negative_plugin",
+        )
         assert result.exit_code == 0, result.output
         assert (pixels("o/007.png") == 255 - pixels(AVATARS / "007.png")).all()
     finally:
         degrade.registry.REGISTRY.pop("negative", None)
-    missing = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module")
+    missing = run(
+        "apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "no_such_module"
+    )
     assert missing.exit_code == 2 and "no_such_module" in missing.output
-    named = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "negative_plugin.py")
+    named = run(
+        "apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "negative_plugin.py"
+    )
     assert named.exit_code == 2 and "give the module's name, without .py" in named.output
     (tmp_path / "broken_plugin.py").write_text("1 / 0")
-    broken = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "broken_plugin")
-    assert broken.exit_code == 2 and "broken_plugin" in broken.output and "Traceback" not in broken.output
+    broken = run(
+        "apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "broken_plugin"
+    )
+    assert (
+        broken.exit_code == 2
+        and "broken_plugin" in broken.output
+        and "Traceback" not in broken.output
+    )

@@ -26,7 +26,10 @@ from .shell import TASKS, pixels, run, start_bench
 def rows_of(folder):
     """All but the times."""
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    return {(r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"} for r in rows}
+    return {
+        (r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"}
+        for r in rows
+    }
 
 
 def test_every_cell_is_computed_and_written_down(results):
@@ -34,11 +37,15 @@ def test_every_cell_is_computed_and_written_down(results):
     assert len(rows) == 4 * 2 * 2
     with (results / "results.csv").open() as file:
         listed = list(csv.DictReader(file))
-    assert len(listed) == 16 and {float(r["accuracy"]) for r in listed} == {r["accuracy"] for r in rows.values()}
+    assert len(listed) == 16 and {float(r["accuracy"]) for r in listed} == {
+        r["accuracy"] for r in rows.values()
+    }
     for (task, method, image), row in rows.items():
         folder = results / "images" / task.replace("/", "-")
         restored, clean = files.read_image(folder / method / f"{image}.png"), picture(int(image))
-        assert row["accuracy"] == pytest.approx(invert.perceptual.lpips(restored, clean).item(), abs=1e-4)
+        assert row["accuracy"] == pytest.approx(
+            invert.perceptual.lpips(restored, clean).item(), abs=1e-4
+        )
         error = numpy.square(restored.numpy() - clean.numpy()).mean()
         assert row["psnr"] == pytest.approx(-10 * numpy.log10(error), abs=1e-3)
         assert row["steps"] == 2 and row["finite"] and len(row["loss"]) == 2
@@ -60,7 +67,10 @@ def test_the_tables_say_what_was_done_and_mark_the_best(results):
     rows = rows_of(results)
     first = next(line for line in text.splitlines() if line.startswith("| UNAP"))
     cells = [cell.strip() for cell in first.strip("|").split("|")][1:3]
-    scores = [[rows["UNAP", m, image]["accuracy"] for image in ("000", "001")] for m in ("robust", "pulse")]
+    scores = [
+        [rows["UNAP", m, image]["accuracy"] for image in ("000", "001")]
+        for m in ("robust", "pulse")
+    ]
     means = [numpy.mean(pair) for pair in scores]
     assert [float(cell.strip("*")) for cell in cells] == pytest.approx(means, abs=6e-4)
     assert [cell.startswith("**") for cell in cells] == [mean == min(means) for mean in means]
@@ -73,7 +83,9 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
     mine = Bench(tmp_path / "b", Settings(perceptual="alex", steps=2))
     methods = bench.methods_of("robust,pulse")
-    cells = [Cell(task, label, method) for task in TASKS.split(",") for label, method in methods.items()]
+    cells = [
+        Cell(task, label, method) for task in TASKS.split(",") for label, method in methods.items()
+    ]
     reached = []
 
     def go_on(report):
@@ -92,22 +104,34 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
     shutil.rmtree(tmp_path / "b" / "images" / "upsampling-XS" / "pulse")  # and this, as a user does
     reached.clear()
     go_on(lambda done, total, what: None)
-    assert len(reached) == (5 + 1) * 2  # steps of the batches that were left, and of the one whose pictures are gone
-    mine = {(r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"} for r in mine.rows()}
+    assert (
+        len(reached) == (5 + 1) * 2
+    )  # steps of the batches that were left, and of the one whose pictures are gone
+    mine = {
+        (r["task"], r["method"], r["image"]): {k: v for k, v in r.items() if k != "seconds"}
+        for r in mine.rows()
+    }
     assert mine == rows_of(results)
 
 
 def test_other_settings_are_refused_with_the_difference(results):
-    for change, words in [(("--seed", 4), "seed 0 → 4"), (("--oracle-mask",), "oracle_mask False → True")]:
+    for change, words in [
+        (("--seed", 4), "seed 0 → 4"),
+        (("--oracle-mask",), "oracle_mask False → True"),
+    ]:
         result = start_bench(results, *change)
         assert result.exit_code == 2 and words in result.stderr
     assert start_bench(results, "--quiet").output == ""  # the same again: nothing to do
 
 
 def test_observations_depend_on_task_and_picture_alone(results, tmp_path):
-    assert start_bench(tmp_path / "one", tasks="denoising/M", methods="brgm", limit=1).exit_code == 0
+    assert (
+        start_bench(tmp_path / "one", tasks="denoising/M", methods="brgm", limit=1).exit_code == 0
+    )
     for folder in ("clean", "denoising-M/observed"):
-        one, two = (pixels(root / "images" / folder / "000.png") for root in (tmp_path / "one", results))
+        one, two = (
+            pixels(root / "images" / folder / "000.png") for root in (tmp_path / "one", results)
+        )
         assert (one == two).all()
 
 
@@ -139,15 +163,25 @@ def test_a_batch_that_fails_is_named_and_does_not_stop_the_others(tmp_path, monk
 
     monkeypatch.setattr(invert, "restore", fails)
     result = start_bench(tmp_path / "b", tasks="UNAP,UP", methods="pulse,brgm", limit=1)
-    assert result.exit_code == 3 and len(rows_of(tmp_path / "b")) == 2 and (tmp_path / "b" / "report.html").exists()
     assert (
-        result.stderr.count("\nerror: ") == 2 and "error: UNAP, pulse, 000: one picture does not fit" in result.stderr
+        result.exit_code == 3
+        and len(rows_of(tmp_path / "b")) == 2
+        and (tmp_path / "b" / "report.html").exists()
+    )
+    assert (
+        result.stderr.count("\nerror: ") == 2
+        and "error: UNAP, pulse, 000: one picture does not fit" in result.stderr
     )
     monkeypatch.undo()
-    assert start_bench(tmp_path / "b", tasks="UNAP,UP", methods="pulse,brgm", limit=1).exit_code == 0
+    assert (
+        start_bench(tmp_path / "b", tasks="UNAP,UP", methods="pulse,brgm", limit=1).exit_code == 0
+    )
     assert len(rows_of(tmp_path / "b")) == 4
     assert start_bench(tmp_path / "b", tasks="UP", methods="brgm").exit_code == 0
-    assert "Not all cells are of the same pictures: of 1 to 2." in (tmp_path / "b" / "tables.md").read_text()
+    assert (
+        "Not all cells are of the same pictures: of 1 to 2."
+        in (tmp_path / "b" / "tables.md").read_text()
+    )
 
 
 def test_what_a_method_has_to_say_stands_beside_the_tables(tmp_path):
@@ -157,26 +191,51 @@ def test_what_a_method_has_to_say_stands_beside_the_tables(tmp_path):
         Bench(tmp_path, Settings(perceptual="alex", steps=5)),
         partial(Solver, generator := invert.load_generator("avatars-128")),
     )
-    mine.run(files.gather([AVATARS])[:1], [Cell("UP", "dgp", method)], Local(), solver, generator.resolution)
+    mine.run(
+        files.gather([AVATARS])[:1],
+        [Cell("UP", "dgp", method)],
+        Local(),
+        solver,
+        generator.resolution,
+    )
     assert any("alex" in text and "discriminator" in text for text in mine.results().told)
 
 
 def test_another_picture_of_the_same_name_is_another(tmp_path):
     (tmp_path / "in").mkdir()
-    command = ["bench", "--images", tmp_path / "in", "-o", tmp_path / "b", "--tasks", "UNAP", "--methods", "brgm"]
+    command = [
+        "bench",
+        "--images",
+        tmp_path / "in",
+        "-o",
+        tmp_path / "b",
+        "--tasks",
+        "UNAP",
+        "--methods",
+        "brgm",
+    ]
     found = []
     for number in ("000", "001"):
         shutil.copy(AVATARS / f"{number}.png", tmp_path / "in" / "x.png")
         assert run(*command, "--perceptual", "alex", "--steps", 1).exit_code == 0
         found.append(Bench(tmp_path / "b", Settings(perceptual="alex", steps=1)).rows())
-        assert (pixels(tmp_path / "b" / "images" / "clean" / "x.png") == pixels(AVATARS / f"{number}.png")).all()
-    assert [len(rows) for rows in found] == [1, 1] and found[0][0]["accuracy"] != found[1][0]["accuracy"]
+        assert (
+            pixels(tmp_path / "b" / "images" / "clean" / "x.png")
+            == pixels(AVATARS / f"{number}.png")
+        ).all()
+    assert [len(rows) for rows in found] == [1, 1] and found[0][0]["accuracy"] != found[1][0][
+        "accuracy"
+    ]
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"tasks": "denoising/XXL"}, "'denoising/XXL' is none of"), ({"methods": "magic"}, "method='magic'"),
-    ({"methods": "ddrm"}, "needs a diffusion model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"tasks": "denoising/XXL"}, "'denoising/XXL' is none of"),
+        ({"methods": "magic"}, "method='magic'"),
+        ({"methods": "ddrm"}, "needs a diffusion model"),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, change, words):
     result = start_bench(tmp_path / "b", **change)
     assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
@@ -193,7 +252,9 @@ def test_the_papers_tasks():
 
 def test_ground_truth_is_the_central_square_by_area(tmp_path):
     array = numpy.zeros((8, 12, 3), numpy.uint8)
-    array[:, 2:10] = rng_pixels = numpy.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=numpy.uint8)
+    array[:, 2:10] = rng_pixels = numpy.random.default_rng(0).integers(
+        0, 255, (8, 8, 3), dtype=numpy.uint8
+    )
     Image.fromarray(array).save(tmp_path / "p.png")
     expected = rng_pixels.reshape(4, 2, 4, 2, 3).mean((1, 3)).transpose(2, 0, 1)
     found = bench.prepared(tmp_path / "p.png", 4, 3)[0].numpy() * 255
@@ -212,7 +273,9 @@ def test_a_plugin_s_method_can_be_compared(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
-        done = start_bench(tmp_path / "b", "--plugin", "own_method_plugin", tasks="UNAP", methods="mine", limit=1)
+        done = start_bench(
+            tmp_path / "b", "--plugin", "own_method_plugin", tasks="UNAP", methods="mine", limit=1
+        )
     finally:
         invert.METHODS.pop("mine", None)
     assert done.exit_code == 0, done.output

@@ -28,40 +28,94 @@ from .shell import pixels, run
 def test_quiet_says_nothing(tmp_path):
     out = run("apply", AVATARS / "000.png", "-o", tmp_path / "o", "--op", "clamp", "--quiet")
     assert (out.exit_code, out.output) == (0, "")
-    out = run("restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex", "--quiet")
+    out = run(
+        "restore",
+        tmp_path / "o",
+        "-o",
+        tmp_path / "r",
+        "--steps",
+        1,
+        "--perceptual",
+        "alex",
+        "--quiet",
+    )
     assert (out.exit_code, out.output) == (0, "")
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["apply", "{tmp}/none.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "none.png does not exist"),
-    (["apply", "{tmp}/text.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "is not an image"),
-    (["apply", "{tmp}/cut.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "cut.png"),
-    (["apply", "{tmp}/empty", "-o", "{tmp}/o", "--op", "jpeg:12"], "no picture found"),
-    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpg:12"], "did you mean jpeg"),
-    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:0"], "quality=0"),
-    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "mask:none.png"], "none.png"),
-    (["apply", "{ok}", "-o", "{tmp}/text.png/o", "--op", "jpeg:12"], "text.png"),
-    (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:12|30"], "quality has 2 values for 1 images"),
-    (["apply", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp"], "000.json is not a manifest"),
-    (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "jpeg:12"], "holds the input"),
-    (["apply", "{tmp}/small.png", "{tmp}/small.jpg", "-o", "{tmp}/o", "--op", "clamp"], "share one result"),
-    (["restore", "{tmp}/small.png", "-o", "{tmp}/o", "--op", "resize:50"], "leads to no picture of"),
-    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--generator", "nosuch"], "avatars-128"),
-    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--method", "magic"], "must be one of robust"),
-    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--perceptual", "eye"], "vgg, alex"),
-    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--device", "warp"], "use cpu or auto"),
-    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--device", "meta"], "use cpu or auto"),
-    (["restore", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp", "--steps", "1"], "000.json is not a log"),
-    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "strokes:3"], "sample"),
-    (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--clean", "{tmp}/none.png", "--steps", "1"], "none.png"),
-    (["apply", "{ok}", "-o", "{tmp}/o"], "--op"),
-    (["inspect", "{tmp}/text.png"], "is not an image that can be read"),
-    (["inspect", "{tmp}/none.jpg"], "cannot be read"),
-    (["inspect", "nosuch"], "avatars-128"),
-    (["inspect", "{tmp}"], "is a folder; give one picture"),
-    (["convert", "avatars-128", "{tmp}/o.pkl"], "must end in .safetensors"),
-    (["nosuch"], "No such command"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (
+            ["apply", "{tmp}/none.png", "-o", "{tmp}/o", "--op", "jpeg:12"],
+            "none.png does not exist",
+        ),
+        (["apply", "{tmp}/text.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "is not an image"),
+        (["apply", "{tmp}/cut.png", "-o", "{tmp}/o", "--op", "jpeg:12"], "cut.png"),
+        (["apply", "{tmp}/empty", "-o", "{tmp}/o", "--op", "jpeg:12"], "no picture found"),
+        (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpg:12"], "did you mean jpeg"),
+        (["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:0"], "quality=0"),
+        (["apply", "{ok}", "-o", "{tmp}/o", "--op", "mask:none.png"], "none.png"),
+        (["apply", "{ok}", "-o", "{tmp}/text.png/o", "--op", "jpeg:12"], "text.png"),
+        (
+            ["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:12|30"],
+            "quality has 2 values for 1 images",
+        ),
+        (["apply", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp"], "000.json is not a manifest"),
+        (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "jpeg:12"], "holds the input"),
+        (
+            ["apply", "{tmp}/small.png", "{tmp}/small.jpg", "-o", "{tmp}/o", "--op", "clamp"],
+            "share one result",
+        ),
+        (
+            ["restore", "{tmp}/small.png", "-o", "{tmp}/o", "--op", "resize:50"],
+            "leads to no picture of",
+        ),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--generator", "nosuch"],
+            "avatars-128",
+        ),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--method", "magic"],
+            "must be one of robust",
+        ),
+        (["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--perceptual", "eye"], "vgg, alex"),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--device", "warp"],
+            "use cpu or auto",
+        ),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--device", "meta"],
+            "use cpu or auto",
+        ),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp", "--steps", "1"],
+            "000.json is not a log",
+        ),
+        (["restore", "{ok}", "-o", "{tmp}/o", "--op", "strokes:3"], "sample"),
+        (
+            [
+                "restore",
+                "{ok}",
+                "-o",
+                "{tmp}/o",
+                "--op",
+                "clamp",
+                "--clean",
+                "{tmp}/none.png",
+                "--steps",
+                "1",
+            ],
+            "none.png",
+        ),
+        (["apply", "{ok}", "-o", "{tmp}/o"], "--op"),
+        (["inspect", "{tmp}/text.png"], "is not an image that can be read"),
+        (["inspect", "{tmp}/none.jpg"], "cannot be read"),
+        (["inspect", "nosuch"], "avatars-128"),
+        (["inspect", "{tmp}"], "is a folder; give one picture"),
+        (["convert", "avatars-128", "{tmp}/o.pkl"], "must end in .safetensors"),
+        (["nosuch"], "No such command"),
+    ],
+)
 def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes((AVATARS / "000.png").read_bytes()[:1500])
@@ -101,27 +155,39 @@ def test_help_does_not_load_torch():
 
 def test_the_installed_command_says_which_versions_are_at_work():
     ours, python, *libraries, jpeg = without_torch("--version").splitlines()
-    assert ours == f"degrade {degrade.__version__}" and python == f"python {platform.python_version()}"
+    assert (
+        ours == f"degrade {degrade.__version__}" and python == f"python {platform.python_version()}"
+    )
     assert libraries[0].split("+")[0] == f"torch {torch.__version__.split('+')[0]}"
     assert [line.split()[0] for line in libraries] == ["torch", "kornia", "lpips", "pillow"]
     assert re.fullmatch(r"libjpeg(-turbo)? [\d.]+", jpeg)
 
 
 def test_a_shell_is_told_names():
-    tab = {"_DEGRADE_COMPLETE": "complete_bash", "COMP_WORDS": "degrade restore --method p", "COMP_CWORD": "3"}
+    tab = {
+        "_DEGRADE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "degrade restore --method p",
+        "COMP_CWORD": "3",
+    }
     assert without_torch(**tab).split() == ["pti", "pulse", "pulse-original"]
 
 
 def test_the_names_that_a_shell_is_told_are_all_there_are():
     assert cli.METHODS("") == sorted(invert.METHODS)
-    assert cli.GENERATORS("") == list(BUNDLED) and cli.NETS("") == list(NETS) and cli.SUITES("") == list(SUITES)
+    assert (
+        cli.GENERATORS("") == list(BUNDLED)
+        and cli.NETS("") == list(NETS)
+        and cli.SUITES("") == list(SUITES)
+    )
 
 
 @pytest.mark.parametrize("name, command", typer.main.get_command(cli.app).commands.items())
 def test_the_examples_of_a_help_page_could_be_run(name, command):
     lines = [line.strip() for line in command.help.splitlines()]
     examples = [shlex.split(line) for line in lines if line.startswith("degrade ")]
-    assert 1 <= len(examples) <= 3 and max(map(len, lines[1:])) <= 78  # the first is wrapped, the others not
+    assert (
+        1 <= len(examples) <= 3 and max(map(len, lines[1:])) <= 78
+    )  # the first is wrapped, the others not
     for _, verb, *arguments in examples:
         said = command.make_context(verb, arguments).params  # refuses what it does not know
         assert verb == name and degrade.parse(said.get("op") or "clamp")
@@ -163,11 +229,16 @@ def test_a_generator_is_described_sampled_and_converted(tmp_path):
     draws = rng(1)
     for i in range(3):
         image = G.synthesize(G.mapping(torch.randn(1, 128, generator=draws)))
-        assert (pixels(tmp_path / "s.png")[:, 128 * i : 128 * i + 128] == numpy.array(files.to_pil(image))).all()
+        assert (
+            pixels(tmp_path / "s.png")[:, 128 * i : 128 * i + 128]
+            == numpy.array(files.to_pil(image))
+        ).all()
     nvidia = Path(__file__).parent.parent / "data" / "nvlabs-like.pkl"
     assert run("convert", nvidia, tmp_path / "c.safetensors").exit_code == 0
     w = torch.randn(1, 48, generator=rng())
-    both = [invert.load_generator(path).synthesize(w) for path in (nvidia, tmp_path / "c.safetensors")]
+    both = [
+        invert.load_generator(path).synthesize(w) for path in (nvidia, tmp_path / "c.safetensors")
+    ]
     assert torch.equal(*both)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("c")] == ["c.safetensors"]
 
@@ -176,4 +247,8 @@ def test_generators_lists_what_is_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("DEGRADE_CACHE", str(tmp_path))
     (tmp_path / "0123-ffhq.pkl").write_bytes(b"x")
     said = run("generators")
-    assert said.exit_code == 0 and "avatars-128" in said.output and str(tmp_path / "0123-ffhq.pkl") in said.output
+    assert (
+        said.exit_code == 0
+        and "avatars-128" in said.output
+        and str(tmp_path / "0123-ffhq.pkl") in said.output
+    )

@@ -23,7 +23,9 @@ from .shell import FOURFOLD, run
 @pytest.fixture
 def cluster():
     """Two machines, as far as Ray can tell, of one CPU each; the second is given to the test."""
-    faulthandler.dump_traceback_later(600, exit=True)  # a cluster that hangs is a failure, not a wait
+    faulthandler.dump_traceback_later(
+        600, exit=True
+    )  # a cluster that hangs is a failure, not a wait
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     second = machines.add_node(num_cpus=1)
     ray.init(address=machines.address, logging_level="ERROR", log_to_driver=False)
@@ -81,13 +83,17 @@ def test_a_job_that_cannot_be_done_is_an_outcome_and_a_bug_is_not():
 
 def test_a_cluster_sets_up_each_worker_once_and_survives_what_kills_them(cluster):
     outcomes = dict(Ray().map(toy(), ((n, n) for n in (0, 1, 2, 3, 4, 6, 7, 8, 9))))
-    assert isinstance(outcomes.pop(3), ValueError) and {n: found[0] for n, found in outcomes.items()} == {
-        n: n**2 for n in (0, 1, 2, 4, 6, 7, 8, 9)
-    }
+    assert isinstance(outcomes.pop(3), ValueError) and {
+        n: found[0] for n, found in outcomes.items()
+    } == {n: n**2 for n in (0, 1, 2, 4, 6, 7, 8, 9)}
     started = {worker for _, worker in outcomes.values()}
-    assert len(started) == len({pid for pid, _ in started}) <= 2 and os.getpid() not in dict(started)
+    assert len(started) == len({pid for pid, _ in started}) <= 2 and os.getpid() not in dict(
+        started
+    )
     outcomes = dict(Ray().map(toy(), ((n, n) for n in range(8))))
-    assert "lost its worker 3 times" in str(outcomes.pop(5)) and isinstance(outcomes.pop(3), ValueError)
+    assert "lost its worker 3 times" in str(outcomes.pop(5)) and isinstance(
+        outcomes.pop(3), ValueError
+    )
     assert {n: found[0] for n, found in outcomes.items()} == {n: n**2 for n in (0, 1, 2, 4, 6, 7)}
     assert list(Ray().map(toy(), [])) == []
     with pytest.raises(TypeError):
@@ -134,7 +140,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def test_a_benchmark_on_a_cluster_that_loses_a_machine_ends_as_one_here(cluster, one_thread, tmp_path):
+def test_a_benchmark_on_a_cluster_that_loses_a_machine_ends_as_one_here(
+    cluster, one_thread, tmp_path
+):
     machines, second = cluster
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
     cells = [Cell("UNAP", label, m) for label, m in bench.methods_of("robust,pulse,brgm").items()]
@@ -148,10 +156,14 @@ def test_a_benchmark_on_a_cluster_that_loses_a_machine_ends_as_one_here(cluster,
     for engine, report in ((Ray(), kill), (Local(), lambda *_: None)):
         mine = Bench(tmp_path / type(engine).__name__, Settings(perceptual="alex", steps=3))
         solver = partial(Solver, generator)
-        rows = mine.run(sources, cells, engine, solver, generator.resolution, batch=1, report=report)
+        rows = mine.run(
+            sources, cells, engine, solver, generator.resolution, batch=1, report=report
+        )
         assert sorted(map(str, rows)) == sorted(map(str, mine.rows()))
         untimed = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-        pictures = {path.relative_to(mine.folder): path.read_bytes() for path in mine.folder.rglob("*.png")}
+        pictures = {
+            path.relative_to(mine.folder): path.read_bytes() for path in mine.folder.rglob("*.png")
+        }
         found[type(engine)] = sorted(untimed, key=str), pictures
     assert seen and len(found[Local][0]) == 6 and len(found[Local][1]) == 2 + 2 + 6
     assert found[Ray] == found[Local]
@@ -173,9 +185,25 @@ def test_the_shell_s_flows_run_on_a_cluster(cluster, one_thread, tmp_path):
 
 
 def test_a_search_on_a_cluster_finds_what_one_here_finds(cluster, one_thread, tmp_path):
-    command = ("tune", "--images", AVATARS, "--limit", 1, "--method", "pulse", "--tasks", "UP", "--trials", 3)
+    command = (
+        "tune",
+        "--images",
+        AVATARS,
+        "--limit",
+        1,
+        "--method",
+        "pulse",
+        "--tasks",
+        "UP",
+        "--trials",
+        3,
+    )
     for name in ("ray", "local"):
-        found = run(*command, "--steps", 2, "--perceptual", "alex", "--engine", name, "-o", tmp_path / name)
+        found = run(
+            *command, "--steps", 2, "--perceptual", "alex", "--engine", name, "-o", tmp_path / name
+        )
         assert found.exit_code == 0, found.output
-    assert (tmp_path / "ray" / "tuned.json").read_bytes() == (tmp_path / "local" / "tuned.json").read_bytes()
+    assert (tmp_path / "ray" / "tuned.json").read_bytes() == (
+        tmp_path / "local" / "tuned.json"
+    ).read_bytes()
     assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 3

@@ -19,12 +19,19 @@ def test_the_surest_is_taken_and_others_are_told():
     sure, less, hardly = (Face([], score) for score in (1.7, 0.6, 0.1))
     assert choose([sure, hardly], None) == (sure, None)
     face, told = choose([sure, less, hardly], None)
-    assert face is sure and "3 faces found, of scores 1.70, 0.60, 0.10; the first is restored, --face N" in told
+    assert (
+        face is sure
+        and "3 faces found, of scores 1.70, 0.60, 0.10; the first is restored, --face N" in told
+    )
     assert "not sure" in choose([hardly], None)[1]
     assert choose([sure, less], 2) == (less, None)
-    with pytest.raises(ValueError, match="face=3, but 2 found, of scores 1.70, 0.60; count from 1, the surest"):
+    with pytest.raises(
+        ValueError, match="face=3, but 2 found, of scores 1.70, 0.60; count from 1, the surest"
+    ):
         choose([sure, less], 3)
-    with pytest.raises(ValueError, match="no face found; give its points with --landmarks, or a part"):
+    with pytest.raises(
+        ValueError, match="no face found; give its points with --landmarks, or a part"
+    ):
         choose([], None)
 
 
@@ -34,8 +41,13 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, tmp_path, module
         pytest.importorskip("dlib", reason="the extra `faces` is not installed")
     faces._networks.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
-    result = run("restore", ASTRONAUT, "-o", tmp_path / "out", "--op", "jpeg:90", "--align", "ffhq", *QUICK)
-    assert result.exit_code == 2 and "pip install 'degrade[faces]', or give --landmarks" in result.stderr
+    result = run(
+        "restore", ASTRONAUT, "-o", tmp_path / "out", "--op", "jpeg:90", "--align", "ffhq", *QUICK
+    )
+    assert (
+        result.exit_code == 2
+        and "pip install 'degrade[faces]', or give --landmarks" in result.stderr
+    )
     faces._networks.cache_clear()
 
 
@@ -49,11 +61,15 @@ def test_the_astronaut_s_face_is_found(tmp_path):
     assert found.side == pytest.approx(by_hand.side, rel=0.05)
     for (x, y), (u, v) in zip(found.corners(), by_hand.corners(), strict=True):
         assert abs(x - u) < 8 and abs(y - v) < 8
-    small = Image.open(ASTRONAUT).resize((2560, 2560))  # it is reduced, and points come back in its own pixels
+    small = Image.open(ASTRONAUT).resize(
+        (2560, 2560)
+    )  # it is reduced, and points come back in its own pixels
     large = ffhq(faces.find(small)[0].points)
     assert large.side == pytest.approx(5 * found.side, rel=0.1)
-    assert all(abs(x / 5 - u) < 6 and abs(y / 5 - v) < 6
-               for (x, y), (u, v) in zip(large.corners(), found.corners(), strict=True))  # fmt: skip
+    assert all(
+        abs(x / 5 - u) < 6 and abs(y / 5 - v) < 6
+        for (x, y), (u, v) in zip(large.corners(), found.corners(), strict=True)
+    )
     command = ["restore", ASTRONAUT, "-o", tmp_path / "out", "--op", "jpeg:90", "--align", "ffhq"]
     assert run(*command, *QUICK).exit_code == 0
 
@@ -61,5 +77,19 @@ def test_the_astronaut_s_face_is_found(tmp_path):
 def test_a_picture_without_a_face_is_one_line(tmp_path):
     pytest.importorskip("dlib", reason="the extra `faces` is not installed")
     Image.new("RGB", (300, 200), "gray").save(tmp_path / "a.png")
-    result = run("restore", tmp_path / "a.png", "-o", tmp_path / "out", "--op", "jpeg:90", "--align", "ffhq", *QUICK)
-    assert result.exit_code == 2 and "no face found" in result.stderr and result.stderr.count("\n") == 1
+    result = run(
+        "restore",
+        tmp_path / "a.png",
+        "-o",
+        tmp_path / "out",
+        "--op",
+        "jpeg:90",
+        "--align",
+        "ffhq",
+        *QUICK,
+    )
+    assert (
+        result.exit_code == 2
+        and "no face found" in result.stderr
+        and result.stderr.count("\n") == 1
+    )

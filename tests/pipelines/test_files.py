@@ -44,7 +44,12 @@ def test_transparent_pictures_lie_over_white(tmp_path):
 
 @pytest.mark.parametrize("mode", ["P", "L", "1", "LA", "PA", "CMYK", "YCbCr"])
 def test_any_mode_of_colour(tmp_path, mode):
-    image = Image.open(AVATARS / "000.png").convert("RGB").convert("P" if mode in ("P", "PA") else mode).convert(mode)
+    image = (
+        Image.open(AVATARS / "000.png")
+        .convert("RGB")
+        .convert("P" if mode in ("P", "PA") else mode)
+        .convert(mode)
+    )
     found, _ = shown(tmp_path, image, "in.tif" if mode not in ("P", "1", "L", "LA") else "in.png")
     assert (found == numpy.array(image.convert("RGB"))).all()
 
@@ -76,14 +81,26 @@ def tiff(bits, rows, photometric=1, planes=1):
     data, samples = b"".join(rows), 3 if photometric == 2 else 1
     count = len(rows) // samples if planes == 2 else len(rows)
     width = len(rows[0]) * 8 // bits // (samples if planes == 1 else 1)
-    tags = [(256, width), (257, count), (259, 1), (262, photometric), (277, samples), (278, count), (284, planes)]
+    tags = [
+        (256, width),
+        (257, count),
+        (259, 1),
+        (262, photometric),
+        (277, samples),
+        (278, count),
+        (284, planes),
+    ]
     head = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
     strips, size = 8, len(data)
-    entries = [(258, 3, samples, bits), (273, 4, 1, strips), (279, 4, 1, size)] + [(t, 3, 1, v) for t, v in tags]
+    entries = [(258, 3, samples, bits), (273, 4, 1, strips), (279, 4, 1, size)] + [
+        (t, 3, 1, v) for t, v in tags
+    ]
     if samples == 3:
         after = 8 + len(data) + 2 + 12 * len(entries) + 4
         each = size // 3
-        tail = struct.pack("<3H", bits, bits, bits) + struct.pack("<3I", *(8 + i * each for i in range(3)))
+        tail = struct.pack("<3H", bits, bits, bits) + struct.pack(
+            "<3I", *(8 + i * each for i in range(3))
+        )
         tail += struct.pack("<3I", each, each, each)
         moved = {258: (3, 3, after)}
         if planes == 2:
@@ -95,10 +112,13 @@ def tiff(bits, rows, photometric=1, planes=1):
     return head + struct.pack("<H", len(entries)) + table + bytes(4) + tail
 
 
-@pytest.mark.parametrize("data, wanted", [
-    (tiff(16, [struct.pack("<3H", 0, 257, 65535)], photometric=0), [255, 254, 0]),
-    (tiff(12, [bytes([0xFF, 0xF0, 0x00])]), [255, 0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, wanted",
+    [
+        (tiff(16, [struct.pack("<3H", 0, 257, 65535)], photometric=0), [255, 254, 0]),
+        (tiff(12, [bytes([0xFF, 0xF0, 0x00])]), [255, 0]),
+    ],
+)
 def test_grey_tiffs_mean_what_they_say(tmp_path, data, wanted):
     (tmp_path / "in.tif").write_bytes(data)
     result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
@@ -107,7 +127,9 @@ def test_grey_tiffs_mean_what_they_say(tmp_path, data, wanted):
 
 
 def test_what_pillow_would_mix_up_is_refused(tmp_path):
-    (tmp_path / "in.tif").write_bytes(tiff(16, [struct.pack("<2H", 0, 257)] * 3, photometric=2, planes=2))
+    (tmp_path / "in.tif").write_bytes(
+        tiff(16, [struct.pack("<2H", 0, 257)] * 3, photometric=2, planes=2)
+    )
     result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
     assert result.exit_code == 2 and "separate planes" in result.stderr
 
@@ -126,13 +148,24 @@ def test_numbers_without_a_known_range_are_refused(tmp_path):
     assert result.exit_code == 2 and "in.tif" in result.stderr and "no known range" in result.stderr
 
 
-@pytest.mark.parametrize("orientation, turn", [
-    (1, lambda x: x), (2, lambda x: x[:, ::-1]), (3, lambda x: x[::-1, ::-1]), (4, lambda x: x[::-1]),
-    (5, lambda x: x.swapaxes(0, 1)), (6, lambda x: numpy.rot90(x, -1)), (7, lambda x: x[::-1, ::-1].swapaxes(0, 1)),
-    (8, lambda x: numpy.rot90(x)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "orientation, turn",
+    [
+        (1, lambda x: x),
+        (2, lambda x: x[:, ::-1]),
+        (3, lambda x: x[::-1, ::-1]),
+        (4, lambda x: x[::-1]),
+        (5, lambda x: x.swapaxes(0, 1)),
+        (6, lambda x: numpy.rot90(x, -1)),
+        (7, lambda x: x[::-1, ::-1].swapaxes(0, 1)),
+        (8, lambda x: numpy.rot90(x)),
+    ],
+)
 def test_turned_cameras(tmp_path, orientation, turn):
-    image, exif = Image.open(AVATARS / "000.png").convert("RGB").crop((10, 20, 60, 50)), Image.Exif()
+    image, exif = (
+        Image.open(AVATARS / "000.png").convert("RGB").crop((10, 20, 60, 50)),
+        Image.Exif(),
+    )
     exif[0x0112] = orientation
     found, _ = shown(tmp_path, image, exif=exif)
     assert (found == turn(numpy.array(image))).all()
@@ -144,19 +177,26 @@ def linear_profile(name):
     def xyz(*values):
         return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(v * 65536) for v in values))
 
-    text = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67)
+    text = (
+        b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67)
+    )
     tags = {
-        b"desc": text, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": xyz(0.9642, 1, 0.8249),
-        b"rXYZ": xyz(0.4360747, 0.2225045, 0.0139322), b"gXYZ": xyz(0.3850649, 0.7168786, 0.0971045),
+        b"desc": text,
+        b"cprt": b"text" + bytes(4) + b"none\0",
+        b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"rXYZ": xyz(0.4360747, 0.2225045, 0.0139322),
+        b"gXYZ": xyz(0.3850649, 0.7168786, 0.0971045),
         b"bXYZ": xyz(0.1430804, 0.0606169, 0.7141733),
-    } | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(4) + struct.pack(">I", 0))  # fmt: skip
+    } | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(4) + struct.pack(">I", 0))
     table, body = struct.pack(">I", len(tags)), b""
     start = 128 + 4 + 12 * len(tags)
     for key, data in tags.items():
         data += bytes(-len(data) % 4)
         table += key + struct.pack(">2I", start + len(body), len(data))
         body += data
-    header = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    header = struct.pack(
+        ">I4sI4s4s4s", start + len(body), bytes(4), 0x02100000, b"mntr", b"RGB ", b"XYZ "
+    )
     header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
     return header + bytes(128 - len(header)) + table + body
 
@@ -169,9 +209,14 @@ def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path, name):
     for file in "abc":
         image.save(tmp_path / "in" / f"{file}.png", icc_profile=linear_profile(name))
     result = run("apply", tmp_path / "in", "-o", tmp_path / "out", "--op", "clamp")
-    assert result.exit_code == 0 and result.stderr.count("converted to sRGB") == result.stderr.count("note:") == 1
+    assert (
+        result.exit_code == 0
+        and result.stderr.count("converted to sRGB") == result.stderr.count("note:") == 1
+    )
     light = grey / 255
-    wanted = 255 * numpy.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    wanted = 255 * numpy.where(
+        light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055
+    )
     assert abs(pixels(tmp_path / "out" / "b.png") - wanted[..., None]).max() <= 1
 
 
@@ -183,7 +228,11 @@ def test_grey_of_a_colour_profile_of_rgb_is_converted(tmp_path):
 
 def test_srgb_s_own_profile_changes_nothing_and_a_broken_one_is_left_out(tmp_path):
     image = Image.open(AVATARS / "001.png").convert("RGB")
-    found, said = shown(tmp_path, image, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    found, said = shown(
+        tmp_path,
+        image,
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    )
     assert (found == numpy.array(image)).all() and said == ""
     found, said = shown(tmp_path, image, icc_profile=b"no profile at all")
     assert (found == numpy.array(image)).all() and "left out" in said
@@ -197,7 +246,9 @@ def test_of_an_animation_the_first_picture_is_taken(tmp_path):
 
 def test_the_second_picture_that_phones_keep_in_a_jpeg_is_not_spoken_of(tmp_path):
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
-    found, said = shown(tmp_path, frames[0], "in.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    found, said = shown(
+        tmp_path, frames[0], "in.jpg", format="MPO", save_all=True, append_images=frames[1:]
+    )
     assert abs(found - numpy.array(RED, float)).max() <= 3 and said == ""
 
 
@@ -211,10 +262,14 @@ def claims(width, height):
     import zlib
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    )
 
 
 BAD = {
@@ -223,7 +278,10 @@ BAD = {
     "garbage.jpg": (bytes(range(256)) * 4, "is not an image"),
     "huge.png": (claims(20_000, 20_000), f"at most {PIXELS:,}"),
     "large.png": (claims(10_001, 10_000), f"at most {PIXELS:,}"),
-    "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) print\nshowpage\n", "is not an image"),
+    "program.png": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) print\nshowpage\n",
+        "is not an image",
+    ),
 }
 
 
@@ -233,24 +291,40 @@ def test_bad_files_are_named_and_do_not_stop_the_others(tmp_path, command):
     (folder / "deep").mkdir(parents=True)
     for name, (data, _) in BAD.items():
         (folder / "deep" / name).write_bytes(data)
-    (folder / "deep" / "unreadable.png").symlink_to("/proc/self/mem")  # the kernel refuses, whoever asks
+    (folder / "deep" / "unreadable.png").symlink_to(
+        "/proc/self/mem"
+    )  # the kernel refuses, whoever asks
     (folder / "good.png").write_bytes((AVATARS / "000.png").read_bytes())
     (folder / "deep" / "loop").symlink_to(folder, target_is_directory=True)
     before = {path: path.read_bytes() for path in folder.glob("**/*.*") if not path.is_symlink()}
     inputs = {
         "apply": ["apply", folder, "--op", "clamp"],
         "restore": ["restore", folder, "--op", "clamp", "--steps", 1, "--perceptual", "alex"],
-        "bench": ["bench", "--images", folder, "--tasks", "UNAP", "--steps", 1, "--perceptual", "alex"],
+        "bench": [
+            "bench",
+            "--images",
+            folder,
+            "--tasks",
+            "UNAP",
+            "--steps",
+            1,
+            "--perceptual",
+            "alex",
+        ],
     }
     result = run(*inputs[command], "-o", tmp_path / "out")
     assert result.exit_code == 3, result.output
     said = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    expected = {name: words for name, (_, words) in BAD.items()} | {"unreadable.png": "Input/output error"}
+    expected = {name: words for name, (_, words) in BAD.items()} | {
+        "unreadable.png": "Input/output error"
+    }
     assert len(said) == len(expected)
     for name, words in expected.items():
         assert [line for line in said if name in line and words in line], (name, said)
     assert list((tmp_path / "out").rglob("good.png"))
-    assert not list((tmp_path / "out").rglob("*cut*")) and not list((tmp_path / "out").rglob("*.tmp"))
+    assert not list((tmp_path / "out").rglob("*cut*")) and not list(
+        (tmp_path / "out").rglob("*.tmp")
+    )
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -271,7 +345,9 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert run("apply", tmp_path, "-o", tmp_path / "out", "--op", "clamp").exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["two words.png", "two\nlines.png", "-dash.png", "日本.png", b"not \xff text.png"])
+@pytest.mark.parametrize(
+    "name", ["two words.png", "two\nlines.png", "-dash.png", "日本.png", b"not \xff text.png"]
+)
 def test_any_name(tmp_path, name):
     folder = os.fsencode(tmp_path / "in")
     os.mkdir(folder)
@@ -302,9 +378,9 @@ VALID = {kind: encoded(kind) for kind in FORMATS}
 def test_damaged_pictures_are_read_or_refused_in_one_line(data):
     content = bytearray(VALID[data.draw(st.sampled_from(FORMATS))])
     for _ in range(data.draw(st.integers(0, 6))):
-        content[data.draw(st.integers(0, len(content) - 1) | st.integers(0, min(120, len(content) - 1)))] = data.draw(
-            st.integers(0, 255)
-        )
+        content[
+            data.draw(st.integers(0, len(content) - 1) | st.integers(0, min(120, len(content) - 1)))
+        ] = data.draw(st.integers(0, 255))
     content = content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -40,7 +40,11 @@ def test_nothing_is_written_over_that_is_no_result_of_ours(tmp_path):
     assert run(*command).exit_code == 0
     before = contents(tmp_path / "r")
     result = run(*command, "--init", tmp_path / "r" / "a.latent.safetensors")
-    assert result.exit_code == 2 and "would be written over" in result.stderr and contents(tmp_path / "r") == before
+    assert (
+        result.exit_code == 2
+        and "would be written over" in result.stderr
+        and contents(tmp_path / "r") == before
+    )
 
 
 def test_pictures_whose_results_would_be_one_file_are_refused(tmp_path):
@@ -57,10 +61,15 @@ def test_results_within_the_input_folder_are_no_inputs_of_the_next_run(tmp_path)
     folder = copies(tmp_path / "in", "a.png", "b/c.png")
     for _ in range(2):
         apply(folder, output=folder / "out", op="downsample:2")
-    assert sorted(p.relative_to(folder / "out").as_posix() for p in folder.glob("out/**/*.png")) == ["a.png", "b/c.png"]
+    assert sorted(
+        p.relative_to(folder / "out").as_posix() for p in folder.glob("out/**/*.png")
+    ) == ["a.png", "b/c.png"]
     folder = copies(tmp_path / "clean", "a.png")
     for _ in range(2):
-        assert start_bench(folder / "b", "--images", folder, tasks="UNAP", methods="brgm").exit_code == 0
+        assert (
+            start_bench(folder / "b", "--images", folder, tasks="UNAP", methods="brgm").exit_code
+            == 0
+        )
     assert [path.name for path in (folder / "b" / "images" / "clean").iterdir()] == ["a.png"]
     result = start_bench(folder, "--images", folder, tasks="UNAP", methods="brgm")
     assert result.exit_code == 2 and "holds the pictures" in result.stderr
@@ -71,15 +80,25 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("ops", [("jpeg:90", "clamp"), ("clamp", "jpeg:90")])
-def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(tmp_path, monkeypatch, ops):
+def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(
+    tmp_path, monkeypatch, ops
+):
     picture, replace = AVATARS / "000.png", os.replace
     apply(picture, output=tmp_path / "wanted", op=ops[1])
     apply(tmp_path / "wanted", output=tmp_path / "seen", op="identity")
     restore = ["restore", tmp_path / "seen", "-o"]
     assert run(*restore, tmp_path / "found", *QUICK).exit_code == 0
     for commands in (
-        (["apply", picture, "--op", ops[0], "-o"], ["apply", picture, "--op", ops[1], "-o"], tmp_path / "wanted"),
-        ([*restore[:2], *QUICK, "--samples", 3, "-o"], [*restore[:2], *QUICK, "-o"], tmp_path / "found"),
+        (
+            ["apply", picture, "--op", ops[0], "-o"],
+            ["apply", picture, "--op", ops[1], "-o"],
+            tmp_path / "wanted",
+        ),
+        (
+            [*restore[:2], *QUICK, "--samples", 3, "-o"],
+            [*restore[:2], *QUICK, "-o"],
+            tmp_path / "found",
+        ),
     ):
         first, second, wanted = commands
         for last in range(9):
@@ -135,12 +154,17 @@ def test_whatever_is_missing_is_made_again(tmp_path):
 def test_any_record_beside_a_picture_is_one_line(tmp_path, text):
     folder = copies(tmp_path / "in", "a.png")
     (folder / "a.json").write_bytes(text.encode(errors="surrogateescape"))
-    for command in (["restore", folder, "-o", tmp_path / "r"], ["apply", AVATARS / "000.png", "-o", folder]):
+    for command in (
+        ["restore", folder, "-o", tmp_path / "r"],
+        ["apply", AVATARS / "000.png", "-o", folder],
+    ):
         more = ["--op", "clamp"] if command[0] == "apply" else []
         shutil.copy(folder / "a.json", folder / "000.json")
         result = run(*command, *more)
         said = [*filter(None, result.stderr.splitlines())]  # a progress bar ends with an empty one
-        assert result.exit_code == 2 and all(line.startswith("error:") for line in said), result.output
+        assert result.exit_code == 2 and all(line.startswith("error:") for line in said), (
+            result.output
+        )
         assert any(".json is not a" in line for line in said)
 
 
@@ -157,17 +181,23 @@ def test_rows_and_logs_that_were_changed_do_not_count(tmp_path):
     for loss in (None, "x", [None]):
         log.write_text(json.dumps(json.loads(log.read_text()) | {"loss": loss}))
         result = run(*restore, "--report")
-        assert result.exit_code == 0 and len(json.loads(log.read_text())["loss"]) == 1, result.output
+        assert result.exit_code == 0 and len(json.loads(log.read_text())["loss"]) == 1, (
+            result.output
+        )
 
 
-@pytest.mark.parametrize("arguments", [
-    ["restore", "{in}", "-o", "{out}"], ["apply", "{in}", "-o", "{in}/out", "--op", "clamp"],
-    ["apply", "{in}/a.png", "-o", "{out}", "--op", "mask:{pipe}"],
-    ["restore", "{in}/a.png", "-o", "{out}", "--op", "clamp", "--init", "{pipe}"],
-    ["restore", "{in}/a.png", "-o", "{out}", "--op", "clamp", "--clean", "{pipe}"],
-    ["bench", "--images", "{in}", "-o", "{out}", "--tasks", "UNAP", "--tuned", "{pipe}"],
-    ["apply", "{in}/a.png", "-o", "{out}", "--op", "mask:/dev/zero"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["restore", "{in}", "-o", "{out}"],
+        ["apply", "{in}", "-o", "{in}/out", "--op", "clamp"],
+        ["apply", "{in}/a.png", "-o", "{out}", "--op", "mask:{pipe}"],
+        ["restore", "{in}/a.png", "-o", "{out}", "--op", "clamp", "--init", "{pipe}"],
+        ["restore", "{in}/a.png", "-o", "{out}", "--op", "clamp", "--clean", "{pipe}"],
+        ["bench", "--images", "{in}", "-o", "{out}", "--tasks", "UNAP", "--tuned", "{pipe}"],
+        ["apply", "{in}/a.png", "-o", "{out}", "--op", "mask:/dev/zero"],
+    ],
+)
 def test_pipes_and_devices_are_not_read(tmp_path, arguments):
     folder = copies(tmp_path / "in", "a.png")
     for pipe in ("in/a.json", "in/out/a.json", "pipe.png", "out/.degrade-x.tmp"):
@@ -177,7 +207,11 @@ def test_pipes_and_devices_are_not_read(tmp_path, arguments):
     command = [COMMAND, *(a.format(**known) for a in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     said = done.stderr.split("\n")
-    assert done.returncode == 2 and "no ordinary file" in done.stderr and len([*filter(None, said)]) == 1, said
+    assert (
+        done.returncode == 2
+        and "no ordinary file" in done.stderr
+        and len([*filter(None, said)]) == 1
+    ), said
 
 
 def test_a_sweep_between_making_and_locking_a_file_does_no_harm(tmp_path, monkeypatch):
@@ -197,9 +231,15 @@ def test_a_sweep_between_making_and_locking_a_file_does_no_harm(tmp_path, monkey
 @pytest.mark.parametrize("redirection", ["| true", "> /dev/full"])
 def test_nobody_reading_does_not_stop_the_work(tmp_path, redirection):
     folder = copies(tmp_path / "in", "a.png", "b.png", "c.png")
-    command = f"set -o pipefail; {COMMAND} apply {folder} -o {tmp_path / 'out'} --op clamp {redirection}"
+    command = (
+        f"set -o pipefail; {COMMAND} apply {folder} -o {tmp_path / 'out'} --op clamp {redirection}"
+    )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert len(list((tmp_path / "out").glob("*.png"))) == 3 and done.returncode == 0 and done.stderr == ""
+    assert (
+        len(list((tmp_path / "out").glob("*.png"))) == 3
+        and done.returncode == 0
+        and done.stderr == ""
+    )
 
 
 def test_names_do_not_command_the_terminal(tmp_path):
@@ -207,7 +247,11 @@ def test_names_do_not_command_the_terminal(tmp_path):
     (tmp_path / name).write_bytes(b"")
     shutil.copy(AVATARS / "000.png", tmp_path / f"good {name}")
     result = run("apply", tmp_path, "-o", tmp_path / "out", "--op", "clamp")
-    assert result.exit_code == 3 and "\\x1b]0;title\\x07\\x0d" in result.stderr and "\\x9b" in result.stdout
+    assert (
+        result.exit_code == 3
+        and "\\x1b]0;title\\x07\\x0d" in result.stderr
+        and "\\x9b" in result.stdout
+    )
     assert not set(result.output) & set("\x1b\x07\r\x9b")
 
 
@@ -215,21 +259,38 @@ def test_a_name_that_is_not_text_reaches_the_page(tmp_path):
     folder = os.fsencode(tmp_path / "in")
     os.mkdir(folder)
     shutil.copy(AVATARS / "000.png", folder + b"/b\xff.png")
-    result = run("bench", "--images", tmp_path / "in", "--tasks", "UNAP", "-o", tmp_path / "o", *QUICK)
+    result = run(
+        "bench", "--images", tmp_path / "in", "--tasks", "UNAP", "-o", tmp_path / "o", *QUICK
+    )
     assert result.exit_code == 0 and (tmp_path / "o" / "report.html").exists(), result.output
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04garbage", b"", b"\x93NUMPY"])
 def test_statistics_that_are_damaged_are_one_line(tmp_path, content):
     (tmp_path / "s.npz").write_bytes(content)
-    result = run("bench", "--images", AVATARS, "--limit", 1, "--tasks", "UNAP", "-o", tmp_path / "o", *QUICK,
-                 "--reference", tmp_path / "s.npz")  # fmt: skip
+    result = run(
+        "bench",
+        "--images",
+        AVATARS,
+        "--limit",
+        1,
+        "--tasks",
+        "UNAP",
+        "-o",
+        tmp_path / "o",
+        *QUICK,
+        "--reference",
+        tmp_path / "s.npz",
+    )
     assert result.exit_code == 2 and "neither a folder nor an .npz" in result.stderr
 
 
 def test_rows_that_a_full_disk_takes_half_of_are_an_error(tmp_path):
     """The kernel takes as many bytes as a file may have, says how many, and refuses the next."""
-    mine, row = Bench(tmp_path, Settings()), {"task": "UNAP", "method": "robust", "image": "a", "loss": [1.0]}
+    mine, row = (
+        Bench(tmp_path, Settings()),
+        {"task": "UNAP", "method": "robust", "image": "a", "loss": [1.0]},
+    )
     mine._append([row])
     size, usual = mine.rows_path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, usual[1]))
@@ -251,4 +312,8 @@ def test_a_checkpoint_is_not_drawn_over(tmp_path):
         ["convert", tmp_path / "g.safetensors"],
     ):
         result = run(*command, tmp_path / "g.safetensors")
-        assert result.exit_code == 2 and "is the input" in result.stderr and contents(tmp_path) == before
+        assert (
+            result.exit_code == 2
+            and "is the input" in result.stderr
+            and contents(tmp_path) == before
+        )

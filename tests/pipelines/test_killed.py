@@ -27,14 +27,18 @@ def commands(tmp_path):
     clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 4)
     cells = ["--tasks", "UNAP,denoising/XL", "--methods", "robust,pulse", "--batch", "2"]
     yield ["apply", clean, "--op", FOURFOLD]
-    subprocess.run([COMMAND, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged"], check=True)
+    subprocess.run(
+        [COMMAND, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged"], check=True
+    )
     yield ["restore", tmp_path / "damaged", "--samples", "2", *quick]
     yield ["bench", "--images", few, *cells, *quick]
 
 
 def killed(command, output, chance, duration):
     """Start it, kill it sometime, and say whether it had ended before."""
-    process = subprocess.Popen([COMMAND, *command, "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [COMMAND, *command, "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     end = time.monotonic() + chance.uniform(0, duration)
     among_writes = chance.random() < 0.7
     while among_writes and process.poll() is None and not list(output.rglob(".degrade-*.tmp")):
@@ -51,7 +55,11 @@ def test_kills_lose_nothing_and_leave_nothing_broken(tmp_path):
     chance = random.Random(0)
     for command in commands(tmp_path):
         name, started = command[0], time.monotonic()
-        subprocess.run([COMMAND, *command, "-o", tmp_path / "whole" / name], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [COMMAND, *command, "-o", tmp_path / "whole" / name],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         duration = time.monotonic() - started
         wanted, rows = contents(tmp_path / "whole" / name)
         kills, output = 0, tmp_path / "cut" / name
@@ -62,7 +70,10 @@ def test_kills_lose_nothing_and_leave_nothing_broken(tmp_path):
             kills += 1
             for file, data in contents(output)[0].items():
                 if file.endswith(".json") and json.loads(data).get("begun"):
-                    assert json.loads(data) == json.loads(wanted[file]) | {"begun": True}, (file, kills)
+                    assert json.loads(data) == json.loads(wanted[file]) | {"begun": True}, (
+                        file,
+                        kills,
+                    )
                 elif file not in TIMED:
                     assert data == wanted[file], (file, kills)
         subprocess.run([COMMAND, *command, "-o", output], check=True, stdout=subprocess.DEVNULL)
@@ -76,9 +87,14 @@ def test_ctrl_c_keeps_what_is_finished_and_says_so(tmp_path):
     for command in commands(tmp_path):
         output = tmp_path / "cut" / command[0]
         process = subprocess.Popen(
-            [COMMAND, *command, "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in some shells
-        )  # fmt: skip
+            [COMMAND, *command, "-o", output],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.default_int_handler
+            ),  # ignored in some shells
+        )
         while not list(output.rglob("*.png")) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
@@ -100,7 +116,11 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
     )
     arguments = ["apply", AVATARS / "000.png", "--op", "clamp", "-o", tmp_path]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    assert done.returncode == 130 and done.stderr.startswith("interrupted") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 130
+        and done.stderr.startswith("interrupted")
+        and done.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("command", ["apply", "restore", "bench"])
@@ -110,11 +130,23 @@ def test_two_runs_into_one_folder_do_no_harm(tmp_path, command):
     more = {
         "apply": [folder, "--op", "clamp"],
         "restore": [folder, "--op", "clamp", *quick],
-        "bench": ["--images", folder, "--tasks", "UNAP", "--methods", "pulse,brgm", "--batch", "1", *quick],
+        "bench": [
+            "--images",
+            folder,
+            "--tasks",
+            "UNAP",
+            "--methods",
+            "pulse,brgm",
+            "--batch",
+            "1",
+            *quick,
+        ],
     }
     arguments = [COMMAND, command, *more[command], "--quiet", "-o"]
     subprocess.run([*arguments, tmp_path / "alone"], check=True)
-    both = [subprocess.Popen([*arguments, tmp_path / "both"], stderr=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen([*arguments, tmp_path / "both"], stderr=subprocess.PIPE) for _ in range(2)
+    ]
     assert [(p.communicate()[1], p.returncode) for p in both] == [(b"", 0)] * 2
     (found, rows), (wanted, wanted_rows) = (contents(tmp_path / name) for name in ("both", "alone"))
     assert set(rows) == set(wanted_rows) and found.keys() == wanted.keys()
@@ -146,25 +178,54 @@ def test_a_picture_too_large_for_the_memory_is_named_and_does_not_stop_the_other
         "from pipelines.cli import app; app()"
     )
     arguments = ["apply", folder, "--op", "clamp", "--quiet", "-o", tmp_path / "out"]
-    lean = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # threads reserve much that they never use
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=lean)
+    lean = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "1",
+    }  # threads reserve much that they never use
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=lean
+    )
     assert done.returncode == 3, done.stderr
-    assert done.stderr == f"error: {folder / 'large.png'}: it does not fit into the memory of this machine\n"
+    assert (
+        done.stderr
+        == f"error: {folder / 'large.png'}: it does not fit into the memory of this machine\n"
+    )
     assert (tmp_path / "out" / "01.png").exists()
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
     for output in ("/proc/results", AVATARS / "000.png"):
-        for command in (["apply", AVATARS / "001.png"], ["bench", "--images", AVATARS, "--tasks", "UNAP"]):
+        for command in (
+            ["apply", AVATARS / "001.png"],
+            ["bench", "--images", AVATARS, "--tasks", "UNAP"],
+        ):
             more = ["--op", "clamp"] if command[0] == "apply" else []
-            done = subprocess.run([COMMAND, *command, *more, "-o", output], capture_output=True, text=True)
-            assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error:"), done
+            done = subprocess.run(
+                [COMMAND, *command, *more, "-o", output], capture_output=True, text=True
+            )
+            assert (
+                done.returncode == 2
+                and done.stderr.count("\n") == 1
+                and done.stderr.startswith("error:")
+            ), done
 
 
 def test_a_cluster_s_workers_end_with_the_run(tmp_path):
     folder = observations(tmp_path / "in", 2)
-    options = ["--steps", "100000", "--perceptual", "alex", "--op", "clamp", "--engine", "ray", "--quiet"]
-    process = subprocess.Popen([COMMAND, "restore", folder, "-o", tmp_path / "out", *options], start_new_session=True)
+    options = [
+        "--steps",
+        "100000",
+        "--perceptual",
+        "alex",
+        "--op",
+        "clamp",
+        "--engine",
+        "ray",
+        "--quiet",
+    ]
+    process = subprocess.Popen(
+        [COMMAND, "restore", folder, "-o", tmp_path / "out", *options], start_new_session=True
+    )
 
     mark = os.fsencode(f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}")
 

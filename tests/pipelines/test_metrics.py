@@ -19,13 +19,19 @@ def test_the_frechet_distance_is_that_of_gaussians(monkeypatch):
 
     monkeypatch.setattr(metrics, "Vgg", Colour)
     a, b = (torch.rand(200, 3, 4, 4, generator=rng(i)) ** (i + 1) for i in range(2))
-    (m1, c1), (m2, c2) = ((f.mean(0), numpy.cov(f.T)) for f in (x.mean((2, 3)).double().numpy() for x in (a, b)))
-    expected = numpy.square(m1 - m2).sum() + numpy.trace(c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real)
+    (m1, c1), (m2, c2) = (
+        (f.mean(0), numpy.cov(f.T)) for f in (x.mean((2, 3)).double().numpy() for x in (a, b))
+    )
+    expected = numpy.square(m1 - m2).sum() + numpy.trace(
+        c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real
+    )
     frechet = metrics.Frechet(None)
     real = frechet.of([b[:50], b[50:]])
     assert numpy.allclose(real.mean, m2) and numpy.allclose(real.covariance, c2)
     assert frechet.between([a[:50], a[50:]], real) == pytest.approx(expected, rel=1e-2, abs=1e-4)
-    assert frechet.between([a[:1]], real) is None and frechet.between([a], frechet.of([b[:1]])) is None
+    assert (
+        frechet.between([a[:1]], real) is None and frechet.between([a], frechet.of([b[:1]])) is None
+    )
 
 
 def test_realism_may_be_measured_against_statistics(tmp_path, monkeypatch):
@@ -34,7 +40,9 @@ def test_realism_may_be_measured_against_statistics(tmp_path, monkeypatch):
     features = metrics.Vgg()(real).double()
     numpy.savez(tmp_path / "s.npz", mu=features.mean(0).numpy(), sigma=features.T.cov().numpy())
     direct = frechet.between(found, frechet.of([real]))
-    assert frechet.between(found, metrics.statistics(tmp_path / "s.npz")) == pytest.approx(direct, rel=1e-3)
+    assert frechet.between(found, metrics.statistics(tmp_path / "s.npz")) == pytest.approx(
+        direct, rel=1e-3
+    )
     numpy.savez(tmp_path / "t.npz", mu=numpy.zeros(3), sigma=numpy.eye(3))
     with pytest.raises(ValueError, match="3 features"):
         frechet.between(found, metrics.statistics(tmp_path / "t.npz"))
@@ -69,8 +77,10 @@ def test_niqe_grows_with_the_damage():
 
 def test_crops_lie_within_and_repeat():
     assert [str(metrics.Crops.of(side)).split(" per")[0] for side in (1024, 256, 128)] == [
-        "1000 crops of 128×128", "250 crops of 64×64", "64 crops of 32×32",
-    ]  # fmt: skip
+        "1000 crops of 128×128",
+        "250 crops of 64×64",
+        "64 crops of 32×32",
+    ]
     image = torch.arange(40 * 40.0).view(1, 1, 40, 40)
     crops = metrics.Crops(64, 32)
     taken = crops.take(image, "a")

@@ -42,7 +42,9 @@ def landmarks_of(spot):
 
 def scene(spot, name="003.png"):
     """A natural photo in which an avatar lies; and where."""
-    return Place(spot.matrix, (512, 512), files.read_image(ASTRONAUT))(files.read_image(AVATARS / name))
+    return Place(spot.matrix, (512, 512), files.read_image(ASTRONAUT))(
+        files.read_image(AVATARS / name)
+    )
 
 
 # Where ---------------------------------------------------------------------------------------------
@@ -53,7 +55,9 @@ def test_ffhq_s_square_of_an_upright_face():
     spot = ffhq([(90, 100), (130, 100), (95, 140), (125, 140)])
     assert spot.side == pytest.approx(2 * max(2 * 40, 1.8 * 40))
     middle = numpy.mean(spot.corners(), 0)
-    assert middle == pytest.approx((110.5, 104.5))  # a tenth of the way down, counted from the outer corner
+    assert middle == pytest.approx(
+        (110.5, 104.5)
+    )  # a tenth of the way down, counted from the outer corner
     a, b, _, d, e, _ = spot.matrix
     assert (b, d) == (0, 0) and a == e == spot.side
     assert ffhq([(90, 100), (130, 100), (95, 160), (125, 160)]).side == pytest.approx(2 * 1.8 * 60)
@@ -80,15 +84,27 @@ def test_a_box_is_kept_of_the_square_around_it():
 
 
 @given(
-    st.sampled_from([
-        "jpeg:30", "shift:30,-40", "shift:3,5 >> jpeg:60 >> shift:-3,-5", "resize:200x301 >> resize:300x450",
-        "resize:211x317,filter=lanczos >> resize:300x450 >> jpeg:60", "turn:1,0 >> jpeg:30 >> turn:3,0",
-        "turn:1,1 >> strokes:4,seed=2 >> jpeg:40 >> turn:1,1", "deadpixels:0.3,seed=4", "codec:webp,50",
-        "blur:gaussian,3", "blur:defocus,6", "perimage(strokes:5,seed=3)",
-        "downsample:3 >> jpeg:50 >> resize:300x450", "strokes:9,seed=1 >> downsample:2",
-    ]),
-    st.integers(0, 389), st.integers(0, 239),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "jpeg:30",
+            "shift:30,-40",
+            "shift:3,5 >> jpeg:60 >> shift:-3,-5",
+            "resize:200x301 >> resize:300x450",
+            "resize:211x317,filter=lanczos >> resize:300x450 >> jpeg:60",
+            "turn:1,0 >> jpeg:30 >> turn:3,0",
+            "turn:1,1 >> strokes:4,seed=2 >> jpeg:40 >> turn:1,1",
+            "deadpixels:0.3,seed=4",
+            "codec:webp,50",
+            "blur:gaussian,3",
+            "blur:defocus,6",
+            "perimage(strokes:5,seed=3)",
+            "downsample:3 >> jpeg:50 >> resize:300x450",
+            "strokes:9,seed=1 >> downsample:2",
+        ]
+    ),
+    st.integers(0, 389),
+    st.integers(0, 239),
+)
 def test_a_spot_anywhere_has_had_done_to_it_what_the_photo_had(spec, x, y):
     f = degrade.parse(spec)
     clean = files.read_image(ASTRONAUT)[..., 100:400, 30:480]
@@ -99,7 +115,11 @@ def test_a_spot_anywhere_has_had_done_to_it_what_the_photo_had(spec, x, y):
     assert photo.enlarged == times
     rows, columns = photo.window
     part = photo.happened(
-        clean[..., rows.start * times : rows.stop * times, columns.start * times : columns.stop * times]
+        clean[
+            ...,
+            rows.start * times : rows.stop * times,
+            columns.start * times : columns.stop * times,
+        ]
     )
     left, top = (round(at) for at in spot.corners()[0])
     side = 60 // times
@@ -109,7 +129,9 @@ def test_a_spot_anywhere_has_had_done_to_it_what_the_photo_had(spec, x, y):
         slice(left - columns.start, left - columns.start + side),
     )
     there = observed[..., top : top + side, left : left + side]
-    assert (part[here] - there).abs().max() < (0.02 if "downsample" in spec else 1e-6)  # a block at the window's edge
+    assert (part[here] - there).abs().max() < (
+        0.02 if "downsample" in spec else 1e-6
+    )  # a block at the window's edge
 
 
 @pytest.mark.parametrize("size", [(96, 128), (100, 61)])
@@ -117,7 +139,9 @@ def test_a_spot_anywhere_has_had_done_to_it_what_the_photo_had(spec, x, y):
 def test_a_turned_camera_s_jpeg_is_the_operator_s_within_the_part(tmp_path, size, orientation):
     """A viewer shows the photo upright; its blocks were cut as it lay."""
     turns = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}
-    lying = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (*size, 3), dtype=numpy.uint8))
+    lying = Image.fromarray(
+        numpy.random.default_rng(0).integers(0, 256, (*size, 3), dtype=numpy.uint8)
+    )
     exif = Image.Exif()
     exif[0x0112] = orientation
     lying.save(tmp_path / "a.jpg", quality=40, exif=exif)
@@ -203,7 +227,9 @@ def test_the_seam_is_smooth_and_there_is_none_at_the_photo_s_border():
     line = pasted[0, 0, :, 30]
     assert line[:20].eq(0.25).all() and line[26:74].eq(1).all() and line.diff().abs().max() < 0.3
     assert pasted[0, 0, 50].eq(1).all()
-    whole = Photo(observed[..., :60, :], degrade.Identity(), centre(60, 60)).pasted(torch.ones(1, 3, 32, 32))
+    whole = Photo(observed[..., :60, :], degrade.Identity(), centre(60, 60)).pasted(
+        torch.ones(1, 3, 32, 32)
+    )
     assert torch.allclose(whole, torch.ones_like(whole), atol=1e-6)
 
 
@@ -229,10 +255,16 @@ def test_the_seam_is_as_wide_in_an_enlarged_photo():
 def test_upright_over_the_border_of_a_photo_that_is_not_square():
     """A photo whose colours are its coordinates, so that each pixel tells where it comes from."""
     rows, columns = torch.meshgrid(torch.arange(120.0), torch.arange(200.0), indexing="ij")
-    photo = Photo(torch.stack([columns / 255, rows / 255, rows * 0])[None], degrade.Identity(), turned(80, 20, 185, 25))
+    photo = Photo(
+        torch.stack([columns / 255, rows / 255, rows * 0])[None],
+        degrade.Identity(),
+        turned(80, 20, 185, 25),
+    )
     part = photo.aligned(80)[0] * 255
     a, b, c, d, e, f = photo.spot.matrix
-    v, u = torch.meshgrid((torch.arange(80) + 0.5) / 80, (torch.arange(80) + 0.5) / 80, indexing="ij")
+    v, u = torch.meshgrid(
+        (torch.arange(80) + 0.5) / 80, (torch.arange(80) + 0.5) / 80, indexing="ij"
+    )
     x, y = a * u + b * v + c - 0.5, d * u + e * v + f - 0.5
     inside = (x > 30) & (x < 165) & (y > 30) & (y < 90)  # beyond the blur of the border
     assert inside.sum() > 500
@@ -254,11 +286,15 @@ def test_beyond_the_photo_it_is_mirrored_and_fades():
     inside, added = padded(photo, turned(100, 0, 250, 250))
     assert inside is photo and added == (0, 0)
     wide, (left, top) = padded(photo, turned(200, 0, 20, 500))
-    assert left >= 80 and top == 60 and wide.shape[3] > 512 + left and wide.shape[2] >= top + 512 + 88
+    assert (
+        left >= 80 and top == 60 and wide.shape[3] > 512 + left and wide.shape[2] >= top + 512 + 88
+    )
     near = wide[..., top + 40 : top + 400, left + 40 : left + 480]
     assert torch.allclose(near, photo[..., 40:400, 40:480], atol=1e-6)
     median = photo.flatten(2).median(2).values
-    assert torch.allclose(wide[0, :, 0, 0], wide.new_tensor([wide[0, c].median() for c in range(3)]), atol=0.1)
+    assert torch.allclose(
+        wide[0, :, 0, 0], wide.new_tensor([wide[0, c].median() for c in range(3)]), atol=0.1
+    )
     assert median.shape == (1, 3)
     assert padded(torch.rand(1, 3, 1, 30), turned(9, 0, 15, 0))[0].isfinite().all()
 
@@ -266,30 +302,44 @@ def test_beyond_the_photo_it_is_mirrored_and_fades():
 def test_a_photo_that_is_kept_visible_becomes_the_observation_again():
     """Saved as it was saved, with the new part in it, it gives the photo's own pixels; Pillow judges."""
     spot = turned(110, 17, 400, 150)
-    buffer = io.BytesIO(files.encode(files.to_pil(scene(spot)), "JPEG", quality=25, subsampling="4:2:0"))
+    buffer = io.BytesIO(
+        files.encode(files.to_pil(scene(spot)), "JPEG", quality=25, subsampling="4:2:0")
+    )
     observed = files.from_pil(Image.open(buffer))
     photo = Photo(observed, JPEG(25), spot)
     x = files.read_image(AVATARS / "001.png")  # somebody else
     free, kept = (
-        files.from_pil(Image.open(io.BytesIO(files.encode(files.to_pil(y), "JPEG", quality=25, subsampling="4:2:0"))))
+        files.from_pil(
+            Image.open(
+                io.BytesIO(files.encode(files.to_pil(y), "JPEG", quality=25, subsampling="4:2:0"))
+            )
+        )
         for y in (photo.pasted(x), photo.pasted(x, consistent=True))
     )
     inside = Place(spot.matrix, (512, 512)).visible((1, 3, 128, 128))
-    whole = (torch.nn.functional.avg_pool2d(inside, 35, 1, 17, count_include_pad=False) == 1).expand_as(free)  # blocks
+    whole = (
+        torch.nn.functional.avg_pool2d(inside, 35, 1, 17, count_include_pad=False) == 1
+    ).expand_as(free)  # blocks
     assert (free != observed)[whole].sum() > 3000 and torch.equal(kept[whole], observed[whole])
     result = photo.pasted(x, consistent=True)
     assert (result != observed)[whole].sum() > 3000  # and it is not the observation itself
-    assert torch.equal(result[(inside == 0).expand_as(result)], observed[(inside == 0).expand_as(result)])
+    assert torch.equal(
+        result[(inside == 0).expand_as(result)], observed[(inside == 0).expand_as(result)]
+    )
 
 
-@pytest.mark.parametrize("spec", ["strokes:8,seed=3", "downsample:4", "resize:256 >> resize:512", "jpeg:60"])
+@pytest.mark.parametrize(
+    "spec", ["strokes:8,seed=3", "downsample:4", "resize:256 >> resize:512", "jpeg:60"]
+)
 def test_what_is_kept_visible_ends_at_the_square(spec):
     f = degrade.parse(spec)
     observed = f(files.read_image(ASTRONAUT))
     times = 512 // observed.shape[2]
     spot = box(200 // times, 160 // times, 96 // times, 96 // times, *observed.shape[2:])
     photo = Photo(observed, f, spot)
-    free, kept = (photo.pasted(files.read_image(AVATARS / "003.png"), kept) for kept in (False, True))
+    free, kept = (
+        photo.pasted(files.read_image(AVATARS / "003.png"), kept) for kept in (False, True)
+    )
     outside = torch.ones_like(free, dtype=torch.bool)
     outside[..., 160:256, 200:296] = False
     assert torch.equal(free[outside], kept[outside])
@@ -304,19 +354,38 @@ def test_what_is_kept_visible_ends_at_the_square(spec):
 def test_a_tilted_face_in_a_photo_comes_nearer_to_what_it_was(tmp_path):
     spot = turned(110, 17, 400.3, 150.7)
     files.write(tmp_path / "scene.png", files.encode(files.to_pil(scene(spot))))
-    (tmp_path / "points.json").write_text(json.dumps({"scene.jpg": [list(map(float, p)) for p in landmarks_of(spot)]}))
+    (tmp_path / "points.json").write_text(
+        json.dumps({"scene.jpg": [list(map(float, p)) for p in landmarks_of(spot)]})
+    )
     spec = "gaussian:0.2 >> clamp >> quantize >> jpeg:30"
     assert apply(tmp_path / "scene.png", output=tmp_path / "in", op=spec).exit_code == 0
-    command = ["restore", tmp_path / "in", "-o", tmp_path / "out", "--align", "ffhq", "--clean", tmp_path]
+    command = [
+        "restore",
+        tmp_path / "in",
+        "-o",
+        tmp_path / "out",
+        "--align",
+        "ffhq",
+        "--clean",
+        tmp_path,
+    ]
     command += ["--landmarks", tmp_path / "points.json", "--steps", 60, "--perceptual", "alex"]
     assert run(*command).exit_code == 0
     first = contents(tmp_path / "out")
-    assert run(*command).exit_code == 0 and contents(tmp_path / "out") == first  # nothing is solved again
-    assert set(first[0]) == {f"scene{s}" for s in (".png", ".part.png", ".sheet.png", ".latent.safetensors", ".json")}
+    assert (
+        run(*command).exit_code == 0 and contents(tmp_path / "out") == first
+    )  # nothing is solved again
+    assert set(first[0]) == {
+        f"scene{s}" for s in (".png", ".part.png", ".sheet.png", ".latent.safetensors", ".json")
+    }
 
-    pictures = [files.read_image(tmp_path / path) for path in ("scene.png", "in/scene.jpg", "out/scene.png")]
+    pictures = [
+        files.read_image(tmp_path / path) for path in ("scene.png", "in/scene.jpg", "out/scene.png")
+    ]
     faces = [Photo(x, degrade.Identity(), spot).aligned(128) for x in pictures]
-    observed, restored = (invert.perceptual.lpips(face, faces[0], net="vgg").item() for face in faces[1:])
+    observed, restored = (
+        invert.perceptual.lpips(face, faces[0], net="vgg").item() for face in faces[1:]
+    )
     assert restored < 0.9 * observed
     outside = (Place(spot.matrix, (512, 512)).visible((1, 3, 128, 128)) == 0).expand_as(pictures[0])
     assert torch.equal(pictures[2][outside], pictures[1][outside])
@@ -325,15 +394,32 @@ def test_a_tilted_face_in_a_photo_comes_nearer_to_what_it_was(tmp_path):
 def test_a_photo_without_a_word_is_restored_in_its_middle(tmp_path):
     """What happened is guessed from the file, and said."""
     result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *QUICK)
-    assert result.exit_code == 0 and "taken to have happened: jpeg:90,subsampling=4:4:4" in result.stderr
+    assert (
+        result.exit_code == 0
+        and "taken to have happened: jpeg:90,subsampling=4:4:4" in result.stderr
+    )
     assert "place:" in json.loads((tmp_path / "out" / "astronaut.json").read_text())["assumed"]
     assert pixels(tmp_path / "out" / "astronaut.png").shape == (512, 512, 3)
 
 
 def test_several_answers_come_with_their_spread(tmp_path):
-    command = ["restore", ASTRONAUT, "-o", tmp_path, "--op", "jpeg:90", "--box", "100,50,96,64", "--samples", 3, *QUICK]
+    command = [
+        "restore",
+        ASTRONAUT,
+        "-o",
+        tmp_path,
+        "--op",
+        "jpeg:90",
+        "--box",
+        "100,50,96,64",
+        "--samples",
+        3,
+        *QUICK,
+    ]
     assert run(*command).exit_code == 0
-    drawn = [pixels(tmp_path / f"astronaut{i}.part.png") / 255 for i in ("", ".sample2", ".sample3")]
+    drawn = [
+        pixels(tmp_path / f"astronaut{i}.part.png") / 255 for i in ("", ".sample2", ".sample3")
+    ]
     spread = numpy.std(drawn, 0).mean(-1) / 0.25
     sheet = pixels(tmp_path / "astronaut.sheet.png")
     tile = sheet[26 : 26 + 256, -264:-8][::2, ::2, 0] / 255  # each pixel is shown twofold
@@ -341,44 +427,65 @@ def test_several_answers_come_with_their_spread(tmp_path):
     before = pixels(ASTRONAUT)
     for name in ("astronaut", "astronaut.sample2", "astronaut.sample3"):
         changed = (pixels(tmp_path / f"{name}.png") != before).any(-1).nonzero()
-        assert changed[0].min() >= 50 and changed[0].max() < 114 and changed[1].min() >= 100 and changed[1].max() < 196
+        assert (
+            changed[0].min() >= 50
+            and changed[0].max() < 114
+            and changed[1].min() >= 100
+            and changed[1].max() < 196
+        )
     assert run(*command[:-6], "--samples", 2, *QUICK).exit_code == 0
     assert not any("sample3" in file for file in contents(tmp_path)[0])
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (["--box", "500,10,40,40"], "box=500,10,40,40 is not within the photo's 512x512 pixels"),
-    (["--box", "1,2,3"], "box=1,2,3 must be four numbers x,y,w,h"),
-    (["--box", "nan,2,3,4"], "box=nan,2,3,4 is not within"),
-    (["--box", "10,10,4,4"], "is 4 pixels wide; it takes at least 8"),
-    (["--align", "celeba"], "align='celeba' must be ffhq"),
-    (["--face", "1"], "landmarks and face belong to --align ffhq"),
-    (["--align", "ffhq", "--box", "1,2,30,40"], "box=1,2,30,40 takes the place of a face"),
-    (["--align", "ffhq", "--landmarks", "{points}", "--face", "1"], "leave one of them out"),
-    (["--align", "ffhq", "--landmarks", "{missing}"], "cannot be read"),
-    (["--op", "crop:3,5"], "leads to no picture of 512x512 pixels"),
-    (["--op", "downsample:17"], "reduce or crop the photo"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--box", "500,10,40,40"], "box=500,10,40,40 is not within the photo's 512x512 pixels"),
+        (["--box", "1,2,3"], "box=1,2,3 must be four numbers x,y,w,h"),
+        (["--box", "nan,2,3,4"], "box=nan,2,3,4 is not within"),
+        (["--box", "10,10,4,4"], "is 4 pixels wide; it takes at least 8"),
+        (["--align", "celeba"], "align='celeba' must be ffhq"),
+        (["--face", "1"], "landmarks and face belong to --align ffhq"),
+        (["--align", "ffhq", "--box", "1,2,30,40"], "box=1,2,30,40 takes the place of a face"),
+        (["--align", "ffhq", "--landmarks", "{points}", "--face", "1"], "leave one of them out"),
+        (["--align", "ffhq", "--landmarks", "{missing}"], "cannot be read"),
+        (["--op", "crop:3,5"], "leads to no picture of 512x512 pixels"),
+        (["--op", "downsample:17"], "reduce or crop the photo"),
+    ],
+)
 def test_what_cannot_be_is_one_line(tmp_path, options, said):
     (tmp_path / "points.json").write_text("[[1, 2], [3, 4], [5, 6], [7, 8]]")
-    options = [o.format(points=tmp_path / "points.json", missing=tmp_path / "x.json") for o in options]
+    options = [
+        o.format(points=tmp_path / "points.json", missing=tmp_path / "x.json") for o in options
+    ]
     op = [] if "--op" in options else ["--op", "jpeg:90"]
     result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *op, *options, *QUICK, "--quiet")
-    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, (
+        result.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("[[1, 2]]", "1 landmarks; give 4"), ("[[1, 2], [3, 4], [600, 6], [7, 8]]", "the landmark 600, 6 lies outside"),
-    ("[[1, 2], [3, 4], [NaN, 6], [7, 8]]", "lies outside"), ("{}", "has no landmarks of astronaut.jpg"),
-    ("[1, 2, 3, 4]", "holds no landmarks; write [[x, y], …]"), ("[" * 100_000, "holds no landmarks"), ("", "holds no"),
-    ('{"astronaut.jpg": 5}', "holds no landmarks"), 
-    (f"[[1{'0' * 400}, 2]]", "holds no landmarks"),
-    ("[[130, 100], [90, 100], [125, 140], [95, 140]]", "left before right"),
-    ("[[5, 5], [5, 5], [5, 5], [5, 5]]", "not those of a face"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[1, 2]]", "1 landmarks; give 4"),
+        ("[[1, 2], [3, 4], [600, 6], [7, 8]]", "the landmark 600, 6 lies outside"),
+        ("[[1, 2], [3, 4], [NaN, 6], [7, 8]]", "lies outside"),
+        ("{}", "has no landmarks of astronaut.jpg"),
+        ("[1, 2, 3, 4]", "holds no landmarks; write [[x, y], …]"),
+        ("[" * 100_000, "holds no landmarks"),
+        ("", "holds no"),
+        ('{"astronaut.jpg": 5}', "holds no landmarks"),
+        (f"[[1{'0' * 400}, 2]]", "holds no landmarks"),
+        ("[[130, 100], [90, 100], [125, 140], [95, 140]]", "left before right"),
+        ("[[5, 5], [5, 5], [5, 5], [5, 5]]", "not those of a face"),
+    ],
+)
 def test_landmarks_that_are_none_are_one_line(tmp_path, text, said):
     (tmp_path / "points.json").write_text(text)
     options = ["--align", "ffhq", "--landmarks", tmp_path / "points.json", "--op", "jpeg:90"]
     result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *options, *QUICK, "--quiet")
-    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, (
+        result.stderr
+    )

@@ -24,17 +24,31 @@ from .shell import FOURFOLD, apply, pixels, run
 
 def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
     apply(AVATARS / "003.png", output=tmp_path / "observed", op=FOURFOLD)
-    arguments = ["restore", tmp_path / "observed", "--output", tmp_path / "restored", "--clean", AVATARS]
+    arguments = [
+        "restore",
+        tmp_path / "observed",
+        "--output",
+        tmp_path / "restored",
+        "--clean",
+        AVATARS,
+    ]
     arguments += ["--perceptual", "alex", "--steps", 3]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     out = tmp_path / "restored"
-    assert sorted(p.name for p in out.iterdir()) == ["003.json", "003.latent.safetensors", "003.png", "003.sheet.png"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "003.json",
+        "003.latent.safetensors",
+        "003.png",
+        "003.sheet.png",
+    ]
     assert Image.open(out / "003.png").size == (128, 128)
     width, height = Image.open(out / "003.sheet.png").size
     assert 3.5 < width / height < 4  # four tiles
     log = json.loads((out / "003.json").read_text())
-    assert len(log["loss"]) == 3 and log["assumed"].startswith("pool:2 >> clamp >> poisson:48,model=gaussian")
+    assert len(log["loss"]) == 3 and log["assumed"].startswith(
+        "pool:2 >> clamp >> poisson:48,model=gaussian"
+    )
     assert log["method"] == "robust" and log["steps"] == 3
     assert str(tmp_path) not in (out / "003.json").read_text()
 
@@ -50,7 +64,16 @@ def test_the_sheet_shows_the_file_and_what_its_degradation_is(tmp_path):
     (tmp_path / "in" / "x").mkdir(parents=True)
     shutil.copy(AVATARS / "003.png", tmp_path / "in" / "x" / "a.png")
     apply(tmp_path / "in", output=tmp_path / "o", op="downsample:2 >> gaussian:0.3", seed=4)
-    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"]
+    command = [
+        "restore",
+        tmp_path / "o",
+        "-o",
+        tmp_path / "r",
+        "--steps",
+        1,
+        "--perceptual",
+        "alex",
+    ]
     assert run(*command).exit_code == 0
     restored = tmp_path / "r" / "x" / "a.png"
     first, three = restored.stat().st_mtime_ns, Image.open(tmp_path / "r" / "x" / "a.sheet.png")
@@ -74,8 +97,13 @@ def test_a_file_s_restoration_depends_on_its_name_and_not_on_the_others(tmp_path
         shutil.copy(AVATARS / "000.png", tmp_path / "in" / name)
     options = ["--steps", 2, "--perceptual", "alex", "--op", "gaussian:0.2"]
     assert run("restore", tmp_path / "in", "-o", tmp_path / "both", *options).exit_code == 0
-    assert run("restore", tmp_path / "in" / "b.png", "-o", tmp_path / "one", *options).exit_code == 0
-    a, b, alone = (json.loads((tmp_path / p).read_text())["loss"] for p in ("both/a.json", "both/b.json", "one/b.json"))
+    assert (
+        run("restore", tmp_path / "in" / "b.png", "-o", tmp_path / "one", *options).exit_code == 0
+    )
+    a, b, alone = (
+        json.loads((tmp_path / p).read_text())["loss"]
+        for p in ("both/a.json", "both/b.json", "one/b.json")
+    )
     assert b == alone and a != b
 
 
@@ -84,9 +112,13 @@ def test_a_name_that_is_not_text_is_restored_too(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(AVATARS / "000.png", os.fsencode(tmp_path / "in") + b"/\xff.png")
     command = [Path(sys.executable).parent / "degrade"]
-    subprocess.run([*command, "apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"], check=True)
+    subprocess.run(
+        [*command, "apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"], check=True
+    )
     options = ["--steps", "1", "--perceptual", "alex"]
-    subprocess.run([*command, "restore", tmp_path / "o", "-o", tmp_path / "r", *options], check=True)
+    subprocess.run(
+        [*command, "restore", tmp_path / "o", "-o", tmp_path / "r", *options], check=True
+    )
     assert os.path.exists(os.fsencode(tmp_path / "r") + b"/\xff.sheet.png")
 
 
@@ -109,7 +141,11 @@ def test_restore_takes_the_operator_from_the_command_line(tmp_path):
     out = tmp_path / "out"
     command = ["restore", tmp_path / "004.jpg", "-o", out, "--steps", 1, "--perceptual", "alex"]
     told = run(*command, "--op", "downsample:4 >> jpeg:30")
-    assert told.exit_code == 0 and "note" not in told.stderr and pixels(out / "004.png").shape == (128, 128, 3)
+    assert (
+        told.exit_code == 0
+        and "note" not in told.stderr
+        and pixels(out / "004.png").shape == (128, 128, 3)
+    )
     shutil.rmtree(out)
     guessed = run(*command)  # what nobody can know of a file: how much larger it was
     assert guessed.exit_code == 0 and "taken to have happened: jpeg:30;" in guessed.stderr
@@ -120,7 +156,9 @@ def test_a_manifest_cannot_reach_outside_its_folder(tmp_path):
     apply(AVATARS / "005.png", output=tmp_path / "o", op="clamp")
     Image.new("L", (128, 128)).save(tmp_path / "secret.png")
     manifest = json.loads((tmp_path / "o" / "005.json").read_text())
-    (tmp_path / "o" / "005.json").write_text(json.dumps(manifest | {"operator": "mask:../secret.png"}))
+    (tmp_path / "o" / "005.json").write_text(
+        json.dumps(manifest | {"operator": "mask:../secret.png"})
+    )
     result = run("restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1)
     assert result.exit_code == 2 and "outside" in result.output
 
@@ -135,15 +173,34 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
         "invert.restore = stop; sys.argv = ['degrade', *sys.argv[1:]]; cli.app()"
     )
     out = subprocess.run(
-        [sys.executable, "-c", code, "restore", str(tmp_path / "observed"), "-o", str(tmp_path / "r"), "--quiet"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            code,
+            "restore",
+            str(tmp_path / "observed"),
+            "-o",
+            str(tmp_path / "r"),
+            "--quiet",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert out.returncode == 130 and "interrupted" in out.stderr and "Traceback" not in out.stderr
     assert not (tmp_path / "r").exists() or not list((tmp_path / "r").iterdir())
 
 
 def test_a_new_observation_is_restored_anew(tmp_path):
-    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"]
+    command = [
+        "restore",
+        tmp_path / "o",
+        "-o",
+        tmp_path / "r",
+        "--steps",
+        1,
+        "--perceptual",
+        "alex",
+    ]
     for seed in (0, 9):
         apply(AVATARS / "000.png", output=tmp_path / "o", op="poisson:10", seed=seed)
         assert run(*command).exit_code == 0
@@ -154,13 +211,22 @@ def test_a_new_observation_is_restored_anew(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"operator": 5}, {"seed": "x"}, {"source": 5}, {"source": "../../etc/passwd"}, {"kind": "log"}]
+    "change",
+    [
+        {"operator": 5},
+        {"seed": "x"},
+        {"source": 5},
+        {"source": "../../etc/passwd"},
+        {"kind": "log"},
+    ],
 )
 def test_an_edited_manifest_is_an_error_in_one_line(tmp_path, change):
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")
     manifest = json.loads((tmp_path / "000.json").read_text())
     (tmp_path / "000.json").write_text(json.dumps(manifest | change))
-    result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r", "--clean", AVATARS, "--steps", 0)
+    result = run(
+        "restore", tmp_path / "000.png", "-o", tmp_path / "r", "--clean", AVATARS, "--steps", 0
+    )
     assert result.exit_code == 2 and "error:" in result.output
 
 
@@ -172,7 +238,10 @@ def test_several_answers_to_one_picture(tmp_path):
     apply(AVATARS / "002.png", output=tmp_path / "o", op="downsample:8")
     result = alex(tmp_path / "o", tmp_path / "r", "--samples", 3)
     assert result.exit_code == 0, result.output
-    shown = [pixels(tmp_path / "r" / f"002{part}.png").astype(float) for part in ("", ".sample2", ".sample3")]
+    shown = [
+        pixels(tmp_path / "r" / f"002{part}.png").astype(float)
+        for part in ("", ".sample2", ".sample3")
+    ]
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert abs(shown[i] - shown[j]).mean() > 5
     assert load_file(tmp_path / "r" / "002.latent.safetensors")["latent"].shape == (3, 12, 192, 256)
@@ -190,7 +259,9 @@ def test_a_restoration_goes_on_from_its_latent(tmp_path):
     for number, init in enumerate((tmp_path / "r", tmp_path / "r" / "002.latent.safetensors")):
         result = alex(tmp_path / "o", tmp_path / f"again{number}", "--init", init, steps=0)
         assert result.exit_code == 0, result.output
-        assert (pixels(tmp_path / f"again{number}" / "002.png") == pixels(tmp_path / "r" / "002.png")).all()
+        assert (
+            pixels(tmp_path / f"again{number}" / "002.png") == pixels(tmp_path / "r" / "002.png")
+        ).all()
     log = json.loads((tmp_path / "again0" / "002.json").read_text())
     assert len(log["init"]) == 64 and log["loss"] == []
     result = alex(tmp_path / "o", tmp_path / "x", "--init", AVATARS / "000.png")
@@ -202,27 +273,44 @@ def test_the_shell_tells_the_solver_what_it_is_asked_to_tell(tmp_path):
     assert alex(tmp_path / "o", tmp_path / "r", "--oracle-mask").exit_code == 0
     log = json.loads((tmp_path / "r" / "002.json").read_text())
     assert log["oracle_mask"] is True and "deadpixels:0.3,seed=" in log["assumed"]
-    told = ("--method", "adam-id", "--embedding", tmp_path / "e.pt", "--person", AVATARS / "002.png")
+    told = (
+        "--method",
+        "adam-id",
+        "--embedding",
+        tmp_path / "e.pt",
+        "--person",
+        AVATARS / "002.png",
+    )
     flat = torch.jit.script(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()))
     flat.save(str(tmp_path / "e.pt"))
     result = alex(tmp_path / "o", tmp_path / "i", *told)
     assert result.exit_code == 0, result.output
     assert len(json.loads((tmp_path / "i" / "002.json").read_text())["identity"].split()) == 2
     for wrong, words in [
-        (("--person", AVATARS / "002.png"), "needs --embedding"), (("--class", 3), "has no classes"),
-        (("--method", "ddrm"), "needs a diffusion model"), (("--embedding", tmp_path / "none"), "is no file"),
-    ]:  # fmt: skip
+        (("--person", AVATARS / "002.png"), "needs --embedding"),
+        (("--class", 3), "has no classes"),
+        (("--method", "ddrm"), "needs a diffusion model"),
+        (("--embedding", tmp_path / "none"), "is no file"),
+    ]:
         result = alex(tmp_path / "o", tmp_path / "w", *wrong)
-        assert result.exit_code == 2 and words in result.stderr.splitlines()[0] and "Traceback" not in result.stderr
+        assert (
+            result.exit_code == 2
+            and words in result.stderr.splitlines()[0]
+            and "Traceback" not in result.stderr
+        )
 
 
 def test_a_folder_of_restorations_can_be_reported(tmp_path):
-    shutil.copytree(AVATARS, tmp_path / "in", ignore=lambda folder, names: set(names) - {"000.png", "001.png"})
+    shutil.copytree(
+        AVATARS, tmp_path / "in", ignore=lambda folder, names: set(names) - {"000.png", "001.png"}
+    )
     apply(tmp_path / "in", output=tmp_path / "o", op="downsample:4 >> jpeg:40")
     result = alex(tmp_path / "o", tmp_path / "r", "--report")
     assert result.exit_code == 0, result.output
     assert "accuracy" not in (tmp_path / "r" / "tables.md").read_text().replace("Accuracy", "")
-    assert alex(tmp_path / "o", tmp_path / "r", "--report", "--clean", tmp_path / "in").exit_code == 0
+    assert (
+        alex(tmp_path / "o", tmp_path / "r", "--report", "--clean", tmp_path / "in").exit_code == 0
+    )
     table, page = ((tmp_path / "r" / name).read_text() for name in ("tables.md", "report.html"))
     rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
     assert len(rows) == 3 and "accuracy robust" in table and "patch-FD (VGG) robust" in table
@@ -236,13 +324,26 @@ def test_a_folder_of_restorations_can_be_reported(tmp_path):
 
 def test_a_report_leaves_out_what_failed_and_what_is_of_another_run(tmp_path):
     apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "o", op="pool:2")
-    command = ("restore", tmp_path / "o", "-o", tmp_path / "r", "--perceptual", "alex", "--report", "--steps")
+    command = (
+        "restore",
+        tmp_path / "o",
+        "-o",
+        tmp_path / "r",
+        "--perceptual",
+        "alex",
+        "--report",
+        "--steps",
+    )
     assert run(*command, 2).exit_code == 0
     (tmp_path / "o" / "001.png").write_bytes(b"no picture")
     result = run(*command, 1)
     assert result.exit_code == 3 and "001.png" in result.stderr
     rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
-    assert len(rows) == 2 and ",000," in rows[1] and "Shortened: 1 steps" in (tmp_path / "r" / "tables.md").read_text()
+    assert (
+        len(rows) == 2
+        and ",000," in rows[1]
+        and "Shortened: 1 steps" in (tmp_path / "r" / "tables.md").read_text()
+    )
 
 
 def test_what_is_visible_is_kept_where_it_is_certain(tmp_path):
@@ -255,8 +356,13 @@ def test_what_is_visible_is_kept_where_it_is_certain(tmp_path):
     assert 5000 < seen.sum() < 128 * 128
     restored, clean = pixels(tmp_path / "r" / "003.png"), pixels(AVATARS / "003.png")
     assert (restored[seen] == clean[seen]).all() and (restored[~seen] != clean[~seen]).any()
-    noisy = run("restore", tmp_path / "o" / "003.png", "-o", tmp_path / "n", "--op", "gaussian:0.1", *quick)
-    assert noisy.exit_code == 0 and "nothing is kept, for gaussian:0.1 leaves nothing certain" in noisy.stderr
+    noisy = run(
+        "restore", tmp_path / "o" / "003.png", "-o", tmp_path / "n", "--op", "gaussian:0.1", *quick
+    )
+    assert (
+        noisy.exit_code == 0
+        and "nothing is kept, for gaussian:0.1 leaves nothing certain" in noisy.stderr
+    )
 
 
 @pytest.mark.parametrize("name", ["report.html", "tables.md", "results.csv"])
@@ -270,4 +376,6 @@ def test_a_report_writes_over_nothing_that_is_none(tmp_path, name):
     ):
         result = run(*command, *quick)
         assert result.exit_code == 2 and f"{name} is there, and is of no report" in result.stderr
-        assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+        assert [path.name for path in tmp_path.iterdir()] == [name] and (
+            tmp_path / name
+        ).read_text() == "mine"

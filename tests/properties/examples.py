@@ -45,7 +45,9 @@ unit = st.floats(0, 1)
 seeds = st.none() | st.integers(0, 2**32 - 1)
 filters = st.sampled_from(["box", "bilinear", "hamming", "bicubic", "lanczos", "nearest", "any"])
 sides = st.integers(1, 24)
-kernels = st.sampled_from([1, 3, 5]).flatmap(lambda k: st.lists(st.floats(-1, 1), min_size=k * k, max_size=k * k))
+kernels = st.sampled_from([1, 3, 5]).flatmap(
+    lambda k: st.lists(st.floats(-1, 1), min_size=k * k, max_size=k * k)
+)
 
 STRATEGIES = {
     "blur": st.builds(Blur, st.just("gaussian"), st.floats(0, 3))
@@ -56,7 +58,9 @@ STRATEGIES = {
     "clamp": st.just(Clamp()),
     "codec": st.builds(Codec, st.sampled_from(["webp", "avif", "jpeg2000"]), st.integers(1, 100)),
     "compressedsensing": st.builds(CompressedSensing, st.floats(0.01, 1), seeds),
-    "crop": st.builds(Crop, st.just(0), st.just(0), st.none() | st.just(1), st.none() | st.just(1)),  # fits every image
+    "crop": st.builds(
+        Crop, st.just(0), st.just(0), st.none() | st.just(1), st.none() | st.just(1)
+    ),  # fits every image
     "deadpixels": st.builds(DeadPixels, unit, seeds),
     "downsample": st.builds(Downsample, factors, filters),
     "gamma": st.builds(Gamma, st.floats(0.01, 5)),
@@ -92,7 +96,9 @@ STRATEGIES = {
 STRATEGIES["maybe"] = st.builds(
     Maybe, unit, st.one_of(STRATEGIES["strokes"], STRATEGIES["jpeg"], STRATEGIES["poisson"])
 )
-STRATEGIES["oneof"] = st.builds(OneOf, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90))))
+STRATEGIES["oneof"] = st.builds(
+    OneOf, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90)))
+)
 # these fit one size or number of images, so they cannot be drawn apart from them
 SIZED = {
     "mask": lambda b, c, h, w: Mask(torch.linspace(0, 1, h * w).view(1, 1, h, w)),
@@ -110,7 +116,11 @@ def _poisson(f, x, run):
 
 
 def _cubic(f, x, run):
-    return torch.ones_like(x) if f.surrogate == "ste" else 0.2 + 2.4 * ((run(f) - x) * (f.levels - 1)) ** 2
+    return (
+        torch.ones_like(x)
+        if f.surrogate == "ste"
+        else 0.2 + 2.4 * ((run(f) - x) * (f.levels - 1)) ** 2
+    )
 
 
 def _one(f, x, run):
@@ -129,7 +139,9 @@ SLOPES = {
     "hotpixels": _untouched,
     "jpeg": _one,
     "poisson": _poisson,
-    "poissongaussian": lambda f, x, run: 1 + (run(PoissonGaussian(f.peak, 0)) - x) / (2 * (x + 1e-3 / f.peak)),
+    "poissongaussian": lambda f, x, run: (
+        1 + (run(PoissonGaussian(f.peak, 0)) - x) / (2 * (x + 1e-3 / f.peak))
+    ),
     "quantize": _cubic,
     "saltpepper": _untouched,
     "speckle": lambda f, x, run: run(f) / x,
@@ -145,5 +157,7 @@ def images(draw, channels=(1, 3), batch=(1, 2, 3), largest=20, dtype=torch.float
     """Random images [B, C, H, W], on the 8-bit grid or off it."""
     size = [draw(st.sampled_from(batch)), draw(st.sampled_from(channels))]
     size += [draw(st.integers(1, largest)) for _ in range(2)]
-    x = torch.rand(size, generator=torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1))), dtype=dtype)
+    x = torch.rand(
+        size, generator=torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1))), dtype=dtype
+    )
     return (x * 255).round() / 255 if draw(st.booleans()) else x

@@ -18,7 +18,9 @@ from .examples import SIZED, SLOPES, STRATEGIES, chains, images, operators
 
 
 def test_no_operator_escapes():
-    assert set(STRATEGIES) | set(SIZED) == {n for n, c in REGISTRY.items() if c.__module__.startswith("degrade.")}
+    assert set(STRATEGIES) | set(SIZED) == {
+        n for n, c in REGISTRY.items() if c.__module__.startswith("degrade.")
+    }
 
 
 @pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
@@ -144,7 +146,9 @@ def test_a_projection_comes_nearer_to_what_was_observed(name, data):
         own, seen = x[i : i + 1], y[i : i + 1]
         assert torch.equal(row.project(own, seen), near[i : i + 1])
         if row.certain:
-            errors = [(row(image) - seen).square().mean().sqrt() for image in (near[i : i + 1], own)]
+            errors = [
+                (row(image) - seen).square().mean().sqrt() for image in (near[i : i + 1], own)
+            ]
             assert errors[0] <= errors[1] + 0.5 / 255
         else:
             assert torch.equal(near[i : i + 1], own)
@@ -170,7 +174,9 @@ def test_half_precision_is_computed_in_float32(name, data):
 @given(data=st.data())
 def test_a_parameter_that_is_no_number_is_refused_by_name(name, data):
     f = data.draw(STRATEGIES[name])
-    numeric = [n for n, value, _ in f.arguments() if isinstance(value, (int, float)) and not f.holds]
+    numeric = [
+        n for n, value, _ in f.arguments() if isinstance(value, (int, float)) and not f.holds
+    ]
     for parameter in numeric:
         for bad in (math.nan, math.inf, [0.5, math.nan], "much"):
             with pytest.raises(ValueError, match=parameter):
