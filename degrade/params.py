@@ -152,9 +152,6 @@ def checked(function: Callable[[object], object], words: str, *, default: object
     return _declare(kind, default)
 
 
-SPECIFIERS = (number, integer, random_seed, image_size, option, flag, tensor, nested, checked)
-
-
 def _declare(kind: Kind, default: object) -> Any:
     metadata = {"kind": kind}
     if default is MISSING:

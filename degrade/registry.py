@@ -11,7 +11,18 @@ from torch import Tensor
 from typing_extensions import dataclass_transform
 
 from .operator import Operator, PerImage
-from .params import SPECIFIERS, declared_kinds
+from .params import (
+    checked,
+    declared_kinds,
+    flag,
+    image_size,
+    integer,
+    nested,
+    number,
+    option,
+    random_seed,
+    tensor,
+)
 
 REGISTRY: dict[str, type[Operator]] = {}
 Kind = TypeVar("Kind", bound=Operator)
@@ -26,7 +37,21 @@ class Registered(Protocol):
     def __call__(self, cls: Callable[[Tensor], Tensor]) -> Operator: ...
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=SPECIFIERS)
+# Type checkers read this tuple only where it is written out
+@dataclass_transform(
+    frozen_default=True,
+    field_specifiers=(
+        number,
+        integer,
+        random_seed,
+        image_size,
+        option,
+        flag,
+        tensor,
+        nested,
+        checked,
+    ),
+)
 def register(name: str, exact: str = "", gradient: str = "its own") -> Registered:
     """Decorator that makes an operator known to `parse` as `name`.
 
@@ -71,8 +96,8 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Registere
         cls = dataclass(frozen=True, repr=False)(cls)
         cls.name, cls.exact, cls.gradient = name, exact, gradient
         kinds = declared_kinds(cls)
-        nested = [n for n, kind in kinds.items() if kind.nested]
-        cls.kinds, cls.holds = kinds, nested[0] if nested else None
+        holders = [n for n, kind in kinds.items() if kind.nested]
+        cls.kinds, cls.holds = kinds, holders[0] if holders else None
         cls.files = tuple(n for n, kind in kinds.items() if kind.file)
         cls.positional = tuple(
             f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds
