@@ -13,7 +13,7 @@ from .params import Integers, integer, option
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
-from .surrogate import declare
+from .surrogate import declare, outside_transforms
 
 # name: (Pillow's format, its name among Pillow's features, how quality is said)
 CODECS = {
@@ -42,11 +42,14 @@ class Codec(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
-        pixels = (x.detach().clamp(0, 1) * 255).round().byte().cpu()
+        return declare(x, outside_transforms(self._saved, x))
+
+    def _saved(self, x: Tensor) -> Tensor:
+        pixels = (x.clamp(0, 1) * 255).round().byte().cpu()
         saved = row_by_row(
             lambda row, at: _save_and_open(row[0], self.format, at), pixels, quality=self.quality
         )
-        return declare(x, saved.to(x) / 255)
+        return saved.to(x) / 255
 
 
 def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:

@@ -13,6 +13,7 @@ from .imagefile import contents, picture
 from .kinds import TensorKind
 from .operator import Operator
 from .params import check_count
+from .transforms import is_transformed
 
 
 class Held(Operator):
@@ -63,10 +64,15 @@ class Held(Operator):
 
     @cached_property
     def _digest(self) -> str:
+        import numpy
+
         size = "x".join(map(str, self._tensor.shape))
-        return (
-            f"{size}-{sha256(self._tensor.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}"
-        )
+        values = self._tensor.cpu().contiguous()
+        if is_transformed(values):  # such as under torch.func.grad, where there is no array to share
+            array = numpy.array(values.tolist(), dtype="float32")
+        else:
+            array = values.numpy()
+        return f"{size}-{sha256(array.tobytes()).hexdigest()[:16]}"
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         given = super().arguments()

@@ -67,7 +67,13 @@ class Poisson(Operator):
 
 def _photons(x: Tensor, peak: float | Tensor, rng: Rng) -> Tensor:
     p = x.detach().clamp(min=0)
-    y = rng.poisson(peak * p) / peak
+    return _declared_photons(x, rng.poisson(peak * p), peak)
+
+
+def _declared_photons(x: Tensor, counts: Tensor, peak: float | Tensor) -> Tensor:
+    """counts / peak, with the gradient that `Poisson` declares."""
+    p = x.detach().clamp(min=0)
+    y = counts / peak
     return declare(x, y, 1 + (y - p) / (2 * (p + 1e-3 / peak)))
 
 
@@ -86,8 +92,12 @@ class PoissonGaussian(Operator):
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        photons = _photons(x, per_image(self.peak, x, "peak"), rng)
-        return photons + per_image(self.sigma, x, "sigma") * rng.normal(x)
+        peak = per_image(self.peak, x, "peak")
+        sigma = per_image(self.sigma, x, "sigma")
+        rate = peak * x.detach().clamp(min=0)
+        both = rng.draw(lambda rate: torch.cat([rng.poisson(rate), rng.normal(rate)], 1), rate)
+        counts, normal = both.chunk(2, 1)
+        return _declared_photons(x, counts, peak) + sigma * normal
 
 
 @register("speckle", exact="N(x, σ²x²)", gradient="at the draw")
