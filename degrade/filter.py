@@ -20,6 +20,7 @@ from .params import Integer, Numbers, choice, numbers, one_for_all
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
+from .transforms import constant_in_graph
 from .surrogate import declare
 
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
@@ -113,6 +114,7 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
     return tuple(square.flatten().tolist())
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _gaussian(sigma: float, _: float) -> Tensor:
     from kornia.filters import get_gaussian_kernel2d
@@ -125,6 +127,7 @@ def _gaussian(sigma: float, _: float) -> Tensor:
     ]
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
@@ -132,6 +135,7 @@ def _motion(length: float, angle: float) -> Tensor:
     return _near(half, 0.5)
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _defocus(radius: float, _: float) -> Tensor:
     return _near(torch.zeros(2, dtype=torch.float64), radius)
@@ -184,6 +188,7 @@ class Sinc(Operator):
         return self.size // 2 if isinstance(self.size, int) else math.inf
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
     at = torch.arange(size, dtype=torch.float64) - size // 2
