@@ -22,6 +22,7 @@ from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare
+from .transforms import constant_in_graph
 
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
 
@@ -120,6 +121,7 @@ class Blur(Operator):
         return 4 * self.size + 1 if isinstance(self.size, (int, float)) else math.inf
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _gaussian(sigma: float, _: float) -> Tensor:
     from kornia.filters import get_gaussian_kernel2d
@@ -132,6 +134,7 @@ def _gaussian(sigma: float, _: float) -> Tensor:
     ]
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
@@ -139,6 +142,7 @@ def _motion(length: float, angle: float) -> Tensor:
     return _near(half, 0.5)
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _defocus(radius: float, _: float) -> Tensor:
     return _near(torch.zeros(2, dtype=torch.float64), radius)
@@ -184,6 +188,7 @@ class Sinc(Operator):
         return self.size // 2 if isinstance(self.size, int) else math.inf
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
     at = torch.arange(size, dtype=torch.float64) - size // 2

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .transforms import fold, unfold
+from .transforms import constant_in_graph, fold, unfold
 
 
 def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
@@ -46,6 +46,7 @@ _BAND = (
 _MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def weights(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] of Pillow's resize along one axis, float64, rows summing to 1."""
@@ -68,6 +69,7 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     return matrix / matrix.sum(1, keepdim=True)
 
 
+@constant_in_graph
 @lru_cache(maxsize=64)
 def nearest(size: int, out: int) -> Tensor:
     """The pixel [out] that Pillow's NEAREST picks along one axis: it adds up the step, rounding each time."""
@@ -108,15 +110,16 @@ class _Resample(torch.autograd.Function):
 def _passes(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     """Along the last axis first, each image in the arithmetic of its kind."""
     eight_bit = _is_eight_bit(x)
-    if eight_bit.all():
+    compiling = torch.compiler.is_compiling()  # a graph cannot branch on values: it computes both
+    if not compiling and eight_bit.all():
         return _fixed_point(x, size, filter)
     rows, cols = (
         weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True)
     )
     linear = (rows @ (x.double() @ cols.mT).to(x).double()).to(x)  # mode "F" stores float32 between
-    return (
-        torch.where(eight_bit, _fixed_point(x, size, filter), linear) if eight_bit.any() else linear
-    )
+    if not compiling and not eight_bit.any():
+        return linear
+    return torch.where(eight_bit, _fixed_point(x, size, filter), linear)
 
 
 def _is_eight_bit(x: Tensor) -> Tensor:
@@ -145,6 +148,7 @@ def _fixed_point(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     return pixels.to(x.dtype).div_(255)
 
 
+@constant_in_graph
 @lru_cache(maxsize=16)
 def _bands(size: int, out: int, filter: str, device: torch.device) -> list[tuple[int, int, Tensor]]:
     """The matrix in fixed point, a few outputs at a time: (first and last pixel used, weights [pixels, outputs])."""

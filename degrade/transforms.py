@@ -1,12 +1,19 @@
-"""What an operator's own backward passes need to work under torch.func: grad, vjp, jacrev and vmap.
+"""What operators need to work under torch.func (grad, vjp, jacrev, vmap) and torch.compile.
 
-A tensor inside such a transform stands for other tensors and has no storage of its own.
+A tensor inside a transform of torch.func stands for other tensors and has no storage of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def is_transformed(x: Tensor) -> bool:
@@ -54,3 +61,14 @@ def fold_all(
     outputs = function.apply(*folded)
     unfolded = [None if output is None else unfold(output, size) for output in outputs]
     return tuple(unfolded), tuple(None if output is None else 0 for output in outputs)
+
+
+def constant_in_graph(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """torch.compile calls `build`, which takes plain numbers, once and keeps its result."""
+
+    @wraps(build)
+    def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        return build(*arguments, **options)
+
+    constant: Callable[Arguments, Result] = torch.compiler.assume_constant_result(call)
+    return constant
