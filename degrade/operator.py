@@ -439,7 +439,7 @@ class PerImage(Operator):
         if all(row is None for row in each):
             return None
         size = self.output_shape(shape)
-        return torch.cat([torch.ones(1, 1, *size[2:]) if row is None else row for row in each])
+        return torch.cat([torch.ones(1, 1, *size[2:], dtype=torch.float32, device="cpu") if row is None else row for row in each])
 
     def _for(self, shape: Shape) -> tuple[Operator, ...]:
         if shape[0] != len(self.operators):

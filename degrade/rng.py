@@ -64,15 +64,15 @@ class Rng:
 
     @cached_property
     def _streams(self) -> list[torch.Generator]:
-        return [torch.Generator().manual_seed(child_seed(s, self._key)) for s in self._seeds()]
+        return [torch.Generator("cpu").manual_seed(child_seed(s, self._key)) for s in self._seeds()]
 
     def normal(self, like: Tensor) -> Tensor:
         """N(0, 1), one draw per element of `like`."""
-        return self._stack(lambda g: torch.randn(like.shape[1:], generator=g), like)
+        return self._stack(torch.randn, like)
 
     def uniform(self, like: Tensor) -> Tensor:
         """U[0, 1), one draw per element of `like`."""
-        return self._stack(lambda g: torch.rand(like.shape[1:], generator=g), like)
+        return self._stack(torch.rand, like)
 
     def poisson(self, rate: Tensor) -> Tensor:
         """Counts with mean `rate` (the values; no gradient)."""
@@ -98,7 +98,11 @@ class Rng:
 
     def integers(self, high: int) -> list[int]:
         """One integer in [0, high) per image."""
-        return [int(torch.randint(high, (), generator=g)) for g in self._streams]
+        return [int(torch.randint(high, (), generator=g, device="cpu")) for g in self._streams]
 
-    def _stack(self, draw: Callable[[torch.Generator], Tensor], like: Tensor) -> Tensor:
-        return torch.stack([draw(g) for g in self._streams]).to(like)
+    def _stack(self, draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+        size = like.shape[1:]
+        rows = []
+        for generator in self._streams:
+            rows.append(draw(size, generator=generator, dtype=torch.float32, device="cpu"))
+        return torch.stack(rows).to(like)
