@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .filter import check_channels
 from .operator import Operator
-from .params import Integers, choice, numbers
+from .params import Integers, integer, option
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -37,12 +37,8 @@ class Codec(Operator):
     decode others. Gradient: straight through. A codec that this Pillow lacks is a ValueError.
     """
 
-    format: str
-    quality: Integers
-
-    def __post_init__(self):
-        choice(self, "format", CODECS)
-        numbers(self, "quality", 1, 100, integer=True)
+    format: str = option(*CODECS)
+    quality: Integers = integer(low=1, high=100)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)

@@ -28,7 +28,16 @@ from .jpeg_stages import (
     weigh,
 )
 from .operator import Operator, Shape, Window, check_image
-from .params import Integers, Range, check_choice, check_numbers, choice, numbers, show
+from .params import (
+    Integers,
+    Range,
+    check_choice,
+    check_numbers,
+    checked,
+    integer,
+    option,
+    show,
+)
 from .registry import register
 from .rng import Rng
 from .surrogate import CUBIC_BLEND, declare, refuse_second_order, second_order
@@ -111,23 +120,18 @@ class JPEG(Operator):
     MCU for which none is found takes the pixels of y, and encodes as they do.
     """
 
-    quality: Integers | None = None
-    subsampling: str = "4:2:0"
-    tables: Sequence[Sequence[int]] | Tensor | None = None
-    surrogate: str = "identity"
-    clamp: str = "sigmoid"
-    whole = ("tables",)
+    quality: Integers | None = integer(default=None, low=1, high=100)
+    subsampling: str = option(*SAMPLINGS, default="4:2:0")
+    tables: Sequence[Sequence[int]] | Tensor | None = checked(
+        check_tables, "1 to 3 tables of 64 integers", default=None
+    )
+    surrogate: str = option(*SURROGATES, default="identity")
+    clamp: str = option(*CLAMPS, default="sigmoid")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
-        if self.tables is None:
-            numbers(self, "quality", 1, 100, integer=True)
-        else:
-            object.__setattr__(self, "tables", check_tables(self.tables))
-        choice(self, "subsampling", SAMPLINGS)
-        choice(self, "surrogate", SURROGATES)
-        choice(self, "clamp", CLAMPS)
 
     @classmethod
     def from_file(
