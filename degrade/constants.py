@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar, cast
 
@@ -13,18 +14,27 @@ Constant = TypeVar("Constant")
 Build = Callable[Arguments, Constant]
 
 
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Create ordinary CPU tensors, whatever inference mode or default device the caller set.
+
+    What is created here may be kept: every later call can use it, with or without gradients.
+    """
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
+
+
 def cached_constant(maxsize: int) -> Callable[[Build], Build]:
     """Keep the last `maxsize` results of a function that builds tensors from plain numbers.
 
-    The function runs outside the caller's inference mode and default device. So a cached tensor
-    is an ordinary CPU tensor that every later call can use, with or without gradients. The
-    function itself must name the dtype of what it creates.
+    The function makes `ordinary_tensors`; it must itself name the dtype of what it creates, since
+    the caller's default dtype holds for the whole process.
     """
 
     def decorate(build: Build) -> Build:
         @wraps(build)
         def build_plainly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
-            with torch.inference_mode(False), torch.device("cpu"):
+            with ordinary_tensors():
                 return build(*args, **kwargs)
 
         return cast(Build, lru_cache(maxsize)(build_plainly))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .constants import ordinary_tensors
 from .imagefile import contents, picture
 from .kinds import TensorKind
 from .operator import Operator
@@ -38,7 +39,8 @@ class Held(Operator):
     @cached_property
     def _tensor(self) -> Tensor:
         given = getattr(self, self.held)
-        return given.float() if isinstance(given, Tensor) else self._read(given)
+        with ordinary_tensors():
+            return given.float() if isinstance(given, Tensor) else self._read(given)
 
     def _read(self, path: str) -> Tensor:
         import numpy
@@ -68,7 +70,9 @@ class Held(Operator):
 
         size = "x".join(map(str, self._tensor.shape))
         values = self._tensor.cpu().contiguous()
-        if is_transformed(values):  # such as under torch.func.grad, where there is no array to share
+        if is_transformed(
+            values
+        ):  # such as under torch.func.grad, where there is no array to share
             array = numpy.array(values.tolist(), dtype="float32")
         else:
             array = values.numpy()

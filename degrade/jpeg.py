@@ -236,7 +236,9 @@ class _Codec(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x: Tensor, steps: Tensor, rules: _Rules) -> tuple[Tensor, Kept, Kept, Kept, Kept, Kept]:
+    def forward(
+        x: Tensor, steps: Tensor, rules: _Rules
+    ) -> tuple[Tensor, Kept, Kept, Kept, Kept, Kept]:
         batch, channels = x.shape[:2]
         dtype = _exact_dtype(x.device)
         dct = DCT.to(x.device, dtype)

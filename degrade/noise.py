@@ -225,9 +225,7 @@ def seeded_uniform(seed: Integers, size: Shape, batch: int) -> Tensor:
     """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
     check_count("seed", seed, batch)
     seeds = seed if isinstance(seed, tuple) else (seed,)
-    return torch.stack(
-        [_uniform(one_seed, size) for one_seed in seeds]
-    )
+    return torch.stack([_uniform(one_seed, size) for one_seed in seeds])
 
 
 def _uniform(seed: int, size: Shape) -> Tensor:

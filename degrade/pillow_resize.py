@@ -25,7 +25,9 @@ def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
     return torch.where(x < 1, near, far)
 
 
-_HAMMING = torch.tensor([0.54, 0.46], dtype=torch.float32, device="cpu").tolist()  # Pillow writes these two as float32
+_HAMMING = torch.tensor(
+    [0.54, 0.46], dtype=torch.float32, device="cpu"
+).tolist()  # Pillow writes these two as float32
 # name: (support, weight at distance t); Pillow's definitions
 FILTERS = {
     "box": (0.5, lambda t: torch.ones_like(t)),
@@ -82,7 +84,8 @@ class _Resample(torch.autograd.Function):
     def forward(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
         (h, w), (oh, ow) = x.shape[2:], size
         if h > oh and h - oh > 2 * (w - ow):  # since Pillow 13; the first pass's rounding shows
-            return _passes(x.mT, (ow, oh), filter).mT
+            turned = _passes(x.mT, (ow, oh), filter).mT
+            return turned.clone(memory_format=torch.contiguous_format)  # may be changed in place
         return _passes(x, size, filter)
 
     @staticmethod

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from .surrogate import outside_transforms
 
+_MOST_COUNTS = 2.0**62  # torch.poisson counts in 64-bit integers, and more would wrap around
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -79,8 +81,11 @@ class Rng:
         return self.draw(self._counts, rate)
 
     def _counts(self, rate: Tensor) -> Tensor:
-        rows = zip(rate.detach().cpu(), self._streams, strict=True)
-        return torch.stack([torch.poisson(row, generator=g) for row, g in rows]).to(rate)
+        rates = rate.detach().cpu().clamp(max=_MOST_COUNTS)
+        rows = []
+        for row, generator in zip(rates, self._streams, strict=True):
+            rows.append(torch.poisson(row, generator=generator))
+        return torch.stack(rows).to(rate)
 
     def draw(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """function(x), whose draws depend on the values of x; no gradient.

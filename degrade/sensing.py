@@ -59,7 +59,9 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     return (mixed[kept] / n**0.5).view(1, 1, 1, m).to(x)
 
 
-@cached_constant(maxsize=4)  # a solver asks for the same ones at every step; 75 MB each at 1024 x 1024
+@cached_constant(
+    maxsize=4
+)  # a solver asks for the same ones at every step; 75 MB each at 1024 x 1024
 def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """g [n] and the signs [n] in float64, and the m kept indices in order."""
     generator = torch.Generator().manual_seed(seed)

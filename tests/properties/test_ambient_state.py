@@ -1,16 +1,17 @@
-"""Operators do not depend on torch's global state, and leave nothing behind that breaks later calls."""
+"""No operator depends on the global state of torch, and no cache keeps that state for later calls."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from degrade import Operator
+from degrade import Mask, Operator
 from tests.conftest import cases, rng
 
 from .examples import SIZED, STRATEGIES, images
@@ -63,7 +64,7 @@ def gradient(f: Operator, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=4, phases=[Phase.generate])
+@cases(4)
 @given(data=st.data())
 def test_ambient_state_changes_no_bit(name, state, data):
     """The state is set before anything is cached; afterwards the same operator gives gradients."""
@@ -75,3 +76,33 @@ def test_ambient_state_changes_no_bit(name, state, data):
     results = [*outcome(f, x, STATES[state]), gradient(f, x)]
     for result, truth in zip(results, expected, strict=True):
         assert result.dtype == truth.dtype and torch.equal(result, truth)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mask_made_in_inference_mode_trains_later(dtype: torch.dtype) -> None:
+    x = torch.rand(1, 3, 4, 5, generator=rng())
+    with torch.inference_mode():
+        f = Mask(torch.rand(1, 1, 4, 5, generator=rng(1), dtype=dtype))
+        f(x)
+    assert torch.isfinite(gradient(f, x)).all()
+
+
+def test_mask_file_read_in_inference_mode_trains(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "mask.safetensors"
+    save_file({"mask": torch.rand(1, 1, 4, 5, generator=rng(1))}, path)
+    f, x = Mask(path), torch.rand(1, 3, 4, 5, generator=rng())
+    with torch.inference_mode():
+        f(x)
+    assert torch.isfinite(gradient(f, x)).all()
+
+
+def test_constants_are_cached_by_one_decorator() -> None:
+    """A bare functools.cache would keep tensors of the caller's inference mode or device."""
+    import degrade
+
+    for path in Path(degrade.__file__).parent.glob("*.py"):
+        if path.name != "constants.py":
+            code = path.read_text()
+            assert "lru_cache" not in code and "import cache\n" not in code, path.name
