@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,13 @@ from degrade import Gaussian
 from degrade.operator import Operator, compose
 from degrade.rng import Rng
 
+from .method import Knob, RestorationMethod
+from .point import Point
+from .problem import Problem, streams
+from .result import Report, Restoration, Step
+
 LARGEST = 2048  # values of an image (or of a channel) whose dense SVD is computed
-SMALLEST_SINGULAR_VALUE = 1e-3  # of the largest; what is below tells nothing
+SMALLEST_SINGULAR_VALUE = 1e-3  # of the largest one; smaller ones count as 0
 Function = Callable[[Tensor], Tensor]  # of singular values
 
 
@@ -30,130 +34,216 @@ class Denoiser(nn.Module):
     of its steps; by default 1000 from 1e-4 to 0.02 in a straight line.
     """
 
+    prior_kind = "denoiser"
+    c_dim = 0  # it has no classes
+    alpha_bar: Tensor
+
     def __init__(
         self, module: nn.Module, resolution: int, channels: int = 3, betas: Tensor | None = None
     ):
         super().__init__()
-        betas = (
-            torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-            if betas is None
-            else betas.double()
-        )
+        if betas is None:
+            betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+        betas = betas.double()
         if betas.ndim != 1 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas must be variances between 0 and 1, one for each step")
         self.module, self.resolution, self.channels = module, resolution, channels
         self.register_buffer("alpha_bar", (1 - betas).cumprod(0))
         self.eval().requires_grad_(False)
 
-    def unpack(self, latent: Tensor) -> Tensor:
-        return latent
-
     def forward(self, x: Tensor, t: int) -> Tensor:
-        return self.module(x, torch.full((len(x),), t, device=x.device))
+        times = torch.full((len(x),), t, device=x.device)
+        noise: Tensor = self.module(x, times)
+        return noise
+
+    def noise_level(self, t: int | None) -> float:
+        """The deviation of the noise at time t, beside an image of scale 1; 0 at the end (None)."""
+        if t is None:
+            return 0.0
+        alpha = self.alpha_bar[t]
+        return float(((1 - alpha) / alpha).sqrt())
 
 
 @dataclass(frozen=True)
-class DDRM:
-    """steps: of the model's, evenly chosen. eta: how much noise is new. eta_b: how much the observation counts."""
+class Sampling:
+    """The one phase of a diffusion method."""
 
-    name = "diffusion"
-    steps: int = 20  # evenly chosen, the last one is 0
+    steps: int
+    name: str = "diffusion"
+
+
+@dataclass(frozen=True)
+class DDRM(RestorationMethod):
+    """Sample a diffusion model, held to the observation in the operator's singular vectors.
+
+    steps: of the model's, evenly chosen; the last one is 0. eta: the share of new noise, 0 to 1.
+    eta_b: how much the observation counts, 0 to 1. The operator must be linear, with Gaussian noise
+    at its end, one deviation for all images of a batch.
+    """
+
+    steps: int = 20
     eta: float = 0.85
     eta_b: float = 1.0
     source: str = "Kawar et al. 2022, Denoising Diffusion Restoration Models, eqs. 7 and 8"
     departures: str = "no classifier guidance"
 
-    def __post_init__(self):
+    prior_kind = "denoiser"
+    knobs: tuple[Knob, ...] = ()
+
+    def __post_init__(self) -> None:
         for name in ("eta", "eta_b"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")
 
-    @torch.no_grad()
-    def solve(
-        self,
-        observation: Tensor,
-        operator: Operator,
-        denoiser: Denoiser,
-        streams: tuple[torch.Generator, ...],
-        report: Callable[[int, Tensor], None] = lambda step, x: None,
-    ) -> Tensor:
-        """Images [B, C, R, R] in [0, 1], unclamped. Raises ValueError for an operator that is not linear."""
-        if self.steps < 1 or self.steps > len(denoiser.alpha_bar):
+    def stages(self) -> tuple[Sampling]:
+        return (Sampling(self.steps),)
+
+    def with_steps(self, steps: int) -> DDRM:
+        return replace(self, steps=steps)
+
+    def check(self, problem: Problem) -> None:
+        largest = len(problem.denoiser.alpha_bar)
+        if not 1 <= self.steps <= largest:
             raise ValueError(
-                f"steps={self.steps} must be 1 to {len(denoiser.alpha_bar)} for method='ddrm'"
+                f"steps={self.steps} must be 1 to {largest} for method={problem.method_name}"
             )
-        rows = [parts(operator.row(i, len(observation))) for i in range(len(observation))]
+
+    @torch.no_grad()
+    def solve(self, problem: Problem, report: Report) -> Restoration:
+        denoiser = problem.denoiser
+        known = Observed.of(problem)
+        draws = Rng.of(streams(problem.seeds, "ddrm"), problem.batch)
+        times = self._times(len(denoiser.alpha_bar))
+        x = known.start(denoiser.noise_level(times[0]), draws.child("start"))
+        broken = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
+        image, losses = x, []
+        for step, t in enumerate(times, 1):
+            noise = denoiser(x * denoiser.alpha_bar[t].sqrt().to(x), t)
+            # an image that is not finite ends here, and leaves the others of its batch alone
+            broken = broken | ~torch.isfinite(noise).flatten(1).all(1).view(-1, 1, 1, 1)
+            noise = torch.where(broken, 0.0, noise)
+            x0 = x - denoiser.noise_level(t) * noise
+            following = times[step] if step < len(times) else None
+            level = denoiser.noise_level(following)
+            fresh = draws.child(f"step{step - 1}").normal(x)
+            x = known.move(self, level, x0, noise, fresh)
+            image = torch.where(broken, torch.nan, (x + 1) / 2)
+            losses.append(self._report(problem, step, image, report))
+        return self._restoration(image, torch.stack(losses))
+
+    def _times(self, trained_steps: int) -> list[int]:
+        """The model's steps that are used, from the noisiest to 0."""
+        stride = trained_steps // self.steps
+        return list(range(0, stride * self.steps, stride))[::-1]
+
+    def _report(self, problem: Problem, step: int, image: Tensor, report: Report) -> Tensor:
+        """Report a step, and return its loss [B] on the CPU."""
+        good = torch.isfinite(image).flatten(1).all(1)
+        finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
+        draws = streams(problem.seeds, f"step{step}")
+        prediction = problem.operator(finite_image, draws)
+        mse = (prediction - problem.observation).square().flatten(1).mean(1)
+        loss = torch.where(good, mse, torch.nan).cpu()
+        (phase,) = self.stages()
+        report(
+            Step(
+                phase=phase,
+                step=step,
+                total=self.steps,
+                loss=loss,
+                terms={"mse": loss},
+                image=image,
+                prediction=prediction,
+                read_latent=lambda: image,
+            )
+        )
+        return loss
+
+    def _restoration(self, image: Tensor, history: Tensor) -> Restoration:
+        shown = torch.nan_to_num(image).clamp(0, 1)
+        (phase,) = self.stages()
+        return Restoration(
+            image=shown,
+            latent=image,
+            history=history,
+            phase_images={phase.name: shown},
+            finite=torch.isfinite(image).flatten(1).all(1).cpu(),
+            point=Point(image),
+            terms={"mse": history},
+        )
+
+    def shares(self, s: Tensor, level: float, sigma: float) -> dict[str, Tensor]:
+        """How much of each part goes into a coordinate of singular value s (eq. 8).
+
+        level: the next noise level. sigma: the noise of the observation. The parts are the model's
+        image "x0", its "noise", the observation "y", and "fresh" noise.
+        """
+        informative = (s > 0) & (s * level > sigma)  # the observation is better than the model
+        noisy = (s > 0) & (s * level < sigma)
+        hidden = ~(informative | noisy)
+        kept = (1 - self.eta**2) ** 0.5 * level
+        pull = kept / sigma if sigma else 0.0
+        left = (level**2 - (self.eta_b * sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
+        return {
+            "x0": hidden * 1.0 + noisy * (1 - pull * s) + informative * (1 - self.eta_b),
+            "noise": hidden * kept,
+            "y": noisy * pull + informative * self.eta_b / _safe(s),
+            "fresh": torch.where(informative, left, self.eta * level),
+        }
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The observation in [-1, 1] units, the deviation of its noise, and the operator's spectrum."""
+
+    y: Tensor
+    sigma: float
+    spectrum: Spectrum
+    shape: tuple[int, ...]  # of the images
+
+    @staticmethod
+    def of(problem: Problem) -> Observed:
+        """Take the operator apart. Raises ValueError for one that is not linear."""
+        rows = []
+        for i in range(problem.batch):
+            rows.append(parts(problem.operator.row(i, problem.batch)))
         sigma = rows[0][1]
         if any(other != sigma for _, other in rows):
             raise ValueError("method='ddrm' takes one deviation of noise for all images of a batch")
-        shape = (len(observation), denoiser.channels, denoiser.resolution, denoiser.resolution)
-        like = observation.new_zeros(shape)
-        # in [-1, 1]: x = (x' + 1) / 2, so that 2y - H·1 = H x' + 2·noise
-        ones = torch.cat(
-            [
-                torch.ones_like(like[:1]) if h is None else h(torch.ones_like(like[:1]))
-                for h, _ in rows
-            ]
-        )
-        y, sigma = 2 * observation - ones, 2 * sigma
-        svd = spectra([h for h, _ in rows], (1, *shape[1:]), observation.device)
-        alpha = denoiser.alpha_bar
-        stride = len(alpha) // self.steps
-        times = list(range(0, stride * self.steps, stride))[::-1]
-        noise_of = lambda t: float(((1 - alpha[t]) / alpha[t]).sqrt()) if t is not None else 0.0  # noqa: E731
-        draw = Rng.of(streams, len(observation))
+        shape = (1, *problem.image_shape[1:])
+        white = torch.ones(shape, dtype=torch.float32, device=problem.device)
+        # with x = (x' + 1) / 2 for x' in [-1, 1]: 2y - H·1 = H x' + 2·noise
+        offsets = []
+        for linear, _ in rows:
+            offsets.append(white if linear is None else linear(white))
+        y = 2 * problem.observation - torch.cat(offsets)
+        svd = spectra([linear for linear, _ in rows], shape, problem.device)
+        return Observed(y, 2 * sigma, svd, problem.image_shape)
 
-        top = noise_of(times[0])
-        n = draw.child("start").normal(like)
-        seen = lambda s: (s * top > sigma) & (s > 0)  # noqa: E731
-        x = svd.of_image(
-            lambda s: torch.where(
-                seen(s), (top**2 - (sigma / _safe(s)) ** 2).clamp_min(0).sqrt(), top
-            ),
-            n,
-        )
-        x = x + svd.of_observation(
-            lambda s: seen(s) / _safe(s), y
-        )  # in units where the image's own scale is 1
+    def start(self, level: float, rng: Rng) -> Tensor:
+        """Draw the first images, at this noise level, in units where the image's scale is 1."""
+        fresh = rng.normal(torch.zeros(self.shape, dtype=torch.float32, device=self.y.device))
 
-        broken = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
-        for step, t in enumerate(times):
-            noise = denoiser(x * alpha[t].sqrt().to(x), t)
-            broken |= ~torch.isfinite(noise).flatten(1).all(1).view(
-                -1, 1, 1, 1
-            )  # ends here, not for its batch mates
-            noise = torch.where(broken, 0.0, noise)
-            x0 = x - noise_of(t) * noise
-            spread = noise_of(times[step + 1] if step + 1 < len(times) else None)
-            fresh = draw.child(f"step{step}").normal(like)
-            share = partial(self._share, spread=spread, sigma=sigma)
-            x = svd.of_image(partial(share, "x0"), x0) + svd.of_image(
-                partial(share, "noise"), noise
-            )
-            x = (
-                x
-                + svd.of_observation(partial(share, "y"), y)
-                + svd.of_image(partial(share, "fresh"), fresh)
-            )
-            image = torch.where(broken, torch.nan, (x + 1) / 2)
-            report(step + 1, image)
-        return image
+        def informative(s: Tensor) -> Tensor:
+            return (s * level > self.sigma) & (s > 0)
 
-    def _share(self, part: str, s: Tensor, spread: float, sigma: float) -> Tensor:
-        """How much of one part goes into a coordinate of singular value s, at the next noise level `spread` (eq. 8)."""
-        above = (s > 0) & (s * spread > sigma)  # the observation knows better than the model
-        below = (s > 0) & (s * spread < sigma)
-        hidden = ~(above | below)
-        kept = (1 - self.eta**2) ** 0.5 * spread
-        pull = kept / sigma if sigma else 0.0
-        if part == "x0":
-            return hidden * 1.0 + below * (1 - pull * s) + above * (1 - self.eta_b)
-        if part == "noise":
-            return hidden * kept
-        if part == "y":
-            return below * pull + above * self.eta_b / _safe(s)
-        left = (spread**2 - (self.eta_b * sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
-        return torch.where(above, left, self.eta * spread)
+        def spread(s: Tensor) -> Tensor:
+            left = (level**2 - (self.sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
+            return torch.where(informative(s), left, level)
+
+        x = self.spectrum.of_image(spread, fresh)
+        return x + self.spectrum.of_observation(lambda s: informative(s) / _safe(s), self.y)
+
+    def move(self, method: DDRM, level: float, x0: Tensor, noise: Tensor, fresh: Tensor) -> Tensor:
+        """Put together the images at the next noise level (eqs. 7 and 8)."""
+
+        def share(part: str) -> Function:
+            return lambda s: method.shares(s, level, self.sigma)[part]
+
+        x = self.spectrum.of_image(share("x0"), x0)
+        x = x + self.spectrum.of_image(share("noise"), noise)
+        x = x + self.spectrum.of_observation(share("y"), self.y)
+        return x + self.spectrum.of_image(share("fresh"), fresh)
 
 
 def parts(operator: Operator) -> tuple[Operator | None, float]:

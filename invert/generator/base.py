@@ -26,6 +26,7 @@ class Generator(nn.Module):
     each output filter of each layer. A method asks for the spaces that it needs.
     """
 
+    prior_kind = "generator"  # what methods of restoration may use it for
     resolution: int
     channels: int = 3
     z_dim: int
