@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,9 +36,22 @@ class Point:
         if self.weights is None:
             return generator.synthesize(self.latent, **self._options())
         images = []
-        for i in range(len(self.latent)):
-            images.append(self.row(i)._image_with_weights(generator))
+        for i, weights in enumerate(self.weights_of_images):
+            row = self.row(i)
+            image = torch.func.functional_call(generator, weights, row.latent, row._options())
+            images.append(image)
         return torch.cat(images)
+
+    @cached_property
+    def weights_of_images(self) -> list[Variables]:
+        """The weights of each image on its own, without the batch axis.
+
+        They are cached, so that gradients of several uses add up in one place.
+        """
+        per_image = []
+        for i in range(len(self.latent)):
+            per_image.append({name: weight[i] for name, weight in (self.weights or {}).items()})
+        return per_image
 
     def row(self, index: int) -> Point:
         """Select one image of the batch."""
@@ -59,13 +73,6 @@ class Point:
         if self.start is not None:
             options["start"] = self.start
         return options
-
-    def _image_with_weights(self, generator: Generator) -> Tensor:
-        assert self.weights is not None
-        weights = {name: weight[0] for name, weight in self.weights.items()}
-        image = torch.func.functional_call(generator, weights, self.latent, self._options())
-        assert isinstance(image, Tensor)
-        return image
 
 
 @dataclass(frozen=True)

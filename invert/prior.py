@@ -149,7 +149,7 @@ class Locality(PriorTerm):
         code = self._other_code(view, problem)
         with torch.no_grad():
             before = problem.generator.synthesize(code, noise_mode="none")
-        weights = {name: weight[0] for name, weight in (view.point.weights or {}).items()}
+        (weights,) = view.point.weights_of_images
         after = torch.func.functional_call(problem.generator, weights, code, {"noise_mode": "none"})
         squares = (2 * (after - before)).square().flatten(1).mean(1)
         features_after = network.features(enlarged(after, network.min_side))
