@@ -8,7 +8,7 @@ Source: Kawar et al. 2022, "Denoising Diffusion Restoration Models", eqs. 7 and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from .method import Knob, RestorationMethod
 from .point import Point
 from .problem import Problem, streams
 from .result import Report, Restoration, Step
+from .tree import tree_map
 
 LARGEST = 2048  # values of an image (or of a channel) whose dense SVD is computed
 SMALLEST_SINGULAR_VALUE = 1e-3  # of the largest one; smaller ones count as 0
@@ -247,53 +248,63 @@ class Observed:
 
 
 def parts(operator: Operator) -> tuple[Operator | None, float]:
-    """The linear part of H x + noise (None: the identity), and the noise's deviation."""
-    *first, last = operator
+    """Split H x + noise into the linear part (None: the identity) and the noise's deviation.
+
+    Raises ValueError for an operator that is not linear with Gaussian noise at its end.
+    """
+    *stages, last = operator
     sigma = 0.0
     if isinstance(last, Gaussian):
         if not isinstance(last.sigma, (int, float)):
             raise ValueError(f"method='ddrm' takes one deviation for all images, not {last}")
         sigma = float(last.sigma)
     else:
-        first.append(last)
-    for stage in first:
-        if not stage.linear and stage.sample((1, 3, 64, 64)).linear:
-            raise ValueError(
-                f"method='ddrm' needs to know what happened: {stage} is still to be drawn; sample it"
-            )
-        if not stage.linear:
-            raise ValueError(
-                f"method='ddrm' needs a linear operator, and Gaussian noise at the end; {stage} is neither"
-            )
-    return (compose(first) if first else None), sigma
+        stages.append(last)
+    for stage in stages:
+        check_linear(stage)
+    return (compose(stages) if stages else None), sigma
 
 
-# The operator's singular values ---------------------------------------------------------------------
+def check_linear(stage: Operator) -> None:
+    """Raise ValueError for a stage that is not linear, or is still to be drawn."""
+    if stage.linear:
+        return
+    if stage.sample((1, 3, 64, 64)).linear:
+        raise ValueError(
+            f"method='ddrm' needs to know what happened: {stage} is still to be drawn; sample it"
+        )
+    raise ValueError(
+        f"method='ddrm' needs a linear operator, and Gaussian noise at the end; {stage} is neither"
+    )
+
+
+# The operator's singular values
 
 
 class Spectrum:
-    """V f(S) Vᵀ of images, and V f(S) Uᵀ of observations."""
+    """The singular value decomposition H = U S Vᵀ of an operator, as far as DDRM needs it."""
 
     def to(self, device: torch.device) -> Spectrum:
-        moved = {
-            f.name: v.to(device)
-            for f in fields(self)
-            if isinstance(v := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
+        """The same on another device."""
+        return tree_map(lambda tensor: tensor.to(device), self)
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
+        """V f(S) Vᵀ x."""
         raise NotImplementedError
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        """V f(S) Uᵀ y."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Diagonal(Spectrum):
-    """Every pixel is multiplied by its own number, as by a mask."""
+    """Every pixel is multiplied by its own number, as by a mask.
 
-    values: Tensor  # [1, C, H, W], any sign
+    values: [1, C, H, W], of any sign.
+    """
+
+    values: Tensor
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
         return f(self.values.abs()) * x
@@ -304,133 +315,185 @@ class Diagonal(Spectrum):
 
 @dataclass(frozen=True)
 class Tight(Spectrum):
-    """H Hᵀ = s²·I: one singular value, and 0 for all that H does not see (means of blocks, gray, orthogonal rows)."""
+    """H Hᵀ = s²·I: one singular value, and 0 for everything that H hides.
+
+    Means of blocks, gray and orthogonal rows are of this kind.
+    """
 
     operator: Operator
     value: float
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        seen = self.operator.adjoint(self.operator(x), x.shape) / self.value**2
-        some, none = f(torch.tensor([self.value, 0.0], dtype=x.dtype, device=x.device))
-        return some * seen + none * (x - seen)
+        visible_part = self.operator.adjoint(self.operator(x), x.shape) / self.value**2
+        singular_values = torch.tensor([self.value, 0.0], dtype=x.dtype, device=x.device)
+        of_visible, of_hidden = f(singular_values)
+        image: Tensor = of_visible * visible_part + of_hidden * (x - visible_part)
+        return image
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
-        (some,) = f(torch.tensor([self.value], dtype=y.dtype, device=y.device))
-        return (
-            some
-            / self.value
-            * self.operator.adjoint(y, (len(y), *self.operator.input_shape(y.shape)[1:]))
-        )
+        (factor,) = f(torch.tensor([self.value], dtype=y.dtype, device=y.device))
+        shape = (len(y), *self.operator.input_shape(y.shape)[1:])
+        image: Tensor = factor / self.value * self.operator.adjoint(y, shape)
+        return image
 
 
 @dataclass(frozen=True)
 class Dense(Spectrum):
-    """A matrix, of the whole image or of each channel alike."""
+    """A matrix, of the whole image or of each channel alike.
+
+    s: the singular values, with a 0 for every column of v beyond u's. shape: of an image.
+    """
 
     u: Tensor
-    s: Tensor  # with a 0 for every column of v beyond u's
+    s: Tensor
     v: Tensor
-    shape: tuple[int, ...]  # of an image
+    shape: tuple[int, ...]
     per_channel: bool
 
-    def _rows(self, x: Tensor) -> Tensor:
-        return x.flatten(2) if self.per_channel else x.flatten(1)
-
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        return ((self._rows(x) @ self.v * f(self.s)) @ self.v.T).view_as(x)
+        coordinates = self._rows(x) @ self.v * f(self.s)
+        return (coordinates @ self.v.T).view_as(x)
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
         rank = self.u.shape[1]
         coordinates = self._rows(y) @ self.u * f(self.s)[:rank]
         return (coordinates @ self.v[:, :rank].T).view(len(y), *self.shape[1:])
 
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.flatten(2) if self.per_channel else x.flatten(1)
+
 
 @dataclass(frozen=True)
 class Each(Spectrum):
-    """A spectrum for each image."""
+    """A spectrum for each image of a batch."""
 
     rows: tuple[Spectrum, ...]
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        return torch.cat([row.of_image(f, x[i : i + 1]) for i, row in enumerate(self.rows)])
+        images = []
+        for i, row in enumerate(self.rows):
+            images.append(row.of_image(f, x[i : i + 1]))
+        return torch.cat(images)
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
-        return torch.cat([row.of_observation(f, y[i : i + 1]) for i, row in enumerate(self.rows)])
+        images = []
+        for i, row in enumerate(self.rows):
+            images.append(row.of_observation(f, y[i : i + 1]))
+        return torch.cat(images)
 
 
 def spectra(
     operators: list[Operator | None], shape: tuple[int, ...], device: torch.device
 ) -> Spectrum:
-    """Of the operator of each image; one that several images share is taken apart once."""
-    found: dict[str, Spectrum] = {}
+    """The spectrum of a batch. An operator that several images share is decomposed once."""
+    by_text: dict[str, Spectrum] = {}
     rows = []
     for operator in operators:
         text = str(operator)
-        if text not in found or any(
-            stage.files for stage in operator or ()
-        ):  # text does not tell tensors apart
-            found[text] = spectrum(operator, shape).to(device)
-        rows.append(found[text])
-    return rows[0] if len(set(map(id, rows))) == 1 else Each(tuple(rows))
+        holds_tensors = any(stage.files for stage in operator or ())  # text cannot tell them apart
+        if text not in by_text or holds_tensors:
+            by_text[text] = spectrum(operator, shape).to(device)
+        rows.append(by_text[text])
+    shared = all(row is rows[0] for row in rows)
+    return rows[0] if shared else Each(tuple(rows))
 
 
 def spectrum(operator: Operator | None, shape: tuple[int, ...]) -> Spectrum:
-    """The singular values of a linear operator on images [1, C, H, W]; raises ValueError for one too large to find."""
+    """Decompose a linear operator on images [1, C, H, W].
+
+    Raises ValueError for one without a closed form that is too large for a dense decomposition.
+    """
     if operator is None:
-        return Diagonal(torch.ones(shape))
-    draws = torch.Generator().manual_seed(0)
-    output = tuple(operator.output_shape(shape))
+        return Diagonal(torch.ones(shape, dtype=torch.float32, device="cpu"))
+    probes = Probes(operator, shape)
+    return probes.diagonal() or probes.tight() or probes.dense()
 
-    def some(size: tuple[int, ...]) -> Tensor:
-        return torch.randn(size, generator=draws)
 
-    def alike(a: Tensor, b: Tensor) -> bool:
-        return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+class Probes:
+    """Random images and observations that find out what kind of matrix an operator is."""
 
-    if output == shape:
-        values = operator(torch.ones(shape))
-        if all(alike(operator(x), values * x) for x in (some(shape), some(shape))):
-            return Diagonal(values)
-    probe = some(output)
-    back = operator(operator.adjoint(probe, shape))
-    square = float((back * probe).sum() / probe.square().sum())
-    if square > 0 and all(
-        alike(operator(operator.adjoint(y, shape)), square * y) for y in (probe, some(output))
-    ):
-        return Tight(operator, square**0.5)
+    def __init__(self, operator: Operator, shape: tuple[int, ...]):
+        self.operator, self.shape = operator, shape
+        self.output = tuple(operator.output_shape(shape))
+        self.draws = torch.Generator().manual_seed(0)
 
-    _, channels, height, width = shape
-    x = some(shape)
-    apart = torch.cat(
-        [operator(x * (torch.arange(channels) == c).view(1, -1, 1, 1)) for c in range(channels)]
-    )
-    same = some((1, 1, height, width)).expand(shape)
-    per_channel = (
-        output[1] == channels
-        and alike(operator(same), operator(same)[:, :1].expand(output))
-        and all(
-            apart[c, d].abs().max() < 1e-6
-            for c in range(channels)
-            for d in range(channels)
-            if c != d
-        )
-    )
-    size = height * width * (1 if per_channel else channels)
-    if size > LARGEST:
-        raise ValueError(
-            f"method='ddrm' finds no closed form for {operator}, and {size} values are too many for a dense "
-            f"decomposition (at most {LARGEST}); use a mask, a mean of blocks, or smaller images"
-        )
-    basis = torch.eye(size).view(size, -1, height, width)
-    if per_channel:
-        basis = basis.expand(-1, channels, -1, -1)
-    columns = torch.cat([operator(some_of) for some_of in basis.split(64)])
-    matrix = (columns[:, 0] if per_channel else columns).flatten(1).T.double()
-    u, s, vh = torch.linalg.svd(matrix, full_matrices=True)
-    rank = min(matrix.shape)
-    full = torch.zeros(size, dtype=torch.float64)
-    full[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
-    return Dense(u[:, :rank].float(), full.float(), vh.T.float(), shape, per_channel)
+    def random(self, size: tuple[int, ...]) -> Tensor:
+        return torch.randn(size, generator=self.draws, dtype=torch.float32, device="cpu")
+
+    def diagonal(self) -> Diagonal | None:
+        """The decomposition, where every pixel is multiplied by its own number."""
+        if self.output != self.shape:
+            return None
+        values = self.operator(torch.ones(self.shape, dtype=torch.float32, device="cpu"))
+        for _ in range(2):
+            x = self.random(self.shape)
+            if not alike(self.operator(x), values * x):
+                return None
+        return Diagonal(values)
+
+    def tight(self) -> Tight | None:
+        """The decomposition, where H Hᵀ is a multiple of the identity."""
+        first, second = self.random(self.output), self.random(self.output)
+        back = self._there_and_back(first)
+        square = float((back * first).sum() / first.square().sum())
+        if square <= 0 or not alike(back, square * first):
+            return None
+        if not alike(self._there_and_back(second), square * second):
+            return None
+        return Tight(self.operator, square**0.5)
+
+    def dense(self) -> Dense:
+        """The decomposition of the matrix, of each channel where all have the same one."""
+        _, channels, height, width = self.shape
+        per_channel = self._per_channel()
+        size = height * width * (1 if per_channel else channels)
+        if size > LARGEST:
+            raise ValueError(
+                f"method='ddrm' finds no closed form for {self.operator}, and {size} values are "
+                f"too many for a dense decomposition (at most {LARGEST}); use a mask, a mean of "
+                "blocks, or smaller images"
+            )
+        u, s, vh = torch.linalg.svd(self._matrix(size, per_channel), full_matrices=True)
+        rank = len(s)
+        values = torch.zeros(size, dtype=torch.float64, device="cpu")
+        values[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
+        return Dense(u[:, :rank].float(), values.float(), vh.T.float(), self.shape, per_channel)
+
+    def _there_and_back(self, y: Tensor) -> Tensor:
+        return self.operator(self.operator.adjoint(y, self.shape))
+
+    def _per_channel(self) -> bool:
+        """Whether channels do not mix, and all have the same matrix."""
+        channels, height, width = self.shape[1:]
+        x = self.random(self.shape)
+        if self.output[1] != channels:
+            return False
+        same = self.operator(self.random((1, 1, height, width)).expand(self.shape))
+        if not alike(same, same[:, :1].expand(self.output)):
+            return False
+        for channel in range(channels):
+            alone = torch.zeros_like(x)
+            alone[:, channel] = x[:, channel]
+            others = self.operator(alone)[0]
+            others[channel] = 0
+            if others.abs().max() >= 1e-6:
+                return False
+        return True
+
+    def _matrix(self, size: int, per_channel: bool) -> Tensor:
+        _, channels, height, width = self.shape
+        basis = torch.eye(size, dtype=torch.float32, device="cpu").view(size, -1, height, width)
+        if per_channel:
+            basis = basis.expand(-1, channels, -1, -1)
+        columns = torch.cat([self.operator(chunk) for chunk in basis.split(64)])
+        if per_channel:
+            columns = columns[:, :1]
+        return columns.flatten(1).T.double()
+
+
+def alike(a: Tensor, b: Tensor) -> bool:
+    """Equal up to rounding."""
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def _safe(s: Tensor) -> Tensor:

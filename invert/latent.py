@@ -151,9 +151,10 @@ class Gaussian(Space):
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         if point.z is None or point.z.ndim != 3:  # a z of the mapping has two axes
             point = self._drawn(point, problem)
-        assert point.z is not None
-        point = replace(point, latent=self._latent(point.z, problem))
-        free = {"z": Variable(point.z, roles.Z)}
+        z = point.z
+        assert z is not None
+        point = replace(point, latent=self._latent(z, problem))
+        free = {"z": Variable(z, roles.Z)}
         noises = point.noises or ()
         free.update(free_noises(noises[: self.noises]))
         if self.block:
@@ -247,8 +248,8 @@ class Weights(Space):
             if name not in weights and self._tunes(name, problem.generator):
                 weights[name] = weight.detach().clone()[None]
         free = {}
-        for name, weight in weights.items():
-            free[_WEIGHT + name] = Variable(weight, roles.WEIGHTS)
+        for name, value in weights.items():
+            free[_WEIGHT + name] = Variable(value, roles.WEIGHTS)
         if self.z:
             point = problem.with_z(point)
             assert point.z is not None

@@ -45,7 +45,7 @@ class CodeScale:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What stays the same during a phase: the roles of the free tensors, and its number of steps."""
+    """What stays the same during a phase: roles of the free tensors, and the number of steps."""
 
     roles: Mapping[str, Role]
     steps: int
@@ -238,7 +238,8 @@ def onto_l1_ball(d: Tensor, radius: float) -> Tensor:
 
 
 def _length(value: Tensor, role: Role) -> Tensor:
-    return value.norm(dim=role.axes, keepdim=True).clamp_min(1e-12)
+    length: Tensor = torch.linalg.vector_norm(value, dim=role.axes, keepdim=True)
+    return length.clamp_min(1e-12)
 
 
 class AdamState(TypedDict):
@@ -305,7 +306,7 @@ class Adam(Optimiser[AdamState]):
     def _rate(self, role: Role, scale: CodeScale) -> float:
         if role == roles.Z and self.z_lr is not None:
             return self.z_lr
-        return self.lr * (scale.length if role.follows_spread else 1.0)
+        return self.lr * (scale.coordinate if role.follows_spread else 1.0)
 
 
 class StopRule(Generic[S]):

@@ -130,7 +130,7 @@ class Phase:
         missing = next(term.name for term in self.loss if not term.applies(problem))
         raise ValueError(
             f"method={problem.method_name} needs {missing} in phase {self.name!r}, which compares "
-            f"pictures; {problem.operator} makes {list(problem.observation.shape)}; use ilo or pulse"
+            f"pictures; {problem.operator} makes {list(problem.observation.shape)}; use ilo"
         )
 
     def describe(self, text_of: Callable[[object], str]) -> str:

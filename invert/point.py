@@ -34,7 +34,8 @@ class Point:
     def image(self, generator: Generator) -> Tensor:
         """Synthesize the images [B, C, R, R], unclamped."""
         if self.weights is None:
-            return generator.synthesize(self.latent, **self._options())
+            image: Tensor = generator(self.latent, **self._options())
+            return image
         images = []
         for i, weights in enumerate(self.weights_of_images):
             row = self.row(i)

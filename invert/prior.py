@@ -32,7 +32,7 @@ class Geodesic(PriorTerm):
     name = "geodesic"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        v = getattr(view.point, self.of)
+        v: Tensor = getattr(view.point, self.of)
         a, b = v[:, :, None], v[:, None]
         # θ = 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the slope of the root finite where a = b
         difference = (a - b).square().sum(-1).add(1e-12).sqrt()
@@ -151,7 +151,7 @@ class Locality(PriorTerm):
             before = problem.generator.synthesize(code, noise_mode="none")
         (weights,) = view.point.weights_of_images
         after = torch.func.functional_call(problem.generator, weights, code, {"noise_mode": "none"})
-        squares = (2 * (after - before)).square().flatten(1).mean(1)
+        squares: Tensor = (2 * (after - before)).square().flatten(1).mean(1)
         features_after = network.features(enlarged(after, network.min_side))
         features_before = network.features(enlarged(before, network.min_side))
         lpips = network.distance(features_after, features_before)
@@ -161,7 +161,7 @@ class Locality(PriorTerm):
         generator, pivot = problem.style, view.point.latent
         like = torch.empty(1, generator.z_dim, device="cpu", dtype=torch.float32)
         z = view.rng.child("locality").normal(like).to(pivot)
-        w = generator.mapping(z, problem.label, self.truncation_psi)
+        w: Tensor = generator.mapping(z, problem.label, self.truncation_psi)
         if pivot.ndim == 2:  # the distance is that of all layers together
             pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
         direction = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot

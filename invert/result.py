@@ -25,8 +25,8 @@ class Named(Protocol):
 class Step:
     """What a callback gets after each step.
 
-    step: its number, from 1, of all `total` steps; phases that take the images one by one count the
-    steps of every image. loss [B] is the sum of `terms`, which are the value [B] of each term before
+    step: its number, from 1, of all `total` steps; phases that take the images one by one count
+    the steps of every image. loss: [B], the weighted sum of `terms`, each term's value [B] before
     its weight, by its name. image: [B, C, R, R], unclamped, the image that they were measured on,
     and prediction: [B, C, h, w], what the operator made of it. B is 1 in a phase that takes the
     images one by one. A diffusion model measures after its step.

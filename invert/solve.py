@@ -51,8 +51,8 @@ def restore(
     codes; None takes the generator's own spread of W, relative to FFHQ's.
 
     class_label: for a generator with classes: one class, one per image, features [B, c_dim], or a
-    classifier. A classifier is called with the observation; it returns classes, or scores
-    [B, c_dim] of which the highest counts. init: a latent of W, W+ or W++ to go on from, which skips
+    classifier. It is called with the observation, and returns classes, or scores [B, c_dim]
+    of which the highest counts. init: a latent of W, W+ or W++ to go on from, which skips
     the phases of smaller spaces; or "random", to begin at a code drawn by the seed. identity: the
     person, for methods with a term for it. consistency: whether the final image is made consistent
     with the observation by the operator's `project`; the latent and the phases' images stay.
