@@ -138,14 +138,12 @@ class Gaussian(Space):
 
     def check(self, generator: Generator) -> None:
         generator.latent_shape("W+")
-        if not self.block:
-            return
-        blocks = getattr(generator, "blocks", None)
-        if blocks is None:
+        if self.block and not generator.blocks:
             raise ValueError("this generator cannot go on from features within it; StyleGAN2 can")
-        if self.block >= blocks:
+        if self.block and self.block >= generator.blocks:
+            last = generator.blocks - 1
             raise ValueError(
-                f"this generator has features before blocks 1 to {blocks - 1}, not {self.block}"
+                f"this generator has features before blocks 1 to {last}, not {self.block}"
             )
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
@@ -244,8 +242,9 @@ class Weights(Space):
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         weights = dict(point.weights or {})
-        for name, weight in problem.generator.named_parameters():
-            if name not in weights and self._tunes(name, problem.generator):
+        for name in problem.generator.tunable(self.blocks):
+            if name not in weights:
+                weight = problem.generator.get_parameter(name)
                 weights[name] = weight.detach().clone()[None]
         free = {}
         for name, value in weights.items():
@@ -266,14 +265,6 @@ class Weights(Space):
             point = replace(point, z=z, latent=problem.map(z))
         return replace(point, weights=weights)
 
-    def _tunes(self, name: str, generator: Generator) -> bool:
-        if name.startswith("mapping."):
-            return False
-        if self.blocks is None or not hasattr(generator, "blocks"):
-            return True
-        first = tuple(f"synthesis.b{4 << k}." for k in range(self.blocks))
-        return name.startswith(first) and ".torgb." not in name
-
 
 _WEIGHT, _NOISE = "weight:", "noise"  # how these spaces name free weights and noise maps
 
@@ -281,7 +272,7 @@ _WEIGHT, _NOISE = "weight:", "noise"  # how these spaces name free weights and n
 def random_noises(problem: Problem) -> tuple[Tensor, ...]:
     """Draw noise maps N(0, 1) [B, 1, r, r]; none for a generator that takes none."""
     noises = []
-    for i, side in enumerate(getattr(problem.generator, "noise_sides", ())):
+    for i, side in enumerate(problem.generator.noise_sides):
         shape = (problem.batch, 1, side, side)
         like = torch.empty(shape, device=problem.device, dtype=torch.float32)
         noises.append(problem.rng(f"noise{i}").normal(like))
