@@ -70,7 +70,7 @@ class Term:
         return lambda view: self.value(view, problem)
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        """Return one number per image, [B], before the weight; no image may affect another."""
+        """Return one number per image, [B], before the weight; images must not mix."""
         raise NotImplementedError
 
     def told(self, problem: Problem) -> str | None:

@@ -165,7 +165,8 @@ class Locality(PriorTerm):
         if pivot.ndim == 2:  # the distance is that of all layers together
             pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
         direction = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
-        return pivot + self.distance * direction / direction.norm()
+        length: Tensor = torch.linalg.vector_norm(direction)
+        return pivot + self.distance * direction / length
 
 
 def z_of(point: Point) -> Tensor:
