@@ -50,7 +50,7 @@ class Solver:
         self,
         observed: Tensor,
         operator: degrade.Operator,
-        method: str | invert.Method,
+        method: str | invert.RestorationMethod,
         seeds: list[int],
         init: Tensor | str | None = None,
         **options,
