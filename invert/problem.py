@@ -15,7 +15,7 @@ from degrade.rng import Rng, child_seed
 
 from . import perceptual
 from .generator import Generator, StyleGenerator
-from .identity import Identity
+from .identity import FaceIdentity
 from .point import Point
 
 SAMPLES = 10_000  # of W, where it is to be described
@@ -35,7 +35,7 @@ class Problem:
     seeds: tuple[int, ...]
     net: str = "vgg"
     label: Tensor | None = None  # [B, c_dim]
-    identity: Identity | None = None
+    identity: FaceIdentity | None = None
 
     @property
     def batch(self) -> int:

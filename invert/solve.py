@@ -17,7 +17,7 @@ from . import perceptual as perceptual_net
 from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGenerator
 from .generator.mapping import Label, labels
-from .identity import Identity
+from .identity import FaceIdentity
 from .loss import SamePerson, View
 from .methods import Method, Phase, method_of
 from .point import Moment, Point
@@ -75,7 +75,7 @@ def restore(
     lr_scale: float | None = None,
     class_label: Label | Callable[[Tensor], Label] = None,
     init: Tensor | str | None = None,
-    identity: Identity | None = None,
+    identity: FaceIdentity | None = None,
     consistency: bool = False,
 ) -> Restoration:
     """Search what `generator` can draw for images that `operator` turns into `observation`.
@@ -374,11 +374,11 @@ def _start(
 
 
 def _check_identity(
-    identity: Identity, method: Method, named: str, batch: int, channels: int
+    identity: FaceIdentity, method: Method, named: str, batch: int, channels: int
 ) -> None:
-    if not isinstance(identity, Identity):
+    if not isinstance(identity, FaceIdentity):
         raise ValueError(
-            f"identity is a {type(identity).__name__}; give invert.Identity(module, reference)"
+            f"identity is a {type(identity).__name__}; give invert.FaceIdentity(module, reference)"
         )
     if not any(isinstance(term, SamePerson) for phase in method.phases for term in phase.loss):
         raise ValueError(
