@@ -528,7 +528,7 @@ def _print_versions(wanted: bool) -> None:
         from .versions import versions
 
         for line in versions():
-            echo(line)
+            typer.echo(line)
         raise typer.Exit
 
 

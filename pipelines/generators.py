@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from rich.text import Text
 
 import invert
 from invert import Generator
@@ -13,7 +14,6 @@ from invert.generator import BUNDLED, StyleGenerator, find
 from invert.generator.download import cache
 
 from . import files, tables
-from .console import echo
 
 COLUMNS = 8  # pictures side by side in a sheet of samples
 
@@ -31,7 +31,7 @@ def show_all() -> None:
 
 
 def _print_line(path: Path, origin: str, name: str) -> None:
-    echo(f"{path.stat().st_size / 1e6:9.1f} MB  {origin}  {name}")
+    tables.show(Text(f"{path.stat().st_size / 1e6:9.1f} MB  {origin}  {name}"))
 
 
 def load(what: str) -> Generator:

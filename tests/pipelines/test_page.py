@@ -10,6 +10,8 @@ import urllib.request
 
 import pytest
 
+from pipelines import report
+
 
 class Browser:
     """Headless Chromium through its WebDriver."""
@@ -116,3 +118,12 @@ def test_page_loads_nothing_from_elsewhere(results):
         and "fetch(" not in page
     )
     assert str(results) not in page and "<!-- " not in page
+
+
+def test_report_draws_the_terms_of_each_loss():
+    terms = {"lpips": [0.5, 0.4, 0.3], "l1<b>": [0.2, 0.1, 0.05], "bad": "no curve"}
+    row = {"task": "UNAP", "method": "robust", "image": "a", "loss": [0.7, 0.5], "terms": terms}
+    old = {"task": "UNAP", "method": "pulse", "image": "a", "loss": [0.7, 0.5]}
+    (chart,) = report.term_charts([row, old])
+    assert "UNAP, robust" in chart and chart.count("<polyline") == 2
+    assert "lpips" in chart and "l1&lt;b&gt;" in chart and "0.05<" in chart
