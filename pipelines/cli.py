@@ -118,6 +118,9 @@ Engine = Annotated[
     running(help="local, or ray for a cluster.", metavar="NAME", autocompletion=known(*ENGINES)),
 ]
 Quiet = Annotated[bool, running("--quiet", help="No progress, no summary.")]
+Overwrite = Annotated[
+    bool, running("--overwrite", help="Replace results of other settings in the output folder.")
+]
 
 
 @app.command()
@@ -128,6 +131,7 @@ def apply(
         str, typer.Option(help="What to do; `degrade ops` lists what there is.", metavar="SPEC")
     ],
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     plugin: Plugin = [],  # noqa: B006
     engine: Engine = "local",
     quiet: Quiet = False,
@@ -150,7 +154,7 @@ def apply(
         from .engine import engine_of
 
         load(plugin)
-        flow = Apply(degrade.parse(op), output, seed)
+        flow = Apply(degrade.parse(op), output, seed, overwrite)
         sources = files.gather(inputs, output)
         workers = engine_of(engine, threads=os.cpu_count() or 1, gpu=False)
         raise typer.Exit(for_each(flow, sources, workers, quiet))
@@ -221,6 +225,7 @@ def restore(
         bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")
     ] = False,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     plugin: Plugin = [],  # noqa: B006
     engine: Engine = "local",
@@ -239,14 +244,16 @@ def restore(
     degrade restore photo.jpg -o restored --generator ffhq.pkl --align ffhq
     """
     with user_errors():
+        from .progress import SolveBar, starting
+
+        starting(quiet)
         import invert
 
         from . import files
         from .engine import engine_of
         from .faces import where_of
-        from .progress import SolveBar
         from .report import refuse_foreign, write
-        from .restore import Restore, Settings, results
+        from .restore import Restore, RestoreSettings, results
         from .solver import Solver, generator_text, identity_text
 
         load(plugin)
@@ -255,7 +262,7 @@ def restore(
             refuse_foreign(output)
         model = invert.load_generator(generator)
         where = where_of(align, landmarks, face, box)
-        settings = Settings(
+        settings = RestoreSettings(
             generator_text(generator),
             method,
             perceptual,
@@ -271,13 +278,15 @@ def restore(
         )
         solver = partial(Solver, model, device, embedding, person)
         chosen = engine_of(engine, gpu=device != "cpu")
-        with SolveBar(quiet) as bar:
+        with SolveBar(quiet, len(sources)) as bar:
             watched = (
                 bar if engine == "local" else None
             )  # what happens elsewhere is not seen step by step
             shape = (1, model.channels, model.resolution, model.resolution)
-            flow = Restore(settings, output, shape, solver, clean, init, where, watched)
-            code = for_each(flow, sources, chosen, quiet)
+            flow = Restore(
+                settings, output, shape, solver, clean, init, where, watched, overwrite
+            )
+            code = for_each(flow, sources, chosen, quiet, bar)
         if report and code != 2:
             page = write(results(sources, settings, output, clean), model.resolution)
             if not quiet:
