@@ -120,7 +120,7 @@ def degraded(job: ApplyJob) -> Degraded:
     last = operator[-1]
     if isinstance(last, JPEG):
         y = _prefix(operator, len(operator) - 1, x, job)
-        suffix, data = ".jpg", files.encode(files.to_pil(y), "JPEG", **_codec_options(last))
+        suffix, data = ".jpg", files.encode(files.to_pil(y), "JPEG", **_codec_options(last, y))
     else:
         y = _prefix(operator, len(operator), x, job)
         suffix, data = ".png", files.encode(files.to_pil(y, bits))
@@ -168,12 +168,14 @@ def _is_8_bit(x: Tensor) -> bool:
     return bool((levels - levels.round()).abs().max() < 1e-4)
 
 
-def _codec_options(stage: JPEG) -> dict[str, object]:
-    """The options with which Pillow writes the file whose pixels `stage` computes."""
-    if stage.tables is None:
-        return {"quality": stage.quality, "subsampling": stage.subsampling}
-    tables = [list(table) for table in stage.tables]
-    return {"qtables": tables, "subsampling": stage.subsampling}
+def _codec_options(stage: JPEG, y: Tensor) -> dict[str, object]:
+    """The options with which Pillow writes the file whose pixels `stage` makes of y."""
+    options: dict[str, object] = {"quality": stage.quality}
+    if stage.tables is not None:
+        options = {"qtables": [list(table) for table in stage.tables]}
+    if y.shape[1] == 3:  # grey has no chroma to reduce
+        options["subsampling"] = stage.subsampling
+    return options
 
 
 def _generator(seed: int, relative: Path) -> torch.Generator:
