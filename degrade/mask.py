@@ -13,7 +13,7 @@ from torch import Tensor
 from .held import Held
 from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape, Window
-from .params import Integer, Integers, Number, Numbers, choice, numbers, one_for_all
+from .params import Integer, Integers, Number, Numbers, integer, number, option, random_seed, tensor
 from .registry import register
 from .rng import Rng
 
@@ -65,12 +65,8 @@ class Mask(Held, Masking):
     digest; write it to a file and use the path to get a text that can be parsed.
     """
 
-    mask: Tensor | str | Path
-    held, channels = "mask", 1
+    mask: Tensor | str | Path = tensor(channels=1)
     __eq__, __hash__ = Held.same, Held.kind
-
-    def __post_init__(self):
-        self._check_held()
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = self._tensor
@@ -91,15 +87,9 @@ class Strokes(Seeded, Masking):
     `sample` sets it.
     """
 
-    count: Integer
-    width: Number = 0.08
-    seed: Integers | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        numbers(self, "count", 0, 1000, integer=True)
-        numbers(self, "width", 0, 1)
-        one_for_all(self, "count", "width")
+    count: Integer = integer(low=0, high=1000, per_image=False)
+    width: Number = number(default=0.08, low=0, high=1, per_image=False)
+    seed: Integers | None = random_seed()
 
     def pattern(self, shape: Shape) -> Tensor:
         check_decided(self)
@@ -114,12 +104,8 @@ class Pixels(Seeded, Masking):
     law as `deadpixels`, of which a solver knows only the probability.
     """
 
-    prob: Numbers
-    seed: Integers | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        numbers(self, "prob", 0, 1)
+    prob: Numbers = number(low=0, high=1)
+    seed: Integers | None = random_seed()
 
     def pattern(self, shape: Shape) -> Tensor:
         check_decided(self)
@@ -135,17 +121,10 @@ class Box(Masking):
     Source: Wang et al. 2023 (CRI).
     """
 
-    height: Number = 1 / 3
-    width: Number = 1 / 3
-    top: Number | None = None
-    left: Number | None = None
-
-    def __post_init__(self):
-        for length, start in (("height", "top"), ("width", "left")):
-            numbers(self, length, 0, 1)
-            if getattr(self, start) is not None:
-                numbers(self, start, 0, 1)
-            one_for_all(self, length, start)
+    height: Number = number(default=1 / 3, low=0, high=1, per_image=False)
+    width: Number = number(default=1 / 3, low=0, high=1, per_image=False)
+    top: Number | None = number(default=None, low=0, high=1, per_image=False)
+    left: Number | None = number(default=None, low=0, high=1, per_image=False)
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = torch.ones(1, 1, *shape[2:])
@@ -164,13 +143,8 @@ class Uncrop(Masking):
     2023) or "center" (the window of its published code, of a share that the text does not give).
     """
 
-    keep: Number = 0.25
-    where: str = "corner"
-
-    def __post_init__(self):
-        numbers(self, "keep", 0, 1, above=True)
-        one_for_all(self, "keep")
-        choice(self, "where", ("corner", "center"))
+    keep: Number = number(default=0.25, above=0, high=1, per_image=False)
+    where: str = option("corner", "center", default="corner")
 
     def pattern(self, shape: Shape) -> Tensor:
         start = 0 if self.where == "corner" else None

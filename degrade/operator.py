@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .params import Range, check_count, format_value
+from .kinds import Kind
+from .params import check_count, nested
 from .rng import Generators, Rng
+from .transforms import values_are_readable
+from .values import Range, format_value
 
 Shape = tuple[int, ...]
 Window = tuple[slice, slice]  # rows and columns
@@ -36,10 +39,20 @@ class Operator:
     local: bool = (
         False  # nothing is carried from pixel to pixel; where place matters, `cut` says how
     )
+
+    # `register` sets these from the declarations of the fields
+    kinds: ClassVar[Mapping[str, Kind]] = {}  # what each parameter may hold
+    positional: ClassVar[tuple[str, ...]] = ()  # the required parameters
     files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
-    positional: ClassVar[tuple[str, ...]] = ()  # the required parameters, set by `register`
     holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
-    whole: ClassVar[tuple[str, ...]] = ()  # parameters whose tuple is one value, not one per image
+
+    def __post_init__(self) -> None:
+        """Check every declared parameter and store its plain value.
+
+        A subclass whose parameters depend on each other extends this, and calls it first.
+        """
+        for name, kind in self.kinds.items():
+            object.__setattr__(self, name, kind.stored(name, getattr(self, name)))
 
     # What a subclass may define -----------------------------------------------------------------
 
@@ -256,7 +269,7 @@ class Operator:
         """What image `index` of a batch gets, as an operator for that image alone."""
         own = {}
         for name, value, _ in self.arguments():
-            if isinstance(value, tuple) and name not in self.whole:
+            if isinstance(value, tuple) and self.kinds[name].per_image:
                 check_count(name, value, batch)
                 own[name] = value[index]
         return (replace(self, **own) if own else self).with_nested(lambda f: f.row(index, batch))
@@ -282,7 +295,8 @@ class Operator:
             stream = rng.child(f"draw/{key}")
             ranges = {n: v for n, v, _ in stage.arguments() if isinstance(v, Range)}
             if ranges:
-                stage = replace(stage, **{n: v.draw(stream.child(n)) for n, v in ranges.items()})
+                values = {n: stage.kinds[n].draw(v, stream.child(n)) for n, v in ranges.items()}
+                stage = replace(stage, **values)
             drawn = stage.draw(shape, stream)
             concrete.extend(drawn)
             return drawn.output_shape(shape)
@@ -396,12 +410,12 @@ class PerImage(Operator):
     Within a chain it is taken apart: what is applied is one chain for each image.
     """
 
-    operators: tuple[Operator, ...]
-    holds = "operators"
+    operators: tuple[Operator, ...] = nested(several=True)
     varies = True
 
     def __init__(self, *operators: Operator):
-        object.__setattr__(self, "operators", check_operators(operators))
+        object.__setattr__(self, "operators", operators)
+        self.__post_init__()
 
     @property
     def linear(self) -> bool:
@@ -448,14 +462,6 @@ class PerImage(Operator):
         return self.operators
 
 
-def check_operators(operators: tuple) -> tuple[Operator, ...]:
-    """The arguments of a class that is made of operators."""
-    wrong = [f for f in operators if not isinstance(f, Operator)]
-    if wrong or not operators:
-        raise ValueError(f"{wrong[0]!r} is no operator" if wrong else "give at least one operator")
-    return tuple(operators)
-
-
 def check_image(x: Tensor, name: str = "x") -> None:
     """Raise TypeError or ValueError unless x is a finite float tensor [B, C, H, W]."""
     if not isinstance(x, Tensor):
@@ -466,9 +472,9 @@ def check_image(x: Tensor, name: str = "x") -> None:
         raise ValueError(f"{name} has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
     if not x.is_floating_point():
         raise ValueError(f"{name} is {x.dtype}; give floats in [0, 1], such as {name} / 255")
-    if not torch.compiler.is_compiling() and not all(
-        map(math.isfinite, torch.stack(x.aminmax()).tolist())
-    ):
+    if not values_are_readable(x):
+        return
+    if not all(map(math.isfinite, torch.stack(x.aminmax()).tolist())):
         raise ValueError(
             f"{name} holds NaN or infinity; replace them, for example with torch.nan_to_num"
         )

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import accumulate, repeat
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .transforms import fold, unfold
 
 
 def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
@@ -76,15 +79,26 @@ class _Resample(torch.autograd.Function):
     """rows · x · colsᵀ; 8-bit images in Pillow's fixed point. Gradient: the linear map's adjoint."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
-        ctx.filter, ctx.sizes = filter, (x.shape[2:], size)
+    def forward(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
         (h, w), (oh, ow) = x.shape[2:], size
         if h > oh and h - oh > 2 * (w - ow):  # since Pillow 13; the first pass's rounding shows
             return _passes(x.mT, (ow, oh), filter).mT
         return _passes(x, size, filter)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, size, ctx.filter = inputs
+        ctx.sizes = (x.shape[2:], size)
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[int, None, None], x: Tensor, size: tuple[int, int], filter: str
+    ) -> tuple[Tensor, int]:
+        resized = _Resample.apply(fold(x, dims[0], info.batch_size), size, filter)
+        return unfold(resized, info.batch_size), 0
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         rows, cols = (
             weights(n, m, ctx.filter).to(grad.device) for n, m in zip(*ctx.sizes, strict=True)
         )

@@ -13,12 +13,22 @@ from torch import Tensor
 
 from .held import Held
 from .operator import Shape
-from .params import numbers
+from .params import check_numbers, checked, image_size, tensor
 from .registry import register
 from .rng import Rng
 
 _FINEST = 32  # samples across an output pixel, at most
 LARGEST = 2**24  # pixels and samples of a result
+
+
+def _check_matrix(given: object) -> tuple[float, ...]:
+    matrix = check_numbers("matrix", given, -1e6, 1e6)
+    if not isinstance(matrix, tuple) or len(matrix) != 6:
+        raise ValueError(f"matrix={matrix!r} must be six numbers a|b|c|d|e|f")
+    a, b, _, d, e, _ = matrix
+    if abs(a * e - b * d) < 1e-6:
+        raise ValueError(f"matrix={matrix!r} leaves no area; give one that can be inverted")
+    return matrix
 
 
 @register("place", exact="bilinear, mean over each pixel", gradient="adjoint")
@@ -36,32 +46,16 @@ class Place(Held):
     is what is covered, and everything where there is a picture around: what that shows is known.
     """
 
-    matrix: Sequence[float] | Tensor
-    size: int | str | tuple[int, int]
-    onto: Tensor | str | Path | None = None
-    held, channels = "onto", 3
-    whole = ("matrix", "size")
+    matrix: Sequence[float] | Tensor = checked(_check_matrix, "six numbers a|b|c|d|e|f")
+    size: int | str | tuple[int, int] = image_size(drawn=False)
+    onto: Tensor | str | Path | None = tensor(channels=3, default=None)
     __eq__, __hash__ = Held.same, Held.kind
 
-    def __post_init__(self):
-        if self.onto is not None:
-            self._check_held()
-        numbers(self, "matrix", -1e6, 1e6)
-        if not isinstance(self.matrix, tuple) or len(self.matrix) != 6:
-            raise ValueError(f"matrix={self.matrix!r} must be six numbers a|b|c|d|e|f")
-        a, b, _, d, e, _ = self.matrix
-        if abs(a * e - b * d) < 1e-6:
-            raise ValueError(
-                f"matrix={self.matrix!r} leaves no area; give one that can be inverted"
-            )
-        if isinstance(self.size, str):  # "40x60"
-            object.__setattr__(
-                self, "size", tuple(int(s) if s.isdecimal() else s for s in self.size.split("x"))
-            )
-        numbers(self, "size", 1, 2**16, integer=True)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.size, int):
             object.__setattr__(self, "size", (self.size, self.size))
-        if len(self.size) != 2 or math.prod(self.size) > LARGEST:
+        if math.prod(self.size) > LARGEST:
             raise ValueError(f"size={self.size!r} must be (h, w), of at most {LARGEST} pixels")
 
     @property

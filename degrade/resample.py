@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .operator import Operator, Shape, Window
-from .params import Integer, Number, Range, decided, numbers, one_for_all
+from .params import Integer, Number, Range, decided, image_size, integer, number, option
 from .pillow_resize import FILTERS, back_project, resize
 from .registry import register
 from .rng import Rng
@@ -17,6 +17,7 @@ from .rows import row_by_row
 
 NAMES = (*FILTERS, "nearest")
 ANY = ("bilinear", "bicubic", "lanczos")  # what the published benchmark draws from
+LONGEST = 2**16  # the largest factor
 _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
 
 
@@ -25,10 +26,6 @@ class Reduction(Operator):
 
     linear = True
     factor: Integer
-
-    def __post_init__(self):
-        numbers(self, "factor", 1, 2**16, integer=True)
-        one_for_all(self, "factor")
 
     def output_shape(self, shape: Shape) -> Shape:
         factor = decided(self.factor)
@@ -45,16 +42,6 @@ class Filtered(Operator):
     """Shared by what resamples to `output_shape` with a named filter, or one per image."""
 
     filter: str | Sequence[str]
-
-    def _check_filter(self) -> None:
-        many = isinstance(self.filter, (tuple, list))  # one per image, as `sample` draws them
-        names = tuple(self.filter) if many else (self.filter,)
-        wrong = [name for name in names if name not in NAMES]
-        if self.filter != "any" and (wrong or not names):
-            raise ValueError(
-                f"filter={wrong[0] if wrong else ()!r} must be one of {', '.join(NAMES)}, any"
-            )
-        object.__setattr__(self, "filter", names if len(names) > 1 else names[0])
 
     @property
     def linear(self) -> bool:
@@ -108,12 +95,8 @@ class Downsample(Filtered, Reduction):
     arithmetic and within [0, 1]; saved with 8 bits, it gives y to a level or two.
     """
 
-    factor: Integer
-    filter: str | Sequence[str] = "bicubic"
-
-    def __post_init__(self):
-        super().__post_init__()
-        self._check_filter()
+    factor: Integer = integer(low=1, high=LONGEST, per_image=False)
+    filter: str | Sequence[str] = option(*NAMES, undecided="any", default="bicubic", per_image=True)
 
     def approx(self) -> Operator:
         return Pool(self.factor)
@@ -133,35 +116,15 @@ class Resize(Filtered):
     any other filter.
     """
 
-    size: Integer | tuple[int, int] | None = None
-    scale: Number | None = None
-    filter: str | Sequence[str] = "bicubic"
-    whole = ("size",)
+    size: Integer | tuple[int, int] | None = image_size(default=None)
+    scale: Number | None = number(default=None, above=0, high=64, per_image=False)
+    filter: str | Sequence[str] = option(*NAMES, undecided="any", default="bicubic", per_image=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.size is None) == (self.scale is None):
             raise ValueError("give either size or scale, as in resize:40 or resize:scale=0.5")
-        if self.scale is not None:
-            numbers(self, "scale", 0, 64, above=True)
-            one_for_all(self, "scale")
-        else:
-            self._check_size()
-        self._check_filter()
-
-    def _check_size(self) -> None:
-        given = self.size
-        if isinstance(given, str):  # "40x60"
-            sides = given.split("x")
-            object.__setattr__(self, "size", tuple(int(s) if s.isdecimal() else s for s in sides))
-        numbers(self, "size", 1, 2**16, integer=True)
-        if isinstance(self.size, tuple):
-            if len(self.size) != 2:
-                raise ValueError(
-                    f"size={given!r} has {len(self.size)} sides; give one for a square, or (h, w)"
-                )
-            if self.size[0] == self.size[1]:
-                object.__setattr__(self, "size", self.size[0])
-        if not isinstance(self.size, Range):
+        if self.size is not None and not isinstance(self.size, Range):
             self.output_shape((1, 1, 1, 1))  # refuses too many pixels
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -199,7 +162,7 @@ class Pool(Reduction):
     bins that differ by at most a pixel. Gradient: its own, the adjoint. `project` as `downsample`.
     """
 
-    factor: Integer
+    factor: Integer = integer(low=1, high=LONGEST, per_image=False)
     local = True  # of whole cells
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:

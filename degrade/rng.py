@@ -15,6 +15,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from .surrogate import outside_transforms
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -74,8 +76,25 @@ class Rng:
 
     def poisson(self, rate: Tensor) -> Tensor:
         """Counts with mean `rate` (the values; no gradient)."""
+        return self.draw(self._counts, rate)
+
+    def _counts(self, rate: Tensor) -> Tensor:
         rows = zip(rate.detach().cpu(), self._streams, strict=True)
         return torch.stack([torch.poisson(row, generator=g) for row, g in rows]).to(rate)
+
+    def draw(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """function(x), whose draws depend on the values of x; no gradient.
+
+        Under torch.func.vmap every slice of x gets the draws that it would get on its own.
+        """
+        states = [g.get_state() for g in self._streams]
+
+        def rewound(x: Tensor) -> Tensor:
+            for g, state in zip(self._streams, states, strict=True):
+                g.set_state(state)
+            return function(x)
+
+        return outside_transforms(rewound, x)
 
     def integers(self, high: int) -> list[int]:
         """One integer in [0, high) per image."""

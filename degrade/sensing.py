@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .noise import Seeded
 from .operator import Shape
-from .params import Integers, Number, decided, numbers, one_for_all
+from .params import Integers, Number, decided, number, random_seed
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -29,13 +29,8 @@ class CompressedSensing(Seeded):
     large as a pixel, is ours. Source: Daras et al. 2021 (ILO).
     """
 
-    ratio: Number
-    seed: Integers | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        numbers(self, "ratio", 0, 1, above=True)
-        one_for_all(self, "ratio")
+    ratio: Number = number(above=0, high=1, per_image=False)
+    seed: Integers | None = random_seed()
 
     def output_shape(self, shape: Shape) -> Shape:
         n = shape[1] * shape[2] * shape[3]

@@ -126,12 +126,12 @@ class Gaussian(Space):
 
     def check(self, generator: Generator) -> None:
         generator.latent_shape("W+")
-        blocks = getattr(generator, "blocks", None)
-        if self.block and blocks is None:
+        if self.block and not generator.blocks:
             raise ValueError("this generator cannot go on from features within it; StyleGAN2 can")
-        if self.block and self.block >= blocks:
+        if self.block and self.block >= generator.blocks:
+            last = generator.blocks - 1
             raise ValueError(
-                f"this generator has features before blocks 1 to {blocks - 1}, not {self.block}"
+                f"this generator has features before blocks 1 to {last}, not {self.block}"
             )
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
@@ -215,9 +215,9 @@ class Weights(Space):
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
         tuned = dict(point.weights[0]) if point.weights else {}
-        for name, weight in problem.generator.named_parameters():
-            if name not in tuned and self._tunes(name, problem.generator):
-                tuned[name] = weight.detach().clone()
+        for name in problem.generator.tunable(self.blocks):
+            if name not in tuned:
+                tuned[name] = problem.generator.get_parameter(name).detach().clone()
         free = {_WEIGHT + name: weight[None] for name, weight in tuned.items()}
         if self.z:
             point = problem.with_z(point)
@@ -232,21 +232,13 @@ class Weights(Space):
             point = replace(point, z=variables["z"], latent=problem.map(variables["z"]))
         return replace(point, weights=(weights,))
 
-    def _tunes(self, name: str, generator: Generator) -> bool:
-        if name.startswith("mapping."):
-            return False
-        if self.blocks is None or not hasattr(generator, "blocks"):
-            return True
-        first = tuple(f"synthesis.b{4 << k}." for k in range(self.blocks))
-        return name.startswith(first) and ".torgb." not in name
-
 
 _WEIGHT, _NOISE = "weight:", "noise"  # how free weights and noise maps are named
 
 
 def random_noises(problem: Problem) -> tuple[Tensor, ...]:
     """Noise maps N(0, 1) [B, 1, r, r]; none for a generator that takes none."""
-    sides = getattr(problem.generator, "noise_sides", ())
+    sides = problem.generator.noise_sides
     empty = [torch.empty(problem.batch, 1, side, side, device=problem.device) for side in sides]
     return tuple(problem.rng(f"noise{i}").normal(like) for i, like in enumerate(empty))
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import StyleGenerator
+from .base import Features, StyleGenerator
 from .fir import fir, upsample
 from .mapping import Linear, Mapping, check_clamp, clamped, leaky_relu
 
@@ -58,17 +57,19 @@ class StyleGAN2(StyleGenerator):
         }
         self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **self.config["mapping"])
         self.synthesis = Synthesis(w_dim, img_resolution, img_channels, **self.config["synthesis"])
-        self.num_ws, self.filters = len(self.synthesis.filters), self.synthesis.filters
+        self.filters = self.synthesis.filters
+        self.num_ws = len(self.filters)
+        self.blocks = len(self.synthesis.resolutions)
+        noisy = [conv for conv in self.synthesis.convs if conv.noise]
+        self.noise_sides = tuple(conv.noise_const.shape[-1] for conv in noisy)
         self.eval().requires_grad_(False)
 
-    @property
-    def noise_sides(self) -> tuple[int, ...]:
-        """The sides of the noise maps, in the order in which they are added."""
-        return tuple(conv.noise_const.shape[-1] for conv in self.synthesis.convs if conv.noise)
-
-    @property
-    def blocks(self) -> int:
-        return len(self.synthesis.resolutions)
+    def tunable(self, blocks: int | None = None) -> list[str]:
+        names = super().tunable()
+        if blocks is None:
+            return names
+        prefixes = tuple(f"synthesis.b{side}." for side in self.synthesis.resolutions[:blocks])
+        return [name for name in names if name.startswith(prefixes) and ".torgb." not in name]
 
     def synthesize(
         self,
@@ -118,15 +119,6 @@ class StyleGAN2(StyleGenerator):
             )
         given = iter(noises)
         return codes, [next(given) if conv.noise else None for conv in self.synthesis.convs]
-
-
-@dataclass(frozen=True)
-class Features:
-    """What enters a block: its number, the feature maps [B, F, r, r], and the image so far, if any."""
-
-    block: int
-    maps: Tensor
-    image: Tensor | None
 
 
 class Synthesis(nn.Module):
