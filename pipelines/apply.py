@@ -150,7 +150,11 @@ def _prefix(operator: Operator, stages: int, x: Tensor, job: ApplyJob) -> Tensor
     """The first stages of a chain on x, with the same random draws as the whole chain."""
     if stages == 0:
         return x
-    return operator[:stages](x, _generator(job.seed, job.source.relative))
+    y = operator[:stages](x, _generator(job.seed, job.source.relative))
+    if y.ndim != 4 or not y.is_floating_point():
+        made = f"{str(y.dtype).removeprefix('torch.')} of shape {list(y.shape)}"
+        raise ValueError(f"{operator[:stages]} made {made}; a picture is float [1, C, H, W]")
+    return y
 
 
 def _eight_bit_stage(operator: Operator, x: Tensor, job: ApplyJob) -> Operator | None:

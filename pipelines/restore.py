@@ -24,6 +24,7 @@ from . import files, metrics
 from .apply import MANIFEST, again
 from .faces import Where
 from .files import Source
+from .options import SearchOptions
 from .photo import Photo
 from .progress import SolveBar
 from .results import Results, is_curve, thinned
@@ -38,19 +39,14 @@ TASK = "restored"  # its name in the tables of a report
 ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
 
 
-@dataclass(frozen=True)
-class RestoreSettings:
+@dataclass(frozen=True, kw_only=True)
+class RestoreSettings(SearchOptions):
     """What decides a restoration besides the observation; kept in its log."""
 
-    generator: str = "avatars-128"
     method: str = "robust"
-    perceptual: str = "vgg"
-    seed: int = 0
-    steps: int | None = None
     op: str | None = None
     class_label: int | None = None
     samples: int = 1
-    oracle_mask: bool = False
     identity: str | None = None  # digests of the embedding and of the reference photo
     where: str = ""  # which part of a photo, see `faces.Where`
     keep_visible: bool = False
@@ -400,9 +396,8 @@ def results(
         for metric, values in metrics.scores(restoration, reference, degraded, observed).items():
             row[metric] = values[0]
         rows.append(row)
-    notes = [
-        f"Generator {settings.generator}; {settings.perceptual} in the loss; seed {settings.seed}."
-    ]
+    described = f"{settings.perceptual} in the loss; seed {settings.seed}"
+    notes = [f"Generator {settings.generator}; {described}."]
     if settings.steps is not None:
         notes.append(f"Shortened: {settings.steps} steps in all.")
     missing = output / "none"

@@ -18,14 +18,15 @@ import degrade
 import invert
 from invert.generator import BUNDLED
 from invert.perceptual import NETS
-from pipelines import cli, files
+from pipelines import cli, files, options
+from pipelines.completion import operator_names
 from pipelines.tasks import SUITES
 from tests.conftest import AVATARS, rng
 
 from .shell import pixels, run
 
 
-def test_quiet_says_nothing(tmp_path):
+def test_quiet_prints_nothing(tmp_path):
     out = run("apply", AVATARS / "000.png", "-o", tmp_path / "o", "--op", "clamp", "--quiet")
     assert (out.exit_code, out.output) == (0, "")
     out = run(
@@ -111,15 +112,18 @@ def test_quiet_says_nothing(tmp_path):
         (["inspect", "{tmp}/text.png"], "is not an image that can be read"),
         (["inspect", "{tmp}/none.jpg"], "cannot be read"),
         (["inspect", "nosuch"], "avatars-128"),
-        (["inspect", "{tmp}"], "is a folder; give one picture"),
+        (["inspect", "{tmp}/empty"], "no picture found"),
+        (["inspect", "{tmp}/notes.txt"], "neither a picture nor a checkpoint"),
+        (["inspect", "{tmp}", "--samples", "2"], "--samples draws from a generator"),
         (["convert", "avatars-128", "{tmp}/o.pkl"], "must end in .safetensors"),
         (["nosuch"], "No such command"),
     ],
 )
-def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes((AVATARS / "000.png").read_bytes()[:1500])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("eggs, milk")
     (tmp_path / "annotated").mkdir()
     (tmp_path / "annotated" / "000.json").write_text('{"boxes": []}')
     for name in ("small.png", "small.jpg"):
@@ -131,7 +135,7 @@ def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_one_bad_file_does_not_stop_the_others(tmp_path):
+def test_bad_file_does_not_stop_the_others(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.png").write_text("x")
     Image.new("RGB", (8, 8), "teal").save(tmp_path / "in" / "good.png")
@@ -153,7 +157,7 @@ def test_help_does_not_load_torch():
     assert "restore" in without_torch("--help")
 
 
-def test_the_installed_command_says_which_versions_are_at_work():
+def test_version_names_every_library_used():
     ours, python, *libraries, jpeg = without_torch("--version").splitlines()
     assert (
         ours == f"degrade {degrade.__version__}" and python == f"python {platform.python_version()}"
@@ -163,7 +167,7 @@ def test_the_installed_command_says_which_versions_are_at_work():
     assert re.fullmatch(r"libjpeg(-turbo)? [\d.]+", jpeg)
 
 
-def test_a_shell_is_told_names():
+def test_completion_offers_method_names():
     tab = {
         "_DEGRADE_COMPLETE": "complete_bash",
         "COMP_WORDS": "degrade restore --method p",
@@ -172,17 +176,17 @@ def test_a_shell_is_told_names():
     assert without_torch(**tab).split() == ["pti", "pulse", "pulse-original"]
 
 
-def test_the_names_that_a_shell_is_told_are_all_there_are():
-    assert cli.METHODS("") == sorted(invert.METHODS)
+def test_completion_lists_equal_the_declarations():
+    assert options.METHODS("") == sorted(invert.METHODS)
     assert (
-        cli.GENERATORS("") == list(BUNDLED)
-        and cli.NETS("") == list(NETS)
-        and cli.SUITES("") == list(SUITES)
+        options.GENERATORS("") == list(BUNDLED)
+        and options.NETS("") == list(NETS)
+        and options.SUITES("") == list(SUITES)
     )
 
 
 @pytest.mark.parametrize("name, command", typer.main.get_command(cli.app).commands.items())
-def test_the_examples_of_a_help_page_could_be_run(name, command):
+def test_help_examples_are_valid_commands(name, command):
     lines = [line.strip() for line in command.help.splitlines()]
     examples = [shlex.split(line) for line in lines if line.startswith("degrade ")]
     assert (
@@ -202,7 +206,7 @@ def test_ops_lists_every_operator():
         assert cls.gradient in row and "…" not in row  # a pipe cuts nothing
 
 
-def test_methods_are_listed_and_shown_with_their_constants():
+def test_methods_lists_all_and_shows_constants():
     listed = run("methods").output
     assert all(name in listed for name in invert.METHODS)
     shown = run("methods", "pulse").output
@@ -220,7 +224,7 @@ def test_methods_are_listed_and_shown_with_their_constants():
     assert wrong.exit_code == 2 and "method='magic' must be one of" in wrong.stderr
 
 
-def test_a_generator_is_described_sampled_and_converted(tmp_path):
+def test_generator_is_described_sampled_and_converted(tmp_path):
     said = run("inspect", "avatars-128", "--samples", 3, "--seed", 1, "-o", tmp_path / "s.png")
     assert said.exit_code == 0, said.output
     for fact in ("128×128", "3,544,901", "W++ [12, 192, 256]", "7.5"):
@@ -243,7 +247,7 @@ def test_a_generator_is_described_sampled_and_converted(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("c")] == ["c.safetensors"]
 
 
-def test_generators_lists_what_is_at_hand(tmp_path, monkeypatch):
+def test_generators_lists_bundled_and_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("DEGRADE_CACHE", str(tmp_path))
     (tmp_path / "0123-ffhq.pkl").write_bytes(b"x")
     said = run("generators")

@@ -71,7 +71,7 @@ def browser():
         driver.kill()
 
 
-def test_the_page_works(results, browser):
+def test_page_filters_and_compares_pictures(results, browser):
     browser.call("POST", "/url", {"url": (results / "report.html").as_uri()})
     assert browser.do("return document.querySelectorAll('.card').length") == 16
     assert browser.do("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
@@ -108,7 +108,7 @@ def test_the_page_works(results, browser):
     )
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(results):
+def test_page_loads_nothing_from_elsewhere(results):
     page = (results / "report.html").read_text()
     assert (
         not re.search(r"(src|href)=['\"](?!data:)", page)
