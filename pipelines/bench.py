@@ -105,7 +105,8 @@ class Bench:
     def __init__(self, folder: Path, settings: BenchSettings):
         self.folder, self.settings = folder, settings
         self.rows_path = folder / "results.jsonl"
-        files.sweep(folder)
+        images = folder / "images"
+        files.sweep(folder, *(path for path in images.rglob("*") if path.is_dir()))
         record = {"degrade": degrade.__version__, **asdict(settings)}
         before = files.read_json(folder / "settings.json", SETTINGS)
         if before is None:

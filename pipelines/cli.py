@@ -23,6 +23,7 @@ from .options import (
     DeviceOptions,
     Inputs,
     Output,
+    Overwrite,
     Plugin,
     RunOptions,
     SearchOptions,
@@ -100,6 +101,7 @@ def apply(
     ],
     run: RunOptions,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Degrade pictures exactly.
 
@@ -119,7 +121,7 @@ def apply(
         from .engine import engine_of
 
         load(run.plugin)
-        flow = Apply(degrade.parse(op), output, seed)
+        flow = Apply(degrade.parse(op), output, seed, overwrite)
         sources = files.gather(inputs, output)
         workers = engine_of(run.engine, threads=os.cpu_count() or 1, gpu=False)
         raise typer.Exit(for_each(flow, sources, workers, run.quiet))
@@ -195,6 +197,7 @@ def restore(
     report: Annotated[
         bool, typer.Option("--report", help="Write report.html, with tables and all pictures.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Restore degraded pictures.
 
@@ -211,14 +214,16 @@ def restore(
     degrade restore photo.jpg -o restored --generator ffhq.pkl --align ffhq
     """
     with user_errors():
+        from .progress import SolveBar, starting
+
+        starting(run.quiet)
         import invert
 
         from . import files
         from .engine import engine_of
         from .faces import where_of
-        from .progress import SolveBar
         from .report import refuse_foreign, write
-        from .restore import Restore, Settings, results
+        from .restore import Restore, RestoreSettings, results
         from .solver import Solver, generator_text, identity_text
 
         load(run.plugin)
@@ -229,7 +234,7 @@ def restore(
         model = invert.load_generator(options.generator)
         where = where_of(align, landmarks, face, box)
         recorded = asdict(options) | {"generator": generator_text(options.generator)}
-        settings = Settings(
+        settings = RestoreSettings(
             **recorded,
             method=method,
             op=op,
@@ -241,12 +246,14 @@ def restore(
         )
         solver = partial(Solver, model, run.device, embedding, person)
         workers = engine_of(run.engine, gpu=run.device != "cpu")
-        with SolveBar(run.quiet) as bar:
+        with SolveBar(run.quiet, len(sources)) as bar:
             # Only a local engine runs in this process, where steps can be shown.
             shown_bar = bar if run.engine == "local" else None
             shape = (1, model.channels, model.resolution, model.resolution)
-            flow = Restore(settings, output, shape, solver, clean, init, where, shown_bar)
-            code = for_each(flow, sources, workers, run.quiet)
+            flow = Restore(
+                settings, output, shape, solver, clean, init, where, shown_bar, overwrite
+            )
+            code = for_each(flow, sources, workers, run.quiet, bar)
         if report and code != 2:
             page = write(results(sources, settings, output, clean), model.resolution)
             if not run.quiet:

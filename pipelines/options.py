@@ -84,6 +84,9 @@ Tasks = Annotated[
     str,
     compared(help="all, single, composed, or names such as denoising/XL,UNAP.", metavar="NAMES"),
 ]
+Overwrite = Annotated[
+    bool, running("--overwrite", help="Replace results of other settings in the output folder.")
+]
 METHODS_HELP = "Names from `degrade methods`, separated by commas."
 
 

@@ -91,12 +91,12 @@ def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(
     for commands in (
         (
             ["apply", picture, "--op", ops[0], "-o"],
-            ["apply", picture, "--op", ops[1], "-o"],
+            ["apply", picture, "--op", ops[1], "--overwrite", "-o"],
             tmp_path / "wanted",
         ),
         (
             [*restore[:2], *QUICK, "--samples", 3, "-o"],
-            [*restore[:2], *QUICK, "-o"],
+            [*restore[:2], *QUICK, "--overwrite", "-o"],
             tmp_path / "found",
         ),
     ):
