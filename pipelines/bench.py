@@ -25,7 +25,7 @@ from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, SearchOptions
 from .progress import BenchBar
-from .results import Results, Row, is_curve, thinned
+from .results import Results, Row, is_curve, thinned, thinned_terms
 from .solver import Solved, Solver, generator_text, identity_text
 
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
@@ -407,4 +407,5 @@ def _about(solved: Solved, seconds: float) -> Row:
         "batch": solved.batch,
         "told": list(solved.told),
         "loss": thinned(solved.losses),
+        "terms": thinned_terms(solved.terms),
     }

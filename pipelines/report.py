@@ -14,7 +14,17 @@ from . import files
 from .chart import Points, chart
 from .metrics import ACCURACY, CROP_DISTANCE, METRICS
 from .realism import Crops
-from .results import Results, Row, Table, as_csv, as_markdown, is_curve, realism_of, tables_of
+from .results import (
+    Curve,
+    Results,
+    Row,
+    Table,
+    as_csv,
+    as_markdown,
+    realism_of,
+    tables_of,
+    thinned_terms,
+)
 
 PAGE = Path(__file__).parent / "report.html"
 # The order of writing matters: report.html carries the mark by which we know all three as ours.
@@ -264,15 +274,15 @@ def term_charts(rows: list[Row]) -> list[str]:
     """
     charts = []
     for row in rows:
-        terms = row.get("terms")
-        if row["image"] != rows[0]["image"] or not isinstance(terms, dict):
+        if row["image"] != rows[0]["image"]:
             continue
-        lines = {name: _curve(values) for name, values in terms.items() if is_curve(values)}
+        terms = thinned_terms(row.get("terms"))
+        lines = {name: _curve(values) for name, values in terms.items()}
         title = f"terms of the loss, {row['task']}, {row['method']}"
         charts.append(chart(title, lines, colours_of(list(lines))))
     return charts
 
 
-def _curve(values: list[float]) -> Points:
+def _curve(values: Curve) -> Points:
     """Points of a curve whose x runs from 0 to 1."""
     return [(i / len(values), value) for i, value in enumerate(values)]

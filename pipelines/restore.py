@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from .files import Source
 from .options import SearchOptions
 from .photo import Photo
 from .progress import SolveBar
-from .results import Results, is_curve, thinned
+from .results import Curve, Results, is_curve, thinned, thinned_terms
 from .sheet import sheet
 from .solver import Solved, Solver
 
@@ -317,11 +317,15 @@ def _curves(solved: list[Solved]) -> dict:
     return {"told": list(solved[0].told), "loss": loss, "terms": terms}
 
 
-def _mean_curve(curves: list[list[float]]) -> list[float]:
+def _mean_curve(curves: Sequence[Sequence[float | None]]) -> Curve:
     """The mean at each step; curves of samples that stopped early go on with their last value."""
     longest = max(len(curve) for curve in curves)
-    extended = [curve + curve[-1:] * (longest - len(curve)) for curve in curves]
-    return [round(sum(step) / len(step), 6) for step in zip(*extended, strict=True)]
+    means: Curve = []
+    for step in range(longest):
+        values = [curve[min(step, len(curve) - 1)] for curve in curves]
+        known = [value for value in values if value is not None]
+        means.append(round(sum(known) / len(known), 6) if known else None)
+    return means
 
 
 def _numbered(samples: int) -> list[str]:
@@ -351,8 +355,7 @@ def restored(
         job.operator,
         settings.method,
         job.seeds,
-        perceptual=settings.perceptual,
-        steps=settings.steps,
+        **settings.arguments(),
         class_label=settings.class_label,
         init=job.init,
         identity=solver.identity,
@@ -393,6 +396,7 @@ def results(
             degraded = again(restoration, manifest, operator)
         row: dict[str, object] = {"task": TASK, "method": settings.method, "image": name}
         row["loss"] = thinned(log["loss"])
+        row["terms"] = thinned_terms(log.get("terms"))
         for metric, values in metrics.scores(restoration, reference, degraded, observed).items():
             row[metric] = values[0]
         rows.append(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .realism import Reference, statistics
 from .tasks import SUITES
 
 Row = dict[str, Any]  # a line of results.jsonl: task, method, image, metrics, loss, …
+Curve = list[float | None]  # values at each step; None where there is none
 Cells = dict[tuple[str, str], float | None]  # (task, method) → value
 CURVE_POINTS = 100  # that are kept of a curve
 
@@ -96,16 +97,29 @@ def _means(rows: list[Row], metric: str) -> Cells:
     return {key: sum(numbers) / len(numbers) for key, numbers in values.items()}
 
 
-def is_curve(losses: object) -> bool:
-    """Whether a value that was read from a file is a list of numbers."""
-    return isinstance(losses, list) and all(isinstance(loss, (int, float)) for loss in losses)
+def is_curve(values: object, gaps: bool = False) -> bool:
+    """Whether a value that was read from a file is a list of numbers, with None at gaps."""
+    if not isinstance(values, list):
+        return False
+    return all(isinstance(value, (int, float)) or (gaps and value is None) for value in values)
 
 
-def thinned(losses: list[float], most: int = CURVE_POINTS) -> list[float]:
-    """Keep at most `most` of the losses, evenly spaced, the first and the last included."""
-    count = min(most, len(losses))
-    last = len(losses) - 1
-    return [round(losses[round(i * last / max(count - 1, 1))], 5) for i in range(count)]
+def thinned(curve: Sequence[float | None], most: int = CURVE_POINTS) -> Curve:
+    """Keep at most `most` values, evenly spaced, the first and the last included."""
+    count = min(most, len(curve))
+    last = len(curve) - 1
+    kept: Curve = []
+    for i in range(count):
+        value = curve[round(i * last / max(count - 1, 1))]
+        kept.append(None if value is None else round(value, 5))
+    return kept
+
+
+def thinned_terms(terms: object) -> dict[str, Curve]:
+    """The curve of each term of a loss, for a row; whatever else a file may hold is left out."""
+    if not isinstance(terms, dict):
+        return {}
+    return {name: thinned(curve) for name, curve in terms.items() if is_curve(curve, gaps=True)}
 
 
 def as_csv(rows: list[Row]) -> str:

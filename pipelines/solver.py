@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import invert
 
 from . import files
 from .engine import out_of_memory
+from .results import Curve
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Solved:
     finite: bool
     told: tuple[str, ...]  # what a reader of the results must know
     batch: int  # how many pictures were solved at a time
-    terms: dict[str, list[float]] = field(default_factory=dict)  # the loss, term by term
+    terms: dict[str, Curve] = field(default_factory=dict)  # before their weights, by name
 
 
 class Solver:
@@ -117,10 +119,15 @@ def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
             bool(restoration.finite[row]),
             restoration.told,
             batch,
-            {name: curve[:, row].tolist() for name, curve in terms.items()},
+            {name: _with_gaps(curve[:, row]) for name, curve in terms.items()},
         )
         solved.append(solution)
     return solved
+
+
+def _with_gaps(curve: Tensor) -> Curve:
+    """The values of a curve; None instead of NaN, which JSON does not know."""
+    return [None if math.isnan(value) else value for value in curve.tolist()]
 
 
 def rows_of(operator: degrade.Operator, rows: slice, batch: int) -> degrade.Operator:
