@@ -11,7 +11,7 @@ import pytest
 
 import invert
 from pipelines import files
-from pipelines.bench import Bench, Settings
+from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
 
 from .shell import COMMAND, apply, contents, run, start_bench
@@ -91,12 +91,12 @@ def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(
     for commands in (
         (
             ["apply", picture, "--op", ops[0], "-o"],
-            ["apply", picture, "--op", ops[1], "-o"],
+            ["apply", picture, "--op", ops[1], "--overwrite", "-o"],
             tmp_path / "wanted",
         ),
         (
             [*restore[:2], *QUICK, "--samples", 3, "-o"],
-            [*restore[:2], *QUICK, "-o"],
+            [*restore[:2], *QUICK, "--overwrite", "-o"],
             tmp_path / "found",
         ),
     ):
@@ -288,7 +288,7 @@ def test_statistics_that_are_damaged_are_one_line(tmp_path, content):
 def test_rows_that_a_full_disk_takes_half_of_are_an_error(tmp_path):
     """The kernel takes as many bytes as a file may have, says how many, and refuses the next."""
     mine, row = (
-        Bench(tmp_path, Settings()),
+        Bench(tmp_path, BenchSettings()),
         {"task": "UNAP", "method": "robust", "image": "a", "loss": [1.0]},
     )
     mine._append([row])

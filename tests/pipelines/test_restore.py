@@ -55,7 +55,7 @@ def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
     before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
     assert run(*arguments).exit_code == 0  # done already: nothing is written again
     assert before == {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
-    assert run(*arguments, "--seed", 1).exit_code == 0
+    assert run(*arguments, "--seed", 1, "--overwrite").exit_code == 0
     assert (out / "003.png").read_bytes() != before["003.png"][1]
 
 
@@ -124,7 +124,7 @@ def test_a_name_that_is_not_text_is_restored_too(tmp_path):
 
 def test_another_generator_of_the_same_name_restores_anew(tmp_path):
     command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", "--steps", 0]
-    command += ["--perceptual", "alex", "--generator", tmp_path / "g.safetensors"]
+    command += ["--perceptual", "alex", "--generator", tmp_path / "g.safetensors", "--overwrite"]
     G, restored = invert.load_generator("avatars-128"), []
     for shift in (0, 1):
         G.mapping.w_avg.add_(shift)
@@ -202,7 +202,8 @@ def test_a_new_observation_is_restored_anew(tmp_path):
         "alex",
     ]
     for seed in (0, 9):
-        apply(AVATARS / "000.png", output=tmp_path / "o", op="poisson:10", seed=seed)
+        observed = tmp_path / "o"
+        apply(AVATARS / "000.png", "--overwrite", output=observed, op="poisson:10", seed=seed)
         assert run(*command).exit_code == 0
         restored = pixels(tmp_path / "r" / "000.png")
         if seed == 0:
@@ -336,7 +337,7 @@ def test_a_report_leaves_out_what_failed_and_what_is_of_another_run(tmp_path):
     )
     assert run(*command, 2).exit_code == 0
     (tmp_path / "o" / "001.png").write_bytes(b"no picture")
-    result = run(*command, 1)
+    result = run(*command, 1, "--overwrite")
     assert result.exit_code == 3 and "001.png" in result.stderr
     rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
     assert (
