@@ -25,7 +25,7 @@ def starting(quiet: bool) -> None:
 
 
 class _Bar:
-    """A progress bar that appears while a `with` block runs; the work goes on if stderr is broken."""
+    """A progress bar shown during a `with` block; work goes on where stderr cannot be written."""
 
     _progress: Progress
 
