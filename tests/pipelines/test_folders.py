@@ -377,6 +377,7 @@ def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
     made = {tmp_path / "a.png": b"a", tmp_path / "b.png": b"b"}
+    (tmp_path / "a.json").touch()
     files.write_together(tmp_path / "a.json", "log", {}, made)
     with files.replacing(tmp_path / "c") as temporary:
         temporary.write_bytes(b"c")
