@@ -168,6 +168,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write(path: Path, data: bytes) -> None:
     """Write `data` atomically."""
     with _staged(path, data) as temporary:
+        _sync(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
 
@@ -179,35 +180,38 @@ def write_together(
 
     Nothing that exists is touched before all new content is on the disk. While files are being
     renamed the record is marked `begun`: a run that is killed meanwhile leaves files that are known
-    to be results, and that nobody takes for finished. The folder is flushed between these steps,
-    so that a power loss keeps their order.
+    to be results, and that nobody takes for finished. Where an earlier result is replaced, the
+    folder is flushed between these steps, so that a power loss keeps their order, too.
     """
     with ExitStack() as stack:
         marked = _json(kind, about | {"begun": True})
         begun = stack.enter_context(_staged(record, marked))
         final = stack.enter_context(_staged(record, _json(kind, about)))
         staged = {path: stack.enter_context(_staged(path, data)) for path, data in made.items()}
+        for temporary in (begun, final, *staged.values()):
+            _sync(temporary)
+        replaces = record.exists()
         for path in stale:
             path.unlink(missing_ok=True)
         os.replace(begun, record)
-        _sync_folder(record.parent)
+        if replaces:
+            _sync_folder(record.parent)
         for path, temporary in staged.items():
             os.replace(temporary, path)
-        _sync_folder(record.parent)
+        if replaces:
+            _sync_folder(record.parent)
         os.replace(final, record)
         _sync_folder(record.parent)
 
 
 @contextmanager
 def _staged(path: Path, data: bytes) -> Iterator[Path]:
-    """A temporary file beside `path` that holds `data` on the disk; removed unless renamed."""
+    """A temporary file beside `path` that holds `data`; removed unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, file = _temporary(path.parent)
     try:
-        if data:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        file.write(data)
+        file.flush()
         if fcntl is None:
             file.close()  # Windows renames no open file
         yield temporary

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing_extensions import Self
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -22,7 +24,22 @@ def starting(quiet: bool) -> None:
         console.print("loading PyTorch and the generator …", style="dim")
 
 
-class SolveBar:
+class _Bar:
+    """A progress bar shown during a `with` block; work goes on where stderr cannot be written."""
+
+    _progress: Progress
+
+    def __enter__(self) -> Self:
+        with suppress(OSError):
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._progress.stop()
+
+
+class SolveBar(_Bar):
     """One bar for all pictures of a run; `step` is the solver's callback."""
 
     def __init__(self, quiet: bool, pictures: int = 1):
@@ -40,13 +57,6 @@ class SolveBar:
             disable=quiet,
             speed_estimate_period=SPEED_PERIOD,
         )
-
-    def __enter__(self) -> SolveBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def start(self, name: str) -> None:
         """A solve begins. The bar appears with the first."""
@@ -85,7 +95,7 @@ class SolveBar:
         return self._pictures - self._skipped
 
 
-class BenchBar:
+class BenchBar(_Bar):
     """Results finished of all results, and the step of the current batch."""
 
     def __init__(self, quiet: bool):
@@ -99,13 +109,6 @@ class BenchBar:
             disable=quiet,
         )
         self._task = self._progress.add_task("", total=None, now="")
-
-    def __enter__(self) -> BenchBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def report(self, done: int, total: int, what: str) -> None:
         self._progress.update(self._task, completed=done, total=total, description=what, now="")

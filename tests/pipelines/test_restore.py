@@ -376,7 +376,49 @@ def test_a_report_writes_over_nothing_that_is_none(tmp_path, name):
         ["bench", "--images", AVATARS, "--limit", 1, "--tasks", "UNAP"],
     ):
         result = run(*command, *quick)
-        assert result.exit_code == 2 and f"{name} is there, and is of no report" in result.stderr
+        assert (
+            result.exit_code == 2
+            and f"{name} exists, and degrade did not write it" in result.stderr
+        )
         assert [path.name for path in tmp_path.iterdir()] == [name] and (
             tmp_path / name
         ).read_text() == "mine"
+
+
+def test_clean_of_another_size_or_picture_is_refused(tmp_path):
+    apply(AVATARS / "000.png", output=tmp_path / "o", op="downsample:2 >> poisson:40")
+    Image.open(AVATARS / "000.png").resize((100, 100)).save(tmp_path / "small.png")
+    for clean, words in (
+        (AVATARS / "001.png", "is not the picture that became"),
+        (tmp_path / "small.png", "has 100x100 pixels and"),
+    ):
+        result = alex(tmp_path / "o", tmp_path / "r", "--clean", clean, "--quiet", steps=1)
+        assert result.exit_code == 2 and words in result.stderr
+        assert result.stderr.count("\n") == 1 and not (tmp_path / "r").exists()
+    assert alex(tmp_path / "o", tmp_path / "r", "--clean", AVATARS, steps=1).exit_code == 0
+
+
+def test_restore_skips_what_is_done_and_says_so(tmp_path):
+    apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "o", op="pool:2")
+    assert "skipped" not in alex(tmp_path / "o", tmp_path / "r", steps=1).stderr
+    (tmp_path / "r" / "001.png").unlink()
+    again = alex(tmp_path / "o", tmp_path / "r", steps=1)
+    assert again.exit_code == 0 and "1 already done, skipped" in again.stderr
+    assert "2 of 2 001.png" in again.stderr  # one bar for both
+    other = alex(tmp_path / "o", tmp_path / "r", steps=2)
+    assert other.exit_code == 2 and "(steps 1 → 2); add --overwrite" in other.stderr
+
+
+def test_log_holds_the_curve_of_each_term(tmp_path):
+    result = alex(AVATARS / "000.png", tmp_path, "--op", "clamp", "--samples", 2, steps=3)
+    assert result.exit_code == 0, result.output
+    log = json.loads((tmp_path / "000.json").read_text())
+    assert log["terms"] and all(len(curve) == 3 for curve in log["terms"].values())
+
+
+def test_a_grey_picture_is_restored(tmp_path):
+    Image.open(AVATARS / "000.png").convert("L").save(tmp_path / "grey.png")
+    apply(tmp_path / "grey.png", output=tmp_path / "o", op="gaussian:0.1 >> jpeg:50")
+    clean = ["--clean", tmp_path / "grey.png"]
+    result = alex(tmp_path / "o", tmp_path / "r", *clean, steps=1)
+    assert result.exit_code == 0, result.output
