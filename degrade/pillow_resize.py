@@ -82,7 +82,7 @@ class _Resample(torch.autograd.Function):
     def forward(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
         (h, w), (oh, ow) = x.shape[2:], size
         if h > oh and h - oh > 2 * (w - ow):  # since Pillow 13; the first pass's rounding shows
-            return _passes(x.mT, (ow, oh), filter).mT
+            return _passes(x.mT, (ow, oh), filter).mT.clone()  # no view: it may be changed in place
         return _passes(x, size, filter)
 
     @staticmethod
