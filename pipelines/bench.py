@@ -42,11 +42,11 @@ class Settings:
     identity: str | None = None  # digest of the embedding that measures it
 
 
-def methods_of(text: str) -> dict[str, invert.Method]:
+def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
     """Those of "robust,pulse" by name. Raises ValueError for one that is unknown, or needs no generator."""
     methods = {name: invert.methods.method_of(name) for name in map(str.strip, text.split(","))}
     for name, method in methods.items():
-        if isinstance(method, invert.DDRM):
+        if method.prior_kind != "generator":
             raise ValueError(
                 f"methods: {name} needs a diffusion model, which the benchmark cannot load"
             )
@@ -59,7 +59,7 @@ class Cell:
 
     task: str
     label: str
-    method: invert.Method
+    method: invert.RestorationMethod
     note: str = ""
 
 

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 
 from rich.table import Column, Table
 
-from invert import DDRM, METHODS
+from invert import METHODS
 from invert.methods import method_of
 
 from .tables import print_wide
@@ -18,9 +18,9 @@ def show_all() -> None:
         *(Column(head, overflow="fold") for head in ("name", "phases", "steps", "source"))
     )
     for name, method in METHODS.items():
-        phases = getattr(method, "phases", (method,))
-        steps = " + ".join(str(phase.steps) for phase in phases)
-        table.add_row(name, " → ".join(phase.name for phase in phases), steps, method.source)
+        stages = method.stages()
+        steps = " + ".join(str(stage.steps) for stage in stages)
+        table.add_row(name, " → ".join(stage.name for stage in stages), steps, method.source)
     print_wide(table)
 
 
@@ -32,21 +32,8 @@ def show(name: str) -> None:
     table.add_column(overflow="fold")
     for word in ("source", "departures"):
         table.add_row(word, getattr(method, word))
-    if isinstance(method, DDRM):
-        table.add_row("constants", constants(method))
-    else:
-        table.add_row("starts at", constants(method.start))
-        for i, phase in enumerate(method.phases, 1):
-            lines = [
-                f"{phase.steps} steps of {constants(phase.optimiser)} in {constants(phase.space)}"
-            ]
-            lines += [f"  {term.weight:g} × {constants(term)}" for term in phase.loss]
-            lines += [f"  stops at {constants(phase.stop)}"] if phase.stop else []
-            lines += [f"  ends where {phase.keep} was lowest"] if phase.keep else []
-            table.add_row(f"phase {i}", "\n".join(lines))
-        table.add_row(
-            "knobs", ", ".join(f"{k.name} ×{k.low:g} to ×{k.high:g}" for k in method.knobs)
-        )
+    for head, text in method.describe(constants):
+        table.add_row(head, text)
     print_wide(table)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from degrade.imagefile import contents
 from degrade.rng import child_seed
-from invert import Identity, perceptual
+from invert import FaceIdentity, perceptual
 
 SMALLEST = 32  # observations with a shorter side are enlarged to it before LPIPS, by whole pixels
 INCEPTION = (
@@ -28,7 +28,7 @@ def scores(
     clean: Tensor | None,
     again: Tensor,
     observed: Tensor,
-    identity: Identity | None = None,
+    identity: FaceIdentity | None = None,
 ) -> dict[str, list[float]]:
     """Of 8-bit pictures in [0, 1], a number for each: LPIPS is VGG's; PSNR in dB; SSIM with its usual window of 11.
 

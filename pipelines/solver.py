@@ -44,13 +44,15 @@ class Solver:
         self.identity = None
         if embedding is not None:
             photo = None if person is None else files.read_image(person).to(self.device)
-            self.identity = invert.Identity(invert.load_embedding(embedding).to(self.device), photo)
+            self.identity = invert.FaceIdentity(
+                invert.load_embedding(embedding).to(self.device), photo
+            )
 
     def solve(
         self,
         observed: Tensor,
         operator: degrade.Operator,
-        method: str | invert.Method,
+        method: str | invert.RestorationMethod,
         seeds: list[int],
         init: Tensor | str | None = None,
         **options,

@@ -18,7 +18,7 @@ Factors = dict[str, float]
 
 def tune(
     name: str,
-    method: invert.Method,
+    method: invert.RestorationMethod,
     task: str,
     trials: int,
     seed: int,
