@@ -59,19 +59,23 @@ def _check_scale(high: float, name: str) -> None:
     )
 
 
+class WrongOutput(ValueError):
+    """The result of an operator's `forward` is no image."""
+
+
 def check_output(y: object, x: Tensor) -> None:
-    """Raise ValueError unless `forward` made of x a finite float tensor [B, C, H, W]."""
+    """Raise WrongOutput unless `forward` made of x a finite float tensor [B, C, H, W]."""
     if not isinstance(y, Tensor):
-        raise ValueError(f"its forward returns {type(y).__name__}; it must return a tensor")
+        raise WrongOutput(f"gives {type(y).__name__}; its forward must return a tensor")
     if y.ndim != 4 or 0 in y.shape or len(y) != len(x):
-        raise ValueError(
-            f"its forward returns shape {list(y.shape)} for {len(x)} images; "
-            "it must return [B, C, H, W]"
+        raise WrongOutput(
+            f"gives shape {list(y.shape)} for {len(x)} images; "
+            "its forward must return [B, C, H, W] with no empty side"
         )
     if not y.is_floating_point():
-        raise ValueError(f"its forward returns {y.dtype}; it must return {x.dtype}")
+        raise WrongOutput(f"gives {y.dtype}; its forward must return {x.dtype}")
     if values_are_readable(y) and not all(map(math.isfinite, _ends(y))):
-        raise ValueError("its forward returns NaN or infinity")
+        raise WrongOutput("gives NaN or infinity")
 
 
 def _ends(x: Tensor) -> tuple[float, float]:

@@ -149,11 +149,11 @@ def test_sigma_in_levels_is_refused(text):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (lambda x: None, "returns NoneType; it must return a tensor"),
-        (lambda x: x.numpy(), "returns ndarray"),
-        (lambda x: (x * 255).byte(), "returns torch.uint8; it must return torch.float32"),
-        (lambda x: x / 0, "returns NaN or infinity"),
-        (lambda x: x[0], r"returns shape \[3, 8, 8\] for 2 images"),
+        (lambda x: None, "gives NoneType; its forward must return a tensor"),
+        (lambda x: x.numpy(), "gives ndarray"),
+        (lambda x: (x * 255).byte(), "gives torch.uint8; its forward must return torch.float32"),
+        (lambda x: x / 0, "gives NaN or infinity"),
+        (lambda x: x[0], r"gives shape \[3, 8, 8\] for 2 images"),
     ],
 )
 def test_wrong_output_names_the_operator(result, message):
@@ -161,7 +161,7 @@ def test_wrong_output_names_the_operator(result, message):
 
     try:
         faulty = degrade.register("faulty")(result)
-        with pytest.raises(ValueError, match=f"^stage 2, faulty: its forward {message}"):
+        with pytest.raises(ValueError, match=f"^stage 2, faulty: {message}"):
             (Clamp() >> faulty)(torch.ones(2, 3, 8, 8))
     finally:
         del REGISTRY["faulty"]
