@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from .images import WrongOutput
+
 if TYPE_CHECKING:
     from .operator import Operator
 
@@ -26,6 +28,7 @@ def through_stages(
             state = step(stage, state, key)
         except ValueError as error:
             number = f"stage {index + 1}, " if len(f.stages) > 1 else ""
-            raise ValueError(f"{number}{stage}: {error}") from error
+            error_type = WrongOutput if isinstance(error, WrongOutput) else ValueError
+            raise error_type(f"{number}{stage}: {error}") from error
         occurred[stage.name] += 1
     return state
