@@ -7,7 +7,7 @@ import io
 import torch
 from torch import Tensor
 
-from .filter import check_channels
+from .images import check_channels
 from .operator import Operator
 from .params import Integers, integer, option
 from .registry import register

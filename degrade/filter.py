@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .constants import cached_constant
+from .images import check_channels
 from .mask import distance_to_segment
 from .operator import Operator, Shape
 from .params import Integer, Numbers, check_choice, check_numbers, checked, integer, number
@@ -228,11 +229,6 @@ class Gray(Operator):
                 near + share * away / share.square().sum(1, keepdim=True).clamp(min=1e-12)
             ).clamp(0, 1)
         return near.to(x)
-
-
-def check_channels(x: Tensor) -> None:
-    if x.shape[1] not in (1, 3):
-        raise ValueError(f"x has {x.shape[1]} channels; give 1 (grey) or 3 (RGB)")
 
 
 @register("gamma", exact="power law", gradient="finite at black")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -90,7 +89,7 @@ class Held(Operator):
         if given is None or len(self._tensor) == 1:
             return self
         check_count(self.held, tuple(self._tensor), batch)
-        return replace(self, **{self.held: self._tensor[index : index + 1]})
+        return self.with_values({self.held: self._tensor[index : index + 1]})
 
     def same(self, other: object) -> bool:
         """For __eq__, which a dataclass does not inherit."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .images import check_image
 from .jpeg_cells import nearest_saved_as
 from .jpeg_header import LARGEST, SAMPLINGS, check_tables, quality_tables, read_header
 from .jpeg_stages import (
@@ -27,7 +28,7 @@ from .jpeg_stages import (
     to_planes_t,
     weigh,
 )
-from .operator import Operator, Shape, Window, check_image
+from .operator import Operator, Shape, Window
 from .params import (
     Integers,
     Range,

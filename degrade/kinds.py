@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -296,13 +296,16 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
 
 
 def _fits(item: object, low: float, high: float, integer: bool, above: bool, odd: bool) -> bool:
-    if not isinstance(item, Real) or isinstance(item, bool) or not math.isfinite(item):
+    if not isinstance(item, Real) or isinstance(item, bool):
         return False
-    if item < low or item > high or (above and item == low):
+    value = cast(float, item)
+    if not -math.inf < value < math.inf:
         return False
-    if integer and item != int(item):
+    if value < low or value > high or (above and value == low):
         return False
-    return not odd or item % 2 == 1
+    if integer and value != int(value):
+        return False
+    return not odd or value % 2 == 1
 
 
 def _interval_text(low: float, high: float, integer: bool, above: bool, odd: bool) -> str:

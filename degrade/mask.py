@@ -39,10 +39,6 @@ class Masking(Operator):
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
         return Mask(self.pattern(shape)[(..., *window)]), window
 
-    @property
-    def certain(self) -> bool:
-        return self.linear and super().certain  # once it is decided what is hidden
-
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         mask = self.pattern(x.shape).to(x)
         seen = mask >= _BARELY
@@ -89,7 +85,7 @@ class Strokes(Seeded, Masking):
 
     count: Integer = integer(low=0, high=1000, per_image=False)
     width: Number = number(default=0.08, low=0, high=1, per_image=False)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
 
     def pattern(self, shape: Shape) -> Tensor:
         check_decided(self)
@@ -105,7 +101,7 @@ class Pixels(Seeded, Masking):
     """
 
     prob: Numbers = number(low=0, high=1)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
 
     def pattern(self, shape: Shape) -> Tensor:
         check_decided(self)

@@ -158,6 +158,10 @@ class Seeded(Operator):
     def linear(self) -> bool:
         return self.seed is not None
 
+    @property
+    def decided(self) -> bool:
+        return self.seed is not None and super().decided
+
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         return self if self.seed is not None else replace(self, seed=rng.integers(2**32))
 
@@ -191,7 +195,7 @@ class DeadPixels(_Defects):
     """
 
     prob: Numbers = number(low=0, high=1)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.visible(x.shape).to(x)
@@ -206,7 +210,7 @@ class HotPixels(_Defects):
     """
 
     prob: Numbers = number(low=0, high=1)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:

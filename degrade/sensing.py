@@ -34,7 +34,7 @@ class CompressedSensing(Seeded):
     """
 
     ratio: Number = number(above=0, high=1, per_image=False)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
 
     def output_shape(self, shape: Shape) -> Shape:
         n = math.prod(shape[1:])
