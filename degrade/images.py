@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .transforms import values_are_readable
 
-
 IMAGE_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LARGEST_VALUE = 1e9  # beyond it sums overflow, and so do the counts of Poisson's largest peak
 
