@@ -55,7 +55,10 @@ def _check_kernel(given: object) -> str | tuple[float, ...]:
 
 def _flat_kernel(given: object) -> tuple[float, ...]:
     """A kernel's k² numbers in rows, from a number, a sequence of k² or a matrix of odd sides."""
-    mend = "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
+    mend = (
+        "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ "
+        "with odd sides below 1002"
+    )
     try:
         kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -79,14 +82,19 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
 
 @register("blur", exact="scipy.ndimage", gradient="adjoint")
 class Blur(Operator):
-    """Convolve with a kernel, mirrored at the edges.
+    """Convolve with a kernel; the image is mirrored at its edges.
 
-    kernel: "gaussian", size its standard deviation, cut off at four of them, 0 to 100; "motion", a
-    straight line, size its length, 1 to 1000; "defocus", a disc, size its radius, 0 to 500; all in
-    pixels, anti-aliased, with sum 1, size a number or one per image. Or k² numbers, or a tensor
-    [h, w] of odd sides, zero-padded to a square: taken as it is, so that its sum scales the image.
+    y = k ∗ x; the adjoint correlates y with k and folds the mirrored edges back.
+
+    kernel: a name, k² numbers, or a tensor [h, w] of odd sides, padded with zeros to a square. A
+        named kernel is anti-aliased and sums to 1; numbers are used as given, so their sum scales
+        the image.
+    size: of a named kernel, in pixels; a number, or one per image. "gaussian": the standard
+        deviation, 0 to 100, cut off at four of them; "motion": the length of a straight line, 1 to
+        1000; "defocus": the radius of a disc, 0 to 500.
     angle: of the motion, in degrees from the x axis, counterclockwise; a number, or one per image.
-    Gradient: its own, the adjoint.
+
+    Output: the same shape. Gradient: its own, the adjoint.
     """
 
     kernel: str | Sequence[float] | Tensor = checked(_check_kernel, KERNEL_WORDS)
@@ -127,16 +135,16 @@ def _gaussian(sigma: float, _: float) -> Tensor:
     side = 2 * int(4 * sigma + 0.5) + 1
     if side == 1:
         return torch.ones(1, 1, dtype=torch.float64)
-    return get_gaussian_kernel2d((side, side), torch.tensor([[sigma, sigma]], dtype=torch.float64))[
-        0
-    ]
+    sigmas = torch.tensor([[sigma, sigma]], dtype=torch.float64)
+    kernel: Tensor = get_gaussian_kernel2d((side, side), sigmas)
+    return kernel[0]
 
 
 @cached_constant(maxsize=16)
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
-    half = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64) * (length - 1) / 2
-    return _near(half, 0.5)
+    direction = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64)
+    return _near(direction * (length - 1) / 2, 0.5)
 
 
 @cached_constant(maxsize=16)
@@ -145,11 +153,12 @@ def _defocus(radius: float, _: float) -> Tensor:
 
 
 def _near(half: Tensor, radius: float) -> Tensor:
-    """The share of each pixel within `radius` of the segment from -half to half, (x, y); sum 1."""
+    """A kernel: the share of each pixel within `radius` of the segment -half … half."""
     reach = math.ceil(float(half.abs().max()) + radius)
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     pixels = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1)
-    kernel = (radius + 0.5 - distance_to_segment(pixels, -half, half)).clamp(0, 1)
+    distance = distance_to_segment(pixels, -half, half)
+    kernel = (radius + 0.5 - distance).clamp(0, 1)
     return kernel / kernel.sum()
 
 
@@ -163,11 +172,15 @@ KERNELS = {
 
 @register("sinc", exact="published kernel", gradient="adjoint")
 class Sinc(Operator):
-    """Ringing: an ideal low-pass filter that keeps the circle of frequencies below cutoff, cut short.
+    """Ringing: an ideal low-pass filter that keeps frequencies below `cutoff`, cut to a window.
 
-    k(r) = cutoff·J₁(cutoff·r) / (2π r), normalised to sum 1 over size x size pixels. cutoff: in
-    radians per pixel, 10⁻³ to π, where π leaves the least ringing; a number, or one per image.
-    size: odd, 1 to 101. Gradient: its own, the adjoint. Source: Wang et al. 2021 (Real-ESRGAN),
+    y = k ∗ x with k(r) = cutoff·J₁(cutoff·r) / (2π r), scaled to sum 1; the adjoint correlates y
+    with k.
+
+    cutoff: in radians per pixel, 10⁻³ to π; π rings least. A number, or one per image.
+    size: side of the window in pixels, odd, 1 to 101.
+
+    Output: the same shape. Gradient: its own, the adjoint. Source: Wang et al. 2021 (Real-ESRGAN),
     section 3.3, which draws sizes from 7 to 21 and cutoffs from π/3 to π.
     """
 
@@ -188,9 +201,9 @@ class Sinc(Operator):
 def _sinc(cutoff: float, size: int) -> Tensor:
     at = torch.arange(size, dtype=torch.float64) - size // 2
     r = torch.hypot(at[:, None], at)
-    kernel = torch.where(
-        r == 0, cutoff**2 / (4 * math.pi), cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r)
-    )
+    centre = cutoff**2 / (4 * math.pi)
+    around = cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r)
+    kernel = torch.where(r == 0, centre, around)
     return kernel / kernel.sum()
 
 
@@ -202,10 +215,12 @@ def _bessel_j1(x: Tensor) -> Tensor:
 
 @register("gray", exact="BT.601 luma", gradient="adjoint")
 class Gray(Operator):
-    """Luma 0.299 R + 0.587 G + 0.114 B in all three channels; one channel is grey already.
+    """Set all three channels to the luma 0.299 R + 0.587 G + 0.114 B; grey images stay as they are.
 
-    Output: the same shape. Gradient: its own, the adjoint. Source: ITU-R BT.601; the colourisation
-    of CRI (Wang et al. 2023). `project`: the smallest change of R, G and B that gives y.
+    The adjoint sums the channels of y and multiplies by (0.299, 0.587, 0.114).
+
+    Output: the same shape. Gradient: its own, the adjoint. Source: ITU-R BT.601; colourisation in
+    Wang et al. 2023 (CRI). `project`: the smallest change of R, G and B that gives y.
     """
 
     linear = local = True
@@ -221,13 +236,14 @@ class Gray(Operator):
         if x.shape[1] == 1:
             return y
         luma = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)
-        near, target = x.double().clamp(0, 1), y.double().mean(1, keepdim=True)
-        for _ in range(3):  # after each round, one more channel at least has come to its end
-            away = target - (luma * near).sum(1, keepdim=True)
-            share = luma * torch.where(away > 0, near < 1, near > 0)
-            near = (
-                near + share * away / share.square().sum(1, keepdim=True).clamp(min=1e-12)
-            ).clamp(0, 1)
+        near = x.double().clamp(0, 1)
+        target = y.double().mean(1, keepdim=True)
+        for _ in range(3):  # each round brings at least one more channel to 0 or 1, or ends
+            residual = target - (luma * near).sum(1, keepdim=True)
+            can_move = torch.where(residual > 0, near < 1, near > 0)
+            weight = luma * can_move
+            norm = weight.square().sum(1, keepdim=True).clamp(min=1e-12)
+            near = (near + weight * residual / norm).clamp(0, 1)
         return near.to(x)
 
 

@@ -1,4 +1,4 @@
-"""A tensor that an operator holds, given as such or by the path of a file: one value either way."""
+"""Operators that hold a tensor, given as a tensor or as the path of a file."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class Held(Operator):
         return f"{size}-{sha256(array.tobytes()).hexdigest()[:16]}"
 
     def arguments(self) -> list[tuple[str, object, bool]]:
-        given = super().arguments()
-        return [
-            (n, self._digest if isinstance(v, Tensor) else v, positional)
-            for n, v, positional in given
-        ]
+        arguments = []
+        for name, value, positional in super().arguments():
+            shown = self._digest if isinstance(value, Tensor) else value
+            arguments.append((name, shown, positional))
+        return arguments
 
     def row(self, index: int, batch: int) -> Operator:
         given = getattr(self, self.held)
@@ -92,7 +92,7 @@ class Held(Operator):
         return self.with_values({self.held: self._tensor[index : index + 1]})
 
     def same(self, other: object) -> bool:
-        """For __eq__, which a dataclass does not inherit."""
+        """Whether type, parameters and tensor are equal; subclasses set it as __eq__."""
         if type(self) is not type(other):
             return False
         mine, others = ({n: v for n, v, _ in f.arguments() if n != f.held} for f in (self, other))
@@ -107,5 +107,5 @@ class Held(Operator):
             return False
 
     def kind(self) -> int:
-        """For __hash__: one value may have several paths."""
+        """A hash for __hash__ that ignores the tensor, since one tensor may have several paths."""
         return hash(self.name)
