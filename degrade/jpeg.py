@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from .jpeg_cells import nearest_saved_as
-from .jpeg_header import LARGEST, SAMPLINGS, check_tables, quality_tables, read_header
+from .jpeg_header import (
+    LARGEST,
+    SAMPLINGS,
+    check_tables,
+    quality_tables,
+    read_header,
+    sampling_name,
+)
 from .jpeg_stages import (
     DCT,
     analyse,
@@ -54,7 +61,7 @@ _AWAY = (
 def jpeg(
     x: Tensor,
     quality: int | Sequence[int] | Tensor | None = None,
-    subsampling: str = "4:2:0",
+    subsampling: str | int = "4:2:0",
     tables: Sequence[Sequence[int]] | Tensor | None = None,
     surrogate: str = "identity",
     clamp: str = "sigmoid",
@@ -68,7 +75,8 @@ def jpeg(
     Raises ValueError for anything else; under torch.compile the contents of tensors go unchecked.
     """
     check_image(x)
-    check_choice("subsampling", subsampling, SAMPLINGS)
+    sampling = sampling_name(subsampling)
+    check_choice("subsampling", sampling, SAMPLINGS)
     check_choice("surrogate", surrogate, SURROGATES)
     check_choice("clamp", clamp, CLAMPS)
     if quality is not None and tables is not None:
@@ -81,7 +89,9 @@ def jpeg(
             raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
     wide = x if x.dtype == torch.float64 else x.float()
     with torch.autocast(x.device.type, enabled=False):
-        return _jpeg(wide.contiguous(), quality, subsampling, tables, surrogate, clamp).to(x.dtype)
+        return _jpeg(wide.contiguous(), quality, str(sampling), tables, surrogate, clamp).to(
+            x.dtype
+        )
 
 
 def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: str) -> Tensor:
@@ -100,7 +110,8 @@ def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: s
 class JPEG(Operator):
     """The pixels of an image that was saved as JPEG by Pillow (libjpeg-turbo) and opened again.
 
-    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2 or 4:4:4. tables:
+    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4 or
+    4:4:0 (half the rows), also written 420. tables:
     instead of a quality, 1 to 3 tables of 64 integers in natural order (all; luma and chroma; luma,
     Cb and Cr). The gradient passes all rounding but that of coefficients unchanged; for that one,
     with d the distance to the integer:
@@ -129,6 +140,7 @@ class JPEG(Operator):
     clamp: str = option(*CLAMPS, default="sigmoid")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "subsampling", sampling_name(self.subsampling))
         super().__post_init__()
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")

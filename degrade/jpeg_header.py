@@ -17,11 +17,12 @@ from .params import show
 from .surrogate import declare
 
 Tables = tuple[tuple[int, ...], ...]
-SAMPLINGS = {
+SAMPLINGS = {  # how many pixels share a chroma sample: across, down
     "4:4:4": (1, 1),
     "4:2:2": (2, 1),
     "4:2:0": (2, 2),
-}  # how much smaller chroma is: across, down
+    "4:4:0": (1, 2),
+}
 LARGEST = 32767  # what libjpeg caps a table's entries at
 
 # Tables K.1 (luminance) and K.2 (chrominance)
@@ -82,6 +83,12 @@ def quality_tables(quality: Tensor) -> Tensor:
     entry = ((base * scale + 50) / 100).floor()
     slope = base / 100 * torch.where(q < 50, -5000 / q**2, -2.0)
     return declare(each, entry.clamp(1, 255), slope * ((entry >= 1) & (entry <= 255)))
+
+
+def sampling_name(given: object) -> object:
+    """The name of a sampling: 420 and "420" stand for "4:2:0". Anything else is returned as it is."""
+    name = ":".join(str(given))
+    return name if name in SAMPLINGS else given
 
 
 def check_tables(given: object) -> Tables:

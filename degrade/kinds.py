@@ -286,7 +286,7 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
     if isinstance(given, Range):
         return (given.low, given.high), True
     value = given
-    if hasattr(given, "tolist") and not isinstance(given, (int, float)):
+    if not isinstance(given, (int, float)) and hasattr(given, "tolist"):
         value = given.tolist()  # a tensor, an array or a numpy number
     if isinstance(value, Iterable) and not isinstance(value, str):
         return tuple(value), True
@@ -294,7 +294,9 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
 
 
 def _fits(item: object, low: float, high: float, integer: bool, above: bool, odd: bool) -> bool:
-    if not isinstance(item, Real) or isinstance(item, bool) or not math.isfinite(item):
+    if not isinstance(item, Real) or isinstance(item, bool):
+        return False
+    if not -math.inf < item < math.inf:
         return False
     if item < low or item > high or (above and item == low):
         return False
