@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 from torch import Tensor
 
+from .constants import ordinary_tensors
 from .imagefile import contents, picture
 from .kinds import TensorKind
 from .operator import Operator
@@ -38,7 +38,8 @@ class Held(Operator):
     @cached_property
     def _tensor(self) -> Tensor:
         given = getattr(self, self.held)
-        return given.float() if isinstance(given, Tensor) else self._read(given)
+        with ordinary_tensors():
+            return given.float() if isinstance(given, Tensor) else self._read(given)
 
     def _read(self, path: str) -> Tensor:
         import numpy
@@ -88,7 +89,7 @@ class Held(Operator):
         if given is None or len(self._tensor) == 1:
             return self
         check_count(self.held, tuple(self._tensor), batch)
-        return replace(self, **{self.held: self._tensor[index : index + 1]})
+        return self.with_values({self.held: self._tensor[index : index + 1]})
 
     def same(self, other: object) -> bool:
         """For __eq__, which a dataclass does not inherit."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .images import check_image
 from .jpeg_cells import nearest_saved_as
 from .jpeg_header import (
     LARGEST,
@@ -34,7 +35,7 @@ from .jpeg_stages import (
     to_planes_t,
     weigh,
 )
-from .operator import Operator, Shape, Window, check_image
+from .operator import Operator, Shape, Window
 from .params import (
     Integers,
     Range,
@@ -84,14 +85,15 @@ def jpeg(
     if tables is not None and not isinstance(tables, Tensor):
         tables = check_tables(tables)
     elif tables is None and not isinstance(quality, Tensor):
-        quality = check_numbers("quality", 75 if quality is None else quality, 1, 100, integer=True)
-        if isinstance(quality, Range):
+        given = 75 if quality is None else quality
+        plain = check_numbers("quality", given, 1, 100, integer=True)
+        if isinstance(plain, Range):
             raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
+        quality = torch.tensor(plain, device=x.device)
     wide = x if x.dtype == torch.float64 else x.float()
     with torch.autocast(x.device.type, enabled=False):
-        return _jpeg(wide.contiguous(), quality, str(sampling), tables, surrogate, clamp).to(
-            x.dtype
-        )
+        image = _jpeg(wide.contiguous(), quality, str(sampling), tables, surrogate, clamp)
+    return image.to(x.dtype)
 
 
 def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: str) -> Tensor:
@@ -103,7 +105,8 @@ def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: s
         is_transformed(tensor) or (recorded and tensor.requires_grad) for tensor in (x, steps)
     )
     rules = _Rules(SAMPLINGS[subsampling], surrogate, clamp, to_image, to_steps)
-    return _Codec.apply(x, steps, rules)[0]
+    image: Tensor = _Codec.apply(x, steps, rules)[0]
+    return image
 
 
 @register("jpeg", exact="Pillow's save and open, bit for bit", gradient="identity, or by name")
@@ -248,9 +251,7 @@ class _Codec(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        x: Tensor, steps: Tensor, rules: _Rules
-    ) -> tuple[Tensor, Kept, Kept, Kept, Kept, Kept]:
+    def forward(x: Tensor, steps: Tensor, rules: _Rules) -> tuple[Kept, ...]:
         batch, channels = x.shape[:2]
         dtype = _exact_dtype(x.device)
         dct = DCT.to(x.device, dtype)
@@ -315,8 +316,8 @@ class _CodecGradient(torch.autograd.Function):
 
 def _gradients(rules: _Rules, grad: Tensor, unclamped: Kept, *kept: Kept) -> tuple[Kept, Kept]:
     """(gradient with respect to the image, with respect to the steps), as `JPEG` declares them."""
-    slopes = [_planes_first(slope) for slope in kept[0::2]]
-    rises = [_planes_first(rise) for rise in kept[1::2]]
+    slopes = [None if slope is None else _planes_first(slope) for slope in kept[0::2]]
+    rises = [_planes_first(rise) for rise in kept[1::2] if rise is not None]
     to_x = to_steps = None
     with torch.autocast(grad.device.type, enabled=False):
         limited = grad if unclamped is None else _limit_t(grad, unclamped, rules.clamp)
@@ -336,8 +337,8 @@ def _batch_first(planes: Kept, batch: int) -> Kept:
     return None if planes is None else planes.unflatten(0, (-1, batch)).transpose(0, 1)
 
 
-def _planes_first(kept: Kept) -> Kept:
-    return None if kept is None else kept.transpose(0, 1).flatten(0, 1)
+def _planes_first(kept: Tensor) -> Tensor:
+    return kept.transpose(0, 1).flatten(0, 1)
 
 
 def _exact_dtype(device: torch.device) -> torch.dtype:

@@ -45,7 +45,8 @@ STANDARD = torch.tensor(
             [47, 66, 99, 99, 99, 99, 99, 99],
             *[[99] * 8] * 4,
         ],
-    ]
+    ],
+    device="cpu",
 )
 _ZIGZAG = sorted(
     range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)
@@ -128,7 +129,9 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
     used: dict[
         int, tuple[int, ...]
     ] = {}  # by component: the table it had when its first scan began
-    components, jfif, transform = None, False, None
+    components: list[tuple[int, int, int, int]] = []
+    jfif = False
+    transform: int | None = None
     for marker, body in _segments(data):
         if marker == _DQT:
             tables |= _quantisation(body)
@@ -141,11 +144,11 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
                 f"this JPEG uses {_UNSUPPORTED[marker]}, which the model does not cover"
             )
         elif marker in _SOF:
-            if components is not None:
+            if components:
                 raise ValueError("this JPEG is damaged: it has two frame headers")
             components = _frame(body)
         elif marker == _SOS:
-            if components is None:
+            if not components:
                 raise ValueError(
                     "this JPEG is damaged: it has no frame header before its first scan"
                 )

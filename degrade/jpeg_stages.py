@@ -26,6 +26,7 @@ M = torch.tensor(
         [2260, -6436, 9633, -11363, 11363, -9633, 6436, -2260],
     ],
     dtype=torch.float32,
+    device="cpu",
 )
 _HIGH = (M / 128).round()
 # M = 128·(high + low), in diagonal blocks of two: a product over 16 columns is faster than two over 8
@@ -42,7 +43,8 @@ _OFFSETS = [0.5 - 128, 32767 / 65536, 32767 / 65536]
 
 def forward_dct(x: Tensor, dct: Tensor) -> Tensor:
     whole = (x.view(-1, 16) @ (dct[0].T / 2**11)).add_(0.5).floor_()  # below 2^23, no need to split
-    return _columns(dct[:, :8, :8], whole.view(-1, 8, x.shape[2]), 15).view_as(x)
+    spectra = _columns(dct[:, :8, :8], whole.view(-1, 8, x.shape[2]), 15)
+    return spectra.view_as(x)
 
 
 def inverse_dct(c: Tensor, dct: Tensor) -> Tensor:
@@ -138,16 +140,16 @@ def to_image_t(grad: Tensor, sampling: tuple[int, int]) -> list[Tensor]:
 def _mix(
     planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor] | None = None
 ) -> Tensor:
-    """out[i] = Σ rows[i][j] / 2^16 · planes[j]."""
-    out = planes[0].new_empty(3, *planes[0].shape) if out is None else out
-    for target, weights in zip(out, rows, strict=True):
-        (w, plane), *rest = [
-            (w / 65536, plane) for w, plane in zip(weights, planes, strict=True) if w
-        ]
-        target.copy_(plane).mul_(w)
-        for w, plane in rest:
-            target.add_(plane, alpha=w)
-    return out
+    """Σ rows[i][j] / 2^16 · planes[j] for each i, stacked, or written into the planes of `out`."""
+    mixed = planes[0].new_empty(3, *planes[0].shape) if out is None else torch.empty(0)
+    targets = mixed.unbind() if out is None else out
+    for target, weights in zip(targets, rows, strict=True):
+        terms = [pair for pair in zip(weights, planes, strict=True) if pair[0]]
+        first_weight, first_plane = terms[0]
+        target.copy_(first_plane).mul_(first_weight / 65536)
+        for weight, plane in terms[1:]:
+            target.add_(plane, alpha=weight / 65536)
+    return mixed
 
 
 def _halve(c: Tensor, across: int, down: int, exact: bool) -> Tensor:

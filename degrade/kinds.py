@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor
 
+from .constants import ordinary_tensors
 from .rng import Rng
 from .values import Range, show
 
@@ -191,7 +192,8 @@ class TensorKind(Kind):
                 f"{name}={show(given)} must be a tensor {self.shape} in [0, 1] or the path of a file"
             )
         self.check_tensor(name, given)
-        return given.clone()  # editing the given tensor later does not change the operator
+        with ordinary_tensors():
+            return given.clone()  # editing the given tensor later does not change the operator
 
     def check_tensor(self, name: str, value: Tensor) -> None:
         """Raise ValueError unless the shape fits and all values are in [0, 1]."""
@@ -296,13 +298,14 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
 def _fits(item: object, low: float, high: float, integer: bool, above: bool, odd: bool) -> bool:
     if not isinstance(item, Real) or isinstance(item, bool):
         return False
-    if not -math.inf < item < math.inf:
+    value = cast(float, item)
+    if not -math.inf < value < math.inf:
         return False
-    if item < low or item > high or (above and item == low):
+    if value < low or value > high or (above and value == low):
         return False
-    if integer and item != int(item):
+    if integer and value != int(value):
         return False
-    return not odd or item % 2 == 1
+    return not odd or value % 2 == 1
 
 
 def _interval_text(low: float, high: float, integer: bool, above: bool, odd: bool) -> str:

@@ -158,6 +158,10 @@ class Seeded(Operator):
     def linear(self) -> bool:
         return self.seed is not None
 
+    @property
+    def decided(self) -> bool:
+        return self.seed is not None and super().decided
+
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         return self if self.seed is not None else replace(self, seed=rng.integers(2**32))
 
@@ -191,7 +195,7 @@ class DeadPixels(_Defects):
     """
 
     prob: Numbers = number(low=0, high=1)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.visible(x.shape).to(x)
@@ -206,7 +210,7 @@ class HotPixels(_Defects):
     """
 
     prob: Numbers = number(low=0, high=1)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -225,6 +229,9 @@ def seeded_uniform(seed: Integers, size: Shape, batch: int) -> Tensor:
     """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
     check_count("seed", seed, batch)
     seeds = seed if isinstance(seed, tuple) else (seed,)
-    return torch.stack(
-        [torch.rand(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    )
+    return torch.stack([_uniform(one_seed, size) for one_seed in seeds])
+
+
+def _uniform(seed: int, size: Shape) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")

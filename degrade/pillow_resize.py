@@ -8,7 +8,6 @@ Pillow's fixed-point arithmetic.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from itertools import accumulate, repeat
 from typing import Any
 
@@ -16,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .transforms import constant_in_graph, fold, unfold
+from .constants import cached_constant
+from .transforms import fold, unfold
 
 
 def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
@@ -25,7 +25,9 @@ def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
     return torch.where(x < 1, near, far)
 
 
-_HAMMING = torch.tensor([0.54, 0.46]).tolist()  # Pillow writes these two as float32
+_HAMMING = torch.tensor(
+    [0.54, 0.46], dtype=torch.float32, device="cpu"
+).tolist()  # Pillow writes these two as float32
 # name: (support, weight at distance t); Pillow's definitions
 FILTERS = {
     "box": (0.5, lambda t: torch.ones_like(t)),
@@ -46,8 +48,7 @@ _BAND = (
 _MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
 
 
-@constant_in_graph
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def weights(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] of Pillow's resize along one axis, float64, rows summing to 1."""
     if size * out > _MOST_WEIGHTS:
@@ -69,8 +70,7 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     return matrix / matrix.sum(1, keepdim=True)
 
 
-@constant_in_graph
-@lru_cache(maxsize=64)
+@cached_constant(maxsize=64)
 def nearest(size: int, out: int) -> Tensor:
     """The pixel [out] that Pillow's NEAREST picks along one axis: it adds up the step, rounding each time."""
     step = size / out
@@ -84,7 +84,8 @@ class _Resample(torch.autograd.Function):
     def forward(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
         (h, w), (oh, ow) = x.shape[2:], size
         if h > oh and h - oh > 2 * (w - ow):  # since Pillow 13; the first pass's rounding shows
-            return _passes(x.mT, (ow, oh), filter).mT
+            turned = _passes(x.mT, (ow, oh), filter).mT
+            return turned.clone(memory_format=torch.contiguous_format)  # may be changed in place
         return _passes(x, size, filter)
 
     @staticmethod
@@ -148,8 +149,7 @@ def _fixed_point(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     return pixels.to(x.dtype).div_(255)
 
 
-@constant_in_graph
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _bands(size: int, out: int, filter: str, device: torch.device) -> list[tuple[int, int, Tensor]]:
     """The matrix in fixed point, a few outputs at a time: (first and last pixel used, weights [pixels, outputs])."""
     fixed = weights(size, out, filter) * 2.0**_BITS
@@ -170,7 +170,7 @@ def resize(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     return _Resample.apply(x, size, filter)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _axis(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] along one axis, float64, of a named filter, "nearest" or "pool"."""
     if filter == "nearest":
@@ -180,7 +180,7 @@ def _axis(size: int, out: int, filter: str) -> Tensor:
     return weights(size, out, filter)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _inverse(size: int, out: int, filter: str) -> Tensor:
     """The pseudo-inverse [size, out], without what the axis all but removes."""
     return torch.linalg.pinv(_axis(size, out, filter), rtol=_FAINT)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch.nn.functional as F
 from torch import Tensor
 
+from .locality import proportional_cut
 from .operator import Operator, Shape, Window
 from .params import Integer, Number, Range, decided, image_size, integer, number, option
 from .pillow_resize import FILTERS, back_project, resize
@@ -22,9 +23,8 @@ _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
 
 
 class Reduction(Operator):
-    """Shared by what makes an image smaller by an integer factor: sides max(1, n // factor)."""
+    """The shapes of what makes an image smaller by an integer factor: sides max(1, n // factor)."""
 
-    linear = True
     factor: Integer
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -33,9 +33,6 @@ class Reduction(Operator):
 
     def input_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], *(n * self.factor for n in shape[2:]))
-
-    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])
 
 
 class Filtered(Operator):
@@ -66,8 +63,8 @@ class Filtered(Operator):
         return widest * max(1.0, *(n / m for n, m in zip(shape[2:], out[2:], strict=True)))
 
     @property
-    def certain(self) -> bool:
-        return self.filter != "any" and super().certain
+    def decided(self) -> bool:
+        return self.filter != "any" and super().decided
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, self.filter)
@@ -144,11 +141,12 @@ class Resize(Filtered):
         return (*shape[:2], *(max(1, round(n / scale)) for n in shape[2:]))
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        found = super().cut(shape, window)
-        if found is None:
+        proportional = proportional_cut(self, shape, window)
+        if proportional is None:
             return None
-        size = tuple(span.stop - span.start for span in found[1])
-        return replace(self, size=size, scale=None), found[1]
+        _, (rows, columns) = proportional
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        return replace(self, size=size, scale=None), (rows, columns)
 
     def approx(self) -> Operator:
         return replace(self, filter="bicubic") if self.filter == "any" else self
@@ -163,6 +161,7 @@ class Pool(Reduction):
     """
 
     factor: Integer = integer(low=1, high=LONGEST, per_image=False)
+    linear = True
     local = True  # of whole cells
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -170,3 +169,6 @@ class Pool(Reduction):
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, "pool")
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])

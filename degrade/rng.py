@@ -17,6 +17,8 @@ from torch import Tensor
 
 from .surrogate import outside_transforms
 
+_MOST_COUNTS = 2.0**62  # torch.poisson counts in 64-bit integers, and more would wrap around
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 _STATE = 5056  # bytes of a CPU generator's state
 
@@ -39,7 +41,7 @@ def _uniform(rate: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.poisson(rate.cpu(), generator=generator)
+    return torch.poisson(rate.cpu().clamp(max=_MOST_COUNTS), generator=generator)
 
 
 LAWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
@@ -51,7 +53,7 @@ LAWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 def _streams(seeds: Sequence[int], key: str) -> list[torch.Generator]:
     """One generator per image, at the start of its stream `key`."""
-    return [torch.Generator().manual_seed(child_seed(seed, key)) for seed in seeds]
+    return [torch.Generator("cpu").manual_seed(child_seed(seed, key)) for seed in seeds]
 
 
 def _draw(law: str, like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -77,7 +79,7 @@ def draw_in_graph(law: str, like: Tensor, states: Tensor) -> tuple[Tensor, Tenso
     """(draws, the states after them)."""
     generators = []
     for state in states:
-        generator = torch.Generator()
+        generator = torch.Generator("cpu")
         generator.set_state(state.clone())
         generators.append(generator)
     values = _draw(law, like, generators)
@@ -159,7 +161,10 @@ class Rng:
 
     def integers(self, high: int) -> list[int]:
         """One integer in [0, high) per image."""
-        draws = [torch.randint(high, (), generator=generator) for generator in self._generators]
+        draws = [
+            torch.randint(high, (), generator=generator, device="cpu")
+            for generator in self._generators
+        ]
         return [int(drawn) for drawn in draws]
 
     def _draw(self, law: str, like: Tensor) -> Tensor:
@@ -167,5 +172,6 @@ class Rng:
             return _draw(law, like, self._generators)
         if self._states is None:
             self._states = start_streams(self._seeds(), self._key)
+        values: Tensor
         values, self._states = draw_in_graph(law, like.detach(), self._states)
         return values

@@ -5,15 +5,8 @@ A tensor inside a transform of torch.func stands for other tensors and has no st
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
-
 import torch
 from torch import Tensor
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 def is_transformed(x: Tensor) -> bool:
@@ -61,14 +54,3 @@ def fold_all(
     outputs = function.apply(*folded)
     unfolded = [None if output is None else unfold(output, size) for output in outputs]
     return tuple(unfolded), tuple(None if output is None else 0 for output in outputs)
-
-
-def constant_in_graph(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """torch.compile calls `build`, which takes plain numbers, once and keeps its result."""
-
-    @wraps(build)
-    def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        return build(*arguments, **options)
-
-    constant: Callable[Arguments, Result] = torch.compiler.assume_constant_result(call)
-    return constant

@@ -8,20 +8,23 @@
 from . import perceptual
 from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
-from .identity import Identity, load_embedding
+from .identity import FaceIdentity, load_embedding
+from .method import RestorationMethod
 from .methods import METHODS, Method, Phase
 from .problem import oracle_mask
-from .solve import Restoration, Step, restore
+from .result import Restoration, Step
+from .solve import restore
 
 __all__ = [
     "DDRM",
     "METHODS",
     "Denoiser",
+    "FaceIdentity",
     "Generator",
-    "Identity",
     "Method",
     "Phase",
     "Restoration",
+    "RestorationMethod",
     "Step",
     "StyleGAN2",
     "StyleGAN3",

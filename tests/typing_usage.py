@@ -124,7 +124,7 @@ def restoration(y: Tensor, f: degrade.Operator) -> None:
     invert.save_generator(G, "copy.safetensors")
     invert.restore(y, f, invert.Denoiser(nn.Identity(), 64), "ddrm")
     invert.restore(
-        y, f, G, identity=invert.Identity(invert.load_embedding("face.pt")), init=r.latent
+        y, f, G, identity=invert.FaceIdentity(invert.load_embedding("face.pt")), init=r.latent
     )
     invert.restore(y, "jpeg:12", G)  # type: ignore[arg-type]
     invert.restore(y, f, G, step=9)  # type: ignore[call-arg]
@@ -155,6 +155,6 @@ METHOD = Method(
     BestOf(100, Lpips()),
 )
 assert_type(METHOD.phases[0].steps, int)
-assert_type(invert.METHODS["pulse"], Method | invert.DDRM)
+assert_type(invert.METHODS["pulse"], invert.RestorationMethod)
 Phase("W", 30, NGD(0.1), (Lpips(level=6),))  # type: ignore[call-arg]
 Phase("W", 30, "NGD", LOSS)  # type: ignore[arg-type]

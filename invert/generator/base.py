@@ -1,8 +1,9 @@
-"""What every generator offers, and what a method may ask it for."""
+"""The generator protocol: what every generator offers, and the capabilities it may declare."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,70 +19,129 @@ if TYPE_CHECKING:
 NOISE_MODES = ("const", "random", "none")
 
 
-class Generator(nn.Module):
-    """From a latent to an image [B, channels, resolution, resolution] in [0, 1] units, unclamped.
+@dataclass(frozen=True)
+class Features:
+    """What enters a block of the synthesis, so that a search can start there.
 
-    A latent lives in one of `spaces`, and `latent_shape(space)` is its shape for one image: "Z",
-    what is drawn from N(0, I); "W", one style code; "W+", a code for each layer; "W++", a code for
-    each output filter of each layer. A method asks for the spaces that it needs.
+    block: the number of the block. maps: feature maps [B, F, r, r]. image: the image that the
+    earlier blocks have summed up, or None.
     """
 
+    block: int
+    maps: Tensor
+    image: Tensor | None
+
+
+class Generator(nn.Module):
+    """Map a latent to an image [B, channels, resolution, resolution] in [0, 1] units, unclamped.
+
+    A latent lives in one of `spaces`, and `latent_shape(space)` is its shape for one image: "Z",
+    drawn from N(0, I); "W", one style code; "W+", one code per layer; "W++", one code per output
+    filter of each layer.
+
+    A subclass declares what else a method may use. A generator that has none of it keeps the
+    defaults:
+
+    blocks: how many blocks the synthesis has. With blocks, `features` returns what enters a block,
+    and `synthesize(…, start=features)` continues there.
+    noise_sides: the sides of the noise maps, in the order in which they are added. With noise maps,
+    `synthesize(…, noises=maps)` replaces them.
+    tunable: the names of the weights that weight tuning may change.
+    """
+
+    prior_kind = "generator"  # what methods of restoration may use it for
     resolution: int
     channels: int = 3
     z_dim: int
-    c_dim: int = 0  # number of classes (or of label features), 0 without
-    spaces: tuple[str, ...] = ("Z",)  # each one contains the one before, but for Z
-    __call__: Callable[..., Tensor]  # for type checkers; torch says Any
+    c_dim: int = 0  # number of classes (or of label features); 0 if the generator has none
+    spaces: tuple[str, ...] = ("Z",)  # each space contains the one before it, except after Z
+    blocks: int = 0
+    noise_sides: tuple[int, ...] = ()
+    __call__: Callable[..., Tensor]  # for type checkers, since torch declares Any
 
     def synthesize(
         self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Tensor:
-        """The image of a latent of any of `spaces`. Raises ValueError for another shape or mode."""
+        """Return the image of a latent from any of `spaces`.
+
+        noise_mode: "const" uses the noise maps of the checkpoint, "random" draws them from
+        `generator`, "none" leaves them out. Raises ValueError for another shape or mode.
+        """
         raise NotImplementedError
 
+    def features(
+        self,
+        latent: Tensor,
+        block: int,
+        noises: Sequence[Tensor] | None = None,
+        start: Features | None = None,
+    ) -> Features:
+        """Return what enters `block`, a number from 1 to `blocks` - 1.
+
+        Raises ValueError for another number, or if the generator has no blocks.
+        """
+        raise ValueError("this generator cannot go on from features within it; StyleGAN2 can")
+
+    def tunable(self, blocks: int | None = None) -> list[str]:
+        """Return the names of the parameters that weight tuning may change.
+
+        blocks: restrict them to the first blocks of the synthesis, without the layers that paint
+        the image. None means all blocks. A generator without blocks ignores it.
+        """
+        return [name for name, _ in self.named_parameters()]
+
     def discriminator(self) -> Discriminator | None:
-        """What it was trained against, where its file keeps it; read when it is first asked for."""
+        """Return the discriminator that the generator was trained with, if its file contains it."""
         return None
 
     def forward(self, latent: Tensor, **options) -> Tensor:
-        return self.synthesize(latent, **options)  # so that torch.func can give it other weights
+        """Call `synthesize`, so that `torch.func.functional_call` can replace the weights."""
+        return self.synthesize(latent, **options)
 
     def pack(self, latent: Tensor) -> Tensor:
-        """The latent as a solver keeps it; here, as it is."""
+        """Return the latent in the form that a solver optimises. Here it is unchanged."""
         return latent
 
     def unpack(self, latent: Tensor) -> Tensor:
+        """Undo `pack`."""
         return latent
 
     def latent_shape(self, space: str) -> tuple[int, ...]:
-        """The shape of a latent for one image. Raises ValueError for a space it does not have."""
+        """Return the shape of a latent for one image.
+
+        Raises ValueError for a space that the generator does not have.
+        """
         if space not in self.spaces:
             raise ValueError(f"this generator has no {space}, only {', '.join(self.spaces)}")
         return (self.z_dim,)
 
 
 class StyleGenerator(Generator):
-    """A generator with a mapping from Z to style codes: W [B, w_dim] and W+ [B, num_ws, w_dim].
+    """A generator that maps Z to style codes: W [B, w_dim] and W+ [B, num_ws, w_dim].
 
-    One that says its `filters` takes W++ [B, num_ws, num_filters, w_dim] too; a layer of n filters
-    uses the first n codes. Weights are frozen, in float32.
+    A subclass that declares `filters` also takes W++ [B, num_ws, num_filters, w_dim]; a layer of n
+    filters uses the first n codes. Weights are frozen and float32. Statistics of W are computed
+    once and follow the generator to another device or dtype.
     """
 
     config: dict  # the constructor's arguments
     mapping: Mapping
     num_ws: int
-    filters: tuple[int, ...] = ()  # for each layer, how many filters listen to a code of their own
+    filters: tuple[int, ...] = ()  # per layer, how many filters have a code of their own in W++
     spaces = ("W", "W+")
-    read_discriminator: Callable[[], Discriminator | None] | None = (
-        None  # from the file that this was read from
-    )
+    read_discriminator: Callable[[], Discriminator | None] | None = None  # set by load_generator
 
     @cached_property
-    def _trained_against(self) -> Discriminator | None:
+    def _file_discriminator(self) -> Discriminator | None:
         return None if self.read_discriminator is None else self.read_discriminator()
 
     def discriminator(self) -> Discriminator | None:
-        return self._trained_against
+        discriminator = self._file_discriminator
+        return None if discriminator is None else discriminator.to(self.w_avg)
+
+    def tunable(self, blocks: int | None = None) -> list[str]:
+        names = super().tunable(blocks)
+        return [name for name in names if not name.startswith("mapping.")]
 
     @property
     def num_filters(self) -> int:
@@ -93,43 +153,55 @@ class StyleGenerator(Generator):
 
     @property
     def w_avg(self) -> Tensor:
-        """Mean of W, [w_dim]; [c_dim, w_dim] where there is one for each class."""
+        """Mean of W, [w_dim]; [c_dim, w_dim] if every class has its own mean."""
         return self.mapping.w_avg
 
     @cached_property
     def w_spread(self) -> float:
-        """Mean distance ‖w - w_avg‖ of W, from 4096 draws."""
-        w, label = self.some_w(4096)
-        return float((w - self.mapping.center(label, len(w))).norm(dim=1).mean())
+        """Mean distance ‖w - w_avg‖ over W, from 4096 draws."""
+        return float(self._offsets(4096).norm(dim=1).mean())
 
     @cached_property
     def w_std(self) -> float:
-        """√(mean ‖w - w_avg‖²), from 10 000 draws: the one number that the projectors call the deviation of W."""
-        w, label = self.some_w(10_000)
-        return float((w - self.mapping.center(label, len(w))).square().sum(1).mean().sqrt())
+        """√(mean ‖w - w_avg‖²) from 10 000 draws, which the projectors call the deviation of W."""
+        return float(self._offsets(10_000).square().sum(1).mean().sqrt())
+
+    @property
+    def w_gaussian(self) -> tuple[Tensor, Tensor]:
+        """(mean, deviation), each [w_dim], of W before its last leaky ReLU.
+
+        There W is nearly Gaussian. Estimated from 10 000 draws.
+        Source: Menon et al. 2020 (PULSE), §3.2.
+        """
+        mean, deviation = self._w_gaussian
+        return mean.to(self.w_avg), deviation.to(self.w_avg)
 
     @cached_property
-    def w_gaussian(self) -> tuple[Tensor, Tensor]:
-        """(mean, deviation), each [w_dim], of W before its last leaky ReLU, where it is nearly Gaussian.
+    def _w_gaussian(self) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False):  # a cached inference tensor could not enter autograd
+            w, _ = self.some_w(10_000)
+            before = F.leaky_relu(w, 5)
+            return before.mean(0), before.std(0)
 
-        From 10 000 draws. Source: Menon et al. 2020 (PULSE), §3.2.
-        """
-        before = F.leaky_relu(self.some_w(10_000)[0], 5)
-        return before.mean(0), before.std(0)
+    def _offsets(self, count: int) -> Tensor:
+        """w - w_avg of `count` draws, [count, w_dim]."""
+        w, label = self.some_w(count)
+        return w - self.mapping.center(label, count)
 
     @torch.no_grad()
     def some_w(self, count: int, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """W [count, w_dim] of z ~ N(0, I), and the classes: of `label` [1, c_dim], else any as likely.
+        """Return W [count, w_dim] of z ~ N(0, I), and the labels that were used.
 
-        Always the same draws.
+        The draws are always the same. label: [1, c_dim]; without it, a conditional generator draws
+        every class with equal probability.
         """
         draws = torch.Generator().manual_seed(0)
-        z = torch.randn(count, self.z_dim, generator=draws).to(self.w_avg.device)
+        z = torch.randn(count, self.z_dim, generator=draws, dtype=torch.float32, device="cpu")
         if label is not None:
             label = label.expand(count, -1)
         elif self.c_dim:
-            label = torch.randint(self.c_dim, (count,), generator=draws)
-        return self.mapping(z, label), label
+            label = torch.randint(self.c_dim, (count,), generator=draws, device="cpu")
+        return self.mapping(z.to(self.w_avg.device), label), label
 
     def latent_shape(self, space: str) -> tuple[int, ...]:
         super().latent_shape(space)
@@ -137,44 +209,48 @@ class StyleGenerator(Generator):
         return (*shapes[space], self.w_dim)
 
     def pack(self, latent: Tensor) -> Tensor:
-        """A W++ without the codes of filters that do not exist, [B, sum(filters), w_dim].
+        """Drop the codes of a W++ that belong to no filter: [B, sum(filters), w_dim].
 
-        `synthesize` takes it too. A latent of another space is returned as it is.
+        `synthesize` takes this form, too. A latent of another space is returned unchanged.
         """
-        return latent if latent.ndim < 4 else torch.cat(self._of_filters(latent), 1)
+        return latent if latent.ndim < 4 else torch.cat(self._codes_of_filters(latent), 1)
 
     def unpack(self, latent: Tensor) -> Tensor:
-        """What `pack` was given; filters that do not exist get the code of their layer's first one."""
+        """Undo `pack`. Missing codes are filled with the first code of their layer."""
         if not self._is_packed(latent):
             return latent
-        layers = [
-            torch.cat([codes, codes[:, :1].expand(-1, self.num_filters - codes.shape[1], -1)], 1)
-            for codes in latent.split(self.filters, 1)
-        ]
+        layers = []
+        for codes in latent.split(self.filters, 1):
+            missing = self.num_filters - codes.shape[1]
+            filling = codes[:, :1].expand(-1, missing, -1)
+            layers.append(torch.cat([codes, filling], 1))
         return torch.stack(layers, 1)
 
     def codes(self, latent: Tensor, noise_mode: str) -> Sequence[Tensor]:
-        """The codes of every layer, each [B, 1 or its filters, w_dim]; checks the latent and the noise's name."""
+        """Return the codes of every layer, each [B, 1 or number of filters, w_dim].
+
+        Raises ValueError for a latent of another shape, or an unknown noise mode.
+        """
         latent = latent.to(self.w_avg.dtype)
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode={noise_mode!r} must be one of {', '.join(NOISE_MODES)}")
         if self._is_packed(latent):
-            return latent.split(self.filters, 1)
+            packed: Sequence[Tensor] = latent.split(self.filters, 1)
+            return packed
         shapes = [self.latent_shape(space) for space in self.spaces]
         if tuple(latent.shape[1:]) not in shapes:
-            wanted = ", ".join(str(["B", *s]).replace("'", "") for s in shapes)
-            raise ValueError(f"latent has shape {list(latent.shape)}; give {wanted}")
+            expected = ", ".join(str(["B", *shape]).replace("'", "") for shape in shapes)
+            raise ValueError(f"latent has shape {list(latent.shape)}; give {expected}")
         if latent.ndim == 2:
             return [latent[:, None]] * self.num_ws
-        # unbind, since a slice's gradient would fill the whole tensor each time
-        return (
-            [codes[:, None] for codes in latent.unbind(1)]
-            if latent.ndim == 3
-            else self._of_filters(latent)
-        )
+        if latent.ndim == 4:
+            return self._codes_of_filters(latent)
+        # unbind, because the gradient of a slice would fill the whole tensor each time
+        return [codes[:, None] for codes in latent.unbind(1)]
 
-    def _of_filters(self, latent: Tensor) -> list[Tensor]:
-        return [codes[:, :n] for codes, n in zip(latent.unbind(1), self.filters, strict=True)]
+    def _codes_of_filters(self, latent: Tensor) -> list[Tensor]:
+        layers = zip(latent.unbind(1), self.filters, strict=True)
+        return [codes[:, :count] for codes, count in layers]
 
     def _is_packed(self, latent: Tensor) -> bool:
         return bool(self.filters) and tuple(latent.shape[1:]) == (sum(self.filters), self.w_dim)
