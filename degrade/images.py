@@ -12,9 +12,17 @@ from .transforms import values_are_readable
 IMAGE_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LARGEST_VALUE = 1e9  # beyond it sums overflow, and so do the counts of Poisson's largest peak
 
+# Values that are all about positive and reach this far are 8-bit or 16-bit levels, and no image in
+# [0, 1]. A solver's images may leave [0, 1], and noise leaves it to both sides; both pass.
+_LEVELS_FROM = 16
+_LARGEST_LEVELS = (255, 65535)
 
-def check_image(x: Tensor, name: str = "x") -> None:
-    """Raise TypeError or ValueError unless x is a float tensor [B, C, H, W] of sane values."""
+
+def check_image(x: Tensor, name: str = "x", *, scale: bool = True) -> None:
+    """Raise TypeError or ValueError unless x is a float tensor [B, C, H, W] of sane values.
+
+    scale: also refuse values that can only be levels from 0 to 255 or 65535 instead of [0, 1].
+    """
     if not isinstance(x, Tensor):
         raise TypeError(
             f"{name} is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]"
@@ -28,7 +36,7 @@ def check_image(x: Tensor, name: str = "x") -> None:
         )
     if not values_are_readable(x):
         return
-    low, high = torch.stack(x.aminmax()).tolist()
+    low, high = _ends(x)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
             f"{name} holds NaN or infinity; replace them, for example with torch.nan_to_num"
@@ -38,6 +46,38 @@ def check_image(x: Tensor, name: str = "x") -> None:
         raise ValueError(
             f"{name} holds {largest:.2g}, above {LARGEST_VALUE:.0e}; give an image in [0, 1]"
         )
+    if scale and low >= -1:
+        _check_scale(high, name)
+
+
+def _check_scale(high: float, name: str) -> None:
+    if not _LEVELS_FROM < high <= _LARGEST_LEVELS[-1]:
+        return
+    levels = next(levels for levels in _LARGEST_LEVELS if high <= levels)
+    raise ValueError(
+        f"{name} has values up to {high:g}, and an operator takes [0, 1]; give {name} / {levels}"
+    )
+
+
+def check_output(y: object, x: Tensor) -> None:
+    """Raise ValueError unless `forward` made of x a finite float tensor [B, C, H, W]."""
+    if not isinstance(y, Tensor):
+        raise ValueError(f"its forward returns {type(y).__name__}; it must return a tensor")
+    if y.ndim != 4 or 0 in y.shape or len(y) != len(x):
+        raise ValueError(
+            f"its forward returns shape {list(y.shape)} for {len(x)} images; "
+            "it must return [B, C, H, W]"
+        )
+    if not y.is_floating_point():
+        raise ValueError(f"its forward returns {y.dtype}; it must return {x.dtype}")
+    if values_are_readable(y) and not all(map(math.isfinite, _ends(y))):
+        raise ValueError("its forward returns NaN or infinity")
+
+
+def _ends(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value, both NaN if there is one."""
+    low, high = torch.stack(x.detach().aminmax()).tolist()
+    return low, high
 
 
 def check_channels(x: Tensor) -> None:

@@ -80,12 +80,15 @@ class NumberKind(Kind):
     above: bool = False  # `low` itself is excluded
     integer: bool = False
     odd: bool = False
+    levels: bool = False  # in units of [0, 1], and often given by mistake in levels of 255
     per_image: bool = True
     drawn: bool = True
 
     def check(self, name: str, given: object) -> object:
         if isinstance(given, Range) and not self.drawn:
             raise ValueError(f"{name}={given} must be one number; a range is not drawn here")
+        if self.levels:
+            self._refuse_levels(name, given)
         interval = {"integer": self.integer, "above": self.above, "odd": self.odd}
         plain = check_numbers(name, given, self.low, self.high, **interval)
         if isinstance(plain, tuple) and not self.per_image:
@@ -93,6 +96,16 @@ class NumberKind(Kind):
                 f"{name}={plain} must be one number for all images; perimage(… ; …) takes them apart"
             )
         return plain
+
+    def _refuse_levels(self, name: str, given: object) -> None:
+        items, _ = _numbers_of(given)
+        for item in items:
+            if not _fits(item, self.high, 255, False, True, False):
+                continue
+            raise ValueError(
+                f"{name}={show(given)} must be {self.text}: images are in [0, 1], "
+                f"so {item:g} levels of 255 are {item:g}/255 = {item / 255:.4f}"
+            )
 
     def draw(self, values: Range, rng: Rng) -> float:
         if not self.integer:
@@ -127,7 +140,7 @@ class SizeKind(NumberKind):
             return plain
         if len(plain) != 2:
             raise ValueError(
-                f"{name}={show(given)} has {len(plain)} sides; give one for a square, or (h, w)"
+                f"{name}={show(given)} must be (h, w), or one side for a square, not {len(plain)} sides"
             )
         return plain[0] if plain[0] == plain[1] else plain
 

@@ -47,7 +47,7 @@ def project(f: Operator, x: Tensor, y: Tensor) -> Tensor:
     NaN or infinity. Source: projections onto convex sets (Youla & Webb 1982), one for each stage.
     """
     check_image(x)
-    check_image(y, "y")
+    check_image(y, "y", scale=False)
     output = tuple(f.output_shape(x.shape))
     if tuple(y.shape) != output:
         raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(x.shape)} into {list(output)}")

@@ -21,7 +21,7 @@ def adjoint(f: Operator, y: Tensor, shape: Shape | None = None) -> Tensor:
     """
     if not f.linear:
         raise ValueError(f"{f} has no adjoint: it is not linear, or not yet sampled")
-    check_image(y, "y")
+    check_image(y, "y", scale=False)
     shape = tuple(shape or f.input_shape(y.shape))
     output = tuple(f.output_shape(shape))
     if output != tuple(y.shape):

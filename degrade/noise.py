@@ -28,10 +28,10 @@ DARKEST, BRIGHTEST = (
 class Gaussian(Operator):
     """x + sigma·ε, ε ~ N(0, 1) for every channel of every pixel. Gradient: identity.
 
-    sigma: standard deviation in units of [0, 1], ≥ 0; a number, or one per image.
+    sigma: standard deviation in units of [0, 1], 0 to 1; a number, or one per image.
     """
 
-    sigma: Numbers = number(low=0, high=LOUDEST)
+    sigma: Numbers = number(low=0, high=1, levels=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -82,13 +82,13 @@ class PoissonGaussian(Operator):
     """Photon counts and read noise: n / peak + sigma·ε, n ~ Poisson(peak·x), ε ~ N(0, 1), for every
     channel of every pixel; x < 0 counts as 0.
 
-    peak: expected count at x = 1, 10⁻⁶ to 10⁹. sigma: standard deviation of the read noise, ≥ 0.
+    peak: expected count at x = 1, 10⁻⁶ to 10⁹. sigma: standard deviation of the read noise, 0 to 1.
     Each a number, or one per image. Gradient: that of `poisson` at the drawn n. `approx()` is itself, with
     fresh draws. Source: Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling".
     """
 
     peak: Numbers = number(low=DARKEST, high=BRIGHTEST)
-    sigma: Numbers = number(low=0, high=LOUDEST)
+    sigma: Numbers = number(low=0, high=1, levels=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -119,11 +119,11 @@ class Speckle(Operator):
 class Uniform(Operator):
     """x + width·(u - ½), u ~ U[0, 1) for every channel of every pixel. Gradient: identity.
 
-    width: of the interval, in units of [0, 1], ≥ 0, so that the standard deviation is width/√12;
+    width: of the interval, in units of [0, 1], 0 to 1, so that the standard deviation is width/√12;
     a number, or one per image. Width 1/255 is the usual model of rounding to 8 bits (Bennett 1948).
     """
 
-    width: Numbers = number(low=0, high=LOUDEST)
+    width: Numbers = number(low=0, high=1, levels=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:

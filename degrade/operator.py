@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import knowledge, linearity, locality
 from .declared import Declared
-from .images import check_image
+from .images import check_image, check_output
 from .params import nested
 from .rng import Generators, Rng
 from .stages import through_stages
@@ -157,7 +157,9 @@ class Operator(Declared):
         """Apply an operator that has nothing left to draw."""
 
         def step(stage: Operator, x: Tensor, key: str) -> Tensor:
-            return stage.forward(x, rng.child(key))
+            y = stage.forward(x, rng.child(key))
+            check_output(y, x)
+            return y
 
         return through_stages(self, x, step)
 

@@ -78,13 +78,18 @@ def number(
     low: float = -math.inf,
     high: float = math.inf,
     above: float | None = None,
+    levels: bool = False,
     per_image: bool = True,
 ) -> Any:
-    """A number in [low, high], or in (above, high]: one, one per image, or a Range."""
+    """A number in [low, high], or in (above, high]: one, one per image, or a Range.
+
+    levels: the number is in units of [0, 1], and an error explains one that was given in 1/255.
+    """
     kind = NumberKind(
         low=low if above is None else above,
         high=high,
         above=above is not None,
+        levels=levels,
         per_image=per_image,
         optional=default is None,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import blake2b
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from .surrogate import outside_transforms
 
 _MOST_COUNTS = 2.0**62  # torch.poisson counts in 64-bit integers, and more would wrap around
 
-Generators = torch.Generator | Sequence[torch.Generator] | None
+Generator = torch.Generator | int  # an integer is a seed
+Generators = Generator | Sequence[Generator] | None
 _STATE = 5056  # bytes of a CPU generator's state
 
 
@@ -27,6 +29,20 @@ def child_seed(*path: object) -> int:
     """A 63-bit seed that is a pure function of `path` (a parent seed and names)."""
     digest = blake2b("/".join(map(str, path)).encode(errors="surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def _seeded(generator: object) -> torch.Generator | None:
+    """The generator itself, or one with an integer as its seed. Raises TypeError for anything else."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    if not isinstance(generator, Integral) or isinstance(generator, bool):
+        raise TypeError(
+            f"generator={generator!r} must be a torch.Generator, an integer seed, or a list of them"
+        )
+    seed = int(generator)
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"generator={seed} must be a seed from 0 to 2**63 - 1")
+    return torch.Generator().manual_seed(seed)
 
 
 # Laws and streams; a graph of torch.compile holds no generator, so there a stream is its state -----
@@ -101,16 +117,17 @@ class Rng:
 
     @classmethod
     def of(cls, generator: Generators, batch: int) -> Rng:
-        """`generator`: one for the whole batch, one per image, or None for torch's default."""
+        """`generator`: a generator or seed for the whole batch, one per image, or None for torch's own."""
         if isinstance(generator, Sequence) and len(generator) != batch:
             raise ValueError(
                 f"generator: {len(generator)} generators for {batch} images; give one, or one per image"
             )
+        given = list(generator) if isinstance(generator, Sequence) else [generator]
+        each = [_seeded(entry) for entry in given]
         drawn: list[Tensor] = []
 
         def seeds() -> Tensor:
             if not drawn:
-                each = generator if isinstance(generator, Sequence) else [generator]
                 for g in each:
                     device = "cpu" if g is None else g.device
                     size = (batch // len(each),)

@@ -70,7 +70,7 @@ STRATEGIES = {
     "deadpixels": declared("deadpixels"),
     "downsample": declared("downsample", factor=factors),
     "gamma": declared("gamma", gamma=st.floats(0.01, 5)),
-    "gaussian": declared("gaussian", sigma=st.floats(0, 2)),
+    "gaussian": declared("gaussian"),
     "gray": declared("gray"),
     "hotpixels": declared("hotpixels"),
     "identity": declared("identity"),
@@ -86,7 +86,7 @@ STRATEGIES = {
         st.tuples(sides, sides),
     ),
     "poisson": declared("poisson", **moderate),
-    "poissongaussian": declared("poissongaussian", **moderate, sigma=unit),
+    "poissongaussian": declared("poissongaussian", **moderate),
     "pool": declared("pool", factor=factors),
     "quantize": declared("quantize", levels=st.integers(2, 1000)),
     "resize": declared("resize", size=sides | st.tuples(sides, sides), scale=st.none())
@@ -98,7 +98,7 @@ STRATEGIES = {
     "strokes": declared("strokes", count=st.integers(0, 9), width=st.floats(0.01, 0.5)),
     "turn": declared("turn"),
     "uncrop": declared("uncrop", keep=st.floats(0.01, 1)),
-    "uniform": declared("uniform", width=unit),
+    "uniform": declared("uniform"),
 }
 # of what keeps the size, since the rows of a batch must agree on one
 STRATEGIES["maybe"] = st.builds(

@@ -222,3 +222,15 @@ def test_bad_images_are_refused(name, data):
             f(bad)
     with pytest.raises(TypeError, match="tensor"):
         f([[0.5]])
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
+@cases(10)
+@given(data=st.data())
+def test_outputs_may_be_changed_in_place(name, data):
+    """Also while autograd records; the gradient is that of the operation out of place."""
+    x = data.draw(images()).requires_grad_()
+    f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
+    (changed,) = torch.autograd.grad(f(x, rng()).mul_(0.5).sum(), x)
+    (expected,) = torch.autograd.grad((f(x, rng()) * 0.5).sum(), x)
+    assert torch.equal(changed, expected)
