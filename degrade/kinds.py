@@ -301,7 +301,7 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
     if isinstance(given, Range):
         return (given.low, given.high), True
     value = given
-    if hasattr(given, "tolist") and not isinstance(given, (int, float)):
+    if not isinstance(given, (int, float)) and hasattr(given, "tolist"):
         value = given.tolist()  # a tensor, an array or a numpy number
     if isinstance(value, Iterable) and not isinstance(value, str):
         return tuple(value), True

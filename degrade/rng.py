@@ -189,5 +189,6 @@ class Rng:
             return _draw(law, like, self._generators)
         if self._states is None:
             self._states = start_streams(self._seeds(), self._key)
+        values: Tensor
         values, self._states = draw_in_graph(law, like.detach(), self._states)
         return values
