@@ -44,7 +44,12 @@ class Denoiser(nn.Module):
     ):
         super().__init__()
         if betas is None:
-            betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+            betas = torch.linspace(
+                1e-4,
+                0.02,
+                1000,
+                dtype=torch.float64,
+            )
         betas = betas.double()
         if betas.ndim != 1 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas must be variances between 0 and 1, one for each step")
@@ -116,20 +121,45 @@ class DDRM(RestorationMethod):
         draws = Rng.of(streams(problem.seeds, "ddrm"), problem.batch)
         times = self._times(len(denoiser.alpha_bar))
         x = known.start(denoiser.noise_level(times[0]), draws.child("start"))
-        broken = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
+        broken = torch.zeros(
+            len(x),
+            1,
+            1,
+            1,
+            dtype=torch.bool,
+            device=x.device,
+        )
         image, losses = x, []
         for step, t in enumerate(times, 1):
             noise = denoiser(x * denoiser.alpha_bar[t].sqrt().to(x), t)
             # an image that is not finite ends here, and leaves the others of its batch alone
-            broken = broken | ~torch.isfinite(noise).flatten(1).all(1).view(-1, 1, 1, 1)
+            broken = broken | ~torch.isfinite(noise).flatten(1).all(1).view(
+                -1,
+                1,
+                1,
+                1,
+            )
             noise = torch.where(broken, 0.0, noise)
             x0 = x - denoiser.noise_level(t) * noise
             following = times[step] if step < len(times) else None
             level = denoiser.noise_level(following)
             fresh = draws.child(f"step{step - 1}").normal(x)
-            x = known.move(self, level, x0, noise, fresh)
+            x = known.move(
+                self,
+                level,
+                x0,
+                noise,
+                fresh,
+            )
             image = torch.where(broken, torch.nan, (x + 1) / 2)
-            losses.append(self._report(problem, step, image, report))
+            losses.append(
+                self._report(
+                    problem,
+                    step,
+                    image,
+                    report,
+                )
+            )
         return self._restoration(image, torch.stack(losses))
 
     def _times(self, trained_steps: int) -> list[int]:
@@ -137,7 +167,13 @@ class DDRM(RestorationMethod):
         stride = trained_steps // self.steps
         return list(range(0, stride * self.steps, stride))[::-1]
 
-    def _report(self, problem: Problem, step: int, image: Tensor, report: Report) -> Tensor:
+    def _report(
+        self,
+        problem: Problem,
+        step: int,
+        image: Tensor,
+        report: Report,
+    ) -> Tensor:
         """Report a step, and return its loss [B] on the CPU."""
         good = torch.isfinite(image).flatten(1).all(1)
         finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
@@ -173,7 +209,12 @@ class DDRM(RestorationMethod):
             terms={"mse": history},
         )
 
-    def shares(self, s: Tensor, level: float, sigma: float) -> dict[str, Tensor]:
+    def shares(
+        self,
+        s: Tensor,
+        level: float,
+        sigma: float,
+    ) -> dict[str, Tensor]:
         """How much of each part goes into a coordinate of singular value s (eq. 8).
 
         level: the next noise level. sigma: the noise of the observation. The parts are the model's
@@ -219,7 +260,12 @@ class Observed:
             offsets.append(white if linear is None else linear(white))
         y = 2 * problem.observation - torch.cat(offsets)
         svd = spectra([linear for linear, _ in rows], shape, problem.device)
-        return Observed(y, 2 * sigma, svd, problem.image_shape)
+        return Observed(
+            y,
+            2 * sigma,
+            svd,
+            problem.image_shape,
+        )
 
     def start(self, level: float, rng: Rng) -> Tensor:
         """Draw the first images, at this noise level, in units where the image's scale is 1."""
@@ -235,7 +281,14 @@ class Observed:
         x = self.spectrum.of_image(spread, fresh)
         return x + self.spectrum.of_observation(lambda s: informative(s) / _safe(s), self.y)
 
-    def move(self, method: DDRM, level: float, x0: Tensor, noise: Tensor, fresh: Tensor) -> Tensor:
+    def move(
+        self,
+        method: DDRM,
+        level: float,
+        x0: Tensor,
+        noise: Tensor,
+        fresh: Tensor,
+    ) -> Tensor:
         """Put together the images at the next noise level (eqs. 7 and 8)."""
 
         def share(part: str) -> Function:
@@ -418,7 +471,12 @@ class Probes:
         self.draws = torch.Generator().manual_seed(0)
 
     def random(self, size: tuple[int, ...]) -> Tensor:
-        return torch.randn(size, generator=self.draws, dtype=torch.float32, device="cpu")
+        return torch.randn(
+            size,
+            generator=self.draws,
+            dtype=torch.float32,
+            device="cpu",
+        )
 
     def diagonal(self) -> Diagonal | None:
         """The decomposition, where every pixel is multiplied by its own number."""
@@ -457,7 +515,13 @@ class Probes:
         rank = len(s)
         values = torch.zeros(size, dtype=torch.float64, device="cpu")
         values[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
-        return Dense(u[:, :rank].float(), values.float(), vh.T.float(), self.shape, per_channel)
+        return Dense(
+            u[:, :rank].float(),
+            values.float(),
+            vh.T.float(),
+            self.shape,
+            per_channel,
+        )
 
     def _there_and_back(self, y: Tensor) -> Tensor:
         return self.operator(self.operator.adjoint(y, self.shape))
@@ -482,9 +546,19 @@ class Probes:
 
     def _matrix(self, size: int, per_channel: bool) -> Tensor:
         _, channels, height, width = self.shape
-        basis = torch.eye(size, dtype=torch.float32, device="cpu").view(size, -1, height, width)
+        basis = torch.eye(size, dtype=torch.float32, device="cpu").view(
+            size,
+            -1,
+            height,
+            width,
+        )
         if per_channel:
-            basis = basis.expand(-1, channels, -1, -1)
+            basis = basis.expand(
+                -1,
+                channels,
+                -1,
+                -1,
+            )
         columns = torch.cat([self.operator(chunk) for chunk in basis.split(64)])
         if per_channel:
             columns = columns[:, :1]
@@ -493,7 +567,12 @@ class Probes:
 
 def alike(a: Tensor, b: Tensor) -> bool:
     """Equal up to rounding."""
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+    return torch.allclose(
+        a,
+        b,
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def _safe(s: Tensor) -> Tensor:

@@ -86,10 +86,10 @@ class Lpips(Term):
 
     levels: the number of scales at most. The first one follows `first` halvings, and the last one
     is the smallest that the network takes (a side above 16; 32 for alex), or `shortest`. Hidden
-    regions get the same noise N(mean, deviation²) of `fill` in both images. The noise repeats every
-    `FILLS` steps; for observations above `LARGEST_KEPT` pixels it is new in every step. net: None is
-    the restoration's own network. at_most: larger images are reduced to this side first. enlarge:
-    images that are too small for the network are enlarged (nearest) instead of left out.
+    regions get the same noise N(mean, deviation²) of `fill` in both images. The noise repeats
+    every `FILLS` steps; for observations above `LARGEST_KEPT` pixels it is new in every step. net:
+    None is the restoration's own network. at_most: larger images are reduced to this side first.
+    enlarge: images that are too small for the network are enlarged (nearest), not left out.
     """
 
     weight: float = 1.0
@@ -272,7 +272,11 @@ class Deep(Term):
         target = features(problem.observation)
 
         def measure(view: View) -> Tensor:
-            total = torch.zeros(len(view.prediction), device=problem.device, dtype=torch.float32)
+            total = torch.zeros(
+                len(view.prediction),
+                device=problem.device,
+                dtype=torch.float32,
+            )
             for x, y in zip(features(view.prediction), target, strict=True):
                 total = total + (x.float() - y.float()).abs().flatten(1).mean(1)
             return total

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .generator import Generator
 from .identity import FaceIdentity
 from .latent import Codes, Space
 from .loss import SamePerson, Term
@@ -17,8 +16,9 @@ from .method import Knob, RestorationMethod, check_factors
 from .optim import Optimiser, StopRule
 from .point import Point
 from .problem import Problem
-from .result import Report, Restoration, Step
-from .search import Measurement, Search
+from .result import Report, Restoration
+from .run import PhaseResult, Reporter, joined_losses, joined_terms, run
+from .search import image_of
 from .start import Drawn, Mean, Start
 
 
@@ -59,7 +59,7 @@ class Phase:
         self._check()
 
     def _check(self) -> None:
-        if isinstance(self.loss, Term) or not all(isinstance(term, Term) for term in self.loss):
+        if not is_tuple_of_terms(self.loss):
             raise ValueError(
                 f"loss={self.loss!r} must be a tuple of terms, such as (Lpips(), L1(0.1))"
             )
@@ -90,7 +90,11 @@ class Phase:
         """The phase in another number of steps."""
         if not steps or steps == self.steps:
             return replace(self, steps=steps)
-        return replace(self, steps=steps, optimiser=self.optimiser.over(steps / self.steps))
+        return replace(
+            self,
+            steps=steps,
+            optimiser=self.optimiser.over(steps / self.steps),
+        )
 
     def runs(self, batch: int) -> int:
         """How many times its steps are run for a batch."""
@@ -146,20 +150,6 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class PhaseResult:
-    """The end of a phase: the point, its image, which images stayed finite [B], and its history.
-
-    losses: [steps, B]. terms: [steps, B] each. Both are on the CPU.
-    """
-
-    point: Point
-    image: Tensor
-    finite: Tensor
-    losses: Tensor
-    terms: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
 class Method(RestorationMethod):
     """A search in phases. source: who published it; departures: what is different here, and why.
 
@@ -210,13 +200,19 @@ class Method(RestorationMethod):
 
     def solve(self, problem: Problem, report: Report) -> Restoration:
         point, phases = self._begin(problem)
-        image = _image(point, problem.generator).clamp(0, 1)
+        image = image_of(point, problem).clamp(0, 1)
         finite = torch.ones(problem.batch, dtype=torch.bool)
         reporter = Reporter(phases, problem, report)
         results: list[PhaseResult] = []
         images: dict[str, Tensor] = {}
         for number, phase in enumerate(phases):
-            result = run(phase, point, problem, f"phase{number}", reporter)
+            result = run(
+                phase,
+                point,
+                problem,
+                f"phase{number}",
+                reporter,
+            )
             results.append(result)
             point, image = result.point, result.image
             finite = finite & result.finite
@@ -226,7 +222,7 @@ class Method(RestorationMethod):
         return Restoration(
             image=image,
             latent=problem.generator.unpack(point.latent),
-            history=torch.cat([torch.empty(0, problem.batch), *[r.losses for r in results]]),
+            history=joined_losses(results, problem.batch),
             phase_images=images,
             finite=finite,
             point=point,
@@ -262,106 +258,6 @@ class Method(RestorationMethod):
         return Point(codes), phases
 
 
-class Reporter:
-    """Turns what a search measures into the `Step`s that a callback gets."""
-
-    def __init__(self, phases: tuple[Phase, ...], problem: Problem, report: Report):
-        self.total = sum(phase.steps * phase.runs(problem.batch) for phase in phases)
-        self.generator, self.report = problem.generator, report
-        self.done = 0
-
-    def measured(self, phase: Phase, number: int, measurement: Measurement) -> None:
-        """Report step `number` of the current run of a phase."""
-        unpack, place = self.generator.unpack, measurement.place
-        self.report(
-            Step(
-                phase=phase,
-                step=self.done + number,
-                total=self.total,
-                loss=measurement.loss,
-                terms=measurement.terms,
-                image=measurement.image,
-                prediction=measurement.prediction,
-                read_latent=lambda: unpack(place().latent),
-            )
-        )
-
-    def ended(self, phase: Phase) -> None:
-        """Count the steps of a run that has ended, also those that it did not need."""
-        self.done += phase.steps
-
-
-def run(phase: Phase, point: Point, problem: Problem, key: str, reporter: Reporter) -> PhaseResult:
-    """Run one phase: the whole batch at once, or the images one by one where the space asks."""
-    if not phase.space.per_image:
-        return run_batch(phase, point, problem, key, reporter)
-    results = []
-    for i in range(problem.batch):
-        results.append(run_batch(phase, point.row(i), problem.row(i), key, reporter))
-    return joined(results)
-
-
-def run_batch(
-    phase: Phase, point: Point, problem: Problem, key: str, reporter: Reporter
-) -> PhaseResult:
-    """Run one phase for a batch."""
-    search = Search.of(phase, point, problem, key)
-    state = search.init()
-    losses: list[Tensor] = []
-    terms: dict[str, list[Tensor]] = {name: [] for name, _, _ in search.measures}
-    while not search.ended(state):
-        state, measurement = search.step(state)
-        losses.append(measurement.loss)
-        for name, value in measurement.terms.items():
-            terms[name].append(value)
-        reporter.measured(phase, state.step, measurement)
-    reporter.ended(phase)
-    end, image, finite = search.finish(state)
-    histories = {name: stacked(values, problem.batch) for name, values in terms.items()}
-    return PhaseResult(end, image, finite, stacked(losses, problem.batch), histories)
-
-
-def stacked(values: list[Tensor], batch: int) -> Tensor:
-    """Stack values [B] of single steps to [steps, B] on the CPU."""
-    if not values:
-        return torch.empty(0, batch, device="cpu", dtype=torch.float32)
-    return torch.stack(values).cpu()
-
-
-def joined(results: list[PhaseResult]) -> PhaseResult:
-    """Join the results of single images; shorter histories repeat their last row."""
-    longest = max(len(result.losses) for result in results)
-    losses = [extended(result.losses, longest) for result in results]
-    terms = {}
-    for name in results[0].terms:
-        terms[name] = torch.cat([extended(r.terms[name], longest) for r in results], 1)
-    return PhaseResult(
-        point=Point.cat([result.point for result in results]),
-        image=torch.cat([result.image for result in results]),
-        finite=torch.cat([result.finite for result in results]),
-        losses=torch.cat(losses, 1),
-        terms=terms,
-    )
-
-
-def extended(history: Tensor, length: int) -> Tensor:
-    """Repeat the last row of a history [steps, B] up to this length."""
-    return torch.cat([history, history[-1:].expand(length - len(history), -1)])
-
-
-def joined_terms(results: list[PhaseResult]) -> dict[str, Tensor]:
-    """Join the phases' histories of terms; NaN where a phase lacks the term."""
-    names = dict.fromkeys(name for result in results for name in result.terms)
-    histories = {}
-    for name in names:
-        parts = []
-        for result in results:
-            missing = torch.full_like(result.losses, math.nan)
-            parts.append(result.terms.get(name, missing))
-        histories[name] = torch.cat(parts)
-    return histories
-
-
 def notes(phases: tuple[Phase, ...], problem: Problem) -> tuple[str, ...]:
     """What readers of the result must know of how its terms were measured, each note once."""
     found: dict[str, None] = {}
@@ -371,6 +267,11 @@ def notes(phases: tuple[Phase, ...], problem: Problem) -> tuple[str, ...]:
             if note:
                 found[note] = None
     return tuple(found)
+
+
+def is_tuple_of_terms(loss: object) -> bool:
+    """Whether a loss is what a phase can use, and not a single term or a name."""
+    return isinstance(loss, tuple) and all(isinstance(term, Term) for term in loss)
 
 
 def replace_weight(term: Term, weight: float) -> Term:
@@ -440,8 +341,3 @@ def space_of(codes: Tensor, problem: Problem) -> str:
     if codes.ndim == 2:
         return "W"
     return "W+" if codes.shape[1] == problem.style.num_ws else "W++"
-
-
-@torch.no_grad()
-def _image(point: Point, generator: Generator) -> Tensor:
-    return point.image(generator)

@@ -49,7 +49,8 @@ class Near(PriorTerm):
     name = "prior"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        difference = (view.point.latent - problem.center[:, None]) / problem.style.w_std
+        center = problem.center[:, None]
+        difference = (view.point.latent - center) / problem.style.w_std
         return difference.square().flatten(1).mean(1)
 
 
@@ -62,7 +63,8 @@ class Collinear(PriorTerm):
 
     def value(self, view: View, problem: Problem) -> Tensor:
         w = F.normalize(view.point.latent, dim=-1)
-        return (1 - w @ w.mT).abs().flatten(1).mean(1)
+        cosine = w @ w.mT
+        return (1 - cosine).abs().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Mapped(PriorTerm):
 
     def value(self, view: View, problem: Problem) -> Tensor:
         mapped = problem.map(z_of(view.point))
-        return (mapped[:, None] - view.point.latent).square().flatten(1).mean(1)
+        difference = mapped[:, None] - view.point.latent
+        return difference.square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class WhiteNoise(PriorTerm):
         for noise in view.point.noises or ():
             while True:
                 for axis in (2, 3):
-                    correlation = (noise * noise.roll(1, axis)).flatten(1).mean(1)
+                    product = noise * noise.roll(1, axis)
+                    correlation = product.flatten(1).mean(1)
                     total = total + correlation.square()
                 if noise.shape[-1] <= 8:
                     break
@@ -150,7 +154,12 @@ class Locality(PriorTerm):
         with torch.no_grad():
             before = problem.generator.synthesize(code, noise_mode="none")
         (weights,) = view.point.weights_of_images
-        after = torch.func.functional_call(problem.generator, weights, code, {"noise_mode": "none"})
+        after = torch.func.functional_call(
+            problem.generator,
+            weights,
+            code,
+            {"noise_mode": "none"},
+        )
         squares: Tensor = (2 * (after - before)).square().flatten(1).mean(1)
         features_after = network.features(enlarged(after, network.min_side))
         features_before = network.features(enlarged(before, network.min_side))
@@ -159,7 +168,12 @@ class Locality(PriorTerm):
 
     def _other_code(self, view: View, problem: Problem) -> Tensor:
         generator, pivot = problem.style, view.point.latent
-        like = torch.empty(1, generator.z_dim, device="cpu", dtype=torch.float32)
+        like = torch.empty(
+            1,
+            generator.z_dim,
+            device="cpu",
+            dtype=torch.float32,
+        )
         z = view.rng.child("locality").normal(like).to(pivot)
         w: Tensor = generator.mapping(z, problem.label, self.truncation_psi)
         if pivot.ndim == 2:  # the distance is that of all layers together

@@ -150,7 +150,12 @@ def labels_of(class_label: Label | Callable[[Tensor], Label], problem: Problem) 
     c_dim = problem.prior.c_dim
     if callable(class_label):
         class_label = recognised(class_label(problem.observation), c_dim)
-    return labels(class_label, problem.batch, c_dim, problem.device)
+    return labels(
+        class_label,
+        problem.batch,
+        c_dim,
+        problem.device,
+    )
 
 
 def recognised(result: Label, c_dim: int) -> Label:

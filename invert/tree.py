@@ -47,11 +47,15 @@ def _map(change: Callable[..., Tensor], trees: tuple[object, ...]) -> object:
         dictionaries = cast("tuple[dict[str, object], ...]", trees)
         mapped = {}
         for key in first:
-            mapped[key] = _map(change, tuple(d[key] for d in dictionaries))
+            values = tuple(dictionary[key] for dictionary in dictionaries)
+            mapped[key] = _map(change, values)
         return mapped
     if isinstance(first, tuple):
         tuples = cast("tuple[tuple[object, ...], ...]", trees)
-        return tuple(_map(change, row) for row in zip(*tuples, strict=True))
+        items = []
+        for values in zip(*tuples, strict=True):
+            items.append(_map(change, values))
+        return tuple(items)
     if is_dataclass(first) and not isinstance(first, type):
         changes = {}
         for field in fields(first):

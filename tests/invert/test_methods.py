@@ -37,7 +37,9 @@ def test_a_method_lowers_its_loss_and_repeats_itself(small, name):
     before = {k: v.clone() for k, v in small.state_dict().items()}
     method = quick(name)
     short = replace(method, phases=tuple(replace(phase, steps=12) for phase in method.phases))
-    one, two = (invert.restore(y, f, small, short, [7, 8], **QUICK) for _ in range(2))
+    # short steps, since 12 of Adam's own would overshoot in a W of only 7 coordinates
+    options = QUICK | {"lr_scale": small.w_spread / 9.5}
+    one, two = (invert.restore(y, f, small, short, [7, 8], **options) for _ in range(2))
     assert torch.equal(one.image, two.image) and torch.equal(one.history, two.history)
     assert torch.equal(one.latent, two.latent) and one.finite.all()
     first = one.history[:12]
@@ -47,7 +49,7 @@ def test_a_method_lowers_its_loss_and_repeats_itself(small, name):
         torch.equal(before[k], v) for k, v in small.state_dict().items()
     )  # whatever was tuned
     assert set(one.phase_images) == {phase.name for phase in method.phases}
-    other = invert.restore(y[1:], f, small, short, [8], **QUICK)  # alone: what it was in the batch
+    other = invert.restore(y[1:], f, small, short, [8], **options)  # alone, as in the batch
     assert torch.allclose(other.history[:3, 0], one.history[:3, 1], rtol=2e-2)
 
 
