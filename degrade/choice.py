@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NoReturn, cast
+
 from torch import Tensor
 
-from .operator import Operator, Shape, check_operators
-from .params import Numbers, numbers
+from .operator import Operator, Shape
+from .params import Numbers, nested, number
 from .registry import register
 from .rng import Rng
 
@@ -50,7 +52,7 @@ class _Choice(Operator):
             else self._undecided()
         )
 
-    def _undecided(self):
+    def _undecided(self) -> NoReturn:
         raise ValueError(
             "it is not decided yet; name one operator, or use .sample(shape, generator)"
         )
@@ -60,11 +62,11 @@ class _Choice(Operator):
 class OneOf(_Choice):
     """One of the operators, each as likely: OneOf(a, b, …), written `oneof(a ; b)`."""
 
-    operators: tuple[Operator, ...]
-    holds = "operators"
+    operators: tuple[Operator, ...] = nested(several=True)
 
     def __init__(self, *operators: Operator):
-        object.__setattr__(self, "operators", check_operators(operators))
+        object.__setattr__(self, "operators", operators)
+        self.__post_init__()
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         (chosen,) = rng.integers(len(self.operators))
@@ -75,13 +77,8 @@ class OneOf(_Choice):
 class Maybe(_Choice):
     """The operator with probability prob, else nothing: Maybe(0.5, a), written `maybe:0.5(a)`."""
 
-    prob: Numbers
-    operator: Operator
-    holds = "operator"
-
-    def __post_init__(self):
-        numbers(self, "prob", 0, 1)
-        check_operators((self.operator,))
+    prob: Numbers = number(low=0, high=1)
+    operator: Operator = nested()
 
     @property
     def possible(self) -> tuple[Operator, ...]:
@@ -89,5 +86,6 @@ class Maybe(_Choice):
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         (u,) = rng.integers(2**53)
-        happens = u < self.prob * 2**53
+        prob = cast(float, self.prob)  # `row` has chosen one for this image
+        happens = u < prob * 2**53
         return self.operator._drawn(shape, rng.child("chosen")) if happens else Identity()

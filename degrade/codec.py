@@ -7,13 +7,13 @@ import io
 import torch
 from torch import Tensor
 
-from .filter import check_channels
+from .images import check_channels
 from .operator import Operator
-from .params import Integers, choice, numbers
+from .params import Integers, integer, option
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
-from .surrogate import declare
+from .surrogate import declare, outside_transforms
 
 # name: (Pillow's format, its name among Pillow's features, how quality is said)
 CODECS = {
@@ -37,20 +37,19 @@ class Codec(Operator):
     decode others. Gradient: straight through. A codec that this Pillow lacks is a ValueError.
     """
 
-    format: str
-    quality: Integers
-
-    def __post_init__(self):
-        choice(self, "format", CODECS)
-        numbers(self, "quality", 1, 100, integer=True)
+    format: str = option(*CODECS)
+    quality: Integers = integer(low=1, high=100)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
-        pixels = (x.detach().clamp(0, 1) * 255).round().byte().cpu()
+        return declare(x, outside_transforms(self._saved, x))
+
+    def _saved(self, x: Tensor) -> Tensor:
+        pixels = (x.clamp(0, 1) * 255).round().byte().cpu()
         saved = row_by_row(
             lambda row, at: _save_and_open(row[0], self.format, at), pixels, quality=self.quality
         )
-        return declare(x, saved.to(x) / 255)
+        return saved.to(x) / 255
 
 
 def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
@@ -69,7 +68,7 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
         image.save(file, name, **options(quality))
         with Image.open(file) as opened:
             decoded = numpy.array(opened.convert(image.mode))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{name} cannot hold this image of {image.width} x {image.height}: {error}"
         ) from error

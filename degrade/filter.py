@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from .constants import cached_constant
+from .images import check_channels
 from .mask import distance_to_segment
 from .operator import Operator, Shape
-from .params import Integer, Numbers, choice, numbers, one_for_all
+from .params import Integer, Numbers, check_choice, check_numbers, checked, integer, number
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -38,62 +39,25 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
 def _mirrored(n: int, reach: int) -> Tensor:
     """Indices -reach … n - 1 + reach, folded back at 0 and n - 1."""
     period = max(2 * (n - 1), 1)
-    at = torch.arange(-reach, n + reach).remainder(period)
+    at = torch.arange(-reach, n + reach, device="cpu").remainder(period)
     return torch.minimum(at, period - at)
 
 
-@register("blur", exact="scipy.ndimage", gradient="adjoint")
-class Blur(Operator):
-    """Convolve with a kernel, mirrored at the edges.
+KERNEL_WORDS = "gaussian, motion or defocus; or k² numbers, or a matrix, of odd sides"
 
-    kernel: "gaussian", size its standard deviation, cut off at four of them, 0 to 100; "motion", a
-    straight line, size its length, 1 to 1000; "defocus", a disc, size its radius, 0 to 500; all in
-    pixels, anti-aliased, with sum 1, size a number or one per image. Or k² numbers, or a tensor
-    [h, w] of odd sides, zero-padded to a square: taken as it is, so that its sum scales the image.
-    angle: of the motion, in degrees from the x axis, counterclockwise; a number, or one per image.
-    Gradient: its own, the adjoint.
-    """
 
-    kernel: str | Sequence[float] | Tensor
-    size: Numbers | None = None
-    angle: Numbers = 0
-    linear = True
-    whole = ("kernel",)
-
-    def __post_init__(self):
-        numbers(self, "angle", -360, 360)
-        if not isinstance(self.kernel, str):
-            object.__setattr__(self, "kernel", _flat_kernel(self.kernel))
-            if self.size is not None:
-                raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
-        else:
-            choice(self, "kernel", KERNELS)
-            low, high, _ = KERNELS[self.kernel]
-            numbers(self, "size", low, high)
-        if self.kernel != "motion" and self.angle != 0:
-            raise ValueError(f"angle={self.angle} belongs to motion; leave it out")
-
-    def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        if isinstance(self.kernel, str):
-            kernel = KERNELS[self.kernel][2]
-            return row_by_row(
-                lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle
-            )
-        side = math.isqrt(len(self.kernel))
-        kernel = torch.tensor(self.kernel, dtype=torch.float64).view(side, side)
-        return row_by_row(lambda row: convolve(row, kernel), x)
-
-    def reach(self, shape: Shape) -> float:
-        if not isinstance(self.kernel, str):
-            return math.isqrt(len(self.kernel)) // 2
-        return 4 * self.size + 1 if isinstance(self.size, (int, float)) else math.inf
+def _check_kernel(given: object) -> str | tuple[float, ...]:
+    if not isinstance(given, str):
+        return _flat_kernel(given)
+    check_choice("kernel", given, KERNELS)
+    return given
 
 
 def _flat_kernel(given: object) -> tuple[float, ...]:
     """A kernel's k² numbers in rows, from a number, a sequence of k² or a matrix of odd sides."""
     mend = "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
     try:
-        kernel = torch.as_tensor(given, dtype=torch.float64)
+        kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"kernel={str(given).splitlines()[0][:60]} is no kernel; {mend}"
@@ -113,7 +77,50 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
     return tuple(square.flatten().tolist())
 
 
-@lru_cache(maxsize=16)
+@register("blur", exact="scipy.ndimage", gradient="adjoint")
+class Blur(Operator):
+    """Convolve with a kernel, mirrored at the edges.
+
+    kernel: "gaussian", size its standard deviation, cut off at four of them, 0 to 100; "motion", a
+    straight line, size its length, 1 to 1000; "defocus", a disc, size its radius, 0 to 500; all in
+    pixels, anti-aliased, with sum 1, size a number or one per image. Or k² numbers, or a tensor
+    [h, w] of odd sides, zero-padded to a square: taken as it is, so that its sum scales the image.
+    angle: of the motion, in degrees from the x axis, counterclockwise; a number, or one per image.
+    Gradient: its own, the adjoint.
+    """
+
+    kernel: str | Sequence[float] | Tensor = checked(_check_kernel, KERNEL_WORDS)
+    size: Numbers | None = number(default=None, low=0, high=1000)
+    angle: Numbers = number(default=0, low=-360, high=360)
+    linear = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.kernel, str):
+            low, high, _ = KERNELS[self.kernel]
+            check_numbers("size", self.size, low, high)
+        elif self.size is not None:
+            raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
+        if self.kernel != "motion" and self.angle != 0:
+            raise ValueError(f"angle={self.angle} belongs to motion; leave it out")
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        if isinstance(self.kernel, str):
+            kernel = KERNELS[self.kernel][2]
+            return row_by_row(
+                lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle
+            )
+        side = math.isqrt(len(self.kernel))
+        kernel = torch.tensor(self.kernel, dtype=torch.float64, device="cpu").view(side, side)
+        return row_by_row(lambda row: convolve(row, kernel), x)
+
+    def reach(self, shape: Shape) -> float:
+        if not isinstance(self.kernel, str):
+            return math.isqrt(len(self.kernel)) // 2
+        return 4 * self.size + 1 if isinstance(self.size, (int, float)) else math.inf
+
+
+@cached_constant(maxsize=16)
 def _gaussian(sigma: float, _: float) -> Tensor:
     from kornia.filters import get_gaussian_kernel2d
 
@@ -125,14 +132,14 @@ def _gaussian(sigma: float, _: float) -> Tensor:
     ]
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
     half = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64) * (length - 1) / 2
     return _near(half, 0.5)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _defocus(radius: float, _: float) -> Tensor:
     return _near(torch.zeros(2, dtype=torch.float64), radius)
 
@@ -164,16 +171,9 @@ class Sinc(Operator):
     section 3.3, which draws sizes from 7 to 21 and cutoffs from π/3 to π.
     """
 
-    cutoff: Numbers
-    size: Integer = 21
+    cutoff: Numbers = number(low=1e-3, high=math.pi)
+    size: Integer = integer(default=21, low=1, high=101, odd=True, per_image=False)
     linear = True
-
-    def __post_init__(self):
-        numbers(self, "cutoff", 1e-3, math.pi)
-        numbers(self, "size", 1, 101, integer=True)
-        one_for_all(self, "size")
-        if isinstance(self.size, int) and self.size % 2 == 0:
-            raise ValueError(f"size={self.size} is even; give an odd one")
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(
@@ -184,7 +184,7 @@ class Sinc(Operator):
         return self.size // 2 if isinstance(self.size, int) else math.inf
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
     at = torch.arange(size, dtype=torch.float64) - size // 2
     r = torch.hypot(at[:, None], at)
@@ -231,11 +231,6 @@ class Gray(Operator):
         return near.to(x)
 
 
-def check_channels(x: Tensor) -> None:
-    if x.shape[1] not in (1, 3):
-        raise ValueError(f"x has {x.shape[1]} channels; give 1 (grey) or 3 (RGB)")
-
-
 @register("gamma", exact="power law", gradient="finite at black")
 class Gamma(Operator):
     """x^gamma; x < 0 counts as 0.
@@ -244,11 +239,8 @@ class Gamma(Operator):
     10⁻³)^(gamma - 1), finite at black for every gamma.
     """
 
-    gamma: Numbers
+    gamma: Numbers = number(low=0.01, high=100)
     local = True
-
-    def __post_init__(self):
-        numbers(self, "gamma", 0.01, 100)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(_power, x, gamma=self.gamma)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from .operator import Operator, Shape, Window
-from .params import Integer, Integers, decided, numbers, one_for_all
+from .params import Integer, Integers, decided, integer
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
+
+LONGEST = 2**16  # pixels of a side
 
 
 @register("crop", exact="slicing", gradient="adjoint")
@@ -28,17 +30,11 @@ class Crop(Operator):
     pads with zeros, to an image that ends with the window unless it is given the shape.
     """
 
-    top: Integer
-    left: Integer
-    height: Integer | None = None
-    width: Integer | None = None
+    top: Integer = integer(low=0, high=LONGEST, per_image=False)
+    left: Integer = integer(low=0, high=LONGEST, per_image=False)
+    height: Integer | None = integer(default=None, low=1, high=LONGEST, per_image=False)
+    width: Integer | None = integer(default=None, low=1, high=LONGEST, per_image=False)
     linear = True
-
-    def __post_init__(self):
-        for name, low in (("top", 0), ("left", 0), ("height", 1), ("width", 1)):
-            if low == 0 or getattr(self, name) is not None:
-                numbers(self, name, low, 2**16, integer=True)
-                one_for_all(self, name)
 
     def output_shape(self, shape: Shape) -> Shape:
         rows, cols = self._window(shape)
@@ -83,13 +79,9 @@ class Shift(Operator):
     one, or one per image. Output: the same shape. Gradient: its own, the adjoint.
     """
 
-    dy: Integers
-    dx: Integers
+    dy: Integers = integer(low=-LONGEST, high=LONGEST)
+    dx: Integers = integer(low=-LONGEST, high=LONGEST)
     linear = True
-
-    def __post_init__(self):
-        for name in ("dy", "dx"):
-            numbers(self, name, -(2**16), 2**16, integer=True)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(_shifted, x, dy=self.dy, dx=self.dx)
@@ -131,14 +123,9 @@ class Turn(Operator):
     [B, C, W, H] for an odd number of quarters. Gradient: its own, the adjoint, which is the inverse.
     """
 
-    quarters: Integer
-    mirror: Integer
+    quarters: Integer = integer(low=0, high=3, per_image=False)
+    mirror: Integer = integer(low=0, high=1, per_image=False)
     linear = local = True
-
-    def __post_init__(self):
-        for name, high in (("quarters", 3), ("mirror", 1)):
-            numbers(self, name, 0, high, integer=True)
-            one_for_all(self, name)
 
     @property
     def inverse(self) -> Turn:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .images import check_image
 from .jpeg_cells import nearest_saved_as
 from .jpeg_header import LARGEST, SAMPLINGS, check_tables, quality_tables, read_header
 from .jpeg_stages import (
@@ -26,11 +28,21 @@ from .jpeg_stages import (
     to_planes_t,
     weigh,
 )
-from .operator import Operator, Shape, Window, check_image
-from .params import Integers, Range, check_choice, check_numbers, choice, numbers, show
+from .operator import Operator, Shape, Window
+from .params import (
+    Integers,
+    Range,
+    check_choice,
+    check_numbers,
+    checked,
+    integer,
+    option,
+    show,
+)
 from .registry import register
 from .rng import Rng
-from .surrogate import CUBIC_BLEND, declare, first_order_only
+from .surrogate import CUBIC_BLEND, declare, refuse_second_order, second_order
+from .transforms import fold_all, is_transformed, values_are_readable
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
@@ -76,7 +88,13 @@ def jpeg(
 def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: str) -> Tensor:
     if x.shape[1] not in (1, 3):
         raise ValueError(f"x has {x.shape[1]} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
-    return _Codec.apply(x, _steps(quality, tables, x), SAMPLINGS[subsampling], surrogate, clamp)
+    steps = _steps(quality, tables, x)
+    recorded = torch.is_grad_enabled()
+    to_image, to_steps = (
+        is_transformed(tensor) or (recorded and tensor.requires_grad) for tensor in (x, steps)
+    )
+    rules = _Rules(SAMPLINGS[subsampling], surrogate, clamp, to_image, to_steps)
+    return _Codec.apply(x, steps, rules)[0]
 
 
 @register("jpeg", exact="Pillow's save and open, bit for bit", gradient="identity, or by name")
@@ -103,23 +121,18 @@ class JPEG(Operator):
     MCU for which none is found takes the pixels of y, and encodes as they do.
     """
 
-    quality: Integers | None = None
-    subsampling: str = "4:2:0"
-    tables: Sequence[Sequence[int]] | Tensor | None = None
-    surrogate: str = "identity"
-    clamp: str = "sigmoid"
-    whole = ("tables",)
+    quality: Integers | None = integer(default=None, low=1, high=100)
+    subsampling: str = option(*SAMPLINGS, default="4:2:0")
+    tables: Sequence[Sequence[int]] | Tensor | None = checked(
+        check_tables, "1 to 3 tables of 64 integers", default=None
+    )
+    surrogate: str = option(*SURROGATES, default="identity")
+    clamp: str = option(*CLAMPS, default="sigmoid")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
-        if self.tables is None:
-            numbers(self, "quality", 1, 100, integer=True)
-        else:
-            object.__setattr__(self, "tables", check_tables(self.tables))
-        choice(self, "subsampling", SAMPLINGS)
-        choice(self, "surrogate", SURROGATES)
-        choice(self, "clamp", CLAMPS)
 
     @classmethod
     def from_file(
@@ -175,8 +188,9 @@ def _steps(quality, tables, x: Tensor) -> Tensor:
         raise ValueError(
             f"{name} has {len(steps)} values for {len(x)} images; give one, or one per image"
         )
-    n = steps.shape[1]
-    return steps[:, :1] if x.shape[1] == 1 else steps[:, [0, min(1, n - 1), min(2, n - 1)]]
+    last = steps.shape[1] - 1
+    components = [0] if x.shape[1] == 1 else [0, min(1, last), min(2, last)]
+    return steps[:, components].expand(len(x), -1, -1, -1)
 
 
 def _rounded(name: str, values, high: int, x: Tensor) -> Tensor:
@@ -186,62 +200,133 @@ def _rounded(name: str, values, high: int, x: Tensor) -> Tensor:
         raise ValueError(f"{name} is a tensor of {values.dtype}; give real numbers")
     values = values.to(x)
     whole = values.detach().round()
-    if not torch.compiler.is_compiling() and not ((whole >= 1) & (whole <= high)).all():
+    if values_are_readable(whole) and not ((whole >= 1) & (whole <= high)).all():
         raise ValueError(f"{name}={show(values.tolist())} must be from 1 to {high}")
     return declare(values, whole)
 
 
+class _Rules(NamedTuple):
+    """How to differentiate a round trip, and with respect to what."""
+
+    sampling: tuple[int, int]
+    surrogate: str
+    clamp: str
+    to_image: bool
+    to_steps: bool
+
+    @property
+    def unclamped(self) -> bool:
+        """Whether the gradient depends on the decoded image before its clamp."""
+        through_clamp = self.to_steps or (self.to_image and self.surrogate != "identity")
+        return through_clamp and self.clamp != "ste"
+
+    def slopes(self, luma: bool) -> bool:
+        """Whether the quantiser of a plane has the cubic's slope."""
+        cubic = self.surrogate == "cubic" or (self.surrogate == "residual" and luma)
+        return cubic and (self.to_image or self.to_steps)
+
+
+Kept = Tensor | None  # what a backward pass needs, batch first; None where it does not
+
+
 class _Codec(torch.autograd.Function):
-    """x [B, C, H, W], steps [1 or B, C, 8, 8] → the decoded image; backward as `JPEG` declares it."""
+    """x [B, C, H, W], steps [B, C, 8, 8] → the decoded image and what its gradient needs.
+
+    These are the image before its clamp, then for luma and for chroma the slope and the rise of
+    the quantiser [B, planes, rows of blocks, 8, width].
+    """
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, steps: Tensor, sampling: tuple[int, int], surrogate: str, clamp: str
-    ) -> Tensor:
-        ctx.sampling, ctx.surrogate, ctx.clamp, ctx.steps_shape = (
-            sampling,
-            surrogate,
-            clamp,
-            steps.shape,
-        )
+        x: Tensor, steps: Tensor, rules: _Rules
+    ) -> tuple[Tensor, Kept, Kept, Kept, Kept, Kept]:
+        batch, channels = x.shape[:2]
         dtype = _exact_dtype(x.device)
-        dct, steps = (
-            DCT.to(x.device, dtype),
-            steps.to(dtype).expand(len(x), -1, -1, -1).transpose(0, 1),
-        )
+        dct = DCT.to(x.device, dtype)
+        tables = steps.to(dtype).transpose(0, 1)
         image = (x * 255).clamp_(0, 255).round_().to(dtype)
-        planes, kept = to_planes(image, sampling), []
-        for i, q in enumerate((steps[:1], steps[1:])[: len(planes)]):
-            q = q.flatten(0, 1)[:, None].repeat(
-                1, 1, 1, planes[i].shape[2] // 8
-            )  # [planes, 1, 8, width]
+        planes = to_planes(image, rules.sampling)
+        kept: list[Kept] = []
+        for i, table in enumerate((tables[:1], tables[1:])[: len(planes)]):
+            blocks = planes[i].shape[2] // 8
+            q = table.flatten(0, 1)[:, None].repeat(1, 1, 1, blocks)  # [planes, 1, 8, width]
             f = forward_dct(planes[i], dct).unflatten(1, (-1, 8))
             k = (f * (_AWAY / (8 * q))).round_()
-            kept += _keep(ctx, f, k, q, x.dtype, luma=i == 0)
+            slope, rise = _slope_and_rise(rules, f, k, q, x.dtype, luma=i == 0)
+            kept += [_batch_first(slope, batch), _batch_first(rise, batch)]
             planes[i] = inverse_dct(k.mul_(q).flatten(1, 2), dct).clamp_(-128, 127)
-        image = to_image(planes, sampling, image)
-        needed = ctx.needs_input_grad[1] or (ctx.needs_input_grad[0] and surrogate != "identity")
-        ctx.save_for_backward(image.to(torch.int16) if needed and clamp != "ste" else None, *kept)
-        return image.clamp_(0, 255).to(x.dtype).div_(255)
+        if channels == 1:
+            kept += [None, None]
+        image = to_image(planes, rules.sampling, image)
+        unclamped = image.to(torch.int16) if rules.unclamped else None
+        return image.clamp_(0, 255).to(x.dtype).div_(255), unclamped, *kept
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        first_order_only()
-        unclamped, *kept = ctx.saved_tensors
-        slopes, rises = kept[0::2], kept[1::2]
-        with torch.autocast(grad.device.type, enabled=False):
-            limited = grad if unclamped is None else _limit_t(grad, unclamped, ctx.clamp)
-            m = DCT[0].to(grad) / 2**14.5
-            to_x = to_steps = None
-            if ctx.needs_input_grad[0]:
-                to_x = grad if ctx.surrogate == "identity" else _pull_back(ctx, limited, slopes, m)
-            if ctx.needs_input_grad[1]:
-                spectra = [analyse(plane, m) for plane in to_image_t(limited / 255, ctx.sampling)]
-                each = [
-                    per_table(c * rise, len(grad)) for c, rise in zip(spectra, rises, strict=True)
-                ]
-                to_steps = torch.cat(each, 1).sum_to_size(ctx.steps_shape)
-        return to_x, to_steps, None, None, None
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        x, _, ctx.rules = inputs
+        kept = output[1:]
+        ctx.mark_non_differentiable(*(tensor for tensor in kept if tensor is not None))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x if is_transformed(x) else None, *kept)
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(_Codec, info.batch_size, dims, arguments)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Kept, Kept, None]:
+        x, *kept = ctx.saved_tensors
+        if x is not None:
+            return *_CodecGradient.apply(ctx.rules, x, grad, *kept), None
+        refuse_second_order()
+        return *_gradients(ctx.rules, grad, *kept), None
+
+
+class _CodecGradient(torch.autograd.Function):
+    """The backward pass of `_Codec` under torch.func, which would differentiate it again."""
+
+    @staticmethod
+    def forward(rules: _Rules, x: Tensor, grad: Tensor, *kept: Kept) -> tuple[Kept, Kept]:
+        return _gradients(rules, grad, *kept)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(_CodecGradient, info.batch_size, dims, arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise second_order()
+
+
+def _gradients(rules: _Rules, grad: Tensor, unclamped: Kept, *kept: Kept) -> tuple[Kept, Kept]:
+    """(gradient with respect to the image, with respect to the steps), as `JPEG` declares them."""
+    slopes = [_planes_first(slope) for slope in kept[0::2]]
+    rises = [_planes_first(rise) for rise in kept[1::2]]
+    to_x = to_steps = None
+    with torch.autocast(grad.device.type, enabled=False):
+        limited = grad if unclamped is None else _limit_t(grad, unclamped, rules.clamp)
+        m = DCT[0].to(grad) / 2**14.5
+        if rules.to_image and rules.surrogate == "identity":
+            to_x = grad.clone()
+        elif rules.to_image:
+            to_x = _pull_back(rules, limited, slopes, m)
+        if rules.to_steps:
+            spectra = [analyse(plane, m) for plane in to_image_t(limited / 255, rules.sampling)]
+            products = [c * rise for c, rise in zip(spectra, rises, strict=False)]
+            to_steps = torch.cat([per_table(product, len(grad)) for product in products], 1)
+    return to_x, to_steps
+
+
+def _batch_first(planes: Kept, batch: int) -> Kept:
+    return None if planes is None else planes.unflatten(0, (-1, batch)).transpose(0, 1)
+
+
+def _planes_first(kept: Kept) -> Kept:
+    return None if kept is None else kept.transpose(0, 1).flatten(0, 1)
 
 
 def _exact_dtype(device: torch.device) -> torch.dtype:
@@ -255,19 +340,18 @@ def _exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if precision in ("none", "ieee") else torch.float64
 
 
-def _keep(
-    ctx, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """(slope, rise): the declared d(K)/d(F/8q) where it is not 1, and d(Kq)/dq where it is asked for."""
-    asked = ctx.needs_input_grad[1]
-    cubic = any(ctx.needs_input_grad) and (
-        ctx.surrogate == "cubic" or (ctx.surrogate == "residual" and luma)
-    )
-    if not (cubic or asked):
+def _slope_and_rise(
+    rules: _Rules, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
+) -> tuple[Kept, Kept]:
+    """(slope, rise): the declared d(K)/d(F/8q) where it is not 1, and d(Kq)/dq where it is needed."""
+    if not (rules.slopes(luma) or rules.to_steps):
         return None, None
     t, k = f.to(dtype) / (8 * q), k.to(dtype)
-    slope = (t - k).square_().mul_(3 * CUBIC_BLEND).add_(1 - CUBIC_BLEND) if cubic else None
-    rise = (k - (t if slope is None else t * slope)) if asked else None
+    slope = rise = None
+    if rules.slopes(luma):
+        slope = (t - k).square_().mul_(3 * CUBIC_BLEND).add_(1 - CUBIC_BLEND)
+    if rules.to_steps:
+        rise = k - (t if slope is None else t * slope)
     return slope, rise
 
 
@@ -278,13 +362,13 @@ def _limit_t(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
     return s.addcmul_(s, s, value=-1).mul_(grad).mul_(2)
 
 
-def _pull_back(ctx, grad: Tensor, slopes: list[Tensor | None], m: Tensor) -> Tensor:
+def _pull_back(rules: _Rules, grad: Tensor, slopes: list[Kept], m: Tensor) -> Tensor:
     """Jᵀ g, or J g for "residual", whose chroma skips the blocks."""
-    if ctx.surrogate != "residual":
-        planes = to_image_t(grad, ctx.sampling)
-        planes = [weigh(plane, slope, m) for plane, slope in zip(planes, slopes, strict=True)]
-        return to_planes_t(planes, grad.shape, ctx.sampling)
-    luma, *chroma = to_planes(grad, ctx.sampling, exact=False)
-    return to_image(
-        [weigh(luma, slopes[0], m), *chroma], ctx.sampling, torch.empty_like(grad), exact=False
-    )
+    sampling = rules.sampling
+    if rules.surrogate != "residual":
+        planes = to_image_t(grad, sampling)
+        planes = [weigh(plane, slope, m) for plane, slope in zip(planes, slopes, strict=False)]
+        return to_planes_t(planes, grad.shape, sampling)
+    luma, *chroma = to_planes(grad, sampling, exact=False)
+    planes = [weigh(luma, slopes[0], m), *chroma]
+    return to_image(planes, sampling, torch.empty_like(grad), exact=False)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import surrogate as s
 from .operator import Operator
-from .params import Integer, choice, numbers
+from .params import Integer, integer, option
 from .registry import register
 from .rng import Rng
 
@@ -45,13 +45,9 @@ class Quantize(Operator):
     `project`: the nearest value that is rounded to y, 1/64 of a step off the edges of its cell.
     """
 
-    levels: Integer = 256
-    surrogate: str = "cubic"
+    levels: Integer = integer(default=256, low=2, high=2**16, per_image=False)
+    surrogate: str = option("cubic", "ste", default="cubic")
     local = True
-
-    def __post_init__(self):
-        numbers(self, "levels", 2, 2**16, integer=True)
-        choice(self, "surrogate", ("cubic", "ste"))
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return s.round_half_even(x * (self.levels - 1), self.surrogate) / (self.levels - 1)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .held import Held
 from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape, Window
-from .params import Integer, Integers, Number, Numbers, choice, numbers, one_for_all
+from .params import Integer, Integers, Number, Numbers, integer, number, option, random_seed, tensor
 from .registry import register
 from .rng import Rng
 
@@ -39,10 +39,6 @@ class Masking(Operator):
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
         return Mask(self.pattern(shape)[(..., *window)]), window
 
-    @property
-    def certain(self) -> bool:
-        return self.linear and super().certain  # once it is decided what is hidden
-
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         mask = self.pattern(x.shape).to(x)
         seen = mask >= _BARELY
@@ -65,12 +61,8 @@ class Mask(Held, Masking):
     digest; write it to a file and use the path to get a text that can be parsed.
     """
 
-    mask: Tensor | str | Path
-    held, channels = "mask", 1
+    mask: Tensor | str | Path = tensor(channels=1)
     __eq__, __hash__ = Held.same, Held.kind
-
-    def __post_init__(self):
-        self._check_held()
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = self._tensor
@@ -91,15 +83,9 @@ class Strokes(Seeded, Masking):
     `sample` sets it.
     """
 
-    count: Integer
-    width: Number = 0.08
-    seed: Integers | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        numbers(self, "count", 0, 1000, integer=True)
-        numbers(self, "width", 0, 1)
-        one_for_all(self, "count", "width")
+    count: Integer = integer(low=0, high=1000, per_image=False)
+    width: Number = number(default=0.08, low=0, high=1, per_image=False)
+    seed: Integers | None = random_seed(default=None)
 
     def pattern(self, shape: Shape) -> Tensor:
         check_decided(self)
@@ -114,12 +100,8 @@ class Pixels(Seeded, Masking):
     law as `deadpixels`, of which a solver knows only the probability.
     """
 
-    prob: Numbers
-    seed: Integers | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        numbers(self, "prob", 0, 1)
+    prob: Numbers = number(low=0, high=1)
+    seed: Integers | None = random_seed(default=None)
 
     def pattern(self, shape: Shape) -> Tensor:
         check_decided(self)
@@ -135,20 +117,13 @@ class Box(Masking):
     Source: Wang et al. 2023 (CRI).
     """
 
-    height: Number = 1 / 3
-    width: Number = 1 / 3
-    top: Number | None = None
-    left: Number | None = None
-
-    def __post_init__(self):
-        for length, start in (("height", "top"), ("width", "left")):
-            numbers(self, length, 0, 1)
-            if getattr(self, start) is not None:
-                numbers(self, start, 0, 1)
-            one_for_all(self, length, start)
+    height: Number = number(default=1 / 3, low=0, high=1, per_image=False)
+    width: Number = number(default=1 / 3, low=0, high=1, per_image=False)
+    top: Number | None = number(default=None, low=0, high=1, per_image=False)
+    left: Number | None = number(default=None, low=0, high=1, per_image=False)
 
     def pattern(self, shape: Shape) -> Tensor:
-        pattern = torch.ones(1, 1, *shape[2:])
+        pattern = torch.ones(1, 1, *shape[2:], dtype=torch.float32, device="cpu")
         pattern[
             ..., _span(self.top, self.height, shape[2]), _span(self.left, self.width, shape[3])
         ] = 0
@@ -164,17 +139,12 @@ class Uncrop(Masking):
     2023) or "center" (the window of its published code, of a share that the text does not give).
     """
 
-    keep: Number = 0.25
-    where: str = "corner"
-
-    def __post_init__(self):
-        numbers(self, "keep", 0, 1, above=True)
-        one_for_all(self, "keep")
-        choice(self, "where", ("corner", "center"))
+    keep: Number = number(default=0.25, above=0, high=1, per_image=False)
+    where: str = option("corner", "center", default="corner")
 
     def pattern(self, shape: Shape) -> Tensor:
         start = 0 if self.where == "corner" else None
-        pattern = torch.zeros(1, 1, *shape[2:])
+        pattern = torch.zeros(1, 1, *shape[2:], dtype=torch.float32, device="cpu")
         rows, cols = (_span(start, max(self.keep**0.5, 1 / n), n) for n in shape[2:])
         pattern[..., rows, cols] = 1
         return pattern
@@ -211,13 +181,13 @@ def check_decided(op: Seeded) -> None:
         )
 
 
-@lru_cache(maxsize=16)  # a solver asks for the same strokes at every step
+@cached_constant(maxsize=16)  # a solver asks for the same strokes at every step
 def _draw_strokes(
     seed: Numbers, count: int, thickness: float, batch: int, height: int, width: int
 ) -> Tensor:
     u = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
     outer = torch.where(u < 0.5, u, u + 0.5) * 2 / 3  # [0, 1/3) or [2/3, 1)
-    ends = outer * torch.tensor([width, height])
+    ends = outer * torch.tensor([width, height], dtype=torch.float64)
     ys, xs = (torch.arange(n, dtype=torch.float64) + 0.5 for n in (height, width))
     pixels = torch.stack(torch.broadcast_tensors(xs[None, :], ys[:, None]), -1)  # [H, W, (x, y)]
     hidden = torch.zeros(len(u), height, width, dtype=torch.float64)

@@ -12,12 +12,16 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, Range, check_count, choice, numbers, per_image
+from .params import Integers, Numbers, check_count, number, option, per_image, random_seed
 from .registry import register
 from .rng import Rng
 from .surrogate import declare
 
 LOUDEST = 1e6  # so that no float32 overflows
+DARKEST, BRIGHTEST = (
+    1e-6,
+    1e9,
+)  # peaks: counts stay integers in float64, quotients finite in float32
 
 
 @register("gaussian", exact="N(x, σ²)", gradient="identity")
@@ -27,11 +31,8 @@ class Gaussian(Operator):
     sigma: standard deviation in units of [0, 1], ≥ 0; a number, or one per image.
     """
 
-    sigma: Numbers
+    sigma: Numbers = number(low=0, high=LOUDEST)
     local = True
-
-    def __post_init__(self):
-        numbers(self, "sigma", 0, LOUDEST)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x + per_image(self.sigma, x, "sigma") * rng.normal(x)
@@ -49,13 +50,9 @@ class Poisson(Operator):
     its published code.
     """
 
-    peak: Numbers
-    model: str = "exact"
+    peak: Numbers = number(low=DARKEST, high=BRIGHTEST)
+    model: str = option("exact", "gaussian", default="exact")
     local = True
-
-    def __post_init__(self):
-        _check_peak(self)
-        choice(self, "model", ("exact", "gaussian"))
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         peak = per_image(self.peak, x, "peak")
@@ -68,13 +65,15 @@ class Poisson(Operator):
         return self if self.model == "gaussian" else Clamp() >> Poisson(self.peak, "gaussian")
 
 
-def _check_peak(op: Operator) -> None:
-    numbers(op, "peak", 1e-6, 1e9)  # counts stay integers in float64, quotients finite in float32
-
-
 def _photons(x: Tensor, peak: float | Tensor, rng: Rng) -> Tensor:
     p = x.detach().clamp(min=0)
-    y = rng.poisson(peak * p) / peak
+    return _declared_photons(x, rng.poisson(peak * p), peak)
+
+
+def _declared_photons(x: Tensor, counts: Tensor, peak: float | Tensor) -> Tensor:
+    """counts / peak, with the gradient that `Poisson` declares."""
+    p = x.detach().clamp(min=0)
+    y = counts / peak
     return declare(x, y, 1 + (y - p) / (2 * (p + 1e-3 / peak)))
 
 
@@ -88,17 +87,17 @@ class PoissonGaussian(Operator):
     fresh draws. Source: Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling".
     """
 
-    peak: Numbers
-    sigma: Numbers
+    peak: Numbers = number(low=DARKEST, high=BRIGHTEST)
+    sigma: Numbers = number(low=0, high=LOUDEST)
     local = True
 
-    def __post_init__(self):
-        _check_peak(self)
-        numbers(self, "sigma", 0, LOUDEST)
-
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        photons = _photons(x, per_image(self.peak, x, "peak"), rng)
-        return photons + per_image(self.sigma, x, "sigma") * rng.normal(x)
+        peak = per_image(self.peak, x, "peak")
+        sigma = per_image(self.sigma, x, "sigma")
+        rate = peak * x.detach().clamp(min=0)
+        both = rng.draw(lambda rate: torch.cat([rng.poisson(rate), rng.normal(rate)], 1), rate)
+        counts, normal = both.chunk(2, 1)
+        return _declared_photons(x, counts, peak) + sigma * normal
 
 
 @register("speckle", exact="N(x, σ²x²)", gradient="at the draw")
@@ -109,11 +108,8 @@ class Speckle(Operator):
     multiplicative noise of Lee 1980, with Gaussian ε.
     """
 
-    sigma: Numbers
+    sigma: Numbers = number(low=0, high=LOUDEST)
     local = True
-
-    def __post_init__(self):
-        numbers(self, "sigma", 0, LOUDEST)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * (1 + per_image(self.sigma, x, "sigma") * rng.normal(x))
@@ -127,11 +123,8 @@ class Uniform(Operator):
     a number, or one per image. Width 1/255 is the usual model of rounding to 8 bits (Bennett 1948).
     """
 
-    width: Numbers
+    width: Numbers = number(low=0, high=LOUDEST)
     local = True
-
-    def __post_init__(self):
-        numbers(self, "width", 0, LOUDEST)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x + per_image(self.width, x, "width") * (rng.uniform(x) - 0.5)
@@ -146,13 +139,9 @@ class SaltPepper(Operator):
     Woods, "Digital Image Processing", bipolar impulse noise.
     """
 
-    prob: Numbers
-    salt: Numbers = 0.5
+    prob: Numbers = number(low=0, high=1)
+    salt: Numbers = number(default=0.5, low=0, high=1)
     local = True
-
-    def __post_init__(self):
-        numbers(self, "prob", 0, 1)
-        numbers(self, "salt", 0, 1)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         prob, salt = per_image(self.prob, x, "prob"), per_image(self.salt, x, "salt")
@@ -165,15 +154,13 @@ class Seeded(Operator):
 
     seed: Integers | None
 
-    def __post_init__(self):
-        if isinstance(self.seed, Range):
-            raise ValueError(f"seed={self.seed} must be a number; without one, sample draws it")
-        if self.seed is not None:
-            numbers(self, "seed", 0, 2**32 - 1, integer=True)
-
     @property
     def linear(self) -> bool:
         return self.seed is not None
+
+    @property
+    def decided(self) -> bool:
+        return self.seed is not None and super().decided
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         return self if self.seed is not None else replace(self, seed=rng.integers(2**32))
@@ -183,10 +170,6 @@ class _Defects(Seeded):
     """Shared by pixels that lost all their channels, with probability prob each."""
 
     prob: Numbers
-
-    def __post_init__(self):
-        super().__post_init__()
-        numbers(self, "prob", 0, 1)
 
     @property
     def local(self) -> bool:
@@ -211,8 +194,8 @@ class DeadPixels(_Defects):
     of Poirier-Ginter & Lalonde 2023.
     """
 
-    prob: Numbers
-    seed: Integers | None = None
+    prob: Numbers = number(low=0, high=1)
+    seed: Integers | None = random_seed(default=None)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.visible(x.shape).to(x)
@@ -226,8 +209,8 @@ class HotPixels(_Defects):
     `approx` forgets it, since a solver does not know which pixels are hot.
     """
 
-    prob: Numbers
-    seed: Integers | None = None
+    prob: Numbers = number(low=0, high=1)
+    seed: Integers | None = random_seed(default=None)
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -246,6 +229,9 @@ def seeded_uniform(seed: Integers, size: Shape, batch: int) -> Tensor:
     """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
     check_count("seed", seed, batch)
     seeds = seed if isinstance(seed, tuple) else (seed,)
-    return torch.stack(
-        [torch.rand(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    )
+    return torch.stack([_uniform(one_seed, size) for one_seed in seeds])
+
+
+def _uniform(seed: int, size: Shape) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")

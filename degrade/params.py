@@ -1,127 +1,210 @@
-"""Parameters of operators: checked once, stored as plain values, written as text.
+"""Parameters of operators: declared with the field, checked by the base class, described in words.
 
-A parameter that makes sense per image is a number or a tuple of B numbers; tensors and lists are
-turned into tuples, so that operators compare and hash.
+    peak: Numbers = number(low=1e-6, high=1e9)
+    model: str = option("exact", "gaussian", default="exact")
+
+A parameter that makes sense per image is a number, or a tuple with one number per image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from numbers import Real
-from urllib.parse import quote, unquote
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from .rng import Rng
+from .kinds import (
+    CheckedKind,
+    FlagKind,
+    Kind,
+    NumberKind,
+    OperatorKind,
+    OptionKind,
+    Plain,
+    SizeKind,
+    TensorKind,
+    check_choice,
+    check_numbers,
+)
+from .values import Range, format_value, parse_value, show
 
-_PLAIN = "0123456789/:._-+~@[]"  # what the text of a string may hold as it is; the rest is percent-encoded
+__all__ = [
+    "Integer",
+    "Integers",
+    "Number",
+    "Numbers",
+    "Parameter",
+    "Plain",
+    "Range",
+    "check_choice",
+    "check_count",
+    "check_numbers",
+    "checked",
+    "decided",
+    "described",
+    "flag",
+    "format_value",
+    "image_size",
+    "integer",
+    "nested",
+    "number",
+    "option",
+    "parse_value",
+    "per_image",
+    "random_seed",
+    "show",
+    "tensor",
+]
 
+Value = TypeVar("Value")
 
-@dataclass(frozen=True)
-class Range:
-    """A parameter that `sample` draws for each image, uniformly from [low, high].
-
-    Integers (both ends included) where the parameter is one. Written low..high.
-    """
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{format_value(self.low)}..{format_value(self.high)}"
-
-    def draw(self, rng: Rng) -> float:
-        """One value, for one image."""
-        if isinstance(self.low, int):
-            return self.low + rng.integers(self.high - self.low + 1)[0]
-        return self.low + (self.high - self.low) * rng.integers(2**53)[0] / 2**53
-
-
-# What may be given. `numbers` keeps a plain value of it: a number, a tuple, or the Range
+# What a caller may give. The operator stores a plain value: a number, a tuple, or the Range
 Number = float | Range
 Integer = int | Range
 Numbers = float | Sequence[float] | Tensor | Range  # one, or one per image
 Integers = int | Sequence[int] | Tensor | Range
-Plain = float | tuple[float, ...] | Range
 
 
-def numbers(
-    op: object,
-    name: str,
-    low: float,
-    high: float = math.inf,
+# Each of these declares a field. They return Any, as dataclasses.field does, so that a type checker
+# takes the field's own annotation. A default of None also allows None.
+
+
+def number(
     *,
-    integer: bool = False,
-    above: bool = False,
-) -> None:
-    """Check the parameter `name` of `op` with `check_numbers`, and keep the plain value."""
-    object.__setattr__(
-        op, name, check_numbers(name, getattr(op, name), low, high, integer=integer, above=above)
+    default: object = MISSING,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float | None = None,
+    per_image: bool = True,
+) -> Any:
+    """A number in [low, high], or in (above, high]: one, one per image, or a Range."""
+    kind = NumberKind(
+        low=low if above is None else above,
+        high=high,
+        above=above is not None,
+        per_image=per_image,
+        optional=default is None,
     )
+    return _declare(kind, default)
 
 
-def check_numbers(
-    name: str,
-    given: object,
-    low: float,
-    high: float = math.inf,
+def integer(
     *,
-    integer: bool = False,
-    above: bool = False,
-) -> Plain:
-    """`given` as a number, a tuple of one per image, or a Range, if it is one in [low, high].
+    default: object = MISSING,
+    low: float = -math.inf,
+    high: float = math.inf,
+    odd: bool = False,
+    per_image: bool = True,
+) -> Any:
+    """An integer in [low, high]: one, one per image, or a Range. `odd` allows odd ones only."""
+    kind = NumberKind(
+        low=low, high=high, integer=True, odd=odd, per_image=per_image, optional=default is None
+    )
+    return _declare(kind, default)
 
-    `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the range.
+
+def random_seed(*, default: object = MISSING) -> Any:
+    """A seed from 0 to 2³² - 1, or one per image; None until `sample` draws it."""
+    kind = NumberKind(low=0, high=2**32 - 1, integer=True, drawn=False, optional=default is None)
+    return _declare(kind, default)
+
+
+def image_size(*, default: object = MISSING, drawn: bool = True) -> Any:
+    """The sides of an image: one number for a square, or (h, w). `drawn` allows a Range of squares."""
+    return _declare(SizeKind(drawn=drawn, optional=default is None), default)
+
+
+def option(
+    *names: str,
+    default: object = MISSING,
+    per_image: bool = False,
+    undecided: str | None = None,
+) -> Any:
+    """One of `names`. `undecided` is one more name, which `sample` replaces by one of them."""
+    kind = OptionKind(
+        names=names, per_image=per_image, undecided=undecided, optional=default is None
+    )
+    return _declare(kind, default)
+
+
+def flag(*, default: object = MISSING) -> Any:
+    """True or False, written yes or no."""
+    return _declare(FlagKind(optional=default is None), default)
+
+
+def tensor(*, channels: int, default: object = MISSING) -> Any:
+    """A tensor [B, C, H, W] in [0, 1], or the path of a file that is read at the first use."""
+    return _declare(TensorKind(channels=channels, optional=default is None), default)
+
+
+def nested(*, several: bool = False) -> Any:
+    """The operator that this one is made of, or several. It is the last field of its class."""
+    return _declare(OperatorKind(several=several), MISSING)
+
+
+def checked(function: Callable[[object], object], words: str, *, default: object = MISSING) -> Any:
+    """Anything that `function` accepts: it returns the value to store, or raises ValueError.
+
+    words: what is allowed, for `degrade ops`. A tuple it returns is one value, not one per image.
     """
-    array = not isinstance(given, (int, float)) and hasattr(
-        given, "tolist"
-    )  # tensors, arrays, numpy scalars
-    value = given.tolist() if array else given
-    value = (given.low, given.high) if isinstance(given, Range) else value
-    many = isinstance(value, Iterable) and not isinstance(value, str)
-    items = tuple(value) if many else (value,)
-    kind = "an integer" if integer else "a number"
-    interval = f"{'above' if above else 'from'} {low:g}" + (
-        f" to {high:g}" if high < math.inf else ""
-    )
-    for item in items:
-        ok = isinstance(item, Real) and not isinstance(item, bool) and -math.inf < item < math.inf
-        ok = ok and (item > low if above else item >= low) and item <= high
-        if not ok or (integer and item != int(item)):
-            many = (
-                "; a|b is one for each image, low..high is drawn" if isinstance(item, str) else ""
+    kind = CheckedKind(function=function, words=words, optional=default is None)
+    return _declare(kind, default)
+
+
+def _declare(kind: Kind, default: object) -> Any:
+    metadata = {"kind": kind}
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def declared_kinds(cls: type) -> dict[str, Kind]:
+    """The kind of each field of a dataclass. Raises TypeError for a field that declares none."""
+    kinds = {}
+    for declared in fields(cls):
+        kind = declared.metadata.get("kind")
+        if kind is None:
+            raise TypeError(
+                f"{cls.__name__}.{declared.name} does not say what it may hold; declare it, as in "
+                f"{declared.name}: Numbers = degrade.params.number(low=0, high=1)"
             )
-            raise ValueError(f"{name}={show(given)} must be {kind} {interval}{many}")
-    if not items:
-        raise ValueError(f"{name}=() is empty; give a number, or one per image")
-    if isinstance(given, Range):
-        if given.low > given.high:
-            raise ValueError(f"{name}={given} is empty; write the smaller end first")
-        kind = int if integer else float
-        return Range(kind(given.low), kind(given.high))
-    items = tuple(int(item) if integer else item for item in items)
-    return items if many and len(items) > 1 else items[0]
+        kinds[declared.name] = kind
+    return kinds
 
 
-def choice(op: object, name: str, options: Iterable[str]) -> None:
-    """Check that the parameter `name` of `op` is one of `options`."""
-    check_choice(name, getattr(op, name), options)
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an operator class, for tables, completion and documentation."""
+
+    name: str
+    kind: Kind
+    required: bool
+    default: object = None
+
+    @property
+    def description(self) -> str:
+        """What is allowed, in words: "a number from 0 to 1, or one per image"."""
+        return self.kind.description
 
 
-def check_choice(name: str, value: object, options: Iterable[str]) -> None:
-    """Raise ValueError unless `value` is one of `options`."""
-    options = tuple(options)
-    if value not in options:
-        raise ValueError(f"{name}={show(value)} must be one of {', '.join(options)}")
+def described(cls: type) -> list[Parameter]:
+    """The parameters of a registered operator class, in the order in which text gives them."""
+    parameters = []
+    for declared in fields(cls):
+        required = declared.default is MISSING
+        default = None if required else declared.default
+        kind = declared.metadata["kind"]
+        parameters.append(Parameter(declared.name, kind, required, default))
+    return parameters
 
 
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
     """`value` ready to broadcast against x [B, C, H, W]: the number, or a tensor [B, 1, 1, 1]."""
     if not isinstance(value, tuple):
-        return value
+        return cast(float, value)  # an operator stores lists and tensors as tuples
     check_count(name, value, len(x))
     return torch.tensor(value, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
 
@@ -134,64 +217,10 @@ def check_count(name: str, value: object, batch: int) -> None:
         )
 
 
-def one_for_all(op: object, *names: str) -> None:
-    """Refuse a value per image where one decides the shape of the whole batch."""
-    for name in names:
-        value = getattr(op, name)
-        if isinstance(value, tuple):
-            raise ValueError(
-                f"{name}={value} must be one number for all images; perimage(… ; …) takes them apart"
-            )
-
-
-def decided(value):
+def decided(value: Value | Range) -> Value:
     """A number that decides a shape; refuses a Range that `sample` has not resolved."""
     if isinstance(value, Range):
         raise ValueError(
             f"{value} is not decided yet; give one number, or use .sample(shape, generator)"
         )
     return value
-
-
-def format_value(value: object) -> str:
-    """The text of a parameter; parse_value(format_value(v)) == v."""
-    if isinstance(value, tuple):
-        return "|".join(map(format_value, value))
-    if (
-        isinstance(value, float)
-        and math.isfinite(value)
-        and value == int(value)
-        and abs(value) < 1e15
-    ):
-        return str(int(value))
-    if not isinstance(value, str):
-        return str(value)
-    text = "".join(
-        c if c.isalpha() or c in _PLAIN else quote(c, "", errors="surrogateescape") for c in value
-    )
-    return (
-        text if parse_value(text) == value else f"%{ord(text[0]):02X}{text[1:]}"
-    )  # such as a file named 12
-
-
-def parse_value(text: str) -> int | float | str | tuple | Range:
-    """The parameter that a text stands for: a number where it reads as one."""
-    if "|" in text:
-        return tuple(parse_value(item.strip()) for item in text.split("|"))
-    if ".." in text:
-        low, _, high = text.partition("..")
-        ends = parse_value(low), parse_value(high)
-        if all(isinstance(end, (int, float)) for end in ends):
-            return Range(*ends)
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return unquote(text, errors="surrogateescape")
-
-
-def show(value: object) -> str:
-    """A value in an error message: one line, not too long."""
-    text = " ".join((str(value) if isinstance(value, Range) else repr(value)).split())
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .held import Held
 from .operator import Shape
-from .params import numbers
+from .params import check_numbers, checked, image_size, tensor
 from .registry import register
 from .rng import Rng
 
 _FINEST = 32  # samples across an output pixel, at most
 LARGEST = 2**24  # pixels and samples of a result
+
+
+def _check_matrix(given: object) -> tuple[float, ...]:
+    matrix = check_numbers("matrix", given, -1e6, 1e6)
+    if not isinstance(matrix, tuple) or len(matrix) != 6:
+        raise ValueError(f"matrix={matrix!r} must be six numbers a|b|c|d|e|f")
+    a, b, _, d, e, _ = matrix
+    if abs(a * e - b * d) < 1e-6:
+        raise ValueError(f"matrix={matrix!r} leaves no area; give one that can be inverted")
+    return matrix
 
 
 @register("place", exact="bilinear, mean over each pixel", gradient="adjoint")
@@ -36,32 +46,16 @@ class Place(Held):
     is what is covered, and everything where there is a picture around: what that shows is known.
     """
 
-    matrix: Sequence[float] | Tensor
-    size: int | str | tuple[int, int]
-    onto: Tensor | str | Path | None = None
-    held, channels = "onto", 3
-    whole = ("matrix", "size")
+    matrix: Sequence[float] | Tensor = checked(_check_matrix, "six numbers a|b|c|d|e|f")
+    size: int | str | tuple[int, int] = image_size(drawn=False)
+    onto: Tensor | str | Path | None = tensor(channels=3, default=None)
     __eq__, __hash__ = Held.same, Held.kind
 
-    def __post_init__(self):
-        if self.onto is not None:
-            self._check_held()
-        numbers(self, "matrix", -1e6, 1e6)
-        if not isinstance(self.matrix, tuple) or len(self.matrix) != 6:
-            raise ValueError(f"matrix={self.matrix!r} must be six numbers a|b|c|d|e|f")
-        a, b, _, d, e, _ = self.matrix
-        if abs(a * e - b * d) < 1e-6:
-            raise ValueError(
-                f"matrix={self.matrix!r} leaves no area; give one that can be inverted"
-            )
-        if isinstance(self.size, str):  # "40x60"
-            object.__setattr__(
-                self, "size", tuple(int(s) if s.isdecimal() else s for s in self.size.split("x"))
-            )
-        numbers(self, "size", 1, 2**16, integer=True)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.size, int):
             object.__setattr__(self, "size", (self.size, self.size))
-        if len(self.size) != 2 or math.prod(self.size) > LARGEST:
+        if math.prod(self.size) > LARGEST:
             raise ValueError(f"size={self.size!r} must be (h, w), of at most {LARGEST} pixels")
 
     @property
@@ -137,7 +131,7 @@ def inverse(matrix: tuple[float, ...]) -> tuple[float, ...]:
     return a, b, -(a * c + b * f), d, e, -(d * c + e * f)
 
 
-@lru_cache(maxsize=4)  # a solver asks for the same at every step
+@cached_constant(maxsize=4)  # a solver asks for the same at every step
 def _grid(matrix: tuple[float, ...], size: tuple[int, int], fine: int) -> Tensor:
     """Where fine × fine samples of each pixel lie in the unit square, [h·fine, w·fine, (u, v)]."""
     a, b, c, d, e, f = inverse(matrix)
@@ -146,7 +140,7 @@ def _grid(matrix: tuple[float, ...], size: tuple[int, int], fine: int) -> Tensor
     return torch.stack((a * columns + b * rows + c, d * columns + e * rows + f), -1)
 
 
-@lru_cache(maxsize=4)
+@cached_constant(maxsize=4)
 def cover(matrix: tuple[float, ...], size: tuple[int, int]) -> Tensor:
     """How much of each pixel lies within the unit square, [1, 1, h, w], by the distance to its sides."""
     left, top, right, bottom = ((distance + 0.5).clamp(0, 1) for distance in sides(matrix, size))

@@ -11,6 +11,18 @@ from torch import Tensor
 from typing_extensions import dataclass_transform
 
 from .operator import Operator, PerImage
+from .params import (
+    checked,
+    declared_kinds,
+    flag,
+    image_size,
+    integer,
+    nested,
+    number,
+    option,
+    random_seed,
+    tensor,
+)
 
 REGISTRY: dict[str, type[Operator]] = {}
 Kind = TypeVar("Kind", bound=Operator)
@@ -25,19 +37,38 @@ class Registered(Protocol):
     def __call__(self, cls: Callable[[Tensor], Tensor]) -> Operator: ...
 
 
-@dataclass_transform(frozen_default=True)
+# Type checkers read this tuple only where it is written out
+@dataclass_transform(
+    frozen_default=True,
+    field_specifiers=(
+        number,
+        integer,
+        random_seed,
+        image_size,
+        option,
+        flag,
+        tensor,
+        nested,
+        checked,
+    ),
+)
 def register(name: str, exact: str = "", gradient: str = "its own") -> Registered:
     """Decorator that makes an operator known to `parse` as `name`.
 
     exact: what the values equal; gradient: the declared one; both for `degrade ops`.
-    Of an Operator subclass it makes a frozen dataclass. A function or torch module x → y becomes an
-    operator without parameters, whose gradient is its own.
+    An Operator subclass becomes a frozen dataclass. Each field declares what it may hold (see
+    `degrade.params`); a field that does not is a TypeError. A function or torch module x → y becomes
+    an operator without parameters, whose gradient is its own.
 
+    >>> from degrade.params import Numbers, number, per_image
     >>> @register("fade")
     ... class Fade(Operator):
-    ...     amount: float = 0.5
+    ...     amount: Numbers = number(default=0.5, low=0, high=1)
     ...     def forward(self, x, rng):
-    ...         return x * self.amount
+    ...         return x * per_image(self.amount, x, "amount")
+    >>> Fade("oops")
+    Traceback (most recent call last):
+    ValueError: amount='oops' must be a number from 0 to 1; a|b is one for each image, low..high is drawn
 
     >>> sepia = register("sepia")(lambda x: x * 0.9)
     """
@@ -64,6 +95,10 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Registere
             )
         cls = dataclass(frozen=True, repr=False)(cls)
         cls.name, cls.exact, cls.gradient = name, exact, gradient
+        kinds = declared_kinds(cls)
+        holders = [n for n, kind in kinds.items() if kind.nested]
+        cls.kinds, cls.holds = kinds, holders[0] if holders else None
+        cls.files = tuple(n for n, kind in kinds.items() if kind.file)
         cls.positional = tuple(
             f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds
         )

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch.nn.functional as F
 from torch import Tensor
 
+from .locality import proportional_cut
 from .operator import Operator, Shape, Window
-from .params import Integer, Number, Range, decided, numbers, one_for_all
+from .params import Integer, Number, Range, decided, image_size, integer, number, option
 from .pillow_resize import FILTERS, back_project, resize
 from .registry import register
 from .rng import Rng
@@ -17,18 +18,14 @@ from .rows import row_by_row
 
 NAMES = (*FILTERS, "nearest")
 ANY = ("bilinear", "bicubic", "lanczos")  # what the published benchmark draws from
+LONGEST = 2**16  # the largest factor
 _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
 
 
 class Reduction(Operator):
-    """Shared by what makes an image smaller by an integer factor: sides max(1, n // factor)."""
+    """The shapes of what makes an image smaller by an integer factor: sides max(1, n // factor)."""
 
-    linear = True
     factor: Integer
-
-    def __post_init__(self):
-        numbers(self, "factor", 1, 2**16, integer=True)
-        one_for_all(self, "factor")
 
     def output_shape(self, shape: Shape) -> Shape:
         factor = decided(self.factor)
@@ -37,24 +34,11 @@ class Reduction(Operator):
     def input_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], *(n * self.factor for n in shape[2:]))
 
-    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])
-
 
 class Filtered(Operator):
     """Shared by what resamples to `output_shape` with a named filter, or one per image."""
 
     filter: str | Sequence[str]
-
-    def _check_filter(self) -> None:
-        many = isinstance(self.filter, (tuple, list))  # one per image, as `sample` draws them
-        names = tuple(self.filter) if many else (self.filter,)
-        wrong = [name for name in names if name not in NAMES]
-        if self.filter != "any" and (wrong or not names):
-            raise ValueError(
-                f"filter={wrong[0] if wrong else ()!r} must be one of {', '.join(NAMES)}, any"
-            )
-        object.__setattr__(self, "filter", names if len(names) > 1 else names[0])
 
     @property
     def linear(self) -> bool:
@@ -79,8 +63,8 @@ class Filtered(Operator):
         return widest * max(1.0, *(n / m for n, m in zip(shape[2:], out[2:], strict=True)))
 
     @property
-    def certain(self) -> bool:
-        return self.filter != "any" and super().certain
+    def decided(self) -> bool:
+        return self.filter != "any" and super().decided
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, self.filter)
@@ -108,12 +92,8 @@ class Downsample(Filtered, Reduction):
     arithmetic and within [0, 1]; saved with 8 bits, it gives y to a level or two.
     """
 
-    factor: Integer
-    filter: str | Sequence[str] = "bicubic"
-
-    def __post_init__(self):
-        super().__post_init__()
-        self._check_filter()
+    factor: Integer = integer(low=1, high=LONGEST, per_image=False)
+    filter: str | Sequence[str] = option(*NAMES, undecided="any", default="bicubic", per_image=True)
 
     def approx(self) -> Operator:
         return Pool(self.factor)
@@ -133,35 +113,15 @@ class Resize(Filtered):
     any other filter.
     """
 
-    size: Integer | tuple[int, int] | None = None
-    scale: Number | None = None
-    filter: str | Sequence[str] = "bicubic"
-    whole = ("size",)
+    size: Integer | tuple[int, int] | None = image_size(default=None)
+    scale: Number | None = number(default=None, above=0, high=64, per_image=False)
+    filter: str | Sequence[str] = option(*NAMES, undecided="any", default="bicubic", per_image=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.size is None) == (self.scale is None):
             raise ValueError("give either size or scale, as in resize:40 or resize:scale=0.5")
-        if self.scale is not None:
-            numbers(self, "scale", 0, 64, above=True)
-            one_for_all(self, "scale")
-        else:
-            self._check_size()
-        self._check_filter()
-
-    def _check_size(self) -> None:
-        given = self.size
-        if isinstance(given, str):  # "40x60"
-            sides = given.split("x")
-            object.__setattr__(self, "size", tuple(int(s) if s.isdecimal() else s for s in sides))
-        numbers(self, "size", 1, 2**16, integer=True)
-        if isinstance(self.size, tuple):
-            if len(self.size) != 2:
-                raise ValueError(
-                    f"size={given!r} has {len(self.size)} sides; give one for a square, or (h, w)"
-                )
-            if self.size[0] == self.size[1]:
-                object.__setattr__(self, "size", self.size[0])
-        if not isinstance(self.size, Range):
+        if self.size is not None and not isinstance(self.size, Range):
             self.output_shape((1, 1, 1, 1))  # refuses too many pixels
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -181,11 +141,12 @@ class Resize(Filtered):
         return (*shape[:2], *(max(1, round(n / scale)) for n in shape[2:]))
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        found = super().cut(shape, window)
-        if found is None:
+        proportional = proportional_cut(self, shape, window)
+        if proportional is None:
             return None
-        size = tuple(span.stop - span.start for span in found[1])
-        return replace(self, size=size, scale=None), found[1]
+        _, (rows, columns) = proportional
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        return replace(self, size=size, scale=None), (rows, columns)
 
     def approx(self) -> Operator:
         return replace(self, filter="bicubic") if self.filter == "any" else self
@@ -199,7 +160,8 @@ class Pool(Reduction):
     bins that differ by at most a pixel. Gradient: its own, the adjoint. `project` as `downsample`.
     """
 
-    factor: Integer
+    factor: Integer = integer(low=1, high=LONGEST, per_image=False)
+    linear = True
     local = True  # of whole cells
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -207,3 +169,6 @@ class Pool(Reduction):
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, "pool")
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
+from .constants import cached_constant
 from .noise import Seeded
 from .operator import Shape
-from .params import Integers, Number, decided, numbers, one_for_all
+from .params import Integers, Number, decided, number, random_seed
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -29,13 +28,8 @@ class CompressedSensing(Seeded):
     large as a pixel, is ours. Source: Daras et al. 2021 (ILO).
     """
 
-    ratio: Number
-    seed: Integers | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        numbers(self, "ratio", 0, 1, above=True)
-        one_for_all(self, "ratio")
+    ratio: Number = number(above=0, high=1, per_image=False)
+    seed: Integers | None = random_seed(default=None)
 
     def output_shape(self, shape: Shape) -> Shape:
         n = shape[1] * shape[2] * shape[3]
@@ -64,10 +58,12 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     return (mixed[kept] / n**0.5).view(1, 1, 1, m).to(x)
 
 
-@lru_cache(maxsize=4)  # a solver asks for the same ones at every step; 75 MB each at 1024 x 1024
+@cached_constant(
+    maxsize=4
+)  # a solver asks for the same ones at every step; 75 MB each at 1024 x 1024
 def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """g [n] and the signs [n] in float64, and the m kept indices in order."""
     generator = torch.Generator().manual_seed(seed)
     g = torch.randn(n, generator=generator, dtype=torch.float64)
-    signs = torch.randint(2, (n,), generator=generator).double() * 2 - 1
+    signs = torch.randint(2, (n,), generator=generator, dtype=torch.float64) * 2 - 1
     return g, signs, torch.randperm(n, generator=generator)[:m].sort().values

@@ -1,41 +1,115 @@
 """Exact values forward, a declared gradient backward: the point-wise surrogates.
 
-Each is a custom backward and never `x + (f(x) - x).detach()`, which is not bit-exactly f(x).
-Differentiating twice is refused: the surrogate's own derivative has no meaning.
+Each one is a custom backward pass and never `x + (f(x) - x).detach()`, whose values are not
+bit-exactly f(x). A second derivative is refused, because a surrogate's own derivative has no meaning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from .transforms import is_transformed
 
 CUBIC_BLEND = 0.8  # α of eq. 15
 
 
 class _Declared(torch.autograd.Function):
-    """Values `exact`; gradient with respect to x is `slope` times the incoming one."""
+    """Values `exact`; the gradient with respect to x is the incoming one times `slope`."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, x: Tensor, exact: Tensor, slope: Tensor | None) -> Tensor:
-        ctx.save_for_backward(slope)
-        return exact
+    def forward(x: Tensor, exact: Tensor, slope: Tensor | None) -> Tensor:
+        return (
+            exact.clone()
+        )  # autograd makes a view of an input, which could not be changed in place
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        first_order_only()
-        (slope,) = ctx.saved_tensors
-        return (grad if slope is None else grad * slope), None, None
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, _, slope = inputs
+        ctx.save_for_backward(slope, x if is_transformed(x) else None)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        slope, x = ctx.saved_tensors
+        gradient = grad if slope is None else grad * slope
+        return first_order(gradient, x), None, None
 
 
-def first_order_only() -> None:
-    """Raise in a backward pass that is itself recorded (create_graph=True).
+class _FirstOrder(torch.autograd.Function):
+    """A gradient as it is; differentiating it again raises an error."""
 
-    once_differentiable would let torch.autograd.grad skip the path in silence.
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, x: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        raise second_order()
+
+
+class _Outside(torch.autograd.Function):
+    """function(x) on plain tensors, also where x belongs to a transform of torch.func."""
+
+    @staticmethod
+    def forward(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return function(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[int, None], x: Tensor, function: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, int]:
+        slices = [_Outside.apply(part, function) for part in x.unbind(dims[0])]
+        return torch.stack(slices), 0
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+def first_order(gradient: Tensor, x: Tensor | None) -> Tensor:
+    """A surrogate's gradient, returned by a backward pass, that cannot be differentiated again.
+
+    x: the input, saved under torch.func only. There every backward pass is recorded, and so a
+    second derivative is refused when it is computed. Elsewhere it is refused when it is recorded
+    (create_graph=True): once_differentiable would let torch.autograd.grad skip the path silently.
     """
+    if x is not None:
+        return _FirstOrder.apply(gradient, x)
+    refuse_second_order()
+    return gradient
+
+
+def refuse_second_order() -> None:
+    """Raise in a backward pass that autograd records, outside torch.func and torch.compile."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        raise RuntimeError(
-            "a surrogate gradient cannot be differentiated again; leave out create_graph=True"
-        )
+        raise second_order()
+
+
+def second_order() -> RuntimeError:
+    """The error of a second derivative."""
+    return RuntimeError(
+        "a surrogate gradient cannot be differentiated again; leave out create_graph=True"
+    )
+
+
+def outside_transforms(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x) without a gradient, where function leaves torch or draws; vmap calls it per slice."""
+    return _Outside.apply(x.detach(), function) if is_transformed(x) else function(x.detach())
 
 
 def declare(x: Tensor, exact: Tensor, slope: Tensor | None = None) -> Tensor:
@@ -60,4 +134,5 @@ def round_half_even(x: Tensor, surrogate: str = "cubic") -> Tensor:
     exact = x.detach().round()
     if surrogate == "ste":
         return declare(x, exact)
-    return declare(x, exact, (1 - CUBIC_BLEND) + 3 * CUBIC_BLEND * (x.detach() - exact) ** 2)
+    distance = x.detach() - exact
+    return declare(x, exact, (1 - CUBIC_BLEND) + 3 * CUBIC_BLEND * distance**2)

@@ -14,7 +14,7 @@ import torch
 
 import degrade
 import invert
-from degrade.params import Numbers, numbers, per_image
+from degrade.params import Numbers, number, per_image
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
 
@@ -23,11 +23,8 @@ from pipelines.sheet import sheet
 class Vignette(degrade.Operator):
     """The corners get darker: x · (1 - strength r²), r = 1 in the corners. strength: 0 to 1, or one per image."""
 
-    strength: Numbers
+    strength: Numbers = number(low=0, high=1)
     linear = True  # so there is an adjoint, which is one backward pass
-
-    def __post_init__(self):
-        numbers(self, "strength", 0, 1)
 
     def forward(self, x, rng):
         h, w = (torch.linspace(-1, 1, side, dtype=x.dtype, device=x.device) for side in x.shape[2:])

@@ -243,7 +243,7 @@ def test_ranges_are_drawn_within_bounds():
         (lambda: Blur(torch.ones(1, 1003)), "below 1002"),
         (lambda: Sinc(0), "cutoff=0 must be a number from 0.001"),
         (lambda: Sinc(4), "cutoff=4"),
-        (lambda: Sinc(1.0, size=4), "size=4 is even; give an odd one"),
+        (lambda: Sinc(1.0, size=4), "size=4 must be an odd integer from 1 to 101"),
         (lambda: Sinc(1.0, size=(3, 5)), "must be one number for all images"),
         (lambda: Gamma(0), "gamma=0 must be a number from 0.01 to 100"),
         (lambda: Gray()(torch.zeros(1, 2, 4, 4)), "x has 2 channels; give 1 .grey. or 3"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import degrade
-from degrade.params import per_image
+from degrade.params import Numbers, number, per_image
 from degrade.surrogate import declare
 from tests.conftest import cases
 
@@ -58,7 +58,7 @@ def test_chains_pass(task):
 class Broken(degrade.Operator):
     """Each subclass breaks one law, and says by which words that is told; this one none."""
 
-    amount: float = 0.5
+    amount: Numbers = number(default=0.5)
 
     def forward(self, x, rng):
         return x * self.amount

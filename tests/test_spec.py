@@ -157,7 +157,7 @@ def test_a_user_s_operator_is_composed_and_parsed():
 
         @degrade.register("fade")
         class Fade(degrade.Operator):
-            amount: float = 0.5
+            amount: degrade.params.Numbers = degrade.params.number(default=0.5)
 
             def forward(self, x, rng):
                 return x * self.amount

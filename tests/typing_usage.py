@@ -12,6 +12,7 @@ from typing_extensions import assert_type
 
 import degrade
 import invert
+from degrade.params import number
 from invert import Method, Phase
 from invert.latent import Weights
 from invert.loss import L1, Lpips, Term, View
@@ -83,7 +84,7 @@ def what_parameters_take(x: Tensor, path: Path) -> None:
 
 @degrade.register("fade")
 class Fade(degrade.Operator):
-    amount: float = 0.5
+    amount: float = number(default=0.5, low=0, high=1)
     linear = True
 
     def forward(self, x, rng):
@@ -154,6 +155,6 @@ METHOD = Method(
     BestOf(100, Lpips()),
 )
 assert_type(METHOD.phases[0].steps, int)
-assert_type(invert.METHODS["pulse"], Method | invert.DDRM)
+assert_type(invert.METHODS["pulse"], invert.RestorationMethod)
 Phase("W", 30, NGD(0.1), (Lpips(level=6),))  # type: ignore[call-arg]
 Phase("W", 30, "NGD", LOSS)  # type: ignore[arg-type]

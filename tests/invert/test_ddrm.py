@@ -157,7 +157,7 @@ def test_what_cannot_be_done_is_said(avatars):
     with pytest.raises(ValueError, match="needs a diffusion model"):
         invert.restore(y, parse("pool:1"), avatars, "ddrm")
     big = invert.Denoiser(nn.Identity(), 128, 3)
-    with pytest.raises(ValueError, match="method='ddrm' alone"):
+    with pytest.raises(ValueError, match="method='robust' needs a generator"):
         invert.restore(y, parse("clamp"), big)
     with pytest.raises(ValueError, match="16384 values are too many"):
         invert.restore(y, parse("blur:gaussian,2"), big, "ddrm")

@@ -131,14 +131,14 @@ def test_pti_keeps_its_pivot_and_dgp_its_other_weights(small):
         for some in (phases[:1], phases)
     )
     assert torch.equal(pivot.latent, tuned.latent) and pivot.point.weights is None
-    (weights,) = tuned.point.weights
+    weights = tuned.point.weights
     names = {name for name, _ in small.named_parameters()}
     assert set(weights) == {name for name in names if name.startswith("synthesis.")}
     assert tuned.point.noises is None  # those of the search for the pivot are thrown away
 
     phase = replace(METHODS["dgp"].phases[0], steps=4)
     r = invert.restore(y, parse("clamp"), small, Method((phase,)), 3, **QUICK)
-    (weights,) = r.point.weights
+    weights = r.point.weights
     assert {name.split(".")[1] for name in weights} == {"b4", "b8"} and not any(
         "torgb" in name for name in weights
     )
@@ -322,8 +322,9 @@ def test_a_term_that_mixes_the_images_of_a_batch_is_named(small):
 
 def test_an_optimiser_of_one_s_own_needs_no_more_than_its_steps(small):
     class Descent(Optimiser):
-        def begin(self, variables, steps, scale):
-            return lambda values, grads, step: {k: v - scale * grads[k] for k, v in values.items()}
+        def update(self, grads, state, values, conditions):
+            rate = conditions.scale.length
+            return {k: v - rate * grads[k] for k, v in values.items()}, state
 
     method = Method((Phase("W", 4, Descent(), (MSE(),)),))
     r = invert.restore(

@@ -8,12 +8,16 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invert import METHODS
+from invert import METHODS, roles
 from invert.methods import method_of
 from invert.optim import (
+    NGD,
     Adam,
     Below,
+    CodeScale,
+    Conditions,
     CycleWithDrop,
+    L1Ball,
     Patience,
     Ramp,
     Sphere,
@@ -82,59 +86,95 @@ def test_schedules_and_rules_to_stop():
     )
     assert Ramp(down=0.75)(0.625) == pytest.approx(0.5)
     assert [drop(t) for t in (0, 0.45, 0.9, 0.95, 1)] == pytest.approx([0.1, 1, 0.1, 0.0505, 0.001])
-    stop = Patience(2).begin(2)
     losses = [(3, 3), (2, 4), (1, 5), (1, 2)]
-    assert [stop({"loss": torch.tensor(pair, dtype=torch.float)}).tolist() for pair in losses] == [
-        [False, False],
-        [False, False],
-        [False, True],
-        [False, False],
-    ]
-    assert Below("mse", 0.5).begin(2)({"mse": torch.tensor([0.5, 0.6])}).tolist() == [True, False]
+    stop = Patience(2)
+    state, stopped = stop.init(2), []
+    for pair in losses:
+        done, state = stop.update({"loss": torch.tensor(pair, dtype=torch.float)}, state)
+        stopped.append(done.tolist())
+    assert stopped == [[False, False], [False, False], [False, True], [False, False]]
+    below = Below("mse", 0.5)
+    done, _ = below.update({"mse": torch.tensor([0.5, 0.6])}, below.init(2))
+    assert done.tolist() == [True, False] and below.needs == ("mse",)
 
 
-def test_adam_is_torch_s(small):
+def conditions(steps=1, scale=1.0, **kinds):
+    return Conditions(kinds, steps, CodeScale(scale, scale))
+
+
+def test_adam_equals_torch_optim_adam():
     v = torch.randn(2, 4, generator=rng())
-    mine, free = Adam(0.1, betas=(0.8, 0.95)).begin({"x": v}, 5, 1.0), v.clone().requires_grad_()
+    mine, fixed = Adam(0.1, betas=(0.8, 0.95)), conditions(5, x=roles.Z)
+    free = v.clone().requires_grad_()
     theirs, values = torch.optim.Adam([free], 0.1, betas=(0.8, 0.95)), {"x": v}
+    state = mine.init(values, fixed)
     for step in range(5):
         g = torch.randn(2, 4, generator=rng(step))
         free.grad = g
         theirs.step()
-        values = mine(values, {"x": g}, step)
+        values, state = mine.update({"x": g}, state, values, fixed)
     assert torch.allclose(values["x"], free, atol=1e-6)
 
 
-def test_adam_reads_its_schedule_before_the_step_and_survives_a_gradient_that_is_no_number():
-    v = torch.zeros(1, 3)
-    move = Adam(0.1, schedule=lambda t: t).begin({"x": v}, 4, 1.0)
-    ones = {"x": torch.ones(1, 3)}
-    first = move({"x": v}, ones, 0)
-    second = move(first, ones, 1)
-    assert torch.equal(first["x"], v) and torch.allclose(
-        second["x"], torch.full((1, 3), -0.025), rtol=1e-4
+def test_adam_schedule_is_read_before_the_step():
+    v, ones = {"x": torch.zeros(1, 3)}, {"x": torch.ones(1, 3)}
+    adam, fixed = Adam(0.1, schedule=lambda t: t), conditions(4, x=roles.Z)
+    first, state = adam.update(ones, adam.init(v, fixed), v, fixed)
+    second, state = adam.update(ones, state, first, fixed)
+    assert torch.equal(first["x"], v["x"])
+    assert torch.allclose(second["x"], torch.full((1, 3), -0.025), rtol=1e-4)
+    broken = {"x": torch.tensor([[math.nan, math.inf, 1.0]])}
+    third, _ = adam.update(broken, state, second, fixed)
+    assert torch.isfinite(third["x"]).all() and third["x"][0, 2] < second["x"][0, 2]
+
+
+def test_update_leaves_the_old_state_as_it_was():
+    v, g = {"x": torch.zeros(1, 3)}, {"x": torch.ones(1, 3)}
+    adam, fixed = Adam(0.1), conditions(4, x=roles.Z)
+    state = adam.init(v, fixed)
+    once, after = adam.update(g, state, v, fixed)
+    again, _ = adam.update(g, state, v, fixed)
+    assert torch.equal(once["x"], again["x"]) and not state["first"]["x"].any()
+    assert after["step"] == 1 and state["step"] == 0
+
+
+def test_learning_rate_follows_the_role_not_the_name():
+    kinds = dict(latent=roles.Z, mine=roles.CODES, z=roles.WEIGHTS, other=roles.NOISE)
+    fixed = Conditions(kinds, 1, CodeScale(0.5, 0.25))
+    values = {name: torch.zeros(1, 2) for name in kinds}
+    ones = {name: torch.ones(1, 2) for name in kinds}
+    adam = Adam(0.1, z_lr=0.01)
+    moved, _ = adam.update(ones, adam.init(values, fixed), values, fixed)
+    assert {name: -v[0, 0].item() for name, v in moved.items()} == pytest.approx(
+        dict(latent=0.01, mine=0.025, z=0.1, other=0.1), rel=1e-4
     )
-    odd = move(second, {"x": torch.tensor([[math.nan, math.inf, 1.0]])}, 2)
-    assert torch.isfinite(odd["x"]).all() and odd["x"][0, 2] < second["x"][0, 2]
-
-
-def test_rates_of_codes_follow_the_spread_and_others_do_not():
-    move = Adam(0.1, z_lr=0.01).begin(
-        {k: torch.zeros(1, 2) for k in ("latent", "offset", "z", "weight:a")}, 1, 0.5
-    )
-    ones = {k: torch.ones(1, 2) for k in ("latent", "offset", "z", "weight:a")}
-    moved = {
-        k: -v[0, 0].item() for k, v in move({k: 0 * v for k, v in ones.items()}, ones, 0).items()
-    }
-    assert moved == pytest.approx(
-        {"latent": 0.05, "offset": 0.05, "z": 0.01, "weight:a": 0.1}, rel=1e-4
+    moved, _ = NGD(0.1).update(ones, {}, values, fixed)
+    assert {name: v.norm().item() for name, v in moved.items()} == pytest.approx(
+        dict(latent=0.1, mine=0.05, z=0.1, other=0.1), rel=1e-4
     )
 
 
-def test_whitened_noise_has_mean_0_and_mean_square_1():
+def test_code_scale_is_that_of_lengths_and_of_coordinates():
+    assert CodeScale.of(9.5, 512) == CodeScale(1.0, 1.0)
+    assert CodeScale.of(9.5, 128) == CodeScale(1.0, pytest.approx(2.0))
+    codes = torch.randn(20_000, 128, generator=rng()) * 0.3
+    scale = CodeScale.of(codes.norm(dim=1).mean().item(), 128)
+    assert scale.coordinate == pytest.approx(0.3 / (9.5 / 512**0.5), rel=1e-2)
+
+
+def test_whiten_gives_noise_mean_0_and_mean_square_1():
     noise = torch.randn(2, 1, 8, 8, generator=rng()) * 3 + 1
-    white = Whiten().begin({})({"noise0": noise, "latent": noise})
+    fixed = conditions(mine=roles.NOISE, latent=roles.CODES)
+    white = Whiten().apply({"mine": noise, "latent": noise}, {}, fixed)
     assert torch.equal(white["latent"], noise)
-    assert white["noise0"].mean((1, 2, 3)).abs().max() < 1e-6
-    assert torch.allclose(white["noise0"].square().mean((1, 2, 3)), torch.ones(2))
-    assert set(Sphere().begin({"latent": noise})({"latent": noise})) == {"latent"}
+    assert white["mine"].mean((1, 2, 3)).abs().max() < 1e-6
+    assert torch.allclose(white["mine"].square().mean((1, 2, 3)), torch.ones(2))
+
+
+def test_constraints_leave_codes_alone():
+    codes = {"z": torch.randn(2, 4, generator=rng())}  # a name of one's own does not matter
+    fixed = conditions(z=roles.CODES)
+    for constraint in (Sphere(), L1Ball(z=0.0, noise=0.0, features=0.0)):
+        moved = {"z": codes["z"] * 3}
+        kept = constraint.apply(moved, constraint.init(codes, fixed), fixed)
+        assert torch.allclose(kept["z"], moved["z"])

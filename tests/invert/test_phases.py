@@ -11,7 +11,7 @@ from degrade import parse
 from invert import Method, Phase, perceptual
 from invert.latent import Codes, Z
 from invert.loss import MSE, Lpips, Term
-from invert.optim import NGD, Adam, Below, Patience
+from invert.optim import NGD, Adam, Below, Patience, StopRule
 from invert.point import Point
 from invert.start import Mean
 from tests.conftest import rng
@@ -148,10 +148,13 @@ def test_images_stop_one_by_one_and_the_lowest_can_be_kept(small):
     travelled = (r.latent - small.w_avg).norm(dim=1) / 0.1
     assert torch.allclose(travelled, torch.tensor([5.0, 2.0]), atol=1e-3) and len(r.history) == 6
 
-    class Once:  # as a rule that changes its mind
-        def begin(self, batch):
-            steps = iter(range(9))
-            return lambda values: torch.tensor([next(steps) == 1, False])
+    class Once(StopRule):  # as a rule that changes its mind
+        def init(self, batch):
+            return {"step": 0}
+
+        def update(self, measured, state):
+            step = state["step"]
+            return torch.tensor([step == 1, False]), {"step": step + 1}
 
     once = Method((Phase("W", 6, NGD(0.1), (plan,), stop=Once()),))
     r = invert.restore(y, parse("clamp"), small, once, lr_scale=1.0, **QUICK)
@@ -231,10 +234,10 @@ def test_the_solver_can_be_told_which_pixels_are_dead():
         (dict(seed=1.5), "seed=1.5"),
         (dict(seed=None), "seed=None"),
         (dict(identity=torch.nn.Identity()), "identity is a Identity; give"),
-        (dict(identity=invert.Identity(torch.nn.Identity())), "no term for it"),
+        (dict(identity=invert.FaceIdentity(torch.nn.Identity())), "no term for it"),
         (
             dict(
-                identity=invert.Identity(torch.nn.Identity(), torch.rand(3, 3, 8, 8)),
+                identity=invert.FaceIdentity(torch.nn.Identity(), torch.rand(3, 3, 8, 8)),
                 method="adam-id",
             ),
             "3 references",
@@ -262,4 +265,4 @@ def test_a_phase_that_cannot_be_is_refused():
         with pytest.raises(ValueError, match=words):
             Phase("W", 1, NGD(0.1), **arguments)
     with pytest.raises(ValueError, match="reference is"):
-        invert.Identity(torch.nn.Identity(), torch.rand(3, 8, 8))
+        invert.FaceIdentity(torch.nn.Identity(), torch.rand(3, 8, 8))

@@ -197,9 +197,9 @@ def test_the_geodesic_term_has_a_gradient_where_layers_are_equal():
 
 def test_locality_is_nothing_for_the_generator_itself_and_more_for_another(small):
     problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (0,))
-    own = {k: v for k, v in small.named_parameters() if k.startswith("synthesis.")}
+    own = {k: v[None] for k, v in small.named_parameters() if k.startswith("synthesis.")}
     w = small.some_w(1)[0]
-    assert value(Locality(), Point(w, weights=(own,)), problem).item() == 0
+    assert value(Locality(), Point(w, weights=own), problem).item() == 0
     brighter = own | {"synthesis.b32.torgb.bias": own["synthesis.b32.torgb.bias"] + 0.1}
     only_mse = Locality(mse=1, lpips=0)
     shown = []
@@ -209,14 +209,14 @@ def test_locality_is_nothing_for_the_generator_itself_and_more_for_another(small
             "synthesize",
             lambda self, code, **o: shown.append((code, o)) or torch.zeros(1, 3, 32, 32),
         )
-        value(only_mse, Point(w, weights=(own,)), problem)
+        value(only_mse, Point(w, weights=own), problem)
     for (
         code,
         options,
     ) in shown:  # 30 away over all layers together, without noise, towards a truncated code
         assert code.shape == (1, small.num_ws, 7) and options == {"noise_mode": "none"}
         assert (code - w[:, None]).norm().item() == pytest.approx(30, rel=1e-4)
-    assert value(only_mse, Point(w, weights=(brighter,)), problem).item() == pytest.approx(
+    assert value(only_mse, Point(w, weights=brighter), problem).item() == pytest.approx(
         0.01, rel=1e-3
     )
 

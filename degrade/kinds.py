@@ -1,0 +1,325 @@
+"""Kinds of parameters: what each may hold, said once; checks, draws and descriptions follow from it.
+
+A kind turns a given value into a plain one that compares and hashes: lists and tensors of numbers
+become tuples, with one number per image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import ClassVar, cast
+
+from torch import Tensor
+
+from .constants import ordinary_tensors
+from .rng import Rng
+from .values import Range, show
+
+Plain = float | tuple[float, ...] | Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a parameter may hold. A subclass defines `check` and `text`."""
+
+    optional: bool = False  # None is allowed
+    per_image: bool = False  # a tuple holds one value for each image of a batch
+    drawn: bool = False  # a Range is allowed
+    file: ClassVar[bool] = False  # the value may be the path of a file
+    nested: ClassVar[bool] = False  # the value is an operator, or several
+
+    def stored(self, name: str, given: object) -> object:
+        """The plain value to store. Raises ValueError that names the parameter and the value."""
+        if given is None and self.optional:
+            return None
+        if _requires_grad(given):
+            raise ValueError(
+                f"{name} requires grad, and an operator keeps no gradient of its parameters; "
+                f"give {name}.detach(), or use degrade.jpeg(x, quality=…), which keeps it"
+            )
+        return self.check(name, given)
+
+    def check(self, name: str, given: object) -> object:
+        """`given` as a plain value. Raises ValueError if it does not fit."""
+        raise NotImplementedError
+
+    def draw(self, values: Range, rng: Rng) -> object:
+        """One value of the range, for one image."""
+        raise NotImplementedError
+
+    @property
+    def text(self) -> str:
+        """What is allowed, in words."""
+        raise NotImplementedError
+
+    @property
+    def description(self) -> str:
+        """`text`, and whether a value per image or none is allowed."""
+        words = self.text
+        if self.per_image:
+            words += ", or one per image"
+        return words + ", or None" if self.optional else words
+
+
+def _requires_grad(given: object) -> bool:
+    if isinstance(given, (list, tuple)):
+        return any(map(_requires_grad, given))
+    return isinstance(given, Tensor) and given.requires_grad
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberKind(Kind):
+    """A number in an interval: of [0, 1], of pixels, of a count."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False  # `low` itself is excluded
+    integer: bool = False
+    odd: bool = False
+    per_image: bool = True
+    drawn: bool = True
+
+    def check(self, name: str, given: object) -> object:
+        if isinstance(given, Range) and not self.drawn:
+            raise ValueError(f"{name}={given} must be one number; a range is not drawn here")
+        interval = {"integer": self.integer, "above": self.above, "odd": self.odd}
+        plain = check_numbers(name, given, self.low, self.high, **interval)
+        if isinstance(plain, tuple) and not self.per_image:
+            raise ValueError(
+                f"{name}={plain} must be one number for all images; perimage(… ; …) takes them apart"
+            )
+        return plain
+
+    def draw(self, values: Range, rng: Rng) -> float:
+        if not self.integer:
+            unit = rng.integers(2**53)[0] / 2**53
+            return values.low + (values.high - values.low) * unit
+        step = 2 if self.odd else 1
+        low, high = int(values.low), int(values.high)
+        return low + step * rng.integers((high - low) // step + 1)[0]
+
+    @property
+    def text(self) -> str:
+        return _interval_text(self.low, self.high, self.integer, self.above, self.odd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeKind(NumberKind):
+    """The sides of an image: one number for a square, or (h, w), also written 40x60."""
+
+    low: float = 1
+    high: float = 2**16
+    integer: bool = True
+    per_image: bool = False
+
+    def check(self, name: str, given: object) -> object:
+        sides = given
+        if isinstance(given, str):
+            sides = [int(side) if side.isdecimal() else side for side in given.split("x")]
+        if isinstance(sides, Range) and not self.drawn:
+            return super().check(name, given)
+        plain = check_numbers(name, sides, self.low, self.high, integer=True)
+        if not isinstance(plain, tuple):
+            return plain
+        if len(plain) != 2:
+            raise ValueError(
+                f"{name}={show(given)} has {len(plain)} sides; give one for a square, or (h, w)"
+            )
+        return plain[0] if plain[0] == plain[1] else plain
+
+    @property
+    def text(self) -> str:
+        return f"{super().text} for a square, or (h, w), written 40x60"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionKind(Kind):
+    """One of several names."""
+
+    names: tuple[str, ...]
+    undecided: str | None = None  # one more name, which `sample` replaces by others
+
+    def check(self, name: str, given: object) -> object:
+        options = self.names if self.undecided is None else (*self.names, self.undecided)
+        if not (self.per_image and isinstance(given, (tuple, list))):
+            check_choice(name, given, options)
+            return given
+        if not given:
+            raise ValueError(f"{name}=() must be one of {', '.join(options)}")
+        allowed = options if len(given) == 1 else self.names
+        for item in given:
+            check_choice(name, item, allowed)
+        return tuple(given) if len(given) > 1 else given[0]
+
+    @property
+    def text(self) -> str:
+        words = f"one of {', '.join(self.names)}"
+        return words if self.undecided is None else f"{words}, or {self.undecided}, which is drawn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlagKind(Kind):
+    """True or False, written yes or no."""
+
+    def check(self, name: str, given: object) -> object:
+        words = {"yes": True, "no": False, "True": True, "False": False}
+        value = words.get(given) if isinstance(given, str) else given
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={show(given)} must be yes or no")
+        return value
+
+    @property
+    def text(self) -> str:
+        return "yes or no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorKind(Kind):
+    """A tensor [B, C, H, W] with values in [0, 1], or the path of a file that holds one."""
+
+    channels: int  # of a picture: 1 or 3
+    file: ClassVar[bool] = True
+
+    def check(self, name: str, given: object) -> object:
+        if isinstance(given, (str, Path)) and str(given):
+            return str(given)
+        if not isinstance(given, Tensor):
+            raise ValueError(
+                f"{name}={show(given)} must be a tensor {self.shape} in [0, 1] or the path of a file"
+            )
+        self.check_tensor(name, given)
+        with ordinary_tensors():
+            return given.clone()  # editing the given tensor later does not change the operator
+
+    def check_tensor(self, name: str, value: Tensor) -> None:
+        """Raise ValueError unless the shape fits and all values are in [0, 1]."""
+        if value.ndim != 4 or 0 in value.shape or value.shape[1] not in {1, self.channels}:
+            raise ValueError(f"{name} has shape {list(value.shape)}; give {self.shape}")
+        if not ((value >= 0) & (value <= 1)).all():
+            raise ValueError(f"{name} has values outside [0, 1]")
+
+    @property
+    def shape(self) -> str:
+        return "[B, 1, H, W]" if self.channels == 1 else "[B, C, H, W]"
+
+    @property
+    def text(self) -> str:
+        return f"a tensor {self.shape} with values from 0 to 1, or the path of a file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorKind(Kind):
+    """An operator, or one or more of them."""
+
+    several: bool = False
+    nested: ClassVar[bool] = True
+
+    def check(self, name: str, given: object) -> object:
+        from .operator import Operator  # operators are declared with kinds, so this cannot be above
+
+        operators = given if self.several and isinstance(given, tuple) else (given,)
+        if not operators:
+            raise ValueError("give at least one operator")
+        for operator in operators:
+            if not isinstance(operator, Operator):
+                raise ValueError(f"{operator!r} is no operator")
+        return given
+
+    @property
+    def text(self) -> str:
+        return "one or more operators" if self.several else "an operator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedKind(Kind):
+    """Anything that a function turns into a plain value; it raises ValueError for the rest."""
+
+    function: Callable[[object], object]
+    words: str
+
+    def check(self, name: str, given: object) -> object:
+        return self.function(given)
+
+    @property
+    def text(self) -> str:
+        return self.words
+
+
+def check_numbers(
+    name: str,
+    given: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    integer: bool = False,
+    above: bool = False,
+    odd: bool = False,
+) -> Plain:
+    """`given` as a number, a tuple with one per image, or a Range, if all are in [low, high].
+
+    `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the interval.
+    """
+    items, many = _numbers_of(given)
+    for item in items:
+        if not _fits(item, low, high, integer, above, odd):
+            wanted = _interval_text(low, high, integer, above, odd)
+            hint = (
+                "; a|b is one for each image, low..high is drawn" if isinstance(item, str) else ""
+            )
+            raise ValueError(f"{name}={show(given)} must be {wanted}{hint}")
+    if not items:
+        raise ValueError(f"{name}=() is empty; give a number, or one per image")
+    if isinstance(given, Range):
+        if given.low > given.high:
+            raise ValueError(f"{name}={given} is empty; write the smaller end first")
+        number_type = int if integer else float
+        return Range(number_type(given.low), number_type(given.high))
+    if integer:
+        items = tuple(map(int, items))
+    return items if many and len(items) > 1 else items[0]
+
+
+def _numbers_of(given: object) -> tuple[tuple, bool]:
+    """The items to check, and whether several were given."""
+    if isinstance(given, Range):
+        return (given.low, given.high), True
+    value = given
+    if hasattr(given, "tolist") and not isinstance(given, (int, float)):
+        value = given.tolist()  # a tensor, an array or a numpy number
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(value), True
+    return (value,), False
+
+
+def _fits(item: object, low: float, high: float, integer: bool, above: bool, odd: bool) -> bool:
+    if not isinstance(item, Real) or isinstance(item, bool):
+        return False
+    value = cast(float, item)
+    if not -math.inf < value < math.inf:
+        return False
+    if value < low or value > high or (above and value == low):
+        return False
+    if integer and value != int(value):
+        return False
+    return not odd or value % 2 == 1
+
+
+def _interval_text(low: float, high: float, integer: bool, above: bool, odd: bool) -> str:
+    number = "an integer" if integer else "a number"
+    if odd:
+        number = "an odd integer"
+    ends = [f"{end:.0f}" if integer else f"{end:g}" for end in (low, high)]
+    start = "above" if above else "from"
+    words = f"{number} {start} {ends[0]}" if low > -math.inf else number
+    return f"{words} to {ends[1]}" if high < math.inf else words
+
+
+def check_choice(name: str, value: object, options: Iterable[str]) -> None:
+    """Raise ValueError unless `value` is one of `options`."""
+    options = tuple(options)
+    if value not in options:
+        raise ValueError(f"{name}={show(value)} must be one of {', '.join(options)}")

@@ -1,0 +1,56 @@
+"""What operators need to work under torch.func (grad, vjp, jacrev, vmap) and torch.compile.
+
+A tensor inside a transform of torch.func stands for other tensors and has no storage of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether x belongs to a running transform of torch.func, and so has no storage to look at."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        x.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return True
+    return False
+
+
+def values_are_readable(x: Tensor) -> bool:
+    """Whether Python may look at the numbers in x, as a check of its content does.
+
+    False under torch.compile, under torch.func and on the meta device.
+    """
+    return not (torch.compiler.is_compiling() or x.is_meta or is_transformed(x))
+
+
+def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """Move a dimension that vmap runs over into the batch: [size·B, ...].
+
+    dim: where x has it, or None where x is the same for all and is repeated.
+    """
+    if dim is None:
+        return x.expand(size, *x.shape).flatten(0, 1)
+    return x.movedim(dim, 0).flatten(0, 1)
+
+
+def unfold(x: Tensor, size: int) -> Tensor:
+    """The inverse of `fold`, with the dimension of vmap first: [size, B, ...]."""
+    return x.unflatten(0, (size, -1))
+
+
+def fold_all(
+    function: type[torch.autograd.Function], size: int, dims: tuple, arguments: tuple
+) -> tuple[tuple[Tensor | None, ...], tuple[int | None, ...]]:
+    """A vmap rule: one call of `function` with the dimension of vmap folded into the batch."""
+    folded = [
+        fold(argument, dim, size) if isinstance(argument, Tensor) else argument
+        for argument, dim in zip(arguments, dims, strict=True)
+    ]
+    outputs = function.apply(*folded)
+    unfolded = [None if output is None else unfold(output, size) for output in outputs]
+    return tuple(unfolded), tuple(None if output is None else 0 for output in outputs)

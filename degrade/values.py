@@ -1,0 +1,72 @@
+"""Values of parameters and their text: numbers, names, one value per image, ranges to draw from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+# Characters that stay as they are in the text of a string. All others are percent-encoded.
+_PLAIN = "0123456789/:._-+~@[]"
+
+
+@dataclass(frozen=True)
+class Range:
+    """A parameter that `sample` draws for each image, uniformly from [low, high].
+
+    An integer parameter is drawn from the integers low, …, high, both included. Written low..high.
+    """
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{format_value(self.low)}..{format_value(self.high)}"
+
+
+def format_value(value: object) -> str:
+    """The text of a parameter; parse_value(format_value(v)) == v."""
+    if isinstance(value, tuple):
+        return "|".join(map(format_value, value))
+    if isinstance(value, float) and _is_short_integer(value):
+        return str(int(value))
+    if not isinstance(value, str):
+        return str(value)
+    text = "".join(map(_encode, value))
+    if parse_value(text) == value:
+        return text
+    return f"%{ord(text[0]):02X}{text[1:]}"  # a string that reads as a number, such as a file "12"
+
+
+def _is_short_integer(value: float) -> bool:
+    return math.isfinite(value) and value == int(value) and abs(value) < 1e15
+
+
+def _encode(character: str) -> str:
+    if character.isalpha() or character in _PLAIN:
+        return character
+    return quote(character, "", errors="surrogateescape")
+
+
+def parse_value(text: str) -> int | float | str | tuple | Range:
+    """The parameter that a text stands for: a number where it reads as one."""
+    if "|" in text:
+        return tuple(parse_value(item.strip()) for item in text.split("|"))
+    if ".." in text:
+        low_text, _, high_text = text.partition("..")
+        low, high = parse_value(low_text), parse_value(high_text)
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+            return Range(low, high)
+    for number_type in (int, float):
+        try:
+            return number_type(text)
+        except ValueError:
+            pass
+    return unquote(text, errors="surrogateescape")
+
+
+def show(value: object) -> str:
+    """A value as an error message quotes it: one line, at most 60 characters."""
+    text = str(value) if isinstance(value, Range) else repr(value)
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:57] + "..."
