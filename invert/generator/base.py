@@ -128,7 +128,7 @@ class StyleGenerator(Generator):
     mapping: Mapping
     num_ws: int
     filters: tuple[int, ...] = ()  # per layer, how many filters have a code of their own in W++
-    spaces = ("W", "W+")
+    spaces: tuple[str, ...] = ("W", "W+")
     read_discriminator: Callable[[], Discriminator | None] | None = None  # set by load_generator
 
     @cached_property

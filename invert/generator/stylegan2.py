@@ -85,6 +85,7 @@ class StyleGAN2(StyleGenerator):
         """
         codes, maps = self._inputs(latent, noise_mode, generator, noises)
         _, image = self.synthesis.run(codes, maps, start)
+        assert image is not None, "the last block adds to the image"
         return (image + 1) / 2
 
     def features(
@@ -201,9 +202,11 @@ class Synthesis(nn.Module):
         layer = 0
         for number, side in enumerate(self.resolutions[:stop]):
             block = self.get_submodule(f"b{side}")
+            assert isinstance(block, Block)
             if number >= first:
                 x, image = block(x, image, codes[layer:], noises[layer:])
             layer += block.num_convs
+        assert x is not None, "there is at least one block"
         return x, image
 
 
