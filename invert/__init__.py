@@ -9,9 +9,11 @@ from . import perceptual
 from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
 from .identity import Identity, load_embedding
+from .method import RestorationMethod
 from .methods import METHODS, Method, Phase
 from .problem import oracle_mask
-from .solve import Restoration, Step, restore
+from .result import Restoration, Step
+from .solve import restore
 
 __all__ = [
     "DDRM",
@@ -22,6 +24,7 @@ __all__ = [
     "Method",
     "Phase",
     "Restoration",
+    "RestorationMethod",
     "Step",
     "StyleGAN2",
     "StyleGAN3",

@@ -8,8 +8,7 @@ Source: Kawar et al. 2022, "Denoising Diffusion Restoration Models", eqs. 7 and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,14 @@ from degrade import Gaussian
 from degrade.operator import Operator, compose
 from degrade.rng import Rng
 
+from .method import Knob, RestorationMethod
+from .point import Point
+from .problem import Problem, streams
+from .result import Report, Restoration, Step
+from .tree import tree_map
+
 LARGEST = 2048  # values of an image (or of a channel) whose dense SVD is computed
-SMALLEST_SINGULAR_VALUE = 1e-3  # of the largest; what is below tells nothing
+SMALLEST_SINGULAR_VALUE = 1e-3  # of the largest one; smaller ones count as 0
 Function = Callable[[Tensor], Tensor]  # of singular values
 
 
@@ -30,180 +35,276 @@ class Denoiser(nn.Module):
     of its steps; by default 1000 from 1e-4 to 0.02 in a straight line.
     """
 
+    prior_kind = "denoiser"
+    c_dim = 0  # it has no classes
+    alpha_bar: Tensor
+
     def __init__(
         self, module: nn.Module, resolution: int, channels: int = 3, betas: Tensor | None = None
     ):
         super().__init__()
-        betas = (
-            torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-            if betas is None
-            else betas.double()
-        )
+        if betas is None:
+            betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+        betas = betas.double()
         if betas.ndim != 1 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas must be variances between 0 and 1, one for each step")
         self.module, self.resolution, self.channels = module, resolution, channels
         self.register_buffer("alpha_bar", (1 - betas).cumprod(0))
         self.eval().requires_grad_(False)
 
-    def unpack(self, latent: Tensor) -> Tensor:
-        return latent
-
     def forward(self, x: Tensor, t: int) -> Tensor:
-        return self.module(x, torch.full((len(x),), t, device=x.device))
+        times = torch.full((len(x),), t, device=x.device)
+        noise: Tensor = self.module(x, times)
+        return noise
+
+    def noise_level(self, t: int | None) -> float:
+        """The deviation of the noise at time t, beside an image of scale 1; 0 at the end (None)."""
+        if t is None:
+            return 0.0
+        alpha = self.alpha_bar[t]
+        return float(((1 - alpha) / alpha).sqrt())
 
 
 @dataclass(frozen=True)
-class DDRM:
-    """steps: of the model's, evenly chosen. eta: how much noise is new. eta_b: how much the observation counts."""
+class Sampling:
+    """The one phase of a diffusion method."""
 
-    name = "diffusion"
-    steps: int = 20  # evenly chosen, the last one is 0
+    steps: int
+    name: str = "diffusion"
+
+
+@dataclass(frozen=True)
+class DDRM(RestorationMethod):
+    """Sample a diffusion model, held to the observation in the operator's singular vectors.
+
+    steps: of the model's, evenly chosen; the last one is 0. eta: the share of new noise, 0 to 1.
+    eta_b: how much the observation counts, 0 to 1. The operator must be linear, with Gaussian noise
+    at its end, one deviation for all images of a batch.
+    """
+
+    steps: int = 20
     eta: float = 0.85
     eta_b: float = 1.0
     source: str = "Kawar et al. 2022, Denoising Diffusion Restoration Models, eqs. 7 and 8"
     departures: str = "no classifier guidance"
 
-    def __post_init__(self):
+    prior_kind = "denoiser"
+    knobs: tuple[Knob, ...] = ()
+
+    def __post_init__(self) -> None:
         for name in ("eta", "eta_b"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")
 
-    @torch.no_grad()
-    def solve(
-        self,
-        observation: Tensor,
-        operator: Operator,
-        denoiser: Denoiser,
-        streams: tuple[torch.Generator, ...],
-        report: Callable[[int, Tensor], None] = lambda step, x: None,
-    ) -> Tensor:
-        """Images [B, C, R, R] in [0, 1], unclamped. Raises ValueError for an operator that is not linear."""
-        if self.steps < 1 or self.steps > len(denoiser.alpha_bar):
+    def stages(self) -> tuple[Sampling]:
+        return (Sampling(self.steps),)
+
+    def with_steps(self, steps: int) -> DDRM:
+        return replace(self, steps=steps)
+
+    def check(self, problem: Problem) -> None:
+        largest = len(problem.denoiser.alpha_bar)
+        if not 1 <= self.steps <= largest:
             raise ValueError(
-                f"steps={self.steps} must be 1 to {len(denoiser.alpha_bar)} for method='ddrm'"
+                f"steps={self.steps} must be 1 to {largest} for method={problem.method_name}"
             )
-        rows = [parts(operator.row(i, len(observation))) for i in range(len(observation))]
+
+    @torch.no_grad()
+    def solve(self, problem: Problem, report: Report) -> Restoration:
+        denoiser = problem.denoiser
+        known = Observed.of(problem)
+        draws = Rng.of(streams(problem.seeds, "ddrm"), problem.batch)
+        times = self._times(len(denoiser.alpha_bar))
+        x = known.start(denoiser.noise_level(times[0]), draws.child("start"))
+        broken = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
+        image, losses = x, []
+        for step, t in enumerate(times, 1):
+            noise = denoiser(x * denoiser.alpha_bar[t].sqrt().to(x), t)
+            # an image that is not finite ends here, and leaves the others of its batch alone
+            broken = broken | ~torch.isfinite(noise).flatten(1).all(1).view(-1, 1, 1, 1)
+            noise = torch.where(broken, 0.0, noise)
+            x0 = x - denoiser.noise_level(t) * noise
+            following = times[step] if step < len(times) else None
+            level = denoiser.noise_level(following)
+            fresh = draws.child(f"step{step - 1}").normal(x)
+            x = known.move(self, level, x0, noise, fresh)
+            image = torch.where(broken, torch.nan, (x + 1) / 2)
+            losses.append(self._report(problem, step, image, report))
+        return self._restoration(image, torch.stack(losses))
+
+    def _times(self, trained_steps: int) -> list[int]:
+        """The model's steps that are used, from the noisiest to 0."""
+        stride = trained_steps // self.steps
+        return list(range(0, stride * self.steps, stride))[::-1]
+
+    def _report(self, problem: Problem, step: int, image: Tensor, report: Report) -> Tensor:
+        """Report a step, and return its loss [B] on the CPU."""
+        good = torch.isfinite(image).flatten(1).all(1)
+        finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
+        draws = streams(problem.seeds, f"step{step}")
+        prediction = problem.operator(finite_image, draws)
+        mse = (prediction - problem.observation).square().flatten(1).mean(1)
+        loss = torch.where(good, mse, torch.nan).cpu()
+        (phase,) = self.stages()
+        report(
+            Step(
+                phase=phase,
+                step=step,
+                total=self.steps,
+                loss=loss,
+                terms={"mse": loss},
+                image=image,
+                prediction=prediction,
+                read_latent=lambda: image,
+            )
+        )
+        return loss
+
+    def _restoration(self, image: Tensor, history: Tensor) -> Restoration:
+        shown = torch.nan_to_num(image).clamp(0, 1)
+        (phase,) = self.stages()
+        return Restoration(
+            image=shown,
+            latent=image,
+            history=history,
+            phase_images={phase.name: shown},
+            finite=torch.isfinite(image).flatten(1).all(1).cpu(),
+            point=Point(image),
+            terms={"mse": history},
+        )
+
+    def shares(self, s: Tensor, level: float, sigma: float) -> dict[str, Tensor]:
+        """How much of each part goes into a coordinate of singular value s (eq. 8).
+
+        level: the next noise level. sigma: the noise of the observation. The parts are the model's
+        image "x0", its "noise", the observation "y", and "fresh" noise.
+        """
+        informative = (s > 0) & (s * level > sigma)  # the observation is better than the model
+        noisy = (s > 0) & (s * level < sigma)
+        hidden = ~(informative | noisy)
+        kept = (1 - self.eta**2) ** 0.5 * level
+        pull = kept / sigma if sigma else 0.0
+        left = (level**2 - (self.eta_b * sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
+        return {
+            "x0": hidden * 1.0 + noisy * (1 - pull * s) + informative * (1 - self.eta_b),
+            "noise": hidden * kept,
+            "y": noisy * pull + informative * self.eta_b / _safe(s),
+            "fresh": torch.where(informative, left, self.eta * level),
+        }
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The observation in [-1, 1] units, the deviation of its noise, and the operator's spectrum."""
+
+    y: Tensor
+    sigma: float
+    spectrum: Spectrum
+    shape: tuple[int, ...]  # of the images
+
+    @staticmethod
+    def of(problem: Problem) -> Observed:
+        """Take the operator apart. Raises ValueError for one that is not linear."""
+        rows = []
+        for i in range(problem.batch):
+            rows.append(parts(problem.operator.row(i, problem.batch)))
         sigma = rows[0][1]
         if any(other != sigma for _, other in rows):
             raise ValueError("method='ddrm' takes one deviation of noise for all images of a batch")
-        shape = (len(observation), denoiser.channels, denoiser.resolution, denoiser.resolution)
-        like = observation.new_zeros(shape)
-        # in [-1, 1]: x = (x' + 1) / 2, so that 2y - H·1 = H x' + 2·noise
-        ones = torch.cat(
-            [
-                torch.ones_like(like[:1]) if h is None else h(torch.ones_like(like[:1]))
-                for h, _ in rows
-            ]
-        )
-        y, sigma = 2 * observation - ones, 2 * sigma
-        svd = spectra([h for h, _ in rows], (1, *shape[1:]), observation.device)
-        alpha = denoiser.alpha_bar
-        stride = len(alpha) // self.steps
-        times = list(range(0, stride * self.steps, stride))[::-1]
-        noise_of = lambda t: float(((1 - alpha[t]) / alpha[t]).sqrt()) if t is not None else 0.0  # noqa: E731
-        draw = Rng.of(streams, len(observation))
+        shape = (1, *problem.image_shape[1:])
+        white = torch.ones(shape, dtype=torch.float32, device=problem.device)
+        # with x = (x' + 1) / 2 for x' in [-1, 1]: 2y - H·1 = H x' + 2·noise
+        offsets = []
+        for linear, _ in rows:
+            offsets.append(white if linear is None else linear(white))
+        y = 2 * problem.observation - torch.cat(offsets)
+        svd = spectra([linear for linear, _ in rows], shape, problem.device)
+        return Observed(y, 2 * sigma, svd, problem.image_shape)
 
-        top = noise_of(times[0])
-        n = draw.child("start").normal(like)
-        seen = lambda s: (s * top > sigma) & (s > 0)  # noqa: E731
-        x = svd.of_image(
-            lambda s: torch.where(
-                seen(s), (top**2 - (sigma / _safe(s)) ** 2).clamp_min(0).sqrt(), top
-            ),
-            n,
-        )
-        x = x + svd.of_observation(
-            lambda s: seen(s) / _safe(s), y
-        )  # in units where the image's own scale is 1
+    def start(self, level: float, rng: Rng) -> Tensor:
+        """Draw the first images, at this noise level, in units where the image's scale is 1."""
+        fresh = rng.normal(torch.zeros(self.shape, dtype=torch.float32, device=self.y.device))
 
-        broken = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
-        for step, t in enumerate(times):
-            noise = denoiser(x * alpha[t].sqrt().to(x), t)
-            broken |= ~torch.isfinite(noise).flatten(1).all(1).view(
-                -1, 1, 1, 1
-            )  # ends here, not for its batch mates
-            noise = torch.where(broken, 0.0, noise)
-            x0 = x - noise_of(t) * noise
-            spread = noise_of(times[step + 1] if step + 1 < len(times) else None)
-            fresh = draw.child(f"step{step}").normal(like)
-            share = partial(self._share, spread=spread, sigma=sigma)
-            x = svd.of_image(partial(share, "x0"), x0) + svd.of_image(
-                partial(share, "noise"), noise
-            )
-            x = (
-                x
-                + svd.of_observation(partial(share, "y"), y)
-                + svd.of_image(partial(share, "fresh"), fresh)
-            )
-            image = torch.where(broken, torch.nan, (x + 1) / 2)
-            report(step + 1, image)
-        return image
+        def informative(s: Tensor) -> Tensor:
+            return (s * level > self.sigma) & (s > 0)
 
-    def _share(self, part: str, s: Tensor, spread: float, sigma: float) -> Tensor:
-        """How much of one part goes into a coordinate of singular value s, at the next noise level `spread` (eq. 8)."""
-        above = (s > 0) & (s * spread > sigma)  # the observation knows better than the model
-        below = (s > 0) & (s * spread < sigma)
-        hidden = ~(above | below)
-        kept = (1 - self.eta**2) ** 0.5 * spread
-        pull = kept / sigma if sigma else 0.0
-        if part == "x0":
-            return hidden * 1.0 + below * (1 - pull * s) + above * (1 - self.eta_b)
-        if part == "noise":
-            return hidden * kept
-        if part == "y":
-            return below * pull + above * self.eta_b / _safe(s)
-        left = (spread**2 - (self.eta_b * sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
-        return torch.where(above, left, self.eta * spread)
+        def spread(s: Tensor) -> Tensor:
+            left = (level**2 - (self.sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
+            return torch.where(informative(s), left, level)
+
+        x = self.spectrum.of_image(spread, fresh)
+        return x + self.spectrum.of_observation(lambda s: informative(s) / _safe(s), self.y)
+
+    def move(self, method: DDRM, level: float, x0: Tensor, noise: Tensor, fresh: Tensor) -> Tensor:
+        """Put together the images at the next noise level (eqs. 7 and 8)."""
+
+        def share(part: str) -> Function:
+            return lambda s: method.shares(s, level, self.sigma)[part]
+
+        x = self.spectrum.of_image(share("x0"), x0)
+        x = x + self.spectrum.of_image(share("noise"), noise)
+        x = x + self.spectrum.of_observation(share("y"), self.y)
+        return x + self.spectrum.of_image(share("fresh"), fresh)
 
 
 def parts(operator: Operator) -> tuple[Operator | None, float]:
-    """The linear part of H x + noise (None: the identity), and the noise's deviation."""
-    *first, last = operator
+    """Split H x + noise into the linear part (None: the identity) and the noise's deviation.
+
+    Raises ValueError for an operator that is not linear with Gaussian noise at its end.
+    """
+    *stages, last = operator
     sigma = 0.0
     if isinstance(last, Gaussian):
         if not isinstance(last.sigma, (int, float)):
             raise ValueError(f"method='ddrm' takes one deviation for all images, not {last}")
         sigma = float(last.sigma)
     else:
-        first.append(last)
-    for stage in first:
-        if not stage.linear and stage.sample((1, 3, 64, 64)).linear:
-            raise ValueError(
-                f"method='ddrm' needs to know what happened: {stage} is still to be drawn; sample it"
-            )
-        if not stage.linear:
-            raise ValueError(
-                f"method='ddrm' needs a linear operator, and Gaussian noise at the end; {stage} is neither"
-            )
-    return (compose(first) if first else None), sigma
+        stages.append(last)
+    for stage in stages:
+        check_linear(stage)
+    return (compose(stages) if stages else None), sigma
 
 
-# The operator's singular values ---------------------------------------------------------------------
+def check_linear(stage: Operator) -> None:
+    """Raise ValueError for a stage that is not linear, or is still to be drawn."""
+    if stage.linear:
+        return
+    if stage.sample((1, 3, 64, 64)).linear:
+        raise ValueError(
+            f"method='ddrm' needs to know what happened: {stage} is still to be drawn; sample it"
+        )
+    raise ValueError(
+        f"method='ddrm' needs a linear operator, and Gaussian noise at the end; {stage} is neither"
+    )
+
+
+# The operator's singular values
 
 
 class Spectrum:
-    """V f(S) Vᵀ of images, and V f(S) Uᵀ of observations."""
+    """The singular value decomposition H = U S Vᵀ of an operator, as far as DDRM needs it."""
 
     def to(self, device: torch.device) -> Spectrum:
-        moved = {
-            f.name: v.to(device)
-            for f in fields(self)
-            if isinstance(v := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
+        """The same on another device."""
+        return tree_map(lambda tensor: tensor.to(device), self)
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
+        """V f(S) Vᵀ x."""
         raise NotImplementedError
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        """V f(S) Uᵀ y."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Diagonal(Spectrum):
-    """Every pixel is multiplied by its own number, as by a mask."""
+    """Every pixel is multiplied by its own number, as by a mask.
 
-    values: Tensor  # [1, C, H, W], any sign
+    values: [1, C, H, W], of any sign.
+    """
+
+    values: Tensor
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
         return f(self.values.abs()) * x
@@ -214,133 +315,185 @@ class Diagonal(Spectrum):
 
 @dataclass(frozen=True)
 class Tight(Spectrum):
-    """H Hᵀ = s²·I: one singular value, and 0 for all that H does not see (means of blocks, gray, orthogonal rows)."""
+    """H Hᵀ = s²·I: one singular value, and 0 for everything that H hides.
+
+    Means of blocks, gray and orthogonal rows are of this kind.
+    """
 
     operator: Operator
     value: float
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        seen = self.operator.adjoint(self.operator(x), x.shape) / self.value**2
-        some, none = f(torch.tensor([self.value, 0.0], dtype=x.dtype, device=x.device))
-        return some * seen + none * (x - seen)
+        visible_part = self.operator.adjoint(self.operator(x), x.shape) / self.value**2
+        singular_values = torch.tensor([self.value, 0.0], dtype=x.dtype, device=x.device)
+        of_visible, of_hidden = f(singular_values)
+        image: Tensor = of_visible * visible_part + of_hidden * (x - visible_part)
+        return image
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
-        (some,) = f(torch.tensor([self.value], dtype=y.dtype, device=y.device))
-        return (
-            some
-            / self.value
-            * self.operator.adjoint(y, (len(y), *self.operator.input_shape(y.shape)[1:]))
-        )
+        (factor,) = f(torch.tensor([self.value], dtype=y.dtype, device=y.device))
+        shape = (len(y), *self.operator.input_shape(y.shape)[1:])
+        image: Tensor = factor / self.value * self.operator.adjoint(y, shape)
+        return image
 
 
 @dataclass(frozen=True)
 class Dense(Spectrum):
-    """A matrix, of the whole image or of each channel alike."""
+    """A matrix, of the whole image or of each channel alike.
+
+    s: the singular values, with a 0 for every column of v beyond u's. shape: of an image.
+    """
 
     u: Tensor
-    s: Tensor  # with a 0 for every column of v beyond u's
+    s: Tensor
     v: Tensor
-    shape: tuple[int, ...]  # of an image
+    shape: tuple[int, ...]
     per_channel: bool
 
-    def _rows(self, x: Tensor) -> Tensor:
-        return x.flatten(2) if self.per_channel else x.flatten(1)
-
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        return ((self._rows(x) @ self.v * f(self.s)) @ self.v.T).view_as(x)
+        coordinates = self._rows(x) @ self.v * f(self.s)
+        return (coordinates @ self.v.T).view_as(x)
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
         rank = self.u.shape[1]
         coordinates = self._rows(y) @ self.u * f(self.s)[:rank]
         return (coordinates @ self.v[:, :rank].T).view(len(y), *self.shape[1:])
 
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.flatten(2) if self.per_channel else x.flatten(1)
+
 
 @dataclass(frozen=True)
 class Each(Spectrum):
-    """A spectrum for each image."""
+    """A spectrum for each image of a batch."""
 
     rows: tuple[Spectrum, ...]
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        return torch.cat([row.of_image(f, x[i : i + 1]) for i, row in enumerate(self.rows)])
+        images = []
+        for i, row in enumerate(self.rows):
+            images.append(row.of_image(f, x[i : i + 1]))
+        return torch.cat(images)
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
-        return torch.cat([row.of_observation(f, y[i : i + 1]) for i, row in enumerate(self.rows)])
+        images = []
+        for i, row in enumerate(self.rows):
+            images.append(row.of_observation(f, y[i : i + 1]))
+        return torch.cat(images)
 
 
 def spectra(
     operators: list[Operator | None], shape: tuple[int, ...], device: torch.device
 ) -> Spectrum:
-    """Of the operator of each image; one that several images share is taken apart once."""
-    found: dict[str, Spectrum] = {}
+    """The spectrum of a batch. An operator that several images share is decomposed once."""
+    by_text: dict[str, Spectrum] = {}
     rows = []
     for operator in operators:
         text = str(operator)
-        if text not in found or any(
-            stage.files for stage in operator or ()
-        ):  # text does not tell tensors apart
-            found[text] = spectrum(operator, shape).to(device)
-        rows.append(found[text])
-    return rows[0] if len(set(map(id, rows))) == 1 else Each(tuple(rows))
+        holds_tensors = any(stage.files for stage in operator or ())  # text cannot tell them apart
+        if text not in by_text or holds_tensors:
+            by_text[text] = spectrum(operator, shape).to(device)
+        rows.append(by_text[text])
+    shared = all(row is rows[0] for row in rows)
+    return rows[0] if shared else Each(tuple(rows))
 
 
 def spectrum(operator: Operator | None, shape: tuple[int, ...]) -> Spectrum:
-    """The singular values of a linear operator on images [1, C, H, W]; raises ValueError for one too large to find."""
+    """Decompose a linear operator on images [1, C, H, W].
+
+    Raises ValueError for one without a closed form that is too large for a dense decomposition.
+    """
     if operator is None:
-        return Diagonal(torch.ones(shape))
-    draws = torch.Generator().manual_seed(0)
-    output = tuple(operator.output_shape(shape))
+        return Diagonal(torch.ones(shape, dtype=torch.float32, device="cpu"))
+    probes = Probes(operator, shape)
+    return probes.diagonal() or probes.tight() or probes.dense()
 
-    def some(size: tuple[int, ...]) -> Tensor:
-        return torch.randn(size, generator=draws)
 
-    def alike(a: Tensor, b: Tensor) -> bool:
-        return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+class Probes:
+    """Random images and observations that find out what kind of matrix an operator is."""
 
-    if output == shape:
-        values = operator(torch.ones(shape))
-        if all(alike(operator(x), values * x) for x in (some(shape), some(shape))):
-            return Diagonal(values)
-    probe = some(output)
-    back = operator(operator.adjoint(probe, shape))
-    square = float((back * probe).sum() / probe.square().sum())
-    if square > 0 and all(
-        alike(operator(operator.adjoint(y, shape)), square * y) for y in (probe, some(output))
-    ):
-        return Tight(operator, square**0.5)
+    def __init__(self, operator: Operator, shape: tuple[int, ...]):
+        self.operator, self.shape = operator, shape
+        self.output = tuple(operator.output_shape(shape))
+        self.draws = torch.Generator().manual_seed(0)
 
-    _, channels, height, width = shape
-    x = some(shape)
-    apart = torch.cat(
-        [operator(x * (torch.arange(channels) == c).view(1, -1, 1, 1)) for c in range(channels)]
-    )
-    same = some((1, 1, height, width)).expand(shape)
-    per_channel = (
-        output[1] == channels
-        and alike(operator(same), operator(same)[:, :1].expand(output))
-        and all(
-            apart[c, d].abs().max() < 1e-6
-            for c in range(channels)
-            for d in range(channels)
-            if c != d
-        )
-    )
-    size = height * width * (1 if per_channel else channels)
-    if size > LARGEST:
-        raise ValueError(
-            f"method='ddrm' finds no closed form for {operator}, and {size} values are too many for a dense "
-            f"decomposition (at most {LARGEST}); use a mask, a mean of blocks, or smaller images"
-        )
-    basis = torch.eye(size).view(size, -1, height, width)
-    if per_channel:
-        basis = basis.expand(-1, channels, -1, -1)
-    columns = torch.cat([operator(some_of) for some_of in basis.split(64)])
-    matrix = (columns[:, 0] if per_channel else columns).flatten(1).T.double()
-    u, s, vh = torch.linalg.svd(matrix, full_matrices=True)
-    rank = min(matrix.shape)
-    full = torch.zeros(size, dtype=torch.float64)
-    full[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
-    return Dense(u[:, :rank].float(), full.float(), vh.T.float(), shape, per_channel)
+    def random(self, size: tuple[int, ...]) -> Tensor:
+        return torch.randn(size, generator=self.draws, dtype=torch.float32, device="cpu")
+
+    def diagonal(self) -> Diagonal | None:
+        """The decomposition, where every pixel is multiplied by its own number."""
+        if self.output != self.shape:
+            return None
+        values = self.operator(torch.ones(self.shape, dtype=torch.float32, device="cpu"))
+        for _ in range(2):
+            x = self.random(self.shape)
+            if not alike(self.operator(x), values * x):
+                return None
+        return Diagonal(values)
+
+    def tight(self) -> Tight | None:
+        """The decomposition, where H Hᵀ is a multiple of the identity."""
+        first, second = self.random(self.output), self.random(self.output)
+        back = self._there_and_back(first)
+        square = float((back * first).sum() / first.square().sum())
+        if square <= 0 or not alike(back, square * first):
+            return None
+        if not alike(self._there_and_back(second), square * second):
+            return None
+        return Tight(self.operator, square**0.5)
+
+    def dense(self) -> Dense:
+        """The decomposition of the matrix, of each channel where all have the same one."""
+        _, channels, height, width = self.shape
+        per_channel = self._per_channel()
+        size = height * width * (1 if per_channel else channels)
+        if size > LARGEST:
+            raise ValueError(
+                f"method='ddrm' finds no closed form for {self.operator}, and {size} values are "
+                f"too many for a dense decomposition (at most {LARGEST}); use a mask, a mean of "
+                "blocks, or smaller images"
+            )
+        u, s, vh = torch.linalg.svd(self._matrix(size, per_channel), full_matrices=True)
+        rank = len(s)
+        values = torch.zeros(size, dtype=torch.float64, device="cpu")
+        values[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
+        return Dense(u[:, :rank].float(), values.float(), vh.T.float(), self.shape, per_channel)
+
+    def _there_and_back(self, y: Tensor) -> Tensor:
+        return self.operator(self.operator.adjoint(y, self.shape))
+
+    def _per_channel(self) -> bool:
+        """Whether channels do not mix, and all have the same matrix."""
+        channels, height, width = self.shape[1:]
+        x = self.random(self.shape)
+        if self.output[1] != channels:
+            return False
+        same = self.operator(self.random((1, 1, height, width)).expand(self.shape))
+        if not alike(same, same[:, :1].expand(self.output)):
+            return False
+        for channel in range(channels):
+            alone = torch.zeros_like(x)
+            alone[:, channel] = x[:, channel]
+            others = self.operator(alone)[0]
+            others[channel] = 0
+            if others.abs().max() >= 1e-6:
+                return False
+        return True
+
+    def _matrix(self, size: int, per_channel: bool) -> Tensor:
+        _, channels, height, width = self.shape
+        basis = torch.eye(size, dtype=torch.float32, device="cpu").view(size, -1, height, width)
+        if per_channel:
+            basis = basis.expand(-1, channels, -1, -1)
+        columns = torch.cat([self.operator(chunk) for chunk in basis.split(64)])
+        if per_channel:
+            columns = columns[:, :1]
+        return columns.flatten(1).T.double()
+
+
+def alike(a: Tensor, b: Tensor) -> bool:
+    """Equal up to rounding."""
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def _safe(s: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Where a search moves: latent spaces, features within the generator, its weights.
+"""Where a search moves: latent spaces, features within the generator, and its weights.
 
-W [B, w_dim] has one code for the image, W+ [B, num_ws, w_dim] one for every layer, W++
+W [B, w_dim] has one code per image, W+ [B, num_ws, w_dim] one per layer, and W++
 [B, num_ws, num_filters, w_dim] one for every output filter of every layer. A `Space` says which
-tensors are free, and where they put the search.
+tensors are free, which role each has, and which point they describe.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import roles
 from .generator import Generator
-from .point import Moment, Point, Variables
+from .point import Moment, Point
 from .problem import Problem
+from .roles import Free, Variable, Variables
 
 SPACES = ("W", "W+", "W++")
 
 
 def extend(latent: Tensor, space: str, generator: Generator) -> Tensor:
-    """`latent` written in the freer `space`: the same image, more freedom.
+    """Write `latent` in the larger `space`: the same image, with more freedom.
 
     Raises ValueError for a space that the generator does not have.
     """
@@ -33,26 +35,31 @@ def extend(latent: Tensor, space: str, generator: Generator) -> Tensor:
 
 
 class Space:
-    """A kind of freedom: `begin` makes the free tensors, and `place` says where they put the search."""
+    """A kind of freedom.
+
+    `begin` makes the free tensors and gives each a role; `place` returns the point they describe.
+    per_image: whether images cannot share a pass, as when each has weights of its own.
+    """
 
     name: str
-    per_image: bool = (
-        False  # whether images cannot share a pass, as when each has weights of its own
-    )
+    per_image: bool = False
 
     def check(self, generator: Generator) -> None:
-        """Raise ValueError where the generator lacks what this needs."""
+        """Raise ValueError where the generator lacks what this space needs."""
 
     def goes_on_from(self, space: str) -> bool:
-        """Whether a latent of W, W+ or W++ can be where this begins."""
+        """Whether a latent of W, W+ or W++ can be where this space begins."""
         return False
 
-    def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
-        """The point that all of the phase is relative to, and the free tensors, which leave its image as it is."""
+    def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
+        """Return the point that the phase is relative to, and the free tensors.
+
+        The free tensors leave the image of the point as it is.
+        """
         raise NotImplementedError
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
-        """Where the free tensors put the search, for the point that `begin` returned."""
+        """Return the point that the free tensors describe; `point` is the one from `begin`."""
         raise NotImplementedError
 
 
@@ -60,7 +67,7 @@ class Space:
 class Codes(Space):
     """Style codes: W, W+ or W++.
 
-    jitter: every step the codes move by N(0, s²), s = w_std·jitter·max(0, 1 - t/0.75)² (the
+    jitter: in every step the codes move by N(0, s²), s = w_std·jitter·max(0, 1 - t/0.75)² (the
     projector of StyleGAN2). noises: whether the noise maps are free, too, and start as N(0, 1).
     """
 
@@ -74,22 +81,26 @@ class Codes(Space):
     def goes_on_from(self, space: str) -> bool:
         return SPACES.index(self.name) >= SPACES.index(space)
 
-    def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
+    def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         noises = random_noises(problem) if self.noises else ()
         latent = problem.generator.pack(extend(point.latent, self.name, problem.generator))
-        return replace(point, noises=noises or point.noises), {"latent": latent} | named(noises)
+        free = {"latent": Variable(latent, roles.CODES)}
+        free.update(free_noises(noises))
+        return replace(point, noises=noises or point.noises), free
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         latent = variables["latent"]
         if self.jitter and moment.progress < 0.75:
-            width = problem.generator.w_std * self.jitter * (1 - moment.progress / 0.75) ** 2
+            fading = (1 - moment.progress / 0.75) ** 2
+            width = problem.style.w_std * self.jitter * fading
             latent = latent + width * moment.rng.child("jitter").normal(latent)
-        return replace(point, latent=latent, noises=with_free(point.noises, variables))
+        noises = with_free_noises(point.noises, variables)
+        return replace(point, latent=latent, noises=noises)
 
 
 @dataclass(frozen=True)
 class Offset(Space):
-    """What is added to the codes of W+ that the phase starts from; it starts at 0 (CRI)."""
+    """An offset that is added to the codes of W+ where the phase starts; it begins at 0 (CRI)."""
 
     name: str = field(default="offset", init=False)
 
@@ -99,9 +110,10 @@ class Offset(Space):
     def goes_on_from(self, space: str) -> bool:
         return space != "W++"
 
-    def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
+    def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         center = extend(point.latent, "W+", problem.generator)
-        return replace(point, latent=center), {"offset": torch.zeros_like(center)}
+        offset = Variable(torch.zeros_like(center), roles.CODES)
+        return replace(point, latent=center), {"offset": offset}
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         return replace(point, latent=point.latent + variables["offset"])
@@ -111,9 +123,9 @@ class Offset(Space):
 class Gaussian(Space):
     """W+ through a Gaussian: w = leaky_relu(σ·z + μ) for a z ~ N(0, I) of each layer.
 
-    block: from 1 on, the features that enter this block of the synthesis are free, too, and start as
-    what the layers before them make (ILO). noises: how many noise maps are free, from the first on;
-    all start as N(0, 1), but the last as 0 with `quiet_end` (PULSE).
+    block: from 1 on, the features that enter this block of the synthesis are free, too, and start
+    as what the layers before them make (ILO). noises: how many noise maps are free, from the first
+    on. They start as N(0, 1); with `quiet_end` the last one starts as 0 (PULSE).
     """
 
     block: int = 0
@@ -121,7 +133,7 @@ class Gaussian(Space):
     quiet_end: bool = False
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return f"layer {self.block}" if self.block else "Z+"
 
     def check(self, generator: Generator) -> None:
@@ -134,29 +146,41 @@ class Gaussian(Space):
                 f"this generator has features before blocks 1 to {last}, not {self.block}"
             )
 
-    def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
-        if point.z is None or point.z.ndim != 3:  # the z of W's mapping is another one
-            z = problem.rng("z").normal(
-                torch.empty(problem.batch, *problem.generator.latent_shape("W+"))
-            )
-            noises = random_noises(problem)
-            if noises and self.quiet_end:
-                noises = (*noises[:-1], torch.zeros_like(noises[-1]))
-            point = replace(point, z=z.to(problem.device), noises=noises or None)
-        point = replace(point, latent=self._latent(point.z, problem))
-        free = {"z": point.z} | named((point.noises or ())[: self.noises])
+    def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
+        if point.z is None or point.z.ndim != 3:  # a z of the mapping has two axes
+            point = self._drawn(point, problem)
+        z = point.z
+        assert z is not None
+        point = replace(point, latent=self._latent(z, problem))
+        free = {"z": Variable(z, roles.Z)}
+        noises = point.noises or ()
+        free.update(free_noises(noises[: self.noises]))
         if self.block:
             with torch.no_grad():
                 start = problem.generator.features(
                     point.latent, self.block, point.noises, point.start
                 )
-            point, free["features"] = replace(point, start=start), start.maps
+            point = replace(point, start=start)
+            free["features"] = Variable(start.maps, roles.FEATURES)
         return point, free
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
-        start = replace(point.start, maps=variables["features"]) if self.block else None
-        latent, noises = self._latent(variables["z"], problem), with_free(point.noises, variables)
-        return replace(point, latent=latent, z=variables["z"], noises=noises, start=start)
+        start = None
+        if point.start is not None and self.block:
+            start = replace(point.start, maps=variables["features"])
+        z = variables["z"]
+        noises = with_free_noises(point.noises, variables)
+        return replace(point, latent=self._latent(z, problem), z=z, noises=noises, start=start)
+
+    def _drawn(self, point: Point, problem: Problem) -> Point:
+        """The point with a z for each layer, and new noise maps."""
+        shape = (problem.batch, *problem.generator.latent_shape("W+"))
+        like = torch.empty(shape, device="cpu", dtype=torch.float32)
+        z = problem.rng("z").normal(like).to(problem.device)
+        noises = random_noises(problem)
+        if noises and self.quiet_end:
+            noises = (*noises[:-1], torch.zeros_like(noises[-1]))
+        return replace(point, z=z, noises=noises or None)
 
     def _latent(self, z: Tensor, problem: Problem) -> Tensor:
         mean, deviation = problem.gaussian
@@ -165,7 +189,7 @@ class Gaussian(Space):
 
 @dataclass(frozen=True)
 class Z(Space):
-    """What is drawn from N(0, I), through the mapping where there is one.
+    """z ~ N(0, I), through the mapping where there is one.
 
     codes: W+ is free beside it, and starts as the mapping of z (L-BRGM).
     """
@@ -173,32 +197,35 @@ class Z(Space):
     codes: bool = False
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return "Z and W+" if self.codes else "Z"
 
     def check(self, generator: Generator) -> None:
         if self.codes:
             generator.latent_shape("W+")
 
-    def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
+    def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         point = problem.with_z(point)
-        free = {"z": point.z}
+        assert point.z is not None
+        free = {"z": Variable(point.z, roles.Z)}
         if self.codes:
-            free["latent"] = extend(point.latent, "W+", problem.generator)
+            latent = extend(point.latent, "W+", problem.generator)
+            free["latent"] = Variable(latent, roles.CODES)
         return point, free
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
-        latent = variables["latent"] if self.codes else problem.map(variables["z"])
-        return replace(point, latent=latent, z=variables["z"])
+        z = variables["z"]
+        latent = variables["latent"] if self.codes else problem.map(z)
+        return replace(point, latent=latent, z=z)
 
 
 @dataclass(frozen=True)
 class Weights(Space):
     """The weights of the synthesis, for each image on its own; the codes stay.
 
-    blocks: of the first blocks only, without the layers that paint (DGP); None is all, and so is any
-    number for a generator that has no blocks. z: whether z is free, too. Noise maps are the
-    checkpoint's.
+    blocks: tune only the first so many blocks, without the layers that paint (DGP). None tunes all,
+    and so does any number for a generator without blocks. z: whether z is free, too. The noise maps
+    are the checkpoint's.
     """
 
     blocks: int | None = None
@@ -206,47 +233,67 @@ class Weights(Space):
     per_image = True
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         tuned = "weights" if self.blocks is None else f"weights of {self.blocks} blocks"
         return f"Z, {tuned}" if self.z else tuned
 
     def goes_on_from(self, space: str) -> bool:
         return not self.z
 
-    def begin(self, point: Point, problem: Problem) -> tuple[Point, Variables]:
-        tuned = dict(point.weights[0]) if point.weights else {}
+    def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
+        weights = dict(point.weights or {})
         for name in problem.generator.tunable(self.blocks):
-            if name not in tuned:
-                tuned[name] = problem.generator.get_parameter(name).detach().clone()
-        free = {_WEIGHT + name: weight[None] for name, weight in tuned.items()}
+            if name not in weights:
+                weight = problem.generator.get_parameter(name)
+                weights[name] = weight.detach().clone()[None]
+        free = {}
+        for name, value in weights.items():
+            free[_WEIGHT + name] = Variable(value, roles.WEIGHTS)
         if self.z:
             point = problem.with_z(point)
-            free["z"] = point.z
+            assert point.z is not None
+            free["z"] = Variable(point.z, roles.Z)
         return replace(point, noises=None), free
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
-        weights = {
-            k.removeprefix(_WEIGHT): v[0] for k, v in variables.items() if k.startswith(_WEIGHT)
-        }
+        weights = {}
+        for name, value in variables.items():
+            if name.startswith(_WEIGHT):
+                weights[name.removeprefix(_WEIGHT)] = value
         if self.z:
-            point = replace(point, z=variables["z"], latent=problem.map(variables["z"]))
-        return replace(point, weights=(weights,))
+            z = variables["z"]
+            point = replace(point, z=z, latent=problem.map(z))
+        return replace(point, weights=weights)
 
 
-_WEIGHT, _NOISE = "weight:", "noise"  # how free weights and noise maps are named
+_WEIGHT, _NOISE = "weight:", "noise"  # how these spaces name free weights and noise maps
 
 
 def random_noises(problem: Problem) -> tuple[Tensor, ...]:
-    """Noise maps N(0, 1) [B, 1, r, r]; none for a generator that takes none."""
-    sides = problem.generator.noise_sides
-    empty = [torch.empty(problem.batch, 1, side, side, device=problem.device) for side in sides]
-    return tuple(problem.rng(f"noise{i}").normal(like) for i, like in enumerate(empty))
+    """Draw noise maps N(0, 1) [B, 1, r, r]; none for a generator that takes none."""
+    noises = []
+    for i, side in enumerate(problem.generator.noise_sides):
+        shape = (problem.batch, 1, side, side)
+        like = torch.empty(shape, device=problem.device, dtype=torch.float32)
+        noises.append(problem.rng(f"noise{i}").normal(like))
+    return tuple(noises)
 
 
-def named(noises: tuple[Tensor, ...]) -> Variables:
-    return {f"{_NOISE}{i}": noise for i, noise in enumerate(noises)}
+def free_noises(noises: tuple[Tensor, ...]) -> Free:
+    """Make these noise maps free."""
+    free = {}
+    for i, noise in enumerate(noises):
+        free[f"{_NOISE}{i}"] = Variable(noise, roles.NOISE)
+    return free
 
 
-def with_free(noises: tuple[Tensor, ...] | None, variables: Variables) -> tuple[Tensor, ...] | None:
-    """The noise maps, those that are free as they are now."""
-    return noises and tuple(variables.get(f"{_NOISE}{i}", noise) for i, noise in enumerate(noises))
+def with_free_noises(
+    noises: tuple[Tensor, ...] | None, variables: Variables
+) -> tuple[Tensor, ...] | None:
+    """Replace the noise maps that are free by their values."""
+    if not noises:
+        return noises
+    current = []
+    for i, noise in enumerate(noises):
+        current.append(variables.get(f"{_NOISE}{i}", noise))
+    return tuple(current)

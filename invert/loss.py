@@ -1,10 +1,10 @@
-"""What it means for a prediction to match an observation: small terms that add up."""
+"""How well a prediction matches an observation: small terms that add up."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -14,62 +14,82 @@ from torch import Tensor
 from degrade.rng import Rng
 
 from .perceptual import Perceptual, enlarged
-from .point import Point, Variables
+from .point import Point
 from .problem import Problem
+from .roles import Variables
 
-FILLS = 16  # noises that hidden pixels are filled with, in turn; with 1 images get worse, see docs/performance.md
-LARGEST_KEPT = (
-    2**16
-)  # pixels of an observation whose maps are kept under each: 0.36 GB for an image in bfloat16
+FILLS = 16  # noise fills of hidden pixels, in turn; one alone restores worse, docs/performance.md
+LARGEST_KEPT = 2**16  # pixels of an observation whose features are cached under each noise fill:
+# 0.36 GB for an image in bfloat16
 
 
 @dataclass(frozen=True)
 class View:
-    """What a term sees at a step."""
+    """What a term may look at in a step.
 
-    prediction: Tensor  # [B, C, h, w], the image as the operator leaves it
-    image: Tensor  # [B, C, R, R]
+    prediction: [B, C, h, w], what the operator makes of the image. image: [B, C, R, R]. rng: the
+    random stream of the step. step: its number in the phase. rng_of_step: the streams of other
+    steps, for draws that repeat.
+    """
+
+    prediction: Tensor
+    image: Tensor
     point: Point
     variables: Variables
     rng: Rng
-    step: int = 0  # of the phase
+    step: int = 0
+    rng_of_step: Callable[[int], Rng] | None = None
+
+    def rng_at(self, step: int) -> Rng:
+        """The random stream of another step of this phase."""
+        if self.rng_of_step is None or step == self.step:
+            return self.rng
+        return self.rng_of_step(step)
 
 
-Measure = Callable[[View], Tensor]  # the term's value [B], before its weight
+Measure = Callable[[View], Tensor]  # returns the term's value [B], before its weight
 
 
 class Term:
     """A part of a loss: a dataclass with a `weight` and a `name`.
 
-    One that has nothing to prepare defines `value`, others `prepare`.
+    A term without preparation defines `value`, others `prepare`. compares: whether it compares the
+    prediction with the observation; a prior on the latent does not.
     """
 
     weight: float = 1.0
     name: ClassVar[str] = "own"
+    compares: ClassVar[bool] = True
+
+    def applies(self, problem: Problem) -> bool:
+        """Whether the term can be measured for this problem; it is left out where it cannot."""
+        return True
 
     def prepare(self, problem: Problem) -> Measure:
-        """Do what is needed once; what this returns is called every step."""
+        """Do what is needed once, and return a function that is called in every step."""
         return lambda view: self.value(view, problem)
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        """One number for each image, [B], before its weight; no image may enter another one's."""
+        """Return one number per image, [B], before the weight; no image may affect another."""
         raise NotImplementedError
 
     def told(self, problem: Problem) -> str | None:
-        """What a reader of the result must know of how this was measured."""
-        return None
+        """A note for readers of the result on how the term was measured."""
+        if self.applies(problem):
+            return None
+        return f"{self.name} was left out, since the operator's output is not a picture"
 
 
 @dataclass(frozen=True)
 class Lpips(Term):
     """LPIPS, summed over a pyramid of 2×2 means.
 
-    levels: at most so many scales, from the one after `first` halvings down to the smallest side
-    that the network takes (above 16; 32 for alex), or `shortest`. Regions that tell nothing get the
-    same noise N(mean, deviation²) of `fill` in both images; it repeats every `FILLS` steps of a phase,
-    and for observations above `LARGEST_KEPT` it is new in every step. net: None is the restoration's
-    own. at_most: larger images are reduced to this side first. enlarge: images too small for the
-    network are enlarged (nearest), instead of left out.
+    levels: the number of scales at most. The first one follows `first` halvings, and the last one
+    is the smallest that the network takes (a side above 16; 32 for alex), or `shortest`. Hidden
+    regions get the same noise N(mean, deviation²) of `fill` in both images. The noise repeats every
+    `FILLS` steps; for observations above `LARGEST_KEPT` pixels it is new in every step. net: None is
+    the restoration's own network. at_most: larger images are reduced to this side first. enlarge:
+    images that are too small for the network are enlarged (nearest) instead of left out.
     """
 
     weight: float = 1.0
@@ -82,68 +102,114 @@ class Lpips(Term):
     enlarge: bool = False
     name = "lpips"
 
+    def applies(self, problem: Problem) -> bool:
+        return problem.shows_picture
+
     def prepare(self, problem: Problem) -> Measure:
         network = problem.network(self.net)
-        scales = []  # (image, hidden share of each pixel)
-        y = self._first(problem.observation, network)
-        seen = problem.visible
-        hidden = None if seen is None else self._first(1 - seen.to(y), network)
-        for level in range(self.levels):
-            if level:
-                y, hidden = halved(y), None if hidden is None else halved(hidden)
-            if min(y.shape[2:]) < self._shortest(network):
-                break
-            scales.append((y, hidden))
-        mean, deviation = self.fill
-
-        def filled(rng: Rng | None = None) -> list[tuple[Tensor | float, tuple[Tensor, ...]]]:
-            """For each scale the noise where something is hidden, and the observation's maps with it."""
-            fills = [
-                0.0 if hidden is None else (mean + deviation * rng.normal(y)) * hidden
-                for y, hidden in scales
-            ]
-            return [
-                (fill, network.maps(y + fill)) for fill, (y, _) in zip(fills, scales, strict=True)
-            ]
-
-        count, kept = (1, {0: filled()}) if hidden is None else (FILLS, {})
-        keeps = math.prod(problem.observation.shape[2:]) <= LARGEST_KEPT
+        target = FilledPyramid(
+            self._scales(problem, network),
+            self.fill,
+            network,
+            may_cache=math.prod(problem.observation.shape[2:]) <= LARGEST_KEPT,
+        )
 
         def measure(view: View) -> Tensor:
-            x, total = (
-                self._first(view.prediction, network),
-                torch.zeros(problem.batch, device=problem.device),
-            )
-            number = view.step % count
-            found = kept[number] if number in kept else filled(view.rng.child("fill"))
-            if keeps:
-                kept[number] = found
-            for level, (fill, maps) in enumerate(found):
+            x = self._first_scale(view.prediction, network)
+            total = torch.zeros(problem.batch, device=problem.device, dtype=torch.float32)
+            for level, (fill, maps) in enumerate(target.at(view)):
                 x = halved(x) if level else x
                 total = total + network.distance_to(maps, x + fill)
             return total
 
         return measure
 
-    def _shortest(self, network: Perceptual) -> int:
-        return (
-            network.min_side if self.shortest is None else max(self.shortest, network.min_side - 1)
-        )
+    def _scales(self, problem: Problem, network: Perceptual) -> list[tuple[Tensor, Tensor | None]]:
+        """For each scale the observation, and the hidden share of each pixel."""
+        y = self._first_scale(problem.observation, network)
+        hidden = None
+        if problem.visible is not None:
+            hidden = self._first_scale(1 - problem.visible.to(y), network)
+        scales: list[tuple[Tensor, Tensor | None]] = []
+        for level in range(self.levels):
+            if level:
+                y = halved(y)
+                hidden = None if hidden is None else halved(hidden)
+            if min(y.shape[2:]) < self._shortest_side(network):
+                break
+            scales.append((y, hidden))
+        return scales
 
-    def _first(self, x: Tensor, network: Perceptual) -> Tensor:
-        """The image as the first level sees it."""
+    def _shortest_side(self, network: Perceptual) -> int:
+        if self.shortest is None:
+            return network.min_side
+        return max(self.shortest, network.min_side - 1)
+
+    def _first_scale(self, x: Tensor, network: Perceptual) -> Tensor:
+        """The image at the first scale of the pyramid."""
         for _ in range(self.first):
             x = halved(x) if min(x.shape[2:]) > 1 else x
         side = min(x.shape[2:])
         if self.at_most and side > self.at_most:
             scale = self.at_most / side
-            return F.interpolate(x, [max(1, round(n * scale)) for n in x.shape[2:]], mode="area")
-        return enlarged(x, self._shortest(network)) if self.enlarge else x
+            size = [max(1, round(n * scale)) for n in x.shape[2:]]
+            return F.interpolate(x, size, mode="area")
+        return enlarged(x, self._shortest_side(network)) if self.enlarge else x
+
+
+FilledScale = tuple[Tensor | float, tuple[Tensor, ...]]  # a noise fill, and LPIPS features under it
+
+
+@dataclass
+class FilledPyramid:
+    """The observation's LPIPS features at each scale, with noise in its hidden regions.
+
+    It caches the features of `FILLS` noise fills, where the observation is small enough.
+    """
+
+    scales: list[tuple[Tensor, Tensor | None]]
+    noise: tuple[float, float]  # mean and deviation
+    network: Perceptual
+    may_cache: bool
+    cached: dict[int, list[FilledScale]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.hides:
+            self.cached[0] = self._filled(Rng.of((), 0))
+
+    @property
+    def hides(self) -> bool:
+        """Whether any pixel of the observation is hidden."""
+        return any(hidden is not None for _, hidden in self.scales)
+
+    def at(self, view: View) -> list[FilledScale]:
+        """The noise fill and the features of each scale in this step."""
+        number = view.step % FILLS if self.hides else 0
+        if number in self.cached:
+            return self.cached[number]
+        step = number if self.may_cache else view.step
+        filled = self._filled(view.rng_at(step).child("fill"))
+        if self.may_cache:
+            self.cached[number] = filled
+        return filled
+
+    def _filled(self, rng: Rng) -> list[FilledScale]:
+        mean, deviation = self.noise
+        fills: list[Tensor | float] = []
+        for y, hidden in self.scales:
+            if hidden is None:
+                fills.append(0.0)
+            else:
+                fills.append((mean + deviation * rng.normal(y)) * hidden)
+        filled: list[FilledScale] = []
+        for fill, (y, _) in zip(fills, self.scales, strict=True):
+            filled.append((fill, self.network.maps(y + fill)))
+        return filled
 
 
 @dataclass(frozen=True)
 class L1(Term):
-    """Mean |prediction - observation|; `coarsest`: of what a pyramid of Lpips(levels=6) leaves."""
+    """Mean |prediction - observation|; `coarsest`: at the scale that Lpips(levels=6) ends with."""
 
     weight: float = 1.0
     coarsest: bool = False
@@ -165,7 +231,10 @@ class L1(Term):
 
 @dataclass(frozen=True)
 class MSE(Term):
-    """Mean (prediction - observation)². unit: what [0, 1] spans in the paper's units; floor: no less counts."""
+    """Mean (unit·(prediction - observation))², at least `floor`.
+
+    unit: the length of [0, 1] in the units of the method's paper.
+    """
 
     weight: float = 1.0
     unit: float = 1.0
@@ -173,68 +242,80 @@ class MSE(Term):
     name = "mse"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        away = (view.prediction - problem.observation) * self.unit
-        return away.square().flatten(1).mean(1).clamp_min(self.floor)
+        difference = (view.prediction - problem.observation) * self.unit
+        return difference.square().flatten(1).mean(1).clamp_min(self.floor)
 
 
 @dataclass(frozen=True)
 class Deep(Term):
-    """Mean |difference| of deep features, summed over layers: the discriminator's, where the generator's file has one.
+    """Mean |difference| of deep features, summed over layers.
 
-    Else those of the perceptual network; `told` says which. Source: Pan et al. 2021 (DGP), eq. 6.
+    The features are the discriminator's where the generator's file has one, and else those of the
+    perceptual network; `told` says which. Source: Pan et al. 2021 (DGP), eq. 6.
     """
 
     weight: float = 1.0
     name = "deep"
 
-    def told(self, problem: Problem) -> str:
+    def applies(self, problem: Problem) -> bool:
+        return problem.shows_picture
+
+    def told(self, problem: Problem) -> str | None:
+        if not self.applies(problem):
+            return super().told(problem)
         if problem.generator.discriminator() is not None:
             return "deep features are the discriminator's"
         return f"deep features are those of {problem.net}, for want of a discriminator"
 
     def prepare(self, problem: Problem) -> Measure:
-        critic = problem.generator.discriminator()
-        network = problem.network() if critic is None else critic.to(problem.device)
-
-        def features(x: Tensor) -> list[Tensor]:
-            maps = (
-                network.maps(enlarged(x, network.min_side))
-                if critic is None
-                else network.features(x)
-            )
-            return [m.float() for m in maps]
-
-        wanted = features(problem.observation)
+        features = self._features(problem)
+        target = features(problem.observation)
 
         def measure(view: View) -> Tensor:
-            pairs = zip(features(view.prediction), wanted, strict=True)
-            return sum((x - y).abs().flatten(1).mean(1) for x, y in pairs)
+            total = torch.zeros(len(view.prediction), device=problem.device, dtype=torch.float32)
+            for x, y in zip(features(view.prediction), target, strict=True):
+                total = total + (x.float() - y.float()).abs().flatten(1).mean(1)
+            return total
 
         return measure
+
+    def _features(self, problem: Problem) -> Callable[[Tensor], list[Tensor]]:
+        critic = problem.generator.discriminator()
+        if critic is not None:
+            return critic.to(problem.device).features
+        network = problem.network()
+        return lambda x: list(network.maps(enlarged(x, network.min_side)))
 
 
 @dataclass(frozen=True)
 class SamePerson(Term):
-    """1 - cosine of the embeddings; 0 in a restoration that was given no `identity`."""
+    """1 - cosine of the face embeddings; 0 in a restoration that was given no `identity`."""
 
     weight: float = 0.1
     name = "identity"
 
+    def applies(self, problem: Problem) -> bool:
+        identity = problem.identity
+        if identity is None or identity.reference is not None:
+            return True
+        return problem.shows_picture
+
     def prepare(self, problem: Problem) -> Measure:
         identity = problem.identity
         if identity is None:
-            return lambda view: torch.zeros(problem.batch, device=problem.device)
+            zero = torch.zeros(problem.batch, device=problem.device, dtype=torch.float32)
+            return lambda view: zero
+        reference = identity.reference
         with torch.no_grad():
-            wanted = identity.embed(
-                problem.observation if identity.reference is None else identity.reference
-            )
+            target = identity.embed(problem.observation if reference is None else reference)
 
         def measure(view: View) -> Tensor:
-            shown = view.prediction if identity.reference is None else view.image
-            return 1 - (identity.embed(shown) * wanted).sum(1)
+            face = view.prediction if reference is None else view.image
+            return 1 - (identity.embed(face) * target).sum(1)
 
         return measure
 
 
 def halved(x: Tensor) -> Tensor:
+    """Average blocks of 2×2 pixels."""
     return F.avg_pool2d(x, 2)

@@ -1,344 +1,273 @@
-"""Methods of inversion, as data: where to begin, and a list of phases.
+"""The published methods, as data.
 
-Constants are the published ones, and named where a method departs from its source. A method of
+Constants are the published ones, and each entry names where it departs from its source. A method of
 your own is a `Method` too: see examples/own_method.py.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
 from .ddrm import DDRM
-from .latent import Codes, Gaussian, Offset, Space, Weights, Z
+from .latent import Codes, Gaussian, Offset, Weights, Z
 from .loss import L1, MSE, Deep, Lpips, SamePerson, Term
-from .optim import NGD, Adam, Below, CycleWithDrop, Optimiser, Patience, Ramp, Sphere, Whiten
+from .method import Knob, RestorationMethod
+from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
+from .phases import Method, Phase
 from .prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, WhiteNoise
-from .start import BestOf, Centroids, Mean, Start
+from .start import BestOf, Centroids
 
-
-@dataclass(frozen=True)
-class Phase:
-    """Move in one space: so many steps of an optimiser down the sum of some terms.
-
-    space: a Space, or "W", "W+" or "W++". stop: ends an image's phase early. keep: the phase ends at
-    the place where this term was lowest; None is the last.
-    """
-
-    space: Space | str
-    steps: int
-    optimiser: Optimiser
-    loss: tuple[Term, ...]
-    stop: Patience | Below | None = None
-    keep: str | None = None
-
-    def __post_init__(self):
-        if isinstance(self.space, str):
-            object.__setattr__(self, "space", Codes(self.space))
-        if isinstance(self.loss, Term) or not all(isinstance(term, Term) for term in self.loss):
-            raise ValueError(
-                f"loss={self.loss!r} must be a tuple of terms, such as (Lpips(), L1(0.1))"
-            )
-        if not isinstance(self.optimiser, Optimiser):
-            raise ValueError(
-                f"optimiser={self.optimiser!r} must be an Optimiser, such as NGD(0.08)"
-            )
-        names = [term.name for term in self.loss]
-        wanted = [self.keep] if self.keep else []
-        wanted += [self.stop.term] if isinstance(self.stop, Below) else []
-        for name in wanted:
-            if names.count(name) != 1:
-                raise ValueError(
-                    f"keep or stop asks for one term {name!r}; the loss has {names.count(name)}"
-                )
-        if not names:
-            raise ValueError("loss has no terms; give at least one")
-
-    @property
-    def name(self) -> str:
-        return self.space.name
-
-    def over(self, steps: int) -> Phase:
-        """The same way in other steps."""
-        if not steps or steps == self.steps:
-            return replace(self, steps=steps)
-        return replace(self, steps=steps, optimiser=self.optimiser.over(steps / self.steps))
-
-
-@dataclass(frozen=True)
-class Knob:
-    """What a search may turn: the learning rates ("lr"), or the weight of a term by its name, by a factor."""
-
-    name: str
-    low: float = 0.1
-    high: float = 10.0
-
-
-@dataclass(frozen=True)
-class Method:
-    """How to search. source: who published it; departures: what is different here, and why.
-
-    knobs: what `tuned` may change. The weights of a loss are relative, so its first term has none.
-    """
-
-    phases: tuple[Phase, ...]
-    start: Start = Mean()
-    source: str = ""
-    departures: str = ""
-    knobs: tuple[Knob, ...] = (Knob("lr"),)
-
-    def tuned(self, factors: Mapping[str, float]) -> Method:
-        """With some constants multiplied. Raises ValueError for a name that is none, and a factor not above 0."""
-        terms = {term.name for phase in self.phases for term in phase.loss}
-        for name, factor in factors.items():
-            if not 0 < factor < math.inf:
-                raise ValueError(f"{name}: the factor {factor} must be a finite number above 0")
-            if name != "lr" and name not in terms:
-                raise ValueError(
-                    f"there is no {name!r} to tune; there are lr, {', '.join(sorted(terms))}"
-                )
-
-        def turned(phase: Phase) -> Phase:
-            loss = (
-                replace(term, weight=term.weight * factors.get(term.name, 1)) for term in phase.loss
-            )
-            return replace(
-                phase, optimiser=phase.optimiser.times(factors.get("lr", 1)), loss=tuple(loss)
-            )
-
-        return replace(self, phases=tuple(map(turned, self.phases)))
-
-
-METHODS: dict[str, Method | DDRM] = {}
-RATES = "learning rates of codes follow the generator's own spread of W"
+NGD_RATES = "learning rates of codes follow the length of the generator's own spread of W"
+ADAM_RATES = "learning rates of codes follow the spread of each coordinate of the generator's W"
 FILL = (
-    "the noise in what is hidden repeats every 16 steps, for observations of at most 65 536 pixels"
+    "the noise fill of hidden regions repeats every 16 steps, for observations of at most "
+    "65 536 pixels"
 )
-PAPER = "Poirier-Ginter & Lalonde 2023, Robust Unsupervised StyleGAN Image Restoration"
+ROBUST_PAPER = "Poirier-Ginter & Lalonde 2023, Robust Unsupervised StyleGAN Image Restoration"
+OPERATOR = "the operator in place of its own"
+SMALL_LPIPS = "LPIPS at the observation's side, where that is below 256"
+
 
 # robust: NGD bounds how far codes travel, and that is all the regularisation there is
-MULTISCALE = (Lpips(levels=6), L1(0.1, coarsest=True))
-METHODS["robust"] = Method(
-    (
-        Phase("W", 150, NGD(0.08), MULTISCALE),
-        Phase("W+", 150, NGD(0.02), MULTISCALE),
-        Phase("W++", 150, NGD(0.005), MULTISCALE),
-    ),
-    source=f"{PAPER}, Algorithm 1, as its published code behaves",
-    departures=f"{FILL}; {RATES}",
-    knobs=(Knob("lr"), Knob("l1")),
-)
+def _robust(loss: tuple[Term, ...], source: str) -> Method:
+    return Method(
+        (
+            Phase("W", 150, NGD(0.08), loss),
+            Phase("W+", 150, NGD(0.02), loss),
+            Phase("W++", 150, NGD(0.005), loss),
+        ),
+        source=f"{ROBUST_PAPER}, {source}",
+        departures=f"{FILL}; {NGD_RATES}",
+        knobs=(Knob("lr"), Knob("l1")),
+    )
 
-TEXT = (Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1))
-METHODS["robust-text"] = Method(
-    tuple(replace(phase, loss=TEXT) for phase in METHODS["robust"].phases),
-    source=f"{PAPER}, as its text reads: LPIPS at 1/2 … 1/64 down to 16, L1 of pixels, fill noise N(0.5, 1) (§3.3)",
-    departures=f"{FILL}; {RATES}",
-    knobs=(Knob("lr"), Knob("l1")),
+
+MULTISCALE = (Lpips(levels=6), L1(0.1, coarsest=True))
+ROBUST = _robust(MULTISCALE, "Algorithm 1, as its published code behaves")
+ROBUST_TEXT = _robust(
+    (Lpips(levels=6, first=1, shortest=16, fill=(0.5, 1.0)), L1(0.1)),
+    "as its text reads: LPIPS at 1/2 … 1/64 down to 16, L1 of pixels, fill noise N(0.5, 1) (§3.3)",
 )
 
 SIMPLE = (Lpips(enlarge=True), L1(0.1), SamePerson(0.1))
-METHODS["adam-id"] = Method(
+ADAM_ID = Method(
     (
         Phase("W", 150, Adam(0.05), SIMPLE, stop=Patience(15)),
         Phase("W+", 150, Adam(0.01), SIMPLE, stop=Patience(15)),
         Phase("W++", 150, Adam(0.002), SIMPLE, stop=Patience(15)),
     ),
-    source="a course project of 2025: three phases with Adam, LPIPS + 0.1·L1 + λ·identity, patience 15",
-    departures="learning rates and λ were not published, and are ours; identity compares with the observation or "
-    f"a reference photo, never with the clean image; {RATES}",
+    source=(
+        "a course project of 2025: three phases with Adam, LPIPS + 0.1·L1 + λ·identity, patience 15"
+    ),
+    departures=(
+        "learning rates and λ were not published, and are ours; identity compares with the "
+        f"observation or a reference photo, never with the clean image; {ADAM_RATES}"
+    ),
     knobs=(Knob("lr"), Knob("l1")),
 )
 
-PULSE_LOSS = (MSE(100, floor=2e-3), Geodesic(0.05, of="latent"))
 
-
-def _pulse(steps: int, lr: float) -> tuple[Phase, ...]:
+def _pulse(steps: int, lr: float, source: str) -> Method:
     adam = Adam(lr, schedule=CycleWithDrop(), project=(Sphere(),))
-    return (Phase(Gaussian(noises=5, quiet_end=True), steps, adam, PULSE_LOSS),)
-
-
-METHODS["pulse"] = Method(
-    _pulse(250, 0.8),
-    source="Menon et al. 2020, PULSE, with the setting of Poirier-Ginter & Lalonde 2023",
-    departures="the operator in place of bicubic reduction; W's statistics from 10 000 draws, not a million; the "
-    "last image is returned whether its loss reached the floor or not",
-    knobs=(Knob("lr"), Knob("geodesic")),
-)
-METHODS["pulse-original"] = replace(
-    METHODS["pulse"],
-    phases=_pulse(100, 0.4),
-    source="Menon et al. 2020, PULSE, eqs. 1 to 3, its own setting",
-)
-
-METHODS["brgm"] = Method(
-    (
-        Phase(
-            "W+",
-            501,
-            Adam(0.1),
-            (
-                MSE(1e-3, unit=255),
-                Lpips(1.25, at_most=256, enlarge=True),
-                Near(100),
-                Collinear(0.1 * 18 * 18),
-            ),
+    loss = (MSE(100, floor=2e-3), Geodesic(0.05, of="latent"))
+    return Method(
+        (Phase(Gaussian(noises=5, quiet_end=True), steps, adam, loss),),
+        source=source,
+        departures=(
+            "the operator in place of bicubic reduction; W's statistics from 10 000 draws, not a "
+            "million; the last image is returned whether its loss reached the floor or not"
         ),
-    ),
-    source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models (PyTorch port)",
-    departures="the operator in place of its own; the collinearity's sum over 18 × 18 pairs is a mean, times 324; the "
-    f"checkpoint's noise; LPIPS at the observation's side, where that is below 256; {RATES}",
-    knobs=(Knob("lr"), Knob("lpips"), Knob("prior"), Knob("collinearity")),
+        knobs=(Knob("lr"), Knob("geodesic")),
+    )
+
+
+PULSE = _pulse(
+    250, 0.8, "Menon et al. 2020, PULSE, with the setting of Poirier-Ginter & Lalonde 2023"
 )
-METHODS["brgm-original"] = Method(
-    (
-        Phase(
-            "W+",
-            5000,
-            Adam(0.1, schedule=Ramp()),
-            (MSE(1e-3, unit=255), Lpips(at_most=256, enlarge=True), Near(100), Collinear(3)),
-        ),
+PULSE_ORIGINAL = _pulse(100, 0.4, "Menon et al. 2020, PULSE, eqs. 1 to 3, its own setting")
+
+BRGM_PAPER = "Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models"
+BRGM_KNOBS = (Knob("lr"), Knob("lpips"), Knob("prior"), Knob("collinearity"))
+BRGM_LOSS = (
+    MSE(1e-3, unit=255),
+    Lpips(1.25, at_most=256, enlarge=True),
+    Near(100),
+    Collinear(0.1 * 18 * 18),
+)
+BRGM = Method(
+    (Phase("W+", 501, Adam(0.1), BRGM_LOSS),),
+    source=f"{BRGM_PAPER} (PyTorch port)",
+    departures=(
+        f"{OPERATOR}; the collinearity's sum over 18 × 18 pairs is a mean, times 324; the "
+        f"checkpoint's noise; {SMALL_LPIPS}; {ADAM_RATES}"
     ),
-    source="Marinescu et al. 2020, Bayesian Image Reconstruction using Deep Generative Models",
-    departures=f"the operator in place of its own; starts at the mean of W without its tiny shift; {RATES}",
-    knobs=(Knob("lr"), Knob("lpips"), Knob("prior"), Knob("collinearity")),
+    knobs=BRGM_KNOBS,
+)
+BRGM_ORIGINAL_LOSS = (
+    MSE(1e-3, unit=255),
+    Lpips(at_most=256, enlarge=True),
+    Near(100),
+    Collinear(3),
+)
+BRGM_ORIGINAL = Method(
+    (Phase("W+", 5000, Adam(0.1, schedule=Ramp()), BRGM_ORIGINAL_LOSS),),
+    source=BRGM_PAPER,
+    departures=f"{OPERATOR}; starts at the mean of W without its tiny shift; {ADAM_RATES}",
+    knobs=BRGM_KNOBS,
 )
 
 
-def _lbrgm(steps: int, lr: float, candidates: int, psi: float) -> Method:
+def _lbrgm(steps: int, lr: float, candidates: int, psi: float, setting: str) -> Method:
     perceptual = Lpips(2.5, at_most=256, enlarge=True)
     loss = (MSE(2e-4, unit=255), perceptual, Mapped(30), Normal(0.4))
     return Method(
         (Phase(Z(codes=True), steps, Adam(lr), loss),),
         BestOf(candidates, perceptual, psi),
-        source="Conmy et al. 2022, L-BRGM, with the setting of Poirier-Ginter & Lalonde 2023",
-        departures="the operator in place of its own; no early stop by the clean image; the first draws are compared "
-        f"whatever their distance; LPIPS at the observation's side, where that is below 256; {RATES}",
+        source=f"Conmy et al. 2022, L-BRGM, {setting}",
+        departures=(
+            f"{OPERATOR}; no early stop by the clean image; the first draws are compared whatever "
+            f"their distance; {SMALL_LPIPS}; {ADAM_RATES}"
+        ),
         knobs=(Knob("lr"), Knob("lpips"), Knob("mapping"), Knob("prior on z")),
     )
 
 
-METHODS["lbrgm"] = _lbrgm(500, 0.05, 200, 0.8)
-METHODS["lbrgm-original"] = replace(
-    _lbrgm(2000, 0.1, 100, 1.0), source="Conmy et al. 2022, L-BRGM, its own setting"
-)
+LBRGM = _lbrgm(500, 0.05, 200, 0.8, "with the setting of Poirier-Ginter & Lalonde 2023")
+LBRGM_ORIGINAL = _lbrgm(2000, 0.1, 100, 1.0, "its own setting")
 
-ILO_LOSS = (MSE(unit=2), Lpips(at_most=256, enlarge=True), Geodesic(0.01))
-METHODS["ilo"] = Method(
-    tuple(
-        Phase(
-            Gaussian(block=k, noises=5 + 2 * k),
-            steps,
-            Adam(0.1, schedule=Ramp(down=0.75), project=(Sphere(),)),
-            ILO_LOSS,
-            keep="mse",
-        )
-        for k, steps in enumerate((50, 50, 25, 25))
-    ),
-    source="Daras et al. 2021, Intermediate Layer Optimization",
-    departures="what is painted so far goes on into the next round, as the paper's formula has it (its code drops it); "
-    "the geodesic term works in every round; all rounds keep their lowest MSE, not the last alone; hidden regions are "
-    "compared through fill noise; add optim.L1Ball to `project` for its radii",
-    knobs=(Knob("lr"), Knob("lpips"), Knob("geodesic")),
-)
 
-PTI_TUNE = (MSE(unit=2), Lpips(net="alex", enlarge=True))
-METHODS["pti"] = Method(
-    (
-        Phase(
-            Codes("W", jitter=0.05, noises=True),
-            450,
-            Adam(0.01, schedule=Ramp(), project=(Whiten(),)),
-            (Lpips(at_most=256, enlarge=True), WhiteNoise(1e5)),
+def _ilo() -> Method:
+    adam = Adam(0.1, schedule=Ramp(down=0.75), project=(Sphere(),))
+    loss = (MSE(unit=2), Lpips(at_most=256, enlarge=True), Geodesic(0.01))
+    phases = []
+    for block, steps in enumerate((50, 50, 25, 25)):
+        space = Gaussian(block=block, noises=5 + 2 * block)
+        phases.append(Phase(space, steps, adam, loss, keep="mse"))
+    return Method(
+        tuple(phases),
+        source="Daras et al. 2021, Intermediate Layer Optimization",
+        departures=(
+            "what is painted so far goes on into the next round, as the paper's formula has it "
+            "(its code drops it); the geodesic term works in every round; all rounds keep their "
+            "lowest MSE, not the last alone; hidden regions are compared through fill noise; add "
+            "optim.L1Ball to `project` for its radii"
         ),
-        Phase(Weights(), 350, Adam(3e-4), (*PTI_TUNE, Locality()), stop=Below("lpips", 0.06)),
+        knobs=(Knob("lr"), Knob("lpips"), Knob("geodesic")),
+    )
+
+
+PTI_PIVOT = Phase(
+    Codes("W", jitter=0.05, noises=True),
+    450,
+    Adam(0.01, schedule=Ramp(), project=(Whiten(),)),
+    (Lpips(at_most=256, enlarge=True), WhiteNoise(1e5)),
+)
+PTI_TUNING = Phase(
+    Weights(),
+    350,
+    Adam(3e-4),
+    (MSE(unit=2), Lpips(net="alex", enlarge=True), Locality()),
+    stop=Below("lpips", 0.06),
+)
+PTI = Method(
+    (PTI_PIVOT, PTI_TUNING),
+    source=(
+        "Roich et al. 2021, Pivotal Tuning for Latent-based Editing of Real Images, eqs. 1 to 5"
     ),
-    source="Roich et al. 2021, Pivotal Tuning for Latent-based Editing of Real Images, eqs. 1 to 5",
-    departures=f"everything is seen through the operator; the locality term is on; the checkpoint's mean of W; {RATES}",
+    departures=(
+        "everything is seen through the operator; the locality term is on; the checkpoint's mean "
+        f"of W; {ADAM_RATES}"
+    ),
     knobs=(Knob("lr"), Knob("noise"), Knob("locality")),
 )
 
 
 def cri(clusters: int = 10, offset: tuple[Term, ...] = (), through_operator: bool = True) -> Method:
-    """CRI with so many clusters, a term for the offset such as OffsetNorm(0.5), and either comparison of centres."""
+    """CRI with this many clusters.
+
+    offset: terms for the offset, such as OffsetNorm(0.5). through_operator: how centres are
+    compared with the observation, see `Centroids`.
+    """
+    perceptual = Lpips(at_most=256, enlarge=True)
+    locality = Locality(mse=0, lpips=10, net=None)
+    adam = Adam(0.1, schedule=Ramp())
     return Method(
         (
-            Phase(
-                Offset(),
-                500,
-                Adam(0.1, schedule=Ramp()),
-                (Lpips(at_most=256, enlarge=True), MSE(10, unit=2), *offset),
-            ),
-            Phase(
-                Weights(),
-                20,
-                Adam(3e-4),
-                (
-                    Lpips(at_most=256, enlarge=True),
-                    MSE(unit=2),
-                    Locality(mse=0, lpips=10, net=None),
-                ),
-            ),
+            Phase(Offset(), 500, adam, (perceptual, MSE(10, unit=2), *offset)),
+            Phase(Weights(), 20, Adam(3e-4), (perceptual, MSE(unit=2), locality)),
         ),
         Centroids(clusters, through_operator),
-        source="Wang et al. 2023, CRI: Clustering and Regularize Inversion, eqs. 5 to 8, with its steps for faces",
-        departures="the paper's weights are not public: those of its code for colorization, with MSE in [-1, 1]; PTI's "
-        "locality; centres are compared through the operator, not as they are (through_operator=False); "
-        + RATES,
+        source=(
+            "Wang et al. 2023, CRI: Clustering and Regularize Inversion, eqs. 5 to 8, with its "
+            "steps for faces"
+        ),
+        departures=(
+            "the paper's weights are not public: those of its code for colorization, with MSE in "
+            "[-1, 1]; PTI's locality; centres are compared through the operator, not as they are "
+            f"(through_operator=False); {ADAM_RATES}"
+        ),
         knobs=(Knob("lr"), Knob("mse"), Knob("locality")),
     )
 
 
-METHODS["cri"] = cri()
-
-_DGP = (
-    # blocks tuned, weight of MSE, learning rate of weights, of z
-    (2, 1, 5e-5, 2e-3),
-    (3, 1, 5e-5, 1e-3),
-    (4, 1, 2e-5, 2e-5),
-    (5, 1, 1e-5, 1e-5),
-    (7, 1, 1e-5, 1e-5),
-)
-METHODS["dgp"] = Method(
-    tuple(
-        Phase(
-            Weights(blocks, z=True),
-            200,
-            Adam(lr, betas=(0, 0.999), z_lr=z_lr),
-            (Deep(1), MSE(mse, unit=2), Normal(0.01)),
-        )
-        for blocks, mse, lr, z_lr in _DGP
-    ),
-    BestOf(500, Deep(1)),
-    source="Pan et al. 2021, Exploiting Deep Generative Prior for Versatile Image Restoration, its preset for x4",
-    departures="where the generator's file has no discriminator, all features of the perceptual network; z of "
-    "deviation 1, since mappings normalise it; groups are blocks, or all weights where there are none; Adam begins "
-    "anew at each stage; the operator in place of its own",
-    knobs=(Knob("lr"), Knob("mse"), Knob("prior on z")),
+DGP_STAGES = (
+    # blocks tuned, learning rate of weights, learning rate of z
+    (2, 5e-5, 2e-3),
+    (3, 5e-5, 1e-3),
+    (4, 2e-5, 2e-5),
+    (5, 1e-5, 1e-5),
+    (7, 1e-5, 1e-5),
 )
 
 
-METHODS["ddrm"] = DDRM()
+def _dgp() -> Method:
+    loss = (Deep(1), MSE(1, unit=2), Normal(0.01))
+    phases = []
+    for blocks, lr, z_lr in DGP_STAGES:
+        adam = Adam(lr, betas=(0, 0.999), z_lr=z_lr)
+        phases.append(Phase(Weights(blocks, z=True), 200, adam, loss))
+    return Method(
+        tuple(phases),
+        BestOf(500, Deep(1)),
+        source=(
+            "Pan et al. 2021, Exploiting Deep Generative Prior for Versatile Image Restoration, "
+            "its preset for x4"
+        ),
+        departures=(
+            "where the generator's file has no discriminator, all features of the perceptual "
+            "network; z of deviation 1, since mappings normalise it; groups are blocks, or all "
+            f"weights where there are none; Adam begins anew at each stage; {OPERATOR}"
+        ),
+        knobs=(Knob("lr"), Knob("mse"), Knob("prior on z")),
+    )
 
 
-def method_of(method: str | Method | DDRM, steps: int | None = None) -> Method | DDRM:
-    """A method by name, or as it is; its phases in `steps` in all, in proportion (None: as published)."""
+METHODS: dict[str, RestorationMethod] = {
+    "robust": ROBUST,
+    "robust-text": ROBUST_TEXT,
+    "adam-id": ADAM_ID,
+    "pulse": PULSE,
+    "pulse-original": PULSE_ORIGINAL,
+    "brgm": BRGM,
+    "brgm-original": BRGM_ORIGINAL,
+    "lbrgm": LBRGM,
+    "lbrgm-original": LBRGM_ORIGINAL,
+    "ilo": _ilo(),
+    "pti": PTI,
+    "cri": cri(),
+    "dgp": _dgp(),
+    "ddrm": DDRM(),
+}
+
+
+def method_of(method: str | RestorationMethod, steps: int | None = None) -> RestorationMethod:
+    """Look up a method by name, and shorten it to `steps` in all (None: as published)."""
     if isinstance(method, str):
         if method not in METHODS:
             raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
         method = METHODS[method]
-    if not isinstance(method, (Method, DDRM)):
+    if not isinstance(method, RestorationMethod):
         raise ValueError(f"method={method!r} must be a Method, or one of {', '.join(METHODS)}")
     if steps is None:
         return method
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps={steps!r} must be an integer ≥ 0")
-    if isinstance(method, DDRM):
-        return replace(method, steps=steps)
-    total, done, shortened = sum(p.steps for p in method.phases), 0, []
-    for i in range(len(method.phases)):  # round where each phase *ends*, so that the sum is exact
-        end = round(steps * sum(p.steps for p in method.phases[: i + 1]) / max(total, 1))
-        shortened.append(method.phases[i].over(end - done))
-        done = end
-    return replace(method, phases=tuple(shortened))
+    return method.with_steps(steps)

@@ -1,25 +1,62 @@
-"""How a search moves: optimisers, schedules, constraints, and rules to stop."""
+"""How a search moves: optimisers, schedules, constraints, and rules that stop it.
+
+All of them keep their state outside: `init` makes it, `update` takes it and returns the next one.
+A state is a dictionary of tensors and numbers, so that a search can be saved and resumed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 
-from .point import Variables
+from . import roles
+from .roles import Role, Variables
+from .tree import tree_map
 
-Move = Callable[[Variables, Variables, int], Variables]  # (values, gradients, step) → new values
 Schedule = Callable[[float], float]  # share of the phase's steps done → factor of the learning rate
+S = TypeVar("S")  # an optimiser's or a rule's state
+
+FFHQ_SPREAD = 9.5  # mean ‖w - w_avg‖ of the generator for which learning rates were published
+FFHQ_W_DIM = 512
+
+
+@dataclass(frozen=True)
+class CodeScale:
+    """How far apart the codes of W lie, relative to those of the FFHQ generator.
+
+    length: of whole codes, mean ‖w - w_avg‖ / 9.5. coordinate: of one coordinate of a code,
+    (mean ‖w - w_avg‖ / √w_dim) / (9.5 / √512).
+    """
+
+    length: float = 1.0
+    coordinate: float = 1.0
+
+    @staticmethod
+    def of(spread: float, w_dim: int) -> CodeScale:
+        """The scale of a generator with this mean ‖w - w_avg‖ and this many coordinates."""
+        published = FFHQ_SPREAD / math.sqrt(FFHQ_W_DIM)
+        return CodeScale(spread / FFHQ_SPREAD, spread / math.sqrt(w_dim) / published)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What stays the same during a phase: roles of the free tensors, and the number of steps."""
+
+    roles: Mapping[str, Role]
+    steps: int
+    scale: CodeScale = field(default_factory=CodeScale)
 
 
 def ngd(latent: Tensor, grad: Tensor, lr: float) -> Tensor:
-    """v ← v - lr·g/‖g‖ for every code v (last axis) on its own; a code with no gradient stays.
+    """v ← v - lr·g/‖g‖ for every code v (last axis) on its own; a code without gradient stays.
 
-    The loss's scale cancels, and a code travels at most lr·steps: that bound is the method's only
-    regulariser. Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
+    The scale of the loss cancels, and a code travels at most lr·steps. That bound is the only
+    regularisation of the method. Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
     """
     grad = torch.nan_to_num(grad, posinf=0.0, neginf=0.0)
     largest = grad.abs().amax(-1, keepdim=True)
@@ -28,27 +65,44 @@ def ngd(latent: Tensor, grad: Tensor, lr: float) -> Tensor:
     return latent - lr * torch.where(norm > 0, grad / norm, 0.0)
 
 
-class Optimiser:
-    """How a phase moves. One of your own defines `begin`, and `times` if it is to be tuned."""
+class Optimiser(Generic[S]):
+    """Moves the free tensors of a phase.
 
-    def begin(self, variables: Variables, steps: int, scale: float) -> Move:
-        """Called once, before `steps` steps; what it returns at each of them. scale: of learning rates of codes."""
+    An optimiser of your own defines `update`, `init` if it has a state, and `times` if its learning
+    rates are to be tuned.
+    """
+
+    def init(self, values: Variables, conditions: Conditions) -> S:
+        """Return the state before the first step."""
+        return {}  # type: ignore[return-value]  # an optimiser with another state defines init
+
+    def update(
+        self, grads: Variables, state: S, values: Variables, conditions: Conditions
+    ) -> tuple[Variables, S]:
+        """Return the values after a step against the gradients, and the next state."""
         raise NotImplementedError
 
-    def times(self, factor: float) -> Optimiser:
-        """With its learning rates multiplied."""
+    def times(self, factor: float) -> Optimiser[S]:
+        """The same optimiser with its learning rates multiplied."""
         raise ValueError(
             f"{type(self).__name__} has no learning rate that is known; define `times`"
         )
 
-    def over(self, share: float) -> Optimiser:
-        """For a phase of so much the steps; here, as it is, its schedule drawn together."""
+    def over(self, share: float) -> Optimiser[S]:
+        """The optimiser for a phase of `share` times the steps. By default it does not change."""
         return self
 
 
+class NoState(TypedDict):
+    """The state of what needs none."""
+
+
 @dataclass(frozen=True)
-class NGD(Optimiser):
-    """Normalised gradient descent, see `ngd`. lr is in units of a W with FFHQ's spread."""
+class NGD(Optimiser[NoState]):
+    """Normalised gradient descent, see `ngd`.
+
+    lr: the length of a step. For codes it is in units of a W with FFHQ's spread.
+    """
 
     lr: float
 
@@ -56,27 +110,34 @@ class NGD(Optimiser):
         return replace(self, lr=self.lr * factor)
 
     def over(self, share: float) -> NGD:
-        """In a phase of so much the steps: longer steps that lead as far, since how far is what regularises."""
+        """Take longer steps when there are fewer: the distance travelled is what regularises."""
         return self.times(1 / share)
 
-    def begin(self, variables: Variables, steps: int, scale: float) -> Move:
-        return lambda values, grads, _: {
-            k: ngd(v, grads[k], self.lr * scale) for k, v in values.items()
-        }
+    def update(
+        self, grads: Variables, state: NoState, values: Variables, conditions: Conditions
+    ) -> tuple[Variables, NoState]:
+        moved = {}
+        for name, value in values.items():
+            follows = conditions.roles[name].follows_spread
+            lr = self.lr * (conditions.scale.length if follows else 1.0)
+            moved[name] = ngd(value, grads[name], lr)
+        return moved, state
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """Up in a straight line over the first share `up`, down as a cosine over the last share `down`.
+    """Rise linearly over the first share `up` of the steps, fall as a cosine over the last `down`.
 
-    Source: the projector of Karras et al. 2020. The first step's factor is 0.
+    The first step's factor is 0. Source: the projector of Karras et al. 2020.
     """
 
     down: float = 0.25
     up: float = 0.05
 
     def __call__(self, t: float) -> float:
-        return 0.5 * (1 - math.cos(math.pi * min(1.0, (1 - t) / self.down))) * min(1.0, t / self.up)
+        remaining = min(1.0, (1 - t) / self.down)
+        falling = 0.5 * (1 - math.cos(math.pi * remaining))
+        return falling * min(1.0, t / self.up)
 
 
 @dataclass(frozen=True)
@@ -90,64 +151,80 @@ class CycleWithDrop:
 
 
 def constant(t: float) -> float:
+    """The schedule that leaves the learning rate as it is."""
     return 1.0
 
 
+class Constraint:
+    """Keeps the free tensors in a set after each step."""
+
+    def init(self, values: Variables, conditions: Conditions) -> Variables:
+        """Return what the constraint must remember of the first values."""
+        return {}
+
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
+        """Return the values moved into the set."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Sphere:
-    """Every z and noise map keeps the length it began with (PULSE, ILO)."""
+class Sphere(Constraint):
+    """Every z and every noise map keeps the length it began with (PULSE, ILO)."""
 
-    def begin(self, variables: Variables) -> Callable[[Variables], Variables]:
-        lengths = {
-            k: _length(k, v) for k, v in variables.items() if k == "z" or k.startswith("noise")
-        }
-        return lambda values: (
-            values | {k: values[k] * n / _length(k, values[k]) for k, n in lengths.items()}
-        )
+    def init(self, values: Variables, conditions: Conditions) -> Variables:
+        lengths = {}
+        for name, value in values.items():
+            role = conditions.roles[name]
+            if role in (roles.Z, roles.NOISE):
+                lengths[name] = _length(value, role)
+        return lengths
+
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
+        kept = dict(values)
+        for name, length in remembered.items():
+            value = values[name]
+            kept[name] = value * length / _length(value, conditions.roles[name])
+        return kept
 
 
 @dataclass(frozen=True)
-class L1Ball:
-    """Every z, noise map and feature map stays within an L1 distance of where it began (ILO)."""
+class L1Ball(Constraint):
+    """z, noise maps and features stay within an L1 distance of where they began (ILO)."""
 
     z: float = math.inf
     noise: float = math.inf
     features: float = math.inf
 
-    def begin(self, variables: Variables) -> Callable[[Variables], Variables]:
-        radii = {"z": self.z, "features": self.features}
+    def init(self, values: Variables, conditions: Conditions) -> Variables:
+        return dict(values)
 
-        def project(values: Variables) -> Variables:
-            return {
-                k: variables[k] + onto_l1_ball(v - variables[k], radii.get(k, self.noise))
-                for k, v in values.items()
-            }
-
-        return project
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
+        radii = {roles.Z: self.z, roles.NOISE: self.noise, roles.FEATURES: self.features}
+        kept = dict(values)
+        for name, value in values.items():
+            radius = radii.get(conditions.roles[name], math.inf)
+            start = remembered[name]
+            kept[name] = start + onto_l1_ball(value - start, radius)
+        return kept
 
 
 @dataclass(frozen=True)
-class Whiten:
+class Whiten(Constraint):
     """Noise maps keep mean 0 and mean square 1 (the projector of StyleGAN2)."""
 
-    def begin(self, variables: Variables) -> Callable[[Variables], Variables]:
-        def project(values: Variables) -> Variables:
-            noises = {
-                k: v - v.mean((2, 3), keepdim=True)
-                for k, v in values.items()
-                if k.startswith("noise")
-            }
-            scales = {
-                k: v.square().mean((2, 3), keepdim=True).clamp_min(1e-12).rsqrt()
-                for k, v in noises.items()
-            }
-            return values | {k: v * scales[k] for k, v in noises.items()}
-
-        return project
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
+        kept = dict(values)
+        for name, value in values.items():
+            role = conditions.roles[name]
+            if role == roles.NOISE:
+                centred = value - value.mean(role.axes, keepdim=True)
+                power = centred.square().mean(role.axes, keepdim=True)
+                kept[name] = centred * power.clamp_min(1e-12).rsqrt()
+        return kept
 
 
 def onto_l1_ball(d: Tensor, radius: float) -> Tensor:
-    """The nearest point of Σ|d| ≤ radius, for each row [B, …]. Source: Duchi et al. 2008, Fig. 1."""
+    """Project each row of d [B, …] onto Σ|d| ≤ radius. Source: Duchi et al. 2008, Fig. 1."""
     flat = d.flatten(1)
     size = flat.abs()
     u = size.sort(1, descending=True).values
@@ -156,14 +233,30 @@ def onto_l1_ball(d: Tensor, radius: float) -> Tensor:
     last = (u * counts > excess).sum(1, keepdim=True).clamp_min(1)
     threshold = (excess.gather(1, last - 1) / last).clamp_min(0)
     inside = size.sum(1, keepdim=True) <= radius
-    return torch.where(inside, flat, flat.sign() * (size - threshold).clamp_min(0)).view_as(d)
+    shrunk = flat.sign() * (size - threshold).clamp_min(0)
+    return torch.where(inside, flat, shrunk).view_as(d)
+
+
+def _length(value: Tensor, role: Role) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(value, dim=role.axes, keepdim=True)
+    return length.clamp_min(1e-12)
+
+
+class AdamState(TypedDict):
+    """step: how many are done. first, second: running means of the gradients and their squares."""
+
+    step: int
+    first: Variables
+    second: Variables
+    constraints: tuple[Variables, ...]
 
 
 @dataclass(frozen=True)
-class Adam(Optimiser):
-    """Adam. Learning rates of codes of W are in units of a W with FFHQ's spread, others as they are.
+class Adam(Optimiser[AdamState]):
+    """m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  x ← x - lr·m̂/(√v̂ + ε).
 
-    z_lr: of z, where it is not that of the rest. project: constraints, kept in this order after each step.
+    lr: for codes in units of a W whose coordinates spread as FFHQ's do; as it is for all else.
+    z_lr: of z, where it differs. project: constraints, applied in this order after each step.
     Source: Kingma & Ba 2015.
     """
 
@@ -172,65 +265,103 @@ class Adam(Optimiser):
     eps: float = 1e-8
     schedule: Schedule = constant
     z_lr: float | None = None
-    project: tuple[Sphere | L1Ball | Whiten, ...] = ()
+    project: tuple[Constraint, ...] = ()
 
     def times(self, factor: float) -> Adam:
         z_lr = None if self.z_lr is None else self.z_lr * factor
         return replace(self, lr=self.lr * factor, z_lr=z_lr)
 
-    def begin(self, variables: Variables, steps: int, scale: float) -> Move:
-        first = {k: torch.zeros_like(v) for k, v in variables.items()}
-        second = {k: torch.zeros_like(v) for k, v in variables.items()}
-        projections = [constraint.begin(variables) for constraint in self.project]
-        rates = {k: self.lr * (scale if k in ("latent", "offset") else 1.0) for k in variables}
-        if self.z_lr is not None and "z" in rates:
-            rates["z"] = self.z_lr
-        b1, b2 = self.betas
+    def init(self, values: Variables, conditions: Conditions) -> AdamState:
+        return {
+            "step": 0,
+            "first": tree_map(torch.zeros_like, values),
+            "second": tree_map(torch.zeros_like, values),
+            "constraints": tuple(c.init(values, conditions) for c in self.project),
+        }
 
-        def move(values: Variables, grads: Variables, step: int) -> Variables:
-            factor, moved = self.schedule(step / steps), {}
-            for k, v in values.items():
-                g = torch.nan_to_num(grads[k], posinf=0.0, neginf=0.0)
-                first[k] = b1 * first[k] + (1 - b1) * g
-                second[k] = b2 * second[k] + (1 - b2) * g.square()
-                mean, power = first[k] / (1 - b1 ** (step + 1)), second[k] / (1 - b2 ** (step + 1))
-                moved[k] = v - factor * rates[k] * mean / (power.sqrt() + self.eps)
-            for project in projections:
-                moved = project(moved)
-            return moved
+    def update(
+        self, grads: Variables, state: AdamState, values: Variables, conditions: Conditions
+    ) -> tuple[Variables, AdamState]:
+        beta1, beta2 = self.betas
+        step = state["step"]
+        factor = self.schedule(step / conditions.steps)
+        first, second, moved = {}, {}, {}
+        for name, value in values.items():
+            g = torch.nan_to_num(grads[name], posinf=0.0, neginf=0.0)
+            first[name] = beta1 * state["first"][name] + (1 - beta1) * g
+            second[name] = beta2 * state["second"][name] + (1 - beta2) * g.square()
+            mean = first[name] / (1 - beta1 ** (step + 1))
+            power = second[name] / (1 - beta2 ** (step + 1))
+            rate = self._rate(conditions.roles[name], conditions.scale)
+            moved[name] = value - factor * rate * mean / (power.sqrt() + self.eps)
+        for constraint, remembered in zip(self.project, state["constraints"], strict=True):
+            moved = constraint.apply(moved, remembered, conditions)
+        return moved, {
+            "step": step + 1,
+            "first": first,
+            "second": second,
+            "constraints": state["constraints"],
+        }
 
-        return move
+    def _rate(self, role: Role, scale: CodeScale) -> float:
+        if role == roles.Z and self.z_lr is not None:
+            return self.z_lr
+        return self.lr * (scale.coordinate if role.follows_spread else 1.0)
 
 
-def _length(name: str, v: Tensor) -> Tensor:
-    return v.norm(dim=(2, 3) if name.startswith("noise") else -1, keepdim=True).clamp_min(1e-12)
+class StopRule(Generic[S]):
+    """Ends the phase of single images early."""
+
+    needs: tuple[str, ...] = ()  # the terms of the loss that the rule reads
+
+    def init(self, batch: int) -> S:
+        """Return the state before the first step."""
+        return {}  # type: ignore[return-value]  # a rule with another state defines init
+
+    def update(self, measured: Mapping[str, Tensor], state: S) -> tuple[Tensor, S]:
+        """Return which images stop [B], and the next state.
+
+        measured: the value [B] of each term by its name, and of their sum as "loss".
+        """
+        raise NotImplementedError
+
+
+class PatienceState(TypedDict):
+    """The lowest loss of each image so far, and how many steps ago it was reached."""
+
+    best: Tensor
+    since: Tensor
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Stop an image whose loss has not improved for so many steps."""
+class Patience(StopRule[PatienceState]):
+    """Stop an image whose loss has not improved for this many steps."""
 
     steps: int = 15
 
-    def begin(self, batch: int) -> Callable[[dict[str, Tensor]], Tensor]:
-        best, since = torch.full((batch,), math.inf), torch.zeros(batch)
+    def init(self, batch: int) -> PatienceState:
+        best = torch.full((batch,), math.inf, dtype=torch.float32, device="cpu")
+        return {"best": best, "since": torch.zeros_like(best)}
 
-        def done(values: dict[str, Tensor]) -> Tensor:
-            nonlocal best, since
-            loss = values["loss"].cpu()
-            since = torch.where(loss < best, 0, since + 1)
-            best = torch.minimum(best, loss)
-            return since >= self.steps
-
-        return done
+    def update(
+        self, measured: Mapping[str, Tensor], state: PatienceState
+    ) -> tuple[Tensor, PatienceState]:
+        loss = measured["loss"].cpu()
+        since = torch.where(loss < state["best"], 0, state["since"] + 1)
+        best = torch.minimum(state["best"], loss)
+        return since >= self.steps, {"best": best, "since": since}
 
 
 @dataclass(frozen=True)
-class Below:
-    """Stop an image, before it is moved, when this term of its loss is at most `limit`."""
+class Below(StopRule[NoState]):
+    """Stop an image, before it is moved, once a term of its loss is at most `limit`."""
 
     term: str
     limit: float
 
-    def begin(self, batch: int) -> Callable[[dict[str, Tensor]], Tensor]:
-        return lambda values: values[self.term].cpu() <= self.limit
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.term,)
+
+    def update(self, measured: Mapping[str, Tensor], state: NoState) -> tuple[Tensor, NoState]:
+        return measured[self.term].cpu() <= self.limit, state

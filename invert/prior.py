@@ -10,40 +10,52 @@ from torch import Tensor
 
 from .loss import Term, View, halved
 from .perceptual import enlarged
+from .point import Point
 from .problem import Problem
 
 
+class PriorTerm(Term):
+    """A term that does not compare anything with the observation."""
+
+    compares = False
+
+
 @dataclass(frozen=True)
-class Geodesic(Term):
-    """Mean over pairs of layers of d·θ²/8, θ the angle between their vectors. of: "z", or "latent" for W+."""
+class Geodesic(PriorTerm):
+    """Mean of d·θ²/8 over pairs of layers, θ the angle between their vectors.
+
+    of: "z", or "latent" for W+.
+    """
 
     weight: float = 1.0
     of: str = "z"
     name = "geodesic"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        v = getattr(view.point, self.of)
+        v: Tensor = getattr(view.point, self.of)
         a, b = v[:, :, None], v[:, None]
-        # 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the root's slope finite where a = b
-        difference, total = ((a + sign * b).square().sum(-1).add(1e-12).sqrt() for sign in (-1, 1))
-        return v.shape[-1] / 8 * (2 * torch.atan2(difference, total)).square().mean((1, 2))
+        # θ = 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the slope of the root finite where a = b
+        difference = (a - b).square().sum(-1).add(1e-12).sqrt()
+        total = (a + b).square().sum(-1).add(1e-12).sqrt()
+        angle = 2 * torch.atan2(difference, total)
+        return v.shape[-1] / 8 * angle.square().mean((1, 2))
 
 
 @dataclass(frozen=True)
-class Near(Term):
+class Near(PriorTerm):
     """Mean ((w - w_avg) / w_std)², the prior on W+ of BRGM."""
 
     weight: float = 1.0
     name = "prior"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        away = (view.point.latent - problem.center[:, None]) / problem.generator.w_std
-        return away.square().flatten(1).mean(1)
+        difference = (view.point.latent - problem.center[:, None]) / problem.style.w_std
+        return difference.square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
-class Collinear(Term):
-    """Mean over pairs of layers of 1 - cosine between their codes."""
+class Collinear(PriorTerm):
+    """Mean of 1 - cosine over pairs of layers' codes."""
 
     weight: float = 1.0
     name = "collinearity"
@@ -54,29 +66,30 @@ class Collinear(Term):
 
 
 @dataclass(frozen=True)
-class Normal(Term):
+class Normal(PriorTerm):
     """Mean z², the prior on Z."""
 
     weight: float = 1.0
     name = "prior on z"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        return view.point.z.square().flatten(1).mean(1)
+        return z_of(view.point).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
-class Mapped(Term):
-    """Mean (mapping(z) - w)²: W+ stays near what z says (L-BRGM)."""
+class Mapped(PriorTerm):
+    """Mean (mapping(z) - w)²: W+ stays near the mapping of z (L-BRGM)."""
 
     weight: float = 1.0
     name = "mapping"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        return (problem.map(view.point.z)[:, None] - view.point.latent).square().flatten(1).mean(1)
+        mapped = problem.map(z_of(view.point))
+        return (mapped[:, None] - view.point.latent).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
-class OffsetNorm(Term):
+class OffsetNorm(PriorTerm):
     """The length of the offset, by the norm of this order: 1 or 2 (CRI)."""
 
     weight: float = 1.0
@@ -87,12 +100,13 @@ class OffsetNorm(Term):
         offset = view.variables["offset"].flatten(1)
         if self.order == 1:
             return offset.abs().sum(1)
-        return offset.square().sum(1).add(1e-12).sqrt()  # whose slope at 0 is finite
+        # the tiny number keeps the slope at 0 finite
+        return offset.square().sum(1).add(1e-12).sqrt()
 
 
 @dataclass(frozen=True)
-class WhiteNoise(Term):
-    """Noise maps should stay noise: squared autocorrelation at shift 1, summed over a pyramid down to 8×8.
+class WhiteNoise(PriorTerm):
+    """Squared autocorrelation of the noise maps at shift 1, summed over a pyramid down to 8×8.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", eq. 4.
     """
@@ -101,22 +115,24 @@ class WhiteNoise(Term):
     name = "noise"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        total = torch.zeros(problem.batch, device=problem.device)
-        for n in view.point.noises or ():
+        total = torch.zeros(problem.batch, device=problem.device, dtype=torch.float32)
+        for noise in view.point.noises or ():
             while True:
                 for axis in (2, 3):
-                    total = total + (n * n.roll(1, axis)).flatten(1).mean(1).square()
-                if n.shape[-1] <= 8:
+                    correlation = (noise * noise.roll(1, axis)).flatten(1).mean(1)
+                    total = total + correlation.square()
+                if noise.shape[-1] <= 8:
                     break
-                n = halved(n)
+                noise = halved(noise)
         return total
 
 
 @dataclass(frozen=True)
-class Locality(Term):
-    """Tuned weights should change no other image: at a code `distance` from the pivot towards a random one.
+class Locality(PriorTerm):
+    """Tuned weights should change no other image: at a code `distance` from the pivot.
 
-    mse·MSE + lpips·LPIPS between tuned and original generator, images in [-1, 1] units, without noise.
+    That code lies towards a random one. The value is mse·MSE + lpips·LPIPS between the images of
+    the tuned and the original generator, in [-1, 1] units and without noise.
     Source: Roich et al. 2021, "Pivotal Tuning", eqs. 4 and 5.
     """
 
@@ -129,17 +145,31 @@ class Locality(Term):
     name = "locality"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        generator, network = problem.generator, problem.network(self.net)
-        pivot, (weights,) = view.point.latent, view.point.weights
-        z = view.rng.child("locality").normal(torch.empty(1, generator.z_dim)).to(pivot)
-        w = generator.mapping(z, problem.label, self.truncation_psi)
-        if pivot.ndim == 2:  # the length is that of all layers together
-            pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
-        away = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
-        code = pivot + self.distance * away / away.norm()
+        network = problem.network(self.net)
+        code = self._other_code(view, problem)
         with torch.no_grad():
-            before = generator.synthesize(code, noise_mode="none")
-        after = torch.func.functional_call(generator, weights, code, {"noise_mode": "none"})
-        squares = (2 * (after - before)).square().flatten(1).mean(1)
-        seen = (network.features(enlarged(image, network.min_side)) for image in (after, before))
-        return self.mse * squares + self.lpips * network.distance(*seen)
+            before = problem.generator.synthesize(code, noise_mode="none")
+        (weights,) = view.point.weights_of_images
+        after = torch.func.functional_call(problem.generator, weights, code, {"noise_mode": "none"})
+        squares: Tensor = (2 * (after - before)).square().flatten(1).mean(1)
+        features_after = network.features(enlarged(after, network.min_side))
+        features_before = network.features(enlarged(before, network.min_side))
+        lpips = network.distance(features_after, features_before)
+        return self.mse * squares + self.lpips * lpips
+
+    def _other_code(self, view: View, problem: Problem) -> Tensor:
+        generator, pivot = problem.style, view.point.latent
+        like = torch.empty(1, generator.z_dim, device="cpu", dtype=torch.float32)
+        z = view.rng.child("locality").normal(like).to(pivot)
+        w: Tensor = generator.mapping(z, problem.label, self.truncation_psi)
+        if pivot.ndim == 2:  # the distance is that of all layers together
+            pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
+        direction = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
+        return pivot + self.distance * direction / direction.norm()
+
+
+def z_of(point: Point) -> Tensor:
+    """The z of a point. Raises ValueError in a space without one."""
+    if point.z is None:
+        raise ValueError("a term needs z; search in a space that has one, such as latent.Z()")
+    return point.z

@@ -1,9 +1,10 @@
-"""What a restoration has to go by: observation, operator, generator, and the draws of each image."""
+"""What a restoration works with: observation, operator, prior, and each image's random draws."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,24 +19,67 @@ from .generator import Generator, StyleGenerator
 from .identity import Identity
 from .point import Point
 
-SAMPLES = 10_000  # of W, where it is to be described
+if TYPE_CHECKING:
+    from .ddrm import Denoiser
+
+SAMPLES = 10_000  # draws of W that describe its distribution
+
+
+class Prior(Protocol):
+    """What every method may ask of a generator or a diffusion model.
+
+    kind: "generator" or "denoiser"; a method says which one it needs.
+    """
+
+    resolution: int
+    channels: int
+    c_dim: int
+    prior_kind: str
 
 
 @dataclass(frozen=True)
 class Problem:
-    """All of a batch's; `row` is that of one image.
+    """What is to be restored, for a whole batch; `row(i)` selects one image.
 
-    Every draw is a function of the image's seed and of what it is for, such as a phase and a step:
-    so nothing that happens to its batch mates, or happened before, changes it.
+    observation: [B, C, h, w] in float32. seeds: one per image. net: the perceptual network of terms
+    that do not name their own. label: classes [B, c_dim]. init: where to begin, see
+    `invert.restore`. lr_scale: factor of the learning rates of codes. method_name: how error
+    messages call the method.
+
+    Every draw depends on the image's seed and on its purpose, such as a phase and a step. So no
+    other image of the batch, and nothing that happened before, can change it.
     """
 
-    observation: Tensor  # [B, C, h, w], float32
+    observation: Tensor
     operator: Operator
-    generator: Generator
+    prior: Prior
     seeds: tuple[int, ...]
     net: str = "vgg"
-    label: Tensor | None = None  # [B, c_dim]
+    label: Tensor | None = None
     identity: Identity | None = None
+    init: Tensor | str | None = None
+    lr_scale: float | None = None
+    method_name: str = "own"
+
+    @property
+    def generator(self) -> Generator:
+        """The prior of a method that declared prior_kind="generator"."""
+        return cast("Generator", self.prior)
+
+    @property
+    def style(self) -> StyleGenerator:
+        """The generator, for what needs its W; `Space.check` has made sure that it has one."""
+        return cast("StyleGenerator", self.prior)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The prior of a method that declared prior_kind="denoiser"."""
+        return cast("Denoiser", self.prior)
+
+    @property
+    def has_w(self) -> bool:
+        """Whether the generator maps z to style codes."""
+        return "W" in self.generator.spaces
 
     @property
     def batch(self) -> int:
@@ -45,97 +89,125 @@ class Problem:
     def device(self) -> torch.device:
         return self.observation.device
 
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """[B, C, R, R] of the restored images."""
+        return (self.batch, self.prior.channels, self.prior.resolution, self.prior.resolution)
+
+    @property
+    def shows_picture(self) -> bool:
+        """Whether the observation is a picture, and not one row of measurements."""
+        height, width = self.observation.shape[2:]
+        return height > 1 or width == 1
+
     @cached_property
     def visible(self) -> Tensor | None:
-        """How much of each pixel of the observation tells something, [1 or B, 1, h, w]; None where all do."""
-        side = self.generator.resolution
-        return self.operator.visible((self.batch, self.generator.channels, side, side))
+        """The visible share of each pixel of the observation, [1 or B, 1, h, w]; None for all."""
+        return self.operator.visible(self.image_shape)
 
     @cached_property
     def center(self) -> Tensor:
-        """The mean of W, [B, w_dim]; of the image's class, where there are classes."""
-        generator = self.generator
-        if self.label is None or generator.w_avg.ndim == 2:
-            return generator.mapping.center(self.label, self.batch)
+        """The mean of W, [B, w_dim]; of the image's class where there are classes."""
+        if self.label is None or self.style.w_avg.ndim == 2:
+            return self.style.mapping.center(self.label, self.batch)
         return torch.stack([w.mean(0) for w in self.some_w])
 
     @cached_property
     def gaussian(self) -> tuple[Tensor, Tensor]:
-        """`w_gaussian` of the generator, or of each image's class; both broadcast against [B, num_ws, w_dim]."""
+        """Mean and deviation of W before its last leaky ReLU, of each image's class.
+
+        Both broadcast against [B, num_ws, w_dim].
+        """
         if self.label is None:
-            return self.generator.w_gaussian
+            return self.style.w_gaussian
         before = [F.leaky_relu(w, 5) for w in self.some_w]
-        return torch.stack([b.mean(0) for b in before])[:, None], torch.stack(
-            [b.std(0) for b in before]
-        )[:, None]
+        means = torch.stack([w.mean(0) for w in before])
+        deviations = torch.stack([w.std(0) for w in before])
+        return means[:, None], deviations[:, None]
 
     @cached_property
     def some_w(self) -> list[Tensor]:
-        """For each image, many draws of W, of its class; the same tensor for the same class."""
+        """Many draws of W for each image, of its class; images of one class share the tensor."""
         if self.label is None:
-            return [self.generator.some_w(SAMPLES)[0]] * self.batch
-        found: dict[tuple, Tensor] = {}
+            return [self.style.some_w(SAMPLES)[0]] * self.batch
+        draws: dict[tuple[float, ...], Tensor] = {}
+        per_image = []
         for row in self.label:
-            if tuple(row.tolist()) not in found:
-                found[tuple(row.tolist())] = self.generator.some_w(SAMPLES, row[None])[0]
-        return [found[tuple(row.tolist())] for row in self.label]
+            key = tuple(row.tolist())
+            if key not in draws:
+                draws[key] = self.style.some_w(SAMPLES, row[None])[0]
+            per_image.append(draws[key])
+        return per_image
 
     def row(self, index: int) -> Problem:
-        """Image `index` alone, with the draws that it has in the batch."""
-        own = slice(index, index + 1)
+        """Image `index` alone, with the same draws that it has in the batch."""
+        rows = slice(index, index + 1)
+        identity = self.identity
+        if identity is not None:
+            identity = identity.row(index, self.batch)
         return replace(
             self,
-            observation=self.observation[own],
+            observation=self.observation[rows],
             operator=self.operator.row(index, self.batch),
-            seeds=self.seeds[own],
-            label=None if self.label is None else self.label[own],
-            identity=None if self.identity is None else self.identity.row(index, self.batch),
+            seeds=self.seeds[rows],
+            label=None if self.label is None else self.label[rows],
+            identity=identity,
         )
 
     def rng(self, key: str) -> Rng:
+        """The random streams of the images for one purpose."""
         return Rng.of(streams(self.seeds, key), self.batch)
 
     def predict(self, image: Tensor, key: str) -> Tensor:
-        """What the operator makes of an image, with the draws of this key."""
+        """Apply the operator to an image, with the draws of this key."""
         return self.operator(image, streams(self.seeds, f"{key}/operator"))
 
     def network(self, net: str | None = None) -> perceptual.Perceptual:
-        """A perceptual network in the fastest type; the restoration's own, if not said."""
-        return perceptual.for_losses(
-            net or self.net, str(self.device), perceptual.fastest_dtype(self.device)
-        )
+        """A perceptual network in the fastest type; by default the restoration's own."""
+        dtype = perceptual.fastest_dtype(self.device)
+        return perceptual.for_losses(net or self.net, str(self.device), dtype)
+
+    def draw_z(self, key: str) -> Tensor:
+        """Draw z ~ N(0, I), [B, z_dim]."""
+        like = torch.empty(self.batch, self.generator.z_dim, device="cpu", dtype=torch.float32)
+        return self.rng(key).normal(like).to(self.device)
 
     def with_z(self, point: Point) -> Point:
         """The point with a z [B, z_dim]; one is drawn where it has none."""
         if point.z is not None:
             return point
-        z = self.rng("z").normal(torch.empty(self.batch, self.generator.z_dim)).to(self.device)
+        z = self.draw_z("z")
         return replace(point, z=z, latent=self.map(z))
 
     def map(self, z: Tensor) -> Tensor:
-        """The latent of z, of each image's class."""
-        if not isinstance(self.generator, StyleGenerator):
+        """Map z to the latent, of each image's class."""
+        if not self.has_w:
             return z
         label = self.label
         if label is not None and len(label) != len(z):
             label = label.expand(len(z), -1)  # many candidates for one image
-        return self.generator.mapping(z, label)
+        return self.style.mapping(z, label)
 
 
 def streams(seeds: tuple[int, ...], key: str) -> tuple[torch.Generator, ...]:
-    """A new generator for each image, the same for the same key."""
-    return tuple(torch.Generator().manual_seed(child_seed(seed, key)) for seed in seeds)
+    """Make a new generator for each image, the same one for the same key."""
+    generators = []
+    for seed in seeds:
+        generators.append(torch.Generator().manual_seed(child_seed(seed, key)))
+    return tuple(generators)
 
 
 def oracle_mask(operator: Operator) -> Operator:
-    """What a solver may assume that was told which pixels are dead: f.sample(…) with all but them approximated.
+    """What a solver may assume if it knows which pixels are dead: all other stages approximated.
 
     The paper gave its rivals this advantage (Poirier-Ginter & Lalonde 2023, §4.1).
     """
-
-    def told(stage: Operator) -> Operator:
+    stages: list[Operator] = []
+    for stage in operator:
         if isinstance(stage, DeadPixels):
-            return stage
-        return stage.with_nested(oracle_mask) if stage.nested else stage.approx()
-
-    return compose(part for stage in operator for part in told(stage))
+            stages.append(stage)
+        elif stage.nested:
+            stages.extend(stage.with_nested(oracle_mask))
+        else:
+            stages.extend(stage.approx())
+    return compose(stages)

@@ -8,23 +8,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .generator import StyleGenerator
 from .loss import Lpips, Term, View
 from .point import Point
 from .problem import Problem
 
-CHUNK = 8  # candidates looked at in one pass
+CHUNK = 8  # candidates that are synthesized in one pass
 
 
 class Start:
-    """Called with a problem, gives the point [B] to begin at; one that looks at an image at a time defines `one`."""
+    """Called with a problem, it returns the point [B] where the search begins.
+
+    A start that looks at one image at a time defines `one`. draws: whether the seed decides where
+    it begins.
+    """
+
+    draws: bool = False
 
     @torch.no_grad()
     def __call__(self, problem: Problem) -> Point:
-        return Point.cat([self.one(problem.row(i)) for i in range(problem.batch)])
+        points = []
+        for i in range(problem.batch):
+            points.append(self.one(problem.row(i)))
+        return Point.cat(points)
 
     def one(self, problem: Problem) -> Point:
+        """Return where the search for a single image begins."""
         raise NotImplementedError
+
+    def check(self, problem: Problem) -> None:
+        """Raise ValueError where the problem lacks what this needs."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +44,22 @@ class Mean(Start):
     """The mean of W, or of Z where there is no W."""
 
     def __call__(self, problem: Problem) -> Point:
-        generator, batch = problem.generator, problem.batch
-        if isinstance(generator, StyleGenerator):
+        if problem.has_w:
             return Point(problem.center.clone())
-        z = torch.zeros(batch, generator.z_dim, device=problem.device)
+        shape = (problem.batch, problem.generator.z_dim)
+        z = torch.zeros(shape, device=problem.device, dtype=torch.float32)
         return Point(z, z)
 
 
 @dataclass(frozen=True)
 class Drawn(Start):
-    """A random code of W, drawn towards the mean by truncation_psi: for several answers to one question."""
+    """A random code of W, moved towards the mean by truncation_psi: for several answers."""
 
     truncation_psi: float = 0.5
+    draws = True
 
     def __call__(self, problem: Problem) -> Point:
-        z = (
-            problem.rng("start")
-            .normal(torch.empty(problem.batch, problem.generator.z_dim))
-            .to(problem.device)
-        )
+        z = problem.draw_z("start")
         return Point(toward_mean(problem, problem.map(z), self.truncation_psi), z)
 
 
@@ -61,9 +70,14 @@ class BestOf(Start):
     count: int
     by: Term
     truncation_psi: float = 1.0
+    draws = True
+
+    def check(self, problem: Problem) -> None:
+        check_applies(self.by, problem)
 
     def one(self, problem: Problem) -> Point:
-        like = torch.empty(1, self.count, problem.generator.z_dim)
+        shape = (1, self.count, problem.generator.z_dim)
+        like = torch.empty(shape, device="cpu", dtype=torch.float32)
         z = problem.rng("candidates").normal(like)[0].to(problem.device)
         latent = toward_mean(problem, problem.map(z), self.truncation_psi)
         best = distances(problem, latent, self.by).argmin()
@@ -72,7 +86,7 @@ class BestOf(Start):
 
 @dataclass(frozen=True)
 class Centroids(Start):
-    """The nearest of the centres into which k-means parts W (of the image's class).
+    """The nearest of the centres that k-means finds in W (of the image's class).
 
     through_operator: whether the centre's image is degraded before it is compared with the
     observation, or compared as it is, as published.
@@ -82,43 +96,63 @@ class Centroids(Start):
     count: int = 10
     through_operator: bool = True
 
+    def check(self, problem: Problem) -> None:
+        check_applies(_CENTROID_DISTANCE, problem)
+
     @torch.no_grad()
     def __call__(self, problem: Problem) -> Point:
-        by, centers, points = Lpips(enlarge=True, at_most=256), {}, []
+        centers_of: dict[int, Tensor] = {}
+        points = []
         for i, w in enumerate(problem.some_w):
-            if id(w) not in centers:  # once for each class
-                centers[id(w)] = kmeans(w, self.count)
-            own = centers[id(w)]
-            best = distances(problem.row(i), own, by, self.through_operator).argmin()
-            points.append(Point(own[best][None]))
+            if id(w) not in centers_of:  # once for each class
+                centers_of[id(w)] = kmeans(w, self.count)
+            centers = centers_of[id(w)]
+            row = problem.row(i)
+            scores = distances(row, centers, _CENTROID_DISTANCE, self.through_operator)
+            points.append(Point(centers[scores.argmin()][None]))
         return Point.cat(points)
 
 
+_CENTROID_DISTANCE = Lpips(enlarge=True, at_most=256)
+
+
+def check_applies(term: Term, problem: Problem) -> None:
+    """Raise ValueError where candidates cannot be compared by this term."""
+    if not term.applies(problem):
+        raise ValueError(
+            f"method={problem.method_name} compares candidates by {term.name}, which needs a "
+            f"picture; {problem.operator} makes {list(problem.observation.shape)}; use ilo or pulse"
+        )
+
+
 def distances(problem: Problem, latents: Tensor, by: Term, through_operator: bool = True) -> Tensor:
-    """The value of a term for each of many latents [N, …] of one image's problem; all meet the same noise."""
+    """Measure a term for each of many latents [N, …] of one image; all meet the same noise."""
     measure, rng, values = by.prepare(problem), problem.rng("distances"), []
     seed = rng.integers(2**31)[0]
-    for some in latents.split(CHUNK):
-        image = problem.generator.synthesize(some)
+    for chunk in latents.split(CHUNK):
+        image = problem.generator.synthesize(chunk)
         if through_operator:
-            streams = [torch.Generator().manual_seed(seed) for _ in some]
+            streams = [torch.Generator().manual_seed(seed) for _ in chunk]
             prediction = problem.operator(image, streams)
         else:
-            prediction = F.interpolate(
-                image, problem.observation.shape[2:], mode="bilinear", antialias=True
-            )
-        values.append(measure(View(prediction, image, Point(some), {}, rng)))
+            size = problem.observation.shape[2:]
+            prediction = F.interpolate(image, size, mode="bilinear", antialias=True)
+        values.append(measure(View(prediction, image, Point(chunk), {}, rng)))
     return torch.cat(values)
 
 
 def toward_mean(problem: Problem, latent: Tensor, truncation_psi: float) -> Tensor:
-    if truncation_psi == 1 or not isinstance(problem.generator, StyleGenerator):
+    """Truncate codes of W towards the mean; a latent of Z stays."""
+    if truncation_psi == 1 or not problem.has_w:
         return latent
     return torch.lerp(problem.center.expand(len(latent), -1), latent, truncation_psi)
 
 
 def kmeans(points: Tensor, count: int, rounds: int = 100) -> Tensor:
-    """Centres [count, D] of points [N, D], by Lloyd's rounds from a k-means++ start; always the same draws."""
+    """Find centres [count, D] of points [N, D]: Lloyd's algorithm from a k-means++ start.
+
+    It always draws the same random numbers.
+    """
     if not 0 < count <= len(points):
         raise ValueError(f"count={count} centres of {len(points)} points; give 1 to {len(points)}")
     draws = torch.Generator().manual_seed(0)

@@ -49,15 +49,15 @@ class BenchSettings(SearchOptions):
         return cls(**values, identity=identity_text(embedding, None))
 
 
-def methods_of(text: str) -> dict[str, invert.Method]:
+def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
     """Look up the methods in a text such as "robust,pulse": name → method.
 
     Raises ValueError for an unknown method, and for one that works without a generator.
     """
-    methods: dict[str, invert.Method] = {}
+    methods: dict[str, invert.RestorationMethod] = {}
     for name in text.split(","):
         method = invert.methods.method_of(name.strip())
-        if isinstance(method, invert.DDRM):
+        if method.prior_kind != "generator":
             raise ValueError(
                 f"methods: {name.strip()} needs a diffusion model, which the benchmark cannot load"
             )
@@ -71,7 +71,7 @@ class Cell:
 
     task: str
     label: str
-    method: invert.Method
+    method: invert.RestorationMethod
     note: str = ""
 
 

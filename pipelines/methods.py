@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 
-from invert import DDRM, METHODS
-from invert.methods import Phase, method_of
+from invert import METHODS
+from invert.methods import method_of
 
 from . import tables
 
@@ -16,9 +16,9 @@ def show_all() -> None:
     """Print every method, a row each."""
     table = tables.columns("name", "phases", "steps", "source")
     for name, method in METHODS.items():
-        phases = getattr(method, "phases", (method,))
-        steps = " + ".join(str(phase.steps) for phase in phases)
-        path = " → ".join(phase.name for phase in phases)
+        stages = method.stages()
+        steps = " + ".join(str(stage.steps) for stage in stages)
+        path = " → ".join(stage.name for stage in stages)
         table.add_row(name, path, steps, method.source)
     tables.show(table)
 
@@ -27,25 +27,8 @@ def show(name: str) -> None:
     """Print one method in full, with every constant that is not its class's default."""
     method = method_of(name)
     rows = {"source": method.source, "departures": method.departures}
-    if isinstance(method, DDRM):
-        rows["constants"] = constants(method)
-    else:
-        rows["starts at"] = constants(method.start)
-        for i, phase in enumerate(method.phases, 1):
-            rows[f"phase {i}"] = "\n".join(_phase_lines(phase))
-        knobs = [f"{knob.name} ×{knob.low:g} to ×{knob.high:g}" for knob in method.knobs]
-        rows["knobs"] = ", ".join(knobs)
+    rows.update(method.describe(constants))
     tables.show(tables.facts(rows))
-
-
-def _phase_lines(phase: Phase) -> list[str]:
-    lines = [f"{phase.steps} steps of {constants(phase.optimiser)} in {constants(phase.space)}"]
-    lines += [f"  {term.weight:g} × {constants(term)}" for term in phase.loss]
-    if phase.stop:
-        lines.append(f"  stops at {constants(phase.stop)}")
-    if phase.keep:
-        lines.append(f"  ends where {phase.keep} was lowest")
-    return lines
 
 
 def constants(part: object) -> str:

@@ -30,7 +30,7 @@ class Tuned:
 
 def tune(
     name: str,
-    method: invert.Method,
+    method: invert.RestorationMethod,
     task: str,
     trials: int,
     seed: int,

@@ -155,6 +155,6 @@ METHOD = Method(
     BestOf(100, Lpips()),
 )
 assert_type(METHOD.phases[0].steps, int)
-assert_type(invert.METHODS["pulse"], Method | invert.DDRM)
+assert_type(invert.METHODS["pulse"], invert.RestorationMethod)
 Phase("W", 30, NGD(0.1), (Lpips(level=6),))  # type: ignore[call-arg]
 Phase("W", 30, "NGD", LOSS)  # type: ignore[arg-type]

@@ -49,6 +49,7 @@ class Generator(nn.Module):
     tunable: the names of the weights that weight tuning may change.
     """
 
+    prior_kind = "generator"  # what methods of restoration may use it for
     resolution: int
     channels: int = 3
     z_dim: int

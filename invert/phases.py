@@ -1,0 +1,447 @@
+"""Methods that search a generator in phases, as data: where to begin, and a list of phases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from .generator import Generator
+from .identity import Identity
+from .latent import Codes, Space
+from .loss import SamePerson, Term
+from .method import Knob, RestorationMethod, check_factors
+from .optim import Optimiser, StopRule
+from .point import Point
+from .problem import Problem
+from .result import Report, Restoration, Step
+from .search import Measurement, Search
+from .start import Drawn, Mean, Start
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A search in one space: so many steps of an optimiser down the sum of some terms.
+
+    space: a Space, or "W", "W+" or "W++". stop: ends an image's phase early. keep: the phase ends
+    where the term of this name was lowest; None ends at the last step.
+    """
+
+    space: Space
+    steps: int
+    optimiser: Optimiser
+    loss: tuple[Term, ...]
+    stop: StopRule | None = None
+    keep: str | None = None
+
+    def __init__(
+        self,
+        space: Space | str,
+        steps: int,
+        optimiser: Optimiser,
+        loss: tuple[Term, ...],
+        stop: StopRule | None = None,
+        keep: str | None = None,
+    ):
+        values = {
+            "space": Codes(space) if isinstance(space, str) else space,
+            "steps": steps,
+            "optimiser": optimiser,
+            "loss": loss,
+            "stop": stop,
+            "keep": keep,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        if isinstance(self.loss, Term) or not all(isinstance(term, Term) for term in self.loss):
+            raise ValueError(
+                f"loss={self.loss!r} must be a tuple of terms, such as (Lpips(), L1(0.1))"
+            )
+        if not isinstance(self.optimiser, Optimiser):
+            raise ValueError(
+                f"optimiser={self.optimiser!r} must be an Optimiser, such as NGD(0.08)"
+            )
+        names = [term.name for term in self.loss]
+        for name in self.needed_terms:
+            if names.count(name) != 1:
+                raise ValueError(
+                    f"keep or stop asks for one term {name!r}; the loss has {names.count(name)}"
+                )
+        if not names:
+            raise ValueError("loss has no terms; give at least one")
+
+    @property
+    def name(self) -> str:
+        return self.space.name
+
+    @property
+    def needed_terms(self) -> tuple[str, ...]:
+        """The names of the terms that `keep` and `stop` read."""
+        kept = (self.keep,) if self.keep else ()
+        return kept + (self.stop.needs if self.stop else ())
+
+    def over(self, steps: int) -> Phase:
+        """The phase in another number of steps."""
+        if not steps or steps == self.steps:
+            return replace(self, steps=steps)
+        return replace(self, steps=steps, optimiser=self.optimiser.over(steps / self.steps))
+
+    def runs(self, batch: int) -> int:
+        """How many times its steps are run for a batch."""
+        return batch if self.space.per_image else 1
+
+    def terms(self, problem: Problem) -> list[Term]:
+        """The terms that can be measured for a problem."""
+        return [term for term in self.loss if term.applies(problem)]
+
+    def named_terms(self, problem: Problem) -> list[tuple[str, Term]]:
+        """The same with a name for each; the second of one kind is called "mse 2"."""
+        named: list[tuple[str, Term]] = []
+        counts: dict[str, int] = {}
+        for term in self.terms(problem):
+            counts[term.name] = counts.get(term.name, 0) + 1
+            count = counts[term.name]
+            named.append((term.name if count == 1 else f"{term.name} {count}", term))
+        return named
+
+    def tuned(self, factors: Mapping[str, float]) -> Phase:
+        """The phase with its learning rates ("lr") and weights of terms multiplied."""
+        terms = []
+        for term in self.loss:
+            terms.append(replace_weight(term, term.weight * factors.get(term.name, 1)))
+        optimiser = self.optimiser.times(factors.get("lr", 1))
+        return replace(self, optimiser=optimiser, loss=tuple(terms))
+
+    def check(self, problem: Problem) -> None:
+        """Raise ValueError where the terms that are left do not compare with the observation."""
+        remaining = self.terms(problem)
+        if len(remaining) == len(self.loss):
+            return
+        names = [term.name for term in remaining]
+        compares = any(term.compares for term in remaining)
+        if compares and all(name in names for name in self.needed_terms):
+            return
+        missing = next(term.name for term in self.loss if not term.applies(problem))
+        raise ValueError(
+            f"method={problem.method_name} needs {missing} in phase {self.name!r}, which compares "
+            f"pictures; {problem.operator} makes {list(problem.observation.shape)}; use ilo"
+        )
+
+    def describe(self, text_of: Callable[[object], str]) -> str:
+        """Lines that describe the phase."""
+        lines = [f"{self.steps} steps of {text_of(self.optimiser)} in {text_of(self.space)}"]
+        for term in self.loss:
+            lines.append(f"  {term.weight:g} × {text_of(term)}")
+        if self.stop:
+            lines.append(f"  stops at {text_of(self.stop)}")
+        if self.keep:
+            lines.append(f"  ends where {self.keep} was lowest")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """The end of a phase: the point, its image, which images stayed finite [B], and its history.
+
+    losses: [steps, B]. terms: [steps, B] each. Both are on the CPU.
+    """
+
+    point: Point
+    image: Tensor
+    finite: Tensor
+    losses: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Method(RestorationMethod):
+    """A search in phases. source: who published it; departures: what is different here, and why.
+
+    knobs: what `tuned` may change. The weights of a loss are relative, so its first term has none.
+    """
+
+    phases: tuple[Phase, ...]
+    start: Start = field(default_factory=Mean)
+    source: str = ""
+    departures: str = ""
+    knobs: tuple[Knob, ...] = (Knob("lr"),)
+
+    options = frozenset({"class_label", "init", "identity", "lr_scale"})
+
+    def stages(self) -> tuple[Phase, ...]:
+        return self.phases
+
+    def with_steps(self, steps: int) -> Method:
+        """The method in this many steps in all, every phase shortened in proportion."""
+        total = sum(phase.steps for phase in self.phases)
+        published, done, phases = 0, 0, []
+        for phase in self.phases:
+            published += phase.steps
+            # rounding where each phase ends makes the sum exact
+            end = round(steps * published / max(total, 1))
+            phases.append(phase.over(end - done))
+            done = end
+        return replace(self, phases=tuple(phases))
+
+    def tuned(self, factors: Mapping[str, float]) -> Method:
+        """Multiply learning rates ("lr") and weights of terms.
+
+        Raises ValueError for a name that is none, and a factor not above 0.
+        """
+        names = sorted({term.name for phase in self.phases for term in phase.loss})
+        check_factors(factors, ["lr", *names])
+        return replace(self, phases=tuple(phase.tuned(factors) for phase in self.phases))
+
+    def check(self, problem: Problem) -> None:
+        check_spaces(self.phases, problem)
+        check_lr_scale(problem.lr_scale)
+        if problem.identity is not None:
+            check_identity(problem.identity, self.phases, problem)
+        for phase in self.phases:
+            phase.check(problem)
+        if problem.init is None:
+            self.start.check(problem)
+
+    def solve(self, problem: Problem, report: Report) -> Restoration:
+        point, phases = self._begin(problem)
+        image = _image(point, problem.generator).clamp(0, 1)
+        finite = torch.ones(problem.batch, dtype=torch.bool)
+        reporter = Reporter(phases, problem, report)
+        results: list[PhaseResult] = []
+        images: dict[str, Tensor] = {}
+        for number, phase in enumerate(phases):
+            result = run(phase, point, problem, f"phase{number}", reporter)
+            results.append(result)
+            point, image = result.point, result.image
+            finite = finite & result.finite
+            repeated = phase.name in images
+            name = f"{phase.name}, phase {number + 1}" if repeated else phase.name
+            images[name] = image
+        return Restoration(
+            image=image,
+            latent=problem.generator.unpack(point.latent),
+            history=torch.cat([torch.empty(0, problem.batch), *[r.losses for r in results]]),
+            phase_images=images,
+            finite=finite,
+            point=point,
+            told=notes(phases, problem),
+            terms=joined_terms(results),
+        )
+
+    def describe(self, text_of: Callable[[object], str]) -> list[tuple[str, str]]:
+        rows = [("starts at", text_of(self.start))]
+        for i, phase in enumerate(self.phases, 1):
+            rows.append((f"phase {i}", phase.describe(text_of)))
+        knobs = [f"{knob.name} ×{knob.low:g} to ×{knob.high:g}" for knob in self.knobs]
+        return [*rows, ("knobs", ", ".join(knobs))]
+
+    def _begin(self, problem: Problem) -> tuple[Point, tuple[Phase, ...]]:
+        """Where to begin, and with which phases."""
+        if problem.init is None:
+            return self.start(problem), self.phases
+        if not problem.has_w:
+            raise ValueError("init: this generator has no W to begin in")
+        if isinstance(problem.init, str):
+            if problem.init != "random":
+                raise ValueError(f"init={problem.init!r} must be a latent, or 'random'")
+            start = self.start if self.start.draws else Drawn()
+            return start(problem), self.phases
+        codes = initial_codes(problem.init, problem)
+        space = space_of(codes, problem)
+        phases = tuple(phase for phase in self.phases if phase.space.goes_on_from(space))
+        if not phases:
+            raise ValueError(
+                f"init is a latent of {space}; this method has no phase that could go on from it"
+            )
+        return Point(codes), phases
+
+
+class Reporter:
+    """Turns what a search measures into the `Step`s that a callback gets."""
+
+    def __init__(self, phases: tuple[Phase, ...], problem: Problem, report: Report):
+        self.total = sum(phase.steps * phase.runs(problem.batch) for phase in phases)
+        self.generator, self.report = problem.generator, report
+        self.done = 0
+
+    def measured(self, phase: Phase, number: int, measurement: Measurement) -> None:
+        """Report step `number` of the current run of a phase."""
+        unpack, place = self.generator.unpack, measurement.place
+        self.report(
+            Step(
+                phase=phase,
+                step=self.done + number,
+                total=self.total,
+                loss=measurement.loss,
+                terms=measurement.terms,
+                image=measurement.image,
+                prediction=measurement.prediction,
+                read_latent=lambda: unpack(place().latent),
+            )
+        )
+
+    def ended(self, phase: Phase) -> None:
+        """Count the steps of a run that has ended, also those that it did not need."""
+        self.done += phase.steps
+
+
+def run(phase: Phase, point: Point, problem: Problem, key: str, reporter: Reporter) -> PhaseResult:
+    """Run one phase: the whole batch at once, or the images one by one where the space asks."""
+    if not phase.space.per_image:
+        return run_batch(phase, point, problem, key, reporter)
+    results = []
+    for i in range(problem.batch):
+        results.append(run_batch(phase, point.row(i), problem.row(i), key, reporter))
+    return joined(results)
+
+
+def run_batch(
+    phase: Phase, point: Point, problem: Problem, key: str, reporter: Reporter
+) -> PhaseResult:
+    """Run one phase for a batch."""
+    search = Search.of(phase, point, problem, key)
+    state = search.init()
+    losses: list[Tensor] = []
+    terms: dict[str, list[Tensor]] = {name: [] for name, _, _ in search.measures}
+    while not search.ended(state):
+        state, measurement = search.step(state)
+        losses.append(measurement.loss)
+        for name, value in measurement.terms.items():
+            terms[name].append(value)
+        reporter.measured(phase, state.step, measurement)
+    reporter.ended(phase)
+    end, image, finite = search.finish(state)
+    histories = {name: stacked(values, problem.batch) for name, values in terms.items()}
+    return PhaseResult(end, image, finite, stacked(losses, problem.batch), histories)
+
+
+def stacked(values: list[Tensor], batch: int) -> Tensor:
+    """Stack values [B] of single steps to [steps, B] on the CPU."""
+    if not values:
+        return torch.empty(0, batch, device="cpu", dtype=torch.float32)
+    return torch.stack(values).cpu()
+
+
+def joined(results: list[PhaseResult]) -> PhaseResult:
+    """Join the results of single images; shorter histories repeat their last row."""
+    longest = max(len(result.losses) for result in results)
+    losses = [extended(result.losses, longest) for result in results]
+    terms = {}
+    for name in results[0].terms:
+        terms[name] = torch.cat([extended(r.terms[name], longest) for r in results], 1)
+    return PhaseResult(
+        point=Point.cat([result.point for result in results]),
+        image=torch.cat([result.image for result in results]),
+        finite=torch.cat([result.finite for result in results]),
+        losses=torch.cat(losses, 1),
+        terms=terms,
+    )
+
+
+def extended(history: Tensor, length: int) -> Tensor:
+    """Repeat the last row of a history [steps, B] up to this length."""
+    return torch.cat([history, history[-1:].expand(length - len(history), -1)])
+
+
+def joined_terms(results: list[PhaseResult]) -> dict[str, Tensor]:
+    """Join the phases' histories of terms; NaN where a phase lacks the term."""
+    names = dict.fromkeys(name for result in results for name in result.terms)
+    histories = {}
+    for name in names:
+        parts = []
+        for result in results:
+            missing = torch.full_like(result.losses, math.nan)
+            parts.append(result.terms.get(name, missing))
+        histories[name] = torch.cat(parts)
+    return histories
+
+
+def notes(phases: tuple[Phase, ...], problem: Problem) -> tuple[str, ...]:
+    """What readers of the result must know of how its terms were measured, each note once."""
+    found: dict[str, None] = {}
+    for phase in phases:
+        for term in phase.loss:
+            note = term.told(problem)
+            if note:
+                found[note] = None
+    return tuple(found)
+
+
+def replace_weight(term: Term, weight: float) -> Term:
+    """The term with another weight."""
+    return replace(term, weight=weight)  # type: ignore[type-var]  # every term is a dataclass
+
+
+def check_spaces(phases: tuple[Phase, ...], problem: Problem) -> None:
+    """Raise ValueError where the generator lacks what a phase needs."""
+    errors: dict[str, ValueError] = {}
+    for phase in phases:
+        try:
+            phase.space.check(problem.generator)
+        except ValueError as error:
+            errors[phase.name] = error
+    if errors:
+        first = next(iter(errors.values()))
+        raise ValueError(f"method={problem.method_name} needs {', '.join(errors)}: {first}")
+
+
+def check_lr_scale(lr_scale: float | None) -> None:
+    """Raise ValueError for a factor that is not a finite number above 0."""
+    if lr_scale is not None and not 0 < lr_scale < math.inf:
+        raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
+
+
+def check_identity(identity: object, phases: tuple[Phase, ...], problem: Problem) -> None:
+    """Raise ValueError for an identity that the method or the batch cannot use."""
+    if not isinstance(identity, Identity):
+        raise ValueError(
+            f"identity is a {type(identity).__name__}; give invert.Identity(module, reference)"
+        )
+    terms = [term for phase in phases for term in phase.loss]
+    if not any(term.name == SamePerson.name for term in terms):
+        raise ValueError(
+            f"identity: method={problem.method_name} has no term for it; "
+            "use adam-id, or add loss.SamePerson"
+        )
+    references = identity.reference
+    if references is not None and len(references) not in (1, problem.batch):
+        raise ValueError(
+            f"identity has {len(references)} references for {problem.batch} images; "
+            "give one, or one each"
+        )
+    if problem.prior.channels != 3:
+        raise ValueError(f"identity needs a generator of 3 channels, not {problem.prior.channels}")
+
+
+def initial_codes(init: object, problem: Problem) -> Tensor:
+    """A latent to begin with, packed. Raises ValueError for what is none."""
+    if not isinstance(init, Tensor) or not torch.isfinite(init).all():
+        raise ValueError(
+            "init must be a tensor without NaN or infinity, as Restoration.latent is, or 'random'"
+        )
+    copy = init.detach().to(problem.observation).clone()
+    codes = problem.generator.pack(copy)
+    problem.style.codes(codes, "const")  # refuses another shape
+    if len(codes) != problem.batch:
+        raise ValueError(
+            f"init has {len(codes)} latents for {problem.batch} images; give one per image"
+        )
+    return codes
+
+
+def space_of(codes: Tensor, problem: Problem) -> str:
+    """The space of a latent: W, W+ or W++."""
+    if codes.ndim == 2:
+        return "W"
+    return "W+" if codes.shape[1] == problem.style.num_ws else "W++"
+
+
+@torch.no_grad()
+def _image(point: Point, generator: Generator) -> Tensor:
+    return point.image(generator)

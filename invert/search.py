@@ -1,0 +1,295 @@
+"""The search of one phase, as an explicit state and a step.
+
+    search = Search.of(phase, point, problem, "phase0")
+    state = search.init()
+    while not search.ended(state):
+        state, measurement = search.step(state)
+    point, image, finite = search.finish(state)
+
+A state holds tensors, numbers and dictionaries of them, so `torch.save(vars(state), path)` saves
+it, and `SearchState(**torch.load(path))` goes on with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+import torch
+from torch import Tensor
+
+from degrade.rng import Rng
+
+from .loss import Measure, Term, View
+from .optim import CodeScale, Conditions, StopRule
+from .point import Moment, Point
+from .problem import Problem
+from .roles import Variables
+from .tree import tree_map, tree_where
+
+if TYPE_CHECKING:
+    from .phases import Phase
+
+CHECK_EVERY = 10  # steps between looks at whether all images have stopped, where no rule asks
+
+
+class RollbackState(TypedDict):
+    """The last values with a finite loss, and which images never had another one, [B]."""
+
+    values: Variables
+    finite: Tensor
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Takes an image whose loss is not finite back to its last good values."""
+
+    def init(self, values: Variables) -> RollbackState:
+        batch = len(next(iter(values.values())))
+        device = next(iter(values.values())).device
+        return {"values": values, "finite": torch.ones(batch, dtype=torch.bool, device=device)}
+
+    def update(
+        self, values: Variables, good: Tensor, state: RollbackState
+    ) -> tuple[Variables, RollbackState]:
+        values = tree_where(good, values, state["values"])
+        return values, {"values": values, "finite": state["finite"] & good}
+
+
+class BestState(TypedDict):
+    """The values at which a term was lowest, and the term's value [B] there."""
+
+    values: Variables
+    lowest: Tensor
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    """Remembers where a term of the loss was lowest, for each image."""
+
+    term: str
+
+    def init(self, values: Variables) -> BestState:
+        batch = len(next(iter(values.values())))
+        device = next(iter(values.values())).device
+        lowest = torch.full((batch,), math.inf, dtype=torch.float32, device=device)
+        return {"values": values, "lowest": lowest}
+
+    def update(
+        self, values: Variables, measured: Mapping[str, Tensor], good: Tensor, state: BestState
+    ) -> BestState:
+        value = measured[self.term]
+        lower = good & (value < state["lowest"])
+        return {
+            "values": tree_where(lower, values, state["values"]),
+            "lowest": torch.where(lower, value, state["lowest"]),
+        }
+
+
+@dataclass(frozen=True)
+class Never(StopRule[dict[str, Tensor]]):
+    """Stops no image."""
+
+    def update(
+        self, measured: Mapping[str, Tensor], state: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return torch.zeros_like(measured["loss"], dtype=torch.bool), state
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """Where a phase stands before its next step.
+
+    values: the free tensors. active: [B], the images that still move. optimiser, stop, rollback and
+    best are the states of the four parts of a search.
+    """
+
+    step: int
+    values: Variables
+    active: Tensor
+    optimiser: Mapping[str, object]
+    stop: Mapping[str, object]
+    rollback: RollbackState
+    best: BestState | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a step measured, before it moved.
+
+    loss: [B], NaN where it is not finite. terms: each term's value [B] before its weight. place:
+    makes the point that the step led to.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    image: Tensor
+    prediction: Tensor
+    place: Callable[[], Point]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One phase, made ready for one problem.
+
+    base: the point that the phase is relative to. initial: the first values of the free tensors.
+    key: names the random streams. measures: name, term and function of each part of the loss.
+    """
+
+    phase: Phase
+    problem: Problem
+    key: str
+    base: Point
+    initial: Variables
+    conditions: Conditions
+    measures: tuple[tuple[str, Term, Measure], ...]
+
+    @staticmethod
+    def of(phase: Phase, point: Point, problem: Problem, key: str) -> Search:
+        """Make a phase ready that begins at `point`."""
+        base, free = phase.space.begin(point, problem)
+        initial = {name: variable.value.detach() for name, variable in free.items()}
+        roles = {name: variable.role for name, variable in free.items()}
+        conditions = Conditions(roles, phase.steps, code_scale(problem))
+        measures = []
+        for name, term in phase.named_terms(problem):
+            measures.append((name, term, term.prepare(problem)))
+        return Search(phase, problem, key, base.detached(), initial, conditions, tuple(measures))
+
+    def init(self) -> SearchState:
+        """Return the state before the first step."""
+        best = None if self.best is None else self.best.init(self.initial)
+        rollback = self.rollback.init(self.initial)
+        return SearchState(
+            step=0,
+            values=self.initial,
+            active=rollback["finite"],
+            optimiser=self.phase.optimiser.init(self.initial, self.conditions),
+            stop=self.stop.init(self.problem.batch),
+            rollback=rollback,
+            best=best,
+        )
+
+    def ended(self, state: SearchState) -> bool:
+        """Whether there is no further step."""
+        if state.step >= self.phase.steps:
+            return True
+        look = self.phase.stop is not None or state.step % CHECK_EVERY == 0
+        return look and not state.active.any()
+
+    def step(self, state: SearchState) -> tuple[SearchState, Measurement]:
+        """Measure the loss, and move the images that are still active."""
+        view, usable = self._look(state)
+        terms, loss, grads = self._measure(view, usable)
+        good = torch.isfinite(loss)
+        values = tree_map(Tensor.detach, view.variables)
+        values, rollback = self.rollback.update(values, good, state.rollback)
+        measured = {**terms, "loss": loss}
+        stopped, stop = self.stop.update(measured, state.stop)
+        active = state.active & good & ~stopped.to(state.active.device)
+        best = state.best
+        if self.best is not None and best is not None:
+            best = self.best.update(values, measured, good, best)
+        moved, optimiser = self.phase.optimiser.update(
+            grads, state.optimiser, values, self.conditions
+        )
+        moved = tree_where(active, moved, values)
+        following = SearchState(state.step + 1, moved, active, optimiser, stop, rollback, best)
+        place = self._placer(moved)
+        image, prediction = view.image.detach(), view.prediction.detach()
+        return following, Measurement(loss, terms, image, prediction, place)
+
+    def finish(self, state: SearchState) -> tuple[Point, Tensor, Tensor]:
+        """Return the final point, its image, and which images stayed finite [B]."""
+        values = state.values if state.best is None else state.best["values"]
+        finite = state.rollback["finite"]
+        point = self._placer(values)().detached()
+        image = image_of(point, self.problem)
+        good = torch.isfinite(image).flatten(1).all(1)
+        if not good.all():  # no loss was measured where the last step led
+            values = tree_where(good, values, state.rollback["values"])
+            point = self._placer(values)().detached()
+            image, finite = image_of(point, self.problem), finite & good
+        return point, image.clamp(0, 1), finite.cpu()
+
+    @property
+    def rollback(self) -> Rollback:
+        return Rollback()
+
+    @property
+    def best(self) -> BestSoFar | None:
+        return BestSoFar(self.phase.keep) if self.phase.keep else None
+
+    @property
+    def stop(self) -> StopRule:
+        return self.phase.stop or Never()
+
+    def _look(self, state: SearchState) -> tuple[View, Tensor]:
+        """Synthesize and degrade; also return which images are finite [B]."""
+        step = state.step
+        free = tree_map(lambda value: value.detach().requires_grad_(), state.values)
+        rng = self._rng(step)
+        moment = Moment(step / self.phase.steps, rng)
+        point = self.phase.space.place(free, self.base, self.problem, moment)
+        image = point.image(self.problem.generator)
+        usable = torch.isfinite(image.detach()).flatten(1).all(1)
+        # an image that is not finite stops here, and leaves the others of its batch alone
+        image = torch.where(usable.view(-1, 1, 1, 1), image, 0.0)
+        prediction = self.problem.predict(image, f"{self.key}/{step}")
+        return View(prediction, image, point, free, rng, step, self._rng), usable
+
+    def _measure(self, view: View, usable: Tensor) -> tuple[dict[str, Tensor], Tensor, Variables]:
+        """Return the terms, their weighted sum, and its gradients."""
+        terms = {}
+        loss = torch.zeros(self.problem.batch, device=self.problem.device, dtype=torch.float32)
+        for name, term, measure in self.measures:
+            value = measure(view)
+            check_per_image(term, value, self.problem.batch)
+            loss = loss + term.weight * value
+            terms[name] = torch.where(usable, value.detach(), math.nan)
+        grads = gradients(loss, view.variables)
+        return terms, torch.where(usable, loss.detach(), math.nan), grads
+
+    def _rng(self, step: int) -> Rng:
+        return self.problem.rng(f"{self.key}/{step}")
+
+    def _placer(self, values: Variables) -> Callable[[], Point]:
+        moment = Moment(1.0, Rng.of((), 0))  # the end of the phase, without random draws
+        return lambda: self.phase.space.place(values, self.base, self.problem, moment)
+
+
+@torch.no_grad()
+def image_of(point: Point, problem: Problem) -> Tensor:
+    """Synthesize the image of a point without gradients."""
+    return point.image(problem.generator)
+
+
+def code_scale(problem: Problem) -> CodeScale:
+    """The scale of the learning rates of codes: `lr_scale`, or the generator's spread of W."""
+    if problem.lr_scale is not None:
+        return CodeScale(problem.lr_scale, problem.lr_scale)
+    if not problem.has_w:
+        return CodeScale()
+    return CodeScale.of(problem.style.w_spread, problem.style.w_dim)
+
+
+def check_per_image(term: Term, value: Tensor, batch: int) -> None:
+    """Raise ValueError for a term that does not give one number per image."""
+    if tuple(value.shape) != (batch,):  # a mean over the batch would mix its images
+        raise ValueError(
+            f"term {term.name!r} gives {list(value.shape)}; give a number for each image, [B]"
+        )
+
+
+def gradients(loss: Tensor, variables: Variables) -> Variables:
+    """Differentiate the sum of loss [B]; 0 for what it does not depend on."""
+    grads: tuple[Tensor | None, ...] = (None,) * len(variables)
+    if loss.requires_grad:  # not where no term sees the image, such as LPIPS alone at 8×8
+        tensors = tuple(variables.values())
+        grads = torch.autograd.grad(loss.sum(), tensors, allow_unused=True)
+    complete = {}
+    for (name, value), grad in zip(variables.items(), grads, strict=True):
+        complete[name] = torch.zeros_like(value) if grad is None else grad
+    return complete
