@@ -18,7 +18,8 @@ def show_all() -> None:
     for name, method in METHODS.items():
         stages = method.stages()
         steps = " + ".join(str(stage.steps) for stage in stages)
-        table.add_row(name, " → ".join(stage.name for stage in stages), steps, method.source)
+        path = " → ".join(stage.name for stage in stages)
+        table.add_row(name, path, steps, method.source)
     tables.show(table)
 
 
@@ -26,7 +27,7 @@ def show(name: str) -> None:
     """Print one method in full, with every constant that is not its class's default."""
     method = method_of(name)
     rows = {"source": method.source, "departures": method.departures}
-    rows |= dict(method.describe(constants))
+    rows.update(method.describe(constants))
     tables.show(tables.facts(rows))
 
 

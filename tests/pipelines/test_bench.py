@@ -50,6 +50,7 @@ def test_bench_writes_a_row_for_every_cell(results):
         error = numpy.square(restored.numpy() - clean.numpy()).mean()
         assert row["psnr"] == pytest.approx(-10 * numpy.log10(error), abs=1e-3)
         assert row["steps"] == 2 and row["finite"] and len(row["loss"]) == 2
+        assert row["terms"] and all(len(curve) == 2 for curve in row["terms"].values())
     small = files.read_image(results / "images" / "upsampling-XL" / "observed" / "000.png")
     assert small.shape == (1, 3, 4, 4) and rows["upsampling/XL", "robust", "000"]["fidelity"] > 0
 

@@ -83,10 +83,12 @@ def test_page_filters_and_compares_pictures(results, browser):
     browser.type(".slider input", "\ue014" * 7)  # the right arrow key
     assert browser.do(place) == "57%"
     browser.do(
-        "const s = document.getElementById('method'); s.value = 'pulse'; s.dispatchEvent(new Event('change'))"
+        "const s = document.getElementById('method'); s.value = 'pulse'; "
+        "s.dispatchEvent(new Event('change'))"
     )
     browser.do(
-        "const s = document.getElementById('level'); s.value = 'XL'; s.dispatchEvent(new Event('change'))"
+        "const s = document.getElementById('level'); s.value = 'XL'; "
+        "s.dispatchEvent(new Event('change'))"
     )
     captions = browser.do(
         "return [...document.querySelectorAll('.card figcaption')].map(c => c.firstChild.data)"
@@ -104,7 +106,8 @@ def test_page_filters_and_compares_pictures(results, browser):
     assert browser.call("POST", "/se/log", {"type": "browser"}) == []
     assert (
         browser.do(
-            "return performance.getEntriesByType('resource').filter(r => !r.name.startsWith('data:')).length"
+            "return performance.getEntriesByType('resource')"
+            ".filter(r => !r.name.startsWith('data:')).length"
         )
         == 0
     )
