@@ -85,7 +85,7 @@ class Solver:
         size: int,
         observed: Tensor,
         operator: degrade.Operator,
-        method: str | invert.Method,
+        method: str | invert.RestorationMethod,
         seeds: list[int],
         init: Tensor | str | None,
         options: dict[str, Any],
@@ -111,7 +111,7 @@ class Solver:
 def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
     """The results of a batch, one by one. They are copies: a view would keep the whole batch."""
     images, latents = restoration.image.cpu(), restoration.latent.cpu()
-    terms = getattr(restoration, "terms", {})
+    terms = restoration.terms
     solved = []
     for row in range(len(images)):
         solution = Solved(
