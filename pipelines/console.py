@@ -122,8 +122,6 @@ def for_each(
 
     def conclude(source: Source, path: Path | Exception) -> None:
         nonlocal failed
-        if bar is not None:
-            bar.done()
         if isinstance(path, Exception):
             failed += 1
             named = str(source.path) in str(path)
@@ -134,27 +132,29 @@ def for_each(
     def jobs() -> Iterator[tuple[tuple[Source, T], J]]:
         nonlocal skipped
         for source in sources:
-            if source in clashes:
-                conclude(source, clashes[source])
-                continue
-            plan = attempt(flow.plan, source)
+            plan: tuple[T, J | None] | Exception
+            plan = clashes[source] if source in clashes else attempt(flow.plan, source)
             if isinstance(plan, Exception):
                 conclude(source, plan)
+                if bar is not None:
+                    bar.skip()
                 continue
             todo, job = plan
             if job is not None:
                 yield (source, todo), job
                 continue
+            conclude(source, attempt(write_result, source, todo, None))
             skipped += 1
             if bar is not None:
                 bar.skip()
-            conclude(source, attempt(write_result, source, todo, None))
 
     for (source, todo), result in engine.map(flow.setup, jobs()):
         if isinstance(result, Exception):
             conclude(source, result)
         else:
             conclude(source, attempt(write_result, source, todo, result))
+        if bar is not None:
+            bar.done()
     if skipped and not quiet:
         say(f"{skipped} already done, skipped")
     if not failed:
@@ -174,7 +174,8 @@ def _clashes(flow: Flow[T, J, R], sources: list[Source]) -> dict[Source, ValueEr
             if owner is not source:
                 both = f"{owner.path} and {source.path}"
                 problem = f"{both} would share one result, {path.name}"
-                clashes[source] = ValueError(f"{problem}; rename one, or run them apart")
+                mend = "rename one, or run them apart"
+                clashes.setdefault(source, ValueError(f"{problem}; {mend}"))
     sweep(*{path.parent for path in owners})
     return clashes
 

@@ -78,13 +78,13 @@ class SolveBar(_Bar):
         )
 
     def done(self) -> None:
-        """A picture is finished, or failed."""
+        """The solve of a picture is finished, or failed."""
         self._finished += 1
         if self._task is not None:
             self._progress.update(self._task, completed=self._finished, total=self._total)
 
     def skip(self) -> None:
-        """A picture needs no solve: the time left is estimated from the others."""
+        """A picture needs no solve, or cannot have one: the others decide the time left."""
         self._skipped += 1
         if self._task is not None:
             self._progress.update(self._task, total=self._total)

@@ -15,7 +15,7 @@ ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
 QUICK = ["--steps", 1, "--perceptual", "alex", "--quiet"]
 
 
-def test_the_surest_is_taken_and_others_are_told():
+def test_choose_takes_the_surest_and_names_others():
     sure, less, hardly = (Face([], score) for score in (1.7, 0.6, 0.1))
     assert choose([sure, hardly], None) == (sure, None)
     face, told = choose([sure, less, hardly], None)
@@ -36,7 +36,7 @@ def test_the_surest_is_taken_and_others_are_told():
 
 
 @pytest.mark.parametrize("module", ["dlib", "face_recognition_models"])
-def test_without_the_extra_it_says_what_to_install(monkeypatch, tmp_path, module):
+def test_find_without_the_extra_says_what_to_install(monkeypatch, tmp_path, module):
     if module == "face_recognition_models":
         pytest.importorskip("dlib", reason="the extra `faces` is not installed")
     faces._networks.cache_clear()
@@ -51,7 +51,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, tmp_path, module
     faces._networks.cache_clear()
 
 
-def test_the_astronaut_s_face_is_found(tmp_path):
+def test_find_locates_the_astronauts_face(tmp_path):
     """Where anybody sees it: the points were read off the photo by eye."""
     pytest.importorskip("dlib", reason="the extra `faces` is not installed")
     first, *rest = faces.find(Image.open(ASTRONAUT).convert("RGB"))
@@ -74,7 +74,7 @@ def test_the_astronaut_s_face_is_found(tmp_path):
     assert run(*command, *QUICK).exit_code == 0
 
 
-def test_a_picture_without_a_face_is_one_line(tmp_path):
+def test_find_without_a_face_is_a_one_line_error(tmp_path):
     pytest.importorskip("dlib", reason="the extra `faces` is not installed")
     Image.new("RGB", (300, 200), "gray").save(tmp_path / "a.png")
     result = run(

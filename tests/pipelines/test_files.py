@@ -32,7 +32,7 @@ def shown(tmp_path, image, name="in.png", **options):
     return pixels(tmp_path / "out" / "in.png"), result.stderr
 
 
-def test_transparent_pictures_lie_over_white(tmp_path):
+def test_transparency_is_laid_over_white(tmp_path):
     image = Image.new("RGBA", (3, 2), (*RED, 255))
     image.putpixel((1, 0), (*RED, 0))
     image.putpixel((2, 1), (*BLUE, 128))
@@ -45,7 +45,7 @@ def test_transparent_pictures_lie_over_white(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1", "LA", "PA", "CMYK", "YCbCr"])
-def test_any_mode_of_colour(tmp_path, mode):
+def test_modes_of_pillow_are_all_read(tmp_path, mode):
     image = (
         Image.open(AVATARS / "000.png")
         .convert("RGB")
@@ -56,7 +56,7 @@ def test_any_mode_of_colour(tmp_path, mode):
     assert (found == numpy.array(image.convert("RGB"))).all()
 
 
-def test_a_colour_that_is_transparent_in_a_palette(tmp_path):
+def test_palette_with_a_transparent_colour(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, *BLUE])
     image.putpixel((1, 0), 1)
@@ -65,7 +65,7 @@ def test_a_colour_that_is_transparent_in_a_palette(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in.png", "in.tif"])
-def test_16_bits_of_grey_are_kept(tmp_path, name):
+def test_grey_16_bits_are_kept(tmp_path, name):
     grey = numpy.array([[0, 65535, 32896, 128, 129, 257]], numpy.uint16)
     Image.fromarray(grey).save(tmp_path / name)
     result = run("apply", tmp_path / name, "-o", tmp_path / "out", "--op", "clamp")
@@ -75,7 +75,7 @@ def test_16_bits_of_grey_are_kept(tmp_path, name):
     assert manifest["operator"].endswith("clamp >> quantize:levels=65536")
 
 
-def test_16_bits_that_a_stage_rounds_to_8_are_said(tmp_path):
+def test_grey_16_bits_lost_in_a_stage_are_reported(tmp_path):
     grey = numpy.array([[0, 65535, 32896, 128, 129, 257]] * 8, numpy.uint16)
     Image.fromarray(grey).save(tmp_path / "in.png")
     chain = "gamma:1.2 >> quantize >> clamp"
@@ -85,7 +85,7 @@ def test_16_bits_that_a_stage_rounds_to_8_are_said(tmp_path):
     assert Image.open(tmp_path / "out" / "in.png").mode == "L"
 
 
-def test_16_bits_of_colour_are_said_to_be_8(tmp_path):
+def test_colour_16_bits_read_as_8_are_reported(tmp_path):
     """Pillow cannot write such a PNG, so it is written by hand."""
     rows = b"".join(b"\0" + struct.pack(">6H", *([300 * i] * 6)) for i in range(2))
     head = chunk(b"IHDR", struct.pack(">2I5B", 2, 2, 16, 2, 0, 0, 0))
@@ -109,7 +109,7 @@ def test_grey_stays_grey(tmp_path, mode):
     assert (tmp_path / "jpeg" / "in.jpg").read_bytes() == expected.getvalue()
 
 
-def test_the_transparent_value_of_16_bits(tmp_path):
+def test_grey_16_bits_with_a_transparent_value(tmp_path):
     grey = Image.fromarray(numpy.array([[256, 257, 40000]], numpy.uint16))
     found, said = shown(tmp_path, grey, transparency=257)
     assert found[0, :, 0].tolist() == [1, 255, 156] and "laid over white" in said
@@ -158,7 +158,7 @@ def tiff(bits, rows, photometric=1, planes=1):
         (tiff(12, [bytes([0xFF, 0xF0, 0x00])]), [65535, 0]),
     ],
 )
-def test_grey_tiffs_mean_what_they_say(tmp_path, data, wanted):
+def test_tiff_grey_honours_depth_and_white_is_zero(tmp_path, data, wanted):
     (tmp_path / "in.tif").write_bytes(data)
     result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
     assert result.exit_code == 0, result.output
@@ -166,7 +166,7 @@ def test_grey_tiffs_mean_what_they_say(tmp_path, data, wanted):
     assert kept[0].tolist() == wanted
 
 
-def test_what_pillow_would_mix_up_is_refused(tmp_path):
+def test_tiff_planes_that_pillow_mixes_up_are_refused(tmp_path):
     (tmp_path / "in.tif").write_bytes(
         tiff(16, [struct.pack("<2H", 0, 257)] * 3, photometric=2, planes=2)
     )
@@ -174,7 +174,7 @@ def test_what_pillow_would_mix_up_is_refused(tmp_path):
     assert result.exit_code == 2 and "separate planes" in result.stderr
 
 
-def test_a_mask_is_shown_with_the_same_care(tmp_path):
+def test_mask_file_is_scaled_and_turned_upright(tmp_path):
     image, exif = Image.fromarray(numpy.array([[0, 65535, 30000]], numpy.uint16)), Image.Exif()
     exif[0x0112] = 6  # turned
     image.save(tmp_path / "mask.png", exif=exif)
@@ -182,7 +182,7 @@ def test_a_mask_is_shown_with_the_same_care(tmp_path):
     assert seen.flatten().tolist() == pytest.approx([0, 1, 117 / 255])
 
 
-def test_numbers_without_a_known_range_are_refused(tmp_path):
+def test_float_tiff_of_unknown_range_is_refused(tmp_path):
     Image.fromarray(numpy.array([[0.5, 70000.0]], numpy.float32)).save(tmp_path / "in.tif")
     result = run("apply", tmp_path / "in.tif", "-o", tmp_path / "out", "--op", "clamp")
     assert result.exit_code == 2 and "in.tif" in result.stderr and "no known range" in result.stderr
@@ -201,7 +201,7 @@ def test_numbers_without_a_known_range_are_refused(tmp_path):
         (8, lambda x: numpy.rot90(x)),
     ],
 )
-def test_turned_cameras(tmp_path, orientation, turn):
+def test_exif_orientation_is_applied(tmp_path, orientation, turn):
     image, exif = (
         Image.open(AVATARS / "000.png").convert("RGB").crop((10, 20, 60, 50)),
         Image.Exif(),
@@ -242,7 +242,7 @@ def linear_profile(name):
 
 
 @pytest.mark.parametrize("name", [b"linear light", b"GIMP built-in Linear sRGB"])
-def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path, name):
+def test_icc_profile_is_converted_and_reported_once(tmp_path, name):
     grey = numpy.arange(256, dtype=numpy.uint8).reshape(16, 16)
     image = Image.fromarray(numpy.dstack([grey, grey, grey]))
     (tmp_path / "in").mkdir()
@@ -260,13 +260,13 @@ def test_a_colour_profile_is_converted_to_srgb_and_said_once(tmp_path, name):
     assert abs(pixels(tmp_path / "out" / "b.png") - wanted[..., None]).max() <= 1
 
 
-def test_grey_of_a_colour_profile_of_rgb_is_converted(tmp_path):
+def test_icc_profile_of_rgb_on_grey_is_converted(tmp_path):
     grey = Image.fromarray(numpy.full((2, 2), 51, numpy.uint8))
     found, said = shown(tmp_path, grey, icc_profile=linear_profile(b"linear"))
     assert abs(int(found[0, 0, 0]) - 124) <= 1 and "converted" in said
 
 
-def test_srgb_s_own_profile_changes_nothing_and_a_broken_one_is_left_out(tmp_path):
+def test_icc_profile_of_srgb_or_broken_changes_nothing(tmp_path):
     image = Image.open(AVATARS / "001.png").convert("RGB")
     found, said = shown(
         tmp_path,
@@ -278,13 +278,13 @@ def test_srgb_s_own_profile_changes_nothing_and_a_broken_one_is_left_out(tmp_pat
     assert (found == numpy.array(image)).all() and "left out" in said
 
 
-def test_of_an_animation_the_first_picture_is_taken(tmp_path):
+def test_animation_gives_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
     found, said = shown(tmp_path, frames[0], save_all=True, append_images=frames[1:])
     assert (found == RED).all() and "the first is taken" in said
 
 
-def test_the_second_picture_that_phones_keep_in_a_jpeg_is_not_spoken_of(tmp_path):
+def test_mpo_second_frame_is_not_reported(tmp_path):
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
     found, said = shown(
         tmp_path, frames[0], "in.jpg", format="MPO", save_all=True, append_images=frames[1:]
@@ -292,7 +292,7 @@ def test_the_second_picture_that_phones_keep_in_a_jpeg_is_not_spoken_of(tmp_path
     assert abs(found - numpy.array(RED, float)).max() <= 3 and said == ""
 
 
-def test_a_wrong_suffix_and_a_single_pixel_do_not_matter(tmp_path):
+def test_suffix_may_be_wrong_and_picture_one_pixel(tmp_path):
     found, _ = shown(tmp_path, Image.new("RGB", (1, 1), RED), "in.jpg", format="PNG")
     assert (found == RED).all()
 
@@ -325,7 +325,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("command", ["apply", "restore", "bench"])
-def test_bad_files_are_named_and_do_not_stop_the_others(tmp_path, command):
+def test_bad_files_are_named_and_others_go_on(tmp_path, command):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     for name, (data, _) in BAD.items():
@@ -368,7 +368,7 @@ def test_bad_files_are_named_and_do_not_stop_the_others(tmp_path, command):
 
 
 @pytest.mark.parametrize("command", [["apply", "--op", "clamp"], ["bench", "--images"]])
-def test_nothing_but_bad_files_is_exit_code_2(tmp_path, command):
+def test_exit_code_is_2_if_every_file_is_bad(tmp_path, command):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(b"")
     last = ["--tasks", "UNAP"] if command[0] == "bench" else []
@@ -376,7 +376,7 @@ def test_nothing_but_bad_files_is_exit_code_2(tmp_path, command):
     assert result.exit_code == 2 and "a.png is empty" in result.stderr
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_pipe_as_input_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     result = run("apply", tmp_path / "pipe.png", "-o", tmp_path / "out", "--op", "clamp")
     assert result.exit_code == 2 and "neither a file nor a folder" in result.stderr
@@ -387,7 +387,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 @pytest.mark.parametrize(
     "name", ["two words.png", "two\nlines.png", "-dash.png", "日本.png", b"not \xff text.png"]
 )
-def test_any_name(tmp_path, name):
+def test_file_names_may_hold_any_bytes(tmp_path, name):
     folder = os.fsencode(tmp_path / "in")
     os.mkdir(folder)
     with open(os.path.join(folder, os.fsencode(name)), "wb") as file:
@@ -414,7 +414,7 @@ VALID = {kind: encoded(kind) for kind in FORMATS}
 
 @cases(400)
 @given(st.data())
-def test_damaged_pictures_are_read_or_refused_in_one_line(data):
+def test_damaged_pictures_are_read_or_refused(data):
     content = bytearray(VALID[data.draw(st.sampled_from(FORMATS))])
     for _ in range(data.draw(st.integers(0, 6))):
         content[
@@ -432,7 +432,7 @@ def test_damaged_pictures_are_read_or_refused_in_one_line(data):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_that_can_be_read_is_found_in_a_folder(tmp_path, kind):
+def test_gather_finds_every_readable_format(tmp_path, kind):
     for suffix in SUFFIXES[kind]:
         (tmp_path / f"a{suffix.upper()}").write_bytes(VALID[kind])
     found = gather([tmp_path])

@@ -1,4 +1,4 @@
-"""Folders in every state: nothing that is not ours is written over, and an interrupted rewriting goes on."""
+"""Folders in every state: foreign files are never replaced, and interrupted runs go on."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from pipelines import files
 from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
 
-from .shell import COMMAND, apply, contents, run, start_bench
+from .shell import COMMAND, apply, contents, pixels, run, start_bench
 
 QUICK = ["--steps", 1, "--perceptual", "alex"]
 
@@ -26,7 +26,7 @@ def copies(folder, *names):
     return folder
 
 
-def test_nothing_is_written_over_that_is_no_result_of_ours(tmp_path):
+def test_output_never_replaces_foreign_files(tmp_path):
     photos = copies(tmp_path / "photos", "a.png", "sub/a.png")
     before = contents(photos)
     result = run("apply", photos, "-o", photos / "sub", "--op", "downsample:2")
@@ -47,17 +47,17 @@ def test_nothing_is_written_over_that_is_no_result_of_ours(tmp_path):
     )
 
 
-def test_pictures_whose_results_would_be_one_file_are_refused(tmp_path):
+def test_results_that_share_a_file_fail_the_later_one(tmp_path):
     copies(tmp_path / "in", "a.png", "a.sheet.png")
     result = run("restore", tmp_path / "in", "-o", tmp_path / "r", "--op", "clamp", *QUICK)
     assert (
-        result.exit_code == 2
+        result.exit_code == 3
         and "would share one result, a.sheet.png" in result.stderr
-        and not (tmp_path / "r").exists()
+        and pixels(tmp_path / "r" / "a.png").shape == (128, 128, 3)
     )
 
 
-def test_results_within_the_input_folder_are_no_inputs_of_the_next_run(tmp_path):
+def test_results_below_the_input_are_not_inputs(tmp_path):
     folder = copies(tmp_path / "in", "a.png", "b/c.png")
     for _ in range(2):
         apply(folder, output=folder / "out", op="downsample:2")
@@ -80,9 +80,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("ops", [("jpeg:90", "clamp"), ("clamp", "jpeg:90")])
-def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(
-    tmp_path, monkeypatch, ops
-):
+def test_overwrite_survives_a_kill_at_any_rename(tmp_path, monkeypatch, ops):
     picture, replace = AVATARS / "000.png", os.replace
     apply(picture, output=tmp_path / "wanted", op=ops[1])
     apply(tmp_path / "wanted", output=tmp_path / "seen", op="identity")
@@ -125,7 +123,7 @@ def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(
         assert last > 1
 
 
-def test_a_manifest_that_was_begun_is_not_believed(tmp_path):
+def test_manifest_marked_begun_is_not_used(tmp_path):
     apply(AVATARS / "000.png", output=tmp_path / "o", op="clamp")
     path = tmp_path / "o" / "000.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"begun": True}))
@@ -133,7 +131,7 @@ def test_a_manifest_that_was_begun_is_not_believed(tmp_path):
     assert result.exit_code == 2 and "run it again" in result.stderr
 
 
-def test_whatever_is_missing_is_made_again(tmp_path):
+def test_missing_results_are_made_again(tmp_path):
     command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", *QUICK]
     assert run(*command).exit_code == 0
     before = contents(tmp_path / "r")
@@ -151,7 +149,7 @@ def test_whatever_is_missing_is_made_again(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "{", "[1]", "\udcff", '{"kind": "manifest"}', ""])
-def test_any_record_beside_a_picture_is_one_line(tmp_path, text):
+def test_foreign_record_is_a_one_line_error(tmp_path, text):
     folder = copies(tmp_path / "in", "a.png")
     (folder / "a.json").write_bytes(text.encode(errors="surrogateescape"))
     for command in (
@@ -168,7 +166,7 @@ def test_any_record_beside_a_picture_is_one_line(tmp_path, text):
         assert any(".json is not a" in line for line in said)
 
 
-def test_rows_and_logs_that_were_changed_do_not_count(tmp_path):
+def test_damaged_rows_and_logs_are_recomputed(tmp_path):
     start_bench(tmp_path / "b", tasks="UNAP", methods="robust")
     rows = tmp_path / "b" / "results.jsonl"
     good = rows.read_bytes()
@@ -198,7 +196,7 @@ def test_rows_and_logs_that_were_changed_do_not_count(tmp_path):
         ["apply", "{in}/a.png", "-o", "{out}", "--op", "mask:/dev/zero"],
     ],
 )
-def test_pipes_and_devices_are_not_read(tmp_path, arguments):
+def test_pipes_and_devices_are_never_read(tmp_path, arguments):
     folder = copies(tmp_path / "in", "a.png")
     for pipe in ("in/a.json", "in/out/a.json", "pipe.png", "out/.degrade-x.tmp"):
         (tmp_path / pipe).parent.mkdir(exist_ok=True)
@@ -214,7 +212,7 @@ def test_pipes_and_devices_are_not_read(tmp_path, arguments):
     ), said
 
 
-def test_a_sweep_between_making_and_locking_a_file_does_no_harm(tmp_path, monkeypatch):
+def test_sweep_between_create_and_lock_is_harmless(tmp_path, monkeypatch):
     lock, swept = fcntl.flock, []
 
     def late(file, how):
@@ -229,7 +227,7 @@ def test_a_sweep_between_making_and_locking_a_file_does_no_harm(tmp_path, monkey
 
 
 @pytest.mark.parametrize("redirection", ["| true", "> /dev/full", ">&-", ">&- 2>&-"])
-def test_nobody_reading_does_not_stop_the_work(tmp_path, redirection):
+def test_output_streams_may_be_closed_or_full(tmp_path, redirection):
     folder = copies(tmp_path / "in", "a.png", "b.png", "c.png")
     command = (
         f"set -o pipefail; {COMMAND} apply {folder} -o {tmp_path / 'out'} --op clamp {redirection}"
@@ -242,7 +240,7 @@ def test_nobody_reading_does_not_stop_the_work(tmp_path, redirection):
     )
 
 
-def test_names_do_not_command_the_terminal(tmp_path):
+def test_control_characters_in_names_are_escaped(tmp_path):
     name = "e\x1b]0;title\x07\r\x1b[2Kok\x9b.png"
     (tmp_path / name).write_bytes(b"")
     shutil.copy(AVATARS / "000.png", tmp_path / f"good {name}")
@@ -255,7 +253,7 @@ def test_names_do_not_command_the_terminal(tmp_path):
     assert not set(result.output) & set("\x1b\x07\r\x9b")
 
 
-def test_a_name_that_is_not_text_reaches_the_page(tmp_path):
+def test_report_takes_names_that_are_not_text(tmp_path):
     folder = os.fsencode(tmp_path / "in")
     os.mkdir(folder)
     shutil.copy(AVATARS / "000.png", folder + b"/b\xff.png")
@@ -266,7 +264,7 @@ def test_a_name_that_is_not_text_reaches_the_page(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04garbage", b"", b"\x93NUMPY"])
-def test_statistics_that_are_damaged_are_one_line(tmp_path, content):
+def test_damaged_statistics_are_a_one_line_error(tmp_path, content):
     (tmp_path / "s.npz").write_bytes(content)
     result = run(
         "bench",
@@ -285,7 +283,7 @@ def test_statistics_that_are_damaged_are_one_line(tmp_path, content):
     assert result.exit_code == 2 and "neither a folder nor an .npz" in result.stderr
 
 
-def test_rows_that_a_full_disk_takes_half_of_are_an_error(tmp_path):
+def test_rows_cut_by_a_full_disk_are_an_error(tmp_path):
     """The kernel takes as many bytes as a file may have, says how many, and refuses the next."""
     mine, row = (
         Bench(tmp_path, BenchSettings()),
@@ -304,7 +302,7 @@ def test_rows_that_a_full_disk_takes_half_of_are_an_error(tmp_path):
     assert [r["image"] for r in mine.rows()] == ["a", "c"]
 
 
-def test_a_checkpoint_is_not_drawn_over(tmp_path):
+def test_checkpoint_is_never_its_own_output(tmp_path):
     invert.save_generator(invert.load_generator("avatars-128"), tmp_path / "g.safetensors")
     before = contents(tmp_path)
     for command in (
@@ -319,7 +317,7 @@ def test_a_checkpoint_is_not_drawn_over(tmp_path):
         )
 
 
-def test_runs_of_different_op_leave_whole_results(tmp_path):
+def test_concurrent_runs_of_other_op_leave_whole_results(tmp_path):
     """Each manifest names a picture that is there, whichever of two runs came last."""
     folder = copies(tmp_path / "in", *(f"{i}.png" for i in range(8)))
     command = [COMMAND, "apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]
@@ -334,7 +332,7 @@ def test_runs_of_different_op_leave_whole_results(tmp_path):
     assert len(images) == 8 and pictures == images
 
 
-def test_a_run_does_not_replace_what_another_wrote_meanwhile(tmp_path, monkeypatch):
+def test_run_keeps_results_another_wrote_meanwhile(tmp_path, monkeypatch):
     from pipelines.apply import Apply
 
     plan = Apply.plan
@@ -351,7 +349,7 @@ def test_a_run_does_not_replace_what_another_wrote_meanwhile(tmp_path, monkeypat
     assert {path.name for path in tmp_path.iterdir()} == {"000.jpg", "000.json"}
 
 
-def test_sweep_looks_into_the_folders_of_results_only(tmp_path):
+def test_sweep_stays_in_the_folders_of_results(tmp_path):
     copies(tmp_path / "in", "a.png", "sub/a.png")
     leftovers = []
     for folder in ("out", "out/sub", "out/else"):
@@ -362,7 +360,7 @@ def test_sweep_looks_into_the_folders_of_results_only(tmp_path):
     assert [path.exists() for path in leftovers] == [False, False, True]
 
 
-def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+def test_fsync_comes_before_each_rename(tmp_path, monkeypatch):
     events = []
     sync, rename = os.fsync, os.replace
 

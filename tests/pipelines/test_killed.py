@@ -1,4 +1,4 @@
-"""Killed at any moment, a run leaves whole files or none, and the same command ends as if nothing had happened."""
+"""A run that is killed leaves whole files or none, and the same command then completes it."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def killed(command, output, chance, duration):
     return process.returncode == 0
 
 
-def test_kills_lose_nothing_and_leave_nothing_broken(tmp_path):
+def test_kill_at_any_moment_leaves_whole_files(tmp_path):
     chance = random.Random(0)
     for command in commands(tmp_path):
         name, started = command[0], time.monotonic()
@@ -83,7 +83,7 @@ def test_kills_lose_nothing_and_leave_nothing_broken(tmp_path):
         assert found.keys() == wanted.keys() and not list(output.rglob(".degrade-*"))
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_so(tmp_path):
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
     for command in commands(tmp_path):
         output = tmp_path / "cut" / command[0]
         process = subprocess.Popen(
@@ -124,7 +124,7 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
 
 
 @pytest.mark.parametrize("command", ["apply", "restore", "bench"])
-def test_two_runs_into_one_folder_do_no_harm(tmp_path, command):
+def test_concurrent_equal_runs_do_no_harm(tmp_path, command):
     folder = observations(tmp_path / "in", 12 if command == "apply" else 2)
     quick = ["--steps", "1", "--perceptual", "alex"]
     more = {
@@ -154,7 +154,7 @@ def test_two_runs_into_one_folder_do_no_harm(tmp_path, command):
 
 
 @pytest.mark.parametrize("op", ["clamp", "jpeg:90"])
-def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path, op):
+def test_full_disk_leaves_earlier_results(tmp_path, op):
     """The kernel itself refuses to write more than so many bytes to a file."""
     folder = observations(tmp_path / "in", 3)
     subprocess.run([COMMAND, "apply", folder, "--op", op, "-o", tmp_path / "out"], check=True)
@@ -170,7 +170,7 @@ def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path, op):
     assert contents(tmp_path / "out") == before and not list((tmp_path / "out").rglob(".degrade-*"))
 
 
-def test_a_picture_too_large_for_the_memory_is_named_and_does_not_stop_the_others(tmp_path):
+def test_out_of_memory_fails_one_picture_only(tmp_path):
     folder = observations(tmp_path / "in", 2)
     Image.new("RGB", (9000, 9000)).save(folder / "large.png")
     code = (
@@ -195,7 +195,7 @@ def test_a_picture_too_large_for_the_memory_is_named_and_does_not_stop_the_other
     assert (tmp_path / "out" / "01.png").exists()
 
 
-def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
+def test_unwritable_output_is_a_one_line_error(tmp_path):
     for output in ("/proc/results", AVATARS / "000.png"):
         for command in (
             ["apply", AVATARS / "001.png"],
@@ -212,7 +212,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
             ), done
 
 
-def test_a_cluster_s_workers_end_with_the_run(tmp_path):
+def test_ray_workers_end_with_the_run(tmp_path):
     folder = observations(tmp_path / "in", 2)
     options = [
         "--steps",
@@ -232,7 +232,7 @@ def test_a_cluster_s_workers_end_with_the_run(tmp_path):
     mark = os.fsencode(f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}")
 
     def living():
-        """The commands of the run's processes, told by their environment, which zombies have lost."""
+        """The commands of the run's processes, recognised by their environment."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):

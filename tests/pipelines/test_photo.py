@@ -47,11 +47,11 @@ def scene(spot, name="003.png"):
     )
 
 
-# Where ---------------------------------------------------------------------------------------------
+# Where ------------------------------------------------------------------------
 
 
-def test_ffhq_s_square_of_an_upright_face():
-    """Its half side is twice the eyes' distance or 1.8 times that from eyes to mouth; see the recipe."""
+def test_ffhq_square_of_an_upright_face():
+    """Half its side is 2 × the distance of the eyes, or 1.8 × that from eyes to mouth."""
     spot = ffhq([(90, 100), (130, 100), (95, 140), (125, 140)])
     assert spot.side == pytest.approx(2 * max(2 * 40, 1.8 * 40))
     middle = numpy.mean(spot.corners(), 0)
@@ -68,19 +68,19 @@ def test_ffhq_s_square_of_an_upright_face():
 
 
 @given(st.floats(20, 500), st.floats(-180, 180), st.floats(-50, 500), st.floats(-50, 500))
-def test_the_square_turns_and_grows_with_the_face(side, degrees, x, y):
+def test_ffhq_square_follows_the_face(side, degrees, x, y):
     spot = turned(side, degrees, x, y)
     assert ffhq(landmarks_of(spot)).matrix == pytest.approx(spot.matrix, abs=1e-6)
 
 
-def test_a_box_is_kept_of_the_square_around_it():
+def test_box_is_the_kept_part_of_its_square():
     spot = box(10, 20, 60, 30, 100, 100)
     assert spot.corners() == [(10, 5), (70, 5), (70, 65), (10, 65)]
     assert spot.corners(keep=True) == [(10, 20), (70, 20), (70, 50), (10, 50)]
     assert centre(100, 60).corners() == [(0, 20), (60, 20), (60, 80), (0, 80)]
 
 
-# What happened to a part ---------------------------------------------------------------------------
+# What happened to a part ------------------------------------------------------------------------
 
 
 @given(
@@ -105,7 +105,7 @@ def test_a_box_is_kept_of_the_square_around_it():
     st.integers(0, 389),
     st.integers(0, 239),
 )
-def test_a_spot_anywhere_has_had_done_to_it_what_the_photo_had(spec, x, y):
+def test_window_operator_equals_the_photos_operator(spec, x, y):
     f = degrade.parse(spec)
     clean = files.read_image(ASTRONAUT)[..., 100:400, 30:480]
     observed = f(clean)
@@ -136,7 +136,7 @@ def test_a_spot_anywhere_has_had_done_to_it_what_the_photo_had(spec, x, y):
 
 @pytest.mark.parametrize("size", [(96, 128), (100, 61)])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_camera_s_jpeg_is_the_operator_s_within_the_part(tmp_path, size, orientation):
+def test_window_of_a_turned_jpeg_is_exact(tmp_path, size, orientation):
     """A viewer shows the photo upright; its blocks were cut as it lay."""
     turns = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}
     lying = Image.fromarray(
@@ -156,10 +156,10 @@ def test_a_turned_camera_s_jpeg_is_the_operator_s_within_the_part(tmp_path, size
     assert torch.equal(part[..., 2:-2, 2:-2], upright[(..., *photo.window)][..., 2:-2, 2:-2])
 
 
-# The problem ----------------------------------------------------------------------------------------
+# The problem ------------------------------------------------------------------------
 
 
-def test_the_loss_is_taken_on_the_photo_s_own_pixels():
+def test_problem_keeps_the_photos_own_pixels():
     spot = turned(110, 17, 400, 150)
     clean = scene(spot)
     observed = JPEG(30)(clean)
@@ -176,7 +176,7 @@ def test_the_loss_is_taken_on_the_photo_s_own_pixels():
     assert (predicted - y).abs().mean() < 0.01
 
 
-def test_a_part_seen_larger_than_it_is_drawn_is_reduced_to_what_is_drawn():
+def test_problem_is_reduced_to_the_generators_size():
     photo = Photo(files.read_image(ASTRONAUT), JPEG(90), centre(512, 512))
     y, f = photo.problem(128)
     assert y.shape == (1, 3, 128, 128) and torch.equal(y, Pool(4)(photo.observed))
@@ -186,7 +186,7 @@ def test_a_part_seen_larger_than_it_is_drawn_is_reduced_to_what_is_drawn():
         assert (f[-1] if reduced > 1 else Pool(1)) == Pool(reduced)
 
 
-def test_a_photo_of_a_smaller_size_than_what_it_shows():
+def test_problem_of_a_downsampled_photo():
     photo = Photo(picture(1)[..., :60, :70], Downsample(4) >> JPEG(30), box(10, 10, 30, 30, 60, 70))
     assert photo.enlarged == 4
     y, f = photo.problem(128)
@@ -196,7 +196,7 @@ def test_a_photo_of_a_smaller_size_than_what_it_shows():
         Photo(photo.observed, degrade.Resize(40), photo.spot)
 
 
-def test_the_reference_frame_of_each_axis():
+def test_pasted_square_lies_at_its_rows_and_columns():
     """Of a photo that is wider than high, and a square far right."""
     clean = torch.zeros(1, 3, 64, 200)
     f = Photo(clean, degrade.Identity(), box(150, 10, 40, 40, 64, 200))
@@ -205,11 +205,11 @@ def test_the_reference_frame_of_each_axis():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 49, 150, 189)
 
 
-# Back into the photo --------------------------------------------------------------------------------
+# Back into the photo ------------------------------------------------------------------------
 
 
 @given(st.floats(30, 200), st.floats(-180, 180), st.floats(100, 400), st.floats(100, 400))
-def test_outside_the_square_the_photo_stays_bit_for_bit(side, degrees, x, y):
+def test_pasted_keeps_the_photo_outside_the_square(side, degrees, x, y):
     observed, spot = files.read_image(ASTRONAUT), turned(side, degrees, x, y)
     pasted = Photo(observed, JPEG(90), spot).pasted(torch.rand(1, 3, 64, 64))
     outside = (Place(spot.matrix, (512, 512)).visible((1, 3, 64, 64)) == 0).expand_as(observed)
@@ -221,7 +221,7 @@ def test_outside_the_square_the_photo_stays_bit_for_bit(side, degrees, x, y):
     assert torch.allclose(white[covered], drawn[covered], atol=1e-6)
 
 
-def test_the_seam_is_smooth_and_there_is_none_at_the_photo_s_border():
+def test_seam_is_smooth_and_absent_at_the_border():
     observed = torch.full((1, 3, 100, 60), 0.25)
     pasted = Photo(observed, degrade.Identity(), centre(100, 60)).pasted(torch.ones(1, 3, 32, 32))
     line = pasted[0, 0, :, 30]
@@ -234,14 +234,14 @@ def test_the_seam_is_smooth_and_there_is_none_at_the_photo_s_border():
 
 
 @pytest.mark.parametrize(("w", "h"), [(490, 16), (16, 490), (300, 40)])
-def test_of_a_narrow_box_the_middle_is_pasted_whole(w, h):
+def test_seam_leaves_the_middle_of_a_narrow_box(w, h):
     photo = Photo(torch.zeros(1, 3, 512, 512), degrade.Identity(), box(10, 10, w, h, 512, 512))
     pasted = photo.pasted(torch.ones(1, 3, 64, 64))
     assert pasted[..., 10 + h // 2, 10 + w // 2].eq(1).all()
     assert pasted[..., 10 : 10 + h, 10 : 10 + w].mean() > 0.7 and pasted.sum() <= 3 * w * h
 
 
-def test_the_seam_is_as_wide_in_an_enlarged_photo():
+def test_seam_is_as_wide_in_an_enlarged_photo():
     """Measured in the photo's own pixels."""
     widths = []
     for times in (1, 4):
@@ -252,7 +252,7 @@ def test_the_seam_is_as_wide_in_an_enlarged_photo():
     assert widths[0] == pytest.approx(widths[1], rel=0.35) and widths[0] > 4
 
 
-def test_upright_over_the_border_of_a_photo_that_is_not_square():
+def test_aligned_maps_pixels_across_the_border():
     """A photo whose colours are its coordinates, so that each pixel tells where it comes from."""
     rows, columns = torch.meshgrid(torch.arange(120.0), torch.arange(200.0), indexing="ij")
     photo = Photo(
@@ -271,7 +271,7 @@ def test_upright_over_the_border_of_a_photo_that_is_not_square():
     assert (part[0] - x)[inside].abs().max() < 0.6 and (part[1] - y)[inside].abs().max() < 0.6
 
 
-def test_the_part_upright_is_pillow_s():
+def test_aligned_equals_pillows_quad_transform():
     spot = turned(150, 20, 222, 120)
     photo = Photo(files.read_image(ASTRONAUT), degrade.Identity(), spot)
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = spot.corners()
@@ -281,7 +281,7 @@ def test_the_part_upright_is_pillow_s():
     assert abs(away).max() <= 1.01
 
 
-def test_beyond_the_photo_it_is_mirrored_and_fades():
+def test_padded_reflects_and_fades_to_the_median():
     photo = files.read_image(ASTRONAUT)
     inside, added = padded(photo, turned(100, 0, 250, 250))
     assert inside is photo and added == (0, 0)
@@ -299,8 +299,8 @@ def test_beyond_the_photo_it_is_mirrored_and_fades():
     assert padded(torch.rand(1, 3, 1, 30), turned(9, 0, 15, 0))[0].isfinite().all()
 
 
-def test_a_photo_that_is_kept_visible_becomes_the_observation_again():
-    """Saved as it was saved, with the new part in it, it gives the photo's own pixels; Pillow judges."""
+def test_keep_visible_reproduces_the_observed_jpeg():
+    """Pillow saves the result as JPEG again: the pixels of the observed photo come back."""
     spot = turned(110, 17, 400, 150)
     buffer = io.BytesIO(
         files.encode(files.to_pil(scene(spot)), "JPEG", quality=25, subsampling="4:2:0")
@@ -331,7 +331,7 @@ def test_a_photo_that_is_kept_visible_becomes_the_observation_again():
 @pytest.mark.parametrize(
     "spec", ["strokes:8,seed=3", "downsample:4", "resize:256 >> resize:512", "jpeg:60"]
 )
-def test_what_is_kept_visible_ends_at_the_square(spec):
+def test_keep_visible_changes_only_the_square(spec):
     f = degrade.parse(spec)
     observed = f(files.read_image(ASTRONAUT))
     times = 512 // observed.shape[2]
@@ -348,10 +348,10 @@ def test_what_is_kept_visible_ends_at_the_square(spec):
     assert (f(kept) - observed).abs().mean() < 0.7 * (f(free) - observed).abs().mean()
 
 
-# At a shell -----------------------------------------------------------------------------------------
+# At a shell ------------------------------------------------------------------------
 
 
-def test_a_tilted_face_in_a_photo_comes_nearer_to_what_it_was(tmp_path):
+def test_restored_tilted_face_is_nearer_to_the_truth(tmp_path):
     spot = turned(110, 17, 400.3, 150.7)
     files.write(tmp_path / "scene.png", files.encode(files.to_pil(scene(spot))))
     (tmp_path / "points.json").write_text(
@@ -391,7 +391,7 @@ def test_a_tilted_face_in_a_photo_comes_nearer_to_what_it_was(tmp_path):
     assert torch.equal(pictures[2][outside], pictures[1][outside])
 
 
-def test_a_photo_without_a_word_is_restored_in_its_middle(tmp_path):
+def test_photo_without_options_restores_its_middle(tmp_path):
     """What happened is guessed from the file, and said."""
     result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *QUICK)
     assert (
@@ -402,7 +402,7 @@ def test_a_photo_without_a_word_is_restored_in_its_middle(tmp_path):
     assert pixels(tmp_path / "out" / "astronaut.png").shape == (512, 512, 3)
 
 
-def test_several_answers_come_with_their_spread(tmp_path):
+def test_photo_samples_come_with_their_spread(tmp_path):
     command = [
         "restore",
         ASTRONAUT,
@@ -453,7 +453,7 @@ def test_several_answers_come_with_their_spread(tmp_path):
         (["--op", "downsample:17"], "reduce or crop the photo"),
     ],
 )
-def test_what_cannot_be_is_one_line(tmp_path, options, said):
+def test_photo_options_that_fail_are_one_line(tmp_path, options, said):
     (tmp_path / "points.json").write_text("[[1, 2], [3, 4], [5, 6], [7, 8]]")
     options = [
         o.format(points=tmp_path / "points.json", missing=tmp_path / "x.json") for o in options
@@ -482,7 +482,7 @@ def test_what_cannot_be_is_one_line(tmp_path, options, said):
         ("[[5, 5], [5, 5], [5, 5], [5, 5]]", "not those of a face"),
     ],
 )
-def test_landmarks_that_are_none_are_one_line(tmp_path, text, said):
+def test_landmarks_that_fail_are_one_line(tmp_path, text, said):
     (tmp_path / "points.json").write_text(text)
     options = ["--align", "ffhq", "--landmarks", tmp_path / "points.json", "--op", "jpeg:90"]
     result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *options, *QUICK, "--quiet")

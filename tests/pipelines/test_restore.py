@@ -22,7 +22,7 @@ from tests.conftest import AVATARS, rng
 from .shell import FOURFOLD, apply, pixels, run
 
 
-def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
+def test_restore_reads_the_manifest_and_writes_all_files(tmp_path):
     apply(AVATARS / "003.png", output=tmp_path / "observed", op=FOURFOLD)
     arguments = [
         "restore",
@@ -59,7 +59,7 @@ def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
     assert (out / "003.png").read_bytes() != before["003.png"][1]
 
 
-def test_the_sheet_shows_the_file_and_what_its_degradation_is(tmp_path):
+def test_sheet_tiles_equal_the_files_they_show(tmp_path):
     """Every tile against pixels made without the code that drew it, for pictures in subfolders."""
     (tmp_path / "in" / "x").mkdir(parents=True)
     shutil.copy(AVATARS / "003.png", tmp_path / "in" / "x" / "a.png")
@@ -91,7 +91,7 @@ def test_the_sheet_shows_the_file_and_what_its_degradation_is(tmp_path):
         assert (shown == tile.repeat(256 // len(tile), 0).repeat(256 // len(tile), 1)).all(), i
 
 
-def test_a_file_s_restoration_depends_on_its_name_and_not_on_the_others(tmp_path):
+def test_restore_depends_on_the_name_not_on_other_files(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(AVATARS / "000.png", tmp_path / "in" / name)
@@ -108,7 +108,7 @@ def test_a_file_s_restoration_depends_on_its_name_and_not_on_the_others(tmp_path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of arbitrary bytes")
-def test_a_name_that_is_not_text_is_restored_too(tmp_path):
+def test_restore_takes_names_that_are_not_text(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(AVATARS / "000.png", os.fsencode(tmp_path / "in") + b"/\xff.png")
     command = [Path(sys.executable).parent / "degrade"]
@@ -122,7 +122,7 @@ def test_a_name_that_is_not_text_is_restored_too(tmp_path):
     assert os.path.exists(os.fsencode(tmp_path / "r") + b"/\xff.sheet.png")
 
 
-def test_another_generator_of_the_same_name_restores_anew(tmp_path):
+def test_restore_notices_a_replaced_generator_file(tmp_path):
     command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", "--steps", 0]
     command += ["--perceptual", "alex", "--generator", tmp_path / "g.safetensors", "--overwrite"]
     G, restored = invert.load_generator("avatars-128"), []
@@ -135,7 +135,7 @@ def test_another_generator_of_the_same_name_restores_anew(tmp_path):
     assert str(tmp_path) not in (tmp_path / "r" / "000.json").read_text()
 
 
-def test_restore_takes_the_operator_from_the_command_line(tmp_path):
+def test_restore_takes_op_from_the_command_line(tmp_path):
     apply(AVATARS / "004.png", output=tmp_path, op="downsample:4 >> jpeg:30")
     (tmp_path / "004.json").unlink()
     out = tmp_path / "out"
@@ -152,7 +152,7 @@ def test_restore_takes_the_operator_from_the_command_line(tmp_path):
     assert pixels(out / "004.png").shape == (32, 32, 3)
 
 
-def test_a_manifest_cannot_reach_outside_its_folder(tmp_path):
+def test_manifest_cannot_reach_outside_its_folder(tmp_path):
     apply(AVATARS / "005.png", output=tmp_path / "o", op="clamp")
     Image.new("L", (128, 128)).save(tmp_path / "secret.png")
     manifest = json.loads((tmp_path / "o" / "005.json").read_text())
@@ -164,11 +164,12 @@ def test_a_manifest_cannot_reach_outside_its_folder(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_interrupting_keeps_what_is_finished(tmp_path):
+def test_interrupt_leaves_no_partial_files(tmp_path):
     apply(AVATARS / "006.png", output=tmp_path / "observed", op="downsample:4")
     code = (
         "import invert, signal, os; from pipelines import cli; import sys; real = invert.restore\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it starts ignored in a background job
+        # a background job begins with SIGINT ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); return real(*a, **k)\n"
         "invert.restore = stop; sys.argv = ['degrade', *sys.argv[1:]]; cli.app()"
     )
@@ -190,7 +191,7 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
     assert not (tmp_path / "r").exists() or not list((tmp_path / "r").iterdir())
 
 
-def test_a_new_observation_is_restored_anew(tmp_path):
+def test_restore_notices_a_new_observation(tmp_path):
     command = [
         "restore",
         tmp_path / "o",
@@ -221,7 +222,7 @@ def test_a_new_observation_is_restored_anew(tmp_path):
         {"kind": "log"},
     ],
 )
-def test_an_edited_manifest_is_an_error_in_one_line(tmp_path, change):
+def test_manifest_edited_wrongly_is_a_one_line_error(tmp_path, change):
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")
     manifest = json.loads((tmp_path / "000.json").read_text())
     (tmp_path / "000.json").write_text(json.dumps(manifest | change))
@@ -235,7 +236,7 @@ def alex(source, output, *more, steps=2):
     return run("restore", source, "-o", output, "--perceptual", "alex", "--steps", steps, *more)
 
 
-def test_several_answers_to_one_picture(tmp_path):
+def test_samples_differ_and_come_with_their_spread(tmp_path):
     apply(AVATARS / "002.png", output=tmp_path / "o", op="downsample:8")
     result = alex(tmp_path / "o", tmp_path / "r", "--samples", 3)
     assert result.exit_code == 0, result.output
@@ -254,7 +255,7 @@ def test_several_answers_to_one_picture(tmp_path):
     assert (pixels(tmp_path / "r" / "002.sample2.png") == shown[1]).all()
 
 
-def test_a_restoration_goes_on_from_its_latent(tmp_path):
+def test_init_starts_from_a_written_latent(tmp_path):
     apply(AVATARS / "002.png", output=tmp_path / "o", op="downsample:4")
     assert alex(tmp_path / "o", tmp_path / "r").exit_code == 0
     for number, init in enumerate((tmp_path / "r", tmp_path / "r" / "002.latent.safetensors")):
@@ -269,7 +270,7 @@ def test_a_restoration_goes_on_from_its_latent(tmp_path):
     assert result.exit_code == 2 and "holds no latent" in result.stderr
 
 
-def test_the_shell_tells_the_solver_what_it_is_asked_to_tell(tmp_path):
+def test_restore_passes_its_options_to_the_solver(tmp_path):
     apply(AVATARS / "002.png", output=tmp_path / "o", op="downsample:4 >> deadpixels:0.3")
     assert alex(tmp_path / "o", tmp_path / "r", "--oracle-mask").exit_code == 0
     log = json.loads((tmp_path / "r" / "002.json").read_text())
@@ -301,7 +302,7 @@ def test_the_shell_tells_the_solver_what_it_is_asked_to_tell(tmp_path):
         )
 
 
-def test_a_folder_of_restorations_can_be_reported(tmp_path):
+def test_report_measures_a_folder_of_restorations(tmp_path):
     shutil.copytree(
         AVATARS, tmp_path / "in", ignore=lambda folder, names: set(names) - {"000.png", "001.png"}
     )
@@ -323,7 +324,7 @@ def test_a_folder_of_restorations_can_be_reported(tmp_path):
     assert page.count("data:image/") >= 6 and str(tmp_path) not in page
 
 
-def test_a_report_leaves_out_what_failed_and_what_is_of_another_run(tmp_path):
+def test_report_leaves_out_failures_and_other_runs(tmp_path):
     apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "o", op="pool:2")
     command = (
         "restore",
@@ -347,7 +348,7 @@ def test_a_report_leaves_out_what_failed_and_what_is_of_another_run(tmp_path):
     )
 
 
-def test_what_is_visible_is_kept_where_it_is_certain(tmp_path):
+def test_keep_visible_keeps_certain_pixels(tmp_path):
     quick = ["--steps", 2, "--perceptual", "alex", "--keep-visible"]
     apply(AVATARS / "003.png", output=tmp_path / "o", op="strokes:5")
     result = run("restore", tmp_path / "o", "-o", tmp_path / "r", *quick)
@@ -367,7 +368,7 @@ def test_what_is_visible_is_kept_where_it_is_certain(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["report.html", "tables.md", "results.csv"])
-def test_a_report_writes_over_nothing_that_is_none(tmp_path, name):
+def test_report_does_not_replace_other_files(tmp_path, name):
     """Neither after a restoration nor after a benchmark, and both say so before they begin."""
     (tmp_path / name).write_text("mine")
     quick = ["--steps", 1, "--perceptual", "alex", "-o", tmp_path]
@@ -385,7 +386,7 @@ def test_a_report_writes_over_nothing_that_is_none(tmp_path, name):
         ).read_text() == "mine"
 
 
-def test_clean_of_another_size_or_picture_is_refused(tmp_path):
+def test_clean_of_other_size_or_picture_is_refused(tmp_path):
     apply(AVATARS / "000.png", output=tmp_path / "o", op="downsample:2 >> poisson:40")
     Image.open(AVATARS / "000.png").resize((100, 100)).save(tmp_path / "small.png")
     for clean, words in (
@@ -416,7 +417,7 @@ def test_log_holds_the_curve_of_each_term(tmp_path):
     assert log["terms"] and all(len(curve) == 3 for curve in log["terms"].values())
 
 
-def test_a_grey_picture_is_restored(tmp_path):
+def test_restore_takes_grey_pictures(tmp_path):
     Image.open(AVATARS / "000.png").convert("L").save(tmp_path / "grey.png")
     apply(tmp_path / "grey.png", output=tmp_path / "o", op="gaussian:0.1 >> jpeg:50")
     clean = ["--clean", tmp_path / "grey.png"]
