@@ -1,4 +1,4 @@
-"""Immutable values made of declared parameters: checked, compared, printed, taken apart by image."""
+"""Immutable values made of declared parameters: checked, compared and printed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from .transforms import is_transformed
 
 
 class Held(Operator):
-    """Mixed into an operator with one `tensor(…)` parameter. Operators are equal where its values are.
+    """Base of operators with one `tensor(…)` parameter. They are equal where its values are.
 
     Files are read at the first use: a picture as `channels` of 8 bits, or the tensor of that name in
     a .safetensors file. A tensor prints as its digest; write it to a file for a text that can be parsed.

@@ -1,4 +1,4 @@
-"""Kinds of parameters: what each may hold, said once; checks, draws and descriptions follow from it.
+"""Kinds of parameters: what each may hold. Checks, draws and descriptions follow from it.
 
 A kind turns a given value into a plain one that compares and hashes: lists and tensors of numbers
 become tuples, with one number per image.
@@ -93,7 +93,8 @@ class NumberKind(Kind):
         plain = check_numbers(name, given, self.low, self.high, **interval)
         if isinstance(plain, tuple) and not self.per_image:
             raise ValueError(
-                f"{name}={plain} must be one number for all images; perimage(… ; …) takes them apart"
+                f"{name}={plain} must be one number for all images; "
+                "perimage(… ; …) takes them apart"
             )
         return plain
 
@@ -140,7 +141,8 @@ class SizeKind(NumberKind):
             return plain
         if len(plain) != 2:
             raise ValueError(
-                f"{name}={show(given)} must be (h, w), or one side for a square, not {len(plain)} sides"
+                f"{name}={show(given)} must be (h, w), or one side for a square, "
+                f"not {len(plain)} sides"
             )
         return plain[0] if plain[0] == plain[1] else plain
 
@@ -202,7 +204,8 @@ class TensorKind(Kind):
             return str(given)
         if not isinstance(given, Tensor):
             raise ValueError(
-                f"{name}={show(given)} must be a tensor {self.shape} in [0, 1] or the path of a file"
+                f"{name}={show(given)} must be a tensor {self.shape} in [0, 1] "
+                "or the path of a file"
             )
         self.check_tensor(name, given)
         with ordinary_tensors():
@@ -274,7 +277,7 @@ def check_numbers(
 ) -> Plain:
     """`given` as a number, a tuple with one per image, or a Range, if all are in [low, high].
 
-    `above` excludes `low` itself. Raises ValueError naming the parameter, its value and the interval.
+    `above` excludes `low` itself. Raises ValueError naming the parameter, value and interval.
     """
     items, many = _numbers_of(given)
     for item in items:

@@ -23,7 +23,7 @@ class Agrees(Protocol):
     """
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        """The image near x for which f gives y. x [1, C, H, W], y [1, C, h, w], float32 or float64."""
+        """The image near x for which f gives y: x [1, C, H, W], y [1, C, h, w]."""
 
 
 def certain(f: Operator) -> bool:

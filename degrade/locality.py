@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Cuts(Protocol):
-    """An operator that says itself what it does to a part, where `proportional_cut` does not hold."""
+    """An operator that says what it does to a part, where `proportional_cut` does not hold."""
 
     def cut(self, shape: Shape, window: Window) -> Part | None:
-        """(g, w): g does to the window of an image of `shape` what f does there; w is that part of f(x).
+        """(g, w): g does to the window of an image what f does there; w is that part of f(x).
 
-        None where the window cuts through a pixel or block of f(x). Asked only where `reach` is finite.
+        None where the window cuts through a pixel or block of f(x). Asked only where `reach` is
+        finite.
         """
 
 
 def part(f: Operator, shape: Shape, window: Window) -> Part | None:
-    """(g, w): g does to this window of an x of `shape` what f does there to x, and w is that part of f(x).
+    """(g, w): g does to this window of an image what f does there; w is that part of f(x).
 
     window: rows and columns, slices with start and stop within the image. Exact except for
     `f.reach(shape)` pixels of x along the window's borders inside the image. None where there is no
@@ -51,7 +52,7 @@ def _lies_within(span: slice, n: int) -> bool:
 
 
 def cut(f: Operator, shape: Shape, window: Window) -> Part | None:
-    """`part` for a window smaller than the image: stage by stage, each by its own `cut` if it has one."""
+    """`part` for a window smaller than the image, stage by stage."""
     from .operator import compose
 
     stages: list[Operator] = []

@@ -39,7 +39,7 @@ class Operator(Declared):
     # What a subclass may define -----------------------------------------------------------------
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        """Exact values, surrogate gradient. x is float32 or float64, contiguous; draw only from `rng`."""
+        """Exact values, surrogate gradient; draw only from `rng`. x is contiguous, 32 or 64 bits."""
         raise NotImplementedError
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
@@ -61,7 +61,7 @@ class Operator(Declared):
         """The shape of x that `adjoint` assumes for an f(x) of `shape`."""
         return tuple(shape)
 
-    # Capabilities that a subclass may declare; also `agree` (see knowledge) and `cut` (locality) ----
+    # Capabilities that a subclass may declare; also `agree` (knowledge) and `cut` (locality) -----
 
     linear: bool = False  # f(x) is linear in x, and so has an adjoint
     local: bool = False  # each pixel of f(x) depends on the pixels at its own place only
@@ -281,7 +281,8 @@ class PerImage(Operator):
         shapes = {f.output_shape((1, *shape[1:])) for f in self._for(shape)}
         if len(shapes) > 1:
             raise ValueError(
-                f"the images of a batch would get different sizes: {sorted(shapes)}; take them one by one"
+                f"the images of a batch would get different sizes: {sorted(shapes)}; "
+                "take them one by one"
             )
         return (shape[0], *shapes.pop()[1:])
 
@@ -302,6 +303,7 @@ class PerImage(Operator):
     def _for(self, shape: Sequence[int]) -> tuple[Operator, ...]:
         if shape[0] != len(self.operators):
             raise ValueError(
-                f"{len(self.operators)} operators for {shape[0]} images; sample again for this batch"
+                f"{len(self.operators)} operators for {shape[0]} images; "
+                "sample again for this batch"
             )
         return self.operators

@@ -118,7 +118,7 @@ def random_seed(*, default: object = MISSING) -> Any:
 
 
 def image_size(*, default: object = MISSING, drawn: bool = True) -> Any:
-    """The sides of an image: one number for a square, or (h, w). `drawn` allows a Range of squares."""
+    """The sides of an image: one for a square, or (h, w). `drawn` allows a Range of squares."""
     return _declare(SizeKind(drawn=drawn, optional=default is None), default)
 
 

@@ -32,7 +32,7 @@ def child_seed(*path: object) -> int:
 
 
 def _seeded(generator: object) -> torch.Generator | None:
-    """The generator itself, or one with an integer as its seed. Raises TypeError for anything else."""
+    """The generator itself, or one seeded with an integer. Raises TypeError for anything else."""
     if generator is None or isinstance(generator, torch.Generator):
         return generator
     if not isinstance(generator, Integral) or isinstance(generator, bool):
@@ -117,10 +117,11 @@ class Rng:
 
     @classmethod
     def of(cls, generator: Generators, batch: int) -> Rng:
-        """`generator`: a generator or seed for the whole batch, one per image, or None for torch's own."""
+        """`generator`: a generator or seed for the batch, one per image, or None for torch's own."""
         if isinstance(generator, Sequence) and len(generator) != batch:
             raise ValueError(
-                f"generator: {len(generator)} generators for {batch} images; give one, or one per image"
+                f"generator: {len(generator)} generators for {batch} images; "
+                "give one, or one per image"
             )
         given = list(generator) if isinstance(generator, Sequence) else [generator]
         each = [_seeded(entry) for entry in given]
@@ -189,6 +190,6 @@ class Rng:
             return _draw(law, like, self._generators)
         if self._states is None:
             self._states = start_streams(self._seeds(), self._key)
-        values: Tensor
-        values, self._states = draw_in_graph(law, like.detach(), self._states)
+        result: tuple[Tensor, Tensor] = draw_in_graph(law, like.detach(), self._states)
+        values, self._states = result
         return values
