@@ -11,7 +11,7 @@ import torch
 
 Arguments = ParamSpec("Arguments")
 Constant = TypeVar("Constant")
-Build = Callable[Arguments, Constant]
+Build = Callable[Arguments, Constant]  # a function, and the same function with a cache
 
 
 @contextmanager
@@ -24,19 +24,21 @@ def ordinary_tensors() -> Iterator[None]:
         yield
 
 
-def cached_constant(maxsize: int) -> Callable[[Build], Build]:
+def cached_constant(
+    maxsize: int,
+) -> Callable[[Build[Arguments, Constant]], Build[Arguments, Constant]]:
     """Keep the last `maxsize` results of a function that builds tensors from plain numbers.
 
     The function makes `ordinary_tensors`; it must itself name the dtype of what it creates, since
     the caller's default dtype holds for the whole process.
     """
 
-    def decorate(build: Build) -> Build:
+    def decorate(build: Build[Arguments, Constant]) -> Build[Arguments, Constant]:
         @wraps(build)
         def build_plainly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
             with ordinary_tensors():
                 return build(*args, **kwargs)
 
-        return cast(Build, lru_cache(maxsize)(build_plainly))
+        return cast(Build[Arguments, Constant], lru_cache(maxsize)(build_plainly))
 
     return decorate

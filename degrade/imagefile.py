@@ -1,4 +1,4 @@
-"""Files of strangers: read without trust. Pictures are shown as they are meant to look."""
+"""Read image files without trusting them, and decode them as they are meant to look."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# what pictures are kept in, and how their names end; Pillow knows many more, and runs PostScript for some
+# formats that are read, and their suffixes; Pillow knows more, and runs PostScript for some
 SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
@@ -30,11 +30,11 @@ _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF
 
 
 class Note(UserWarning):
-    """Something that was done to a picture to show it; each kind is said once."""
+    """A warning about a conversion that a picture needed; each kind is shown once."""
 
 
 def contents(path: str | Path, name: str | None = None) -> bytes:
-    """All of a file. Raises ValueError, which begins with `name` or the path, where it cannot be read."""
+    """Read all bytes of a file. Raises ValueError, which begins with `name` or the path."""
     path, name = Path(path), str(path) if name is None else name
     try:
         about = path.stat()
@@ -52,9 +52,10 @@ def contents(path: str | Path, name: str | None = None) -> bytes:
 
 
 def picture(data: bytes, name: str, channels: int = 3) -> Image:
-    """What the file of these bytes shows: upright, over white, in sRGB, 8 bits; RGB, or grey of 1 channel.
+    """Decode an image file: upright, over white, in sRGB, 8 bits; RGB, or grey for 1 channel.
 
-    Raises ValueError, which begins with `name`, for what is no picture, damaged or above `PIXELS`.
+    Raises ValueError, which begins with `name`, if the bytes are no image, are damaged or hold more
+    than `PIXELS` pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -111,7 +112,7 @@ def _tag(image: Image, number: int, usual: object) -> object:
 
 
 def _in_8_bits(image: Image) -> Image:
-    """Grey of up to 16 bits, scaled; integers of 32 bits only where they stand for 16."""
+    """Scale grey of up to 16 bits to 8; 32-bit integers only if their values fit 16 bits."""
     import numpy
     from PIL import Image
 
