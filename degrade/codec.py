@@ -38,7 +38,7 @@ class Codec(Operator):
         ratio in dB. All other options are Pillow's defaults.
 
     One channel is grey, three are RGB. The codec runs on the CPU; another build of it may decode
-    other values. Raises ValueError if this Pillow lacks the codec, or the encoder refuses the image.
+    other values. Raises ValueError if Pillow lacks the codec, or the encoder refuses the image.
     """
 
     format: str = option(*CODECS)

@@ -11,7 +11,7 @@ import torch
 
 Arguments = ParamSpec("Arguments")
 Constant = TypeVar("Constant")
-Build = Callable[Arguments, Constant]
+Build = Callable[Arguments, Constant]  # a function, and the same function with a cache
 
 
 @contextmanager
@@ -24,7 +24,9 @@ def ordinary_tensors() -> Iterator[None]:
         yield
 
 
-def cached_constant(maxsize: int) -> Callable[[Build], Build]:
+def cached_constant(
+    maxsize: int,
+) -> Callable[[Build[Arguments, Constant]], Build[Arguments, Constant]]:
     """Keep the last `maxsize` results of a function that builds tensors from plain numbers.
 
     The function makes `ordinary_tensors`; it must itself name the dtype of what it creates, since
@@ -32,7 +34,7 @@ def cached_constant(maxsize: int) -> Callable[[Build], Build]:
     and the graph holds its result.
     """
 
-    def decorate(build: Build) -> Build:
+    def decorate(build: Build[Arguments, Constant]) -> Build[Arguments, Constant]:
         @wraps(build)
         def build_plainly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
             with ordinary_tensors():
@@ -47,6 +49,6 @@ def cached_constant(maxsize: int) -> Callable[[Build], Build]:
         # what torch.compiler.assume_constant_result sets, without the second its import takes
         constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
         constant.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
-        return cast(Build, constant)
+        return cast(Build[Arguments, Constant], constant)
 
     return decorate

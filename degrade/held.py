@@ -19,8 +19,9 @@ from .transforms import is_transformed
 class Held(Operator):
     """Base of operators with one `tensor(…)` parameter. They are equal where its values are.
 
-    Files are read at the first use: a picture as `channels` of 8 bits, or the tensor of that name in
-    a .safetensors file. A tensor prints as its digest; write it to a file for a text that can be parsed.
+    Files are read at the first use: an image file as `channels` of 8 bits, a .safetensors file as
+    the tensor with the parameter's name. A tensor prints as its digest; give the path of a file for
+    a text that can be parsed.
     """
 
     @property

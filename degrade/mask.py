@@ -24,8 +24,8 @@ _SEAM = 0.04  # how far a correction fades into the hidden region, as a share of
 class Masking(Operator):
     """Base of operators that multiply by a mask, 1 = visible.
 
-    y = m ⊙ x with m = `pattern(shape)`, [1 or B, 1, H, W] in [0, 1]; the adjoint is m ⊙ y. Gradient:
-    the mask.
+    y = m ⊙ x with m = `pattern(shape)`, [1 or B, 1, H, W] in [0, 1]; the adjoint is m ⊙ y.
+    Gradient: the mask.
 
     `project` (data consistency): y where m = 1, bit for bit; y / m where 1/64 ≤ m < 1. In the
     hidden region x stays, plus the difference at its border, which fades out so that no seam shows.
@@ -77,7 +77,8 @@ class Mask(Held, Masking):
         pattern = self._tensor
         if pattern.shape[2:] != tuple(shape[2:]) or len(pattern) not in (1, shape[0]):
             raise ValueError(
-                f"the mask is {list(pattern.shape)}, images are {list(shape)}; give one of their size"
+                f"the mask is {list(pattern.shape)}, the images are {list(shape)}; "
+                "give one of their size"
             )
         return pattern
 

@@ -44,8 +44,8 @@ class Gaussian(Operator):
 class Poisson(Operator):
     """Photon noise: count photons in every channel of every pixel; x < 0 counts as 0.
 
-    y = n / peak, n ~ Poisson(peak·x). Gradient at the drawn y: 1 + (y - x) / (2(x + 10⁻³/peak)), the
-    derivative of the Gaussian reparameterisation, finite at x = 0.
+    y = n / peak, n ~ Poisson(peak·x). Gradient at the drawn y: 1 + (y - x) / (2(x + 10⁻³/peak)),
+    the derivative of the Gaussian reparameterisation, finite at x = 0.
 
     peak: expected count at x = 1, 10⁻⁶ to 10⁹; a number, or one per image.
     model: "exact" draws counts. "gaussian" is the model of a solver, (λ - ½ + √(λ + 10⁻³)·ε) / peak

@@ -123,7 +123,7 @@ class Place(Held):
 
 
 def _span(start: float, along_u: float, along_v: float, length: int) -> tuple[int, int]:
-    """First row or column that the image reaches, and the last one + 1, with a margin of a pixel."""
+    """First row or column that the image reaches, and the last one + 1, a pixel wider."""
     lowest = start + min(0, along_u) + min(0, along_v)
     highest = start + max(0, along_u) + max(0, along_v)
     return max(0, math.floor(lowest) - 1), min(length, math.ceil(highest) + 1)

@@ -82,8 +82,8 @@ class Downsample(Filtered, Reduction):
     """Shrink an image by `factor` as PIL.Image.resize does, antialiased.
 
     y = R x Cᵀ with the filter's weights R and C along rows and columns; the adjoint is Rᵀ y C.
-    Images that hold only values k/255 get Pillow's 8-bit arithmetic bit for bit, all others Pillow's
-    float arithmetic (mode "F").
+    Images that hold only values k/255 get Pillow's 8-bit arithmetic bit for bit, all others
+    Pillow's float arithmetic (mode "F").
 
     factor: an integer ≥ 1.
     filter: bicubic, bilinear, box, hamming, lanczos or nearest; or "any", which draws bilinear,
