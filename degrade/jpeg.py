@@ -345,10 +345,11 @@ def _exact_dtype(device: torch.device) -> torch.dtype:
     """float32 where its matrix products are known to keep all 24 bits, else float64."""
     if device.type != "cpu" or torch.compiler.is_compiling():
         return torch.float64
-    try:
-        precision = torch.backends.mkldnn.matmul.fp32_precision
-    except AttributeError:  # torch before 2.9
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is None:  # torch before 2.9
         precision = "none" if torch.get_float32_matmul_precision() == "highest" else "lower"
+    else:
+        precision = matmul.fp32_precision
     return torch.float32 if precision in ("none", "ieee") else torch.float64
 
 

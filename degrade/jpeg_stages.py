@@ -51,7 +51,8 @@ def inverse_dct(c: Tensor, dct: Tensor) -> Tensor:
     _, high, low = dct
     x = _columns(dct[:, :8, :8].mT, c.reshape(-1, 8, c.shape[2]), 11).view(-1, 16)
     rows = (x @ low).add_(2**10).floor_()
-    return rows.addmm_(x, high, beta=2**-11, alpha=2**-11).floor_().view(c.shape)
+    result: Tensor = rows.addmm_(x, high, beta=2**-11, alpha=2**-11).floor_().view(c.shape)
+    return result
 
 
 def _columns(dct: Tensor, x: Tensor, bits: int) -> Tensor:
@@ -78,7 +79,8 @@ def weigh(x: Tensor, slope: Tensor | None, m: Tensor) -> Tensor:
 
 def per_table(c: Tensor, batch: int) -> Tensor:
     """The sum over all blocks [batch, planes of an image, 8, 8]."""
-    return c.unflatten(3, (-1, 8)).sum((1, 3)).unflatten(0, (-1, batch)).transpose(0, 1)
+    result: Tensor = c.unflatten(3, (-1, 8)).sum((1, 3)).unflatten(0, (-1, batch)).transpose(0, 1)
+    return result
 
 
 # Colour and sampling: image [B, C, H, W] ↔ luma [B, h, w], chroma [2·B, h, w], in whole blocks -----
@@ -214,7 +216,8 @@ def _double_t(g: Tensor, across: int, down: int) -> Tensor:
     if across * down == 1:
         return g
     if across == 2 and g.shape[2] <= 2 * _NARROW:
-        return g.unflatten(2, (-1, 2)).unflatten(1, (-1, down)).sum((2, 4))
+        result: Tensor = g.unflatten(2, (-1, 2)).unflatten(1, (-1, down)).sum((2, 4))
+        return result
     if down == 2:
         g = _interpolate_t(g, 1)
     if across == 2:
@@ -246,7 +249,8 @@ def _interpolate_t(g: Tensor, axis: int) -> Tensor:
     c.narrow(axis, 1, n - 1).add_(odd.narrow(axis, 0, n - 1))
     c.select(axis, 0).add_(even.select(axis, 0))
     c.select(axis, n - 1).add_(odd.select(axis, n - 1))
-    return c
+    result: Tensor = c
+    return result
 
 
 def _up8(n: int) -> int:

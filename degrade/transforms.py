@@ -40,7 +40,8 @@ def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
 
 def unfold(x: Tensor, size: int) -> Tensor:
     """The inverse of `fold`, with the dimension of vmap first: [size, B, ...]."""
-    return x.unflatten(0, (size, -1))
+    result: Tensor = x.unflatten(0, (size, -1))
+    return result
 
 
 def fold_all(

@@ -125,7 +125,7 @@ def test_jpeg_header_without_a_model_is_a_finding_in_words(factors, words):
 
 
 def test_a_turn_is_numpys():
-    x = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
+    x = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5) / 120
     for quarters in range(4):
         for mirror in range(2):
             f = Turn(quarters, mirror)

@@ -21,7 +21,7 @@ from ..choice import Identity
 from ..geometry import Shift, Turn
 from ..imagefile import contents, picture
 from ..jpeg import JPEG
-from ..jpeg_header import quality_tables
+from ..jpeg_header import quality_tables, read_header
 from ..levels import Clamp, Quantize
 from ..noise import Gaussian, PoissonGaussian
 from ..operator import Operator, compose
@@ -146,21 +146,23 @@ def _last_generation(
         if kind not in ("JPEG", "MPO"):
             return None, None, shown, []
         try:
-            jpeg = _standard(JPEG.from_file(data))
+            tables, subsampling = read_header(data)
+            jpeg = _standard(JPEG(tables=tables, subsampling=subsampling))
         except ValueError as error:
             return None, None, shown, [(None, Finding("", 1.0, f"the file is a JPEG, but {error}"))]
         pixels = numpy.asarray(image.convert("RGB"))
     turn = Turn(*_EXIF[orientation]) if orientation in _EXIF else None
-    upright = pixels if turn is None else numpy.rot90(pixels, turn.quarters)
-    if turn is not None and turn.mirror:
+    quarters, mirror = _EXIF.get(orientation or 1, (0, 0))
+    upright = numpy.rot90(pixels, quarters)
+    if mirror:
         upright = upright[:, ::-1]
     why = "the file's own tables" + (" and sampling" if len(jpeg.tables or (0, 0)) > 1 else "")
     if turn is not None:
         why += "; it was compressed as it lay, and EXIF turns it upright"
     if upright.shape != shown.shape or not (upright == shown).all():
         why += "; its pixels are shown through a colour profile, which no operator holds"
-    table = torch.tensor(jpeg.tables[0]) if jpeg.tables else TABLES[jpeg.quality - 1]
-    return table.double(), turn, pixels, [(jpeg, Finding(str(jpeg), 1.0, why))]
+    table = torch.tensor(tables[0]).double()
+    return table, turn, pixels, [(jpeg, Finding(str(jpeg), 1.0, why))]
 
 
 def _standard(jpeg: JPEG) -> JPEG:
@@ -202,8 +204,9 @@ def _sampling(colours: Tensor, comb: Comb) -> tuple[JPEG, int, int]:
     if (
         comb_nats(c, table, ORDER[:20], (0.35, 0.7)).max() > 40
     ):  # chroma of its own blocks, not enlarged
-        return JPEG(comb.quality, "4:4:4"), *(n + 8 * (n > 4) for n in (comb.dy, comb.dx))
-    tried = []
+        dy, dx = comb.dy + 8 * (comb.dy > 4), comb.dx + 8 * (comb.dx > 4)
+        return JPEG(comb.quality, "4:4:4"), dy, dx
+    tried: list[tuple[float, JPEG, int, int]] = []
     for name in ("4:2:0", "4:2:2"):
         for dy, dx in itertools.product((comb.dy, comb.dy + 8), (comb.dx, comb.dx + 8)):
             x = colours[None, :, dy:, dx:][..., :400, :400].float() / 255
@@ -211,7 +214,8 @@ def _sampling(colours: Tensor, comb: Comb) -> tuple[JPEG, int, int]:
             tried.append(
                 (float((jpeg(x) - x).square().mean()), jpeg, dy, dx)
             )  # one more saving changes little
-    return min(tried, key=lambda entry: entry[0])[1:]
+    _, jpeg, dy, dx = min(tried, key=lambda entry: entry[0])
+    return jpeg, dy, dx
 
 
 def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Found]:
@@ -227,10 +231,10 @@ def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Fo
         (pair for pair in seen if pair), key=lambda pair: pair[0].at(128), default=(None, 0.0)
     )
     loud = floor is not None and floor.at(128) - 1 / 12 > _FAINTEST**2  # 8 bits rounded it
-    if table is not None and not (loud and sure >= _LEAST):
+    if floor is None or not loud or sure < _LEAST:
+        if table is None:
+            return []
         return [(None, Finding("", 0.5, "noise, if there was any, is hidden by compression"))]
-    if not loud or sure < _LEAST:
-        return []
     sigma = float(f"{math.sqrt(max(0.0, floor.base - 1 / 12)) / 255:.3g}")
     if floor.slope > 0:
         op: Operator = PoissonGaussian(float(f"{255 / floor.slope:.3g}"), sigma)

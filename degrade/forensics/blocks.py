@@ -14,17 +14,15 @@ _DCT = M.double() / (2**13 * math.sqrt(8))
 
 
 def coefficients(blocks: Tensor) -> Tensor:
-    """[..., 8, 8] pixels → [..., 64]."""
+    """The orthonormal DCT of blocks of pixels: [..., 8, 8] → [..., 64]."""
     return (_DCT @ blocks @ _DCT.T).flatten(-2)
 
 
 def blocks_of(plane: Tensor, dy: int = 0, dx: int = 0) -> Tensor:
-    """The 8×8 blocks [rows, columns, 8, 8] of the grid whose first corner is (dy, dx), the whole ones."""
-    h, w = ((n - d) // 8 * 8 for n, d in zip(plane.shape, (dy, dx), strict=True))
-    h, w = max(h, 0), max(w, 0)
-    return (
-        plane[dy : dy + h, dx : dx + w]
-        .unflatten(0, (h // 8, 8))
-        .unflatten(2, (w // 8, 8))
-        .transpose(1, 2)
-    )
+    """The whole 8×8 blocks [rows, columns, 8, 8] of the grid whose first corner is (dy, dx)."""
+    height, width = plane.shape
+    rows = max(0, (height - dy) // 8)
+    columns = max(0, (width - dx) // 8)
+    covered = plane[dy : dy + 8 * rows, dx : dx + 8 * columns]
+    blocks: Tensor = covered.unflatten(0, (rows, 8)).unflatten(2, (columns, 8)).transpose(1, 2)
+    return blocks

@@ -27,7 +27,8 @@ def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]
     """Of blocks with coefficients [n, 64] known as multiples of `steps` [64], one for each of up to 8 bins of
     their `level` [n]; and the share of the bins that have one. Blocks are chosen by their low
     frequencies and judged by the others, so that the choice does not bias what is measured."""
-    low, found = (_RING > 0) & (_RING <= 2), []
+    low = (_RING > 0) & (_RING <= 2)
+    found: list[Grain] = []
     if len(c) < 24:
         return found, 0.0
     bins = min(8, max(1, len(c) // 60))
@@ -100,8 +101,8 @@ def law(found: list[Grain]) -> Law:
     """Sloped only where that explains the grains far better: Poisson noise (Foi et al. 2008)."""
     x, v, w = (torch.tensor([g[i] for g in found], dtype=torch.float64) for i in range(3))
     one = torch.ones_like(x)
-    (base,), at, worse = _lower_edge(one[:, None], v, w)
-    slope = 0.0
+    constant, at, worse = _lower_edge(one[:, None], v, w)
+    slope, base = 0.0, float(constant)
     if len(x) > 3:
         line, sloped, better = _lower_edge(torch.stack([x, one], 1), v, w)
         if line[0] > 0 and line[1] < 0:
@@ -112,8 +113,9 @@ def law(found: list[Grain]) -> Law:
             and sloped.max() > 1.5 * sloped.min()
             and _off(sloped, v, w) < 0.3
         ):
-            at, (slope, base) = sloped, (line if len(line) > 1 else (line[0], 0.0))
-    return Law(float(slope), float(base), _off(at, v, w))
+            at, slope = sloped, float(line[0])
+            base = float(line[1]) if len(line) > 1 else 0.0
+    return Law(slope, base, _off(at, v, w))
 
 
 def _off(at: Tensor, v: Tensor, w: Tensor) -> float:
