@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn, cast
+
 from torch import Tensor
 
 from .operator import Operator, Shape
@@ -50,7 +52,7 @@ class _Choice(Operator):
             else self._undecided()
         )
 
-    def _undecided(self):
+    def _undecided(self) -> NoReturn:
         raise ValueError(
             "it is not decided yet; name one operator, or use .sample(shape, generator)"
         )
@@ -84,5 +86,6 @@ class Maybe(_Choice):
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         (u,) = rng.integers(2**53)
-        happens = u < self.prob * 2**53
+        prob = cast(float, self.prob)  # `row` has chosen one for this image
+        happens = u < prob * 2**53
         return self.operator._drawn(shape, rng.child("chosen")) if happens else Identity()

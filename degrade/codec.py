@@ -1,4 +1,4 @@
-"""Codecs that are not ours: what Pillow's WebP, AVIF and JPEG 2000 do to an image."""
+"""WebP, AVIF and JPEG 2000, encoded and decoded by Pillow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import torch
 from torch import Tensor
 
-from .filter import check_channels
+from .images import check_channels
 from .operator import Operator
 from .params import Integers, integer, option
 from .registry import register
@@ -29,12 +29,16 @@ CODECS = {
 
 @register("codec", exact="Pillow's codec", gradient="straight through")
 class Codec(Operator):
-    """Save with another codec and open again, as this Pillow does; values are rounded to 8 bits first.
+    """Save the image with another codec and open it again, as the installed Pillow does.
 
-    format: webp, avif or jpeg2000. quality: an integer from 1 to 100, or one per image; of jpeg2000
-    the signal-to-noise ratio in dB that it aims at. Other options are Pillow's own. One channel is
-    grey, three are RGB. Values: those of Pillow's save and open, on the CPU; another build may
-    decode others. Gradient: straight through. A codec that this Pillow lacks is a ValueError.
+    Values are rounded to 8 bits first. Gradient: straight-through.
+
+    format: webp, avif or jpeg2000.
+    quality: an integer from 1 to 100, or one per image; for jpeg2000 the target signal-to-noise
+        ratio in dB. All other options are Pillow's defaults.
+
+    One channel is grey, three are RGB. The codec runs on the CPU; another build of it may decode
+    other values. Raises ValueError if this Pillow lacks the codec, or the encoder refuses the image.
     """
 
     format: str = option(*CODECS)
@@ -68,7 +72,7 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
         image.save(file, name, **options(quality))
         with Image.open(file) as opened:
             decoded = numpy.array(opened.convert(image.mode))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{name} cannot hold this image of {image.width} x {image.height}: {error}"
         ) from error

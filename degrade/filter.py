@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from .constants import cached_constant
+from .images import check_channels
 from .mask import distance_to_segment
 from .operator import Operator, Shape
 from .params import Integer, Numbers, check_choice, check_numbers, checked, integer, number
@@ -38,7 +39,7 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
 def _mirrored(n: int, reach: int) -> Tensor:
     """Indices -reach … n - 1 + reach, folded back at 0 and n - 1."""
     period = max(2 * (n - 1), 1)
-    at = torch.arange(-reach, n + reach).remainder(period)
+    at = torch.arange(-reach, n + reach, device="cpu").remainder(period)
     return torch.minimum(at, period - at)
 
 
@@ -54,9 +55,12 @@ def _check_kernel(given: object) -> str | tuple[float, ...]:
 
 def _flat_kernel(given: object) -> tuple[float, ...]:
     """A kernel's k² numbers in rows, from a number, a sequence of k² or a matrix of odd sides."""
-    mend = "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
+    mend = (
+        "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ "
+        "with odd sides below 1002"
+    )
     try:
-        kernel = torch.as_tensor(given, dtype=torch.float64)
+        kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"kernel={str(given).splitlines()[0][:60]} is no kernel; {mend}"
@@ -78,14 +82,19 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
 
 @register("blur", exact="scipy.ndimage", gradient="adjoint")
 class Blur(Operator):
-    """Convolve with a kernel, mirrored at the edges.
+    """Convolve with a kernel; the image is mirrored at its edges.
 
-    kernel: "gaussian", size its standard deviation, cut off at four of them, 0 to 100; "motion", a
-    straight line, size its length, 1 to 1000; "defocus", a disc, size its radius, 0 to 500; all in
-    pixels, anti-aliased, with sum 1, size a number or one per image. Or k² numbers, or a tensor
-    [h, w] of odd sides, zero-padded to a square: taken as it is, so that its sum scales the image.
+    y = k ∗ x; the adjoint correlates y with k and folds the mirrored edges back.
+
+    kernel: a name, k² numbers, or a tensor [h, w] of odd sides, padded with zeros to a square. A
+        named kernel is anti-aliased and sums to 1; numbers are used as given, so their sum scales
+        the image.
+    size: of a named kernel, in pixels; a number, or one per image. "gaussian": the standard
+        deviation, 0 to 100, cut off at four of them; "motion": the length of a straight line, 1 to
+        1000; "defocus": the radius of a disc, 0 to 500.
     angle: of the motion, in degrees from the x axis, counterclockwise; a number, or one per image.
-    Gradient: its own, the adjoint.
+
+    Output: the same shape. Gradient: its own, the adjoint.
     """
 
     kernel: str | Sequence[float] | Tensor = checked(_check_kernel, KERNEL_WORDS)
@@ -110,7 +119,7 @@ class Blur(Operator):
                 lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle
             )
         side = math.isqrt(len(self.kernel))
-        kernel = torch.tensor(self.kernel, dtype=torch.float64).view(side, side)
+        kernel = torch.tensor(self.kernel, dtype=torch.float64, device="cpu").view(side, side)
         return row_by_row(lambda row: convolve(row, kernel), x)
 
     def reach(self, shape: Shape) -> float:
@@ -119,36 +128,37 @@ class Blur(Operator):
         return 4 * self.size + 1 if isinstance(self.size, (int, float)) else math.inf
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _gaussian(sigma: float, _: float) -> Tensor:
     from kornia.filters import get_gaussian_kernel2d
 
     side = 2 * int(4 * sigma + 0.5) + 1
     if side == 1:
         return torch.ones(1, 1, dtype=torch.float64)
-    return get_gaussian_kernel2d((side, side), torch.tensor([[sigma, sigma]], dtype=torch.float64))[
-        0
-    ]
+    sigmas = torch.tensor([[sigma, sigma]], dtype=torch.float64)
+    kernel: Tensor = get_gaussian_kernel2d((side, side), sigmas)
+    return kernel[0]
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
-    half = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64) * (length - 1) / 2
-    return _near(half, 0.5)
+    direction = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64)
+    return _near(direction * (length - 1) / 2, 0.5)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _defocus(radius: float, _: float) -> Tensor:
     return _near(torch.zeros(2, dtype=torch.float64), radius)
 
 
 def _near(half: Tensor, radius: float) -> Tensor:
-    """The share of each pixel within `radius` of the segment from -half to half, (x, y); sum 1."""
+    """A kernel: the share of each pixel within `radius` of the segment -half … half."""
     reach = math.ceil(float(half.abs().max()) + radius)
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     pixels = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1)
-    kernel = (radius + 0.5 - distance_to_segment(pixels, -half, half)).clamp(0, 1)
+    distance = distance_to_segment(pixels, -half, half)
+    kernel = (radius + 0.5 - distance).clamp(0, 1)
     return kernel / kernel.sum()
 
 
@@ -162,11 +172,15 @@ KERNELS = {
 
 @register("sinc", exact="published kernel", gradient="adjoint")
 class Sinc(Operator):
-    """Ringing: an ideal low-pass filter that keeps the circle of frequencies below cutoff, cut short.
+    """Ringing: an ideal low-pass filter that keeps frequencies below `cutoff`, cut to a window.
 
-    k(r) = cutoff·J₁(cutoff·r) / (2π r), normalised to sum 1 over size x size pixels. cutoff: in
-    radians per pixel, 10⁻³ to π, where π leaves the least ringing; a number, or one per image.
-    size: odd, 1 to 101. Gradient: its own, the adjoint. Source: Wang et al. 2021 (Real-ESRGAN),
+    y = k ∗ x with k(r) = cutoff·J₁(cutoff·r) / (2π r), scaled to sum 1; the adjoint correlates y
+    with k.
+
+    cutoff: in radians per pixel, 10⁻³ to π; π rings least. A number, or one per image.
+    size: side of the window in pixels, odd, 1 to 101.
+
+    Output: the same shape. Gradient: its own, the adjoint. Source: Wang et al. 2021 (Real-ESRGAN),
     section 3.3, which draws sizes from 7 to 21 and cutoffs from π/3 to π.
     """
 
@@ -183,13 +197,13 @@ class Sinc(Operator):
         return self.size // 2 if isinstance(self.size, int) else math.inf
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
     at = torch.arange(size, dtype=torch.float64) - size // 2
     r = torch.hypot(at[:, None], at)
-    kernel = torch.where(
-        r == 0, cutoff**2 / (4 * math.pi), cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r)
-    )
+    centre = cutoff**2 / (4 * math.pi)
+    around = cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r)
+    kernel = torch.where(r == 0, centre, around)
     return kernel / kernel.sum()
 
 
@@ -201,10 +215,12 @@ def _bessel_j1(x: Tensor) -> Tensor:
 
 @register("gray", exact="BT.601 luma", gradient="adjoint")
 class Gray(Operator):
-    """Luma 0.299 R + 0.587 G + 0.114 B in all three channels; one channel is grey already.
+    """Set all three channels to the luma 0.299 R + 0.587 G + 0.114 B; grey images stay as they are.
 
-    Output: the same shape. Gradient: its own, the adjoint. Source: ITU-R BT.601; the colourisation
-    of CRI (Wang et al. 2023). `project`: the smallest change of R, G and B that gives y.
+    The adjoint sums the channels of y and multiplies by (0.299, 0.587, 0.114).
+
+    Output: the same shape. Gradient: its own, the adjoint. Source: ITU-R BT.601; colourisation in
+    Wang et al. 2023 (CRI). `project`: the smallest change of R, G and B that gives y.
     """
 
     linear = local = True
@@ -220,19 +236,15 @@ class Gray(Operator):
         if x.shape[1] == 1:
             return y
         luma = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)
-        near, target = x.double().clamp(0, 1), y.double().mean(1, keepdim=True)
-        for _ in range(3):  # after each round, one more channel at least has come to its end
-            away = target - (luma * near).sum(1, keepdim=True)
-            share = luma * torch.where(away > 0, near < 1, near > 0)
-            near = (
-                near + share * away / share.square().sum(1, keepdim=True).clamp(min=1e-12)
-            ).clamp(0, 1)
+        near = x.double().clamp(0, 1)
+        target = y.double().mean(1, keepdim=True)
+        for _ in range(3):  # each round brings at least one more channel to 0 or 1, or ends
+            residual = target - (luma * near).sum(1, keepdim=True)
+            can_move = torch.where(residual > 0, near < 1, near > 0)
+            weight = luma * can_move
+            norm = weight.square().sum(1, keepdim=True).clamp(min=1e-12)
+            near = (near + weight * residual / norm).clamp(0, 1)
         return near.to(x)
-
-
-def check_channels(x: Tensor) -> None:
-    if x.shape[1] not in (1, 3):
-        raise ValueError(f"x has {x.shape[1]} channels; give 1 (grey) or 3 (RGB)")
 
 
 @register("gamma", exact="power law", gradient="finite at black")

@@ -1,8 +1,8 @@
-"""Geometry: where in a picture the pixels lie. Whole pixels only, so that no value changes.
+"""Geometry: crop, shift and turn an image by whole pixels, so no value changes.
 
 A JPEG that was cropped or shifted before it was saved again has two grids of blocks: `jpeg:50 >>
-crop:3,5 >> jpeg:80`. One that a viewer turns upright was compressed as it lay: `turn:3,0 >> jpeg:50
->> turn:1,0`.
+crop:3,5 >> jpeg:80`. A photo that the viewer turns upright was compressed lying on its side:
+`turn:3,0 >> jpeg:50 >> turn:1,0`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ LONGEST = 2**16  # pixels of a side
 class Crop(Operator):
     """Keep rows top … top + height - 1 and columns left … left + width - 1.
 
-    In pixels, integers. top, left: ≥ 0. height, width: ≥ 1, or None for all that follow. A window
-    that leaves the image is an error. Output [B, C, height, width]. Gradient: its own; the adjoint
-    pads with zeros, to an image that ends with the window unless it is given the shape.
+    y[i, j] = x[i + top, j + left]; the adjoint pads y with zeros.
+
+    top, left: integers ≥ 0, in pixels.
+    height, width: integers ≥ 1, in pixels, or None for all that follow.
+
+    Output [B, C, height, width]. Gradient: its own, the adjoint; without a shape, `adjoint` assumes
+    that the image ends with the window. Raises ValueError if the window leaves the image.
     """
 
     top: Integer = integer(low=0, high=LONGEST, per_image=False)
@@ -47,36 +51,39 @@ class Crop(Operator):
         return x[(..., *self._window(x.shape))].clone(memory_format=torch.contiguous_format)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        """y in the window, x around it."""
-        x = x.clone()
-        x[(..., *self._window(x.shape))] = y
-        return x
+        """y inside the window, x around it."""
+        image = x.clone()
+        image[(..., *self._window(x.shape))] = y
+        return image
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         return None if seen is None else seen[(..., *self._window(shape))]
 
     def _window(self, shape: Shape) -> tuple[slice, slice]:
-        spans = []
-        for first, length, n in (
-            (self.top, self.height, shape[2]),
-            (self.left, self.width, shape[3]),
-        ):
-            first = decided(first)
-            last = n if length is None else first + decided(length)
-            if not first < last <= n:
-                raise ValueError(
-                    f"pixels {first} to {last} are not within {n}; give a window inside the image"
-                )
-            spans.append(slice(first, last))
-        return spans[0], spans[1]
+        height, width = shape[2:]
+        return _span(self.top, self.height, height), _span(self.left, self.width, width)
+
+
+def _span(first: Integer, length: Integer | None, n: int) -> slice:
+    """`length` of n pixels from the pixel `first` on, or all that follow it."""
+    start = decided(first)
+    stop = n if length is None else start + decided(length)
+    if not start < stop <= n:
+        raise ValueError(
+            f"pixels {start} to {stop} are not within {n}; give a window inside the image"
+        )
+    return slice(start, stop)
 
 
 @register("shift", exact="numpy's edge pad", gradient="adjoint")
 class Shift(Operator):
-    """Move an image down by dy and right by dx pixels; its edge is repeated where it moved away from.
+    """Move an image down by dy and right by dx pixels, and repeat the edge that it moved away from.
 
-    y[i, j] = x[i - dy, j - dx], indices cut to the image. dy, dx: integers, of either sign; each
-    one, or one per image. Output: the same shape. Gradient: its own, the adjoint.
+    y[i, j] = x[clip(i - dy), clip(j - dx)]; the adjoint adds y[i, j] to that pixel of x.
+
+    dy, dx: integers of either sign, in pixels; a number, or one per image.
+
+    Output: the same shape. Gradient: its own, the adjoint.
     """
 
     dy: Integers = integer(low=-LONGEST, high=LONGEST)
@@ -91,14 +98,13 @@ class Shift(Operator):
         return max(abs(self.dy), abs(self.dx)) if single else math.inf
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        """y moved back; what was pushed out of the picture stays that of x."""
-        here = torch.stack(
-            torch.meshgrid(*(torch.arange(n, device=x.device) for n in x.shape[2:]), indexing="ij")
-        )
-        stayed = (_shifted(_shifted(here[None], self.dy, self.dx), -self.dy, -self.dx) == here).all(
-            1
-        )
-        return torch.where(stayed, _shifted(y, -self.dy, -self.dx), x)
+        """y shifted back; pixels that were pushed out of the picture keep their value in x."""
+        rows = torch.arange(x.shape[2], device=x.device)
+        columns = torch.arange(x.shape[3], device=x.device)
+        here = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+        returned = _shifted(_shifted(here, self.dy, self.dx), -self.dy, -self.dx)
+        inside = (returned == here).all(1)
+        return torch.where(inside, _shifted(y, -self.dy, -self.dx), x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
@@ -108,19 +114,20 @@ class Shift(Operator):
 
 
 def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
-    rows, cols = (
-        (torch.arange(n, device=x.device) - by).clamp(0, n - 1)
-        for n, by in zip(x.shape[2:], (dy, dx), strict=True)
-    )
-    return x.index_select(2, rows).index_select(3, cols)
+    height, width = x.shape[2:]
+    rows = (torch.arange(height, device=x.device) - dy).clamp(0, height - 1)
+    columns = (torch.arange(width, device=x.device) - dx).clamp(0, width - 1)
+    return x.index_select(2, rows).index_select(3, columns)
 
 
 @register("turn", exact="numpy's rot90, then fliplr", gradient="adjoint")
 class Turn(Operator):
-    """Turn an image anticlockwise by quarters, then mirror it left to right if `mirror` is 1.
+    """Turn an image anticlockwise by quarter turns, then mirror it left to right if `mirror` is 1.
 
-    quarters: 0 to 3. mirror: 0 or 1. Together they are the eight orientations of EXIF. Output:
-    [B, C, W, H] for an odd number of quarters. Gradient: its own, the adjoint, which is the inverse.
+    quarters: 0 to 3. mirror: 0 or 1. Together they are the eight orientations of EXIF.
+
+    Output: the same shape, or [B, C, W, H] for an odd number of quarters. Gradient: its own, the
+    adjoint, which is the inverse.
     """
 
     quarters: Integer = integer(low=0, high=3, per_image=False)
@@ -129,19 +136,25 @@ class Turn(Operator):
 
     @property
     def inverse(self) -> Turn:
-        """What undoes it: a mirrored turn undoes itself."""
-        return Turn(self.quarters if self.mirror else -self.quarters % 4, self.mirror)
+        """The turn that undoes this one; a mirrored turn undoes itself."""
+        quarters = self.quarters if self.mirror else -self.quarters % 4
+        return Turn(quarters, self.mirror)
 
     def output_shape(self, shape: Shape) -> Shape:
         decided(self.mirror)
-        return (*shape[:2], *(reversed(shape[2:]) if decided(self.quarters) % 2 else shape[2:]))
+        height, width = shape[2:]
+        if decided(self.quarters) % 2:
+            height, width = width, height
+        return (*shape[:2], height, width)
 
     def input_shape(self, shape: Shape) -> Shape:
         return self.output_shape(shape)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         y = x.rot90(self.quarters, (2, 3))
-        return (y.flip(3) if self.mirror else y).clone(memory_format=torch.contiguous_format)
+        if self.mirror:
+            y = y.flip(3)
+        return y.clone(memory_format=torch.contiguous_format)
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
         (rows, columns), (height, width) = window, shape[2:]

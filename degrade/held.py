@@ -1,14 +1,14 @@
-"""A tensor that an operator holds, given as such or by the path of a file: one value either way."""
+"""Operators that hold a tensor, given as a tensor or as the path of a file."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 from torch import Tensor
 
+from .constants import ordinary_tensors
 from .imagefile import contents, picture
 from .kinds import TensorKind
 from .operator import Operator
@@ -38,7 +38,8 @@ class Held(Operator):
     @cached_property
     def _tensor(self) -> Tensor:
         given = getattr(self, self.held)
-        return given.float() if isinstance(given, Tensor) else self._read(given)
+        with ordinary_tensors():
+            return given.float() if isinstance(given, Tensor) else self._read(given)
 
     def _read(self, path: str) -> Tensor:
         import numpy
@@ -68,28 +69,30 @@ class Held(Operator):
 
         size = "x".join(map(str, self._tensor.shape))
         values = self._tensor.cpu().contiguous()
-        if is_transformed(values):  # such as under torch.func.grad, where there is no array to share
+        if is_transformed(
+            values
+        ):  # such as under torch.func.grad, where there is no array to share
             array = numpy.array(values.tolist(), dtype="float32")
         else:
             array = values.numpy()
         return f"{size}-{sha256(array.tobytes()).hexdigest()[:16]}"
 
     def arguments(self) -> list[tuple[str, object, bool]]:
-        given = super().arguments()
-        return [
-            (n, self._digest if isinstance(v, Tensor) else v, positional)
-            for n, v, positional in given
-        ]
+        arguments = []
+        for name, value, positional in super().arguments():
+            shown = self._digest if isinstance(value, Tensor) else value
+            arguments.append((name, shown, positional))
+        return arguments
 
     def row(self, index: int, batch: int) -> Operator:
         given = getattr(self, self.held)
         if given is None or len(self._tensor) == 1:
             return self
         check_count(self.held, tuple(self._tensor), batch)
-        return replace(self, **{self.held: self._tensor[index : index + 1]})
+        return self.with_values({self.held: self._tensor[index : index + 1]})
 
     def same(self, other: object) -> bool:
-        """For __eq__, which a dataclass does not inherit."""
+        """Whether type, parameters and tensor are equal; subclasses set it as __eq__."""
         if type(self) is not type(other):
             return False
         mine, others = ({n: v for n, v, _ in f.arguments() if n != f.held} for f in (self, other))
@@ -104,5 +107,5 @@ class Held(Operator):
             return False
 
     def kind(self) -> int:
-        """For __hash__: one value may have several paths."""
+        """A hash for __hash__ that ignores the tensor, since one tensor may have several paths."""
         return hash(self.name)

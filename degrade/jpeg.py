@@ -13,8 +13,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .images import check_image
 from .jpeg_cells import nearest_saved_as
-from .jpeg_header import LARGEST, SAMPLINGS, check_tables, quality_tables, read_header
+from .jpeg_header import (
+    LARGEST,
+    SAMPLINGS,
+    check_tables,
+    quality_tables,
+    read_header,
+    sampling_name,
+)
 from .jpeg_stages import (
     DCT,
     analyse,
@@ -27,7 +35,7 @@ from .jpeg_stages import (
     to_planes_t,
     weigh,
 )
-from .operator import Operator, Shape, Window, check_image
+from .operator import Operator, Shape, Window
 from .params import (
     Integers,
     Range,
@@ -54,7 +62,7 @@ _AWAY = (
 def jpeg(
     x: Tensor,
     quality: int | Sequence[int] | Tensor | None = None,
-    subsampling: str = "4:2:0",
+    subsampling: str | int = "4:2:0",
     tables: Sequence[Sequence[int]] | Tensor | None = None,
     surrogate: str = "identity",
     clamp: str = "sigmoid",
@@ -68,7 +76,8 @@ def jpeg(
     Raises ValueError for anything else; under torch.compile the contents of tensors go unchecked.
     """
     check_image(x)
-    check_choice("subsampling", subsampling, SAMPLINGS)
+    sampling = sampling_name(subsampling)
+    check_choice("subsampling", sampling, SAMPLINGS)
     check_choice("surrogate", surrogate, SURROGATES)
     check_choice("clamp", clamp, CLAMPS)
     if quality is not None and tables is not None:
@@ -76,12 +85,15 @@ def jpeg(
     if tables is not None and not isinstance(tables, Tensor):
         tables = check_tables(tables)
     elif tables is None and not isinstance(quality, Tensor):
-        quality = check_numbers("quality", 75 if quality is None else quality, 1, 100, integer=True)
-        if isinstance(quality, Range):
+        given = 75 if quality is None else quality
+        plain = check_numbers("quality", given, 1, 100, integer=True)
+        if isinstance(plain, Range):
             raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
+        quality = torch.tensor(plain, device=x.device)
     wide = x if x.dtype == torch.float64 else x.float()
     with torch.autocast(x.device.type, enabled=False):
-        return _jpeg(wide.contiguous(), quality, subsampling, tables, surrogate, clamp).to(x.dtype)
+        image = _jpeg(wide.contiguous(), quality, str(sampling), tables, surrogate, clamp)
+    return image.to(x.dtype)
 
 
 def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: str) -> Tensor:
@@ -93,14 +105,16 @@ def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: s
         is_transformed(tensor) or (recorded and tensor.requires_grad) for tensor in (x, steps)
     )
     rules = _Rules(SAMPLINGS[subsampling], surrogate, clamp, to_image, to_steps)
-    return _Codec.apply(x, steps, rules)[0]
+    image: Tensor = _Codec.apply(x, steps, rules)[0]
+    return image
 
 
 @register("jpeg", exact="Pillow's save and open, bit for bit", gradient="identity, or by name")
 class JPEG(Operator):
     """The pixels of an image that was saved as JPEG by Pillow (libjpeg-turbo) and opened again.
 
-    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2 or 4:4:4. tables:
+    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4 or
+    4:4:0 (half the rows), also written 420. tables:
     instead of a quality, 1 to 3 tables of 64 integers in natural order (all; luma and chroma; luma,
     Cb and Cr). The gradient passes all rounding but that of coefficients unchanged; for that one,
     with d the distance to the integer:
@@ -129,6 +143,7 @@ class JPEG(Operator):
     clamp: str = option(*CLAMPS, default="sigmoid")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "subsampling", sampling_name(self.subsampling))
         super().__post_init__()
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
@@ -236,7 +251,7 @@ class _Codec(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x: Tensor, steps: Tensor, rules: _Rules) -> tuple[Tensor, Kept, Kept, Kept, Kept, Kept]:
+    def forward(x: Tensor, steps: Tensor, rules: _Rules) -> tuple[Kept, ...]:
         batch, channels = x.shape[:2]
         dtype = _exact_dtype(x.device)
         dct = DCT.to(x.device, dtype)
@@ -301,8 +316,8 @@ class _CodecGradient(torch.autograd.Function):
 
 def _gradients(rules: _Rules, grad: Tensor, unclamped: Kept, *kept: Kept) -> tuple[Kept, Kept]:
     """(gradient with respect to the image, with respect to the steps), as `JPEG` declares them."""
-    slopes = [_planes_first(slope) for slope in kept[0::2]]
-    rises = [_planes_first(rise) for rise in kept[1::2]]
+    slopes = [None if slope is None else _planes_first(slope) for slope in kept[0::2]]
+    rises = [_planes_first(rise) for rise in kept[1::2] if rise is not None]
     to_x = to_steps = None
     with torch.autocast(grad.device.type, enabled=False):
         limited = grad if unclamped is None else _limit_t(grad, unclamped, rules.clamp)
@@ -322,8 +337,8 @@ def _batch_first(planes: Kept, batch: int) -> Kept:
     return None if planes is None else planes.unflatten(0, (-1, batch)).transpose(0, 1)
 
 
-def _planes_first(kept: Kept) -> Kept:
-    return None if kept is None else kept.transpose(0, 1).flatten(0, 1)
+def _planes_first(kept: Tensor) -> Tensor:
+    return kept.transpose(0, 1).flatten(0, 1)
 
 
 def _exact_dtype(device: torch.device) -> torch.dtype:

@@ -17,11 +17,12 @@ from .params import show
 from .surrogate import declare
 
 Tables = tuple[tuple[int, ...], ...]
-SAMPLINGS = {
+SAMPLINGS = {  # how many pixels share a chroma sample: across, down
     "4:4:4": (1, 1),
     "4:2:2": (2, 1),
     "4:2:0": (2, 2),
-}  # how much smaller chroma is: across, down
+    "4:4:0": (1, 2),
+}
 LARGEST = 32767  # what libjpeg caps a table's entries at
 
 # Tables K.1 (luminance) and K.2 (chrominance)
@@ -44,7 +45,8 @@ STANDARD = torch.tensor(
             [47, 66, 99, 99, 99, 99, 99, 99],
             *[[99] * 8] * 4,
         ],
-    ]
+    ],
+    device="cpu",
 )
 _ZIGZAG = sorted(
     range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)
@@ -84,6 +86,12 @@ def quality_tables(quality: Tensor) -> Tensor:
     return declare(each, entry.clamp(1, 255), slope * ((entry >= 1) & (entry <= 255)))
 
 
+def sampling_name(given: object) -> object:
+    """The name of a sampling: 420 and "420" stand for "4:2:0". Anything else is returned as it is."""
+    name = ":".join(str(given))
+    return name if name in SAMPLINGS else given
+
+
 def check_tables(given: object) -> Tables:
     """1 to 3 tables of 64 integers as nested tuples, from nested or flat sequences or an array."""
     values = _flat(given)
@@ -121,7 +129,9 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
     used: dict[
         int, tuple[int, ...]
     ] = {}  # by component: the table it had when its first scan began
-    components, jfif, transform = None, False, None
+    components: list[tuple[int, int, int, int]] = []
+    jfif = False
+    transform: int | None = None
     for marker, body in _segments(data):
         if marker == _DQT:
             tables |= _quantisation(body)
@@ -134,11 +144,11 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
                 f"this JPEG uses {_UNSUPPORTED[marker]}, which the model does not cover"
             )
         elif marker in _SOF:
-            if components is not None:
+            if components:
                 raise ValueError("this JPEG is damaged: it has two frame headers")
             components = _frame(body)
         elif marker == _SOS:
-            if components is None:
+            if not components:
                 raise ValueError(
                     "this JPEG is damaged: it has no frame header before its first scan"
                 )

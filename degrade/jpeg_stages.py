@@ -26,6 +26,7 @@ M = torch.tensor(
         [2260, -6436, 9633, -11363, 11363, -9633, 6436, -2260],
     ],
     dtype=torch.float32,
+    device="cpu",
 )
 _HIGH = (M / 128).round()
 # M = 128·(high + low), in diagonal blocks of two: a product over 16 columns is faster than two over 8
@@ -42,7 +43,8 @@ _OFFSETS = [0.5 - 128, 32767 / 65536, 32767 / 65536]
 
 def forward_dct(x: Tensor, dct: Tensor) -> Tensor:
     whole = (x.view(-1, 16) @ (dct[0].T / 2**11)).add_(0.5).floor_()  # below 2^23, no need to split
-    return _columns(dct[:, :8, :8], whole.view(-1, 8, x.shape[2]), 15).view_as(x)
+    spectra = _columns(dct[:, :8, :8], whole.view(-1, 8, x.shape[2]), 15)
+    return spectra.view_as(x)
 
 
 def inverse_dct(c: Tensor, dct: Tensor) -> Tensor:
@@ -138,69 +140,86 @@ def to_image_t(grad: Tensor, sampling: tuple[int, int]) -> list[Tensor]:
 def _mix(
     planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor] | None = None
 ) -> Tensor:
-    """out[i] = Σ rows[i][j] / 2^16 · planes[j]."""
-    out = planes[0].new_empty(3, *planes[0].shape) if out is None else out
-    for target, weights in zip(out, rows, strict=True):
-        (w, plane), *rest = [
-            (w / 65536, plane) for w, plane in zip(weights, planes, strict=True) if w
-        ]
-        target.copy_(plane).mul_(w)
-        for w, plane in rest:
-            target.add_(plane, alpha=w)
-    return out
+    """Σ rows[i][j] / 2^16 · planes[j] for each i, stacked, or written into the planes of `out`."""
+    mixed = planes[0].new_empty(3, *planes[0].shape) if out is None else torch.empty(0)
+    targets = mixed.unbind() if out is None else out
+    for target, weights in zip(targets, rows, strict=True):
+        terms = [pair for pair in zip(weights, planes, strict=True) if pair[0]]
+        first_weight, first_plane = terms[0]
+        target.copy_(first_plane).mul_(first_weight / 65536)
+        for weight, plane in terms[1:]:
+            target.add_(plane, alpha=weight / 65536)
+    return mixed
 
 
 def _halve(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
-    """The mean of 2 pixels (4:2:2) or of 2×2; the rounding's bias alternates from column to column."""
+    """The mean of 2 or 2×2 pixels. Where columns are halved, the rounding alternates between them."""
     height, width = c.shape[1:]
-    if across == 1:
-        return _grow(c, _up8(height), _up8(width))
-    half = _up8(-(-width // 2))
-    c = _extend(c, 2, 2 * half)
+    columns = _up8(-(-width // across))
+    c = _extend(c, 2, across * columns)
     if down == 2:
         c = _extend(c, 1, height + height % 2)
         c = c[:, 0::2] + c[:, 1::2]
-    c = (c[:, :, 0::2] + c[:, :, 1::2]).mul_(1 / (2 * down))
-    if exact:
-        c.add_((torch.arange(half, device=c.device) % 2 + down - 1) / (2 * down)).floor_()
-    return _extend(c, 1, _up8(c.shape[1]))
+    if across == 2:
+        c = c[:, :, 0::2] + c[:, :, 1::2]
+    if across * down > 1:
+        c.mul_(1 / (across * down))
+        if exact:
+            c.add_(_halving_offsets(c, across, down)).floor_()
+    return _extend(c, 1, _up8(c.shape[1])).contiguous()
+
+
+def _halving_offsets(c: Tensor, across: int, down: int) -> Tensor:
+    """What libjpeg adds before the shift that halves, for each column."""
+    if across == 1:
+        return c.new_full((c.shape[2],), 1 / 2)
+    odd = torch.arange(c.shape[2], device=c.device) % 2
+    return (odd + down - 1) / (2 * down)
 
 
 def _halve_t(g: Tensor, across: int, down: int, height: int, width: int) -> Tensor:
-    if across == 2:
-        g = _fold(g, 1, -(-height // down)) / (2 * down)
-        g = (
-            g[:, :, None, :, None]
-            .expand(-1, -1, down, -1, 2)
-            .reshape(len(g), g.shape[1] * down, -1)
-        )
+    """The transpose of _halve."""
+    if across * down > 1:
+        g = _fold(g, 1, -(-height // down)) / (across * down)
+        rows, columns = g.shape[1:]
+        repeated = g[:, :, None, :, None].expand(-1, -1, down, -1, across)
+        g = repeated.reshape(len(g), rows * down, columns * across)
     return _shrink(g, height, width)
 
 
 def _double(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
-    """libjpeg's "fancy upsampling": linear interpolation at quarters, except of narrow planes."""
-    if across == 1:
+    """libjpeg's "fancy upsampling": linear interpolation at quarters, except of narrow planes.
+
+    Planes whose rows alone are halved (4:4:0) are interpolated whatever their width.
+    """
+    if across * down == 1:
         return c
-    if c.shape[2] <= _NARROW:
+    if across == 2 and c.shape[2] <= _NARROW:
         return c.repeat_interleave(down, 1).repeat_interleave(2, 2)
-    c = c * 4.0**-down
+    c = c * (1 / (across * down) ** 2)
     if down == 2:
         c = _interpolate(c, 1)
-    c = _interpolate(c, 2)
-    if exact:
-        rounding = c.new_tensor((1 / 2, 7 / 16) if down == 2 else (1 / 4, 1 / 2))
-        c.add_(rounding.repeat(c.shape[2] // 2)).floor_()
+    if across == 2:
+        c = _interpolate(c, 2)
+    if exact and across == 1:
+        c.add_(c.new_tensor((1 / 4, 1 / 2)).repeat(c.shape[1] // 2)[:, None]).floor_()
+    elif exact:
+        offsets = c.new_tensor((1 / 2, 7 / 16) if down == 2 else (1 / 4, 1 / 2))
+        c.add_(offsets.repeat(c.shape[2] // 2)).floor_()
     return c
 
 
 def _double_t(g: Tensor, across: int, down: int) -> Tensor:
-    if across == 1:
+    """The transpose of _double without its rounding."""
+    if across * down == 1:
         return g
-    if g.shape[2] <= 2 * _NARROW:
+    if across == 2 and g.shape[2] <= 2 * _NARROW:
         return g.unflatten(2, (-1, 2)).unflatten(1, (-1, down)).sum((2, 4))
     if down == 2:
         g = _interpolate_t(g, 1)
-    return _interpolate_t(g, 2).mul_(4.0**-down)
+    if across == 2:
+        g = _interpolate_t(g, 2)
+    return g.mul_(1 / (across * down) ** 2)
 
 
 def _interpolate(c: Tensor, axis: int) -> Tensor:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor
 
+from .constants import ordinary_tensors
 from .rng import Rng
 from .values import Range, show
 
@@ -79,12 +80,15 @@ class NumberKind(Kind):
     above: bool = False  # `low` itself is excluded
     integer: bool = False
     odd: bool = False
+    levels: bool = False  # in units of [0, 1], and often given by mistake in levels of 255
     per_image: bool = True
     drawn: bool = True
 
     def check(self, name: str, given: object) -> object:
         if isinstance(given, Range) and not self.drawn:
             raise ValueError(f"{name}={given} must be one number; a range is not drawn here")
+        if self.levels:
+            self._refuse_levels(name, given)
         interval = {"integer": self.integer, "above": self.above, "odd": self.odd}
         plain = check_numbers(name, given, self.low, self.high, **interval)
         if isinstance(plain, tuple) and not self.per_image:
@@ -92,6 +96,16 @@ class NumberKind(Kind):
                 f"{name}={plain} must be one number for all images; perimage(… ; …) takes them apart"
             )
         return plain
+
+    def _refuse_levels(self, name: str, given: object) -> None:
+        items, _ = _numbers_of(given)
+        for item in items:
+            if not _fits(item, self.high, 255, False, True, False):
+                continue
+            raise ValueError(
+                f"{name}={show(given)} must be {self.text}: images are in [0, 1], "
+                f"so {item:g} levels of 255 are {item:g}/255 = {item / 255:.4f}"
+            )
 
     def draw(self, values: Range, rng: Rng) -> float:
         if not self.integer:
@@ -126,7 +140,7 @@ class SizeKind(NumberKind):
             return plain
         if len(plain) != 2:
             raise ValueError(
-                f"{name}={show(given)} has {len(plain)} sides; give one for a square, or (h, w)"
+                f"{name}={show(given)} must be (h, w), or one side for a square, not {len(plain)} sides"
             )
         return plain[0] if plain[0] == plain[1] else plain
 
@@ -191,7 +205,8 @@ class TensorKind(Kind):
                 f"{name}={show(given)} must be a tensor {self.shape} in [0, 1] or the path of a file"
             )
         self.check_tensor(name, given)
-        return given.clone()  # editing the given tensor later does not change the operator
+        with ordinary_tensors():
+            return given.clone()  # editing the given tensor later does not change the operator
 
     def check_tensor(self, name: str, value: Tensor) -> None:
         """Raise ValueError unless the shape fits and all values are in [0, 1]."""
@@ -286,7 +301,7 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
     if isinstance(given, Range):
         return (given.low, given.high), True
     value = given
-    if hasattr(given, "tolist") and not isinstance(given, (int, float)):
+    if not isinstance(given, (int, float)) and hasattr(given, "tolist"):
         value = given.tolist()  # a tensor, an array or a numpy number
     if isinstance(value, Iterable) and not isinstance(value, str):
         return tuple(value), True
@@ -294,13 +309,16 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
 
 
 def _fits(item: object, low: float, high: float, integer: bool, above: bool, odd: bool) -> bool:
-    if not isinstance(item, Real) or isinstance(item, bool) or not math.isfinite(item):
+    if not isinstance(item, Real) or isinstance(item, bool):
         return False
-    if item < low or item > high or (above and item == low):
+    value = cast(float, item)
+    if not -math.inf < value < math.inf:
         return False
-    if integer and item != int(item):
+    if value < low or value > high or (above and value == low):
         return False
-    return not odd or item % 2 == 1
+    if integer and value != int(value):
+        return False
+    return not odd or value % 2 == 1
 
 
 def _interval_text(low: float, high: float, integer: bool, above: bool, odd: bool) -> str:

@@ -1,48 +1,51 @@
-"""What a file can hold: values clamped to [0, 1] on a grid of levels."""
+"""Clamp and quantize: the values that an image file can hold."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from . import surrogate as s
+from . import surrogate
 from .operator import Operator
 from .params import Integer, integer, option
 from .registry import register
 from .rng import Rng
 
-_SAFE = (
-    0.5 - 1 / 64
-)  # of a step: what stays of half a cell, so that later rounding errors do not leave it
+# in steps: half a rounding interval, less a margin for later rounding errors
+_SAFE = 0.5 - 1 / 64
 
 
 @register("clamp", exact="min and max", gradient="2σ(1-σ) of 2x-1")
 class Clamp(Operator):
     """Clamp to [0, 1].
 
-    Gradient: d/dx σ(2(x-½)) = 2σ(1-σ), ½ at mid-grey and 0.39 at 0 and 1. Source: eq. 11 of
-    Poirier-Ginter & Lalonde 2023.
+    y = min(max(x, 0), 1). Gradient: the derivative 2σ(1-σ) of the sigmoid σ = σ(2x-1), which is ½
+    at mid-grey and 0.39 at 0 and 1. Source: Poirier-Ginter & Lalonde 2023, eq. 11.
 
-    `project`: y where 0 < y < 1; where y is 0 or 1, only what is on the wrong side of it moves.
+    `project`: y where 0 < y < 1. Where y is 0 or 1, only values on the wrong side of it move to it.
     """
 
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return s.clamp(x)
+        return surrogate.clamp(x)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.where(y <= 0, x.clamp(max=0), torch.where(y >= 1, x.clamp(min=1), y))
+        not_black = torch.where(y >= 1, x.clamp(min=1), y)
+        return torch.where(y <= 0, x.clamp(max=0), not_black)
 
 
 @register("quantize", exact="round half to even", gradient="cubic, or ste")
 class Quantize(Operator):
-    """Round half to even to the grid k/(levels-1) of a file; values outside [0, 1] stay outside.
+    """Round half to even to the grid k/(levels-1); values outside [0, 1] stay outside.
 
-    levels: 2 to 2^16, 256 for 8-bit files. surrogate: "cubic", (1-α) + 3α d² with d the distance
-    to the grid in steps and α = 0.8 (eq. 15), or "ste", straight through.
+    y = round(x·(levels-1)) / (levels-1).
 
-    `project`: the nearest value that is rounded to y, 1/64 of a step off the edges of its cell.
+    levels: an integer from 2 to 2^16; 256 for 8-bit files.
+    surrogate: the gradient. "cubic" is (1-α) + 3α d², with d the distance to the grid in steps and
+        α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15); "ste" is the straight-through estimator, 1.
+
+    `project`: the nearest value that rounds to y, kept 1/64 of a step inside the rounding interval.
     """
 
     levels: Integer = integer(default=256, low=2, high=2**16, per_image=False)
@@ -50,7 +53,8 @@ class Quantize(Operator):
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return s.round_half_even(x * (self.levels - 1), self.surrogate) / (self.levels - 1)
+        steps = self.levels - 1
+        return surrogate.round_half_even(x * steps, self.surrogate) / steps
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         steps = self.levels - 1

@@ -1,6 +1,6 @@
-"""Noise of sensors: what is drawn anew at every call, and pixels that are lost for good.
+"""Noise of sensors: noise that is drawn at every call, and defective pixels.
 
-A parameter is a number or one per image; sigma, width and the like are in units of [0, 1].
+Parameters are a number, or one per image; sigma and width are in units of [0, 1].
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ DARKEST, BRIGHTEST = (
 
 @register("gaussian", exact="N(x, σ²)", gradient="identity")
 class Gaussian(Operator):
-    """x + sigma·ε, ε ~ N(0, 1) for every channel of every pixel. Gradient: identity.
+    """Add Gaussian noise to every channel of every pixel.
 
-    sigma: standard deviation in units of [0, 1], ≥ 0; a number, or one per image.
+    y = x + sigma·ε, ε ~ N(0, 1). Gradient: identity.
+
+    sigma: standard deviation in units of [0, 1], 0 to 1; a number, or one per image.
     """
 
-    sigma: Numbers = number(low=0, high=LOUDEST)
+    sigma: Numbers = number(low=0, high=1, levels=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -40,14 +42,17 @@ class Gaussian(Operator):
 
 @register("poisson", exact="Poisson's law", gradient="at the draw")
 class Poisson(Operator):
-    """Photon counts: Poisson(peak·x) / peak for every channel of every pixel; x < 0 counts as 0.
+    """Photon noise: count photons in every channel of every pixel; x < 0 counts as 0.
+
+    y = n / peak, n ~ Poisson(peak·x). Gradient at the drawn y: 1 + (y - x) / (2(x + 10⁻³/peak)), the
+    derivative of the Gaussian reparameterisation, finite at x = 0.
 
     peak: expected count at x = 1, 10⁻⁶ to 10⁹; a number, or one per image.
-    model: "exact" draws counts. Gradient at the drawn y: 1 + (y - x) / (2(x + 10⁻³/peak)), the
-    derivative of the Gaussian reparameterisation, finite at x = 0. "gaussian" is what a solver
-    assumes: (λ - ½ + √(λ + 10⁻³)·ε) / peak with λ = peak·x, differentiated as written; `approx()`
-    puts a clamp before it. Source: Poirier-Ginter & Lalonde 2023, eq. 10, with the constants of
-    its published code.
+    model: "exact" draws counts. "gaussian" is the model of a solver, (λ - ½ + √(λ + 10⁻³)·ε) / peak
+        with λ = peak·x and ε ~ N(0, 1), differentiated as written; `approx()` is a clamp and then
+        this model.
+
+    Source: Poirier-Ginter & Lalonde 2023, eq. 10, with the constants of its published code.
     """
 
     peak: Numbers = number(low=DARKEST, high=BRIGHTEST)
@@ -79,16 +84,19 @@ def _declared_photons(x: Tensor, counts: Tensor, peak: float | Tensor) -> Tensor
 
 @register("poissongaussian", exact="Poisson's law + N(0, σ²)", gradient="at the draw")
 class PoissonGaussian(Operator):
-    """Photon counts and read noise: n / peak + sigma·ε, n ~ Poisson(peak·x), ε ~ N(0, 1), for every
-    channel of every pixel; x < 0 counts as 0.
+    """Photon noise and read noise in every channel of every pixel; x < 0 counts as 0.
 
-    peak: expected count at x = 1, 10⁻⁶ to 10⁹. sigma: standard deviation of the read noise, ≥ 0.
-    Each a number, or one per image. Gradient: that of `poisson` at the drawn n. `approx()` is itself, with
-    fresh draws. Source: Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling".
+    y = n / peak + sigma·ε, n ~ Poisson(peak·x), ε ~ N(0, 1). Gradient: that of `poisson` at the
+    drawn n. `approx()` is the operator itself, with new draws.
+
+    peak: expected count at x = 1, 10⁻⁶ to 10⁹; a number, or one per image.
+    sigma: standard deviation of the read noise, 0 to 1; a number, or one per image.
+
+    Source: Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling".
     """
 
     peak: Numbers = number(low=DARKEST, high=BRIGHTEST)
-    sigma: Numbers = number(low=0, high=LOUDEST)
+    sigma: Numbers = number(low=0, high=1, levels=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -102,10 +110,13 @@ class PoissonGaussian(Operator):
 
 @register("speckle", exact="N(x, σ²x²)", gradient="at the draw")
 class Speckle(Operator):
-    """x + sigma·x·ε, ε ~ N(0, 1) for every channel of every pixel. Gradient: 1 + sigma·ε, at the drawn ε.
+    """Multiplicative Gaussian noise in every channel of every pixel.
 
-    sigma: standard deviation relative to the pixel, ≥ 0; a number, or one per image. Source: the
-    multiplicative noise of Lee 1980, with Gaussian ε.
+    y = x + sigma·x·ε, ε ~ N(0, 1). Gradient: 1 + sigma·ε at the drawn ε.
+
+    sigma: standard deviation relative to the pixel, ≥ 0; a number, or one per image.
+
+    Source: the multiplicative noise of Lee 1980, with Gaussian ε.
     """
 
     sigma: Numbers = number(low=0, high=LOUDEST)
@@ -117,13 +128,15 @@ class Speckle(Operator):
 
 @register("uniform", exact="U of its width", gradient="identity")
 class Uniform(Operator):
-    """x + width·(u - ½), u ~ U[0, 1) for every channel of every pixel. Gradient: identity.
+    """Add uniform noise to every channel of every pixel.
 
-    width: of the interval, in units of [0, 1], ≥ 0, so that the standard deviation is width/√12;
-    a number, or one per image. Width 1/255 is the usual model of rounding to 8 bits (Bennett 1948).
+    y = x + width·(u - ½), u ~ U[0, 1). Gradient: identity.
+
+    width: of the interval, in units of [0, 1], 0 to 1; the standard deviation is width/√12. A number,
+        or one per image. Width 1/255 is the usual model of rounding to 8 bits (Bennett 1948).
     """
 
-    width: Numbers = number(low=0, high=LOUDEST)
+    width: Numbers = number(low=0, high=1, levels=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -132,11 +145,14 @@ class Uniform(Operator):
 
 @register("saltpepper", exact="its probabilities", gradient="the untouched")
 class SaltPepper(Operator):
-    """Each pixel is struck with probability prob, in all its channels: to white, or else to black.
+    """Turn each pixel white or black, in all its channels, with probability prob.
 
-    Drawn anew at every call. prob: in [0, 1]. salt: share of white among the struck, in [0, 1].
-    Each a number, or one per image. Gradient: 1 where nothing struck, else 0. Source: Gonzalez &
-    Woods, "Digital Image Processing", bipolar impulse noise.
+    Drawn at every call. Gradient: 1 for pixels that were left alone, else 0.
+
+    prob: probability of a change, in [0, 1]; a number, or one per image.
+    salt: share of white among the changed pixels, in [0, 1]; a number, or one per image.
+
+    Source: Gonzalez & Woods, "Digital Image Processing", bipolar impulse noise.
     """
 
     prob: Numbers = number(low=0, high=1)
@@ -150,7 +166,7 @@ class SaltPepper(Operator):
 
 
 class Seeded(Operator):
-    """Shared by what `sample` decides with a seed; a subclass has the field `seed`, None until then."""
+    """Base of operators with a field `seed`, which is None until `sample` draws it."""
 
     seed: Integers | None
 
@@ -158,12 +174,16 @@ class Seeded(Operator):
     def linear(self) -> bool:
         return self.seed is not None
 
+    @property
+    def decided(self) -> bool:
+        return self.seed is not None and super().decided
+
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         return self if self.seed is not None else replace(self, seed=rng.integers(2**32))
 
 
 class _Defects(Seeded):
-    """Shared by pixels that lost all their channels, with probability prob each."""
+    """Base of operators that lose pixels, in all their channels, with probability prob each."""
 
     prob: Numbers
 
@@ -183,15 +203,19 @@ class _Defects(Seeded):
 
 @register("deadpixels", exact="its probability", gradient="the mask")
 class DeadPixels(_Defects):
-    """Each pixel is black in all its channels with probability prob. Gradient: the mask.
+    """Turn each pixel black, in all its channels, with probability prob.
 
-    prob: in [0, 1]; a number, or one per image. seed: fixes the map; `sample` sets it, and
-    `approx` forgets it, since a solver does not know which pixels died. Source: the Bernoulli mask
-    of Poirier-Ginter & Lalonde 2023.
+    y = m ⊙ x with m ~ Bernoulli(1 - prob), and the adjoint is m ⊙ y. Gradient: the mask m.
+
+    prob: in [0, 1]; a number, or one per image.
+    seed: fixes the pixels. `sample` draws it, and `approx` removes it, since a solver does not know
+        which pixels are dead.
+
+    Source: the Bernoulli mask of Poirier-Ginter & Lalonde 2023.
     """
 
     prob: Numbers = number(low=0, high=1)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.visible(x.shape).to(x)
@@ -199,14 +223,17 @@ class DeadPixels(_Defects):
 
 @register("hotpixels", exact="its probability", gradient="the mask")
 class HotPixels(_Defects):
-    """Each pixel is white in all its channels with probability prob. Gradient: 0 there, else 1.
+    """Turn each pixel white, in all its channels, with probability prob.
 
-    prob: in [0, 1]; a number, or one per image. seed: fixes the map; `sample` sets it, and
-    `approx` forgets it, since a solver does not know which pixels are hot.
+    y = m ⊙ x + (1 - m) with m ~ Bernoulli(1 - prob). Gradient: the mask m.
+
+    prob: in [0, 1]; a number, or one per image.
+    seed: fixes the pixels. `sample` draws it, and `approx` removes it, since a solver does not know
+        which pixels are hot.
     """
 
     prob: Numbers = number(low=0, high=1)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -225,6 +252,9 @@ def seeded_uniform(seed: Integers, size: Shape, batch: int) -> Tensor:
     """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
     check_count("seed", seed, batch)
     seeds = seed if isinstance(seed, tuple) else (seed,)
-    return torch.stack(
-        [torch.rand(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    )
+    return torch.stack([_uniform(one_seed, size) for one_seed in seeds])
+
+
+def _uniform(seed: int, size: Shape) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")

@@ -1,58 +1,40 @@
-"""The operator: what happened to an image, as an immutable value that is applied, composed, printed.
+"""The operator: what happened to an image, as an immutable value that is applied and composed.
 
 An operator's values are exact and its gradient is a declared surrogate. Chains are flat, so `>>`
-is associative; a single operator is a chain of one stage.
+is associative; a single operator is a chain of one stage. What only some operators can do is in
+files of its own: `linearity`, `locality`, `knowledge`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor
 
-from .kinds import Kind
-from .params import check_count, nested
+from . import knowledge, linearity, locality
+from .declared import Declared
+from .images import check_image, check_output
+from .params import nested
 from .rng import Generators, Rng
-from .transforms import values_are_readable
-from .values import Range, format_value
+from .stages import through_stages
 
 Shape = tuple[int, ...]
 Window = tuple[slice, slice]  # rows and columns
 
 
-class Operator:
+class Operator(Declared):
     """Base of all operators. A subclass is decorated with `register` and defines `forward`.
 
     Images are float [B, C, H, W] in [0, 1]. float32 and float64 are kept; float16 and bfloat16 are
     computed in float32 and cast back. The input is never changed.
     """
 
-    name: ClassVar[str]
     exact: ClassVar[str]  # what its values equal, in a few words
-    gradient: ClassVar[str]  # what autograd is told, in a few words
-    linear: bool = False  # f(x) is linear in x, and so has an adjoint
-    local: bool = (
-        False  # nothing is carried from pixel to pixel; where place matters, `cut` says how
-    )
-
-    # `register` sets these from the declarations of the fields
-    kinds: ClassVar[Mapping[str, Kind]] = {}  # what each parameter may hold
-    positional: ClassVar[tuple[str, ...]] = ()  # the required parameters
-    files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
-    holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
-
-    def __post_init__(self) -> None:
-        """Check every declared parameter and store its plain value.
-
-        A subclass whose parameters depend on each other extends this, and calls it first.
-        """
-        for name, kind in self.kinds.items():
-            object.__setattr__(self, name, kind.stored(name, getattr(self, name)))
+    gradient: ClassVar[str]  # the gradient that autograd gets, in a few words
 
     # What a subclass may define -----------------------------------------------------------------
 
@@ -61,9 +43,9 @@ class Operator:
         raise NotImplementedError
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        """This operator with everything random *in the operator* fixed for images of `shape`.
+        """This operator with everything random *in the operator* fixed, for images of `shape`.
 
-        Only what this returns is ever asked to `forward`.
+        `forward` is called on the returned operator only.
         """
         return self
 
@@ -79,46 +61,31 @@ class Operator:
         """The shape of x that `adjoint` assumes for an f(x) of `shape`."""
         return tuple(shape)
 
+    # Capabilities that a subclass may declare; also `agree` (see knowledge) and `cut` (locality) ----
+
+    linear: bool = False  # f(x) is linear in x, and so has an adjoint
+    local: bool = False  # each pixel of f(x) depends on the pixels at its own place only
+
+    def reach(self, shape: Shape) -> float:
+        """How far a pixel of x acts beyond its place in f(x), in pixels of x; inf if unknown."""
+        return 0.0 if self.local else math.inf
+
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         """How much of each pixel of f(x) carries information, for x of `shape`.
 
-        `seen` is the same for x. Returns [1 or B, 1, h, w] in [0, 1], or None where all is seen.
+        `seen` is the same for x. Returns [1 or B, 1, h, w] in [0, 1], or None where all is visible.
         """
         return seen
-
-    def reach(self, shape: Shape) -> float:
-        """How far a pixel of x, of `shape`, acts beyond where `part` puts it, in pixels of x; inf if unknown."""
-        return 0.0 if self.local else math.inf
-
-    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        """See `part`; asked only where `reach` is finite. Here: itself, where no pixel of f(x) is cut through."""
-        cut = []
-        for span, n, m in zip(window, shape[2:], self.output_shape(shape)[2:], strict=True):
-            if span.start * m % n or span.stop * m % n:
-                return None
-            cut.append(slice(span.start * m // n, span.stop * m // n))
-        return self, (cut[0], cut[1])
-
-    def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        """The image near x of which f makes y, for one image of each; asked only of what is `certain`.
-
-        x is [1, C, H, W] and y [1, C, h, w], float32 or float64. An operator that does not define
-        this says nothing for certain of its input: it draws, or many images far apart look the same.
-        """
-        return x
-
-    @property
-    def certain(self) -> bool:
-        """Whether y says something for certain of x: nothing is left to draw, and `agree` is defined."""
-        return type(self).agree is not Operator.agree and not self.varies
 
     # What every operator offers -----------------------------------------------------------------
 
     def __call__(self, x: Tensor, generator: Generators = None) -> Tensor:
-        """Apply to x [B, C, H, W]. `generator`: a torch.Generator, a list of B, or None for torch's own.
+        """Apply to x [B, C, H, W]. `generator`: a torch.Generator, a seed, or a list of B of them;
+        None is torch's own generator.
 
-        With a list, row i is what x[i:i+1] gives with entry i. Raises TypeError for what is no tensor,
-        ValueError for a wrong rank or dtype, NaN or infinity; an error inside a chain names the stage.
+        With a list, row i equals the call on x[i:i+1] with entry i. Raises TypeError if x is no
+        tensor, ValueError for a wrong rank or dtype, NaN or infinity; an error inside a chain names
+        the stage.
         """
         check_image(x)
         rng = Rng.of(generator, len(x))
@@ -135,80 +102,14 @@ class Operator:
         """
         return self._drawn(tuple(shape), Rng.of(generator, shape[0]))
 
-    def adjoint(self, y: Tensor, shape: Shape | None = None) -> Tensor:
-        """fᵀ y for a linear operator: ⟨f x, y⟩ = ⟨x, fᵀ y⟩. y [B, C, h, w] → `shape`.
-
-        The gradient of a linear operator *is* its adjoint, so this is one backward pass, and what it
-        gives has no gradient itself. Raises ValueError where f is not linear, or leads to no y.
-        """
-        if not self.linear:
-            raise ValueError(f"{self} has no adjoint: it is not linear, or not yet sampled")
-        check_image(y, "y")
-        shape = tuple(shape or self.input_shape(y.shape))
-        if tuple(self.output_shape(shape)) != tuple(y.shape):
-            raise ValueError(
-                f"y is {list(y.shape)}, but {self} turns {list(shape)} into {list(self.output_shape(shape))}"
-            )
-        with torch.enable_grad():
-            x = y.new_zeros(shape, requires_grad=True)
-            return torch.autograd.grad(self(x), x, y)[0]
-
-    @torch.no_grad()
-    def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """An image near x that agrees with what the observation y says for certain: f(x') is y, as near as can be.
-
-        x [B, C, H, W] → the same shape and dtype; y [B, C, h, w], both in [0, 1]. Each operator says
-        how exactly and what "near" is. Where anything of f is drawn or unknown (noise, dead pixels,
-        an undecided filter), or a stage has no `agree` (a blur), nothing is certain, and x comes back as
-        it was; so does an x of which f makes y already. Each image depends on nothing but its own row;
-        there is no gradient. Raises ValueError where f does not lead from images like x to the shape of
-        y, and for NaN or infinity. Source: projections onto convex sets (Youla & Webb 1982), here one
-        for each stage.
-        """
-        check_image(x)
-        check_image(y, "y")
-        expected = self.output_shape(x.shape)
-        if tuple(y.shape) != tuple(expected):
-            raise ValueError(
-                f"y is {list(y.shape)}, but {self} turns {list(x.shape)} into {list(expected)}"
-            )
-        wide = (x if x.dtype == torch.float64 else x.float()).contiguous()
-        pairs = zip(wide.split(1), y.to(wide).contiguous().split(1), strict=True)
-        with torch.autocast(x.device.type, enabled=False):
-            rows = [(self.row(i, len(x)), *pair) for i, pair in enumerate(pairs)]
-            near = torch.cat([f._agreed(own, seen) if f.certain else own for f, own, seen in rows])
-        return near.to(x.dtype)
-
-    def part(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        """(g, w): g does to this window of an x of `shape` what f does there to x, and w is that part of f(x).
-
-        window: rows and columns, slices with start and stop within the image. Exact but for
-        `f.reach(shape)` pixels of x along borders of the window that are not the image's. None where
-        there is no such g: f looks at the whole image, or the window cuts through a pixel or block of
-        it. Raises ValueError where what decides shapes or masks is not sampled yet.
-        """
-        for span, n in zip(window, shape[2:], strict=True):
-            ends = span.start, span.stop
-            if span.step is not None or None in ends or not 0 <= span.start < span.stop <= n:
-                raise ValueError(
-                    f"window={span} must be from a first to a last of {n} pixels, with both ends said"
-                )
-        if all(
-            (span.start, span.stop) == (0, n) for span, n in zip(window, shape[2:], strict=True)
-        ):
-            height, width = self.output_shape(shape)[2:]
-            return self, (slice(0, height), slice(0, width))
-        return None if math.isinf(self.reach(shape)) else self.cut(shape, window)
-
     def __rshift__(self, other: Operator) -> Operator:
-        return (
-            compose([*self.stages, *other.stages])
-            if isinstance(other, Operator)
-            else NotImplemented
-        )
+        if not isinstance(other, Operator):
+            return NotImplemented
+        return compose([*self.stages, *other.stages])
 
     @property
     def stages(self) -> tuple[Operator, ...]:
+        """The operators that are applied one after another; of a single operator, itself."""
         return (self,)
 
     def __iter__(self) -> Iterator[Operator]:
@@ -217,104 +118,77 @@ class Operator:
     def __len__(self) -> int:
         return len(self.stages)
 
+    @overload
+    def __getitem__(self, index: int) -> Operator: ...
+    @overload
+    def __getitem__(self, index: slice) -> Operator: ...
     def __getitem__(self, index: int | slice) -> Operator:
-        chosen = self.stages[index]
-        return compose(chosen) if isinstance(index, slice) else chosen
-
-    @property
-    def nested(self) -> tuple[Operator, ...]:
-        """The operators it is made of; they come last in its class's arguments."""
-        value = getattr(self, self.holds) if self.holds else ()
-        return value if isinstance(value, tuple) else (value,)
-
-    def with_nested(self, change: Callable[[Operator], Operator]) -> Operator:
-        """This operator with `change` applied to those it is made of."""
-        if not self.holds:
-            return self
-        plain = [value for _, value, _ in self.arguments()]
-        return type(self)(*plain, *map(change, self.nested))
-
-    def arguments(self) -> list[tuple[str, object, bool]]:
-        """(name, value, positional) of the parameters worth writing: no defaults, in order."""
-        if not is_dataclass(self):
-            raise TypeError(
-                f"{type(self).__name__} has no name yet; decorate it with @degrade.register('name')"
-            )
-        kept = [
-            (f.name, getattr(self, f.name), f.default) for f in fields(self) if f.name != self.holds
-        ]
-        first = len(self.positional)
-        return [
-            (n, v, i < first) for i, (n, v, default) in enumerate(kept) if i < first or v != default
-        ]
-
-    def __str__(self) -> str:
-        parts = [
-            format_value(v) if positional else f"{n}={format_value(v)}"
-            for n, v, positional in self.arguments()
-        ]
-        inner = f"({' ; '.join(map(str, self.nested))})" if self.nested else ""
-        return self.name + (":" if parts else "") + ",".join(parts) + inner
-
-    def __repr__(self) -> str:
-        parts = [f"{v!r}" if positional else f"{n}={v!r}" for n, v, positional in self.arguments()]
-        return f"{type(self).__name__}({', '.join([*parts, *map(repr, self.nested)])})"
-
-    @property
-    def varies(self) -> bool:
-        """Whether each image of a batch may get another operator (not just other draws)."""
-        return any(isinstance(value, Range) for _, value, _ in self.arguments())
+        if isinstance(index, slice):
+            return compose(self.stages[index])
+        return self.stages[index]
 
     def row(self, index: int, batch: int) -> Operator:
-        """What image `index` of a batch gets, as an operator for that image alone."""
-        own = {}
-        for name, value, _ in self.arguments():
-            if isinstance(value, tuple) and self.kinds[name].per_image:
-                check_count(name, value, batch)
-                own[name] = value[index]
-        return (replace(self, **own) if own else self).with_nested(lambda f: f.row(index, batch))
+        """The operator that image `index` of a batch gets, for that image alone."""
+        row_operator = self.with_values(self.row_values(index, batch))
+        return row_operator.with_nested(lambda f: f.row(index, batch))
 
-    def _agreed(self, x: Tensor, y: Tensor) -> Tensor:
-        return x if torch.equal(self(x), y) else self.agree(x, y)
+    # Short names of what the capabilities offer -------------------------------------------------
+
+    @property
+    def certain(self) -> bool:
+        """Whether y says something certain of x; see `degrade.knowledge.certain`."""
+        return knowledge.certain(self)
+
+    def adjoint(self, y: Tensor, shape: Shape | None = None) -> Tensor:
+        """fᵀ y for a linear operator; see `degrade.linearity.adjoint`."""
+        return linearity.adjoint(self, y, shape)
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """An image near x for which f(x') is y; see `degrade.knowledge.project`."""
+        return knowledge.project(self, x, y)
+
+    def part(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+        """What f does to a window of an image; see `degrade.locality.part`."""
+        return locality.part(self, shape, window)
+
+    # How it is applied --------------------------------------------------------------------------
 
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
-        return self._fold(x, lambda stage, x, key: stage.forward(x, rng.child(key)))
+        """Apply an operator that has nothing left to draw."""
+
+        def step(stage: Operator, x: Tensor, key: str) -> Tensor:
+            y = stage.forward(x, rng.child(key))
+            check_output(y, x)
+            return y
+
+        return through_stages(self, x, step)
 
     def _drawn(self, shape: Shape, rng: Rng) -> Operator:
-        stages = self.stages
-        if any(stage.varies for stage in stages):
-            rows = [self.row(i, shape[0]) for i in range(shape[0])]
-            if len(rows) > 1:
-                return PerImage(
-                    *(f._drawn((1, *shape[1:]), rng.row(i)) for i, f in enumerate(rows))
-                )
-            stages = rows[0].stages
+        """Draw each stage; where images may get different operators, image by image."""
+        if not any(stage.varies for stage in self.stages):
+            return self._drawn_stages(shape, rng)
+        if shape[0] == 1:
+            return self.row(0, 1)._drawn_stages(shape, rng)
+        rows = []
+        for i in range(shape[0]):
+            row_operator = self.row(i, shape[0])
+            rows.append(row_operator._drawn((1, *shape[1:]), rng.row(i)))
+        return PerImage(*rows)
+
+    def _drawn_stages(self, shape: Shape, rng: Rng) -> Operator:
         concrete: list[Operator] = []
 
         def step(stage: Operator, shape: Shape, key: str) -> Shape:
             stream = rng.child(f"draw/{key}")
-            ranges = {n: v for n, v, _ in stage.arguments() if isinstance(v, Range)}
-            if ranges:
-                values = {n: stage.kinds[n].draw(v, stream.child(n)) for n, v in ranges.items()}
-                stage = replace(stage, **values)
-            drawn = stage.draw(shape, stream)
+            values = {}
+            for name, span in stage.ranges.items():
+                values[name] = stage.kinds[name].draw(span, stream.child(name))
+            drawn = stage.with_values(values).draw(shape, stream)
             concrete.extend(drawn)
             return drawn.output_shape(shape)
 
-        compose(stages)._fold(shape, step)
+        through_stages(self, shape, step)
         return compose(concrete)
-
-    def _fold(self, value, step: Callable):
-        """step(stage, value, key) along the stages; an error names the stage it came from."""
-        seen: Counter[str] = Counter()
-        for index, stage in enumerate(self.stages):
-            try:
-                value = step(stage, value, f"{stage.name}/{seen[stage.name]}")
-            except ValueError as error:
-                place = f"stage {index + 1}, " if len(self) > 1 else ""
-                raise ValueError(f"{place}{stage}: {error}") from error
-            seen[stage.name] += 1
-        return value
 
 
 @dataclass(frozen=True, repr=False)
@@ -329,17 +203,23 @@ class Chain(Operator):
         return self._stages
 
     @property
-    def linear(self) -> bool:
+    def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return all(stage.linear for stage in self)
 
     def row(self, index: int, batch: int) -> Operator:
-        return compose([part for stage in self for part in stage.row(index, batch)])
+        rows: list[Operator] = []
+        for stage in self:
+            rows.extend(stage.row(index, batch))
+        return compose(rows)
 
     def approx(self) -> Operator:
-        return compose([part for stage in self for part in stage.approx()])
+        models: list[Operator] = []
+        for stage in self:
+            models.extend(stage.approx())
+        return compose(models)
 
     def output_shape(self, shape: Shape) -> Shape:
-        return self._fold(tuple(shape), lambda stage, shape, _: stage.output_shape(shape))
+        return through_stages(self, tuple(shape), lambda stage, shape, _: stage.output_shape(shape))
 
     def input_shape(self, shape: Shape) -> Shape:
         for stage in reversed(self.stages):
@@ -347,47 +227,10 @@ class Chain(Operator):
         return tuple(shape)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        def step(stage: Operator, state: tuple, _: str) -> tuple:
-            shape, seen = state
-            return stage.output_shape(shape), stage.visible(shape, seen)
-
-        return self._fold((tuple(shape), seen), step)[1]
+        return knowledge.visible_through_chain(self, shape, seen)
 
     def reach(self, shape: Shape) -> float:
-        total, scale = 0.0, 1.0
-        for stage in self:
-            total += stage.reach(shape) * scale
-            before, shape = shape, stage.output_shape(shape)
-            if not (
-                stage.local and sorted(before[2:]) == sorted(shape[2:])
-            ):  # a turn swaps the sides
-                scale *= max(n / m for n, m in zip(before[2:], shape[2:], strict=True))
-        return total
-
-    def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        cut: list[Operator] = []
-        for stage in self:
-            found = stage.cut(shape, window)
-            if found is None:
-                return None
-            cut.extend(found[0])
-            shape, window = stage.output_shape(shape), found[1]
-        return compose(cut), window
-
-    @property
-    def certain(self) -> bool:
-        return all(
-            stage.certain for stage in self
-        )  # one that is not takes all differences on itself
-
-    def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        """Backwards: what the last stage says of its input is what the stages before it are held to."""
-        states = [x]
-        for stage in self.stages[:-1]:
-            states.append(stage(states[-1]))
-        for stage, state in zip(reversed(self.stages), reversed(states), strict=True):
-            y = stage.agree(state, y)
-        return y
+        return locality.reach_of_chain(self, shape)
 
     def __str__(self) -> str:
         return " >> ".join(map(str, self))
@@ -418,7 +261,7 @@ class PerImage(Operator):
         self.__post_init__()
 
     @property
-    def linear(self) -> bool:
+    def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return all(f.linear for f in self.operators)
 
     def row(self, index: int, batch: int) -> Operator:
@@ -426,9 +269,10 @@ class PerImage(Operator):
 
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
         self.output_shape(x.shape)  # refuses rows of different sizes
-        return torch.cat(
-            [f._run(x[i : i + 1], rng.row(i)) for i, f in enumerate(self._for(x.shape))]
-        )
+        rows = []
+        for i, f in enumerate(self._for(x.shape)):
+            rows.append(f._run(x[i : i + 1], rng.row(i)))
+        return torch.cat(rows)
 
     def approx(self) -> Operator:
         return self.with_nested(lambda f: f.approx())
@@ -445,36 +289,19 @@ class PerImage(Operator):
         return (shape[0], *self.operators[0].input_shape((1, *shape[1:]))[1:])
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        rows = [None if seen is None else seen[i % len(seen)][None] for i in range(shape[0])]
-        each = [
-            f.visible((1, *shape[1:]), row) for f, row in zip(self._for(shape), rows, strict=True)
-        ]
-        if all(row is None for row in each):
+        rows: list[Tensor | None] = []
+        for i, f in enumerate(self._for(shape)):
+            row = None if seen is None else seen[i % len(seen)][None]
+            rows.append(f.visible((1, *shape[1:]), row))
+        if all(row is None for row in rows):
             return None
-        size = self.output_shape(shape)
-        return torch.cat([torch.ones(1, 1, *size[2:]) if row is None else row for row in each])
+        height, width = self.output_shape(shape)[2:]
+        everything = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
+        return torch.cat([everything if row is None else row for row in rows])
 
-    def _for(self, shape: Shape) -> tuple[Operator, ...]:
+    def _for(self, shape: Sequence[int]) -> tuple[Operator, ...]:
         if shape[0] != len(self.operators):
             raise ValueError(
                 f"{len(self.operators)} operators for {shape[0]} images; sample again for this batch"
             )
         return self.operators
-
-
-def check_image(x: Tensor, name: str = "x") -> None:
-    """Raise TypeError or ValueError unless x is a finite float tensor [B, C, H, W]."""
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"{name} is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]"
-        )
-    if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"{name} has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
-    if not x.is_floating_point():
-        raise ValueError(f"{name} is {x.dtype}; give floats in [0, 1], such as {name} / 255")
-    if not values_are_readable(x):
-        return
-    if not all(map(math.isfinite, torch.stack(x.aminmax()).tolist())):
-        raise ValueError(
-            f"{name} holds NaN or infinity; replace them, for example with torch.nan_to_num"
-        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ __all__ = [
     "tensor",
 ]
 
+Value = TypeVar("Value")
+
 # What a caller may give. The operator stores a plain value: a number, a tuple, or the Range
 Number = float | Range
 Integer = int | Range
@@ -76,13 +78,18 @@ def number(
     low: float = -math.inf,
     high: float = math.inf,
     above: float | None = None,
+    levels: bool = False,
     per_image: bool = True,
 ) -> Any:
-    """A number in [low, high], or in (above, high]: one, one per image, or a Range."""
+    """A number in [low, high], or in (above, high]: one, one per image, or a Range.
+
+    levels: the number is in units of [0, 1], and an error explains one that was given in 1/255.
+    """
     kind = NumberKind(
         low=low if above is None else above,
         high=high,
         above=above is not None,
+        levels=levels,
         per_image=per_image,
         optional=default is None,
     )
@@ -104,7 +111,7 @@ def integer(
     return _declare(kind, default)
 
 
-def random_seed(*, default: object = None) -> Any:
+def random_seed(*, default: object = MISSING) -> Any:
     """A seed from 0 to 2³² - 1, or one per image; None until `sample` draws it."""
     kind = NumberKind(low=0, high=2**32 - 1, integer=True, drawn=False, optional=default is None)
     return _declare(kind, default)
@@ -202,7 +209,7 @@ def described(cls: type) -> list[Parameter]:
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
     """`value` ready to broadcast against x [B, C, H, W]: the number, or a tensor [B, 1, 1, 1]."""
     if not isinstance(value, tuple):
-        return value
+        return cast(float, value)  # an operator stores lists and tensors as tuples
     check_count(name, value, len(x))
     return torch.tensor(value, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
 
@@ -215,7 +222,7 @@ def check_count(name: str, value: object, batch: int) -> None:
         )
 
 
-def decided(value):
+def decided(value: Value | Range) -> Value:
     """A number that decides a shape; refuses a Range that `sample` has not resolved."""
     if isinstance(value, Range):
         raise ValueError(

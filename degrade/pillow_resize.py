@@ -1,14 +1,14 @@
-"""What Pillow's resize does to an image, and the image near another one that it makes a given one of.
+"""Pillow's resize as matrices, and the image near another one that it turns into a given image.
 
-Pillow weighs a window of the source whose support grows with the reduction, so that every filter
-is antialiased; "nearest" alone picks single pixels. Both passes are matrices; 8-bit images get
-Pillow's fixed-point arithmetic.
+Pillow weighs a window of source pixels that grows with the reduction, so every filter is
+antialiased; only "nearest" picks single pixels. Images of 8 bits get Pillow's fixed-point
+arithmetic, other images its float arithmetic.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
 from itertools import accumulate, repeat
 from typing import Any
 
@@ -16,73 +16,111 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .transforms import fold, unfold
 
+Size = tuple[int, int]  # height, width
 
-def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
+# Pillow stores these two coefficients as float32
+_HAMMING_MEAN, _HAMMING_WAVE = torch.tensor(
+    [0.54, 0.46], dtype=torch.float32, device="cpu"
+).tolist()
+
+
+def _box(t: Tensor) -> Tensor:
+    return torch.ones_like(t)
+
+
+def _triangle(t: Tensor) -> Tensor:
+    return 1 - t.abs()
+
+
+def _hamming(t: Tensor) -> Tensor:
+    return torch.sinc(t) * (_HAMMING_MEAN + _HAMMING_WAVE * torch.cos(math.pi * t))
+
+
+def _cubic(t: Tensor, a: float = -0.5) -> Tensor:
+    x = t.abs()
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
     return torch.where(x < 1, near, far)
 
 
-_HAMMING = torch.tensor([0.54, 0.46]).tolist()  # Pillow writes these two as float32
-# name: (support, weight at distance t); Pillow's definitions
-FILTERS = {
-    "box": (0.5, lambda t: torch.ones_like(t)),
-    "bilinear": (1.0, lambda t: 1 - t.abs()),
-    "hamming": (
-        1.0,
-        lambda t: torch.sinc(t) * (_HAMMING[0] + _HAMMING[1] * torch.cos(math.pi * t)),
-    ),
-    "bicubic": (2.0, lambda t: _cubic(t.abs())),
-    "lanczos": (3.0, lambda t: torch.sinc(t) * torch.sinc(t / 3)),
+def _lanczos(t: Tensor) -> Tensor:
+    return torch.sinc(t) * torch.sinc(t / 3)
+
+
+# name: (support, weight at distance t), as Pillow defines them
+FILTERS: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
+    "box": (0.5, _box),
+    "bilinear": (1.0, _triangle),
+    "hamming": (1.0, _hamming),
+    "bicubic": (2.0, _cubic),
+    "lanczos": (3.0, _lanczos),
 }
 _BITS = 22  # fractional bits of Pillow's fixed-point weights
-_FAINT = 1e-3  # a part of the image whose weight is below this share of the largest counts as lost
+_FAINT = 1e-3  # singular values below this share of the largest count as zero
 _ROUNDS = 100  # of back-projection, at most; a few do where little is black or white
-_BAND = (
-    16  # outputs computed in one product: their windows overlap, and all else of the matrix is zero
-)
-_MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
+_BAND = 16  # outputs per matrix product: their windows overlap, the rest of the matrix is zero
+_MOST_WEIGHTS = 2**27  # entries of one axis' matrix, 1 GB
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def weights(size: int, out: int, filter: str) -> Tensor:
-    """The matrix [out, size] of Pillow's resize along one axis, float64, rows summing to 1."""
+    """The matrix [out, size] of Pillow's resize along one axis, float64; each row sums to 1."""
     if size * out > _MOST_WEIGHTS:
         raise ValueError(
-            f"resampling {size} pixels to {out} takes more memory than is sane; cut the image into tiles"
+            f"resampling {size} pixels to {out} takes too much memory; cut the image into tiles"
         )
     support, weight = FILTERS[filter]
     scale = size / out
     stretch = max(scale, 1.0)
     centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale
-    first = (centre - support * stretch + 0.5).trunc().clamp(min=0)  # C's (int) cast, then the edge
+    # the window of each output, rounded by C's (int) cast and cut at the edges of the image
+    first = (centre - support * stretch + 0.5).trunc().clamp(min=0)
     last = (centre + support * stretch + 0.5).trunc().clamp(max=size)
     pixel = torch.arange(size, dtype=torch.float64)
     t = (pixel + 0.5 - centre[:, None]) / stretch
     inside = (pixel >= first[:, None]) & (pixel < last[:, None])
-    # the box is half open and the others vanish at the support's end
+    # the box is half open, and the other filters are zero at the end of their support
     inside &= (t > -support) & (t <= support)
     matrix = torch.where(inside, weight(t), 0.0)
     return matrix / matrix.sum(1, keepdim=True)
 
 
-@lru_cache(maxsize=64)
+@cached_constant(maxsize=64)
 def nearest(size: int, out: int) -> Tensor:
-    """The pixel [out] that Pillow's NEAREST picks along one axis: it adds up the step, rounding each time."""
+    """The index [out] of the pixel that Pillow's NEAREST picks along one axis.
+
+    Pillow adds the step size/out repeatedly, and so do the rounding errors here.
+    """
     step = size / out
-    return torch.tensor([int(at) for at in accumulate(repeat(step, out - 1), initial=step / 2)])
+    positions = accumulate(repeat(step, out - 1), initial=step / 2)
+    return torch.tensor(list(map(int, positions)), dtype=torch.int64)
+
+
+def _both_axes(matrix: Callable[..., Tensor], x: Tensor, size: Size, *filter: str) -> list[Tensor]:
+    """matrix(n, m, *filter) for the rows and for the columns, on x's device."""
+    matrices = []
+    for n, m in zip(x.shape[2:], size, strict=True):
+        matrices.append(matrix(n, m, *filter).to(x.device))
+    return matrices
 
 
 class _Resample(torch.autograd.Function):
-    """rows · x · colsᵀ; 8-bit images in Pillow's fixed point. Gradient: the linear map's adjoint."""
+    """y = R x Cᵀ, with R and C the `weights` of rows and columns; 8-bit images in fixed point.
+
+    Gradient: the adjoint Rᵀ y C of the linear map.
+    """
 
     @staticmethod
-    def forward(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
-        (h, w), (oh, ow) = x.shape[2:], size
-        if h > oh and h - oh > 2 * (w - ow):  # since Pillow 13; the first pass's rounding shows
-            return _passes(x.mT, (ow, oh), filter).mT
+    def forward(x: Tensor, size: Size, filter: str) -> Tensor:
+        height, width = size
+        shrinkage = x.shape[2] - height, x.shape[3] - width
+        # Pillow 13 begins with the rows here, which the rounding of the first pass makes visible
+        if shrinkage[0] > 0 and shrinkage[0] > 2 * shrinkage[1]:
+            turned = _passes(x.mT, (width, height), filter).mT
+            return turned.clone(memory_format=torch.contiguous_format)  # may be changed in place
         return _passes(x, size, filter)
 
     @staticmethod
@@ -99,105 +137,107 @@ class _Resample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        rows, cols = (
-            weights(n, m, ctx.filter).to(grad.device) for n, m in zip(*ctx.sizes, strict=True)
-        )
-        return (rows.mT @ grad.double() @ cols).to(grad), None, None
+        (height, width), (out_height, out_width) = ctx.sizes
+        rows = weights(height, out_height, ctx.filter).to(grad.device)
+        columns = weights(width, out_width, ctx.filter).to(grad.device)
+        return (rows.mT @ grad.double() @ columns).to(grad), None, None
 
 
-def _passes(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
-    """Along the last axis first, each image in the arithmetic of its kind."""
+def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
+    """Resample along the last axis, then along the one before it."""
     eight_bit = _is_eight_bit(x)
-    if eight_bit.all():
+    compiling = torch.compiler.is_compiling()  # a graph cannot branch on values: it computes both
+    if not compiling and eight_bit.all():
         return _fixed_point(x, size, filter)
-    rows, cols = (
-        weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True)
-    )
-    linear = (rows @ (x.double() @ cols.mT).to(x).double()).to(x)  # mode "F" stores float32 between
-    return (
-        torch.where(eight_bit, _fixed_point(x, size, filter), linear) if eight_bit.any() else linear
-    )
+    rows, columns = _both_axes(weights, x, size, filter)
+    between = (x.double() @ columns.mT).to(x)  # Pillow's mode "F" stores float32 between the passes
+    linear = (rows @ between.double()).to(x)
+    if not compiling and not eight_bit.any():
+        return linear
+    return torch.where(eight_bit, _fixed_point(x, size, filter), linear)
 
 
 def _is_eight_bit(x: Tensor) -> Tensor:
-    """[B, 1, 1, 1]: whether each image holds nothing but k/255."""
+    """Whether each image holds only values k/255, [B, 1, 1, 1]."""
     levels = (x * 255).flatten(1)
     low, high = levels.amin(1), levels.amax(1)
     off_grid = levels.sub_(levels.round()).abs_().amax(1)
-    return ((off_grid < 1e-4) & (low > -0.5) & (high < 255.5)).view(-1, 1, 1, 1)
+    on_grid = (off_grid < 1e-4) & (low > -0.5) & (high < 255.5)
+    return on_grid.view(-1, 1, 1, 1)
 
 
-def _fixed_point(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
+def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
+    """Pillow's 8-bit arithmetic: each pass is rounded to 8 bits."""
     pixels = (x * 255).round_().double()
-    for out in reversed(size):  # rounded to 8 bits between
-        parts = [
-            pixels[..., a:b] @ block
-            for a, b, block in _bands(pixels.shape[3], out, filter, x.device)
-        ]
-        pixels = (
-            torch.cat(parts, 3)
-            .add_(2.0 ** (_BITS - 1))
-            .mul_(2.0**-_BITS)
-            .floor_()
-            .clamp_(0, 255)
-            .mT
-        )
+    for out in reversed(size):
+        parts = []
+        for first, last, band in _bands(pixels.shape[3], out, filter, x.device):
+            parts.append(pixels[..., first:last] @ band)
+        sums = torch.cat(parts, 3).add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS)
+        pixels = sums.floor_().clamp_(0, 255).mT
     return pixels.to(x.dtype).div_(255)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _bands(size: int, out: int, filter: str, device: torch.device) -> list[tuple[int, int, Tensor]]:
-    """The matrix in fixed point, a few outputs at a time: (first and last pixel used, weights [pixels, outputs])."""
+    """The matrix in fixed point, in bands of a few outputs.
+
+    Each band is (first source pixel, last one + 1, weights [pixels, outputs]).
+    """
     fixed = weights(size, out, filter) * 2.0**_BITS
     fixed = (fixed.abs() + 0.5).floor() * fixed.sign()
     bands = []
     for block in fixed.split(_BAND):
         used = block.any(0).nonzero()
-        a, b = int(used[0]), int(used[-1]) + 1
-        bands.append((a, b, block[:, a:b].mT.contiguous().to(device)))
+        first, last = int(used[0]), int(used[-1]) + 1
+        band = block[:, first:last].mT.contiguous()
+        bands.append((first, last, band.to(device)))
     return bands
 
 
-def resize(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
-    """x [B, C, H, W] resampled to `size` (h, w) as Pillow does."""
+def resize(x: Tensor, size: Size, filter: str) -> Tensor:
+    """Resample x [B, C, H, W] to `size` (h, w) as Pillow does."""
     if filter == "nearest":
-        rows, cols = (nearest(n, m).to(x.device) for n, m in zip(x.shape[2:], size, strict=True))
-        return x.index_select(2, rows).index_select(3, cols)
+        rows, columns = _both_axes(nearest, x, size)
+        return x.index_select(2, rows).index_select(3, columns)
     return _Resample.apply(x, size, filter)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _axis(size: int, out: int, filter: str) -> Tensor:
-    """The matrix [out, size] along one axis, float64, of a named filter, "nearest" or "pool"."""
+    """The matrix [out, size] along one axis, float64, of a filter, of "nearest" or of "pool"."""
     if filter == "nearest":
         return F.one_hot(nearest(size, out), size).double()
     if filter == "pool":
-        return F.adaptive_avg_pool1d(torch.eye(size, dtype=torch.float64)[None], out)[0].mT
+        identity = torch.eye(size, dtype=torch.float64)
+        return F.adaptive_avg_pool1d(identity[None], out)[0].mT
     return weights(size, out, filter)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _inverse(size: int, out: int, filter: str) -> Tensor:
-    """The pseudo-inverse [size, out], without what the axis all but removes."""
+    """The pseudo-inverse [size, out] of `_axis`, without the directions that it nearly removes."""
     return torch.linalg.pinv(_axis(size, out, filter), rtol=_FAINT)
 
 
 def back_project(x: Tensor, y: Tensor, filter: str) -> Tensor:
-    """An image near x [B, C, H, W], in [0, 1], that resampling makes y [B, C, h, w] of.
+    """Change x [B, C, H, W] as little as possible, within [0, 1], so that resampling gives y.
 
-    x + A⁺ (y - A x), the nearest, alternating with the clamp; of what was enlarged it is the least
-    squares solution, whatever x is. Source: Irani & Peleg 1991, back-projection, here with the exact
-    pseudo-inverse; the momentum that spares most rounds is Beck & Teboulle 2009, FISTA.
+    x ← clamp(x + A⁺ (y - A x)), repeated with momentum. Where A enlarges, the result is the least
+    squares solution, whatever x is. Source: Irani & Peleg 1991 (back-projection), here with the
+    exact pseudo-inverse A⁺; the momentum is that of Beck & Teboulle 2009 (FISTA).
     """
-    sizes = list(zip(x.shape[2:], y.shape[2:], strict=True))
-    rows, cols = (_axis(n, m, filter).to(x.device) for n, m in sizes)
-    up, across = (_inverse(n, m, filter).to(x.device) for n, m in sizes)
+    size = (y.shape[2], y.shape[3])
+    rows, columns = _both_axes(_axis, x, size, filter)
+    rows_inverse, columns_inverse = _both_axes(_inverse, x, size, filter)
     target, ahead = y.double(), x.double()
     before = ahead
     for step in range(_ROUNDS):
-        wanted = ahead + up @ (target - rows @ ahead @ cols.mT) @ across.mT
-        near = wanted.clamp(0, 1)
-        if (near - wanted).abs().max() < 1e-8:
+        residual = target - rows @ ahead @ columns.mT
+        unclamped = ahead + rows_inverse @ residual @ columns_inverse.mT
+        near = unclamped.clamp(0, 1)
+        if (near - unclamped).abs().max() < 1e-8:
             break
-        ahead, before = near + step / (step + 3) * (near - before), near
+        momentum = step / (step + 3)
+        ahead, before = near + momentum * (near - before), near
     return near.to(x)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .held import Held
 from .operator import Shape
 from .params import check_numbers, checked, image_size, tensor
@@ -33,17 +33,22 @@ def _check_matrix(given: object) -> tuple[float, ...]:
 
 @register("place", exact="bilinear, mean over each pixel", gradient="adjoint")
 class Place(Held):
-    """Draw an image of any size into an area of a picture of `size`, and leave the rest of it.
+    """Draw an image of any size into an area of a larger picture, as a face lies in a photo.
 
-    matrix: six numbers a, b, c, d, e, f: what lies at (u, v) of the unit square that the image fills,
-    u to the right and v downward, comes to column a·u + b·v + c and row d·u + e·v + f, in pixels
-    counted from the outer corner. size: (h, w), written 40x60. onto: the picture around it, a tensor
-    [1 or B, C, h, w] in [0, 1] or the path of a file of that size; None leaves black.
+    y = P x + (1 - k) ⊙ onto, where P samples x along the inverse of `matrix` and multiplies by the
+    coverage k; the adjoint is Pᵀ y.
 
-    A pixel is the mean of bilinear samples, at most an image's pixel apart (but no more than 32 across,
-    and 2^24 in all), so that a reduction is antialiased; on the border it is mixed by the share that is
-    covered. Output [B, C, h, w]. Linear in x where there is nothing around. Gradient: its own. `visible`
-    is what is covered, and everything where there is a picture around: what that shows is known.
+    matrix: six numbers a, b, c, d, e, f. The image fills the unit square, u to the right and v
+        downward; its point (u, v) lands on column a·u + b·v + c and row d·u + e·v + f, in pixels
+        from the outer corner of the picture.
+    size: (h, w) of the picture, written 40x60.
+    onto: the picture around the image, a tensor [1 or B, C, h, w] in [0, 1] or the path of a file
+        of that size; None is black, and only then the operator is linear.
+
+    Each output pixel is the mean of bilinear samples at most one pixel of x apart (at most 32
+    across and 2^24 in all), so a reduction is antialiased. At the border of the image, x and onto
+    are mixed by the covered share of the pixel. Output [B, C, h, w]. Gradient: that of the formula.
+    `visible` is the coverage, or every pixel where `onto` is given, since a solver knows it.
     """
 
     matrix: Sequence[float] | Tensor = checked(_check_matrix, "six numbers a|b|c|d|e|f")
@@ -64,21 +69,25 @@ class Place(Held):
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         size = "x".join(map(str, self.size))  # 40|60 would be a value for each image
-        return [
-            (n, size if n == "size" else v, positional) for n, v, positional in super().arguments()
-        ]
+        arguments = []
+        for name, value, positional in super().arguments():
+            arguments.append((name, size if name == "size" else value, positional))
+        return arguments
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], *self.size)
 
     def input_shape(self, shape: Shape) -> Shape:
-        """One that it takes to about as many pixels."""
+        """A shape of x that the matrix maps to about as many pixels."""
         a, b, _, d, e, _ = self.matrix
-        return (*shape[:2], max(1, round(math.hypot(b, e))), max(1, round(math.hypot(a, d))))
+        height, width = math.hypot(b, e), math.hypot(a, d)
+        return (*shape[:2], max(1, round(height)), max(1, round(width)))
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         y = self._placed(x)
-        return y if self.onto is None else y + self._around(x) * (1 - self._cover(x))
+        if self.onto is None:
+            return y
+        return y + self._around(x) * (1 - self._cover(x))
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if self.onto is None:
@@ -89,30 +98,20 @@ class Place(Held):
         return cover(self.matrix, self.size).to(like)
 
     def _placed(self, x: Tensor) -> Tensor:
-        """Drawn onto black. Only the rectangle that the square reaches is sampled."""
-        height, width = x.shape[2:]
+        """Draw x onto black. Only the rectangle around the image is sampled."""
         a, b, c, d, e, f = self.matrix
-        spans = [
-            (
-                max(0, math.floor(at + min(0, p) + min(0, q)) - 1),
-                min(n, math.ceil(at + max(0, p) + max(0, q)) + 1),
-            )
-            for at, p, q, n in zip((f, c), (d, a), (e, b), self.size, strict=True)
-        ]
-        (top, bottom), (left, right) = spans
-        if top >= bottom or left >= right:
-            return (
-                x.new_zeros(self.output_shape(x.shape)) + 0 * x.sum()
-            )  # nothing of it is seen, nor of its gradient
-        inner, part = (a, b, c - left, d, e, f - top), (bottom - top, right - left)
-        p, q, _, r, s, _ = inverse(inner)
-        step = max(
-            math.hypot(p * width, r * height), math.hypot(q * width, s * height)
-        )  # from pixel to pixel
-        fine = min(math.ceil(step), _FINEST, max(1, math.isqrt(LARGEST // math.prod(part))))
-        grid = (_grid(inner, part, fine) * 2 - 1).to(x).expand(len(x), -1, -1, -1)
-        y = F.avg_pool2d(F.grid_sample(x, grid, "bilinear", "border", align_corners=False), fine)
-        return F.pad(y, (left, self.size[1] - right, top, self.size[0] - bottom)) * self._cover(x)
+        height, width = self.size
+        top, bottom = _span(f, d, e, height)
+        left, right = _span(c, a, b, width)
+        if top >= bottom or left >= right:  # the image lies outside; its gradient is zero
+            return x.new_zeros(self.output_shape(x.shape)) + 0 * x.sum()
+        matrix = (a, b, c - left, d, e, f - top)
+        size = (bottom - top, right - left)
+        fine = _samples_across(x, matrix, size)
+        grid = (_grid(matrix, size, fine) * 2 - 1).to(x).expand(len(x), -1, -1, -1)
+        samples = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
+        y = F.avg_pool2d(samples, fine)
+        return F.pad(y, (left, width - right, top, height - bottom)) * self._cover(x)
 
     def _around(self, x: Tensor) -> Tensor:
         onto, size = self._tensor, (x.shape[1], *self.size)
@@ -123,32 +122,62 @@ class Place(Held):
         return onto.to(x)
 
 
+def _span(start: float, along_u: float, along_v: float, length: int) -> tuple[int, int]:
+    """First row or column that the image reaches, and the last one + 1, with a margin of a pixel."""
+    lowest = start + min(0, along_u) + min(0, along_v)
+    highest = start + max(0, along_u) + max(0, along_v)
+    return max(0, math.floor(lowest) - 1), min(length, math.ceil(highest) + 1)
+
+
+def _samples_across(x: Tensor, matrix: tuple[float, ...], size: tuple[int, int]) -> int:
+    """How many samples across an output pixel lie at most a pixel of x apart."""
+    height, width = x.shape[2:]
+    p, q, _, r, s, _ = inverse(matrix)
+    step_right = math.hypot(p * width, r * height)
+    step_down = math.hypot(q * width, s * height)
+    affordable = max(1, math.isqrt(LARGEST // math.prod(size)))
+    return min(math.ceil(max(step_right, step_down)), _FINEST, affordable)
+
+
 def inverse(matrix: tuple[float, ...]) -> tuple[float, ...]:
-    """The matrix that leads back: from pixels to the unit square."""
+    """The inverse matrix, from pixels to the unit square."""
     a, b, c, d, e, f = matrix
     area = a * e - b * d
     a, b, d, e = e / area, -b / area, -d / area, a / area
     return a, b, -(a * c + b * f), d, e, -(d * c + e * f)
 
 
-@lru_cache(maxsize=4)  # a solver asks for the same at every step
+@cached_constant(maxsize=4)  # a solver asks for the same grid at every step
 def _grid(matrix: tuple[float, ...], size: tuple[int, int], fine: int) -> Tensor:
-    """Where fine × fine samples of each pixel lie in the unit square, [h·fine, w·fine, (u, v)]."""
+    """Unit-square positions of fine × fine samples per pixel, [h·fine, w·fine, (u, v)]."""
     a, b, c, d, e, f = inverse(matrix)
-    rows, columns = ((torch.arange(n * fine, dtype=torch.float64) + 0.5) / fine for n in size)
+    height, width = size
+    rows = (torch.arange(height * fine, dtype=torch.float64) + 0.5) / fine
+    columns = (torch.arange(width * fine, dtype=torch.float64) + 0.5) / fine
     rows = rows[:, None]
-    return torch.stack((a * columns + b * rows + c, d * columns + e * rows + f), -1)
+    u = a * columns + b * rows + c
+    v = d * columns + e * rows + f
+    return torch.stack((u, v), -1)
 
 
-@lru_cache(maxsize=4)
+@cached_constant(maxsize=4)
 def cover(matrix: tuple[float, ...], size: tuple[int, int]) -> Tensor:
-    """How much of each pixel lies within the unit square, [1, 1, h, w], by the distance to its sides."""
-    left, top, right, bottom = ((distance + 0.5).clamp(0, 1) for distance in sides(matrix, size))
-    return ((left + right - 1).clamp_min(0) * (top + bottom - 1).clamp_min(0)).float()[None, None]
+    """The share of each pixel within the unit square, [1, 1, h, w], by distance to its sides."""
+    left, top, right, bottom = sides(matrix, size)
+    across = _share(left) + _share(right) - 1
+    down = _share(top) + _share(bottom) - 1
+    return (across.clamp_min(0) * down.clamp_min(0)).float()[None, None]
+
+
+def _share(distance: Tensor) -> Tensor:
+    return (distance + 0.5).clamp(0, 1)
 
 
 def sides(matrix: tuple[float, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
-    """How far each pixel's centre lies inside the left, top, right and bottom side of the square, in pixels, [h, w]."""
+    """How far inside the left, top, right and bottom side each pixel's centre lies.
+
+    Four tensors [h, w], in pixels; negative outside.
+    """
     a, b, _, d, e, _ = inverse(matrix)
     u, v = _grid(matrix, size, 1).unbind(-1)
     across, down = math.hypot(a, b), math.hypot(d, e)

@@ -1,4 +1,4 @@
-"""Resampling: Pillow's resize by a factor or to a size, and the average pooling that a solver assumes."""
+"""Resampling: Pillow's resize by a factor or to a size, and average pooling for solvers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch.nn.functional as F
 from torch import Tensor
 
+from .locality import proportional_cut
 from .operator import Operator, Shape, Window
 from .params import Integer, Number, Range, decided, image_size, integer, number, option
 from .pillow_resize import FILTERS, back_project, resize
@@ -22,9 +23,8 @@ _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
 
 
 class Reduction(Operator):
-    """Shared by what makes an image smaller by an integer factor: sides max(1, n // factor)."""
+    """Base of operators that shrink an image by an integer factor, to sides max(1, n // factor)."""
 
-    linear = True
     factor: Integer
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -34,12 +34,9 @@ class Reduction(Operator):
     def input_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], *(n * self.factor for n in shape[2:]))
 
-    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])
-
 
 class Filtered(Operator):
-    """Shared by what resamples to `output_shape` with a named filter, or one per image."""
+    """Base of operators that resample to `output_shape` with a named filter, or one per image."""
 
     filter: str | Sequence[str]
 
@@ -48,11 +45,10 @@ class Filtered(Operator):
         return self.filter != "any"
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        return (
-            replace(self, filter=tuple(ANY[i] for i in rng.integers(len(ANY))))
-            if self.filter == "any"
-            else self
-        )
+        if self.filter != "any":
+            return self
+        chosen = tuple(ANY[i] for i in rng.integers(len(ANY)))
+        return replace(self, filter=chosen)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         size = self.output_shape(x.shape)[2:]
@@ -66,8 +62,8 @@ class Filtered(Operator):
         return widest * max(1.0, *(n / m for n, m in zip(shape[2:], out[2:], strict=True)))
 
     @property
-    def certain(self) -> bool:
-        return self.filter != "any" and super().certain
+    def decided(self) -> bool:
+        return self.filter != "any" and super().decided
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, self.filter)
@@ -76,23 +72,26 @@ class Filtered(Operator):
         if seen is None:
             return None
         size = self.output_shape(shape)[2:]
-        return (
-            resize(seen, size, "nearest")
-            if self.filter == "nearest"
-            else F.adaptive_avg_pool2d(seen, size)
-        )
+        if self.filter == "nearest":
+            return resize(seen, size, "nearest")
+        return F.adaptive_avg_pool2d(seen, size)
 
 
 @register("downsample", exact="Pillow's resize", gradient="adjoint")
 class Downsample(Filtered, Reduction):
-    """Make an image smaller by `factor` as PIL.Image.resize does, antialiased.
+    """Shrink an image by `factor` as PIL.Image.resize does, antialiased.
 
-    An image that holds only k/255 gets Pillow's 8-bit arithmetic bit for bit, any other Pillow's
-    float arithmetic (mode "F"). factor: integer ≥ 1. filter: bicubic, bilinear, box, hamming,
-    lanczos, nearest, or "any": one of bilinear, bicubic and lanczos, drawn for each image. Output
-    sides max(1, n // factor). Gradient: the adjoint of the linear filter. `approx()` is average
-    pooling: a solver does not know the filter. `project`: the least change that gives y, in float
-    arithmetic and within [0, 1]; saved with 8 bits, it gives y to a level or two.
+    y = R x Cᵀ with the filter's weights R and C along rows and columns; the adjoint is Rᵀ y C.
+    Images that hold only values k/255 get Pillow's 8-bit arithmetic bit for bit, all others Pillow's
+    float arithmetic (mode "F").
+
+    factor: an integer ≥ 1.
+    filter: bicubic, bilinear, box, hamming, lanczos or nearest; or "any", which draws bilinear,
+        bicubic or lanczos for each image.
+
+    Output sides max(1, n // factor). Gradient: the adjoint. `approx()` is average pooling, since a
+    solver does not know the filter. `project`: the smallest change within [0, 1] that gives y in
+    float arithmetic; after saving with 8 bits, it gives y up to a level or two.
     """
 
     factor: Integer = integer(low=1, high=LONGEST, per_image=False)
@@ -106,14 +105,15 @@ class Downsample(Filtered, Reduction):
 class Resize(Filtered):
     """Resample an image to `size`, or by `scale`, as PIL.Image.resize does, antialiased.
 
-    Values, gradient and `project` as `downsample`. size: one side for a square, or (h, w), written 40x60 or
-    40|60; at most 2^26 pixels. scale: above 0 to 64, for sides max(1, round(scale·n)), half to
-    even. filter: as `downsample`.
+    Formula, gradient, filters and `project` are those of `downsample`.
 
-    `approx()` is itself where the filter is named, also by `sample`: who names one knows it. Of
-    "any" it is bicubic, the middle of the three: over photos reduced by 1.6, 4 and 16 and enlarged
-    by 1.5 and 4, its mean and its worst distance to them are smaller than those of pooling or of
-    any other filter.
+    size: one side of a square, or (h, w), written 40x60 or 40|60; at most 2^26 pixels.
+    scale: above 0 to 64; the output sides are max(1, round(scale·n)), halves rounded to even.
+    filter: as in `downsample`.
+
+    `approx()` is the operator itself if its filter is known. For "any" it is bicubic: over photos
+    reduced by 1.6, 4 and 16 and enlarged by 1.5 and 4, its mean and worst distance to bilinear,
+    bicubic and lanczos are smaller than those of pooling or of any other filter.
     """
 
     size: Integer | tuple[int, int] | None = image_size(default=None)
@@ -144,11 +144,12 @@ class Resize(Filtered):
         return (*shape[:2], *(max(1, round(n / scale)) for n in shape[2:]))
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        found = super().cut(shape, window)
-        if found is None:
+        proportional = proportional_cut(self, shape, window)
+        if proportional is None:
             return None
-        size = tuple(span.stop - span.start for span in found[1])
-        return replace(self, size=size, scale=None), found[1]
+        _, (rows, columns) = proportional
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        return replace(self, size=size, scale=None), (rows, columns)
 
     def approx(self) -> Operator:
         return replace(self, filter="bicubic") if self.filter == "any" else self
@@ -156,13 +157,18 @@ class Resize(Filtered):
 
 @register("pool", exact="mean of each cell", gradient="adjoint")
 class Pool(Reduction):
-    """Average pooling by `factor`, what a solver assumes of an unknown reduction.
+    """Average pooling by `factor`, which a solver assumes for a reduction with an unknown filter.
 
-    factor: integer ≥ 1. Output sides max(1, n // factor); sides that do not divide are cut into
-    bins that differ by at most a pixel. Gradient: its own, the adjoint. `project` as `downsample`.
+    y = mean of each cell of factor × factor pixels; the adjoint spreads y evenly over its cell.
+
+    factor: an integer ≥ 1.
+
+    Output sides max(1, n // factor); sides that do not divide are cut into cells that differ by at
+    most a pixel. Gradient: its own, the adjoint. `project` as in `downsample`.
     """
 
     factor: Integer = integer(low=1, high=LONGEST, per_image=False)
+    linear = True
     local = True  # of whole cells
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -170,3 +176,6 @@ class Pool(Reduction):
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, "pool")
+
+    def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])

@@ -1,12 +1,13 @@
-"""Compressed sensing: fewer numbers than pixels, each of them a mixture of all pixels."""
+"""Compressed sensing: fewer numbers than pixels, and each number is a mixture of all pixels."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import math
 
 import torch
 from torch import Tensor
 
+from .constants import cached_constant
 from .noise import Seeded
 from .operator import Shape
 from .params import Integers, Number, decided, number, random_seed
@@ -17,24 +18,28 @@ from .rows import row_by_row
 
 @register("compressedsensing", exact="its dense matrix", gradient="adjoint")
 class CompressedSensing(Seeded):
-    """m random measurements of an image's n = C·H·W values, a partial circulant with random signs:
+    """Measure m random mixtures of all n = C·H·W values: a partial circulant matrix.
 
-        y = (g ∗ (s ⊙ x))_S / √n,   g ~ N(0, 1)ⁿ,  s ∈ {-1, 1}ⁿ,  S a random subset of m indices
+    y = (g ∗ (s ⊙ x))_S / √n with g ~ N(0, 1)ⁿ, signs s ∈ {-1, 1}ⁿ, S a random subset of m indices
+    and ∗ the circular convolution; x is flattened by channel, row and column. The adjoint is
+    s ⊙ (g ⋆ y_S) / √n with ⋆ the circular correlation and y_S zero outside S.
 
-    with ∗ the circular convolution, of x flattened by channel, row and column. ratio: m / n, above
-    0 to 1; m = max(1, round(ratio·n)). seed: fixes g, s and S, which the solver knows; a number, or
-    one per image; `sample` sets it. Output [B, 1, 1, m], in the order of the indices, about
-    N(0, mean x²) each; it is no picture, so a loss on it is one of pixels. Gradient: its own, the
-    adjoint; `adjoint` must be given the shape. The division by √n, which makes a measurement as
-    large as a pixel, is ours. Source: Daras et al. 2021 (ILO).
+    ratio: m / n, above 0 to 1; m = max(1, round(ratio·n)).
+    seed: fixes g, s and S, which the solver knows; a number, or one per image; `sample` draws it.
+
+    Output [B, 1, 1, m] in the order of the indices, each about N(0, mean x²). It is no picture, so
+    a loss compares its values only. Gradient: its own, the adjoint; `adjoint` needs the shape.
+    The division by √n, which makes a measurement as large as a pixel, is ours. Source: Daras et
+    al. 2021 (ILO).
     """
 
     ratio: Number = number(above=0, high=1, per_image=False)
-    seed: Integers | None = random_seed()
+    seed: Integers | None = random_seed(default=None)
 
     def output_shape(self, shape: Shape) -> Shape:
-        n = shape[1] * shape[2] * shape[3]
-        return (shape[0], 1, 1, max(1, round(decided(self.ratio) * n)))
+        n = math.prod(shape[1:])
+        measurements = max(1, round(decided(self.ratio) * n))
+        return (shape[0], 1, 1, measurements)
 
     def input_shape(self, shape: Shape) -> Shape:
         raise ValueError("measurements do not tell the image's size; give adjoint its shape")
@@ -44,25 +49,27 @@ class CompressedSensing(Seeded):
         return row_by_row(lambda row, seed: _measure(row, seed, m), x, seed=self.seed)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        """Every measurement has seen the same share of the pixels."""
-        return (
-            None
-            if seen is None
-            else seen.mean((2, 3), keepdim=True).expand(-1, -1, -1, self.output_shape(shape)[3])
-        )
+        """Every measurement mixes all pixels, so each carries the visible share of the image."""
+        if seen is None:
+            return None
+        m = self.output_shape(shape)[3]
+        return seen.mean((2, 3), keepdim=True).expand(-1, -1, -1, m)
 
 
 def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     n = x.numel()
-    g, signs, kept = (t.to(x.device) for t in draw_sensing(seed, n, m))
-    mixed = torch.fft.irfft(torch.fft.rfft(g) * torch.fft.rfft(signs * x.double().flatten()), n)
+    g, signs, kept = draw_sensing(seed, n, m)
+    g, signs, kept = g.to(x.device), signs.to(x.device), kept.to(x.device)
+    spectrum = torch.fft.rfft(signs * x.double().flatten())
+    mixed = torch.fft.irfft(torch.fft.rfft(g) * spectrum, n)
     return (mixed[kept] / n**0.5).view(1, 1, 1, m).to(x)
 
 
-@lru_cache(maxsize=4)  # a solver asks for the same ones at every step; 75 MB each at 1024 x 1024
+@cached_constant(maxsize=4)  # a solver asks for the same at every step; 75 MB each at 1024 x 1024
 def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    """g [n] and the signs [n] in float64, and the m kept indices in order."""
-    generator = torch.Generator().manual_seed(seed)
+    """Draw g [n] and the signs [n] in float64, and the m kept indices in order."""
+    generator = torch.Generator("cpu").manual_seed(seed)
     g = torch.randn(n, generator=generator, dtype=torch.float64)
-    signs = torch.randint(2, (n,), generator=generator).double() * 2 - 1
-    return g, signs, torch.randperm(n, generator=generator)[:m].sort().values
+    signs = torch.randint(2, (n,), generator=generator, dtype=torch.float64) * 2 - 1
+    kept = torch.randperm(n, generator=generator)[:m].sort().values
+    return g, signs, kept

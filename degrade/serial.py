@@ -7,7 +7,6 @@ reference: a file's name within one folder, and nowhere outside it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
                 ".safetensors" if suffix == ".safetensors" else ""
             )
             write(name, data)
-            stage = replace(stage, **{field: name})
+            stage = stage.with_values({field: name})
         stages.append(stage.with_nested(lambda g: collect(g, write)))
     return compose(stages)
 

@@ -9,7 +9,6 @@ are percent-encoded. Operators made of operators hold them in parentheses: `mayb
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields
 from pathlib import Path
 
 from .operator import Operator, compose
@@ -92,7 +91,8 @@ class _Parser:
         return self.build(cls, args, kwargs, start)
 
     def values(self, cls: type[Operator], rest: str, at: int) -> tuple[list, dict]:
-        args, kwargs = [], {}
+        args: list[object] = []
+        kwargs: dict[str, object] = {}
         for piece in rest.split(","):
             before, equals, after = piece.partition("=")
             key, value = before.strip() if equals else None, (after if equals else before).strip()
@@ -121,7 +121,7 @@ class _Parser:
 
 def build(cls: type[Operator], args: list, kwargs: dict, folder: Path | None) -> Operator:
     """cls(*args, **kwargs) with files looked up in `folder`. Raises ValueError for wrong arguments."""
-    names = [f.name for f in fields(cls) if f.name != cls.holds]
+    names = [name for name in cls.kinds if name != cls.holds]
     plain = [value for value in args if not isinstance(value, Operator)]
     nested = args[len(plain) :]
     offered = f"it takes {', '.join(names)}" if names else "it takes no parameters"
@@ -139,16 +139,18 @@ def build(cls: type[Operator], args: list, kwargs: dict, folder: Path | None) ->
     if cls.holds and not nested:
         raise ValueError(f"an operator is missing, as in {cls.name}(jpeg:12)")
     values = dict(zip(names, plain, strict=False), **kwargs)
-    for key in cls.files if folder is not None else ():
-        values[key] = _inside(values[key], folder)
+    if folder is not None:
+        for name in cls.files:
+            if isinstance(values.get(name), str):
+                values[name] = _inside(values[name], folder)
     try:
         return cls(*values.values(), *nested) if nested else cls(**values)
     except TypeError as error:
         raise ValueError(f"{len(nested)} operators in parentheses are too many") from error
 
 
-def _inside(file: object, folder: Path) -> str:
-    path = (folder / str(file)).resolve()
+def _inside(file: str, folder: Path) -> str:
+    path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{file} is outside {folder}; a file must lie beside what names it")
     return str(path)

@@ -1,7 +1,7 @@
 """Exact values forward, a declared gradient backward: the point-wise surrogates.
 
 Each one is a custom backward pass and never `x + (f(x) - x).detach()`, whose values are not
-bit-exactly f(x). A second derivative is refused, because a surrogate's own derivative has no meaning.
+bit-exactly f(x). A second derivative is refused: a surrogate's own derivative has no meaning.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class _Declared(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, exact: Tensor, slope: Tensor | None) -> Tensor:
-        return exact.clone()  # autograd makes a view of an input, which could not be changed in place
+        return (
+            exact.clone()
+        )  # autograd makes a view of an input, which could not be changed in place
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -87,7 +89,8 @@ def first_order(gradient: Tensor, x: Tensor | None) -> Tensor:
     (create_graph=True): once_differentiable would let torch.autograd.grad skip the path silently.
     """
     if x is not None:
-        return _FirstOrder.apply(gradient, x)
+        result: Tensor = _FirstOrder.apply(gradient, x)
+        return result
     refuse_second_order()
     return gradient
 
@@ -106,13 +109,18 @@ def second_order() -> RuntimeError:
 
 
 def outside_transforms(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """function(x) without a gradient, where function leaves torch or draws; vmap calls it per slice."""
-    return _Outside.apply(x.detach(), function) if is_transformed(x) else function(x.detach())
+    """function(x) without a gradient, on plain tensors; under vmap, slice by slice."""
+    if not is_transformed(x):
+        return function(x.detach())
+    result: Tensor = _Outside.apply(x.detach(), function)
+    return result
 
 
 def declare(x: Tensor, exact: Tensor, slope: Tensor | None = None) -> Tensor:
-    """`exact` with d(exact)/dx declared to be `slope` element by element (None: 1, straight through)."""
-    return _Declared.apply(x, exact.detach(), None if slope is None else slope.detach())
+    """`exact` with the declared gradient `slope`, element by element (None: straight through)."""
+    slope = None if slope is None else slope.detach()
+    values: Tensor = _Declared.apply(x, exact.detach(), slope)
+    return values
 
 
 def clamp(x: Tensor) -> Tensor:

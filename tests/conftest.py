@@ -1,22 +1,44 @@
+"""Settings and fixtures for all tests.
+
+A run of the whole suite uses a worker process per core; a selection of files or `-k` runs in
+the process that was started, where a debugger works. `-n 4` or `-n 0` says otherwise.
+"""
+
 import os
 from pathlib import Path
 
-import numpy
-import pytest
-import torch
-from hypothesis import HealthCheck, settings
-from PIL import Image
+# Workers would compete for cores with the threads of torch; so each computes with one thread.
+# This must be set before torch and numpy are imported, and processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-EFFORT = int(
-    os.environ.get("DEGRADE_EFFORT", "1")
-)  # so many times the usual number of cases and of kills
+import numpy  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from PIL import Image  # noqa: E402
+
+# Multiplies the number of random cases and of killed runs.
+EFFORT = int(os.environ.get("DEGRADE_EFFORT", "1"))
+
+AVATARS = Path(__file__).parent.parent / "examples" / "avatars"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """The number of workers for `-n auto`: 0 for a selection, None for one per core."""
+    selected_by_path = config.args_source is pytest.Config.ArgsSource.ARGS
+    selected_by_name = config.option.keyword or config.option.markexpr
+    if selected_by_path or selected_by_name:
+        return 0
+    return None
 
 
 def cases(count: int) -> settings:
+    """Hypothesis settings with `count` examples, times the effort."""
     return settings(max_examples=count * EFFORT)
 
 
-# the same cases on every run, so that a failure can be repeated
+# The same cases on every run, so that a failure can be repeated.
 settings.register_profile(
     "repeatable",
     derandomize=True,
@@ -26,20 +48,22 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
-AVATARS = Path(__file__).parent.parent / "examples" / "avatars"
-
 
 def rng(seed: int = 0) -> torch.Generator:
+    """A CPU generator with this seed."""
     return torch.Generator().manual_seed(seed)
 
 
 def picture(index: int) -> torch.Tensor:
-    pixels = numpy.array(Image.open(AVATARS / f"{index:03}.png").convert("RGB"))
+    """An avatar of examples/avatars, [1, 3, 128, 128] in [0, 1]."""
+    with Image.open(AVATARS / f"{index:03}.png") as image:
+        pixels = numpy.array(image.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.fixture(scope="session")
 def avatars():
+    """The bundled generator."""
     import invert
 
     return invert.load_generator("avatars-128")

@@ -18,11 +18,57 @@ LUMA, CHROMA = (tuple(table.flatten().tolist()) for table in STANDARD)
 
 def encode(pixels: torch.Tensor, subsampling: str = "4:2:0", **options) -> bytes:
     """JPEG bytes of uint8 [C, H, W]."""
+    if subsampling == "4:4:0" and len(pixels) == 3:
+        return encode_440(pixels, **options)
+    subsampling = "4:2:0" if len(pixels) == 1 else subsampling
     array = pixels.permute(1, 2, 0).numpy()
     image = Image.fromarray(array[..., 0] if len(pixels) == 1 else numpy.ascontiguousarray(array))
     file = io.BytesIO()
     image.save(file, "JPEG", subsampling=subsampling, **options)
     return file.getvalue()
+
+
+def encode_440(pixels: torch.Tensor, quality: int = 75, qtables=None) -> bytes:
+    """A 4:4:0 file, which Pillow cannot write, from the scans of three grayscale files that it can."""
+    if qtables is None:
+        qtables = table_of(quality)[0, :2].flatten(1).tolist()
+    red, green, blue = pixels.long()
+    centre = 128 * 65536 + 32767
+    luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    chroma = [
+        (-11059 * red - 21709 * green + 32768 * blue + centre) >> 16,
+        (32768 * red - 27439 * green - 5329 * blue + centre) >> 16,
+    ]
+    pairs = [torch.cat([plane, plane[-1:]]) if len(plane) % 2 else plane for plane in chroma]
+    planes = [luma, *((plane[0::2] + plane[1::2] + 1) >> 1 for plane in pairs)]
+    height, width = luma.shape
+    frame = bytes([8, *height.to_bytes(2, "big"), *width.to_bytes(2, "big"), 3])
+    tables, scans, huffman = b"", b"", b""
+    for i, plane in enumerate(planes):
+        table = qtables[min(i, len(qtables) - 1)]
+        gray = encode(plane[None].byte(), qtables=[table])
+        parts, data = taken_apart(gray)
+        quantisation = next(body for marker, body in parts if marker == 0xDB)
+        tables += segments((0xDB, bytes([quantisation[0] | i]) + quantisation[1:]))
+        huffman = segments(*(part for part in parts if part[0] == 0xC4))
+        frame += bytes([i + 1, 0x12 if i == 0 else 0x11, i])
+        scans += segments((0xDA, bytes([1, i + 1, 0, 0, 63, 0]))) + data.removesuffix(b"\xff\xd9")
+    start = b"\xff\xd8" + segments((0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"))
+    return start + tables + segments((0xC1, frame)) + huffman + scans + b"\xff\xd9"
+
+
+def taken_apart(data):
+    """[(marker, contents)] up to the scan, and all from its data on."""
+    at, parts = 2, []
+    while not parts or parts[-1][0] != 0xDA:
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        parts.append((data[at + 1], data[at + 4 : at + 2 + size]))
+        at += 2 + size
+    return parts, data[at:]
+
+
+def segments(*parts):
+    return b"".join(b"\xff" + bytes([m]) + (len(b) + 2).to_bytes(2, "big") + b for m, b in parts)
 
 
 def decode(data: bytes) -> torch.Tensor:
@@ -105,23 +151,26 @@ class Stages:
 
     def _chroma(self, c, i, height, width):
         rows, columns = math.ceil(height / self.down), math.ceil(width / self.across)
-        if self.across == 2:
-            full = 16 * math.ceil(columns / 8)
+        halved = self.across * self.down > 1
+        if halved:
+            full = 8 * self.across * math.ceil(columns / 8)
             c = c[:, torch.arange(rows * self.down).clamp(max=height - 1)]
             c = c[:, :, torch.arange(full).clamp(max=width - 1)]
-            c = nn.avg_pool2d(c[None], (self.down, 2))[0]
+            c = nn.avg_pool2d(c[None], (self.down, self.across))[0]
             bias = torch.arange(full // 2) % 2 + self.down - 1
-            c = self._round(c, bias / (2 * self.down))
+            c = self._round(c, 0.5 if self.across == 1 else bias / (2 * self.down))
         c = self._plane(c, i, 128.0 * self.exact)[:, :rows, :columns] - 128.0 * self.exact
-        if self.across == 2:
-            mode = (
-                {"mode": "nearest"}
-                if columns <= 2
-                else {"mode": "bilinear", "align_corners": False}
-            )
-            c = nn.interpolate(c[None], (rows * self.down, columns * 2), **mode)[0]
-            bias = torch.tensor([8, 7] if self.down == 2 else [4, 8]).repeat(columns) / 16
-            c = self._round(c, 0 * bias if columns <= 2 else bias)
+        narrow = self.across == 2 and columns <= 2
+        if halved:
+            mode = {"mode": "nearest"}
+            if not narrow:
+                mode = {"mode": "bilinear", "align_corners": False}
+            c = nn.interpolate(c[None], (rows * self.down, columns * self.across), **mode)[0]
+            if self.across == 1:
+                bias = (torch.tensor([4, 8]).repeat(rows) / 16)[:, None]
+            else:
+                bias = torch.tensor([8, 7] if self.down == 2 else [4, 8]).repeat(columns) / 16
+            c = self._round(c, 0 * bias if narrow else bias)
         return c[:, :height, :width]
 
     def _plane(self, x, i, level):

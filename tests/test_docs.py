@@ -1,4 +1,4 @@
-"""What the pages show, runs."""
+"""The Python snippets of the pages run, each page from its first snippet to its last."""
 
 import re
 from pathlib import Path
@@ -15,24 +15,24 @@ PAGES = [
     "docs/photos.md",
     "docs/consistency.md",
     "docs/forensics.md",
+    "docs/troubleshooting.md",
 ]
+SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
 
 
-def snippets():
-    for page in PAGES:
-        for number, code in enumerate(
-            re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.S), 1
-        ):
-            yield pytest.param(page, code, id=f"{page}-{number}")
+def snippets_of(page: str) -> list[str]:
+    return SNIPPET.findall((ROOT / page).read_text("utf-8"))
 
 
-@pytest.mark.parametrize(("page", "code"), list(snippets()))
-def test_a_snippet_runs(page, code, monkeypatch):
+@pytest.mark.parametrize("page", PAGES)
+def test_snippets_of_page_run(page, monkeypatch):
+    """Later snippets may use the names of earlier ones, as a reader would."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.delitem(
-        REGISTRY, "fade", raising=False
-    )  # which the README registers, and others do
+    # The README registers this name, and so do other tests.
+    monkeypatch.delitem(REGISTRY, "fade", raising=False)
+    names = {"__name__": "snippet"}
     try:
-        exec(compile(code, page, "exec"), {"__name__": "snippet"})
+        for number, code in enumerate(snippets_of(page), 1):
+            exec(compile(code, f"{page}, snippet {number}", "exec"), names)
     finally:
         REGISTRY.pop("fade", None)

@@ -13,6 +13,8 @@ from PIL import Image
 import degrade
 from degrade import JPEG, Gaussian, Identity, PoissonGaussian, Resize, Shift, Turn, guess, parse
 
+from .jpeg_reference import encode
+
 AVATARS = sorted((Path(__file__).parents[1] / "examples" / "avatars").glob("*.png"))
 
 
@@ -102,6 +104,24 @@ def test_a_jpeg_of_any_tables_is_reproduced_bit_for_bit(options):
     for x in (scene(64, 81), scene(64, 81, grey=True)):
         file = saved(x, "JPEG", **options)
         assert torch.equal(guess(file).operator(tensor(x)), tensor(opened(file)))
+
+
+def test_jpeg_of_440_is_reproduced_bit_for_bit():
+    x = scene(64, 81)
+    file = encode(tensor(x)[0].mul(255).round().byte(), "4:4:0", quality=80)
+    found = guess(file)
+    assert str(found.operator) == "jpeg:80,subsampling=4:4:0"
+    assert torch.equal(found.operator(tensor(x)), tensor(opened(file)))
+
+
+@pytest.mark.parametrize(
+    ("factors", "words"), [(0x41, "sampling factors 4x1, 1x1, 1x1"), (0x14, "1x4, 1x1, 1x1")]
+)
+def test_jpeg_header_without_a_model_is_a_finding_in_words(factors, words):
+    file = saved(scene(64, 64), "JPEG", quality=80, subsampling="4:4:4")
+    at = file.index(b"\xff\xc0") + 11
+    findings = guess(file[:at] + bytes([factors]) + file[at + 1 :]).findings
+    assert [f.stage for f in findings if words in f.why] == [""]
 
 
 def test_a_turn_is_numpys():

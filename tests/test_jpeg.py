@@ -35,9 +35,7 @@ def test_every_pixel_equals_pillow_s(kind, height, width, channels, sampling, qu
     assert torch.equal(jpeg(x, quality, sampling), codec(x, sampling, quality=quality))
 
 
-@pytest.mark.parametrize(
-    "channels, sampling", [(1, "4:2:0"), (3, "4:4:4"), (3, "4:2:2"), (3, "4:2:0")]
-)
+@pytest.mark.parametrize("channels, sampling", [(1, "4:2:0"), *((3, name) for name in SAMPLINGS)])
 def test_all_qualities_in_one_call_equal_pillow_s(channels, sampling):
     x = torch.cat([picture(5)[:, :channels, 20:65, 10:47], content("noise", 45, 37, channels, 1)])
     got = jpeg(x.repeat_interleave(100, 0), list(range(1, 101)) * 2, sampling).view(
@@ -149,6 +147,13 @@ def test_text_repr_hash_and_pickle_round_trip(f, text):
 def test_keywords_and_places_in_the_text_mean_the_same():
     assert parse("jpeg:quality=12,subsampling=4:2:0") == parse("jpeg:12") == JPEG(12)
     assert (JPEG(12) >> Gaussian(0.1))[0] == JPEG(12)
+
+
+@pytest.mark.parametrize("given, name", [(420, "4:2:0"), ("422", "4:2:2"), (444, "4:4:4")])
+def test_subsampling_may_leave_out_the_colons(given, name):
+    x = content("picture", 20, 20, 3, 1)
+    assert JPEG(12, given) == parse(f"jpeg:12,subsampling={given}") == JPEG(12, name)
+    assert torch.equal(jpeg(x, 12, given), jpeg(x, 12, name))
 
 
 def test_tables_are_kept_as_tuples_of_64():

@@ -26,7 +26,7 @@ def test_an_error_names_the_stage():
 
 
 def test_operators_are_values():
-    assert Gaussian(24) == Gaussian(24.0) and hash(Gaussian(24)) == hash(Gaussian(24.0))
+    assert Poisson(24) == Poisson(24.0) and hash(Poisson(24)) == hash(Poisson(24.0))
     assert Gaussian(torch.tensor([0.5, 0.25])) == Gaussian((0.5, 0.25))
     assert len({Gaussian(0.5), Gaussian(0.5), Gaussian(0.25)}) == 2
     with pytest.raises(AttributeError):
@@ -109,3 +109,59 @@ def test_an_operator_that_was_not_registered_is_told_to_be():
         TypeError, match=r"Nameless has no name yet; decorate it with @degrade.register"
     ):
         Nameless()(torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("text", ["gaussian:0.2", "strokes:3 >> poisson:20 >> jpeg:5..30", "clamp"])
+def test_seed_works_as_generator(text):
+    f, x = parse(text), torch.rand(2, 3, 24, 20, generator=rng())
+    assert torch.equal(f(x, 3), f(x, rng(3)))
+    assert f.sample(x.shape, 3) == f.sample(x.shape, rng(3))
+    assert torch.equal(f(x, [3, 4]), f(x, [rng(3), rng(4)]))
+
+
+@pytest.mark.parametrize(
+    ("generator", "error"),
+    [("3", TypeError), (True, TypeError), (2.5, TypeError), (-1, ValueError)],
+)
+def test_seed_of_another_kind_is_refused(generator, error):
+    with pytest.raises(error, match="generator="):
+        Gaussian(0.1)(torch.zeros(1, 1, 2, 2), generator)
+
+
+def test_image_in_levels_is_refused():
+    x = torch.rand(1, 3, 8, 8, generator=rng())
+    for levels in (255, 65535):
+        for f in (Gaussian(0.1), Clamp(), parse("downsample:2 >> jpeg:30")):
+            with pytest.raises(ValueError, match=rf"takes \[0, 1\]; give x / {levels}"):
+                f(x * levels)
+    with pytest.raises(ValueError, match="give x / 255"):
+        degrade.jpeg(x * 255)
+    Clamp()(3 * torch.randn(1, 3, 8, 8, generator=rng()))  # noise before a clamp is no error
+    degrade.Pool(2).adjoint(255 * x)  # an adjoint takes residuals of any size
+
+
+@pytest.mark.parametrize("text", ["gaussian:25", "gaussian:15..50", "poissongaussian:24,25"])
+def test_sigma_in_levels_is_refused(text):
+    with pytest.raises(ValueError, match=r"sigma=.* from 0 to 1.*: .* (25/255 = 0.0980|15/255)"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda x: None, "gives NoneType; its forward must return a tensor"),
+        (lambda x: x.numpy(), "gives ndarray"),
+        (lambda x: (x * 255).byte(), "gives torch.uint8; its forward must return torch.float32"),
+        (lambda x: x / 0, "gives NaN or infinity"),
+        (lambda x: x[0], r"gives shape \[3, 8, 8\] for 2 images"),
+    ],
+)
+def test_wrong_output_names_the_operator(result, message):
+    from degrade.registry import REGISTRY
+
+    try:
+        faulty = degrade.register("faulty")(result)
+        with pytest.raises(ValueError, match=f"^stage 2, faulty: {message}"):
+            (Clamp() >> faulty)(torch.ones(2, 3, 8, 8))
+    finally:
+        del REGISTRY["faulty"]

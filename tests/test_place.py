@@ -167,3 +167,15 @@ def test_a_picture_of_another_size_is_named():
         ValueError, match=r"onto is \[1, 3, 6, 8\]; give \[1, 3, 6, 9\], or one for all"
     ):
         f(torch.rand(1, 3, 5, 5))
+
+
+def test_place_without_onto_is_read_from_a_folder(tmp_path):
+    f = Place((8, 0, 0, 0, 8, 0), (8, 8))
+    record = to_json(f, tmp_path)
+    assert from_json(record, tmp_path) == f == parse(str(f), tmp_path)
+    record["stages"][0]["onto"] = None
+    assert from_json(record, tmp_path) == f
+    for onto in (3, [1, 2], True):
+        record["stages"][0]["onto"] = onto
+        with pytest.raises(ValueError, match="onto="):
+            from_json(record, tmp_path)

@@ -128,7 +128,7 @@ class StyleGenerator(Generator):
     mapping: Mapping
     num_ws: int
     filters: tuple[int, ...] = ()  # per layer, how many filters have a code of their own in W++
-    spaces = ("W", "W+")
+    spaces: tuple[str, ...] = ("W", "W+")
     read_discriminator: Callable[[], Discriminator | None] | None = None  # set by load_generator
 
     @cached_property
@@ -235,7 +235,8 @@ class StyleGenerator(Generator):
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode={noise_mode!r} must be one of {', '.join(NOISE_MODES)}")
         if self._is_packed(latent):
-            return latent.split(self.filters, 1)
+            packed: Sequence[Tensor] = latent.split(self.filters, 1)
+            return packed
         shapes = [self.latent_shape(space) for space in self.spaces]
         if tuple(latent.shape[1:]) not in shapes:
             expected = ", ".join(str(["B", *shape]).replace("'", "") for shape in shapes)

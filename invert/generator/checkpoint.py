@@ -1,4 +1,4 @@
-"""From a name, a file or an address to a generator, whoever wrote the file; and back to a file."""
+"""Load generators from files of several formats, and save them as .safetensors."""
 
 from __future__ import annotations
 
@@ -22,73 +22,78 @@ from .stylegan3 import StyleGAN3, layers_of
 
 BUNDLED = ("avatars-128",)
 FAMILIES = {"stylegan2": StyleGAN2, "stylegan3": StyleGAN3}
-_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before they were zip files
+# the first bytes of torch's files before they were zip files
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu") -> StyleGenerator:
-    """A generator, frozen, in float32.
+    """Load a generator, frozen, in float32.
 
-    name_or_path: the name of a bundled generator ("avatars-128"), the address of a file to fetch
-    and keep (https://…, with #sha256:… to check it), or a file: our .safetensors; NVIDIA's .pkl of
-    StyleGAN2-ADA, StyleGAN3 or StyleGAN-XL, of which no code is run; a rosinality .pt; or a state
-    dict with NVIDIA's names in .safetensors or .pt. Raises ValueError saying what is wrong.
+    name_or_path: the name of a bundled generator ("avatars-128"), the address of a file that is
+    downloaded and cached (https://…, with #sha256:… to verify it), or a file: our .safetensors;
+    NVIDIA's .pkl of StyleGAN2-ADA, StyleGAN3 or StyleGAN-XL, without executing its code; a
+    rosinality .pt; or a state dict with NVIDIA's names in .safetensors or .pt. Raises ValueError
+    with the reason if the file cannot be used.
     """
     path = find(name_or_path)
     try:
-        generator = _load(path)
+        # the generator must be usable after inference mode, and not depend on a default device
+        with torch.inference_mode(False), torch.device("cpu"):
+            generator = _load(path)
     except OSError:
         raise
-    except Exception as error:  # a damaged file may fail in any way
+    except Exception as error:  # a damaged file may raise anything
         raise ValueError(f"generator {path}: {_in_one_line(error)}") from error
     generator.read_discriminator = partial(load_discriminator, path)
     return generator.to(device)
 
 
 def load_discriminator(name_or_path: str | Path) -> Discriminator | None:
-    """The discriminator that NVIDIA's .pkl of a StyleGAN2 keeps beside the generator; None in any other file.
+    """Load the discriminator that NVIDIA's .pkl of a StyleGAN2 contains; None for other files.
 
-    Raises ValueError where it is damaged, or of another kind.
+    Raises ValueError if it is damaged, or of another kind.
     """
     path = find(name_or_path)
     with path.open("rb") as file:
-        if file.read(2)[:1] != b"\x80" or path.suffix == ".safetensors":
+        if file.read(1) != b"\x80" or path.suffix == ".safetensors":
             return None
     try:
-        held = pickles.read(path)
-        module = held.get("D") if isinstance(held, dict) else None
-        if not isinstance(module, pickles.Module):
-            return None
-        tensors = pickles.state_dict(module)
-        block = module[
-            next(name.split(".")[0] for name in tensors if name.endswith(".conv0.weight"))
-        ]
-        if block["conv0"].get("activation") != "lrelu":
-            raise ValueError("its activation is not lrelu, the only one that is known")
-        return Discriminator(tensors, block["conv0"].get("conv_clamp"))
+        with torch.inference_mode(False), torch.device("cpu"):
+            content = pickles.read(path)
+            module = content.get("D") if isinstance(content, dict) else None
+            return _discriminator(module) if isinstance(module, pickles.Module) else None
     except OSError:
         raise
-    except Exception as error:  # a damaged file may fail in any way
+    except Exception as error:  # a damaged file may raise anything
         raise ValueError(f"discriminator in {path}: {_in_one_line(error)}") from error
 
 
+def _discriminator(module: pickles.Module) -> Discriminator:
+    tensors = pickles.state_dict(module)
+    names = [name.split(".")[0] for name in tensors if name.endswith(".conv0.weight")]
+    first = module[names[0]]["conv0"]
+    if first.get("activation") != "lrelu":
+        raise ValueError("its activation is not lrelu, the only one that is known")
+    return Discriminator(tensors, first.get("conv_clamp"))
+
+
 def save_generator(generator: StyleGenerator, path: str | Path) -> None:
-    """Write the generator as .safetensors, to be loaded bit for bit the same."""
+    """Write the generator as .safetensors. Loading it gives the same bits."""
     from safetensors.torch import save_file
 
     if not isinstance(generator, StyleGenerator):
         raise ValueError(
             f"a {type(generator).__name__} generator cannot be saved; save its own module"
         )
-    # clones, since some files share one filter among their layers
-    tensors = {
-        key: value.cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in generator.state_dict().items()
-    }
+    tensors = {}
+    for name, value in generator.state_dict().items():
+        # cloned, because the layers of some files share one filter
+        tensors[name] = value.cpu().clone(memory_format=torch.contiguous_format)
     save_file(tensors, path, {"config": json.dumps(generator.config)})
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The file of a bundled generator, of an address, or the path itself."""
+    """Return the path of a bundled generator, of a downloaded file, or of the file itself."""
     text = str(name_or_path)
     if is_address(text):
         return fetch(text)
@@ -107,13 +112,13 @@ def _load(path: Path) -> StyleGenerator:
     family = config.pop("family", "stylegan2")
     if family not in FAMILIES:
         raise ValueError(f"it is of the unknown family {family!r}; update degrade")
-    with torch.device("meta"):  # no memory for weights that are replaced at once
-        generator = FAMILIES[family](**config)
+    with torch.device("meta"):  # the weights are replaced at once, so they need no memory
+        generator: StyleGenerator = FAMILIES[family](**config)
     shape, known_mean = generator.w_avg.shape, "mapping.w_avg" in tensors
     if not known_mean:
         if len(shape) == 2:
             raise ValueError("it lacks mapping.w_avg, the means of its classes")
-        tensors = {**tensors, "mapping.w_avg": torch.zeros(()).expand(shape)}
+        tensors = {**tensors, "mapping.w_avg": torch.zeros((), dtype=torch.float32).expand(shape)}
     try:
         generator.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
@@ -125,7 +130,7 @@ def _load(path: Path) -> StyleGenerator:
 
 
 def _check(config: object, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse what would take memory or time that the file does not stand for, or would fail in use."""
+    """Raise ValueError if loading needs more memory or time than the size of the file justifies."""
     if not isinstance(config, dict):
         raise ValueError("its config is no dictionary")
     layers = (config.get("mapping") or {}).get("num_layers", 0)
@@ -143,28 +148,30 @@ def _check(config: object, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _in_one_line(error: Exception) -> str:
-    """What it says, printable and not too long."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    """Return the error's message in printable characters, at most 400 of them."""
+    kind = type(error).__name__
+    message = " ".join(str(error).split()) or kind
+    message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
     if isinstance(error, KeyError):
-        said = f"it lacks {said}, and is none of the kinds that are known"
+        message = f"it lacks {message}, and is none of the kinds that are known"
     elif not isinstance(error, (ValueError, RuntimeError)):
-        said = f"it is damaged, or holds something else than its names say ({type(error).__name__}: {said})"
-    return said if len(said) <= 400 else said[:400] + "…"
+        reason = f"{kind}: {message}"
+        message = f"it is damaged, or holds something else than its names say ({reason})"
+    return message if len(message) <= 400 else message[:400] + "…"
 
 
 def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
-    """The constructor's arguments and the tensors, under NVIDIA's names."""
+    """Return the constructor's arguments, and the tensors under NVIDIA's names."""
     with path.open("rb") as file:
         head = file.read(len(_OLD_TORCH))
-    # a safetensors file begins with the length of its header, whose low bytes may look like anything
+    # a safetensors file begins with the length of its header, which may look like another format
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= path.stat().st_size:
         return _from_safetensors(path)
     if head.startswith(b"PK") or head == _OLD_TORCH:
         return _from_torch(path)
     if head.startswith(b"\x80"):
         return _from_pickle(path)
-    return _from_safetensors(path)  # which says that it is none
+    return _from_safetensors(path)  # which raises if it is none
 
 
 def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
@@ -185,62 +192,58 @@ def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
 def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     with torch.serialization.safe_globals([argparse.Namespace]):  # rosinality's training arguments
         try:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            OSError,
-        ) as error:  # torch raises all of these
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise ValueError(f"it cannot be read safely: {str(error).splitlines()[0]}") from error
-    state = held.get("g_ema", held) if isinstance(held, dict) else None
-    plain = isinstance(state, dict) and all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    )
-    if not plain:
+    state = content.get("g_ema", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not _is_state_dict(state):
         raise ValueError("it holds no 'g_ema' and is no dictionary of tensors")
     if "style.1.weight" in state:
-        state = rosinality.renamed(state, held.get("latent_avg"))
+        state = rosinality.renamed(state, content.get("latent_avg"))
     return _config(state), dict(state)
 
 
+def _is_state_dict(state: dict) -> bool:
+    items = state.items()
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items)
+
+
 def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
-    held = pickles.read(path)
-    parts = (
-        held.values()
-        if isinstance(held, dict)
-        else held
-        if isinstance(held, (tuple, list))
-        else [held]
-    )
+    content = pickles.read(path)
+    if isinstance(content, dict):
+        parts = list(content.values())
+    elif isinstance(content, (tuple, list)):
+        parts = list(content)
+    else:
+        parts = [content]
     origins = [part.origin for part in parts if isinstance(part, pickles.Inert)]
     if "dnnlib.tflib.network.Network" in origins:
         raise ValueError(
             "it is from TensorFlow; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch"
         )
-    module = held.get("G_ema") if isinstance(held, dict) else None
+    module = content.get("G_ema") if isinstance(content, dict) else None
     if not isinstance(module, pickles.Module):
-        named = f" ({origins[0]} is not allowed; nothing of it was run)" if origins else ""
-        raise ValueError(f"it holds no 'G_ema'{named}")
+        reason = f" ({origins[0]} is not allowed; nothing of it was run)" if origins else ""
+        raise ValueError(f"it holds no 'G_ema'{reason}")
     tensors = pickles.state_dict(module)
     if "mapping.embed_proj.weight" not in tensors and "mapping.embed.bias" not in tensors:
-        tensors.pop(
-            "mapping.embed.weight", None
-        )  # StyleGAN-XL keeps its table where it has no use for it
-    return _said_by(module, _config(tensors)), tensors
+        # an unconditional StyleGAN-XL contains the table of classes without using it
+        tensors.pop("mapping.embed.weight", None)
+    return _with_attributes(module, _config(tensors)), tensors
 
 
 def _config(tensors: Mapping[str, Tensor]) -> dict:
-    """The constructor's arguments, as far as names and shapes tell them."""
+    """Return the constructor's arguments, as far as names and shapes determine them."""
     shape = {key: list(value.shape) for key, value in tensors.items()}
-    fc = [
-        shape[f"mapping.fc{i}.weight"]
-        for i in range(len(shape))
-        if f"mapping.fc{i}.weight" in shape
-    ]
+    fc = []
+    for i in range(len(shape)):
+        if f"mapping.fc{i}.weight" in shape:
+            fc.append(shape[f"mapping.fc{i}.weight"])
     if not fc:
         raise KeyError("mapping.fc0.weight")
-    mapping = {"num_layers": len(fc)} | ({"layer_features": fc[0][0]} if len(fc) > 1 else {})
+    mapping: dict = {"num_layers": len(fc)}
+    if len(fc) > 1:
+        mapping["layer_features"] = fc[0][0]
     z_dim, w_dim, c_dim = fc[0][1], fc[-1][0], 0
     if "mapping.embed_proj.weight" in shape:
         c_dim, z_dim = shape["mapping.embed.weight"][0], shape["mapping.embed_proj.weight"][0]
@@ -264,27 +267,26 @@ def _config(tensors: Mapping[str, Tensor]) -> dict:
             "layers": layers,
         }
     sides = [2**k for k in range(2, 13) if f"synthesis.b{2**k}.conv1.weight" in shape]
-    kind = (
-        "skip"
-        if "synthesis.b4.torgb.weight" in shape
-        else "resnet"
-        if "synthesis.b8.skip.weight" in shape
-        else "orig"
-    )
+    if "synthesis.b4.torgb.weight" in shape:
+        architecture = "skip"
+    elif "synthesis.b8.skip.weight" in shape:
+        architecture = "resnet"
+    else:
+        architecture = "orig"
     return config | {
         "family": "stylegan2",
         "img_resolution": sides[-1],
         "img_channels": shape[f"synthesis.b{sides[-1]}.torgb.weight"][0],
         "synthesis": {
-            "architecture": kind,
+            "architecture": architecture,
             "use_noise": "synthesis.b4.conv1.noise_const" in shape,
             "widths": [shape[f"synthesis.b{side}.conv1.weight"][0] for side in sides],
         },
     }
 
 
-def _said_by(module: pickles.Module, config: dict) -> dict:
-    """`config` with what only the attributes of NVIDIA's modules tell."""
+def _with_attributes(module: pickles.Module, config: dict) -> dict:
+    """Return `config` with what only the attributes of NVIDIA's modules determine."""
     fc, synthesis = module["mapping"]["fc0"], module["synthesis"]
     features = config["z_dim"] + config["mapping"].get("embed_features", 0)
     features += config["z_dim"] if "pretrained" in config["mapping"] else 0
@@ -302,22 +304,21 @@ def _said_by(module: pickles.Module, config: dict) -> dict:
                 )
         return config | {"synthesis": config["synthesis"] | {"conv_clamp": layer.get("conv_clamp")}}
     start = synthesis["input"]
-    said = {"size": int(start.get("size")[0])} | {
-        key: float(start.get(key)) for key in ("sampling_rate", "bandwidth")
+    geometry = {
+        "size": int(start.get("size")[0]),
+        "sampling_rate": float(start.get("sampling_rate")),
+        "bandwidth": float(start.get("bandwidth")),
     }
     layers = []
     for layer in config["layers"]:
-        its = synthesis[layer["name"]]
-        up, down = (its.get(key) for key in ("up_factor", "down_factor"))
-        layers.append(
-            layer
-            | {
-                "up": int(up),
-                "down": int(down),
-                "padding": [int(n) for n in its.get("padding")],
-                "clamp": its.get("conv_clamp"),
-                "torgb": bool(its.get("is_torgb")),
-            }
-        )
+        stored = synthesis[layer["name"]]
+        attributes = {
+            "up": int(stored.get("up_factor")),
+            "down": int(stored.get("down_factor")),
+            "padding": [int(n) for n in stored.get("padding")],
+            "clamp": stored.get("conv_clamp"),
+            "torgb": bool(stored.get("is_torgb")),
+        }
+        layers.append(layer | attributes)
     scale = float(synthesis.get("output_scale", 1))
-    return config | {"input": config["input"] | said, "layers": layers, "output_scale": scale}
+    return config | {"input": config["input"] | geometry, "layers": layers, "output_scale": scale}

@@ -1,4 +1,4 @@
-"""StyleGAN2-ADA's discriminator, for its features: what a generator was trained to get right.
+"""StyleGAN2-ADA's discriminator, whose features serve as a perceptual loss (DGP).
 
 Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN"; tensor names as
 in the published checkpoints.
@@ -17,67 +17,87 @@ from .mapping import check_clamp, clamped, leaky_relu
 
 
 class Discriminator(nn.Module):
-    """The blocks of sides R … 8, from their tensors under NVIDIA's names; the end, which judges, is left out.
+    """The blocks of sides R … 8. The final layers, which output the score, are left out.
 
-    Architecture "resnet" has a second path around each block, "skip" shows every block the image
-    again, "orig" has neither: the names of the tensors tell. clamp: limit of the values, if any.
+    tensors: under NVIDIA's names, which determine the architecture: "resnet" has a second path
+    around each block, "skip" feeds the image to every block, "orig" has neither. clamp: limit of
+    the values, if any.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], clamp: float | None = None):
         super().__init__()
         check_clamp(clamp)
-        sides = {int(name.split(".")[0][1:]) for name in tensors if name.endswith(".conv0.weight")}
+        sides = set()
+        for name in tensors:
+            if name.endswith(".conv0.weight"):
+                sides.add(int(name.split(".")[0][1:]))
         if not sides:
             raise ValueError("no block of a StyleGAN2 discriminator was found")
         self.sides, self.clamp = sorted(sides, reverse=True), clamp
         self.resolution = self.sides[0]
-        wanted = tuple(f"b{side}." for side in sides)
+        prefixes = tuple(f"b{side}." for side in sides)
         for name, value in tensors.items():
-            if name.startswith(wanted):
-                self.register_buffer(
-                    name.replace(".", "/"), value.float()
-                )  # a dot would name a submodule
-        self.channels = self._get(f"b{self.resolution}.fromrgb.weight").shape[1]
+            if name.startswith(prefixes):
+                self.register_buffer(_buffer_name(name), value.float())
+        self.channels = self._tensor(f"b{self.resolution}.fromrgb.weight").shape[1]
 
-    def _get(self, name: str) -> Tensor | None:
-        return getattr(self, name.replace(".", "/"), None)
+    def _has(self, name: str) -> bool:
+        return _buffer_name(name) in self._buffers
+
+    def _tensor(self, name: str) -> Tensor:
+        """Return a tensor by its name in the checkpoint. Raises KeyError."""
+        value = self._buffers[_buffer_name(name)]
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """image [B, C, h, w] in [0, 1], resized to R → what leaves each block."""
+        """Return the output of every block for an image [B, C, h, w] in [0, 1], resized to R."""
         size = (self.resolution, self.resolution)
         if tuple(image.shape[2:]) != size:
             image = F.interpolate(image, size, mode="bilinear", antialias=True)
-        image, x, found = image * 2 - 1, None, []
+        image = image * 2 - 1
+        x = self._conv(image, f"b{self.resolution}.fromrgb")
+        outputs = []
         for side in self.sides:
             block = f"b{side}"
-            if self._get(f"{block}.fromrgb.weight") is not None:
-                shown = self._conv(image, f"{block}.fromrgb")
-                x = shown if x is None else x + shown
-            around = None
-            if self._get(f"{block}.skip.weight") is not None:
-                around = self._conv(x, f"{block}.skip", down=True, plain=True) * math.sqrt(0.5)
-            gain = 1.0 if around is None else math.sqrt(0.5)
-            x = self._conv(self._conv(x, f"{block}.conv0"), f"{block}.conv1", down=True, gain=gain)
-            x = x if around is None else x + around
-            image = halved(image, self._get(f"{block}.resample_filter"))
-            found.append(x)
-        return found
+            if side != self.resolution and self._has(f"{block}.fromrgb.weight"):
+                x = x + self._conv(image, f"{block}.fromrgb")
+            x = self._block(x, block)
+            outputs.append(x)
+            image = halved(image, self._tensor(f"{block}.resample_filter"))
+        return outputs
 
-    def _conv(
-        self, x: Tensor, name: str, down: bool = False, plain: bool = False, gain: float = 1.0
-    ) -> Tensor:
-        """Convolution with the equalised learning rate, at half the size if `down`, bias, leaky ReLU unless `plain`."""
-        weight = self._get(f"{name}.weight")
-        features, side = weight.shape[1], weight.shape[2]
-        weight = weight / math.sqrt(features * side**2)
-        kernel = self._get(f"{name}.resample_filter")
-        if down and side == 1:
-            x = F.conv2d(halved(x, kernel), weight)
-        elif down:  # filtered first, with room for the convolution's own border
-            x = F.conv2d(fir(F.pad(x, (1, 1, 1, 1)), kernel), weight, stride=2)
+    def _block(self, x: Tensor, block: str) -> Tensor:
+        y = self._conv(x, f"{block}.conv0")
+        if not self._has(f"{block}.skip.weight"):
+            return self._conv(y, f"{block}.conv1", down=True)
+        gain = math.sqrt(0.5)
+        y = self._conv(y, f"{block}.conv1", down=True, gain=gain)
+        return y + self._skip(x, f"{block}.skip") * gain
+
+    def _skip(self, x: Tensor, name: str) -> Tensor:
+        """Halve the size, then apply a 1×1 convolution without bias."""
+        x = halved(x, self._tensor(f"{name}.resample_filter"))
+        return F.conv2d(x, self._weight(name))
+
+    def _conv(self, x: Tensor, name: str, down: bool = False, gain: float = 1.0) -> Tensor:
+        """Apply convolution, bias and leaky ReLU. down: halve the size."""
+        weight = self._weight(name)
+        if down:  # filter first, with a margin for the convolution
+            x = fir(F.pad(x, (1, 1, 1, 1)), self._tensor(f"{name}.resample_filter"))
+            x = F.conv2d(x, weight, stride=2)
         else:
-            x = F.conv2d(x, weight, padding=side // 2)
-        if plain:
-            return x
-        x = leaky_relu(x + self._get(f"{name}.bias")[:, None, None])
+            x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
+        x = leaky_relu(x + self._tensor(f"{name}.bias")[:, None, None])
         return clamped(x * gain, self.clamp and self.clamp * gain)
+
+    def _weight(self, name: str) -> Tensor:
+        """Return a weight with the equalised learning rate of StyleGAN."""
+        weight = self._tensor(f"{name}.weight")
+        _, features, side, _ = weight.shape
+        return weight / math.sqrt(features * side**2)
+
+
+def _buffer_name(name: str) -> str:
+    return name.replace(".", "/")  # a dot would name a submodule

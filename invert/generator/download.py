@@ -1,4 +1,4 @@
-"""Files by address, fetched once and kept."""
+"""Download files once, and keep them in a cache folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import urllib.request
 from hashlib import sha256
 from pathlib import Path
 
-TIMEOUT = 30  # seconds without a byte
+TIMEOUT = 30  # seconds without data
 
 
 def is_address(text: str) -> bool:
@@ -19,7 +19,7 @@ def is_address(text: str) -> bool:
 
 
 def cache() -> Path:
-    """Where fetched files are kept: $DEGRADE_CACHE, or `degrade` in the user's cache folder."""
+    """Return the cache folder: $DEGRADE_CACHE, or `degrade` in the user's cache folder."""
     chosen = os.environ.get("DEGRADE_CACHE")
     if chosen:
         return Path(chosen)
@@ -27,10 +27,10 @@ def cache() -> Path:
 
 
 def fetch(address: str) -> Path:
-    """The file at `address`, from the cache if it was fetched before.
+    """Return the file at `address`, from the cache if it was downloaded before.
 
-    An address may end in #sha256:…, the digest that the file must have. Raises ValueError where it
-    has another, or cannot be had.
+    An address may end in #sha256:…, the digest that the file must have. Raises ValueError if the
+    digest differs, or the download fails.
     """
     url, _, check = address.partition("#")
     wanted = check.removeprefix("sha256:").lower()
@@ -42,7 +42,8 @@ def fetch(address: str) -> Path:
         _download(url, path, wanted)
     elif wanted and _digest(path) != wanted:
         raise ValueError(
-            f"{path}, fetched from {url}, is not the file with that sha256; delete it to fetch it again"
+            f"{path}, fetched from {url}, is not the file with that sha256; "
+            "delete it to fetch it again"
         )
     return path
 

@@ -1,12 +1,12 @@
-"""StyleGAN3 (T and R) and StyleGAN-XL: synthesis in plain torch, tensor names as in the published checkpoints.
+"""StyleGAN3 (T and R) and StyleGAN-XL: synthesis in plain torch, published tensor names.
 
-Every layer says itself what it does (`Layer`), as the checkpoints store it, so that StyleGAN-XL's
-progressively grown heads need nothing of their own. Source: Karras et al. 2021, "Alias-Free
+Every layer has its own parameters (`Layer`), as the checkpoints store them, so that the
+progressively grown heads of StyleGAN-XL need no extra code. Source: Karras et al. 2021, "Alias-Free
 Generative Adversarial Networks"; Sauer et al. 2022, "StyleGAN-XL".
 
-One departure: styles are normalised for each image, where the published code normalises them over
-the batch, so that an image does not depend on its batch mates. Demodulation takes that factor out
-again; what remains is the 1e-8 that it adds.
+One difference: styles are normalised per image, where the published code normalises them over the
+batch, so that an image does not depend on the rest of its batch. Demodulation removes that factor
+again, except for the 1e-8 that it adds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MARGIN = 10  # samples around the image in all but the last two layers
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the synthesis: convolution, then a leaky ReLU at a higher sampling rate.
+    """The parameters of one layer: a convolution, then a leaky ReLU at a higher sampling rate.
 
     name: as in the checkpoint. features, out: channels. kernel: side of the convolution. up, down:
     factors of the sampling rate before and after the non-linearity. padding: left, right, top,
-    bottom, before the filter that enlarges. up_taps, down_taps: the shape of the filters, empty
-    where there is none. clamp: limit of the values. torgb: the last one, linear.
+    bottom, before the upsampling filter. up_taps, down_taps: the shapes of the filters, empty if
+    there is none. clamp: limit of the values. torgb: whether it is the last layer, which is linear.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Layer:
 
 
 class StyleGAN3(StyleGenerator):
-    """The generator: `input` feeds `layers`, one after another.
+    """The generator: `input` feeds a sequence of `layers`.
 
-    input: the arguments of `Input`. layers: those of each `Layer`. output_scale: of the image.
-    W and W+ only: the layers have no noise, and noise_mode changes nothing.
+    input: the arguments of `Input`. layers: the arguments of each `Layer`. output_scale: factor of
+    the image. The spaces are W and W+. The layers have no noise, so noise_mode has no effect.
     """
 
     def __init__(
@@ -74,12 +74,8 @@ class StyleGAN3(StyleGenerator):
         output_scale: float = 0.25,
     ):
         super().__init__()
-        self.z_dim, self.c_dim, self.resolution, self.channels = (
-            z_dim,
-            c_dim,
-            img_resolution,
-            img_channels,
-        )
+        self.z_dim, self.c_dim = z_dim, c_dim
+        self.resolution, self.channels = img_resolution, img_channels
         self.config = {
             "family": "stylegan3",
             "z_dim": z_dim,
@@ -92,9 +88,8 @@ class StyleGAN3(StyleGenerator):
             "layers": [*layers],
             "output_scale": output_scale,
         }
-        self.mapping = Mapping(
-            z_dim, w_dim, c_dim=c_dim, **{"num_layers": 2, **self.config["mapping"]}
-        )
+        arguments = {"num_layers": 2} | self.config["mapping"]
+        self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **arguments)
         self.synthesis = Synthesis(w_dim, input, [Layer(**layer) for layer in layers], output_scale)
         self.num_ws = len(layers) + 1
         self.eval().requires_grad_(False)
@@ -102,12 +97,14 @@ class StyleGAN3(StyleGenerator):
     def synthesize(
         self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Tensor:
-        """The image of a W or W+. Raises ValueError for another shape or mode."""
-        return (self.synthesis([codes[:, 0] for codes in self.codes(latent, noise_mode)]) + 1) / 2
+        """Return the image of a W or W+. Raises ValueError for another shape or mode."""
+        codes = [layer[:, 0] for layer in self.codes(latent, noise_mode)]
+        image: Tensor = self.synthesis(codes)
+        return (image + 1) / 2
 
 
 class Synthesis(nn.Module):
-    """Codes, for each layer [B, w_dim] → image [B, C, R, R], about in [-1, 1]."""
+    """Map the codes of every layer, [B, w_dim], to an image [B, C, R, R], roughly in [-1, 1]."""
 
     def __init__(self, w_dim: int, input: dict, layers: Sequence[Layer], output_scale: float):
         super().__init__()
@@ -120,16 +117,21 @@ class Synthesis(nn.Module):
         first, *rest = codes
         x = self.input(first)
         for name, w in zip(self.layer_names, rest, strict=True):
-            x = getattr(self, name)(x, w)
-        return x * self.output_scale
+            x = self.get_submodule(name)(x, w)
+        image: Tensor = x * self.output_scale
+        return image
 
 
 class Input(nn.Module):
-    """Fourier features, moved and turned as w says: [B, w_dim] → [B, channels, size, size].
+    """Fourier features that w translates and rotates: [B, w_dim] → [B, channels, size, size].
 
-    sampling_rate: samples per unit of length; the image is one unit wide, the rest is margin.
+    sampling_rate: samples per unit of length. The image is one unit wide, the rest is margin.
     bandwidth: frequencies fade out between it and half the sampling rate.
     """
+
+    transform: Tensor
+    freqs: Tensor
+    phases: Tensor
 
     def __init__(
         self, w_dim: int, channels: int, size: int, sampling_rate: float, bandwidth: float
@@ -138,36 +140,40 @@ class Input(nn.Module):
         self.size, self.sampling_rate, self.bandwidth = size, sampling_rate, bandwidth
         self.weight = nn.Parameter(torch.zeros(channels, channels))
         self.affine = Linear(w_dim, 4)
-        self.register_buffer("transform", torch.zeros(3, 3))  # the user's, usually nothing
+        self.register_buffer(
+            "transform", torch.zeros(3, 3)
+        )  # set by the user, usually the identity
         self.register_buffer("freqs", torch.zeros(channels, 2))
         self.register_buffer("phases", torch.zeros(channels))
 
     def forward(self, w: Tensor) -> Tensor:
         t = self.affine(w)
         cos, sin, right, down = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
-        one, none = torch.ones_like(cos), torch.zeros_like(cos)
-        turn = torch.stack([cos, -sin, none, sin, cos, none, none, none, one], 1).view(-1, 3, 3)
-        move = torch.stack([one, none, -right, none, one, -down, none, none, one], 1).view(-1, 3, 3)
-        transform = (
-            turn @ move @ self.transform
-        )  # of coordinates, so the inverse of what it does to the image
+        one, zero = torch.ones_like(cos), torch.zeros_like(cos)
+        rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], 1)
+        translation = torch.stack([one, zero, -right, zero, one, -down, zero, zero, one], 1)
+        # it transforms coordinates, so the image is transformed by the inverse
+        transform = rotation.view(-1, 3, 3) @ translation.view(-1, 3, 3) @ self.transform
         phases = self.phases + (self.freqs @ transform[:, :2, 2:])[:, :, 0]  # [B, C]
         freqs = self.freqs @ transform[:, :2, :2]  # [B, C, (x, y)]
         nyquist = self.sampling_rate / 2
-        amplitudes = (1 - (freqs.norm(dim=2) - self.bandwidth) / (nyquist - self.bandwidth)).clamp(
-            0, 1
-        )
-        at = (torch.arange(self.size, device=w.device) + 0.5 - self.size / 2) / self.sampling_rate
-        along = at * freqs[..., :1], at * freqs[..., 1:]  # [B, C, size] each: x and y
-        x = torch.sin(
-            2 * math.pi * (along[0][:, :, None] + along[1][..., None] + phases[..., None, None])
-        )
-        x = x * amplitudes[..., None, None]
+        fading = (freqs.norm(dim=2) - self.bandwidth) / (nyquist - self.bandwidth)
+        amplitudes = (1 - fading).clamp(0, 1)
+        index = torch.arange(self.size, dtype=w.dtype, device=w.device)
+        position = (index + 0.5 - self.size / 2) / self.sampling_rate
+        along_x = position * freqs[..., :1]  # [B, C, size]
+        along_y = position * freqs[..., 1:]
+        angle = along_x[:, :, None] + along_y[..., None] + phases[..., None, None]
+        x = torch.sin(2 * math.pi * angle) * amplitudes[..., None, None]
         return torch.einsum("oc,bchw->bohw", self.weight / math.sqrt(len(self.weight)), x)
 
 
 class FilteredConv(nn.Module):
     """A modulated convolution, then the non-linearity between two low-pass filters."""
+
+    magnitude_ema: Tensor
+    up_filter: Tensor | None
+    down_filter: Tensor | None
 
     def __init__(self, w_dim: int, layer: Layer):
         super().__init__()
@@ -182,7 +188,8 @@ class FilteredConv(nn.Module):
             self.register_buffer(name, torch.zeros(*taps) if taps else None)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        layer, styles, weight = self.layer, self.affine(w), self.weight
+        layer, styles = self.layer, self.affine(w)
+        weight: Tensor = self.weight
         if layer.torgb:
             styles = styles / math.sqrt(weight[0].numel())
         else:
@@ -203,38 +210,35 @@ class FilteredConv(nn.Module):
 def resampled(
     x: Tensor, kernel: Tensor | None, up: int, down: int, padding: Sequence[int] = (0, 0, 0, 0)
 ) -> Tensor:
-    """`up` times enlarged by zero insertion, padded or (negative) cropped, filtered, every `down`-th kept.
+    """Insert zeros, pad or crop (negative padding), filter, and keep every `down`-th sample.
 
-    kernel: [taps] for both directions, [taps, taps], or None for no filter. The gain makes up for
-    the inserted zeros.
+    up: the factor of the enlargement by zeros; the gain compensates for them. kernel: [taps] for
+    both directions, [taps, taps], or None for no filter.
     """
-    if up > 1:  # a column of samples, then up - 1 of zeros
+    if up > 1:  # up - 1 zeros after every sample
         batch, channels, height, width = x.shape
         x = F.pad(x[:, :, :, None, :, None], (0, up - 1, 0, 0, 0, up - 1))
         x = x.reshape(batch, channels, height * up, width * up)
     x = F.pad(x, list(padding))
     if kernel is None:
         return (x * up**2)[:, :, ::down, ::down]
-    channels, kernel = x.shape[1], kernel.flip(tuple(range(kernel.ndim))) * up**kernel.ndim
+    channels = x.shape[1]
+    kernel = kernel.flip(tuple(range(kernel.ndim))) * up**kernel.ndim
     if kernel.ndim == 2:
         return F.conv2d(x, kernel.expand(channels, 1, -1, -1), stride=down, groups=channels)
-    x = F.conv2d(x, kernel[None, :].expand(channels, 1, 1, -1), stride=(1, down), groups=channels)
-    return F.conv2d(
-        x, kernel[:, None].expand(channels, 1, -1, 1), stride=(down, 1), groups=channels
-    )
+    row, column = kernel[None, :], kernel[:, None]
+    x = F.conv2d(x, row.expand(channels, 1, 1, -1), stride=(1, down), groups=channels)
+    return F.conv2d(x, column.expand(channels, 1, -1, 1), stride=(down, 1), groups=channels)
 
 
 def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
-    """`StyleGAN3`'s `input` and `layers` for tensors that come without their constructor's arguments.
+    """Return `StyleGAN3`'s `input` and `layers` for tensors without the constructor's arguments.
 
-    Names and shapes say nearly all: L12_276_128 is 276 pixels wide, with a margin of 10 on each side
-    except in the last two layers, and there are 2^n samples to the image's width. What they do not
-    say is the published default: a non-linearity at twice the sampling rate, first cutoff 2, clamp 256.
+    Names and shapes tell nearly everything: L12_276_128 is 276 pixels wide, with a margin of 10 on
+    each side except in the last two layers, and the image is 2^n samples wide. The rest is the
+    published default: a non-linearity at twice the sampling rate, first cutoff 2, clamp 256.
     """
-    names = {
-        key.split(".")[1] for key in state if re.fullmatch(r"synthesis\.L\d+_\d+_\d+\.weight", key)
-    }
-    names = sorted(names, key=lambda name: int(name[1:].split("_")[0]))
+    names = _layer_names(state)
     sizes = [int(name.split("_")[1]) for name in names]
     rates = [size if size == sizes[-1] else size - 2 * MARGIN for size in sizes]
     layers = []
@@ -243,21 +247,15 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
         out, features, kernel, _ = state[f"synthesis.{name}.weight"].shape
         between = max(rates[before], rates[i]) * (1 if torgb else 2)
         up, down = between // rates[before], between // rates[i]
-        taps = [
-            list(state.get(f"synthesis.{name}.{way}_filter", torch.ones(())).shape)
-            for way in ("up", "down")
-        ]
-        # so that sizes[i] samples are left after both filters
-        longer = (
-            sum(t[0] - 1 for t in taps if t)
-            + (sizes[i] - 1) * down
-            + 1
-            - (sizes[before] + kernel - 1) * up
-        )
-        low = (longer + up) // 2
-        layer = Layer(
-            name, features, out, kernel, up, down, [low, longer - low] * 2, *taps, torgb=torgb
-        )
+        up_taps = _taps(state, f"synthesis.{name}.up_filter")
+        down_taps = _taps(state, f"synthesis.{name}.down_filter")
+        # choose the padding so that sizes[i] samples remain after both filters
+        trimmed = sum(taps[0] - 1 for taps in (up_taps, down_taps) if taps)
+        needed = (sizes[i] - 1) * down + 1 + trimmed
+        padding = needed - (sizes[before] + kernel - 1) * up
+        low = (padding + up) // 2
+        sides = [low, padding - low] * 2
+        layer = Layer(name, features, out, kernel, up, down, sides, up_taps, down_taps, torgb=torgb)
         layers.append(asdict(layer))
     start = {
         "channels": layers[0]["features"],
@@ -266,3 +264,17 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
         "bandwidth": 2.0,
     }
     return start, layers
+
+
+def _layer_names(state: Dictionary[str, Tensor]) -> list[str]:
+    """Return the names of the layers, L0_36_512 and so on, in order."""
+    names = set()
+    for key in state:
+        if re.fullmatch(r"synthesis\.L\d+_\d+_\d+\.weight", key):
+            names.add(key.split(".")[1])
+    return sorted(names, key=lambda name: int(name[1:].split("_")[0]))
+
+
+def _taps(state: Dictionary[str, Tensor], name: str) -> list[int]:
+    """Return the shape of a filter, or [] if there is none."""
+    return list(state[name].shape) if name in state else []

@@ -1,5 +1,8 @@
 """What a generator declares: blocks, noise maps, tunable weights, and statistics of W."""
 
+import functools
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -99,3 +102,44 @@ def test_statistics_ignore_the_defaults(make):
     for value, reference in zip(generator.w_gaussian, expected.w_gaussian, strict=True):
         assert torch.equal(value, reference)
         (torch.ones(value.shape, requires_grad=True) * value).sum().backward()
+
+
+def test_networks_survive_inference_mode():
+    """A first call in inference mode, under a default device, leaves the caches usable."""
+    code = """
+import torch
+from invert import load_generator, perceptual
+torch.set_default_dtype(torch.float64)
+with torch.inference_mode(), torch.device("meta"):
+    generator = load_generator("avatars-128")
+    networks = perceptual.load("alex"), perceptual.for_losses("alex", "cpu", torch.float32)
+w = torch.zeros(1, 256, dtype=torch.float32, requires_grad=True)
+image = generator.synthesize(w)
+for network in networks:
+    far = network.distance(network.features(image), network.features(image.detach() * 0))
+    (slope,) = torch.autograd.grad(far.sum(), w, retain_graph=True)
+    assert slope.dtype == far.dtype == torch.float32 and slope.abs().sum() > 0
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("make", [stylegan2, conditional_xl, functools.partial(stylegan2, c_dim=3)])
+def test_images_ignore_the_default_dtype(make):
+    """Noise, Fourier features and labels keep their bits; a double generator works, too."""
+    generator = make()
+    label = 1 if generator.c_dim else None
+
+    def image(dtype):
+        w = generator.mapping(torch.ones(1, generator.z_dim, dtype=dtype), label)
+        rng = torch.Generator().manual_seed(0)
+        return generator.synthesize(w, noise_mode="random", generator=rng)
+
+    expected = image(torch.float32)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(image(torch.float32), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    generator.double()
+    assert torch.allclose(image(torch.float64), expected.double(), atol=1e-3)

@@ -6,70 +6,78 @@ from hypothesis import strategies as st
 from degrade import (
     JPEG,
     Blur,
-    Box,
-    Clamp,
-    Codec,
-    CompressedSensing,
     Crop,
-    DeadPixels,
-    Downsample,
-    Gamma,
     Gaussian,
-    Gray,
-    HotPixels,
-    Identity,
     Mask,
     Maybe,
     OneOf,
     PerImage,
-    Pixels,
     Place,
     Poisson,
     PoissonGaussian,
-    Pool,
-    Quantize,
     Range,
-    Resize,
-    SaltPepper,
-    Shift,
-    Sinc,
-    Speckle,
-    Strokes,
-    Turn,
-    Uncrop,
-    Uniform,
 )
+from degrade.kinds import FlagKind, Kind, NumberKind, OptionKind
+from degrade.registry import REGISTRY
 
 factors = st.integers(1, 9)
 unit = st.floats(0, 1)
-seeds = st.none() | st.integers(0, 2**32 - 1)
-filters = st.sampled_from(["box", "bilinear", "hamming", "bicubic", "lanczos", "nearest", "any"])
 sides = st.integers(1, 24)
 kernels = st.sampled_from([1, 3, 5]).flatmap(
     lambda k: st.lists(st.floats(-1, 1), min_size=k * k, max_size=k * k)
 )
+
+
+def allowed(kind: Kind) -> st.SearchStrategy:
+    """The values that a declared parameter may hold: one for all images, no Range."""
+    if isinstance(kind, NumberKind) and kind.odd:
+        values = st.integers(kind.low // 2, (kind.high - 1) // 2).map(lambda n: 2 * n + 1)
+    elif isinstance(kind, NumberKind) and kind.integer:
+        values = st.integers(kind.low, kind.high)
+    elif isinstance(kind, NumberKind):
+        values = st.floats(kind.low, kind.high, exclude_min=kind.above)
+    elif isinstance(kind, OptionKind):
+        undecided = [] if kind.undecided is None else [kind.undecided]
+        values = st.sampled_from([*kind.names, *undecided])
+    elif isinstance(kind, FlagKind):
+        values = st.booleans()
+    else:
+        raise TypeError(f"{kind} needs a strategy of its own")
+    return st.none() | values if kind.optional else values
+
+
+def declared(name: str, **own: st.SearchStrategy) -> st.SearchStrategy:
+    """Operators with all that their parameters allow; `own` replaces it, to stay fast and small."""
+    cls = REGISTRY[name]
+    rest = {n: allowed(kind) for n, kind in cls.kinds.items() if n not in own}
+    return st.builds(cls, **rest, **own)
+
+
+moderate = {"peak": st.floats(0.1, 1e4)}
 
 STRATEGIES = {
     "blur": st.builds(Blur, st.just("gaussian"), st.floats(0, 3))
     | st.builds(Blur, st.just("motion"), st.floats(1, 9), st.floats(-360, 360))
     | st.builds(Blur, st.just("defocus"), st.floats(0, 5))
     | st.builds(Blur, kernels),
-    "box": st.builds(Box, unit, unit, st.none() | unit, st.none() | unit),
-    "clamp": st.just(Clamp()),
-    "codec": st.builds(Codec, st.sampled_from(["webp", "avif", "jpeg2000"]), st.integers(1, 100)),
-    "compressedsensing": st.builds(CompressedSensing, st.floats(0.01, 1), seeds),
+    "box": declared("box"),
+    "clamp": declared("clamp"),
+    "codec": declared("codec"),
+    "compressedsensing": declared("compressedsensing", ratio=st.floats(0.01, 1)),
     "crop": st.builds(
         Crop, st.just(0), st.just(0), st.none() | st.just(1), st.none() | st.just(1)
     ),  # fits every image
-    "deadpixels": st.builds(DeadPixels, unit, seeds),
-    "downsample": st.builds(Downsample, factors, filters),
-    "gamma": st.builds(Gamma, st.floats(0.01, 5)),
-    "gaussian": st.builds(Gaussian, st.floats(0, 2)),
-    "gray": st.just(Gray()),
-    "hotpixels": st.builds(HotPixels, unit, seeds),
-    "identity": st.just(Identity()),
-    "jpeg": st.builds(JPEG, st.integers(1, 100), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"])),
-    "pixels": st.builds(Pixels, unit, seeds),
+    "deadpixels": declared("deadpixels"),
+    "downsample": declared("downsample", factor=factors),
+    "gamma": declared("gamma", gamma=st.floats(0.01, 5)),
+    "gaussian": declared("gaussian"),
+    "gray": declared("gray"),
+    "hotpixels": declared("hotpixels"),
+    "identity": declared("identity"),
+    "jpeg": st.builds(
+        JPEG, st.integers(1, 100), allowed(JPEG.kinds["subsampling"])
+    ),  # with the default surrogate, whose slope is 1
+    "pixels": declared("pixels"),
     "place": st.builds(
         lambda side, turn, at, size: Place((side, -turn, at, turn, side, at), size),
         st.floats(1, 20),
@@ -77,20 +85,20 @@ STRATEGIES = {
         st.floats(-9, 20),
         st.tuples(sides, sides),
     ),
-    "poisson": st.builds(Poisson, st.floats(0.1, 1e4), st.sampled_from(["exact", "gaussian"])),
-    "poissongaussian": st.builds(PoissonGaussian, st.floats(0.1, 1e4), unit),
-    "pool": st.builds(Pool, factors),
-    "quantize": st.builds(Quantize, st.integers(2, 1000), st.sampled_from(["cubic", "ste"])),
-    "resize": st.builds(Resize, sides | st.tuples(sides, sides), st.none(), filters)
-    | st.builds(Resize, st.none(), st.floats(0.1, 1.5), filters),
-    "saltpepper": st.builds(SaltPepper, unit, unit),
-    "shift": st.builds(Shift, st.integers(-30, 30), st.integers(-30, 30)),
-    "sinc": st.builds(Sinc, st.floats(0.1, 3.14), st.sampled_from([1, 3, 7, 21])),
-    "speckle": st.builds(Speckle, unit),
-    "strokes": st.builds(Strokes, st.integers(0, 9), st.floats(0.01, 0.5), seeds),
-    "turn": st.builds(Turn, st.integers(0, 3), st.integers(0, 1)),
-    "uncrop": st.builds(Uncrop, st.floats(0.01, 1), st.sampled_from(["corner", "center"])),
-    "uniform": st.builds(Uniform, unit),
+    "poisson": declared("poisson", **moderate),
+    "poissongaussian": declared("poissongaussian", **moderate),
+    "pool": declared("pool", factor=factors),
+    "quantize": declared("quantize", levels=st.integers(2, 1000)),
+    "resize": declared("resize", size=sides | st.tuples(sides, sides), scale=st.none())
+    | declared("resize", size=st.none(), scale=st.floats(0.1, 1.5)),
+    "saltpepper": declared("saltpepper"),
+    "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
+    "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
+    "speckle": declared("speckle", sigma=unit),
+    "strokes": declared("strokes", count=st.integers(0, 9), width=st.floats(0.01, 0.5)),
+    "turn": declared("turn"),
+    "uncrop": declared("uncrop", keep=st.floats(0.01, 1)),
+    "uniform": declared("uniform"),
 }
 # of what keeps the size, since the rows of a batch must agree on one
 STRATEGIES["maybe"] = st.builds(

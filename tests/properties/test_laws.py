@@ -171,6 +171,30 @@ def test_half_precision_is_computed_in_float32(name, data):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@cases(20)
+@given(data=st.data())
+def test_ranges_draw_values_that_are_accepted(name, data):
+    """A range between the values of two operators, wherever the constructor accepts it."""
+    f, other = data.draw(STRATEGIES[name]), data.draw(STRATEGIES[name])
+    for parameter, kind in f.kinds.items():
+        ends = [getattr(operator, parameter) for operator in (f, other)]
+        if not kind.drawn or not all(isinstance(end, (int, float)) for end in ends):
+            continue
+        span = Range(min(ends), max(ends))
+        try:
+            undecided = dataclasses.replace(f, **{parameter: span})
+        except ValueError:
+            continue  # such as a size that the kernel of the other blur allows
+        for number in range(5):
+            decided = undecided.sample((1, 3, 24, 20), rng(number))
+            if name == "maybe":
+                continue  # the drawn probability is not kept
+            value = getattr(decided, parameter)
+            assert span.low <= value <= span.high
+            assert kind.stored(parameter, value) == value
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 @given(data=st.data())
 def test_a_parameter_that_is_no_number_is_refused_by_name(name, data):
     f = data.draw(STRATEGIES[name])
@@ -198,3 +222,15 @@ def test_bad_images_are_refused(name, data):
             f(bad)
     with pytest.raises(TypeError, match="tensor"):
         f([[0.5]])
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
+@cases(10)
+@given(data=st.data())
+def test_outputs_may_be_changed_in_place(name, data):
+    """Also while autograd records; the gradient is that of the operation out of place."""
+    x = data.draw(images()).requires_grad_()
+    f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
+    (changed,) = torch.autograd.grad(f(x, rng()).mul_(0.5).sum(), x)
+    (expected,) = torch.autograd.grad((f(x, rng()) * 0.5).sum(), x)
+    assert torch.equal(changed, expected)

@@ -1,0 +1,113 @@
+"""Immutable values made of declared parameters: checked, compared, printed, taken apart by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from .kinds import Kind
+from .params import check_count
+from .values import Range, format_value
+
+if TYPE_CHECKING:
+    from .operator import Operator
+
+Self = TypeVar("Self", bound="Declared")
+
+
+class Declared:
+    """Base of operators: what follows from the declarations of their fields alone."""
+
+    name: ClassVar[str]
+
+    # `register` sets these from the declarations of the fields
+    kinds: ClassVar[Mapping[str, Kind]] = {}  # what each parameter may hold
+    positional: ClassVar[tuple[str, ...]] = ()  # the required parameters
+    files: ClassVar[tuple[str, ...]] = ()  # parameters that may name a file
+    holds: ClassVar[str | None] = None  # the field with the operators it is made of, if any
+
+    def __post_init__(self) -> None:
+        """Check every declared parameter and store its plain value.
+
+        A subclass whose parameters depend on each other extends this, and calls it first.
+        """
+        for name, kind in self.kinds.items():
+            object.__setattr__(self, name, kind.stored(name, getattr(self, name)))
+
+    def arguments(self) -> list[tuple[str, object, bool]]:
+        """(name, value, positional) of the parameters worth writing: no defaults, in order."""
+        if not is_dataclass(self):
+            raise TypeError(
+                f"{type(self).__name__} has no name yet; decorate it with @degrade.register('name')"
+            )
+        written = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            positional = field.name in self.positional
+            if field.name != self.holds and (positional or value != field.default):
+                written.append((field.name, value, positional))
+        return written
+
+    def __str__(self) -> str:
+        """The text form that `parse` reads."""
+        texts = []
+        for name, value, positional in self.arguments():
+            text = format_value(value)
+            texts.append(text if positional else f"{name}={text}")
+        parameters = f":{','.join(texts)}" if texts else ""
+        inner = f"({' ; '.join(map(str, self.nested))})" if self.nested else ""
+        return f"{self.name}{parameters}{inner}"
+
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        texts = []
+        for name, value, positional in self.arguments():
+            texts.append(repr(value) if positional else f"{name}={value!r}")
+        texts.extend(map(repr, self.nested))
+        return f"{type(self).__name__}({', '.join(texts)})"
+
+    @property
+    def nested(self) -> tuple[Operator, ...]:
+        """The operators it is made of; they come last in its class's arguments."""
+        if self.holds is None:
+            return ()
+        value = getattr(self, self.holds)
+        return value if isinstance(value, tuple) else (value,)
+
+    def with_nested(self: Self, change: Callable[[Operator], Operator]) -> Self:
+        """A copy with `change` applied to the operators it is made of."""
+        if self.holds is None:
+            return self
+        plain = [value for _, value, _ in self.arguments()]
+        return type(self)(*plain, *map(change, self.nested))
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The parameters that `sample` draws from a range."""
+        return {name: value for name, value, _ in self.arguments() if isinstance(value, Range)}
+
+    @property
+    def varies(self) -> bool:
+        """Whether `sample` may give each image of a batch another operator."""
+        return bool(self.ranges)
+
+    @property
+    def decided(self) -> bool:
+        """Whether `sample` has nothing left to draw in the operator itself."""
+        return not self.varies
+
+    def row_values(self, index: int, batch: int) -> dict[str, object]:
+        """The values of image `index`, for the parameters that hold one per image."""
+        values = {}
+        for name, value, _ in self.arguments():
+            if isinstance(value, tuple) and self.kinds[name].per_image:
+                check_count(name, value, batch)
+                values[name] = value[index]
+        return values
+
+    def with_values(self: Self, values: Mapping[str, object]) -> Self:
+        """A copy with other values of some parameters, which are checked."""
+        if not values or not is_dataclass(self):
+            return self
+        return replace(self, **values)

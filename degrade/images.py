@@ -1,0 +1,90 @@
+"""Checks of images: what every operator asks of its input."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .transforms import values_are_readable
+
+IMAGE_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LARGEST_VALUE = 1e9  # beyond it sums overflow, and so do the counts of Poisson's largest peak
+
+# Values that are all about positive and reach this far are 8-bit or 16-bit levels, and no image in
+# [0, 1]. A solver's images may leave [0, 1], and noise leaves it to both sides; both pass.
+_LEVELS_FROM = 16
+_LARGEST_LEVELS = (255, 65535)
+
+
+def check_image(x: Tensor, name: str = "x", *, scale: bool = True) -> None:
+    """Raise TypeError or ValueError unless x is a float tensor [B, C, H, W] of sane values.
+
+    scale: also refuse values that can only be levels from 0 to 255 or 65535 instead of [0, 1].
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name} is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]"
+        )
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"{name} has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
+    if x.dtype not in IMAGE_TYPES:
+        raise ValueError(
+            f"{name} is {x.dtype}; give floats in [0, 1] of 16, 32 or 64 bits, "
+            f"such as {name}.float() / 255"
+        )
+    if not values_are_readable(x):
+        return
+    low, high = _ends(x)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(
+            f"{name} holds NaN or infinity; replace them, for example with torch.nan_to_num"
+        )
+    largest = max(-low, high)
+    if largest > LARGEST_VALUE:
+        raise ValueError(
+            f"{name} holds {largest:.2g}, above {LARGEST_VALUE:.0e}; give an image in [0, 1]"
+        )
+    if scale and low >= -1:
+        _check_scale(high, name)
+
+
+def _check_scale(high: float, name: str) -> None:
+    if not _LEVELS_FROM < high <= _LARGEST_LEVELS[-1]:
+        return
+    levels = next(levels for levels in _LARGEST_LEVELS if high <= levels)
+    raise ValueError(
+        f"{name} has values up to {high:g}, and an operator takes [0, 1]; give {name} / {levels}"
+    )
+
+
+class WrongOutput(ValueError):
+    """The result of an operator's `forward` is no image."""
+
+
+def check_output(y: object, x: Tensor) -> None:
+    """Raise WrongOutput unless `forward` made of x a finite float tensor [B, C, H, W]."""
+    if not isinstance(y, Tensor):
+        raise WrongOutput(f"gives {type(y).__name__}; its forward must return a tensor")
+    if y.ndim != 4 or 0 in y.shape or len(y) != len(x):
+        raise WrongOutput(
+            f"gives shape {list(y.shape)} for {len(x)} images; "
+            "its forward must return [B, C, H, W] with no empty side"
+        )
+    if not y.is_floating_point():
+        raise WrongOutput(f"gives {y.dtype}; its forward must return {x.dtype}")
+    if values_are_readable(y) and not all(map(math.isfinite, _ends(y))):
+        raise WrongOutput("gives NaN or infinity")
+
+
+def _ends(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value, both NaN if there is one."""
+    low, high = torch.stack(x.detach().aminmax()).tolist()
+    return low, high
+
+
+def check_channels(x: Tensor) -> None:
+    """Raise ValueError unless x has one channel (grey) or three (RGB)."""
+    if x.shape[1] not in (1, 3):
+        raise ValueError(f"x has {x.shape[1]} channels; give 1 (grey) or 3 (RGB)")

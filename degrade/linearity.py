@@ -1,0 +1,31 @@
+"""Linear operators: an operator declares `linear`, and `adjoint` asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .images import check_image
+
+if TYPE_CHECKING:
+    from .operator import Operator, Shape
+
+
+def adjoint(f: Operator, y: Tensor, shape: Shape | None = None) -> Tensor:
+    """fᵀ y for a linear operator: ⟨f x, y⟩ = ⟨x, fᵀ y⟩. y [B, C, h, w] → `shape`.
+
+    The gradient of a linear operator *is* its adjoint, so this is one backward pass. The result has
+    no gradient itself. Raises ValueError if f is not linear, or does not give images like y.
+    """
+    if not f.linear:
+        raise ValueError(f"{f} has no adjoint: it is not linear, or not yet sampled")
+    check_image(y, "y", scale=False)
+    shape = tuple(shape or f.input_shape(y.shape))
+    output = tuple(f.output_shape(shape))
+    if output != tuple(y.shape):
+        raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(shape)} into {list(output)}")
+    with torch.enable_grad():
+        x = y.new_zeros(shape, requires_grad=True)
+        return torch.autograd.grad(f(x), x, y)[0]

@@ -1,0 +1,34 @@
+"""Walk along the stages of a chain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from .images import WrongOutput
+
+if TYPE_CHECKING:
+    from .operator import Operator
+
+State = TypeVar("State")
+
+
+def through_stages(
+    f: Operator, state: State, step: Callable[[Operator, State, str], State]
+) -> State:
+    """Apply step(stage, state, key) along the stages of f, and return the last state.
+
+    key: the name of the stage and how often it occurred before. A ValueError names its stage.
+    """
+    occurred: Counter[str] = Counter()
+    for index, stage in enumerate(f.stages):
+        key = f"{stage.name}/{occurred[stage.name]}"
+        try:
+            state = step(stage, state, key)
+        except ValueError as error:
+            number = f"stage {index + 1}, " if len(f.stages) > 1 else ""
+            error_type = WrongOutput if isinstance(error, WrongOutput) else ValueError
+            raise error_type(f"{number}{stage}: {error}") from error
+        occurred[stage.name] += 1
+    return state
