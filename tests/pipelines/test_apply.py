@@ -191,7 +191,7 @@ import degrade, torch
 def faulty(x):
     kind = round(x[0, 0, 0, 0].item() * 255)
     if kind == 1: return x * float('nan')
-    if kind == 2: return x / len([])
+    if kind == 2: raise IndexError('no such row')
     if kind == 3: return None
     if kind == 4: raise KeyError('onto')
     if kind == 5: raise RuntimeError('no such kernel')
