@@ -68,7 +68,7 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
         image.save(file, name, **options(quality))
         with Image.open(file) as opened:
             decoded = numpy.array(opened.convert(image.mode))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{name} cannot hold this image of {image.width} x {image.height}: {error}"
         ) from error

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from .constants import cached_constant
 from .images import check_channels
 from .mask import distance_to_segment
 from .operator import Operator, Shape
@@ -39,7 +39,7 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
 def _mirrored(n: int, reach: int) -> Tensor:
     """Indices -reach … n - 1 + reach, folded back at 0 and n - 1."""
     period = max(2 * (n - 1), 1)
-    at = torch.arange(-reach, n + reach).remainder(period)
+    at = torch.arange(-reach, n + reach, device="cpu").remainder(period)
     return torch.minimum(at, period - at)
 
 
@@ -57,7 +57,7 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
     """A kernel's k² numbers in rows, from a number, a sequence of k² or a matrix of odd sides."""
     mend = "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
     try:
-        kernel = torch.as_tensor(given, dtype=torch.float64)
+        kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"kernel={str(given).splitlines()[0][:60]} is no kernel; {mend}"
@@ -111,7 +111,7 @@ class Blur(Operator):
                 lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle
             )
         side = math.isqrt(len(self.kernel))
-        kernel = torch.tensor(self.kernel, dtype=torch.float64).view(side, side)
+        kernel = torch.tensor(self.kernel, dtype=torch.float64, device="cpu").view(side, side)
         return row_by_row(lambda row: convolve(row, kernel), x)
 
     def reach(self, shape: Shape) -> float:
@@ -120,7 +120,7 @@ class Blur(Operator):
         return 4 * self.size + 1 if isinstance(self.size, (int, float)) else math.inf
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _gaussian(sigma: float, _: float) -> Tensor:
     from kornia.filters import get_gaussian_kernel2d
 
@@ -132,14 +132,14 @@ def _gaussian(sigma: float, _: float) -> Tensor:
     ]
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
     half = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64) * (length - 1) / 2
     return _near(half, 0.5)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _defocus(radius: float, _: float) -> Tensor:
     return _near(torch.zeros(2, dtype=torch.float64), radius)
 
@@ -184,7 +184,7 @@ class Sinc(Operator):
         return self.size // 2 if isinstance(self.size, int) else math.inf
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
     at = torch.arange(size, dtype=torch.float64) - size // 2
     r = torch.hypot(at[:, None], at)

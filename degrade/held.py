@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .constants import ordinary_tensors
 from .imagefile import contents, picture
 from .kinds import TensorKind
 from .operator import Operator
@@ -37,7 +38,8 @@ class Held(Operator):
     @cached_property
     def _tensor(self) -> Tensor:
         given = getattr(self, self.held)
-        return given.float() if isinstance(given, Tensor) else self._read(given)
+        with ordinary_tensors():
+            return given.float() if isinstance(given, Tensor) else self._read(given)
 
     def _read(self, path: str) -> Tensor:
         import numpy

@@ -1,4 +1,4 @@
-"""Files of strangers: read without trust. Pictures are shown as they are meant to look."""
+"""Read image files without trusting them, and turn them into what they are meant to look like."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import io
 import stat
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# what pictures are kept in, and how their names end; Pillow knows many more, and runs PostScript for some
+# the formats that are read, and how their names end; Pillow knows many more, and runs PostScript
+# for some of them
 SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
@@ -24,37 +25,43 @@ SUFFIXES = {
     "JPEG2000": (".jp2", ".j2k"),
 }
 FORMATS = tuple(SUFFIXES)
-PIXELS = 100_000_000  # of one picture, which takes twelve bytes for each
-BYTES = 2**31  # of one file
+PIXELS = 100_000_000  # largest number of pixels in a picture; each takes twelve bytes
+BYTES = 2**31  # largest file
+GREY = ("1", "L", "LA", "La", "I", "F")  # modes of Pillow, besides I;16 and its kin
 _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF
 
 
 class Note(UserWarning):
-    """Something that was done to a picture to show it; each kind is said once."""
+    """Something that was done to a picture in order to show it; each kind is said once."""
 
 
 def contents(path: str | Path, name: str | None = None) -> bytes:
-    """All of a file. Raises ValueError, which begins with `name` or the path, where it cannot be read."""
-    path, name = Path(path), str(path) if name is None else name
+    """All bytes of a file.
+
+    Raises ValueError if it cannot be read; the message begins with `name`, or the path.
+    """
+    path = Path(path)
+    name = str(path) if name is None else name
     try:
-        about = path.stat()
-        if stat.S_ISREG(about.st_mode) and about.st_size <= BYTES:
+        status = path.stat()
+        regular = stat.S_ISREG(status.st_mode)
+        if regular and status.st_size <= BYTES:
             return path.read_bytes()
-    except (OSError, ValueError) as error:  # the latter for a name that holds a null
+    except (OSError, ValueError) as error:  # ValueError for a name that holds a null character
         raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError(
-            f"{name} cannot be read: it is no ordinary file"
-        )  # a pipe would wait for ever
-    raise ValueError(
-        f"{name} cannot be read: it has {about.st_size:,} bytes, and at most {BYTES:,} are taken"
-    )
+    if not regular:  # reading a pipe could wait for ever
+        raise ValueError(f"{name} cannot be read: it is no ordinary file")
+    size = f"it has {status.st_size:,} bytes, and at most {BYTES:,} are taken"
+    raise ValueError(f"{name} cannot be read: {size}")
 
 
-def picture(data: bytes, name: str, channels: int = 3) -> Image:
-    """What the file of these bytes shows: upright, over white, in sRGB, 8 bits; RGB, or grey of 1 channel.
+def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False) -> Image:
+    """The picture in an image file: upright, laid over white if transparent, converted to sRGB.
 
-    Raises ValueError, which begins with `name`, for what is no picture, damaged or above `PIXELS`.
+    channels: 3 for RGB, 1 for grey, None for grey where the file is grey and RGB elsewhere.
+    deep: grey of more than 8 bits is returned in 16 bits (Pillow's mode "I;16"), without it in 8.
+    Raises ValueError, which begins with `name`, for a file that is no picture, is damaged, or has
+    more than `PIXELS` pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -63,7 +70,10 @@ def picture(data: bytes, name: str, channels: int = 3) -> Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height <= PIXELS:
-                return _shown(image).convert("RGB" if channels == 3 else "L")
+                depth = max(_png_depth(data), *_tag(image, _BITS, (8,)))
+                if depth > 8 and not _is_grey(image):
+                    _note(f"in colour, of {depth} bits a channel; Pillow reads the upper 8")
+                return _shown(image, channels, deep)
             size = f"{image.width} x {image.height}"
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image that can be read; convert it to PNG") from error
@@ -73,87 +83,123 @@ def picture(data: bytes, name: str, channels: int = 3) -> Image:
         raise
     except Exception as error:  # Pillow raises almost anything for damaged files
         reason = str(error) or type(error).__name__
-        raise ValueError(
-            f"{name} cannot be read: {reason}; get the file anew, or save it as PNG of 8 bits"
-        ) from error
-    raise ValueError(
-        f"{name} has {size} pixels; at most {PIXELS:,} are taken, so reduce or crop it"
-    )
+        mend = "get the file anew, or save it as PNG of 8 bits"
+        raise ValueError(f"{name} cannot be read: {reason}; {mend}") from error
+    limit = f"at most {PIXELS:,} are taken, so reduce or crop it"
+    raise ValueError(f"{name} has {size} pixels; {limit}")
 
 
-def _shown(image: Image) -> Image:
-    from PIL import Image, ImageOps
+def _shown(image: Image, channels: int | None, deep: bool) -> Image:
+    """Decode an opened file; see `picture`."""
+    from PIL import ImageOps
 
-    if (
-        getattr(image, "is_animated", False) and image.format != "MPO"
-    ):  # phones keep a small copy as a second frame
+    grey = _is_grey(image)
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        # phones keep a small copy of a photo as the second frame of an MPO
         _note("animated or of several pages; of such pictures the first is taken")
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _in_8_bits(image)
+        deep = deep and not profile and "transparency" not in image.info
+        image = _rescaled(image, 16 if deep else 8)
     elif max(_tag(image, _BITS, (8,))) > 8 and _tag(image, _PLANAR, 1) == 2:
-        raise ValueError(
-            "its colours lie in separate planes of more than 8 bits"
-        )  # Pillow mixes their bytes up
+        # Pillow mixes up their bytes
+        raise ValueError("its colours lie in separate planes of more than 8 bits")
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return image
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
-            _note("transparent; such pictures are laid over white")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        image = _over_white(image)
     if image.mode in ("P", "1"):
         image = image.convert("RGB" if image.mode == "P" else "L")
-    return _in_srgb(image, profile) if profile else image
+    if profile:
+        image = _in_srgb(image, profile)
+    one_channel = grey if channels is None else channels == 1
+    return image.convert("L" if one_channel else "RGB")
 
 
-def _tag(image: Image, number: int, usual: object) -> object:
-    return image.tag_v2.get(number, usual) if image.format == "TIFF" else usual
+def _is_grey(image: Image) -> bool:
+    return image.mode in GREY or image.mode.startswith("I;16")
 
 
-def _in_8_bits(image: Image) -> Image:
-    """Grey of up to 16 bits, scaled; integers of 32 bits only where they stand for 16."""
+def _png_depth(data: bytes) -> int:
+    """Bits a channel by the header of a PNG; 8 for other files."""
+    return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else 8
+
+
+def _tag(image: Image, number: int, default: Any) -> Any:
+    """A TIFF's tag, of whatever type the file gives it."""
+    tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    return default if tags is None else tags.get(number, default)
+
+
+def _over_white(image: Image) -> Image:
+    from PIL import Image
+
+    image = image.convert("RGBA")
+    lowest, _ = image.getchannel("A").getextrema()
+    if isinstance(lowest, (int, float)) and lowest < 255:
+        _note("transparent; such pictures are laid over white")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _rescaled(image: Image, wanted: int) -> Image:
+    """Grey of up to 16 bits, scaled to 8 or 16 bits; 32-bit integers may stand for 16 bits only."""
     import numpy
     from PIL import Image
 
-    grey, (bits, *_) = numpy.asarray(image), _tag(image, _BITS, (16,))
-    if grey.dtype.kind == "f" or bits > 16 or grey.min() < 0 or grey.max() >= 2**bits:
+    values = numpy.asarray(image)
+    bits = _tag(image, _BITS, (16,))[0]
+    if values.dtype.kind == "f" or bits > 16 or values.min() < 0 or values.max() >= 2**bits:
         raise ValueError("its numbers have no known range")
-    shown = Image.fromarray(numpy.rint(grey * (255 / (2**bits - 1))).astype(numpy.uint8))
+    grey = values / (2**bits - 1)
     if _tag(image, _PHOTOMETRIC, 1) == 0:  # white is 0
-        shown = shown.point(lambda value: 255 - value)
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        shown.putalpha(Image.fromarray(((grey != key) * 255).astype(numpy.uint8)))
+        grey = 1 - grey
+    if wanted == 8 and bits > 8:
+        _note(f"of {bits} bits; it is rounded to 8")
+    levels = numpy.rint(grey * (2**wanted - 1))
+    shown = Image.fromarray(levels.astype(numpy.uint8 if wanted == 8 else numpy.uint16))
+    transparent_value = image.info.get("transparency")
+    if isinstance(transparent_value, int):
+        opaque = (values != transparent_value) * 255
+        shown.putalpha(Image.fromarray(opaque.astype(numpy.uint8)))
     shown.getexif().update(image.getexif())
     return shown
 
 
 def _in_srgb(image: Image, profile: bytes) -> Image:
-    from PIL import Image, ImageCms
+    """Convert by an ICC profile; a picture that is sRGB already stays as it is."""
+    from PIL import ImageCms
 
     try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if own.profile.xcolor_space.strip() == "RGB":
+        file_profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if file_profile.profile.xcolor_space.strip() == "RGB":
             image = image.convert("RGB")
-        transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-        if (
-            image.mode == "RGB"
-        ):  # some call themselves sRGB and are not: what counts is what they do
-            ramps = [
-                bytes(v * (mask >> c & 1) for c in range(3))
-                for mask in range(1, 8)
-                for v in range(256)
-            ]
-            probe = Image.frombytes("RGB", (256, 7), b"".join(ramps))
-            after = ImageCms.applyTransform(probe, transform).tobytes()
-            if max(abs(a - b) for a, b in zip(probe.tobytes(), after, strict=True)) <= 2:
-                return image
-        image = ImageCms.applyTransform(image, transform)
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(file_profile, srgb, image.mode, "RGB")
+        if image.mode == "RGB" and _changes_little(transform):
+            return image
+        converted = ImageCms.applyTransform(image, transform)
     except (OSError, ValueError, ImageCms.PyCMSError):
         _note("of a broken colour profile; it is left out, and sRGB assumed")
         return image
     _note("of another colour space; by its profile it is converted to sRGB")
-    return image
+    return image if converted is None else converted
+
+
+def _changes_little(transform: Any) -> bool:
+    """Whether a transform moves no value by more than 2; names of profiles are not to be trusted.
+
+    It is tried on ramps of the three channels and of all their combinations.
+    """
+    import numpy
+    from PIL import Image, ImageCms
+
+    combinations = numpy.array([[m & 1, m >> 1 & 1, m >> 2 & 1] for m in range(1, 8)])
+    ramps = combinations[:, None, :] * numpy.arange(256)[None, :, None]
+    probe = Image.fromarray(ramps.astype(numpy.uint8))
+    after = ImageCms.applyTransform(probe, transform)
+    return bool(abs(ramps - numpy.asarray(after).astype(int)).max() <= 2)
 
 
 def _note(text: str) -> None:

@@ -113,7 +113,8 @@ class _Saving:
 
     def into_cells(self, image: Tensor, wanted: Planes) -> tuple[Tensor, Tensor]:
         """An 8-bit image near this one that encodes to `wanted`, and the pixels of the MCUs that do not."""
-        for margin in torch.linspace(_EDGE, 0.5, _ROUNDS).tolist():
+        margins = torch.linspace(_EDGE, 0.5, _ROUNDS, dtype=torch.float32, device="cpu")
+        for margin in margins.tolist():
             spectra = self.spectra(image.round())
             off = self.pixels(self.differing(self.rounded(spectra), wanted))
             if not off.any():

@@ -44,7 +44,8 @@ STANDARD = torch.tensor(
             [47, 66, 99, 99, 99, 99, 99, 99],
             *[[99] * 8] * 4,
         ],
-    ]
+    ],
+    device="cpu",
 )
 _ZIGZAG = sorted(
     range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)

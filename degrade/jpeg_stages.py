@@ -26,6 +26,7 @@ M = torch.tensor(
         [2260, -6436, 9633, -11363, 11363, -9633, 6436, -2260],
     ],
     dtype=torch.float32,
+    device="cpu",
 )
 _HIGH = (M / 128).round()
 # M = 128·(high + low), in diagonal blocks of two: a product over 16 columns is faster than two over 8

@@ -15,6 +15,7 @@ from typing import ClassVar, cast
 
 from torch import Tensor
 
+from .constants import ordinary_tensors
 from .rng import Rng
 from .values import Range, show
 
@@ -191,7 +192,8 @@ class TensorKind(Kind):
                 f"{name}={show(given)} must be a tensor {self.shape} in [0, 1] or the path of a file"
             )
         self.check_tensor(name, given)
-        return given.clone()  # editing the given tensor later does not change the operator
+        with ordinary_tensors():
+            return given.clone()  # editing the given tensor later does not change the operator
 
     def check_tensor(self, name: str, value: Tensor) -> None:
         """Raise ValueError unless the shape fits and all values are in [0, 1]."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .held import Held
 from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape, Window
@@ -123,7 +123,7 @@ class Box(Masking):
     left: Number | None = number(default=None, low=0, high=1, per_image=False)
 
     def pattern(self, shape: Shape) -> Tensor:
-        pattern = torch.ones(1, 1, *shape[2:])
+        pattern = torch.ones(1, 1, *shape[2:], dtype=torch.float32, device="cpu")
         pattern[
             ..., _span(self.top, self.height, shape[2]), _span(self.left, self.width, shape[3])
         ] = 0
@@ -144,7 +144,7 @@ class Uncrop(Masking):
 
     def pattern(self, shape: Shape) -> Tensor:
         start = 0 if self.where == "corner" else None
-        pattern = torch.zeros(1, 1, *shape[2:])
+        pattern = torch.zeros(1, 1, *shape[2:], dtype=torch.float32, device="cpu")
         rows, cols = (_span(start, max(self.keep**0.5, 1 / n), n) for n in shape[2:])
         pattern[..., rows, cols] = 1
         return pattern
@@ -181,13 +181,13 @@ def check_decided(op: Seeded) -> None:
         )
 
 
-@lru_cache(maxsize=16)  # a solver asks for the same strokes at every step
+@cached_constant(maxsize=16)  # a solver asks for the same strokes at every step
 def _draw_strokes(
     seed: Numbers, count: int, thickness: float, batch: int, height: int, width: int
 ) -> Tensor:
     u = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
     outer = torch.where(u < 0.5, u, u + 0.5) * 2 / 3  # [0, 1/3) or [2/3, 1)
-    ends = outer * torch.tensor([width, height])
+    ends = outer * torch.tensor([width, height], dtype=torch.float64)
     ys, xs = (torch.arange(n, dtype=torch.float64) + 0.5 for n in (height, width))
     pixels = torch.stack(torch.broadcast_tensors(xs[None, :], ys[:, None]), -1)  # [H, W, (x, y)]
     hidden = torch.zeros(len(u), height, width, dtype=torch.float64)

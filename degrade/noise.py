@@ -229,6 +229,9 @@ def seeded_uniform(seed: Integers, size: Shape, batch: int) -> Tensor:
     """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
     check_count("seed", seed, batch)
     seeds = seed if isinstance(seed, tuple) else (seed,)
-    return torch.stack(
-        [torch.rand(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    )
+    return torch.stack([_uniform(one_seed, size) for one_seed in seeds])
+
+
+def _uniform(seed: int, size: Shape) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")

@@ -294,7 +294,7 @@ class PerImage(Operator):
         if all(row is None for row in rows):
             return None
         height, width = self.output_shape(shape)[2:]
-        everything = torch.ones(1, 1, height, width)
+        everything = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
         return torch.cat([everything if row is None else row for row in rows])
 
     def _for(self, shape: Sequence[int]) -> tuple[Operator, ...]:

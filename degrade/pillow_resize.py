@@ -8,7 +8,6 @@ Pillow's fixed-point arithmetic.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from itertools import accumulate, repeat
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .transforms import fold, unfold
 
 
@@ -25,7 +25,9 @@ def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
     return torch.where(x < 1, near, far)
 
 
-_HAMMING = torch.tensor([0.54, 0.46]).tolist()  # Pillow writes these two as float32
+_HAMMING = torch.tensor(
+    [0.54, 0.46], dtype=torch.float32, device="cpu"
+).tolist()  # Pillow writes these two as float32
 # name: (support, weight at distance t); Pillow's definitions
 FILTERS = {
     "box": (0.5, lambda t: torch.ones_like(t)),
@@ -46,7 +48,7 @@ _BAND = (
 _MOST_WEIGHTS = 2**27  # of one axis' matrix: 1 GB
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def weights(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] of Pillow's resize along one axis, float64, rows summing to 1."""
     if size * out > _MOST_WEIGHTS:
@@ -68,7 +70,7 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     return matrix / matrix.sum(1, keepdim=True)
 
 
-@lru_cache(maxsize=64)
+@cached_constant(maxsize=64)
 def nearest(size: int, out: int) -> Tensor:
     """The pixel [out] that Pillow's NEAREST picks along one axis: it adds up the step, rounding each time."""
     step = size / out
@@ -82,7 +84,8 @@ class _Resample(torch.autograd.Function):
     def forward(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
         (h, w), (oh, ow) = x.shape[2:], size
         if h > oh and h - oh > 2 * (w - ow):  # since Pillow 13; the first pass's rounding shows
-            return _passes(x.mT, (ow, oh), filter).mT
+            turned = _passes(x.mT, (ow, oh), filter).mT
+            return turned.clone(memory_format=torch.contiguous_format)  # may be changed in place
         return _passes(x, size, filter)
 
     @staticmethod
@@ -108,15 +111,16 @@ class _Resample(torch.autograd.Function):
 def _passes(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     """Along the last axis first, each image in the arithmetic of its kind."""
     eight_bit = _is_eight_bit(x)
-    if eight_bit.all():
+    compiling = torch.compiler.is_compiling()  # a graph cannot branch on values: it computes both
+    if not compiling and eight_bit.all():
         return _fixed_point(x, size, filter)
     rows, cols = (
         weights(n, m, filter).to(x.device) for n, m in zip(x.shape[2:], size, strict=True)
     )
     linear = (rows @ (x.double() @ cols.mT).to(x).double()).to(x)  # mode "F" stores float32 between
-    return (
-        torch.where(eight_bit, _fixed_point(x, size, filter), linear) if eight_bit.any() else linear
-    )
+    if not compiling and not eight_bit.any():
+        return linear
+    return torch.where(eight_bit, _fixed_point(x, size, filter), linear)
 
 
 def _is_eight_bit(x: Tensor) -> Tensor:
@@ -145,7 +149,7 @@ def _fixed_point(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     return pixels.to(x.dtype).div_(255)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _bands(size: int, out: int, filter: str, device: torch.device) -> list[tuple[int, int, Tensor]]:
     """The matrix in fixed point, a few outputs at a time: (first and last pixel used, weights [pixels, outputs])."""
     fixed = weights(size, out, filter) * 2.0**_BITS
@@ -166,7 +170,7 @@ def resize(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     return _Resample.apply(x, size, filter)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _axis(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] along one axis, float64, of a named filter, "nearest" or "pool"."""
     if filter == "nearest":
@@ -176,7 +180,7 @@ def _axis(size: int, out: int, filter: str) -> Tensor:
     return weights(size, out, filter)
 
 
-@lru_cache(maxsize=16)
+@cached_constant(maxsize=16)
 def _inverse(size: int, out: int, filter: str) -> Tensor:
     """The pseudo-inverse [size, out], without what the axis all but removes."""
     return torch.linalg.pinv(_axis(size, out, filter), rtol=_FAINT)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .held import Held
 from .operator import Shape
 from .params import check_numbers, checked, image_size, tensor
@@ -131,7 +131,7 @@ def inverse(matrix: tuple[float, ...]) -> tuple[float, ...]:
     return a, b, -(a * c + b * f), d, e, -(d * c + e * f)
 
 
-@lru_cache(maxsize=4)  # a solver asks for the same at every step
+@cached_constant(maxsize=4)  # a solver asks for the same at every step
 def _grid(matrix: tuple[float, ...], size: tuple[int, int], fine: int) -> Tensor:
     """Where fine × fine samples of each pixel lie in the unit square, [h·fine, w·fine, (u, v)]."""
     a, b, c, d, e, f = inverse(matrix)
@@ -140,7 +140,7 @@ def _grid(matrix: tuple[float, ...], size: tuple[int, int], fine: int) -> Tensor
     return torch.stack((a * columns + b * rows + c, d * columns + e * rows + f), -1)
 
 
-@lru_cache(maxsize=4)
+@cached_constant(maxsize=4)
 def cover(matrix: tuple[float, ...], size: tuple[int, int]) -> Tensor:
     """How much of each pixel lies within the unit square, [1, 1, h, w], by the distance to its sides."""
     left, top, right, bottom = ((distance + 0.5).clamp(0, 1) for distance in sides(matrix, size))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
+from .constants import cached_constant
 from .noise import Seeded
 from .operator import Shape
 from .params import Integers, Number, decided, number, random_seed
@@ -59,10 +58,12 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     return (mixed[kept] / n**0.5).view(1, 1, 1, m).to(x)
 
 
-@lru_cache(maxsize=4)  # a solver asks for the same ones at every step; 75 MB each at 1024 x 1024
+@cached_constant(
+    maxsize=4
+)  # a solver asks for the same ones at every step; 75 MB each at 1024 x 1024
 def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """g [n] and the signs [n] in float64, and the m kept indices in order."""
     generator = torch.Generator().manual_seed(seed)
     g = torch.randn(n, generator=generator, dtype=torch.float64)
-    signs = torch.randint(2, (n,), generator=generator).double() * 2 - 1
+    signs = torch.randint(2, (n,), generator=generator, dtype=torch.float64) * 2 - 1
     return g, signs, torch.randperm(n, generator=generator)[:m].sort().values

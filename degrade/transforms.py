@@ -1,6 +1,6 @@
-"""What an operator's own backward passes need to work under torch.func: grad, vjp, jacrev and vmap.
+"""What operators need to work under torch.func (grad, vjp, jacrev, vmap) and torch.compile.
 
-A tensor inside such a transform stands for other tensors and has no storage of its own.
+A tensor inside a transform of torch.func stands for other tensors and has no storage of its own.
 """
 
 from __future__ import annotations

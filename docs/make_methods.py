@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.bench import SETTINGS, Bench, Settings
+from pipelines.bench import SETTINGS, Bench, BenchSettings
 from pipelines.files import encode, read_json, write
 from pipelines.results import Results, Table, tables_of
 from pipelines.sheet import sheet
@@ -21,17 +21,17 @@ def by_method(table: Table) -> str:
     """Format a table: a row per method, a column per task, and their mean or minimum."""
     whole, combine = (
         ("least", min)
-        if table.metric == "seconds"
+        if table.metric.name == "seconds"
         else ("mean", lambda cells: sum(cells) / len(cells))
     )
     lines = [
-        f"| {table.metric} | {' | '.join(table.tasks)} | {whole} |",
+        f"| {table.metric.name} | {' | '.join(table.tasks)} | {whole} |",
         "|---" * (len(table.tasks) + 2) + "|",
     ]
     for method in table.methods:
-        cells = [table.cells[task, method] for task in table.tasks]
+        cells = [table.cells.get((task, method)) for task in table.tasks]
         if None not in cells:
-            shown = [table.text(value) for value in (*cells, combine(cells))]
+            shown = [table.metric.text(value) for value in (*cells, combine(cells))]
             lines.append(f"| {method} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
@@ -63,11 +63,12 @@ def main() -> None:
     record = read_json(options.results / "settings.json", SETTINGS)
     if record is None:
         parser.error(f"{options.results} holds no results of degrade bench")
-    settings = Settings(**{field.name: record.get(field.name) for field in fields(Settings)})
+    names = [field.name for field in fields(BenchSettings)]
+    settings = BenchSettings(**{name: record.get(name) for name in names})
     results = Bench(options.results, settings).results()
     tables = tables_of(results.rows, {})
     for table in tables:
-        if table.metric in ("accuracy", "fidelity", "psnr", "seconds"):
+        if table.metric.name in ("accuracy", "fidelity", "psnr", "seconds"):
             print(f"\n{by_method(table)}")
     if options.sheets:
         for task in tables[0].tasks:

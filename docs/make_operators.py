@@ -13,7 +13,7 @@ from degrade.registry import REGISTRY
 from degrade.rng import child_seed
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
-from pipelines.tables import linear, parameters
+from pipelines.operators import linear, parameters
 
 DOCS = Path(__file__).parent
 CLEAN = read_image(DOCS.parent / "examples" / "avatars" / "000.png")

@@ -8,7 +8,7 @@
 from . import perceptual
 from .ddrm import DDRM, Denoiser
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
-from .identity import Identity, load_embedding
+from .identity import FaceIdentity, load_embedding
 from .method import RestorationMethod
 from .methods import METHODS, Method, Phase
 from .problem import oracle_mask
@@ -19,8 +19,8 @@ __all__ = [
     "DDRM",
     "METHODS",
     "Denoiser",
+    "FaceIdentity",
     "Generator",
-    "Identity",
     "Method",
     "Phase",
     "Restoration",

@@ -1,4 +1,4 @@
-"""Weights that come with the package, checked before they are used."""
+"""Weights that are shipped with the package. Their checksum is verified before use."""
 
 from functools import cache
 from hashlib import sha256
@@ -13,7 +13,7 @@ _SHA256 = {
 
 @cache
 def bundled(name: str) -> Path:
-    """The file. Raises ValueError where it is not, byte for byte, the one that was shipped."""
+    """Return the path of a weight file. Raises ValueError if its SHA-256 is not the shipped one."""
     path = Path(__file__).parent / "weights" / f"{name}.safetensors"
     if sha256(path.read_bytes()).hexdigest() != _SHA256[name]:
         raise ValueError(f"{path} is not the file that comes with degrade; install it anew")

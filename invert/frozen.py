@@ -1,4 +1,4 @@
-"""Convolutions of networks that are never trained: weights laid out once, and a gradient to the input alone."""
+"""Faster convolutions for networks that are never trained: only their input receives a gradient."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ _SAME = [1, 1]
 
 
 class FrozenConv(nn.Module):
-    """A convolution of stride 1 and the ReLU after it, in oneDNN's own layout of the weights.
+    """A convolution of stride 1 and the ReLU after it, with the weights in oneDNN's own layout.
 
-    PyTorch lays weights out afresh in every call, which for small images takes longer than the
-    convolution. Raises RuntimeError or AttributeError where this PyTorch or its CPU cannot.
+    PyTorch converts the layout in every call, which takes longer than the convolution for small
+    images. Raises RuntimeError or AttributeError if this build of PyTorch or its CPU has no such
+    layout.
     """
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
         weight = conv.weight.detach()
-        self.bias, self.padding = conv.bias.detach(), list(conv.padding)
-        # the gradient to the input is the convolution by the turned weights, input and output swapped
-        self.padding_back = [k - 1 - p for k, p in zip(conv.kernel_size, self.padding, strict=True)]
+        self.bias = None if conv.bias is None else conv.bias.detach()
+        self.padding = _sides(conv)
+        # the gradient to the input is a convolution with the flipped weights, channels swapped
+        self.padding_back = []
+        for kernel, padding in zip(conv.kernel_size, self.padding, strict=True):
+            self.padding_back.append(kernel - 1 - padding)
+        flipped = weight.transpose(0, 1).flip(2, 3).contiguous()
         self.weight = _laid_out(weight, self.padding)
-        self.weight_back = _laid_out(
-            weight.transpose(0, 1).flip(2, 3).contiguous(), self.padding_back
-        )
+        self.weight_back = _laid_out(flipped, self.padding_back)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _ConvRelu.apply(x, self)
+        y: Tensor = _ConvRelu.apply(x, self)
+        return y
 
 
 class _ConvRelu(torch.autograd.Function):
@@ -50,42 +54,52 @@ class _ConvRelu(torch.autograd.Function):
 
 
 def freeze(network: nn.Module) -> None:
-    """Give the network's convolutions followed by a ReLU the form above, where this CPU gains by it."""
-    for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
-        layers = list(sequence.named_children())
-        for (name, conv), (after, relu) in zip(layers, layers[1:], strict=False):
-            if (
-                isinstance(conv, nn.Conv2d)
-                and isinstance(relu, nn.ReLU)
-                and _plain(conv)
-                and _even(conv)
-            ):
-                x = torch.zeros(
-                    1, conv.in_channels, 8, 8, dtype=conv.weight.dtype, requires_grad=True
-                )
-                try:
-                    fast = FrozenConv(conv)
-                    fits = _seconds(fast, x) < 4 * _seconds(nn.Sequential(conv, relu), x)
-                except (RuntimeError, AttributeError):  # another build of PyTorch: as it was
-                    return
-                if fits:
-                    setattr(sequence, name, fast)
-                    setattr(sequence, after, nn.Identity())
+    """Replace the network's convolutions that precede a ReLU, if that is faster on this CPU."""
+    sequences = [module for module in network.modules() if isinstance(module, nn.Sequential)]
+    try:
+        for sequence in sequences:
+            _freeze_sequence(sequence)
+    except (RuntimeError, AttributeError):  # this build of PyTorch has no such layout
+        return
 
 
-def _even(conv: nn.Conv2d) -> bool:
-    """Whether one layout fits images of all sizes.
+def _freeze_sequence(sequence: nn.Sequential) -> None:
+    layers = list(sequence.named_children())
+    for (name, conv), (next_name, activation) in zip(layers, layers[1:], strict=False):
+        if not isinstance(conv, nn.Conv2d) or not isinstance(activation, nn.ReLU):
+            continue
+        if not _is_plain(conv) or not _has_one_layout(conv):
+            continue
+        frozen = FrozenConv(conv)
+        if _is_usable(frozen, nn.Sequential(conv, activation), conv):
+            setattr(sequence, name, frozen)
+            setattr(sequence, next_name, nn.Identity())
 
-    It does for powers of two from 64 on. For 192 or 384 channels it fits large images only, and each
-    call on a small one lays the weights out anew, twenty times slower: should another CPU do so for
-    ours, a time will tell. The two are so far apart that no noise makes one run differ from the next.
+
+def _is_usable(frozen: FrozenConv, original: nn.Module, conv: nn.Conv2d) -> bool:
+    """Return whether this CPU uses the layout as it is. If not, it is twenty times slower."""
+    x = torch.zeros(1, conv.in_channels, 8, 8, dtype=conv.weight.dtype, device="cpu")
+    x.requires_grad_()
+    return _seconds(frozen, x) < 4 * _seconds(original, x)
+
+
+def _has_one_layout(conv: nn.Conv2d) -> bool:
+    """Return whether one layout suits images of all sizes.
+
+    It does if both channel counts are powers of two from 64 on. For 192 or 384 channels the layout
+    suits large images only: a call on a small image converts the weights again, twenty times
+    slower. In case another CPU does so for our sizes, `freeze` measures the time. The two times
+    are so far apart that noise never changes the result between runs.
     """
-    return all(c >= 64 and c & (c - 1) == 0 for c in (conv.in_channels, conv.out_channels))
+    for channels in (conv.in_channels, conv.out_channels):
+        if channels < 64 or channels & (channels - 1) != 0:
+            return False
+    return True
 
 
 @torch.enable_grad()
 def _seconds(layer: nn.Module, x: Tensor) -> float:
-    """Forward and backward, the fastest of a few runs."""
+    """Return the shortest time of four runs, forward and backward."""
     times = []
     for _ in range(4):
         started = time.perf_counter()
@@ -94,21 +108,31 @@ def _seconds(layer: nn.Module, x: Tensor) -> float:
     return min(times)
 
 
-def _plain(conv: nn.Conv2d) -> bool:
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Return whether it has a bias and zero padding, but no stride, dilation or groups."""
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str) or conv.bias is None:
         return False
-    ordinary = conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and conv.bias is not None
-    return ordinary and all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
+    if conv.stride != (1, 1) or conv.dilation != (1, 1) or conv.groups != 1:
+        return False
+    return all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
+
+
+def _sides(conv: nn.Conv2d) -> list[int]:
+    if isinstance(conv.padding, str):
+        raise ValueError(f"padding={conv.padding!r} must be numbers")
+    return list(conv.padding)
 
 
 def _laid_out(weight: Tensor, padding: list[int]) -> Tensor:
-    return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), padding, _SAME, _SAME, 1)
+    reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
+    weight = weight.to_mkldnn()
+    return reorder(weight, padding, _SAME, _SAME, 1)
 
 
 def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], then: str
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], activation: str
 ) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
-    return torch.ops.mkldnn._convolution_pointwise(
-        x, weight, bias, padding, _SAME, _SAME, 1, then, [], ""
-    )
+    convolution = torch.ops.mkldnn._convolution_pointwise
+    y: Tensor = convolution(x, weight, bias, padding, _SAME, _SAME, 1, activation, [], "")
+    return y

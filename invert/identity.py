@@ -1,4 +1,4 @@
-"""Does a restored face belong to the same person? Any embedding network can say."""
+"""Compare the identity of faces with an embedding network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ SIDE = 112
 
 
 @dataclass(frozen=True)
-class Identity:
-    """An embedding of faces and, if there is one, another photo of the same person.
+class FaceIdentity:
+    """A face embedding and, optionally, another photo of the same person.
 
-    embedding: a module from aligned crops [B, 3, 112, 112] in [-1, 1] (ArcFace's convention: RGB,
-    eyes at heights 0.46 and mouth corners at 0.82 of the crop) to vectors [B, D]. Images are taken
-    as such crops and resized. reference: [1 or B, 3, H, W] in [0, 1]. Without it, the degraded
-    restoration is compared with the observation: the clean image is never known.
+    embedding: a module that maps aligned crops [B, 3, 112, 112] in [-1, 1] to vectors [B, D]. Crops
+    follow ArcFace: RGB, the eyes at 0.46 and the corners of the mouth at 0.82 of the height. Images
+    are assumed to be such crops, and resized. The module is put into eval mode. reference:
+    [1 or B, 3, H, W] in [0, 1]. Without it, the degraded restoration is compared with the
+    observation, because the clean image is unknown.
     """
 
-    embedding: nn.Module  # put into eval mode
+    embedding: nn.Module
     reference: Tensor | None = None
 
     def __post_init__(self):
@@ -33,34 +34,36 @@ class Identity:
             raise ValueError(f"reference is {list(shape)}; give [1 or B, 3, H, W] in [0, 1]")
 
     def embed(self, image: Tensor) -> Tensor:
-        """Unit vectors [B, D]."""
+        """Return unit vectors [B, D] for images [B, 3, H, W] in [0, 1]."""
         crop = F.interpolate(
             image, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
         )
         return F.normalize(self.embedding(crop * 2 - 1), dim=1)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """Cosine [B] between the embeddings of images [B, 3, H, W] in [0, 1]."""
+        """Return the cosine [B] of the embeddings of images [B, 3, H, W] in [0, 1]."""
         return (self.embed(a) * self.embed(b)).sum(1)
 
-    def row(self, index: int, batch: int) -> Identity:
-        shared = self.reference is None or len(self.reference) == 1
-        return self if shared else replace(self, reference=self.reference[index : index + 1])
+    def row(self, index: int, batch: int) -> FaceIdentity:
+        """Select the reference of one image of a batch."""
+        if self.reference is None or len(self.reference) == 1:
+            return self
+        return replace(self, reference=self.reference[index : index + 1])
 
 
 def load_embedding(path: str | Path) -> nn.Module:
-    """The embedding network in a TorchScript (.pt) or ONNX (.onnx) file, frozen.
+    """Load the embedding network in a TorchScript (.pt) or ONNX (.onnx) file, frozen.
 
-    ONNX runs through onnxruntime and knows no gradient: good to measure, refused as a loss.
+    An ONNX file runs in onnxruntime without a gradient: use it to measure, not as a loss.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"embedding {str(path)!r} is no file")
     if path.suffix == ".onnx":
-        return _tried(OnnxEmbedding(path), path)
+        return _checked(OnnxEmbedding(path), path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice to save in another format
+            warnings.simplefilter("ignore")  # torch advises to save in another format
             module = torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
         raise ValueError(
@@ -68,15 +71,16 @@ def load_embedding(path: str | Path) -> nn.Module:
         ) from error
     for weight in module.parameters():
         weight.requires_grad_(False)
-    return _tried(module, path)
+    return _checked(module, path)
 
 
 @torch.no_grad()
-def _tried(module: nn.Module, path: Path) -> nn.Module:
-    """The module, if it makes a row of numbers of a face."""
+def _checked(module: nn.Module, path: Path) -> nn.Module:
+    """Return the module if it maps a face to one vector. Raises ValueError if not."""
+    face = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float32, device="cpu")
     try:
-        shape = list(module(torch.zeros(1, 3, SIDE, SIDE)).shape)
-    except Exception as error:  # whatever a stranger's program raises
+        shape = list(module(face).shape)
+    except Exception as error:  # the module may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(
             f"embedding {path} cannot take faces [B, 3, {SIDE}, {SIDE}]: {reason}"
@@ -87,7 +91,7 @@ def _tried(module: nn.Module, path: Path) -> nn.Module:
 
 
 class OnnxEmbedding(nn.Module):
-    """An ONNX file as a module without a gradient."""
+    """An ONNX file as a module. It has no gradient."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -101,7 +105,7 @@ class OnnxEmbedding(nn.Module):
             self._session = onnxruntime.InferenceSession(
                 str(path), providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's own, of many kinds
+        except Exception as error:  # onnxruntime raises exceptions of many kinds
             raise ValueError(
                 f"embedding {path} is no ONNX file: {str(error).splitlines()[0]}"
             ) from error
@@ -109,7 +113,9 @@ class OnnxEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
             raise ValueError(
-                "an ONNX embedding has no gradient; give a TorchScript file or a torch module for a loss"
+                "an ONNX embedding has no gradient; "
+                "give a TorchScript file or a torch module for a loss"
             )
         name = self._session.get_inputs()[0].name
-        return torch.from_numpy(self._session.run(None, {name: x.cpu().numpy()})[0]).to(x)
+        outputs = self._session.run(None, {name: x.cpu().numpy()})
+        return torch.from_numpy(outputs[0]).to(x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .generator import Generator
-from .identity import Identity
+from .identity import FaceIdentity
 from .latent import Codes, Space
 from .loss import SamePerson, Term
 from .method import Knob, RestorationMethod, check_factors
@@ -399,9 +399,9 @@ def check_lr_scale(lr_scale: float | None) -> None:
 
 def check_identity(identity: object, phases: tuple[Phase, ...], problem: Problem) -> None:
     """Raise ValueError for an identity that the method or the batch cannot use."""
-    if not isinstance(identity, Identity):
+    if not isinstance(identity, FaceIdentity):
         raise ValueError(
-            f"identity is a {type(identity).__name__}; give invert.Identity(module, reference)"
+            f"identity is a {type(identity).__name__}; give invert.FaceIdentity(module, reference)"
         )
     terms = [term for phase in phases for term in phase.loss]
     if not any(term.name == SamePerson.name for term in terms):

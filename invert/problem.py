@@ -16,7 +16,7 @@ from degrade.rng import Rng, child_seed
 
 from . import perceptual
 from .generator import Generator, StyleGenerator
-from .identity import Identity
+from .identity import FaceIdentity
 from .point import Point
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Problem:
     seeds: tuple[int, ...]
     net: str = "vgg"
     label: Tensor | None = None
-    identity: Identity | None = None
+    identity: FaceIdentity | None = None
     init: Tensor | str | None = None
     lr_scale: float | None = None
     method_name: str = "own"

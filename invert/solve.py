@@ -17,7 +17,7 @@ from . import perceptual as perceptual_net
 from .ddrm import Denoiser
 from .generator import Generator
 from .generator.mapping import Label, labels
-from .identity import Identity
+from .identity import FaceIdentity
 from .method import RestorationMethod, check_options, check_prior
 from .methods import method_of
 from .problem import Prior, Problem
@@ -37,7 +37,7 @@ def restore(
     lr_scale: float | None = None,
     class_label: Label | Callable[[Tensor], Label] = None,
     init: Tensor | str | None = None,
-    identity: Identity | None = None,
+    identity: FaceIdentity | None = None,
     consistency: bool = False,
 ) -> Restoration:
     """Search what `generator` can draw for images that `operator` turns into `observation`.

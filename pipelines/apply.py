@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from degrade import JPEG, Clamp, Operator, Quantize, __version__
-from degrade.imagefile import contents, picture
+from degrade.imagefile import Note, contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
 
@@ -18,122 +20,168 @@ from . import files
 from .files import Source
 
 MANIFEST = "manifest"
+SUFFIXES = (".png", ".jpg", ".json")  # of everything that is written for a picture
 
 
 @dataclass(frozen=True)
-class Job:
+class ApplyJob:
     """A picture to degrade."""
 
     source: Source
-    data: bytes  # of the file
+    data: bytes  # content of the file
     operator: Operator
     seed: int
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """A picture, degraded: what to write."""
+    """A degraded picture, ready to be written."""
 
     suffix: str
     data: bytes
     operator: str
-    arrays: dict[str, bytes]  # files that the operator names
+    arrays: dict[str, bytes]  # files that the operator refers to
     source_size: list[int]
     size: list[int]
+    note: str | None  # what a user must know
 
 
 @dataclass(frozen=True)
 class Apply:
     """The flow of `degrade apply`.
 
-    Writes <name>.png, or <name>.jpg with the codec's real bytes where the chain ends in jpeg, and
-    <name>.json: the sampled operator, sizes, seed and version.
+    Writes <name>.png, or <name>.jpg with the codec's own bytes if the chain ends in jpeg, and the
+    manifest <name>.json: the sampled operator, sizes, seed and version. Grey pictures stay grey.
+    Grey of 16 bits keeps them unless a stage works in 8 bits.
     """
 
     operator: Operator
     output: Path
     seed: int
+    overwrite: bool = False
 
-    def setup(self) -> Callable[[Job], Degraded]:
+    @cached_property
+    def spec(self) -> str:
+        """The operator as it was given; files are named by their content."""
+        return str(collect(self.operator, lambda name, data: None))
+
+    def setup(self) -> Callable[[ApplyJob], Degraded]:
         return degraded
 
     def targets(self, source: Source) -> list[Path]:
-        """All that could be written for a picture."""
-        return [source.target(self.output, suffix) for suffix in (".png", ".jpg", ".json")]
+        return [source.target(self.output, suffix) for suffix in SUFFIXES]
 
-    def plan(self, source: Source) -> tuple[Source, Job]:
-        files.read_json(
-            source.target(self.output, ".json"), MANIFEST
-        )  # refuses a file of someone else's
-        return source, Job(source, contents(source.path), for_file(self.operator), self.seed)
+    def changes(self, source: Source) -> list[str]:
+        before = files.read_json(source.target(self.output, ".json"), MANIFEST)
+        return files.differences(before, {"spec": self.spec, "seed": self.seed})
 
-    def finish(self, source: Source, result: Degraded) -> Path:
-        manifest, target = (
-            source.target(self.output, ".json"),
-            source.target(self.output, result.suffix),
-        )
+    def plan(self, source: Source) -> tuple[Source, ApplyJob | None]:
+        # raises ValueError for a file that is no manifest, before any work is done
+        files.read_json(source.target(self.output, ".json"), MANIFEST)
+        return source, ApplyJob(source, contents(source.path), self.operator, self.seed)
+
+    def finish(self, source: Source, result: Degraded | None) -> Path:
+        assert result is not None  # `plan` always returns a job
+        manifest = source.target(self.output, ".json")
+        target = source.target(self.output, result.suffix)
         before = files.earlier(manifest, MANIFEST, [target]) or {}
         other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
         about = {
             "degrade": __version__,
             "image": target.name,
             "operator": result.operator,
+            "spec": self.spec,
             "seed": self.seed,
             "source": source.relative.as_posix(),
             "source_size": result.source_size,
             "size": result.size,
         }
-        made = {manifest.with_name(name): data for name, data in result.arrays.items()} | {
-            target: result.data
-        }
-        files.write_together(
-            manifest, MANIFEST, about, made, [other] if before.get("image") == other.name else []
-        )
+        made = {target: result.data}
+        for name, data in result.arrays.items():
+            made[manifest.with_name(name)] = data
+        stale = [other] if before.get("image") == other.name else []
+        files.write_together(manifest, MANIFEST, about, made, stale)
+        if result.note is not None:
+            warnings.warn(f"{source.path}: {result.note}", Note, stacklevel=2)
         return target
 
 
-def degraded(job: Job) -> Degraded:
-    """Do the job."""
-    x, stream = (
-        files.from_pil(picture(job.data, str(job.source.path))),
-        (job.seed, job.source.relative),
-    )
-    operator = job.operator.row(0, 1).sample(x.shape, _generator(*stream))
+def degraded(job: ApplyJob) -> Degraded:
+    """Degrade one picture."""
+    image = picture(job.data, str(job.source.path), channels=None, deep=True)
+    x = files.from_pil(image)
+    drawn = job.operator.row(0, 1).sample(x.shape, _generator(job.seed, job.source.relative))
+    bits, note = 8, None
+    if image.mode.startswith("I;16"):
+        stage = _eight_bit_stage(drawn, x, job)
+        bits = 16 if stage is None else 8
+        note = None if stage is None else f"16 bits become 8, because {stage} works in 8 bits"
+    operator = for_file(drawn, bits)
     last = operator[-1]
     if isinstance(last, JPEG):
-        y = operator[:-1](x, _generator(*stream)) if len(operator) > 1 else x
-        suffix, data = ".jpg", files.encode(files.to_pil(y), "JPEG", **_codec_options(last))
+        y = _prefix(operator, len(operator) - 1, x, job)
+        suffix, data = ".jpg", files.encode(files.to_pil(y), "JPEG", **_codec_options(last, y))
     else:
-        y = operator(x, _generator(*stream))
-        suffix, data = ".png", files.encode(files.to_pil(y))
+        y = _prefix(operator, len(operator), x, job)
+        suffix, data = ".png", files.encode(files.to_pil(y, bits))
     arrays: dict[str, bytes] = {}
-    written = collect(operator, arrays.__setitem__)
-    return Degraded(suffix, data, str(written), arrays, list(x.shape[2:]), list(y.shape[2:]))
+    text = str(collect(operator, arrays.__setitem__))
+    return Degraded(suffix, data, text, arrays, list(x.shape[2:]), list(y.shape[2:]), note)
 
 
 def again(x: Tensor, manifest: dict, operator: Operator) -> Tensor:
-    """The manifest's operator on x [1, 3, H, W], with the very draws that made the observation."""
+    """The manifest's operator on x [1, C, H, W], with the random draws of the observation."""
     return operator(x, _generator(manifest["seed"], Path(manifest["source"])))
 
 
-def for_file(operator: Operator) -> Operator:
-    """What reaches a file is 8 bits: clamped and rounded, unless a codec does it last."""
-    ends = (operator[-1],) if len(operator) == 1 else (operator[-2], operator[-1])
-    if isinstance(operator[-1], JPEG) or ends == (Clamp(), Quantize()):
+def for_file(operator: Operator, bits: int = 8) -> Operator:
+    """The operator followed by what a file does to pixels: clamp, and round to 8 or 16 bits.
+
+    It stays as it is if it ends so, or in a codec.
+    """
+    clamp, quantize = Clamp(), Quantize(2**bits)
+    ends_in_both = len(operator) > 1 and (operator[-2], operator[-1]) == (clamp, quantize)
+    if isinstance(operator[-1], JPEG) or ends_in_both:
         return operator
-    return operator >> Clamp() >> Quantize()
+    return operator >> clamp >> quantize
 
 
-def _codec_options(stage: JPEG) -> dict:
-    """What makes Pillow write the file whose pixels `stage` computes."""
-    tables = (
-        {"quality": stage.quality}
-        if stage.tables is None
-        else {"qtables": [list(t) for t in stage.tables]}
-    )
-    return tables | {"subsampling": stage.subsampling}
+def _prefix(operator: Operator, stages: int, x: Tensor, job: ApplyJob) -> Tensor:
+    """The first stages of a chain on x, with the same random draws as the whole chain."""
+    if stages == 0:
+        return x
+    y = operator[:stages](x, _generator(job.seed, job.source.relative))
+    if y.ndim != 4 or not y.is_floating_point():
+        made = f"{str(y.dtype).removeprefix('torch.')} of shape {list(y.shape)}"
+        raise ValueError(f"{operator[:stages]} made {made}; a picture is float [1, C, H, W]")
+    return y
+
+
+def _eight_bit_stage(operator: Operator, x: Tensor, job: ApplyJob) -> Operator | None:
+    """The first stage that leaves nothing of a 16-bit picture but values of 8 bits."""
+    if _is_8_bit(x):
+        return None
+    for index, stage in enumerate(operator):
+        if _is_8_bit(_prefix(operator, index + 1, x, job)):
+            return stage
+    return None
+
+
+def _is_8_bit(x: Tensor) -> bool:
+    levels = x * 255
+    return bool((levels - levels.round()).abs().max() < 1e-4)
+
+
+def _codec_options(stage: JPEG, y: Tensor) -> dict[str, object]:
+    """The options with which Pillow writes the file whose pixels `stage` makes of y."""
+    options: dict[str, object] = {"quality": stage.quality}
+    if stage.tables is not None:
+        options = {"qtables": [list(table) for table in stage.tables]}
+    if y.shape[1] == 3:  # grey has no chroma to reduce
+        options["subsampling"] = stage.subsampling
+    return options
 
 
 def _generator(seed: int, relative: Path) -> torch.Generator:
-    """The stream of one file: it depends on the seed and the file's place, not on the other files."""
+    """The random stream of one file: it depends on the seed and the relative path only."""
     return torch.Generator().manual_seed(child_seed(seed, relative.as_posix()))

@@ -1,4 +1,4 @@
-"""The papers' protocol: tasks × methods × pictures, each result a durable row."""
+"""`degrade bench`: every method restores every picture of every task, and each result is a row."""
 
 from __future__ import annotations
 
@@ -23,39 +23,51 @@ from degrade.rng import child_seed
 from . import files, metrics
 from .engine import Engine, attempt, engine_of
 from .files import Source
+from .options import CompareOptions, DeviceOptions, SearchOptions
 from .progress import BenchBar
-from .results import Results, is_curve, thinned
-from .solver import Solver
+from .results import Results, Row, is_curve, thinned, thinned_terms
+from .solver import Solved, Solver, generator_text, identity_text
 
-SETTINGS = "benchmark"
+SETTINGS = "benchmark"  # the kind of record that settings.json holds
+
+Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides a row besides task, method and picture."""
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings(SearchOptions):
+    """What decides a row besides task, method and picture; kept in settings.json.
 
-    generator: str = "avatars-128"
-    perceptual: str = "vgg"
-    steps: int | None = None
-    seed: int = 0
-    oracle_mask: bool = False
-    identity: str | None = None  # digest of the embedding that measures it
+    generator: a bundled name, or a digest of the file. identity: a digest of the face embedding.
+    """
+
+    identity: str | None = None
+
+    @classmethod
+    def of(cls, options: SearchOptions, embedding: Path | None = None) -> BenchSettings:
+        """Replace the files that the options name by digests of them."""
+        values = asdict(options) | {"generator": generator_text(options.generator)}
+        return cls(**values, identity=identity_text(embedding, None))
 
 
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
-    """Those of "robust,pulse" by name. Raises ValueError for one that is unknown, or needs no generator."""
-    methods = {name: invert.methods.method_of(name) for name in map(str.strip, text.split(","))}
-    for name, method in methods.items():
+    """Look up the methods in a text such as "robust,pulse": name → method.
+
+    Raises ValueError for an unknown method, and for one that works without a generator.
+    """
+    methods: dict[str, invert.RestorationMethod] = {}
+    for name in text.split(","):
+        method = invert.methods.method_of(name.strip())
         if method.prior_kind != "generator":
             raise ValueError(
-                f"methods: {name} needs a diffusion model, which the benchmark cannot load"
+                f"methods: {name.strip()} needs a diffusion model, which the benchmark cannot load"
             )
+        methods[name.strip()] = method
     return methods
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a task: its name in the tables, and what else a reader must know of it."""
+    """A method on a task. label: its name in the tables. note: what a reader must know of it."""
 
     task: str
     label: str
@@ -64,79 +76,92 @@ class Cell:
 
 
 class Failed(ValueError):
-    """Some pictures or batches could not be done, each for a reason in `args`; all others are."""
+    """Some pictures or batches failed, each with a reason in `args`; all others were computed."""
 
     def __str__(self) -> str:
         return "\n".join(self.args)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A batch of pictures for one method on one task."""
+class BenchJob:
+    """A batch of pictures for one method on one task. clean: [B, C, R, R]."""
 
     cell: Cell
     names: list[str]
-    clean: Tensor  # [B, C, R, R]
+    clean: Tensor
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a job gives: a row for each picture, and files by (task, kind, name)."""
+
+    rows: list[Row]
+    pictures: dict[tuple[str, str, str], bytes]
 
 
 class Bench:
     """A folder of results: settings.json, results.jsonl, and pictures under images/."""
 
-    def __init__(self, folder: Path, settings: Settings):
+    def __init__(self, folder: Path, settings: BenchSettings):
         self.folder, self.settings = folder, settings
         self.rows_path = folder / "results.jsonl"
-        files.sweep(folder)
+        images = folder / "images"
+        files.sweep(folder, *(path for path in images.rglob("*") if path.is_dir()))
         record = {"degrade": degrade.__version__, **asdict(settings)}
         before = files.read_json(folder / "settings.json", SETTINGS)
         if before is None:
             files.write_json(folder / "settings.json", SETTINGS, record)
-        else:
-            changed = [
-                f"{k} {before.get(k)!r} → {v!r}" for k, v in record.items() if before.get(k) != v
-            ]
-            if changed:
-                raise ValueError(
-                    f"{folder} holds results of other settings ({'; '.join(changed)}); choose another --output"
-                )
+            return
+        changes = []
+        for key, value in record.items():
+            if before.get(key) != value:
+                changes.append(f"{key} {before.get(key)!r} → {value!r}")
+        if changes:
+            raise ValueError(
+                f"{folder} holds results of other settings ({'; '.join(changes)}); "
+                "choose another --output"
+            )
 
-    def rows(self) -> list[dict]:
-        """All results; the last one counts where a picture has two, and a line that a kill cut off does not."""
+    def rows(self) -> list[Row]:
+        """Read all results. If a picture has two, the last one counts.
+
+        A line that is not a whole row, as a killed run leaves it, is skipped.
+        """
         if not self.rows_path.exists():
             return []
-        found = {}
+        rows: dict[tuple[str, str, str], Row] = {}
         for line in contents(self.rows_path).decode(errors="replace").splitlines():
             with suppress(ValueError, TypeError, KeyError, RecursionError):
                 row = json.loads(line)
                 if is_curve(row["loss"]):
-                    found[row["task"], row["method"], row["image"]] = row
-        return list(found.values())
+                    rows[row["task"], row["method"], row["image"]] = row
+        return list(rows.values())
 
     def results(self) -> Results:
-        s, rows = self.settings, self.rows()
-        told = [f"Generator {s.generator}; {s.perceptual} in the loss; seed {s.seed}."]
-        if s.steps is not None:
-            told.append(f"Shortened: {s.steps} steps in all for every method.")
-        if s.oracle_mask:
-            told.append("Every method was told which pixels are dead.")
-        told += sorted(
-            {
-                f"{row['method']} on {row['task']} is {row['note']}."
-                for row in rows
-                if row.get("note")
-            }
-        )
-        told += sorted({text for row in rows for text in row.get("told", ())})
-        return Results(self.folder, rows, self.picture, tuple(told))
+        """All rows, with what a reader of their tables must know."""
+        settings, rows = self.settings, self.rows()
+        notes = [
+            f"Generator {settings.generator}; {settings.perceptual} in the loss; "
+            f"seed {settings.seed}."
+        ]
+        if settings.steps is not None:
+            notes.append(f"Shortened: {settings.steps} steps in all for every method.")
+        if settings.oracle_mask:
+            notes.append("Every method was told which pixels are dead.")
+        tuned, warnings = set(), set()
+        for row in rows:
+            if row.get("note"):
+                tuned.add(f"{row['method']} on {row['task']} is {row['note']}.")
+            warnings.update(row.get("told", ()))
+        notes += sorted(tuned) + sorted(warnings)
+        return Results(self.folder, rows, self.picture, tuple(notes))
 
     def picture(self, task: str | None, kind: str, image: str) -> Path:
-        """Where a picture is kept: kind is "clean" (with no task), "observed" or a method."""
-        return Path(
-            self.folder,
-            "images",
-            *([] if task is None else [task.replace("/", "-")]),
-            kind,
-            f"{image}.png",
-        )
+        """The path of a picture; kind is "clean" (with no task), "observed" or a method."""
+        folder = self.folder / "images"
+        if task is not None:
+            folder /= task.replace("/", "-")
+        return folder / kind / f"{image}.png"
 
     def run(
         self,
@@ -147,22 +172,55 @@ class Bench:
         side: int,
         channels: int = 3,
         batch: int = 4,
-        report: Callable[[int, int, str], None] = lambda done, total, what: None,
-    ) -> list[dict]:
-        """The rows of these cells and pictures; those that are not there are computed, so many pictures at a time.
+        report: Report = lambda done, total, what: None,
+    ) -> list[Row]:
+        """Return the rows of these cells and pictures; compute the missing ones in batches.
 
-        side, channels: of the generator's images. Raises Failed, in the end, if some could not be read or computed.
+        side, channels: of the generator's images. Raises Failed at the end if some pictures could
+        not be read or computed.
         """
-        names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"two pictures would be called {max(names, key=names.count)}; rename one"
-            )
-        there = {
-            (r["task"], r["method"], r["image"], r.get("source"), r.get("note", "")): r
-            for r in self.rows()
-        }
-        digests, found, failures = {}, [], []
+        names = _names_of(sources)
+        digests, failures = self._write_clean(sources, names, side, channels)
+        total = len(cells) * len(digests)
+        rows: list[Row] = []
+
+        def jobs() -> Iterator[tuple[BenchJob, BenchJob]]:
+            finished_rows = {_identity_of(row): row for row in self.rows()}
+            for cell, part in _batches(cells, names, batch):
+                readable = [name for name in part if name in digests]
+                finished = self._finished(cell, readable, digests, finished_rows)
+                if finished is not None:
+                    rows.extend(finished)
+                    continue
+                report(len(rows), total, f"{cell.task} {cell.label}")
+                job = BenchJob(cell, readable, self._read_clean(readable, channels))
+                yield job, job
+
+        for job, outcome in engine.map(partial(Runner, self.settings, solver), jobs()):
+            what = f"{job.cell.task} {job.cell.label}"
+            if isinstance(outcome, Exception):
+                where = f"{job.cell.task}, {job.cell.label}, {', '.join(job.names)}"
+                failures.append(f"{where}: {outcome}")
+                continue
+            for place, data in outcome.pictures.items():
+                files.write(self.picture(*place), data)
+            new_rows = []
+            for row in outcome.rows:
+                new_rows.append(row | {"source": digests[row["image"]], "note": job.cell.note})
+            self._append(new_rows)
+            rows += new_rows
+            report(len(rows), total, what)
+        report(len(rows), total, "done")
+        if failures:
+            raise Failed(*failures)
+        return rows
+
+    def _write_clean(
+        self, sources: list[Source], names: list[str], side: int, channels: int
+    ) -> tuple[dict[str, str], list[str]]:
+        """Write the clean pictures; return (name → digest of its source, reasons of failures)."""
+        digests: dict[str, str] = {}
+        failures: list[str] = []
         for source, name in zip(sources, names, strict=True):
             clean = attempt(prepared, source.path, side, channels)
             if isinstance(clean, Exception):
@@ -170,150 +228,184 @@ class Bench:
                 continue
             digests[name] = files.digest(source.path)
             files.write(self.picture(None, "clean", name), files.encode(files.to_pil(clean)))
-        total = len(cells) * len(digests)
+        return digests, failures
 
-        def jobs() -> Iterator[tuple[Job, Job]]:
-            for cell in cells:
-                for first in range(
-                    0, len(names), batch
-                ):  # batches are cut from the whole list, whatever is there
-                    some = [name for name in names[first : first + batch] if name in digests]
-                    rows = [
-                        there.get((cell.task, cell.label, name, digests[name], cell.note))
-                        for name in some
-                    ]
-                    kept = [
-                        self.picture(cell.task, kind, name)
-                        for kind in (cell.label, "observed")
-                        for name in some
-                    ]
-                    if all(rows) and all(path.exists() for path in kept):
-                        found.extend(rows)
-                        continue
-                    report(len(found), total, f"{cell.task} {cell.label}")
-                    clean = torch.cat(
-                        [
-                            files.read_image(self.picture(None, "clean", name), channels)
-                            for name in some
-                        ]
-                    )
-                    yield (job := Job(cell, some, clean)), job
+    def _read_clean(self, names: list[str], channels: int) -> Tensor:
+        """The clean pictures as they were written, [B, C, R, R]."""
+        paths = [self.picture(None, "clean", name) for name in names]
+        return torch.cat([files.read_image(path, channels) for path in paths])
 
-        for job, outcome in engine.map(partial(Runner, self.settings, solver), jobs()):
-            if isinstance(outcome, Exception):
-                failures.append(
-                    f"{job.cell.task}, {job.cell.label}, {', '.join(job.names)}: {outcome}"
-                )
-                continue
-            rows, pictures = outcome
-            for place, data in pictures.items():
-                files.write(self.picture(*place), data)
-            rows = [row | {"source": digests[row["image"]], "note": job.cell.note} for row in rows]
-            self._append(rows)
-            found += rows
-            report(len(found), total, f"{job.cell.task} {job.cell.label}")
-        report(len(found), total, "done")
-        if failures:
-            raise Failed(*failures)
-        return found
+    def _finished(
+        self,
+        cell: Cell,
+        names: list[str],
+        digests: dict[str, str],
+        rows: dict[tuple, Row],
+    ) -> list[Row] | None:
+        """The rows of a batch if all of them and all their pictures exist; otherwise None."""
+        finished = []
+        for name in names:
+            row = rows.get((cell.task, cell.label, name, digests[name], cell.note))
+            restored = self.picture(cell.task, cell.label, name)
+            observed = self.picture(cell.task, "observed", name)
+            if row is None or not restored.exists() or not observed.exists():
+                return None
+            finished.append(row)
+        return finished
 
-    def _append(self, rows: list[dict]) -> None:
-        """All rows of a batch, in one write where the disk has room, and on it before anything else happens."""
+    def _append(self, rows: list[Row]) -> None:
+        """Append the rows of a batch in one write, and wait until they are on the disk.
+
+        If a killed run left half a line, the rows begin on a new one.
+        """
         with self.rows_path.open("a+b", buffering=0) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-            torn = file.read(1) not in (b"", b"\n")
-            data = ("\n" * torn + "".join(json.dumps(row) + "\n" for row in rows)).encode()
-            while data:  # a disk that gets full takes a part, and says so at the next
+            half_line = file.read(1) not in (b"", b"\n")
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            data = ("\n" * half_line + text).encode()
+            while data:  # a disk that is nearly full takes a part; the next write raises
                 data = data[file.write(data) :]
             os.fsync(file.fileno())
 
 
+def _names_of(sources: list[Source]) -> list[str]:
+    """A name for each picture, which is also a file name. Raises ValueError if two are equal."""
+    names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
+    if len(set(names)) < len(names):
+        duplicate = max(names, key=names.count)
+        raise ValueError(f"two pictures would be called {duplicate}; rename one")
+    return names
+
+
+def _identity_of(row: Row) -> tuple:
+    """What must agree for a row to count as a result of this run."""
+    return (row["task"], row["method"], row["image"], row.get("source"), row.get("note", ""))
+
+
+def _batches(cells: list[Cell], names: list[str], batch: int) -> Iterator[tuple[Cell, list[str]]]:
+    """Cut the list of all pictures into batches, so that finished ones do not move the cuts."""
+    for cell in cells:
+        for first in range(0, len(names), batch):
+            yield cell, names[first : first + batch]
+
+
+@dataclass(frozen=True)
+class OpenBench:
+    """A benchmark that is ready to run. run: computes the rows of cells. side: of the images."""
+
+    bench: Bench
+    run: Callable[[list[Cell]], list[Row]]
+    side: int
+
+
 @contextmanager
 def opened(
-    images: Path,
-    limit: int | None,
-    folder: Path,
-    settings: Settings,
+    compare: CompareOptions,
+    settings: BenchSettings,
     generator: str,
-    device: str,
-    engine: str,
-    batch: int,
-    quiet: bool,
+    running: DeviceOptions,
     embedding: Path | None = None,
-) -> Iterator[tuple[Bench, Callable[[list[Cell]], list[dict]], int]]:
-    """A benchmark under a progress bar: its folder, what gives the rows of cells, and the generator's side."""
-    if images.resolve() == folder.resolve():
-        raise ValueError(f"{folder} holds the pictures; choose another --output")
-    sources = files.gather([images], folder)[:limit]
+) -> Iterator[OpenBench]:
+    """Open the folder of a benchmark under a progress bar."""
+    if compare.images.resolve() == compare.output.resolve():
+        raise ValueError(f"{compare.output} holds the pictures; choose another --output")
+    sources = files.gather([compare.images], compare.output)[: compare.limit]
     invert.perceptual.check(settings.perceptual)
     model = invert.load_generator(generator)
-    bench, workers = Bench(folder, settings), engine_of(engine, gpu=device != "cpu")
-    with BenchBar(quiet) as bar:
-        # steps are seen in this process only
-        solver = partial(
-            Solver, model, device, embedding, step=bar.step if engine == "local" else None
-        )
+    bench = Bench(compare.output, settings)
+    workers = engine_of(running.engine, gpu=running.device != "cpu")
+    with BenchBar(running.quiet) as bar:
+        # Only a local engine runs in this process, where steps can be shown.
+        step = bar.step if running.engine == "local" else None
+        solver = partial(Solver, model, running.device, embedding, step=step)
 
-        def run(cells: list[Cell]) -> list[dict]:
+        def run(cells: list[Cell]) -> list[Row]:
             return bench.run(
-                sources, cells, workers, solver, model.resolution, model.channels, batch, bar.report
+                sources,
+                cells,
+                workers,
+                solver,
+                model.resolution,
+                model.channels,
+                compare.batch,
+                bar.report,
             )
 
-        yield bench, run, model.resolution
+        yield OpenBench(bench, run, model.resolution)
 
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:
-    """A picture as the ground truth: its central square, resized by area to the generator's side."""
+    """Read a picture as ground truth: its central square, resized by area to side × side."""
     image = picture(contents(path), str(path), channels)
     short = min(image.size)
     left, top = (image.width - short) // 2, (image.height - short) // 2
     square = image.crop((left, top, left + short, top + short))
     if short != side:
-        square = square.resize((side, side), Image.BOX if short > side else Image.BICUBIC)
+        shrinks = short > side
+        resampling = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+        square = square.resize((side, side), resampling)
     return files.from_pil(square)
 
 
 class Runner:
-    """Does batches: all that it needs to know is in the job, and it writes nothing."""
+    """Computes jobs. A job says all that it needs to know, and it writes no file."""
 
-    def __init__(self, settings: Settings, solver: Callable[[], Solver]):
+    def __init__(self, settings: BenchSettings, solver: Callable[[], Solver]):
         self.settings, self.solver = settings, solver()
         if self.solver.generator.c_dim:
             raise ValueError(
-                "this generator has classes; the benchmark knows none of its pictures'"
+                "this generator is conditional, and the benchmark does not know the classes of "
+                "pictures; use an unconditional generator"
             )
 
-    def __call__(self, job: Job) -> tuple[list[dict], dict[tuple[str, str, str], bytes]]:
-        """A row for each picture, and the files of observed and restored pictures by task, kind and name."""
-        s, clean, names, cell = self.settings, job.clean, job.names, job.cell
-        seeds = [child_seed(s.seed, cell.task, name) for name in names]
+    def __call__(self, job: BenchJob) -> BatchResult:
+        """Degrade the batch, restore it and measure the results."""
+        settings, clean, cell = self.settings, job.clean, job.cell
+        seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
+        operator = degrade.tasks[cell.task].sample(clean.shape, _streams(seeds))
+        observed = operator(clean, _streams(seeds))
+        assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
 
-        def streams() -> list[torch.Generator]:
-            return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-        operator = degrade.tasks[cell.task].sample(clean.shape, streams())
-        observed = operator(clean, streams())
-        assumed = invert.oracle_mask(operator) if s.oracle_mask else operator.approx()
         started = time.perf_counter()
-        solved = self.solver.solve(
-            observed, assumed, cell.method, seeds, perceptual=s.perceptual, steps=s.steps
-        )
-        seconds = (time.perf_counter() - started) / len(names)
-        pictures, written = {}, []
-        for name, one, seen in zip(names, solved, observed.split(1), strict=True):
+        solved = self.solver.solve(observed, assumed, cell.method, seeds, **settings.arguments())
+        seconds = (time.perf_counter() - started) / len(job.names)
+
+        pictures, read_back = {}, []
+        for name, one, observation in zip(job.names, solved, observed.split(1), strict=True):
             image = files.to_pil(one.image)
-            pictures[cell.task, "observed", name] = files.encode(files.to_pil(seen))
+            pictures[cell.task, "observed", name] = files.encode(files.to_pil(observation))
             pictures[cell.task, cell.label, name] = files.encode(image)
-            written.append(files.from_pil(image))  # what is measured is what was written, in 8 bits
-        restored = torch.cat(written)
-        shown = (restored, clean, operator(restored, streams()), observed)
-        found = metrics.scores(*(x.to(self.solver.device) for x in shown), self.solver.identity)
+            read_back.append(files.from_pil(image))
+        restored = torch.cat(read_back)  # in 8 bits, so that we measure what the files hold
+        degraded = operator(restored, _streams(seeds))
+        scores = metrics.scores(
+            restored.to(self.solver.device),
+            clean.to(self.solver.device),
+            degraded.to(self.solver.device),
+            observed.to(self.solver.device),
+            self.solver.identity,
+        )
         rows = []
-        for i, (name, one) in enumerate(zip(names, solved, strict=True)):
-            row = {"task": cell.task, "method": cell.label, "image": name}
-            row |= {key: values[i] for key, values in found.items()}
-            row |= {"seconds": round(seconds, 3), "steps": len(one.losses), "finite": one.finite}
-            rows.append(
-                row | {"batch": one.batch, "told": list(one.told), "loss": thinned(one.losses)}
-            )
-        return rows, pictures
+        for i, (name, one) in enumerate(zip(job.names, solved, strict=True)):
+            row: Row = {"task": cell.task, "method": cell.label, "image": name}
+            row |= {metric: values[i] for metric, values in scores.items()}
+            rows.append(row | _about(one, seconds))
+        return BatchResult(rows, pictures)
+
+
+def _streams(seeds: list[int]) -> list[torch.Generator]:
+    """A new random stream for each picture, so that equal seeds give equal draws."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _about(solved: Solved, seconds: float) -> Row:
+    """What a row says of the search itself."""
+    return {
+        "seconds": round(seconds, 3),
+        "steps": len(solved.losses),
+        "finite": solved.finite,
+        "batch": solved.batch,
+        "told": list(solved.told),
+        "loss": thinned(solved.losses),
+        "terms": thinned_terms(solved.terms),
+    }

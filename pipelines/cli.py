@@ -1,25 +1,49 @@
-"""The `degrade` command. Nothing heavy is imported before a command needs it."""
+"""The `degrade` command. Each command imports what it needs only when it runs."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from .completion import operator_names
 from .console import echo, for_each, load, say, user_errors
-from .engine import ENGINES
+from .options import (
+    GENERATORS,
+    METHODS,
+    METHODS_HELP,
+    CompareOptions,
+    DeviceOptions,
+    Inputs,
+    Output,
+    Overwrite,
+    Plugin,
+    RunOptions,
+    SearchOptions,
+    Seed,
+    Tasks,
+    compared,
+    degradation,
+    names,
+    photos,
+    search,
+    with_options,
+)
 
 app = typer.Typer(
     name="degrade",
-    help="""Model how an image was damaged, exactly, and undo it.
+    help="""Degrade pictures exactly as real cameras, codecs and networks do, and restore them.
 
-    What happened to a picture is said in a line of operators, such as
-    "downsample:2 >> jpeg:18". `apply` does it, `restore` looks for a picture to
-    which it would happen. `degrade COMMAND --help` tells more of each.
+    A chain of operators says what happens to a picture, for example
+    "downsample:2 >> jpeg:18". `apply` degrades pictures with such a chain.
+    `restore` searches for a picture that the chain turns into yours.
 
     \b
     degrade apply examples/avatars -o observed --op "downsample:2 >> jpeg:18"
@@ -28,115 +52,62 @@ app = typer.Typer(
     """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def known(*names: str) -> Callable[[str], list[str]]:
-    """What a shell offers where an option has names; written down here, since asking for them would load torch."""
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+class StrictCommand(TyperCommand):
+    """Refuses an option that is given twice, and empty values.
+
+    Without this, click would silently keep the last of two values, and take an empty path for the
+    current folder.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, then check them; --help is answered before."""
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        if ctx.resilient_parsing:  # a shell completes a line that is not finished
+            return rest
+        values, _, parameters = self.make_parser(ctx).parse_args(args=given)
+        counts = Counter(parameter.name for parameter in parameters)
+        for parameter in self.params:
+            name, value = parameter.name, values.get(parameter.name)
+            label = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+            may_repeat = getattr(parameter, "multiple", False) or getattr(
+                parameter, "is_flag", False
+            )
+            if counts[name] > 1 and parameter.nargs == 1 and not may_repeat:
+                raise typer.BadParameter(f"{label} is given {counts[name]} times; give it once")
+            texts = value if isinstance(value, (list, tuple)) else [value]
+            if "" in texts:
+                raise typer.BadParameter(f"{label} is empty; leave it out, or give a value")
+        return rest
 
 
-def _seed(value: int) -> int:
-    if not 0 <= value < 2**63:
-        raise typer.BadParameter(f"{value} is not from 0 to 2^63 - 1")
-    return value
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command, after its options dataclasses are expanded."""
+    app.command(cls=StrictCommand)(with_options(function))
+    return function
 
 
-METHODS = known(
-    "adam-id",
-    "brgm",
-    "brgm-original",
-    "cri",
-    "ddrm",
-    "dgp",
-    "ilo",
-    "lbrgm",
-    "lbrgm-original",
-    "pti",
-    "pulse",
-    "pulse-original",
-    "robust",
-    "robust-text",
-)
-GENERATORS, NETS, SUITES = known("avatars-128"), known("vgg", "alex"), known("paper", "ddrm", "cri")
-# the panels of a help page
-happened, compared, search, photos, running = (
-    partial(typer.Option, rich_help_panel=panel)
-    for panel in ("What happened", "What to compare", "How to search", "Photos", "Running")
-)
-
-Inputs = Annotated[
-    list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IN...")
-]
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")
-]
-Seed = Annotated[int, running(help="Decides every random draw.", metavar="N", callback=_seed)]
-Plugin = Annotated[
-    list[str],
-    running(
-        help="A Python module, imported first: it registers operators or methods. May be repeated.",
-        metavar="MODULE",
-    ),
-]
-Images = Annotated[Path, typer.Option(help="A folder of clean pictures.", metavar="DIR")]
-Tasks = Annotated[
-    str,
-    compared(help="all, single, composed, or names such as denoising/XL,UNAP.", metavar="NAMES"),
-]
-Suite = Annotated[
-    str,
-    compared(
-        help="Whose tasks `all` are: paper, ddrm or cri.", metavar="NAME", autocompletion=SUITES
-    ),
-]
-Generator = Annotated[
-    str,
-    search(
-        help="A bundled generator's name, or a file.", metavar="NAME", autocompletion=GENERATORS
-    ),
-]
-Limit = Annotated[int | None, compared(help="Only the first so many pictures.", min=1, metavar="N")]
-OracleMask = Annotated[bool, search("--oracle-mask", help="Tell methods which pixels are dead.")]
-Batch = Annotated[
-    int, running(help="Pictures at a time; halved where memory runs out.", min=1, metavar="N")
-]
-Perceptual = Annotated[
-    str, search(help="vgg, or alex for speed.", metavar="NET", autocompletion=NETS)
-]
-Steps = Annotated[int | None, search(help="Steps in all, for a quick look.", min=0, metavar="N")]
-Device = Annotated[
-    str,
-    running(
-        help="auto, cpu, cuda, cuda:1, mps.",
-        metavar="NAME",
-        autocompletion=known("auto", "cpu", "cuda", "mps"),
-    ),
-]
-Engine = Annotated[
-    str,
-    running(help="local, or ray for a cluster.", metavar="NAME", autocompletion=known(*ENGINES)),
-]
-Quiet = Annotated[bool, running("--quiet", help="No progress, no summary.")]
-
-
-@app.command()
+@command
 def apply(
     inputs: Inputs,
     output: Output,
     op: Annotated[
-        str, typer.Option(help="What to do; `degrade ops` lists what there is.", metavar="SPEC")
+        str,
+        typer.Option(help="Chain of operators; `degrade ops` lists them.", metavar="SPEC"),
     ],
+    run: RunOptions,
     seed: Seed = 0,
-    plugin: Plugin = [],  # noqa: B006
-    engine: Engine = "local",
-    quiet: Quiet = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Degrade pictures exactly.
 
-    Writes each picture as it comes out, and beside it a manifest of what was
-    done, by which `restore` knows it. What is random, such as noise or a range of
-    qualities, is drawn by --seed, for each picture on its own.
+    Writes each degraded picture, and beside it a manifest that says what was
+    done; `restore` reads it. Random values, such as noise or a quality from a
+    range, are drawn for each picture from --seed.
 
     \b
     degrade apply portrait.png -o observed --op "poisson:48 >> jpeg:18"
@@ -149,89 +120,93 @@ def apply(
         from .apply import Apply
         from .engine import engine_of
 
-        load(plugin)
-        flow = Apply(degrade.parse(op), output, seed)
+        load(run.plugin)
+        flow = Apply(degrade.parse(op), output, seed, overwrite)
         sources = files.gather(inputs, output)
-        workers = engine_of(engine, threads=os.cpu_count() or 1, gpu=False)
-        raise typer.Exit(for_each(flow, sources, workers, quiet))
+        workers = engine_of(run.engine, threads=os.cpu_count() or 1, gpu=False)
+        raise typer.Exit(for_each(flow, sources, workers, run.quiet))
 
 
-@app.command()
+@command
 def restore(
     inputs: Inputs,
     output: Output,
+    options: SearchOptions,
+    run: DeviceOptions,
     op: Annotated[
-        str | None, happened(help="Default: the manifest's, or a guess.", metavar="SPEC")
+        str | None,
+        degradation(
+            help="Chain that degraded the pictures. Default: the manifest's, or a guess.",
+            metavar="SPEC",
+        ),
     ] = None,
-    generator: Generator = "avatars-128",
     method: Annotated[
-        str, search(help="A name of `degrade methods`.", metavar="NAME", autocompletion=METHODS)
+        str,
+        search(help="Name from `degrade methods`.", metavar="NAME", autocompletion=METHODS),
     ] = "robust",
-    perceptual: Perceptual = "vgg",
-    steps: Steps = None,
     clean: Annotated[
         Path | None,
-        typer.Option(help="The undamaged picture(s), shown on the sheet.", metavar="PATH"),
+        typer.Option(help="Undamaged picture or folder, shown on the sheet.", metavar="PATH"),
     ] = None,
     class_label: Annotated[
-        int | None, search("--class", help="Of a generator that has classes.", metavar="N")
+        int | None, search("--class", help="Class, for a conditional generator.", metavar="N")
     ] = None,
     samples: Annotated[
-        int, search(help="So many different answers to each picture.", min=1, metavar="N")
+        int, search(help="Number of different answers to each picture.", min=1, metavar="N")
     ] = 1,
     init: Annotated[
         Path | None,
-        search(help="A latent that restore wrote, or a folder, to go on from.", metavar="PATH"),
+        search(
+            help="Latent that an earlier restore wrote, or a folder of them, to start from.",
+            metavar="PATH",
+        ),
     ] = None,
     align: Annotated[
         str | None,
         photos(
-            help="Restore a face, found and turned upright.",
+            help="Find a face, turn it upright and restore it.",
             metavar="ffhq",
-            autocompletion=known("ffhq"),
+            autocompletion=names("ffhq"),
         ),
     ] = None,
     landmarks: Annotated[
-        Path | None, photos(help="For --align: where the face's points are.", metavar="JSON")
+        Path | None, photos(help="For --align: file with the landmarks.", metavar="JSON")
     ] = None,
     face: Annotated[
-        int | None, photos(help="For --align: which one, from 1, the surest.", min=1, metavar="N")
+        int | None,
+        photos(help="For --align: number of the face; 1 is the most certain.", min=1, metavar="N"),
     ] = None,
     box: Annotated[
-        str | None, photos(help="Restore this part, in pixels.", metavar="X,Y,W,H")
+        str | None, photos(help="Restore this part of a photo, in pixels.", metavar="X,Y,W,H")
     ] = None,
     keep_visible: Annotated[
         bool,
-        happened(
+        degradation(
             "--keep-visible",
-            help="Bring the result to agree with what the picture says for certain.",
+            help="Keep what the degraded picture shows for certain (data consistency).",
         ),
-    ] = False,
-    oracle_mask: Annotated[
-        bool, happened("--oracle-mask", help="Tell the solver which pixels are dead.")
     ] = False,
     embedding: Annotated[
         Path | None,
         search(help="Face embedding (TorchScript), for method adam-id.", metavar="FILE"),
     ] = None,
     person: Annotated[
-        Path | None, search(help="A photo of the same person, for --embedding.", metavar="FILE")
+        Path | None,
+        search(help="Another photo of the same person, for --embedding.", metavar="FILE"),
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Make a page of tables and pictures, report.html.")
+        bool, typer.Option("--report", help="Write report.html, with tables and all pictures.")
     ] = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    plugin: Plugin = [],  # noqa: B006
-    engine: Engine = "local",
-    quiet: Quiet = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Restore pictures: what happened to them is read from the manifest of `apply`, given by --op, or guessed.
+    """Restore degraded pictures.
 
-    A generator's pictures are searched for one to which that would happen. Writes
-    the restored picture, a sheet to look at, a log and the latent. Of a photo
-    of another size a part is restored and put back: the middle, a --box, or a
-    face with --align ffhq.
+    What degraded a picture is read from the manifest of `apply`, given by --op,
+    or guessed from the file. The method searches the generator's images for one
+    that the same degradation turns into yours. Writes the restored picture, a
+    sheet for comparison, a log and the latent. In a photo of another size than
+    the generator's, one part is restored and pasted back: the centre, a --box, or
+    a face with --align ffhq.
 
     \b
     degrade restore observed -o restored
@@ -239,92 +214,83 @@ def restore(
     degrade restore photo.jpg -o restored --generator ffhq.pkl --align ffhq
     """
     with user_errors():
+        from .progress import SolveBar, starting
+
+        starting(run.quiet)
         import invert
 
         from . import files
         from .engine import engine_of
         from .faces import where_of
-        from .progress import SolveBar
         from .report import refuse_foreign, write
-        from .restore import Restore, Settings, results
+        from .restore import Restore, RestoreSettings, results
         from .solver import Solver, generator_text, identity_text
 
-        load(plugin)
-        sources, told = files.gather(inputs, output), identity_text(embedding, person)
+        load(run.plugin)
+        sources = files.gather(inputs, output)
+        identity = identity_text(embedding, person)
         if report:
             refuse_foreign(output)
-        model = invert.load_generator(generator)
+        model = invert.load_generator(options.generator)
         where = where_of(align, landmarks, face, box)
-        settings = Settings(
-            generator_text(generator),
-            method,
-            perceptual,
-            seed,
-            steps,
-            op,
-            class_label,
-            samples,
-            oracle_mask,
-            told,
-            str(where),
-            keep_visible,
+        recorded = asdict(options) | {"generator": generator_text(options.generator)}
+        settings = RestoreSettings(
+            **recorded,
+            method=method,
+            op=op,
+            class_label=class_label,
+            samples=samples,
+            identity=identity,
+            where=str(where),
+            keep_visible=keep_visible,
         )
-        solver = partial(Solver, model, device, embedding, person)
-        chosen = engine_of(engine, gpu=device != "cpu")
-        with SolveBar(quiet) as bar:
-            watched = (
-                bar if engine == "local" else None
-            )  # what happens elsewhere is not seen step by step
+        solver = partial(Solver, model, run.device, embedding, person)
+        workers = engine_of(run.engine, gpu=run.device != "cpu")
+        with SolveBar(run.quiet, len(sources)) as bar:
+            # Only a local engine runs in this process, where steps can be shown.
+            shown_bar = bar if run.engine == "local" else None
             shape = (1, model.channels, model.resolution, model.resolution)
-            flow = Restore(settings, output, shape, solver, clean, init, where, watched)
-            code = for_each(flow, sources, chosen, quiet)
+            flow = Restore(
+                settings, output, shape, solver, clean, init, where, shown_bar, overwrite
+            )
+            code = for_each(flow, sources, workers, run.quiet, bar)
         if report and code != 2:
             page = write(results(sources, settings, output, clean), model.resolution)
-            if not quiet:
+            if not run.quiet:
                 echo(page)
         raise typer.Exit(code)
 
 
-@app.command()
+@command
 def bench(
-    images: Images,
-    output: Output,
-    methods: Annotated[
-        str, compared(help="Names of `degrade methods`, with commas.", metavar="NAMES")
-    ] = "robust",
+    compare: CompareOptions,
+    options: SearchOptions,
+    run: DeviceOptions,
+    methods: Annotated[str, compared(help=METHODS_HELP, metavar="NAMES")] = "robust",
     tasks: Tasks = "all",
-    suite: Suite = "paper",
-    generator: Generator = "avatars-128",
-    limit: Limit = None,
-    batch: Batch = 4,
-    perceptual: Perceptual = "vgg",
-    steps: Steps = None,
     reference: Annotated[
         Path | None,
         compared(
-            help="Pictures, or .npz statistics, that realism is measured against.", metavar="PATH"
+            help="Folder of real pictures, or .npz statistics, for the realism metrics.",
+            metavar="PATH",
         ),
     ] = None,
-    oracle_mask: OracleMask = False,
     tuned: Annotated[
         Path | None,
-        compared(help="A file of `degrade tune`: shows its methods tuned, too.", metavar="JSON"),
+        compared(
+            help="File of `degrade tune`: its tuned methods are compared, too.", metavar="JSON"
+        ),
     ] = None,
     embedding: Annotated[
         Path | None,
         compared(help="Face embedding that measures identity (.pt, .onnx).", metavar="FILE"),
     ] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    plugin: Plugin = [],  # noqa: B006
-    engine: Engine = "local",
-    quiet: Quiet = False,
 ) -> None:
-    """Compare methods over the papers' tasks; the same command goes on where it was stopped.
+    """Compare methods over the tasks of the papers.
 
     Every picture is degraded by every task and restored by every method. Writes
-    results.jsonl, results.csv, tables.md, all pictures, and report.html, a page
-    to compare them on.
+    results.jsonl, results.csv, tables.md, all pictures, and the page report.html.
+    If the run is stopped, the same command resumes it.
 
     \b
     degrade bench --images examples/avatars --tasks UNAP --limit 2 -o results
@@ -332,146 +298,127 @@ def bench(
     """
     with user_errors():
         from . import report
-        from .bench import Cell, Failed, Settings, methods_of, opened
-        from .solver import generator_text, identity_text
+        from .bench import BenchSettings, Cell, Failed, methods_of, opened
         from .tasks import tasks_of
         from .tune import read_tuned
 
-        load(plugin)
-        chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
-        cells = [Cell(task, label, method) for task in wanted for label, method in chosen.items()]
+        load(run.plugin)
+        chosen_methods, chosen_tasks = methods_of(methods), tasks_of(tasks, compare.suite)
+        cells = []
+        for task in chosen_tasks:
+            cells += [Cell(task, label, method) for label, method in chosen_methods.items()]
         if tuned is not None:
-            cells += [cell for cell in read_tuned(tuned) if cell.task in wanted]
+            cells += [cell for cell in read_tuned(tuned) if cell.task in chosen_tasks]
         if reference is not None and not reference.exists():
             raise ValueError(
-                f"{reference} does not exist; give a folder of pictures, or an .npz with mu and sigma"
+                f"{reference} does not exist; "
+                "give a folder of pictures, or an .npz with mu and sigma"
             )
-        report.refuse_foreign(output)
-        told, failed = identity_text(embedding, None), ()
-        settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask, told)
-        with opened(
-            images, limit, output, settings, generator, device, engine, batch, quiet, embedding
-        ) as work:
-            results, run, side = work
+        report.refuse_foreign(compare.output)
+        settings = BenchSettings.of(options, embedding)
+        failures: tuple[str, ...] = ()
+        page = None
+        with opened(compare, settings, options.generator, run, embedding) as work:
             try:
-                run(cells)
+                work.run(cells)
             except Failed as error:
-                failed = error.args
-            page = report.write(results.results(), side, reference) if results.rows() else None
-        if page and not quiet:
-            for line in (output / "tables.md").read_text(encoding="utf-8").splitlines():
+                failures = error.args
+            if work.bench.rows():
+                page = report.write(work.bench.results(), work.side, reference)
+        if page and not run.quiet:
+            for line in (compare.output / "tables.md").read_text(encoding="utf-8").splitlines():
                 echo(line)
             echo(page)
-        for reason in failed:
+        for reason in failures:
             say(f"error: {reason}")
-        if failed:
+        if failures:
             say("the same command tries again what failed")
             raise typer.Exit(3 if page else 2)
 
 
-@app.command()
+@command
 def tune(
-    images: Images,
-    output: Output,
-    methods: Annotated[
-        str,
-        compared(
-            "--method",
-            "--methods",
-            help="Names of `degrade methods`, with commas.",
-            metavar="NAMES",
-        ),
-    ],
+    compare: CompareOptions,
+    options: SearchOptions,
+    run: DeviceOptions,
+    methods: Annotated[str, compared("--method", "--methods", help=METHODS_HELP, metavar="NAMES")],
     tasks: Tasks,
     trials: Annotated[
-        int, search(help="Settings to try for each method and task.", min=1, metavar="N")
+        int, search(help="Trials for each method and task.", min=1, metavar="N")
     ] = 24,
-    suite: Suite = "paper",
-    generator: Generator = "avatars-128",
-    limit: Limit = None,
-    batch: Batch = 4,
-    perceptual: Perceptual = "vgg",
-    steps: Steps = None,
-    oracle_mask: OracleMask = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    plugin: Plugin = [],  # noqa: B006
-    engine: Engine = "local",
-    quiet: Quiet = False,
 ) -> None:
-    """Search the constants with which methods come nearest to the clean pictures, for each task on its own.
+    """Tune the constants of methods for each task on its own.
 
-    Writes tuned.json for `degrade bench --tuned`, and every trial's results; the
-    same command goes on where it was stopped. Tune on other pictures than those
-    that you compare on.
+    Searches the constants with which a method comes nearest to the clean
+    pictures. Writes tuned.json for `degrade bench --tuned`, and the results of
+    all trials. If the run is stopped, the same command resumes it. Do not tune on
+    the pictures that you compare on.
 
     \b
     degrade tune --images faces --method pulse --tasks UNAP -o tuned
     degrade tune --images faces --method pulse --tasks UNAP --steps 50 -o quick
     """
     with user_errors():
-        from . import tune as search
-        from .bench import Settings, methods_of, opened
-        from .solver import generator_text
+        from . import tune as tuning
+        from .bench import BenchSettings, methods_of, opened
         from .tasks import tasks_of
 
-        load(plugin)
-        chosen, wanted = methods_of(methods), tasks_of(tasks, suite)
-        settings = Settings(generator_text(generator), perceptual, steps, seed, oracle_mask)
-        with opened(images, limit, output, settings, generator, device, engine, batch, quiet) as (
-            _,
-            run,
-            _,
-        ):
-            for name, method in chosen.items():
-                for task in wanted:
-                    best, before, after = search.tune(name, method, task, trials, seed, run)
-                    search.write_tuned(output / "tuned.json", name, task, best)
-                    if not quiet:
-                        echo(
-                            f"{task}: {search.label(name, best)}, accuracy {before:.4f} → {after:.4f}"
-                        )
-        if not quiet:
-            echo(output / "tuned.json")
+        load(run.plugin)
+        chosen_methods, chosen_tasks = methods_of(methods), tasks_of(tasks, compare.suite)
+        path = compare.output / "tuned.json"
+        with opened(compare, BenchSettings.of(options), options.generator, run) as work:
+            for name, method in chosen_methods.items():
+                for task in chosen_tasks:
+                    best = tuning.tune(name, method, task, trials, options.seed, work.run)
+                    tuning.write_tuned(path, name, task, best.factors)
+                    if not run.quiet:
+                        label = tuning.label(name, best.factors)
+                        accuracy = f"accuracy {best.published:.4f} → {best.accuracy:.4f}"
+                        echo(f"{task}: {label}, {accuracy}")
+        if not run.quiet:
+            echo(path)
 
 
-@app.command()
+@command
 def generators() -> None:
-    """List the generators that are at hand: bundled, and fetched before.
+    """List the generators on this machine: the bundled ones, and downloaded ones.
 
-    Those that were fetched are kept in the user's cache folder, or the folder
-    that the environment variable DEGRADE_CACHE names.
+    Downloads are kept in the user's cache folder, or in the folder that the
+    environment variable DEGRADE_CACHE names.
 
     \b
     degrade generators
     """
     with user_errors():
-        from . import generators as shown
+        from . import generators as listing
 
-        shown.show_all()
+        listing.show_all()
 
 
-@app.command()
+@command
 def inspect(
     what: Annotated[
         str,
         typer.Argument(
-            help="A picture; or a generator: a bundled one's name, a file or an address.",
+            help="Picture, folder of pictures, or generator: its name, file or URL.",
             metavar="WHAT",
             autocompletion=GENERATORS,
         ),
     ],
     samples: Annotated[
-        int, typer.Option(help="Of a generator: draw this many images.", min=0, metavar="N")
+        int, typer.Option(help="Draw this many images of a generator.", min=0, metavar="N")
     ] = 0,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to draw them.", metavar="FILE")
+        Path,
+        typer.Option("--output", "-o", help="Picture file for the samples.", metavar="FILE"),
     ] = Path("samples.png"),
     seed: Seed = 0,
 ) -> None:
-    """Say what happened to a picture, as far as its file tells; or what a generator is.
+    """Describe a picture, or a generator.
 
-    Nothing is changed, and no code in a generator's file is run.
+    For a picture: its mode and depth, and a guess of what happened to it. For a
+    folder: a line for each picture. For a generator: its architecture. No code
+    inside of a checkpoint is run.
 
     \b
     degrade inspect photo.jpg
@@ -480,40 +427,38 @@ def inspect(
     with user_errors():
         from . import files
 
-        if Path(what).is_dir():
-            raise ValueError(f"{what} is a folder; give one picture, or a generator")
-        if files.is_picture(Path(what)):
-            from degrade.forensics import guess
-
-            from .tables import findings
-
+        path = Path(what)
+        if path.is_dir() or files.is_picture(path):
             if samples:
                 raise ValueError(
-                    f"samples={samples} are drawn by a generator, and {what} is a picture; leave it out"
+                    f"--samples draws from a generator, but {what} holds pictures; leave it out"
                 )
-            return findings(guess(what))
+            from . import inspection
 
-        import invert
+            raise typer.Exit(
+                inspection.show_folder(path) if path.is_dir() else inspection.show(path)
+            )
 
-        from . import generators as shown
+        from . import generators as description
 
         if samples:
             _refuse_input(output, what)
-        model = invert.load_generator(what)
-        shown.describe(model)
+        model = description.load(what)
+        description.describe(model)
         if samples:
-            shown.draw(model, samples, seed, output)
+            description.draw(model, samples, seed, output)
             echo(output)
 
 
-@app.command()
+@command
 def convert(
-    source: Annotated[
-        str, typer.Argument(help="A checkpoint: a file or an address.", metavar="SOURCE")
-    ],
-    target: Annotated[Path, typer.Argument(help="The .safetensors to write.", metavar="TARGET")],
+    source: Annotated[str, typer.Argument(help="Checkpoint: a file or a URL.", metavar="SOURCE")],
+    target: Annotated[Path, typer.Argument(help="New .safetensors file.", metavar="TARGET")],
 ) -> None:
-    """Write a generator as .safetensors: the same images, no code in the file, faster to open.
+    """Convert a generator's checkpoint to .safetensors.
+
+    The converted generator draws the same images. The file holds no code, and
+    opens faster.
 
     \b
     degrade convert ffhq.pkl ffhq.safetensors
@@ -539,53 +484,58 @@ def _refuse_input(target: Path, generator: str) -> None:
         raise ValueError(f"{target} is the input; choose another name")
 
 
-@app.command()
-def ops(plugin: Plugin = []) -> None:  # noqa: B006
-    """List the operators: parameters, what they equal exactly, and their gradient.
-
-    What is listed is what --op may hold: `name:value,parameter=value`, and one
-    after another with `>>`.
-
-    \b
-    degrade ops
-    degrade ops --plugin my_operators
-    """
-    with user_errors():
-        from .tables import operators
-
-        load(plugin)
-    operators()
-
-
-@app.command()
-def methods(
+@command
+def ops(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Show this one's phases, losses and constants.",
-            metavar="NAME",
-            autocompletion=METHODS,
+            help="Show this operator in full.", metavar="NAME", autocompletion=operator_names
         ),
     ] = None,
+    plugin: Plugin = [],  # noqa: B006
 ) -> None:
-    """List the methods of restoration, or show one in full.
+    """List the operators for --op, or show one in full.
+
+    An operator is written as `name:value,parameter=value`. A chain joins
+    operators with `>>`, in the order in which they are applied.
+
+    \b
+    degrade ops
+    degrade ops blur
+    degrade ops --plugin my_operators
+    """
+    with user_errors():
+        from . import operators
+
+        load(plugin)
+        operators.show_all() if name is None else operators.show(name)
+
+
+@command
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this method in full.", metavar="NAME", autocompletion=METHODS),
+    ] = None,
+) -> None:
+    """List the methods of restoration, or show one with its phases, losses and constants.
 
     \b
     degrade methods
     degrade methods pulse
     """
     with user_errors():
-        from . import methods as shown
+        from . import methods as listing
 
-        shown.show_all() if name is None else shown.show(name)
+        listing.show_all() if name is None else listing.show(name)
 
 
-def _version(wanted: bool) -> None:
+def _print_versions(wanted: bool) -> None:
     if wanted:
         from .versions import versions
 
         for line in versions():
-            echo(line)
+            typer.echo(line)
         raise typer.Exit
 
 
@@ -594,7 +544,10 @@ def _common(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_version, is_eager=True, help="Say which, and of what matters."
+            "--version",
+            callback=_print_versions,
+            is_eager=True,
+            help="Print the versions of degrade and of the libraries that it computes with.",
         ),
     ] = False,
 ) -> None:

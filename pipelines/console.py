@@ -1,33 +1,75 @@
-"""How the commands meet a person: an error is one line, the exit code tells, Ctrl-C loses nothing finished."""
+"""How commands talk to a person.
+
+An error is one line, the exit code tells the outcome, and Ctrl-C loses nothing that is finished.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 import typer
 
 from .engine import Engine, attempt
 
-# what a terminal would obey
+if TYPE_CHECKING:
+    from .files import Source
+    from .progress import SolveBar
+
+# characters that a terminal would obey, without the tab
 _CONTROL = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
+
+T = TypeVar("T")  # what `finish` needs to know about a picture
+J = TypeVar("J")  # a job
+R = TypeVar("R")  # its result
+
+
+class Flow(Protocol[T, J, R]):
+    """What a command does to each picture."""
+
+    @property
+    def output(self) -> Path:
+        """The folder it writes to."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether results of other settings may be replaced."""
+
+    def targets(self, source: Source) -> list[Path]:
+        """All files that may be written for a picture."""
+
+    def changes(self, source: Source) -> list[str]:
+        """The settings in which an earlier result differs, see `files.differences`."""
+
+    def plan(self, source: Source) -> tuple[T, J | None]:
+        """What `finish` needs to know, and the job; None if the result is there already."""
+
+    def setup(self) -> Callable[[J], R]:
+        """Make a worker's function from jobs to results."""
+
+    def finish(self, todo: T, result: R | None) -> Path:
+        """Write the result and return the path of the picture."""
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """A user's mistake is a line and exit code 2, Ctrl-C a line and 130; all else is our bug and keeps its traceback.
+    """Turn a user's mistake into one line and exit code 2, and Ctrl-C into one line and 130.
 
-    Our notes are a line each, said once; warnings of libraries to programmers are not shown, but with -W.
+    Any other exception is a bug and keeps its traceback. Notes of this project are printed once
+    each; warnings of libraries are meant for programmers and are shown with `python -W` only.
     """
+    _reopen_closed_streams()
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("default", module="degrade|pipelines")
-            warnings.showwarning = lambda message, *_: say(f"note: {message}")
+            warnings.showwarning = _show_note
         try:
             yield
         except (ValueError, OSError) as error:
@@ -38,64 +80,128 @@ def user_errors() -> Iterator[None]:
             raise typer.Exit(130) from None
 
 
-def for_each(flow, sources: list, engine: Engine, quiet: bool) -> int:
-    """Take every source through a flow; one that fails is named and does not stop the others. The exit code.
+def _show_note(message: Warning | str, *_: object, **__: object) -> None:
+    say(f"note: {message}")
 
-    A flow's `output` is the folder it writes to, `targets(source)` all files of a picture. Its
-    `plan(source)` says what is to do: (what `finish` must know, a job or None). `setup` makes a worker's
-    function from jobs to results. `finish(known, result)` writes, and gives the path.
+
+def _reopen_closed_streams() -> None:
+    """Send output to nowhere where the shell closed a stream (`>&-`).
+
+    Python has None for such a stream, and the next file that is opened would get its number.
     """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def for_each(
+    flow: Flow[T, J, R],
+    sources: list[Source],
+    engine: Engine,
+    quiet: bool,
+    bar: SolveBar | None = None,
+) -> int:
+    """Take every picture through a flow and return the exit code.
+
+    A picture that fails is named on one line, and the others go on. Raises ValueError before the
+    first picture if the output folder holds results of other settings and `overwrite` is not set.
+    """
+    from . import files
+
+    clashes = _clashes(flow, sources)
+    if not flow.overwrite:
+        _refuse_other_results(flow, sources)
+    failed = skipped = 0
+
+    def write_result(source: Source, todo: T, result: R | None) -> Path:
+        with files.locked(flow.output):
+            if not flow.overwrite:  # another run may have written since this one began
+                _refuse_changes(flow, flow.changes(source))
+            return flow.finish(todo, result)
+
+    def conclude(source: Source, path: Path | Exception) -> None:
+        nonlocal failed
+        if bar is not None:
+            bar.done()
+        if isinstance(path, Exception):
+            failed += 1
+            named = str(source.path) in str(path)
+            say(f"error: {path}" if named else f"error: {source.path}: {path}")
+        elif not quiet:
+            echo(path)
+
+    def jobs() -> Iterator[tuple[tuple[Source, T], J]]:
+        nonlocal skipped
+        for source in sources:
+            if source in clashes:
+                conclude(source, clashes[source])
+                continue
+            plan = attempt(flow.plan, source)
+            if isinstance(plan, Exception):
+                conclude(source, plan)
+                continue
+            todo, job = plan
+            if job is not None:
+                yield (source, todo), job
+                continue
+            skipped += 1
+            if bar is not None:
+                bar.skip()
+            conclude(source, attempt(write_result, source, todo, None))
+
+    for (source, todo), result in engine.map(flow.setup, jobs()):
+        if isinstance(result, Exception):
+            conclude(source, result)
+        else:
+            conclude(source, attempt(write_result, source, todo, result))
+    if skipped and not quiet:
+        say(f"{skipped} already done, skipped")
+    if not failed:
+        return 0
+    return 2 if failed == len(sources) else 3
+
+
+def _clashes(flow: Flow[T, J, R], sources: list[Source]) -> dict[Source, ValueError]:
+    """The pictures that would write a file that an earlier one writes too; sweep the folders."""
     from .files import sweep
 
-    sweep(flow.output)
-    taken: dict = {}
+    owners: dict[Path, Source] = {}
+    clashes: dict[Source, ValueError] = {}
     for source in sources:
         for path in flow.targets(source):
-            first = taken.setdefault(path, source)
-            if first is not source:
-                both = f"{first.path} and {source.path}"
-                raise ValueError(
-                    f"{both} would share one result, {path.name}; rename one, or run them apart"
-                )
-    failed = 0
+            owner = owners.setdefault(path, source)
+            if owner is not source:
+                both = f"{owner.path} and {source.path}"
+                problem = f"{both} would share one result, {path.name}"
+                clashes[source] = ValueError(f"{problem}; rename one, or run them apart")
+    sweep(*{path.parent for path in owners})
+    return clashes
 
-    def conclude(source, known, result) -> None:
-        nonlocal failed
-        try:
-            for outcome in (known, result):
-                if isinstance(outcome, Exception):
-                    raise outcome
-            path = flow.finish(known, result)
-        except (ValueError, OSError) as error:
-            failed += 1
-            named = str(source.path) in str(error)
-            say(f"error: {error}" if named else f"error: {source.path}: {error}")
-        else:
-            if not quiet:
-                echo(path)
 
-    def jobs() -> Iterator:
-        for source in sources:
-            planned = attempt(flow.plan, source)
-            known, job = (planned, None) if isinstance(planned, Exception) else planned
-            if job is None:
-                conclude(source, known, None)
-            else:
-                yield (source, known), job
+def _refuse_other_results(flow: Flow[T, J, R], sources: list[Source]) -> None:
+    for source in sources:
+        changes = attempt(flow.changes, source)
+        if not isinstance(changes, Exception):  # `plan` meets the same error and reports it
+            _refuse_changes(flow, changes)
 
-    for (source, known), result in engine.map(flow.setup, jobs()):
-        conclude(source, known, result)
-    return 0 if not failed else 2 if failed == len(sources) else 3
+
+def _refuse_changes(flow: Flow[T, J, R], changes: list[str]) -> None:
+    if changes:
+        raise ValueError(
+            f"{flow.output} holds results of other settings ({'; '.join(changes)}); "
+            "add --overwrite to replace them, or choose another --output"
+        )
 
 
 def load(plugins: list[str]) -> None:
-    """Import the modules, found as `python -m` would find them."""
+    """Import modules by name, as `python -m` would find them."""
     if plugins and "" not in sys.path:
         sys.path.insert(0, "")
     for name in plugins:
         try:
             importlib.import_module(name)
-        except Exception as error:  # whatever a stranger's module raises
+        except Exception as error:  # a stranger's module may raise anything
             mend = "; give the module's name, without .py" if name.endswith(".py") else ""
             raise ValueError(
                 f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}{mend}"
@@ -103,19 +209,21 @@ def load(plugins: list[str]) -> None:
 
 
 def say(message: str) -> None:
-    """A line to stderr, whatever is in it."""
+    """Print one line to stderr; control characters are escaped."""
     _print(message, sys.stderr)
 
 
 def echo(message: object) -> None:
-    """A line to stdout; that nobody reads it any more does not stop the work."""
+    """Print one line to stdout; the work goes on if nobody reads it."""
     _print(str(message), sys.stdout)
 
 
-def _print(message: str, stream: TextIO) -> None:
-    line = "".join(_CONTROL.get(c, c) for c in " ".join(message.split("\n")))
-    with suppress(OSError):
-        known = line.encode(stream.encoding or "utf-8", "backslashreplace").decode(
-            stream.encoding or "utf-8"
-        )
-        print(known, file=stream, flush=True)
+def _print(message: str, stream: TextIO | None) -> None:
+    if stream is None:  # closed by the shell
+        return
+    joined = " ".join(message.split("\n"))
+    line = "".join(_CONTROL.get(character, character) for character in joined)
+    encoding = stream.encoding or "utf-8"
+    printable = line.encode(encoding, "backslashreplace").decode(encoding)
+    with suppress(OSError, ValueError):  # a full disk, a closed pipe, a closed file
+        print(printable, file=stream, flush=True)

@@ -1,4 +1,4 @@
-"""Pictures and manifests on disk: found, read, and written under a temporary name, then renamed."""
+"""Pictures and records on disk: find them, read them, and write them atomically."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 import numpy
@@ -21,64 +22,97 @@ from torch import Tensor
 from degrade import imagefile
 from degrade.imagefile import FORMATS, contents, picture
 
+fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # not on Windows, where what a killed run leaves is not swept
+except ImportError:  # Windows: runs do not lock, and leftovers of killed runs are not removed
     fcntl = None
 
-SUFFIXES = {suffix for of_format in imagefile.SUFFIXES.values() for suffix in of_format}
+SUFFIXES = {suffix for suffixes in imagefile.SUFFIXES.values() for suffix in suffixes}
 FORMAT = 1  # of the records written beside pictures
+TEMPORARY = ".degrade-*.tmp"
 
 
 @dataclass(frozen=True)
 class Source:
-    """An input picture and its place below the folder it was given by."""
+    """An input picture, and its path relative to the folder that was given."""
 
     path: Path
     relative: Path
+    keep_suffix: bool = False  # in the names of results, because another input has the same stem
+
+    def result_name(self, suffix: str) -> Path:
+        """The relative path of a result: `a.json` for `a.jpg`, or `a.jpg.json`."""
+        if self.keep_suffix:
+            return self.relative.with_name(self.relative.name + suffix)
+        return self.relative.with_suffix(suffix)
 
     def target(self, folder: Path, suffix: str) -> Path:
-        """Where this picture's result of that kind goes; never beside the input, which might be overwritten."""
-        path = folder / self.relative.with_suffix(suffix)
+        """The path of a result. Raises ValueError in the input's own folder, to protect inputs."""
+        path = folder / self.result_name(suffix)
         if path.parent.exists() and path.parent.samefile(self.path.parent):
             raise ValueError(f"{path.parent} holds the input; choose another --output")
         return path
 
 
 def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
-    """The pictures among files and, recursively, folders, in a fixed order; but for results below `output`.
+    """The pictures among files and folders, in a fixed order; folders are searched recursively.
 
-    Raises ValueError for a missing input, and for none at all.
+    Pictures below `output` are left out. A picture that is given twice counts once. Raises
+    ValueError for a missing input, and if there is no picture at all.
     """
-    found: list[Source] = []
+    sources: dict[tuple[Path, Path], Source] = {}
     for given in inputs:
-        if given.is_dir():
-            files = sorted(
-                p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()
-            )
-            if output is not None and given.resolve() in output.resolve().parents:
-                files = [p for p in files if output.resolve() not in p.resolve().parents]
-            found += [Source(p, p.relative_to(given)) for p in files]
-        elif given.is_file():
-            found.append(Source(given, Path(given.name)))
-        else:
-            problem = "is neither a file nor a folder" if given.exists() else "does not exist"
-            raise ValueError(f"{given} {problem}; check the path")
-    if not found:
+        for source in _sources_of(given, output):
+            sources.setdefault((source.path.resolve(), source.relative), source)
+    if not sources:
         raise ValueError(f"no picture found; files may end in {' '.join(sorted(SUFFIXES))}")
-    return found
+    return _with_distinct_names(list(sources.values()))
 
 
-def read_image(path: Path, channels: int = 3) -> Tensor:
-    """The picture in a file, [1, C, H, W] in [0, 1], see `imagefile.picture`."""
-    return from_pil(picture(contents(path), str(path), channels))
+def _sources_of(given: Path, output: Path | None) -> list[Source]:
+    if given.is_file():
+        return [Source(given, Path(given.name))]
+    if not given.is_dir():
+        problem = "is neither a file nor a folder" if given.exists() else "does not exist"
+        raise ValueError(f"{given} {problem}; check the path")
+    results = None
+    if output is not None and given.resolve() in output.resolve().parents:
+        results = output.resolve()
+    sources = []
+    for path in sorted(given.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        if results is None or results not in path.resolve().parents:
+            sources.append(Source(path, path.relative_to(given)))
+    return sources
+
+
+def _with_distinct_names(sources: list[Source]) -> list[Source]:
+    """Keep the suffix in result names wherever two pictures of one folder share a stem."""
+    while True:
+        owners: dict[Path, set[Path]] = {}
+        for source in sources:
+            owners.setdefault(source.result_name(""), set()).add(source.relative)
+        renamed = []
+        for source in sources:
+            shared = len(owners[source.result_name("")]) > 1
+            renamed.append(replace(source, keep_suffix=shared or source.keep_suffix))
+        if renamed == sources:
+            return sources
+        sources = renamed
+
+
+def read_image(path: Path, channels: int | None = 3, deep: bool = False) -> Tensor:
+    """The picture in a file, [1, C, H, W] in [0, 1]; for the arguments see `imagefile.picture`."""
+    return from_pil(picture(contents(path), str(path), channels, deep))
 
 
 def is_picture(path: Path) -> bool:
-    """Whether it is named as a picture, or begins as one does."""
+    """Whether a file has the name of a picture, or begins as one does."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # opening a pipe would wait for ever
         return False
     with suppress(Exception), Image.open(path, formats=FORMATS):  # Pillow raises almost anything
         return True
@@ -86,26 +120,33 @@ def is_picture(path: Path) -> bool:
 
 
 def from_pil(image: Image.Image) -> Tensor:
-    """[1, C, H, W] in [0, 1] of an 8-bit picture."""
-    return (
-        torch.from_numpy(numpy.atleast_3d(numpy.array(image))).permute(2, 0, 1)[None].float() / 255
-    )
+    """[1, C, H, W] in [0, 1] of a picture of 8 bits a channel, or of grey of 16 bits."""
+    pixels = torch.from_numpy(numpy.atleast_3d(numpy.array(image)).astype(numpy.float32))
+    largest = 65535 if image.mode.startswith("I;16") else 255
+    return pixels.permute(2, 0, 1)[None] / largest
 
 
 def digest(path: Path) -> str:
-    """What tells the file's content from any other."""
+    """SHA-256 of a file's content."""
     return sha256(contents(path)).hexdigest()
 
 
-def to_pil(x: Tensor) -> Image.Image:
-    """The 8-bit picture of x [1, C, H, W], clamped and rounded half to even."""
-    pixels = (x.detach().cpu()[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    array = pixels.permute(1, 2, 0).contiguous().numpy()
+def to_pil(x: Tensor, bits: int = 8) -> Image.Image:
+    """The picture of x [1, C, H, W], clamped to [0, 1] and rounded half to even.
+
+    bits: 8, or 16 for grey (C = 1). Raises ValueError if x holds NaN.
+    """
+    values = x.detach().cpu()[0].clamp(0, 1)
+    if values.isnan().any():
+        raise ValueError("the picture holds NaN and cannot be written")
+    levels = (values.double() * (2**bits - 1)).round() if bits > 8 else (values * 255).round()
+    array = levels.permute(1, 2, 0).contiguous().numpy()
+    array = array.astype(numpy.uint16 if bits > 8 else numpy.uint8)
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
-    """The bytes of a file."""
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    """The bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
@@ -113,50 +154,142 @@ def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file to write, which becomes `path` if all goes well and vanishes if not."""
+    """An atomic write: yields a temporary file, and renames it to `path` if nothing was raised.
+
+    The content is on the disk before the rename, and the rename before this returns.
+    """
     with _staged(path, b"") as temporary:
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write `data` atomically."""
+    with _staged(path, data) as temporary:
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def write_together(
+    record: Path, kind: str, about: dict, made: dict[Path, bytes], stale: Iterable[Path] = ()
+) -> None:
+    """Write the files of one result and, last, its record; remove the `stale` files it replaces.
+
+    Nothing that exists is touched before all new content is on the disk. While files are being
+    renamed the record is marked `begun`: a run that is killed meanwhile leaves files that are known
+    to be results, and that nobody takes for finished. Where an earlier result is replaced, the
+    folder is flushed between these steps, so that a power loss keeps their order, too.
+    """
+    with ExitStack() as stack:
+        marked = _json(kind, about | {"begun": True})
+        begun = stack.enter_context(_staged(record, marked))
+        final = stack.enter_context(_staged(record, _json(kind, about)))
+        staged = {path: stack.enter_context(_staged(path, data)) for path, data in made.items()}
+        for temporary in (begun, final, *staged.values()):
+            _sync(temporary)
+        replaces = record.exists()
+        for path in stale:
+            path.unlink(missing_ok=True)
+        os.replace(begun, record)
+        if replaces:
+            _sync_folder(record.parent)
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+        if replaces:
+            _sync_folder(record.parent)
+        os.replace(final, record)
+        _sync_folder(record.parent)
+
+
+@contextmanager
+def _staged(path: Path, data: bytes) -> Iterator[Path]:
+    """A temporary file beside `path` that holds `data`; removed unless it was renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, file = _temporary(path.parent)
+    try:
+        file.write(data)
+        file.flush()
+        if fcntl is None:
+            file.close()  # Windows renames no open file
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        file.close()
 
 
 def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new file, open and locked: with the process, the lock ends."""
+    """A new file, open and locked; the lock ends with the process."""
     while True:
         path = folder / f".degrade-{secrets.token_hex(8)}.tmp"
         file = path.open("xb")
         if fcntl is None:
-            file.close()
             return path, file
         fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists():  # else somebody swept before it was locked
+        if path.exists():  # another process may have swept it before it was locked
             return path, file
         file.close()
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed; those of living ones are locked."""
-    for path in folder.rglob(".degrade-*.tmp") if fcntl else ():
-        if not path.is_file():
-            continue
-        with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
-def write(path: Path, data: bytes) -> None:
-    """All of `data` under `path`, or nothing."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+def _sync_folder(folder: Path) -> None:
+    """Wait until renames in a folder are on the disk, where the system can tell."""
+    with suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time read and replace results in a folder; others wait here.
+
+    The lock is on the folder itself: it leaves no file, and ends with the process. Where folders
+    cannot be locked (Windows, some network drives) there is none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        if fcntl is not None:
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the temporary files that killed processes left directly in these folders.
+
+    Files of living processes are locked and stay.
+    """
+    if fcntl is None:
+        return
+    for folder in folders:
+        for path in folder.glob(TEMPORARY):
+            if not path.is_file():
+                continue
+            with suppress(OSError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
 
 
 def latent_bytes(latent: Tensor) -> bytes:
+    """A safetensors file that holds a latent."""
     from safetensors.torch import save
 
     return save({"latent": latent.cpu().contiguous()})
 
 
 def read_latent(path: Path) -> Tensor:
-    """What `latent_bytes` made. Raises ValueError for any other file."""
+    """The latent in a file of `latent_bytes`. Raises ValueError for any other file."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -169,51 +302,31 @@ def read_latent(path: Path) -> Tensor:
     return latent
 
 
-def write_together(
-    record: Path, kind: str, about: dict, made: dict[Path, bytes], stale: Iterable[Path] = ()
-) -> None:
-    """The files of one result and, last, the record of it, in the place of an earlier result, whose `stale` files go.
-
-    Nothing that was there is touched before all is on the disk. While the files get their names, the
-    record says that it is `begun`: so they are known to be ours, though of no run in particular.
-    """
-    with ExitStack() as stack:
-        first, last = (
-            stack.enter_context(_staged(record, _json(kind, r)))
-            for r in (about | {"begun": True}, about)
-        )
-        staged = {path: stack.enter_context(_staged(path, data)) for path, data in made.items()}
-        for path in stale:
-            path.unlink(missing_ok=True)
-        os.replace(first, record)
-        for path, temporary in staged.items():
-            os.replace(temporary, path)
-        os.replace(last, record)
-
-
-@contextmanager
-def _staged(path: Path, data: bytes) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, lock = _temporary(path.parent)
-    try:
-        temporary.write_bytes(data)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-        lock.close()
-
-
 def earlier(record: Path, kind: str, targets: Iterable[Path]) -> dict | None:
-    """The record of an earlier result, if any. Raises ValueError where files would be overwritten that are of none."""
+    """The record of an earlier result, or None.
+
+    Raises ValueError if a target exists without a record: such a file is no result, and writing
+    would destroy it.
+    """
     before = read_json(record, kind)
-    for path in targets if before is None else ():
-        if (
-            path.exists() and not record.exists()
-        ):  # another run may have begun meanwhile, its record first
+    if before is not None:
+        return before
+    for path in targets:
+        # a run beside this one may have begun a result meanwhile, whose record comes first
+        if path.exists() and not record.exists():
             raise ValueError(
                 f"{path} is there, and no {kind} says that it is a result; choose another --output"
             )
-    return before
+    return None
+
+
+def differences(before: dict | None, wanted: dict) -> list[str]:
+    """How the settings in a record differ from those wanted, each as "name old → new"."""
+    changes = []
+    for name, value in wanted.items():
+        if before is not None and name in before and before[name] != value:
+            changes.append(f"{name} {before[name]!r} → {value!r}")
+    return changes
 
 
 def write_json(path: Path, kind: str, record: dict) -> None:
@@ -225,7 +338,7 @@ def _json(kind: str, record: dict) -> bytes:
 
 
 def read_json(path: Path, kind: str) -> dict | None:
-    """A record of `write_json`, or None where there is none. Raises ValueError for any other content."""
+    """A record of `write_json`, or None without a file. Raises ValueError for other content."""
     if not path.exists():
         return None
     try:

@@ -1,199 +1,177 @@
-"""How good restorations are: near the clean picture, true to the observation, and like real pictures."""
+"""Every metric, declared once: scores, results.csv, tables and the report read `METRICS`.
+
+To add a metric, add an entry to `METRICS` and the function that computes it.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from degrade.imagefile import contents
-from degrade.rng import child_seed
-from invert import Identity, perceptual
+from invert import FaceIdentity, perceptual
 
-SMALLEST = 32  # observations with a shorter side are enlarged to it before LPIPS, by whole pixels
-INCEPTION = (
-    "weights-inception-2015-12-05-6726825d.pth"  # as torch's hub keeps the standard FID network
+from . import realism
+from .realism import Frechet, Reference
+
+# Observations with a shorter side are enlarged before LPIPS, by whole pixels.
+SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A batch of 8-bit pictures [B, C, H, W] in [0, 1], and what they are compared with.
+
+    degraded: the restored pictures after the true degradation, with its own random draws.
+    identity: a face embedding that compares restored and clean pictures.
+    """
+
+    restored: Tensor
+    clean: Tensor | None
+    degraded: Tensor
+    observed: Tensor
+    identity: FaceIdentity | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good a restoration is.
+
+    name: its name in results.jsonl, results.csv and every table. digits: decimal places in tables.
+    note: what a reader of the tables must know; {crops} and {reference} are filled in.
+    of_picture: computes one value per picture [B]; None if the comparison lacks what it needs.
+    of_set: computes one value for a set of restored files. A metric with neither is measured by
+    the benchmark itself.
+    """
+
+    name: str
+    lower_is_better: bool
+    unit: str = ""
+    digits: int = 3
+    note: str = ""
+    of_picture: Callable[[Comparison], Tensor | None] | None = None
+    of_set: Callable[[list[Path], Reference], float | None] | None = None
+
+    def text(self, value: float | None) -> str:
+        """Format a value for a table; a missing one is empty."""
+        return "" if value is None else f"{value:.{self.digits}f}"
+
+    @property
+    def title(self) -> str:
+        """The name with its unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+def lpips_to_clean(pictures: Comparison) -> Tensor | None:
+    """LPIPS (VGG) between the restored and the clean picture."""
+    if pictures.clean is None:
+        return None
+    return perceptual.lpips(pictures.restored, pictures.clean)
+
+
+def lpips_to_observed(pictures: Comparison) -> Tensor:
+    """LPIPS (VGG) between the restored picture, degraded again, and the observation."""
+    degraded = perceptual.enlarged(pictures.degraded, SMALLEST)
+    observed = perceptual.enlarged(pictures.observed, SMALLEST)
+    return perceptual.lpips(degraded, observed)
+
+
+def psnr(pictures: Comparison) -> Tensor | None:
+    """The peak signal-to-noise ratio in dB; at most 100."""
+    if pictures.clean is None:
+        return None
+    squared_error = (pictures.restored - pictures.clean).square().flatten(1).mean(1)
+    return -10 * squared_error.clamp_min(1e-10).log10()
+
+
+def ssim(pictures: Comparison) -> Tensor | None:
+    """The structural similarity, with the usual Gaussian window of 11 pixels."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if pictures.clean is None:
+        return None
+    similarity = structural_similarity_index_measure(
+        pictures.restored, pictures.clean, data_range=1.0, reduction=None
+    )
+    assert isinstance(similarity, Tensor)
+    return similarity.reshape(-1)
+
+
+@torch.no_grad()
+def same_person(pictures: Comparison) -> Tensor | None:
+    """The cosine between the face embeddings of the restored and the clean picture."""
+    if pictures.clean is None or pictures.identity is None:
+        return None
+    return pictures.identity.similarity(pictures.restored, pictures.clean)
+
+
+FRECHET = Frechet.here()
+
+ACCURACY = Metric(
+    "accuracy",
+    lower_is_better=True,
+    note="Accuracy is VGG-LPIPS to the clean picture.",
+    of_picture=lpips_to_clean,
 )
+FIDELITY = Metric(
+    "fidelity",
+    lower_is_better=True,
+    note="Fidelity is VGG-LPIPS between the restoration, degraded again by the true operator, and "
+    f"the observation; both are enlarged by whole pixels if a side is below {SMALLEST}.",
+    of_picture=lpips_to_observed,
+)
+CROP_DISTANCE = Metric(
+    FRECHET.names[0],
+    lower_is_better=True,
+    note=f"{FRECHET.names[0]} compares {{crops}} with {{reference}}."
+    + (
+        ""
+        if FRECHET.inception
+        else " The Inception network is not installed here: the features are VGG's, and the value "
+        "is no FID."
+    ),
+    of_set=realism.crop_distance,
+)
+# In the order in which tables show them; the first three make the table of the paper.
+METRICS = (
+    ACCURACY,
+    FIDELITY,
+    CROP_DISTANCE,
+    Metric("psnr", lower_is_better=False, unit="dB", digits=1, of_picture=psnr),
+    Metric("ssim", lower_is_better=False, of_picture=ssim),
+    Metric("identity", lower_is_better=False, of_picture=same_person),
+    Metric("seconds", lower_is_better=True, unit="s", digits=1),
+    Metric(FRECHET.names[1], lower_is_better=True, of_set=realism.whole_distance),
+    Metric(
+        "NIQE (fitted here)",
+        lower_is_better=True,
+        note="NIQE is fitted to the reference pictures; never compare it with a paper's.",
+        of_set=realism.mean_niqe,
+    ),
+)
+# Metrics with one value for each picture, which are the columns of results.csv.
+PER_PICTURE = tuple(metric for metric in METRICS if metric.of_set is None)
 
 
 def scores(
     restored: Tensor,
     clean: Tensor | None,
-    again: Tensor,
+    degraded: Tensor,
     observed: Tensor,
-    identity: Identity | None = None,
+    identity: FaceIdentity | None = None,
 ) -> dict[str, list[float]]:
-    """Of 8-bit pictures in [0, 1], a number for each: LPIPS is VGG's; PSNR in dB; SSIM with its usual window of 11.
+    """Compute every metric of single pictures: name → one value per picture of the batch.
 
-    again: the restored pictures after the true degradation, with its own draws. identity: cosine
-    of the embeddings of restored and clean.
+    See `Comparison` for the arguments. Metrics that need a clean picture or an embedding are left
+    out if there is none.
     """
-    found = {
-        "fidelity": perceptual.lpips(*(perceptual.enlarged(x, SMALLEST) for x in (again, observed)))
-    }
-    if clean is not None:
-        from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-
-        found["accuracy"] = perceptual.lpips(restored, clean)
-        found["psnr"] = (
-            -10 * (restored - clean).square().flatten(1).mean(1).clamp_min(1e-10).log10()
-        )
-        found["ssim"] = ssim(restored, clean, data_range=1.0, reduction=None).reshape(-1)
-        if identity is not None:
-            with torch.no_grad():
-                found["identity"] = identity.similarity(restored, clean)
-    return {name: [round(v, 5) for v in values.tolist()] for name, values in found.items()}
-
-
-@dataclass(frozen=True)
-class Crops:
-    """How many random crops of which side are taken of each picture."""
-
-    count: int
-    side: int
-
-    @classmethod
-    def of(cls, resolution: int) -> Crops:
-        """1000 of 128 at 1024², 250 of 64 at 256² (Poirier-Ginter & Lalonde 2023, §4.1); 64 of 32 below."""
-        return (
-            cls(1000, 128)
-            if resolution >= 512
-            else cls(250, 64)
-            if resolution >= 256
-            else cls(64, 32)
-        )
-
-    def __str__(self) -> str:
-        return f"{self.count} crops of {self.side}×{self.side} per picture"
-
-    def take(self, image: Tensor, name: str) -> Tensor:
-        """[count, C, side, side] of one picture [1, C, H, W], the same for the same name."""
-        draws = torch.Generator().manual_seed(child_seed("crops", name))
-        tops, lefts = (
-            torch.randint(n - self.side + 1, (self.count,), generator=draws).tolist()
-            for n in image.shape[2:]
-        )
-        places = zip(tops, lefts, strict=True)
-        return torch.cat([image[:, :, y : y + self.side, x : x + self.side] for y, x in places])
-
-
-class Vgg(nn.Module):
-    """Mean of the last feature map of the bundled VGG: 512 numbers for an image in [0, 1]."""
-
-    num_features = 512
-
-    def __init__(self):
-        super().__init__()
-        self.network = perceptual.load("vgg")
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.maps(images)[-1].mean((2, 3))
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and covariance of the features of many pictures, float64."""
-
-    mean: Tensor
-    covariance: Tensor
-    count: int = 1_000_000
-
-
-def statistics(path: Path) -> Statistics:
-    """From an .npz with "mu" and "sigma", as FID's programs keep them. Raises ValueError for another file."""
-    import numpy
-
-    try:
-        with numpy.load(io.BytesIO(contents(path)), allow_pickle=False) as held:
-            mean, covariance = (
-                torch.from_numpy(held["mu"]).double(),
-                torch.from_numpy(held["sigma"]).double(),
-            )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} is neither a folder nor an .npz with mu and sigma: {error}"
-        ) from error
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise ValueError(
-            f"{path}: mu is {list(mean.shape)} and sigma {list(covariance.shape)}; they do not fit"
-        )
-    return Statistics(mean, covariance)
-
-
-@dataclass(frozen=True)
-class Frechet:
-    """The Fréchet distance between the features of two sets of pictures.
-
-    By the standard Inception where its weights and torch-fidelity are on this machine; else by the
-    bundled VGG, and then it is called so: its values are no paper's FID.
-    """
-
-    inception: Path | None
-
-    @classmethod
-    def here(cls) -> Frechet:
-        path = Path(torch.hub.get_dir(), "checkpoints", INCEPTION)
-        return cls(path if path.is_file() and importlib.util.find_spec("torch_fidelity") else None)
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """Of the distance between crops, and between whole pictures."""
-        return ("pFID", "FID") if self.inception else ("patch-FD (VGG)", "FD (VGG)")
-
-    def of(self, batches: Iterable[Tensor]) -> Statistics:
-        """The statistics of real pictures, a stream of batches [N, 3, H, W] in [0, 1]."""
-        fid = self._seen(batches, real=True)
-        count = int(fid.real_features_num_samples)
-        mean = fid.real_features_sum / count
-        return Statistics(
-            mean, (fid.real_features_cov_sum - count * mean.outer(mean)) / max(count - 1, 1), count
-        )
-
-    def between(self, found: Iterable[Tensor], real: Statistics) -> float | None:
-        """The distance of a stream of batches; None where either side has fewer than two pictures.
-
-        Raises ValueError for statistics of another network.
-        """
-        fid = self._seen(found, real=False)
-        if min(real.count, int(fid.fake_features_num_samples)) < 2:
-            return None
-        if len(real.mean) != len(fid.real_features_sum):
-            raise ValueError(
-                f"the statistics have {len(real.mean)} features, {self.names[0]} {len(fid.real_features_sum)}"
-            )
-        fid.real_features_sum = real.mean * real.count
-        fid.real_features_cov_sum = real.covariance * (
-            real.count - 1
-        ) + real.count * real.mean.outer(real.mean)
-        fid.real_features_num_samples = torch.tensor(real.count)
-        return round(float(fid.compute()), 4)
-
-    def _seen(self, batches: Iterable[Tensor], real: bool) -> nn.Module:
-        """torchmetrics' FID with its sums over the batches."""
-        from torchmetrics.image.fid import FrechetInceptionDistance
-
-        if self.inception:
-            fid = FrechetInceptionDistance(
-                normalize=True, feature_extractor_weights_path=str(self.inception)
-            )
-        else:
-            fid = FrechetInceptionDistance(
-                feature=Vgg(), normalize=True, input_img_size=(3, 32, 32)
-            )
-        for batch in batches:
-            for some in batch.split(128):
-                fid.update(some, real=real)
-        return fid
-
-
-def crops_of(images: Iterable[tuple[str, Tensor]], crops: Crops) -> Iterator[Tensor]:
-    for name, image in images:
-        yield crops.take(image, name)
+    pictures = Comparison(restored, clean, degraded, observed, identity)
+    values: dict[str, list[float]] = {}
+    for metric in METRICS:
+        of_each = None if metric.of_picture is None else metric.of_picture(pictures)
+        if of_each is not None:
+            values[metric.name] = [round(value, 5) for value in of_each.tolist()]
+    return values

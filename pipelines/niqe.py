@@ -1,9 +1,9 @@
-"""NIQE: how far a picture's statistics are from those of natural (or here: clean) pictures; no reference is needed.
+"""NIQE: a quality metric without a reference picture. Lower is better.
 
-Locally normalised luminances and products of neighbours follow generalised Gaussians; the parameters
-of their fits over patches make a Gaussian, which is compared with that of a set of good pictures.
-The published model of photographs is not on this machine, so the model is fitted to the clean
-pictures at hand: values compare within a table, and with no paper's.
+The luminance is normalised locally. Generalised Gaussians are fitted to its values and to products
+of neighbours, patch by patch. A multivariate Gaussian of the fitted parameters is compared with
+that of good pictures. The published model of photographs is not bundled, so we fit one to the clean
+pictures: values can be compared within a table, and never with those of a paper.
 Source: Mittal et al. 2013, "Making a Completely Blind Image Quality Analyzer", eqs. 1 to 10.
 """
 
@@ -17,13 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # neighbours whose products are fitted
-SHARPEST = 0.75  # of the model's patches, those at least so sharp as this share of the sharpest
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, across); their products are fitted
+# The model uses patches that are at least this sharp, relative to the sharpest patch.
+SHARPEST = 0.75
+PUBLISHED_SIDE = 96  # of a patch, in pixels
+FEW_PATCHES = 64  # below this number, patches overlap
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A Gaussian of the features of patches of good pictures."""
+    """A Gaussian of the patch features of good pictures. side: of a patch, in pixels."""
 
     mean: Tensor
     covariance: Tensor
@@ -31,65 +35,72 @@ class Model:
 
     @classmethod
     def of(cls, pictures: Iterable[Tensor], side: int) -> Model:
-        """Fitted to the sharper patches of pictures [1, C, H, W] in [0, 1]."""
-        kept = []
+        """Fit a model to the sharper patches of pictures [1, C, H, W] in [0, 1]."""
+        sharp_features = []
         for picture in pictures:
             features, sharpness = patches(picture, side)
-            kept.append(features[sharpness >= SHARPEST * sharpness.max()])
-        return cls(*gaussian(torch.cat(kept)), side)
+            sharp_features.append(features[sharpness >= SHARPEST * sharpness.max()])
+        return cls(*gaussian(torch.cat(sharp_features)), side)
 
     def distance(self, picture: Tensor) -> float:
-        """NIQE of a picture [1, C, H, W] in [0, 1]; the lower the better."""
-        mean, covariance = gaussian(patches(picture, self.side)[0])
-        away = self.mean - mean
-        return float(
-            (away @ torch.linalg.pinv((self.covariance + covariance) / 2) @ away)
-            .clamp_min(0)
-            .sqrt()
-        )
+        """NIQE of a picture [1, C, H, W] in [0, 1]."""
+        features, _ = patches(picture, self.side)
+        mean, covariance = gaussian(features)
+        difference = self.mean - mean
+        inverse = torch.linalg.pinv((self.covariance + covariance) / 2)
+        return float((difference @ inverse @ difference).clamp_min(0).sqrt())
 
 
 def side_of(resolution: int) -> int:
-    """The published 96 pixels where a picture has at least four such patches across, else a quarter of it."""
-    return 96 if resolution >= 4 * 96 else max(8, resolution // 8 * 2)
+    """The published patch side if four patches fit across a picture, else a quarter picture."""
+    if resolution >= 4 * PUBLISHED_SIDE:
+        return PUBLISHED_SIDE
+    return max(8, resolution // 8 * 2)
 
 
 def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
-    covariance = (
-        features.T.cov()
-        if len(features) > 1
-        else torch.zeros(2 * [features.shape[1]], dtype=features.dtype)
-    )
+    """Mean and covariance of features [N, D]; the covariance of a single one is zero."""
+    count, size = features.shape
+    covariance = features.T.cov() if count > 1 else features.new_zeros(size, size)
     return features.mean(0), covariance
 
 
 def patches(picture: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """36 features of every patch [N, 36], of two scales, and how sharp it is [N]."""
-    weights = torch.tensor([0.299, 0.587, 0.114]) if picture.shape[1] == 3 else torch.ones(1)
-    x = (picture.double() * weights.double().view(1, -1, 1, 1)).sum(1, keepdim=True) * 255
-    height, width = (n // side * side for n in x.shape[2:])
-    step = (
-        side if (height // side) * (width // side) >= 64 else side // 4
-    )  # where they would be few, they overlap
-    x, features, sharpness = x[:, :, :height, :width], [], None
-    for scale in (1, 2):
-        normalised, deviation = mscn(x)
-        block = side // scale, step // scale
-        if sharpness is None:
-            sharpness = F.avg_pool2d(deviation, *block).flatten()
-        features.append(torch.cat([fits(p) for p in cut(normalised, *block)]))
-        x = F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True)
-    return torch.cat(features, 1), sharpness
+    """Compute 36 features of each patch [N, 36], 18 at each of two scales, and sharpness [N]."""
+    x = _luminance(picture) * 255
+    height, width = (length // side * side for length in x.shape[2:])
+    count = (height // side) * (width // side)
+    step = side if count >= FEW_PATCHES else side // 4
+    x = x[:, :, :height, :width]
+    normalised, deviation = mscn(x)
+    sharpness = F.avg_pool2d(deviation, side, step).flatten()
+    half = F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True)
+    half_normalised, _ = mscn(half)
+    fine = [fits(patch) for patch in cut(normalised, side, step)]
+    coarse = [fits(patch) for patch in cut(half_normalised, side // 2, step // 2)]
+    return torch.cat([torch.cat(fine), torch.cat(coarse)], 1), sharpness
+
+
+def _luminance(picture: Tensor) -> Tensor:
+    """[1, 1, H, W] in float64 of a picture with 3 channels, or of a grey one."""
+    if picture.shape[1] != 3:
+        return picture.double()
+    weights = torch.tensor(LUMA).double().view(1, -1, 1, 1)
+    return (picture.double() * weights).sum(1, keepdim=True)
 
 
 def cut(x: Tensor, side: int, step: int) -> Tensor:
-    """[N, side, side] of x [1, 1, H, W]."""
+    """Cut x [1, 1, H, W] into patches [N, side, side], one every `step` pixels."""
     return x[0, 0].unfold(0, side, step).unfold(1, side, step).reshape(-1, side, side)
 
 
 def mscn(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Luminance less its local mean, by its local deviation (plus 1), and that deviation; a 7×7 Gaussian window."""
-    line = torch.exp(-0.5 * (torch.arange(-3, 4, dtype=x.dtype) / (7 / 6)) ** 2)
+    """Normalise luminance locally: (x - mean) / (deviation + 1). Returns it and the deviation.
+
+    Mean and deviation are taken in a Gaussian window of 7×7 pixels.
+    """
+    positions = torch.arange(-3, 4, dtype=x.dtype)
+    line = torch.exp(-0.5 * (positions / (7 / 6)) ** 2)
     window = torch.outer(line, line)[None, None] / line.sum() ** 2
 
     def blurred(y: Tensor) -> Tensor:
@@ -101,36 +112,46 @@ def mscn(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fits(patch: Tensor) -> Tensor:
-    """The 18 parameters [1, 18] of a patch [side, side]: shape and width, then four for each neighbour."""
+    """The 18 parameters [1, 18] of a patch: shape and width, then four for each neighbour."""
     shape, left, right = generalised_gaussian(patch)
-    found = [shape, (left + right) / 2]
-    for down, across in SHIFTS:
-        shape, left, right = generalised_gaussian(patch * patch.roll((down, across), (0, 1)))
-        g1, g2 = (torch.lgamma(k / shape).exp() for k in (1, 2))
-        found += [shape, (right - left) * g2 / g1, left, right]
-    return torch.stack(found)[None]
+    parameters = [shape, (left + right) / 2]
+    for neighbour in NEIGHBOURS:
+        product = patch * patch.roll(neighbour, (0, 1))
+        shape, left, right = generalised_gaussian(product)
+        gamma_1 = torch.lgamma(1 / shape).exp()
+        gamma_2 = torch.lgamma(2 / shape).exp()
+        parameters += [shape, (right - left) * gamma_2 / gamma_1, left, right]
+    return torch.stack(parameters)[None]
 
 
 @lru_cache(maxsize=1)
 def _ratios() -> tuple[Tensor, Tensor]:
-    """Shapes, and Γ(2/a)² / (Γ(1/a)·Γ(3/a)) for each."""
-    shapes = torch.arange(0.2, 10, 0.001, dtype=torch.float64)
-    one, two, three = (torch.lgamma(k / shapes) for k in (1, 2, 3))
-    return shapes, (2 * two - one - three).exp()
+    """A grid of shapes a, and Γ(2/a)² / (Γ(1/a)·Γ(3/a)) of each."""
+    with torch.inference_mode(False):
+        shapes = torch.arange(0.2, 10, 0.001, dtype=torch.float64, device="cpu")
+        log_1, log_2, log_3 = (torch.lgamma(k / shapes) for k in (1, 2, 3))
+        return shapes, (2 * log_2 - log_1 - log_3).exp()
 
 
 def generalised_gaussian(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Shape, and widths to the left and to the right, of an asymmetric generalised Gaussian, by its moments.
+    """Fit an asymmetric generalised Gaussian by its moments: shape, left width, right width.
 
     Source: Lasmar et al. 2009, as used by Mittal et al. 2013, eqs. 5 to 7.
     """
     tiny = torch.finfo(x.dtype).tiny
-    left, right = (x[side].square().sum() / side.sum().clamp_min(1) for side in (x < 0, x > 0))
-    left, right = left.clamp_min(tiny).sqrt(), right.clamp_min(tiny).sqrt()
-    ratio = left / right
-    share = x.abs().mean().square() / x.square().mean().clamp_min(tiny)
-    share = share * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
-    shapes, shares = _ratios()
-    shape = shapes[(shares - share).abs().argmin()]
-    scale = (torch.lgamma(1 / shape) - torch.lgamma(3 / shape)).mul(0.5).exp()
-    return shape, left * scale, right * scale
+    left = _one_sided_deviation(x, x < 0)
+    right = _one_sided_deviation(x, x > 0)
+    asymmetry = left / right
+    ratio = x.abs().mean().square() / x.square().mean().clamp_min(tiny)
+    ratio = ratio * (asymmetry**3 + 1) * (asymmetry + 1) / (asymmetry**2 + 1) ** 2
+    shapes, ratios = _ratios()
+    shape = shapes[(ratios - ratio).abs().argmin()]
+    log_scale = (torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2
+    return shape, left * log_scale.exp(), right * log_scale.exp()
+
+
+def _one_sided_deviation(x: Tensor, side: Tensor) -> Tensor:
+    """The root mean square of the values on one side of zero; never zero."""
+    tiny = torch.finfo(x.dtype).tiny
+    variance = x[side].square().sum() / side.sum().clamp_min(1)
+    return variance.clamp_min(tiny).sqrt()

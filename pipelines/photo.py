@@ -1,4 +1,4 @@
-"""A part of a photo that a generator can draw: where it lies, what happened to it, and back into the photo."""
+"""A part of a photo that a generator can draw: find it, model its damage, paste it back."""
 
 from __future__ import annotations
 
@@ -14,282 +14,298 @@ import degrade
 from degrade.operator import Operator, Shape, Window
 from degrade.place import LARGEST, Place, inverse, sides
 
-FEATHER = (
-    0.08  # of the shorter side of what is kept, over which what is pasted back fades into the photo
-)
+FEATHER = 0.08  # width of the seam, as a share of the shorter side of what is pasted back
 SMALLEST = 8  # pixels of a square's side
 _MARGIN = 16  # pixels of the photo around the square, at least
-_ENLARGED = 64  # a photo is at most so many times smaller than what it shows
+_ENLARGED = 64  # largest factor by which the undamaged photo may be larger than the observed one
 
 
 @dataclass(frozen=True)
 class Spot:
-    """The square of a photo that a generator's image fills."""
+    """The square of a photo that a generator's image fills.
 
-    matrix: tuple[
-        float, ...
-    ]  # from the image's unit square to the photo's pixels, as of `degrade.Place`
-    keep: tuple[float, float, float, float] = (
-        0,
-        0,
-        1,
-        1,
-    )  # u, v, u, v: the part that is pasted back
+    matrix: maps the image's unit square to the photo's pixels, as in `degrade.Place`.
+    keep: left, top, right, bottom in the unit square: the part that is pasted back.
+    """
+
+    matrix: tuple[float, ...]
+    keep: tuple[float, float, float, float] = (0, 0, 1, 1)
 
     @property
     def side(self) -> float:
-        """In pixels of the photo."""
+        """Length of the square's side, in pixels of the photo."""
         a, _, _, d, _, _ = self.matrix
         return math.hypot(a, d)
 
     def corners(self, keep: bool = False) -> list[tuple[float, float]]:
-        """(x, y) of the square's corners, or of what is kept of it: top left and on, clockwise."""
+        """(x, y) of the corners of the square, or of its kept part, clockwise from the top left."""
         a, b, c, d, e, f = self.matrix
         left, top, right, bottom = self.keep if keep else (0, 0, 1, 1)
         square = (left, top), (right, top), (right, bottom), (left, bottom)
         return [(a * u + b * v + c, d * u + e * v + f) for u, v in square]
 
+    def extent(self, axis: int) -> tuple[float, float]:
+        """The least and the largest x (axis 0) or y (axis 1) of the square."""
+        values = [corner[axis] for corner in self.corners()]
+        return min(values), max(values)
+
 
 def centre(height: int, width: int) -> Spot:
-    """The largest square, in the middle."""
+    """The largest square in the middle of a photo."""
     side = min(height, width)
     return box((width - side) / 2, (height - side) / 2, side, side, height, width)
 
 
 def box(x: float, y: float, w: float, h: float, height: int, width: int) -> Spot:
-    """The square around a box, of which the box alone is pasted back; all in pixels of the photo."""
+    """The square around a box; only the box is pasted back. All in pixels of the photo."""
     if not (min(w, h) > 0 and min(x, y) >= 0 and x + w <= width and y + h <= height):
+        size = f"{width}x{height}"
         raise ValueError(
-            f"box={x:g},{y:g},{w:g},{h:g} is not within the photo's {width}x{height} pixels (x,y,w,h)"
+            f"box={x:g},{y:g},{w:g},{h:g} is not within the photo's {size} pixels (x,y,w,h)"
         )
     side = max(w, h)
     left, top = x + (w - side) / 2, y + (h - side) / 2
-    inner = ((x - left) / side, (y - top) / side, (x + w - left) / side, (y + h - top) / side)
-    return Spot((side, 0.0, left, 0.0, side, top), inner)
+    keep = ((x - left) / side, (y - top) / side, (x + w - left) / side, (y + h - top) / side)
+    return Spot((side, 0.0, left, 0.0, side, top), keep)
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo, what happened to it, and the spot in it that is to be restored.
+    """A photo, what happened to it, and the square of it that is to be restored.
 
-    The loss is taken on the photo's own pixels: its operator draws the generator's image into the
-    photo, and then does to it what happened to the photo. Around the spot the photo stands for
-    itself, so that what blocks and filters mix across the border is as it was. Raises ValueError
-    where the operator does not lead to a photo of this size or is not decided yet, the spot is too small
-    or outside, or there are too many pixels.
+    The loss is taken on the photo's own pixels: the operator first draws the generator's image into
+    the photo, and then does to it what happened to the photo. Around the square the photo stands
+    for itself, so that blocks and filters mix the same pixels across the border as they did.
+
+    observed: [1, C, H, W]. operator: what happened to the undamaged photo [1, C, s·H, s·W].
+    Raises ValueError if the operator does not lead to a photo of this size or has random
+    parameters, if the square is too small or outside, or if there are too many pixels.
     """
 
-    observed: Tensor  # [1, C, H, W]
-    operator: Operator  # of a whole picture, `enlarged` times as large
+    observed: Tensor
+    operator: Operator
     spot: Spot
 
-    def __post_init__(self):
-        if self.observed.ndim != 4 or len(self.observed) != 1:
-            raise ValueError(
-                f"observed has shape {list(self.observed.shape)}; give one photo, [1, C, H, W]"
-            )
-        height, width = self.observed.shape[2:]
+    def __post_init__(self) -> None:
+        shape = self.observed.shape
+        if len(shape) != 4 or shape[0] != 1:
+            raise ValueError(f"observed has shape {list(shape)}; give one photo, [1, C, H, W]")
+        height, width = shape[2:]
         if self.spot.side < SMALLEST:
-            raise ValueError(
-                f"what is to be restored is {self.spot.side:.0f} pixels wide; it takes at least {SMALLEST}"
-            )
-        for at, size in ((0, width), (1, height)):
-            ends = [corner[at] for corner in self.spot.corners()]
-            if max(ends) <= 0 or min(ends) >= size:
-                raise ValueError(
-                    f"what is to be restored lies outside the photo's {width}x{height} pixels"
-                )
+            side = f"{self.spot.side:.0f} pixels wide"
+            raise ValueError(f"what is to be restored is {side}; it takes at least {SMALLEST}")
+        for axis, size in ((0, width), (1, height)):
+            low, high = self.spot.extent(axis)
+            if high <= 0 or low >= size:
+                photo = f"the photo's {width}x{height} pixels"
+                raise ValueError(f"what is to be restored lies outside {photo}")
         area, most = height * width * self.enlarged**2, 4 * LARGEST
         rows, columns = self.window
         part = (rows.stop - rows.start) * (columns.stop - columns.start) * self.enlarged**2
         if part > LARGEST or area > most:
-            said = f"{part:,} pixels of a picture of {area:,}; at most {LARGEST:,} of {most:,} fit"
-            raise ValueError(f"what is to be restored takes {said}: reduce or crop the photo")
+            sizes = f"{part:,} pixels of a picture of {area:,}; at most {LARGEST:,} of {most:,} fit"
+            raise ValueError(f"what is to be restored takes {sizes}: reduce or crop the photo")
 
     @cached_property
     def enlarged(self) -> int:
-        """How many times larger the undamaged picture is, by what the operator does to sizes."""
-        shape, why = tuple(self.observed.shape), "check the operator"
-        for times in range(1, _ENLARGED + 1):
+        """The factor s by which the undamaged photo is larger, from the operator's shapes."""
+        shape = (1, *self.observed.shape[1:])
+        reason = "check the operator"
+        for factor in range(1, _ENLARGED + 1):
             try:
-                if self.operator.output_shape(_times(shape, times)) == shape:
-                    return times
-            except (
-                ValueError
-            ) as error:  # a mask of another size, perhaps the right one for another factor
-                why = str(error)
-        raise ValueError(
-            f"{self.operator} leads to no picture of {shape[3]}x{shape[2]} pixels; {why}"
-        )
+                if self.operator.output_shape(_times(shape, factor)) == shape:
+                    return factor
+            except ValueError as error:  # a mask of another size may fit another factor
+                reason = str(error)
+        size = f"{shape[3]}x{shape[2]}"
+        raise ValueError(f"{self.operator} leads to no picture of {size} pixels; {reason}")
 
     @cached_property
     def window(self) -> Window:
-        """The part of the photo that the spot reaches: as far as the operator carries pixels, and in whole blocks."""
-        whole, spans = _times(self.observed.shape, self.enlarged), []
-        margin = max(_MARGIN, self.operator.reach(whole) / self.enlarged)
-        for at, size in ((1, self.observed.shape[2]), (0, self.observed.shape[3])):
+        """The part of the photo that depends on the square, in whole blocks of the operator.
 
-            def parts(edge: int, at: int = at, size: int = size) -> bool:
-                one, other = slice(0, edge * self.enlarged), slice(0, whole[2 + at])
-                cut = (one, other) if at else (other, one)
-                return edge in (0, size) or self.operator.part(whole, cut) is not None
+        It is the square, and around it as far as the operator carries pixels.
+        """
+        margin = max(_MARGIN, self.operator.reach(self._undamaged_shape) / self.enlarged)
+        return self._span(1, margin), self._span(0, margin)
 
-            ends = [corner[at] for corner in self.spot.corners()]
-            first = max(0, math.floor(max(0, min(ends) - margin)))
-            last = min(size, math.ceil(min(size, max(ends) + margin)))
-            spans.append((first, last, parts, size))
-        return tuple(
-            slice(
-                next(i for i in range(first, -1, -1) if parts(i)),
-                next(i for i in range(last, size + 1) if parts(i)),
-            )
-            for first, last, parts, size in spans
-        )
+    def _span(self, axis: int, margin: float) -> slice:
+        """The window's columns (axis 0) or rows (axis 1)."""
+        size = self.observed.shape[3 - axis]
+        low, high = self.spot.extent(axis)
+        first = max(0, math.floor(max(0, low - margin)))
+        last = min(size, math.ceil(min(size, high + margin)))
+        while not self._can_cut(first, axis):
+            first -= 1
+        while not self._can_cut(last, axis):
+            last += 1
+        return slice(first, last)
+
+    def _can_cut(self, edge: int, axis: int) -> bool:
+        """Whether a window may end at this column or row without cutting a block."""
+        if edge in (0, self.observed.shape[3 - axis]):
+            return True
+        shape = self._undamaged_shape
+        cut = slice(0, edge * self.enlarged)
+        rows = cut if axis == 1 else slice(0, shape[2])
+        columns = cut if axis == 0 else slice(0, shape[3])
+        return self.operator.part(shape, (rows, columns)) is not None
 
     @cached_property
     def happened(self) -> Operator:
         """What happened to the window."""
-        whole = _times(self.observed.shape, self.enlarged)
-        happened, _ = self.operator.part(whole, _times_window(self.window, self.enlarged))
-        return happened
+        part = self.operator.part(self._undamaged_shape, self._undamaged_window)
+        assert part is not None  # the window ends where the operator can be cut
+        return part[0]
 
     def problem(self, resolution: int) -> tuple[Tensor, Operator]:
-        """What to solve: the observation, and what led to it from a generator's image.
+        """The observation to solve for, and the operator that leads to it from a generator's image.
 
-        Where the photo shows the spot at twice the generator's resolution or more, both are reduced.
+        Both are reduced if the photo shows the square at twice the generator's resolution or more.
         """
         region = self.observed[(..., *self.window)]
-        f = (
-            Place(self._matrix, tuple(self._background.shape[2:]), self._background)
-            >> self.happened
-        )
-        reduced = int(self.spot.side / resolution)
-        return (
-            (degrade.Pool(reduced)(region), f >> degrade.Pool(reduced))
-            if reduced > 1
-            else (region, f)
-        )
+        background = self._background
+        placed = Place(self._matrix, _size(background), background)
+        operator = placed >> self.happened
+        factor = int(self.spot.side / resolution)
+        if factor <= 1:
+            return region, operator
+        pool = degrade.Pool(factor)
+        return pool(region), operator >> pool
 
     def pasted(self, image: Tensor, consistent: bool = False) -> Tensor:
-        """The undamaged photo [1, C, s·H, s·W], of which only the spot is new: `image` [1, C, R, R].
+        """The undamaged photo [1, C, s·H, s·W] with `image` [1, C, R, R] in the square.
 
-        Outside of what is kept of the spot it is the photo, bit for bit where s is 1, else enlarged.
-        consistent: inside, it is brought to agree with what the photo says for certain, but for blocks
-        that the border cuts.
+        Outside the kept part it is the photo: bit for bit if s is 1, else enlarged.
+        consistent: enforce data consistency inside, except in blocks that the border cuts.
         """
-        around, size = self._background, tuple(self._background.shape[2:])
+        around = self._background
+        size = _size(around)
         drawn = Place(self._matrix, size, around)(image).clamp(0, 1)
-        share = self._share(size)
-        mixed = torch.where(share > 0, around + share * (drawn - around), around)
+        weight = self._weight(size)
+        mixed = torch.where(weight > 0, around + weight * (drawn - around), around)
         if consistent:
-            agreeing = (
-                self.happened.approx()
-                .project(mixed, self.observed[(..., *self.window)])
-                .clamp(0, 1)
-            )
-            mixed = torch.where(share > 0, agreeing, around)
+            region = self.observed[(..., *self.window)]
+            projected = self.happened.approx().project(mixed, region).clamp(0, 1)
+            mixed = torch.where(weight > 0, projected, around)
         photo = self._undamaged.clone()
-        photo[(..., *_times_window(self.window, self.enlarged))] = mixed
+        photo[(..., *self._undamaged_window)] = mixed
         return photo
 
     def aligned(self, side: int) -> Tensor:
-        """The spot as the photo shows it, upright, [1, C, side, side]; see `padded`."""
+        """The square as the photo shows it, upright, [1, C, side, side]; see `padded`."""
         photo, (left, top) = padded(self.observed, self.spot)
         a, b, c, d, e, f = self.spot.matrix
         height, width = photo.shape[2:]
-        back = inverse(
-            (a, b, c + left, d, e, f + top)
-        )  # from the photo's pixels to the unit square
-        matrix = [side * m * n for m, n in zip(back, (width, height, 1) * 2, strict=True)]
+        to_square = inverse((a, b, c + left, d, e, f + top))  # from the photo's pixels
+        scales = (width, height, 1, width, height, 1)
+        matrix = [side * m * scale for m, scale in zip(to_square, scales, strict=True)]
         return Place(tuple(matrix), (side, side))(photo)
 
-    def _share(self, size: tuple[int, int]) -> Tensor:
-        """How much of each pixel of the window is pasted: from 0 at the border of what is kept smoothly to 1.
+    def _weight(self, size: tuple[int, int]) -> Tensor:
+        """The weight [h, w] of the image in each pixel: 0 at the kept part's border, 1 inside it.
 
-        A side beyond which there is no photo needs no seam.
+        There is no seam along a side that lies at the border of the photo.
         """
         a, b, c, d, e, f = self._matrix
         left, top, right, bottom = self.spot.keep
         w, h = right - left, bottom - top
         kept = (a * w, b * h, c + a * left + b * top, d * w, e * h, f + d * left + e * top)
-        feather, share = FEATHER * self.enlarged * self.spot.side * min(w, h), torch.ones(size)
+        feather = FEATHER * self.enlarged * self.spot.side * min(w, h)
         top_left, top_right, bottom_right, bottom_left = self.spot.corners(keep=True)
-        ends = (
+        edges = (
             (bottom_left, top_left),
             (top_left, top_right),
             (top_right, bottom_right),
             (bottom_right, bottom_left),
         )
-        for distance, (one, other) in zip(sides(kept, size), ends, strict=True):
-            if not any(
-                max(one[at], other[at]) < 0.5 or min(one[at], other[at]) > n - 0.5
-                for at, n in ((0, self.observed.shape[3]), (1, self.observed.shape[2]))
-            ):
+        weight = torch.ones(size)
+        for distance, (start, end) in zip(sides(kept, size), edges, strict=True):
+            if not self._at_border(start, end):
                 t = (distance / feather).clamp(0, 1).float()
-                share = torch.minimum(share, t * t * (3 - 2 * t))
-        return share
+                weight = torch.minimum(weight, t * t * (3 - 2 * t))
+        return weight
+
+    def _at_border(self, start: tuple[float, float], end: tuple[float, float]) -> bool:
+        """Whether an edge of the kept part lies at or beyond a border of the photo."""
+        for axis, size in ((0, self.observed.shape[3]), (1, self.observed.shape[2])):
+            at_start = max(start[axis], end[axis]) < 0.5
+            at_end = min(start[axis], end[axis]) > size - 0.5
+            if at_start or at_end:
+                return True
+        return False
 
     @property
     def _matrix(self) -> tuple[float, ...]:
-        """Of the spot, in the undamaged window."""
+        """The square's matrix in pixels of the undamaged window."""
         a, b, c, d, e, f = self.spot.matrix
         rows, columns = self.window
-        return tuple(self.enlarged * m for m in (a, b, c - columns.start, d, e, f - rows.start))
+        matrix = (a, b, c - columns.start, d, e, f - rows.start)
+        return tuple(self.enlarged * m for m in matrix)
+
+    @property
+    def _undamaged_shape(self) -> Shape:
+        return _times(self.observed.shape, self.enlarged)
+
+    @property
+    def _undamaged_window(self) -> Window:
+        rows, columns = self.window
+        s = self.enlarged
+        return slice(s * rows.start, s * rows.stop), slice(s * columns.start, s * columns.stop)
 
     @cached_property
     def _undamaged(self) -> Tensor:
-        """The photo in the size of what it shows."""
+        """The photo enlarged to the size that it had before it was damaged."""
         if self.enlarged == 1:
             return self.observed
-        return degrade.Resize(_times(self.observed.shape, self.enlarged)[2:])(self.observed).clamp(
-            0, 1
-        )
+        _, _, height, width = self._undamaged_shape
+        return degrade.Resize((height, width))(self.observed).clamp(0, 1)
 
     @property
     def _background(self) -> Tensor:
-        """Its window."""
-        return self._undamaged[(..., *_times_window(self.window, self.enlarged))]
+        """The window of the enlarged photo."""
+        return self._undamaged[(..., *self._undamaged_window)]
 
 
-def _times(shape: Shape, times: int) -> Shape:
-    return (*shape[:2], *(times * n for n in shape[2:]))
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[2], x.shape[3]
 
 
-def _times_window(window: Window, times: int) -> Window:
-    rows, columns = (slice(times * s.start, times * s.stop) for s in window)
-    return rows, columns
+def _times(shape: Shape, factor: int) -> Shape:
+    """A shape with height and width multiplied."""
+    return (*shape[:2], factor * shape[2], factor * shape[3])
 
 
 def padded(photo: Tensor, spot: Spot) -> tuple[Tensor, tuple[int, int]]:
-    """The photo, reflected beyond its borders where the spot leaves it, and (left, top) of what was added.
+    """The photo, continued where the square leaves it, and the number of columns and rows added.
 
-    As FFHQ's alignment does it: what is reflected is blurred and fades to the median, the more the
-    further outside. Source: Karras et al. 2019 (StyleGAN), appendix A, and its published recipe.
+    As FFHQ's alignment does it: the photo is reflected at its borders, and what is added is blurred
+    and fades to the median colour with the distance from the photo. The number is (left, top).
+    Source: Karras et al. 2019 (StyleGAN), appendix A, and its published recipe.
     """
     height, width = photo.shape[2:]
-    corners = spot.corners()
     border = max(round(spot.side * 0.1), 3)
-    lows = [max(0, math.ceil(border - min(p[at] for p in corners))) for at in (0, 1)]
-    highs = [
-        max(0, math.ceil(max(p[at] for p in corners) - n + border))
-        for at, n in ((0, width), (1, height))
-    ]
-    if max(*lows, *highs) <= border - 4:
+    before, after = [], []  # columns, then rows
+    for axis, size in ((0, width), (1, height)):
+        low, high = spot.extent(axis)
+        before.append(max(0, math.ceil(border - low)))
+        after.append(max(0, math.ceil(high - size + border)))
+    if max(*before, *after) <= border - 4:
         return photo, (0, 0)
-    (left, top), (right, bottom) = (
-        [max(n, round(spot.side * 0.3)) for n in some] for some in (lows, highs)
-    )
-    array = numpy.pad(
-        photo.numpy(),
-        ((0, 0), (0, 0), (top, bottom), (left, right)),
-        "reflect" if min(height, width) > 1 else "edge",
-    )
+    least = round(spot.side * 0.3)
+    left, top = (max(count, least) for count in before)
+    right, bottom = (max(count, least) for count in after)
+    widths = ((0, 0), (0, 0), (top, bottom), (left, right))
+    if min(height, width) > 1:
+        array = numpy.pad(photo.numpy(), widths, "reflect")
+    else:
+        array = numpy.pad(photo.numpy(), widths, "edge")
     x = torch.from_numpy(array)
-    rows, columns = (torch.arange(n, dtype=torch.float32) for n in x.shape[2:])
-    outside = torch.maximum(
-        1 - torch.minimum(columns / left, (x.shape[3] - 1 - columns) / right),
-        1 - torch.minimum(rows / top, (x.shape[2] - 1 - rows) / bottom)[:, None],
-    )
+    rows = torch.arange(x.shape[2], dtype=torch.float32)
+    columns = torch.arange(x.shape[3], dtype=torch.float32)
+    across = 1 - torch.minimum(columns / left, (x.shape[3] - 1 - columns) / right)
+    down = 1 - torch.minimum(rows / top, (x.shape[2] - 1 - rows) / bottom)
+    outside = torch.maximum(across, down[:, None])
     blurred = degrade.Blur("gaussian", min(100.0, spot.side * 0.02))(x)
     x = x + (blurred - x) * (3 * outside + 1).clamp(0, 1)
     median = x.flatten(2).median(2).values[..., None, None]

@@ -1,57 +1,102 @@
-"""The progress bar of a solve: phase, step, loss, time left."""
+"""Progress bars on stderr: pictures done, the step of the solve, its loss, and the time left."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing_extensions import Self
 
-from invert import Step
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from invert import Step
 
 console = Console(stderr=True)
+SPEED_PERIOD = 600.0  # seconds over which speed is averaged; one picture takes minutes
 
 
-class SolveBar:
-    """One bar per picture; `step` is the solver's callback."""
+def starting(quiet: bool) -> None:
+    """Say, on a terminal, that the command has begun: PyTorch takes seconds to load."""
+    if console.is_terminal and not quiet:
+        console.print("loading PyTorch and the generator …", style="dim")
 
-    def __init__(self, quiet: bool):
+
+class _Bar:
+    """A progress bar shown during a `with` block; work goes on where stderr cannot be written."""
+
+    _progress: Progress
+
+    def __enter__(self) -> Self:
+        with suppress(OSError):
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._progress.stop()
+
+
+class SolveBar(_Bar):
+    """One bar for all pictures of a run; `step` is the solver's callback."""
+
+    def __init__(self, quiet: bool, pictures: int = 1):
+        self._pictures, self._finished, self._skipped = pictures, 0, 0
+        self._task: TaskID | None = None
         self._progress = Progress(
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.description}"),
             TextColumn("{task.fields[phase]:>4}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[steps]}"),
             TextColumn("loss {task.fields[loss]}"),
             TimeRemainingColumn(),
             console=console,
             disable=quiet,
+            speed_estimate_period=SPEED_PERIOD,
         )
-        self._task = None
-
-    def __enter__(self) -> SolveBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._progress.stop()
 
     def start(self, name: str) -> None:
-        self._task = self._progress.add_task(name, total=None, phase="", loss="")
+        """A solve begins. The bar appears with the first."""
+        if self._task is None:
+            self._task = self._progress.add_task(name, count="", phase="", steps="", loss="")
+        count = f"{self._finished + self._skipped + 1} of {self._pictures}"
+        self._progress.update(self._task, description=name, count=count, total=self._total)
 
     def step(self, state: Step) -> None:
-        loss = f"{state.loss.mean().item():.4f}"
+        """A step of the current solve was made."""
+        if self._task is None:
+            return
         self._progress.update(
-            self._task, completed=state.step, total=state.total, phase=state.phase.name, loss=loss
+            self._task,
+            completed=self._finished + state.step / state.total,
+            steps=f"{state.step}/{state.total}",
+            phase=state.phase.name,
+            loss=f"{state.loss.mean().item():.4f}",
         )
 
     def done(self) -> None:
-        task = self._progress.tasks[self._task]
-        total = task.total or 1  # a picture that was there already never stepped
-        self._progress.update(
-            self._task, total=total, completed=total, phase=task.fields["phase"] or "done"
-        )
+        """A picture is finished, or failed."""
+        self._finished += 1
+        if self._task is not None:
+            self._progress.update(self._task, completed=self._finished, total=self._total)
+
+    def skip(self) -> None:
+        """A picture needs no solve: the time left is estimated from the others."""
+        self._skipped += 1
+        if self._task is not None:
+            self._progress.update(self._task, total=self._total)
+
+    @property
+    def _total(self) -> int:
+        """Pictures to solve, as far as known."""
+        return self._pictures - self._skipped
 
 
-class BenchBar:
-    """Results done of all, and the step of the batch at work."""
+class BenchBar(_Bar):
+    """Results finished of all results, and the step of the current batch."""
 
     def __init__(self, quiet: bool):
         self._progress = Progress(
@@ -64,13 +109,6 @@ class BenchBar:
             disable=quiet,
         )
         self._task = self._progress.add_task("", total=None, now="")
-
-    def __enter__(self) -> BenchBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._progress.stop()
 
     def report(self, done: int, total: int, what: str) -> None:
         self._progress.update(self._task, completed=done, total=total, description=what, now="")

@@ -1,4 +1,4 @@
-"""Results for people to look at: one self-contained page, which asks for nothing from elsewhere."""
+"""The report: one HTML page with all pictures inside, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import files, metrics
-from .chart import chart
-from .results import Results, Table, as_csv, as_markdown, realism, tables_of
+from . import files
+from .chart import Points, chart
+from .metrics import ACCURACY, CROP_DISTANCE, METRICS
+from .realism import Crops
+from .results import (
+    Curve,
+    Results,
+    Row,
+    Table,
+    as_csv,
+    as_markdown,
+    realism_of,
+    tables_of,
+    thinned_terms,
+)
 
 PAGE = Path(__file__).parent / "report.html"
-MADE = (
-    "report.html",
-    "results.csv",
-    "tables.md",
-)  # in the order of writing: the page tells that all are ours
-_OURS = b"<title>degrade: results</title>"
+# The order of writing matters: report.html carries the mark by which we know all three as ours.
+OUTPUTS = ("report.html", "results.csv", "tables.md")
+MARK = b"<title>degrade: results</title>"
+LARGEST_PNG = 256  # pictures with a longer side are put into the page as JPEG
 COLOURS = (
     "#2563eb",
     "#dc2626",
@@ -36,63 +46,66 @@ COLOURS = (
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise ValueError where a file would be written over that is of no report."""
-    there = [path for name in MADE if (path := folder / name).exists()]
-    if there:
-        with there[0].open("rb") as file:
-            if _OURS not in file.read(2000):
-                raise ValueError(
-                    f"{there[0]} is there, and is of no report of degrade's; choose another --output"
-                )
+    """Raise ValueError if the report would overwrite a file that no report of ours wrote."""
+    existing = [folder / name for name in OUTPUTS if (folder / name).exists()]
+    if not existing:
+        return
+    with existing[0].open("rb") as file:
+        beginning = file.read(2000)
+    if MARK not in beginning:
+        raise ValueError(
+            f"{existing[0]} exists, and degrade did not write it; choose another --output"
+        )
 
 
 def write(results: Results, resolution: int, reference: Path | None = None) -> Path:
-    """Make report.html, results.csv and tables.md of what is there; returns the page's path."""
+    """Write report.html, results.csv and tables.md; return the path of the page.
+
+    resolution: the side of the restored pictures. reference: see `results.realism_of`.
+    """
     if not results.rows:
         raise ValueError(f"{results.folder} holds no results yet")
     refuse_foreign(results.folder)
-    tables = tables_of(results.rows, realism(results, resolution, reference))
-    notes = notes_of(results, tables, metrics.Crops.of(resolution), reference)
+    tables = tables_of(results.rows, realism_of(results, resolution, reference))
+    notes = notes_of(results, tables, Crops.of(resolution), reference)
     texts = (as_html(results, tables, notes), as_csv(results.rows), as_markdown(tables, notes))
-    for name, text in zip(MADE, texts, strict=True):
+    for name, text in zip(OUTPUTS, texts, strict=True):
         files.write(results.folder / name, text.encode(errors="replace"))
-    return results.folder / MADE[0]
+    return results.folder / OUTPUTS[0]
 
 
 def notes_of(
-    results: Results, tables: list[Table], crops: metrics.Crops, reference: Path | None
+    results: Results, tables: list[Table], crops: Crops, reference: Path | None
 ) -> list[str]:
-    """What a reader must know beside the tables."""
-    pictures, frechet = len({row["image"] for row in results.rows}), metrics.Frechet.here()
-    notes = [f"{pictures} picture{'s' * (pictures > 1)}.", *results.told]
+    """What a reader of the tables must know."""
+    pictures = len({row["image"] for row in results.rows})
+    notes = ["1 picture." if pictures == 1 else f"{pictures} pictures.", *results.notes]
     counts = Counter((row["task"], row["method"]) for row in results.rows).values()
     if min(counts) < max(counts):
-        notes.append(f"Not all cells are of the same pictures: of {min(counts)} to {max(counts)}.")
-    said = {
-        "accuracy": "Accuracy is VGG-LPIPS to the clean picture.",
-        "fidelity": "Fidelity is VGG-LPIPS of the restoration, truly degraded again, to the observation; below a side "
-        f"of {metrics.SMALLEST} both are enlarged to it by whole pixels.",
-        frechet.names[0]: f"{frechet.names[0]}: {crops}, against "
-        + ("the reference." if reference else "the same crops of the clean pictures."),
-        "NIQE (fitted here)": "NIQE is measured from a model fitted to the pictures compared with, and is no paper's.",
-    }
-    notes += [said[table.metric] for table in tables if table.metric in said]
-    if frechet.inception is None and any(table.metric in frechet.names for table in tables):
         notes.append(
-            "The Inception network is not on this machine: these distances are of VGG's features, and no FID."
+            f"The cells cover different numbers of pictures: {min(counts)} to {max(counts)}."
         )
+    compared_with = "the reference" if reference else "the same crops of the clean pictures"
+    for table in tables:
+        if table.metric.note:
+            notes.append(table.metric.note.format(crops=crops, reference=compared_with))
     return notes
 
 
 def as_html(results: Results, tables: list[Table], notes: list[str]) -> str:
+    """Fill the page's template."""
     tasks, methods, rows = tables[0].tasks, tables[0].methods, results.rows
-    colour = {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(methods)}
+    colour = colours_of(methods)
+    charts = [
+        *level_charts(tables, colour),
+        scatter(tables, colour),
+        *loss_charts(rows, colour),
+        *term_charts(rows),
+    ]
     parts = {
         "NOTES": "".join(f"<li>{html.escape(note)}</li>" for note in notes),
         "TABLES": "".join(map(table_html, tables)),
-        "CHARTS": "".join(
-            [*level_charts(tables, colour), scatter(tables, colour), *loss_charts(rows, colour)]
-        ),
+        "CHARTS": "".join(charts),
         "GRID": grid(results, tasks, methods),
         "ITEMS": json.dumps(gallery(results)).replace("</", "<\\/"),
     }
@@ -102,133 +115,174 @@ def as_html(results: Results, tables: list[Table], notes: list[str]) -> str:
     return page
 
 
+def colours_of(names: list[str]) -> dict[str, str]:
+    """A colour for each name; they repeat if there are many."""
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+
+
 def table_html(table: Table) -> str:
-    heads = "".join(f"<th scope='col'>{html.escape(m)}</th>" for m in table.methods)
+    """One table; the best value of each task is marked."""
+    heads = "".join(f"<th scope='col'>{html.escape(method)}</th>" for method in table.methods)
     lines = []
     for task in table.tasks:
         best = table.best(task)
-        values = [table.cells.get((task, m)) for m in table.methods]
-        cells = "".join(
-            f"<td{' class=best' if v == best is not None else ''}>{table.text(v)}</td>"
-            for v in values
-        )
+        cells = ""
+        for method in table.methods:
+            value = table.cells.get((task, method))
+            mark = " class=best" if value is not None and value == best else ""
+            cells += f"<td{mark}>{table.metric.text(value)}</td>"
         lines.append(f"<tr><th scope='row'>{html.escape(task)}</th>{cells}</tr>")
-    arrow = "↓" if table.lower_is_better else "↑"
+    arrow = "↓" if table.metric.lower_is_better else "↑"
+    caption = f"{html.escape(table.metric.title)} {arrow}"
     return (
-        f"<figure class=table><figcaption>{html.escape(table.metric)} {arrow}</figcaption><div class=scroll><table>"
-        f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div></figure>"
+        f"<figure class=table><figcaption>{caption}</figcaption><div class=scroll><table>"
+        f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+        "</table></div></figure>"
     )
 
 
 def picture_data(path: Path) -> str:
-    """A picture as a data address: PNG where it is small, else JPEG."""
+    """A picture as a data: URL; small ones as PNG, others as JPEG."""
     with Image.open(path) as image:
-        if max(image.size) > 256:
+        if max(image.size) > LARGEST_PNG:
             data, kind = files.encode(image.convert("RGB"), "JPEG", quality=90), "jpeg"
         else:
             data, kind = files.encode(image.convert("RGB")), "png"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def gallery(results: Results) -> list[dict]:
-    """What the page's slider shows: an item for each row, pictures by number, since many share one."""
+def gallery(results: Results) -> list[dict[str, list]]:
+    """The data of the page's sliders: an item for each row.
+
+    Items name their pictures by number, because many items share one picture.
+    """
     numbers: dict[Path, int] = {}
     items = []
     for row in results.rows:
-        task, level = row["task"].rpartition("/")[::2]
-        paths = [
-            results.picture(row["task"], "observed", row["image"]),
-            results.picture(row["task"], row["method"], row["image"]),
-            results.picture(None, "clean", row["image"]),
-        ]
-        shown = [
-            numbers.setdefault(path, len(numbers)) if path.exists() else None for path in paths
-        ]
-        item = {key: row.get(key) for key in ("method", "image", "accuracy", "fidelity", "psnr")}
-        items.append(
-            item | {"task": task or level, "level": level if task else "", "pictures": shown}
-        )
+        group, _, name = row["task"].rpartition("/")
+        pictures: list[int | None] = []
+        for task, kind in (
+            (row["task"], "observed"),
+            (row["task"], row["method"]),
+            (None, "clean"),
+        ):
+            path = results.picture(task, kind, row["image"])
+            pictures.append(numbers.setdefault(path, len(numbers)) if path.exists() else None)
+        item = {
+            "method": row["method"],
+            "image": row["image"],
+            "task": group or name,
+            "level": name if group else "",
+            "pictures": pictures,
+            "scores": scores_text(row),
+        }
+        items.append(item)
     return [{"items": items, "pictures": [picture_data(path) for path in numbers]}]
 
 
+def scores_text(row: Row) -> str:
+    """The metrics of one picture in words, such as "accuracy 0.213 · psnr 24.1 dB"."""
+    texts = []
+    for metric in METRICS:
+        if metric.of_picture is not None and row.get(metric.name) is not None:
+            texts.append(f"{metric.name} {metric.text(row[metric.name])} {metric.unit}".rstrip())
+    return " · ".join(texts)
+
+
 def grid(results: Results, tasks: list[str], methods: list[str]) -> str:
-    """The papers' grids: a column for each task at its easiest and hardest, and for each composition."""
+    """The grids of the papers: one of the easiest and hardest levels, one of the compositions."""
     levels = [task for task in tasks if task.endswith(("/XS", "/XL"))]
-    composed = [task for task in tasks if "/" not in task]
-    name = results.rows[0]["image"]
-    figures = []
-    for title, columns in (
-        ("Single tasks, easiest and hardest", levels),
-        ("Compositions", composed),
-    ):
-        if not columns:
-            continue
-        lines = [
-            "<tr><th></th>"
-            + "".join(f"<th scope='col'>{html.escape(c)}</th>" for c in columns)
-            + "</tr>"
-        ]
-        for kind in ("observed", *methods, "clean"):
-            cells = []
-            for task in columns:
-                path = results.picture(None if kind == "clean" else task, kind, name)
-                alt = html.escape(f"{task}, {kind}")
-                cells.append(
-                    f"<td><img alt='{alt}' src='{picture_data(path)}'></td>"
-                    if path.exists()
-                    else "<td></td>"
-                )
-            lines.append(f"<tr><th scope='row'>{html.escape(kind)}</th>{''.join(cells)}</tr>")
-        inside = f"<div class=scroll><table class=grid>{''.join(lines)}</table></div>"
-        figures.append(f"<figure><figcaption>{title}</figcaption>{inside}</figure>")
-    return "".join(figures)
+    compositions = [task for task in tasks if "/" not in task]
+    figures = ""
+    if levels:
+        figures += _grid_figure("Single tasks, easiest and hardest", levels, results, methods)
+    if compositions:
+        figures += _grid_figure("Compositions", compositions, results, methods)
+    return figures
+
+
+def _grid_figure(title: str, tasks: list[str], results: Results, methods: list[str]) -> str:
+    """A column for each task; rows for the observed, the restored and the clean picture."""
+    image = results.rows[0]["image"]
+    heads = "".join(f"<th scope='col'>{html.escape(task)}</th>" for task in tasks)
+    lines = [f"<tr><th></th>{heads}</tr>"]
+    for kind in ("observed", *methods, "clean"):
+        cells = ""
+        for task in tasks:
+            path = results.picture(None if kind == "clean" else task, kind, image)
+            alt = html.escape(f"{task}, {kind}")
+            picture = f"<img alt='{alt}' src='{picture_data(path)}'>" if path.exists() else ""
+            cells += f"<td>{picture}</td>"
+        lines.append(f"<tr><th scope='row'>{html.escape(kind)}</th>{cells}</tr>")
+    table = f"<div class=scroll><table class=grid>{''.join(lines)}</table></div>"
+    return f"<figure><figcaption>{title}</figcaption>{table}</figure>"
 
 
 def level_charts(tables: list[Table], colour: dict[str, str]) -> list[str]:
-    """Each metric against the level of each single task."""
+    """The first three metrics against the level of each single task."""
+    levels_of: dict[str, list[str]] = {}
+    for task in tables[0].tasks:
+        group, slash, _ = task.partition("/")
+        if slash:
+            levels_of.setdefault(group, []).append(task)
     charts = []
-    for task in dict.fromkeys(t.partition("/")[0] for t in tables[0].tasks if "/" in t):
-        levels = [t for t in tables[0].tasks if t.partition("/")[0] == task]
-        if len(levels) < 2:
-            continue
-        for table in tables[:3]:
-            lines = {
-                m: [(i, table.cells.get((t, m))) for i, t in enumerate(levels)]
-                for m in table.methods
-            }
-            ticks = [t.partition("/")[2] for t in levels]
-            charts.append(chart(f"{table.metric}, {task}", lines, colour, ticks=ticks))
+    for group, levels in levels_of.items():
+        ticks = [task.partition("/")[2] for task in levels]
+        for table in tables[:3] if len(levels) > 1 else ():
+            lines: dict[str, Points] = {}
+            for method in table.methods:
+                lines[method] = [
+                    (i, table.cells.get((task, method))) for i, task in enumerate(levels)
+                ]
+            charts.append(chart(f"{table.metric.title}, {group}", lines, colour, ticks=ticks))
     return charts
 
 
 def scatter(tables: list[Table], colour: dict[str, str]) -> str:
     """Accuracy against realism, a dot for each task and method."""
-    by_name = {table.metric: table for table in tables}
-    realism = by_name.get(metrics.Frechet.here().names[0])
-    accuracy = by_name.get("accuracy")
+    by_metric = {table.metric.name: table for table in tables}
+    realism = by_metric.get(CROP_DISTANCE.name)
+    accuracy = by_metric.get(ACCURACY.name)
     if realism is None or accuracy is None:
         return ""
-    dots = {
-        m: [(accuracy.cells.get((t, m)), realism.cells.get((t, m))) for t in accuracy.tasks]
-        for m in accuracy.methods
-    }
-    return chart(f"{realism.metric} (up) against accuracy (right)", dots, colour, dots_only=True)
+    dots: dict[str, Points] = {}
+    for method in accuracy.methods:
+        cells = [(task, method) for task in accuracy.tasks]
+        dots[method] = [(accuracy.cells.get(cell), realism.cells.get(cell)) for cell in cells]
+    title = f"{CROP_DISTANCE.name} (up) against accuracy (right)"
+    return chart(title, dots, colour, dots_only=True)
 
 
-def loss_charts(rows: list[dict], colour: dict[str, str]) -> list[str]:
-    """The loss over the steps, of the first picture of each task; each method's own, so only shapes compare."""
+def loss_charts(rows: list[Row], colour: dict[str, str]) -> list[str]:
+    """The loss of the first picture of each task, divided by its first value.
+
+    Every method has a loss of its own, so that only the shapes of the curves can be compared.
+    """
+    lines_of: dict[str, dict[str, Points]] = {}
+    for row in rows:
+        if row["image"] == rows[0]["image"] and row["loss"]:
+            first = row["loss"][0] or 1
+            ratios = [loss / first for loss in row["loss"]]
+            lines_of.setdefault(row["task"], {})[row["method"]] = _curve(ratios)
+    return [chart(f"loss ÷ first loss, {task}", lines, colour) for task, lines in lines_of.items()]
+
+
+def term_charts(rows: list[Row]) -> list[str]:
+    """Each term of the loss of the first picture, a chart for each task and method.
+
+    Rows of older results have no terms, and make no chart.
+    """
     charts = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        of_task = [
-            row
-            for row in rows
-            if row["task"] == task and row["image"] == rows[0]["image"] and row["loss"]
-        ]
-        lines = {
-            row["method"]: [
-                (i / len(row["loss"]), v / (row["loss"][0] or 1)) for i, v in enumerate(row["loss"])
-            ]
-            for row in of_task
-        }
-        charts.append(chart(f"loss ÷ first loss, {task}", lines, colour))
+    for row in rows:
+        if row["image"] != rows[0]["image"]:
+            continue
+        terms = thinned_terms(row.get("terms"))
+        lines = {name: _curve(values) for name, values in terms.items()}
+        title = f"terms of the loss, {row['task']}, {row['method']}"
+        charts.append(chart(title, lines, colours_of(list(lines))))
     return charts
+
+
+def _curve(values: Curve) -> Points:
+    """Points of a curve whose x runs from 0 to 1."""
+    return [(i / len(values), value) for i, value in enumerate(values)]

@@ -1,9 +1,9 @@
-"""Restore degraded pictures: operator from the manifest, solve, picture, sheet and log."""
+"""Restore degraded pictures: find the operator, solve, and write picture, sheet, latent and log."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,60 +24,64 @@ from . import files, metrics
 from .apply import MANIFEST, again
 from .faces import Where
 from .files import Source
+from .options import SearchOptions
 from .photo import Photo
 from .progress import SolveBar
-from .results import Results, is_curve, thinned
+from .results import Curve, Results, is_curve, thinned, thinned_terms
 from .sheet import sheet
 from .solver import Solved, Solver
 
 LOG = "log"
 LATENT = ".latent.safetensors"
 MOST_SAMPLES = 1000
-SPREAD = 0.25  # the standard deviation of answers that is drawn white
-TASK = "restored"  # in the tables of a report
+SPREAD = 0.25  # the standard deviation of samples that the sheet shows as white
+TASK = "restored"  # its name in the tables of a report
+ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class RestoreSettings(SearchOptions):
     """What decides a restoration besides the observation; kept in its log."""
 
-    generator: str = "avatars-128"
     method: str = "robust"
-    perceptual: str = "vgg"
-    seed: int = 0
-    steps: int | None = None
     op: str | None = None
     class_label: int | None = None
     samples: int = 1
-    oracle_mask: bool = False
     identity: str | None = None  # digests of the embedding and of the reference photo
-    where: str = ""  # of a photo, see `faces.Where`
+    where: str = ""  # which part of a photo, see `faces.Where`
     keep_visible: bool = False
 
 
 @dataclass(frozen=True)
-class Job:
+class RestoreJob:
     """A picture to restore."""
 
     name: str
     observed: Tensor  # [1, C, h, w]
-    operator: degrade.Operator  # as it is assumed
-    seeds: list[int]  # one for each answer
+    operator: degrade.Operator  # the one that the solver assumes
+    seeds: list[int]  # one for each sample
     init: Tensor | str | None
 
 
 @dataclass(frozen=True)
+class Observation:
+    """A damaged picture and what is known about it."""
+
+    source: Source
+    pixels: Tensor  # [1, C, h, w]
+    operator: degrade.Operator
+    manifest: dict | None
+    photo: Photo | None  # set if only a part of the picture is restored
+    clean: Tensor | None  # the undamaged picture, for the sheet
+
+
+@dataclass(frozen=True)
 class Todo:
-    """What the results of a picture are written with; `observed` is None where all is there."""
+    """What `Restore.finish` needs to know; there is no observation if the result is complete."""
 
     source: Source
     log: dict
-    observed: Tensor | None = None
-    operator: degrade.Operator | None = None
-    photo: Photo | None = None  # of which the picture that is solved is a part
-    manifest: dict | None = None
-    clean: Path | None = None
-    samples_before: int = 1  # of which there may be more than now
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True)
@@ -85,17 +89,17 @@ class Restore:
     """The flow of `degrade restore`.
 
     Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again),
-    <name>.latent.safetensors and, last, <name>.json with settings and losses; further samples are
-    <name>.sample2.png and so on. Of a photo that is not what the generator's pictures become,
-    <name>.png is the photo with its restored part, and <name>.part.png what the generator drew.
-    A picture whose log already says the same settings and observation is not solved again.
+    <name>.latent.safetensors and, last, <name>.json with settings and losses. Further samples are
+    <name>.sample2.png and so on. If only a part of a photo is restored, <name>.png is the photo
+    with that part, and <name>.part.png what the generator drew. A picture whose log has the same
+    settings and observation is not solved again.
 
-    shape: [1, C, R, R] of the generator's images. `clean`: the undamaged picture or a folder of
-    them, for the sheet only. `init`: a latent to go on from, or a folder of them. `where`: which
-    part of a photo. `bar` is told what happens in this process.
+    shape: [1, C, R, R] of the generator's images. clean: the undamaged picture or a folder of
+    them, for the sheet only. init: a latent to start from, or a folder of them. where: which part
+    of a photo. bar: shows the steps of solves in this process.
     """
 
-    settings: Settings
+    settings: RestoreSettings
     output: Path
     shape: tuple[int, ...]
     solver: Callable[..., Solver]
@@ -103,240 +107,335 @@ class Restore:
     init: Path | None = None
     where: Where = Where()
     bar: SolveBar | None = None
+    overwrite: bool = False
 
-    def setup(self) -> Callable[[Job], list[Solved]]:
+    def setup(self) -> Callable[[RestoreJob], list[Solved]]:
         solver = self.solver(step=self.bar and self.bar.step)
         return partial(restored, solver=solver, settings=self.settings, bar=self.bar)
 
     def targets(self, source: Source) -> list[Path]:
-        """All that may be written for a picture."""
         return self._targets(source, photo=True)
 
     def _targets(self, source: Source, photo: bool) -> list[Path]:
-        suffixes = [*_suffixes(self.settings.samples, photo), ".sheet.png", LATENT, ".json"]
+        pictures = _suffixes(self.settings.samples, photo)
+        suffixes = [*pictures, ".sheet.png", LATENT, ".json"]
         return [source.target(self.output, suffix) for suffix in suffixes]
 
-    def plan(self, source: Source) -> tuple[Todo, Job | None]:
-        s, (manifest, operator) = self.settings, what_happened(source, self.settings.op)
-        observed = files.read_image(source.path, self.shape[1])
-        photo = self._photo(source, observed, operator)
-        taken, happened = (observed, operator) if photo is None else photo.problem(self.shape[2])
-        assumed = invert.oracle_mask(happened) if s.oracle_mask else happened.approx()
-        kept = assumed if photo is None else photo.happened.approx()
-        if s.keep_visible and not kept.certain:
-            silent = ", ".join(str(stage) for stage in kept if not stage.certain)
-            _note(
-                f"{source.path}: nothing is kept, for {silent} leaves nothing certain of what was before it"
-            )
-        log = {"degrade": degrade.__version__, "assumed": _text(assumed), **asdict(s)}
-        log["observation"] = files.digest(source.path)
-        folder = self.init is not None and self.init.is_dir()
-        init = self.init / source.relative.with_suffix(LATENT) if folder else self.init
-        log["init"] = None if init is None else files.digest(init)
-        if init is not None and init.resolve() in (path.resolve() for path in self.targets(source)):
-            raise ValueError(f"init={init} would be written over; choose another --output")
-        before = files.earlier(source.target(self.output, ".json"), LOG, self.targets(source)) or {}
-        clean = None if self.clean is None else _clean_of(source, manifest, self.clean)
-        log["clean"] = before.get("clean") if clean is None else files.digest(clean)
-        same = _says(before, {key: value for key, value in log.items() if key != "clean"})
-        solved = same and all(path.exists() for path in self._targets(source, photo is not None))
-        job = None
-        if solved and before.get("clean") == log["clean"]:
+    def changes(self, source: Source) -> list[str]:
+        before = files.read_json(source.target(self.output, ".json"), LOG)
+        if before is None:
+            return []
+        return files.differences(before, asdict(self.settings) | {"init": self._init_text(source)})
+
+    def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
+        observation = self._observation(source)
+        photo, operator = observation.photo, observation.operator
+        to_solve = observation.pixels
+        if photo is not None:
+            to_solve, operator = photo.problem(self.shape[2])
+        settings = self.settings
+        assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
+        if settings.keep_visible:
+            _note_uncertain(source, assumed if photo is None else photo.happened.approx())
+        record = source.target(self.output, ".json")
+        before = files.earlier(record, LOG, self.targets(source)) or {}
+        wanted = {
+            "degrade": degrade.__version__,
+            "assumed": _text(assumed),
+            **asdict(settings),
+            "observation": files.digest(source.path),
+            "init": self._init_text(source),
+        }
+        clean = self._clean_path(source, observation.manifest)
+        clean_text = before.get("clean") if clean is None else files.digest(clean)
+        log = wanted | {"clean": clean_text}
+        complete = all(path.exists() for path in self._targets(source, photo is not None))
+        solved = complete and _says(before, wanted)
+        if solved and before.get("clean") == clean_text:
             return Todo(source, log), None
-        if solved:
-            log |= {key: before[key] for key in ("told", "loss") if key in before}
-        else:
-            name = source.relative.as_posix()
-            seeds = [child_seed(s.seed, name, *([i] if i else [])) for i in range(s.samples)]
-            begin = (
-                files.read_latent(init) if init is not None else "random" if s.samples > 1 else None
-            )
-            job = Job(name, taken, assumed, seeds, begin)
-        earlier = before.get("samples") if isinstance(before.get("samples"), int) else 1
-        return Todo(
-            source, log, observed, operator, photo, manifest, clean, min(earlier, MOST_SAMPLES)
-        ), job
+        if solved:  # only the sheet is drawn again
+            for key in ("told", "loss", "terms"):
+                if key in before:
+                    log[key] = before[key]
+            return Todo(source, log, observation), None
+        job = RestoreJob(
+            source.relative.as_posix(),
+            to_solve,
+            assumed,
+            self._seeds(source),
+            self._init(source),
+        )
+        return Todo(source, log, observation), job
+
+    def _observation(self, source: Source) -> Observation:
+        manifest, operator = what_happened(source, self.settings.op)
+        pixels = files.read_image(source.path, self.shape[1])
+        photo = self._photo(source, pixels, operator)
+        path = self._clean_path(source, manifest)
+        clean = None
+        if path is not None:
+            _check_clean(path, source, manifest, operator)
+            clean = files.read_image(path)
+        return Observation(source, pixels, operator, manifest, photo, clean)
 
     def _photo(self, source: Source, observed: Tensor, operator: degrade.Operator) -> Photo | None:
-        """The photo of which a part is restored; None for a picture of which all of it can be."""
+        """The photo of which a part is restored; None if the generator can draw the whole."""
         if not self.where:
-            with suppress(ValueError):  # of a stage that does not fit
+            with suppress(ValueError):  # from a stage that does not fit the shape
                 if operator.output_shape(self.shape) == tuple(observed.shape):
                     return None
-        spot, told = self.where.spot(source.path, files.to_pil(observed))
-        if told:
-            _note(f"{source.path}: {told}")
+        spot, message = self.where.spot(source.path, files.to_pil(observed))
+        if message:
+            _note(f"{source.path}: {message}")
         return Photo(observed, operator, spot)
 
+    def _seeds(self, source: Source) -> list[int]:
+        name, seed = source.relative.as_posix(), self.settings.seed
+        further = [child_seed(seed, name, i) for i in range(1, self.settings.samples)]
+        return [child_seed(seed, name), *further]
+
+    def _init_path(self, source: Source) -> Path | None:
+        if self.init is None:
+            return None
+        path = self.init / source.result_name(LATENT) if self.init.is_dir() else self.init
+        targets = [target.resolve() for target in self.targets(source)]
+        if path.resolve() in targets:
+            raise ValueError(f"init={path} would be written over; choose another --output")
+        return path
+
+    def _init_text(self, source: Source) -> str | None:
+        path = self._init_path(source)
+        return None if path is None else files.digest(path)
+
+    def _init(self, source: Source) -> Tensor | str | None:
+        path = self._init_path(source)
+        if path is not None:
+            return files.read_latent(path)
+        return "random" if self.settings.samples > 1 else None
+
+    def _clean_path(self, source: Source, manifest: dict | None) -> Path | None:
+        return None if self.clean is None else _clean_of(source, manifest, self.clean)
+
     def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
-        source, log, photo, samples = todo.source, todo.log, todo.photo, self.settings.samples
+        source, log, observation = todo.source, todo.log, todo.observation
         target = source.target(self.output, ".png")
-        if todo.observed is None:
+        if observation is None:
             return target
+        is_photo = observation.photo is not None
         made: dict[Path, bytes] = {}
-        drawn = [
-            source.target(self.output, suffix) for suffix in _drawn(samples, photo is not None)
-        ]
         if solved is None:
+            drawn = self._paths(source, _drawn(self.settings.samples, is_photo))
             images = [files.read_image(path, self.shape[1]) for path in drawn]
             result = files.read_image(target, self.shape[1])
         else:
-            if not all(one.finite for one in solved):
+            if not all(solution.finite for solution in solved):
                 raise ValueError(
                     f"{source.path}: the loss became NaN or infinite; nothing was written"
                 )
-            log["told"] = list(solved[0].told)
-            longest = max(len(one.losses) for one in solved)
-            losses = [one.losses + one.losses[-1:] * (longest - len(one.losses)) for one in solved]
-            log["loss"] = [round(sum(step) / len(step), 6) for step in zip(*losses, strict=True)]
-            results = images = [one.image for one in solved]
-            made = {
-                path: files.encode(files.to_pil(image))
-                for path, image in zip(drawn, images, strict=True)
-            }
-            if photo is not None:
-                results = [photo.pasted(image, self.settings.keep_visible) for image in images]
-                for suffix, whole in zip(_numbered(samples), results, strict=True):
-                    made[source.target(self.output, suffix)] = files.encode(files.to_pil(whole))
+            log |= _curves(solved)
+            images = [solution.image for solution in solved]
+            results = self._results(images, observation.photo)
             result = results[0]
-            latents = torch.cat([one.latent for one in solved])
+            made = self._encoded(source, images, results)
+            latents = torch.cat([solution.latent for solution in solved])
             made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
-        made[source.target(self.output, ".sheet.png")] = files.encode(
-            sheet(self._tiles(todo, images, result))
-        )
-        before = _suffixes(todo.samples_before, photo=True)
-        stale = {source.target(self.output, suffix) for suffix in before} - {
-            *self._targets(source, photo is not None)
-        }
+        tiles = self._tiles(observation, images, result)
+        made[source.target(self.output, ".sheet.png")] = files.encode(sheet(tiles))
         record = source.target(self.output, ".json")
-        files.write_together(record, LOG, log, made, sorted(stale))
+        before = files.earlier(record, LOG, self.targets(source)) or {}
+        files.write_together(record, LOG, log, made, self._stale(source, before, is_photo))
         return target
 
-    def _tiles(self, todo: Todo, images: list[Tensor], result: Tensor) -> dict[str, Image]:
-        """What the sheet shows; `result` is the whole photo with the first image in it, or that image."""
-        photo, tiles = todo.photo, {}
-        if todo.clean is not None:
-            tiles["clean"] = files.read_image(todo.clean)
+    def _paths(self, source: Source, suffixes: list[str]) -> list[Path]:
+        return [source.target(self.output, suffix) for suffix in suffixes]
+
+    def _results(self, images: list[Tensor], photo: Photo | None) -> list[Tensor]:
+        """The restored pictures: the generator's images, pasted into the photo if there is one."""
         if photo is None:
-            tiles |= {"observed": todo.observed, "restored": images[0]}
+            return images
+        return [photo.pasted(image, self.settings.keep_visible) for image in images]
+
+    def _encoded(
+        self, source: Source, images: list[Tensor], results: list[Tensor]
+    ) -> dict[Path, bytes]:
+        samples, is_photo = self.settings.samples, results is not images
+        made = {}
+        drawn = self._paths(source, _drawn(samples, is_photo))
+        whole = self._paths(source, _numbered(samples))
+        for path, image in zip(drawn + whole, images + results, strict=True):
+            if path not in made:
+                made[path] = files.encode(files.to_pil(image))
+        return made
+
+    def _stale(self, source: Source, before: dict, is_photo: bool) -> list[Path]:
+        """Pictures of an earlier result that are no part of this one."""
+        samples = before.get("samples")
+        count = min(samples, MOST_SAMPLES) if isinstance(samples, int) else 1
+        earlier = set(self._paths(source, _suffixes(count, photo=True)))
+        return sorted(earlier - set(self._targets(source, is_photo)))
+
+    def _tiles(
+        self, observation: Observation, images: list[Tensor], result: Tensor
+    ) -> dict[str, Image]:
+        """The tiles of the sheet; `result` is the whole photo, or the first image."""
+        tiles: dict[str, Tensor] = {}
+        photo = observation.photo
+        if observation.clean is not None:
+            tiles["clean"] = observation.clean
+        if photo is None:
+            tiles["observed"] = observation.pixels
+            tiles["restored"] = images[0]
         else:
-            part = photo.aligned(max(self.shape[2], round(photo.spot.side)))
-            tiles |= {
-                "photo": todo.observed,
-                "the part": part,
-                "restored": images[0],
-                "pasted back": result,
-            }
-        tiles |= {f"sample {i}": image for i, image in enumerate(images[1:], 2)}
+            side = max(self.shape[2], round(photo.spot.side))
+            tiles["photo"] = observation.pixels
+            tiles["the part"] = photo.aligned(side)
+            tiles["restored"] = images[0]
+            tiles["pasted back"] = result
+        for number, image in enumerate(images[1:], 2):
+            tiles[f"sample {number}"] = image
         if len(images) > 1:
-            spread = (
-                torch.cat([image.clamp(0, 1) for image in images]).std(0, correction=0).mean(0)
-                / SPREAD
-            )
-            tiles[f"spread, white is {SPREAD}"] = spread[None, None]
-        if todo.manifest is not None:
-            tiles["restored, degraded again"] = again(
-                files.from_pil(files.to_pil(result)), todo.manifest, todo.operator
-            )
+            tiles[f"spread, white is {SPREAD}"] = _spread(images) / SPREAD
+        if observation.manifest is not None:
+            written = files.from_pil(files.to_pil(result))
+            degraded = again(written, observation.manifest, observation.operator)
+            tiles["restored, degraded again"] = degraded
         return {caption: files.to_pil(tile) for caption, tile in tiles.items()}
 
 
+def _spread(images: list[Tensor]) -> Tensor:
+    """Standard deviation over samples, [1, 1, H, W], mean over channels."""
+    samples = torch.cat(images).clamp(0, 1)
+    return samples.std(0, correction=0).mean(0)[None, None]
+
+
+def _curves(solved: list[Solved]) -> dict:
+    """What a log says of the solves: their notes, and the curves of loss and terms, averaged."""
+    terms = {}
+    for name in solved[0].terms:
+        terms[name] = _mean_curve([solution.terms[name] for solution in solved])
+    loss = _mean_curve([solution.losses for solution in solved])
+    return {"told": list(solved[0].told), "loss": loss, "terms": terms}
+
+
+def _mean_curve(curves: Sequence[Sequence[float | None]]) -> Curve:
+    """The mean at each step; curves of samples that stopped early go on with their last value."""
+    longest = max(len(curve) for curve in curves)
+    means: Curve = []
+    for step in range(longest):
+        values = [curve[min(step, len(curve) - 1)] for curve in curves]
+        known = [value for value in values if value is not None]
+        means.append(round(sum(known) / len(known), 6) if known else None)
+    return means
+
+
 def _numbered(samples: int) -> list[str]:
+    """Suffixes of the restored pictures, one for each sample."""
     return [".png", *(f".sample{i}.png" for i in range(2, samples + 1))]
 
 
 def _drawn(samples: int, photo: bool) -> list[str]:
-    """Of what the generator drew."""
-    return (
-        [suffix.replace(".png", ".part.png") for suffix in _numbered(samples)]
-        if photo
-        else _numbered(samples)
-    )
+    """Suffixes of the generator's images, which lie beside the photos they are parts of."""
+    numbered = _numbered(samples)
+    return [suffix.replace(".png", ".part.png") for suffix in numbered] if photo else numbered
 
 
 def _suffixes(samples: int, photo: bool) -> list[str]:
-    """Of all pictures of a result."""
+    """Suffixes of all pictures of a result, without repetition."""
     return list(dict.fromkeys([*_numbered(samples), *_drawn(samples, photo)]))
 
 
-def restored(job: Job, solver: Solver, settings: Settings, bar: SolveBar | None) -> list[Solved]:
-    """Do the job."""
+def restored(
+    job: RestoreJob, solver: Solver, settings: RestoreSettings, bar: SolveBar | None
+) -> list[Solved]:
+    """Solve one picture, once for each sample."""
     if bar is not None:
         bar.start(job.name)
-    solved = solver.solve(
+    return solver.solve(
         job.observed.expand(len(job.seeds), -1, -1, -1),
         job.operator,
         settings.method,
         job.seeds,
-        perceptual=settings.perceptual,
-        steps=settings.steps,
+        **settings.arguments(),
         class_label=settings.class_label,
         init=job.init,
         identity=solver.identity,
         consistency=settings.keep_visible,
     )
-    if bar is not None:
-        bar.done()
-    return solved
 
 
-def results(sources: list[Source], settings: Settings, output: Path, clean: Path | None) -> Results:
-    """What was restored into `output`, for a report: fidelity always, accuracy where the clean pictures are known."""
-    rows, pictures = [], {}
+def results(
+    sources: list[Source], settings: RestoreSettings, output: Path, clean: Path | None
+) -> Results:
+    """The restorations in `output`, measured for a report.
+
+    Fidelity is always measured, accuracy where the clean pictures are known. Pictures that failed
+    and results of other settings are left out.
+    """
+    rows: list[dict] = []
+    pictures: dict[tuple[str | None, str, str], Path] = {}
     for source in sources:
-        target, log = (
-            source.target(output, ".png"),
-            files.read_json(source.target(output, ".json"), LOG) or {},
-        )
+        target = source.target(output, ".png")
+        log = files.read_json(source.target(output, ".json"), LOG) or {}
         if not _says(log, asdict(settings)) or not target.exists():
-            continue  # it failed, or what is there is of another run
+            continue
         manifest, operator = what_happened(source, settings.op)
-        name = source.relative.with_suffix("").as_posix()
-        observed, restored = files.read_image(source.path), files.read_image(target)
-        pictures[TASK, "observed", name], pictures[TASK, settings.method, name] = (
-            source.path,
-            target,
-        )
+        name = source.result_name("").as_posix()
+        observed, restoration = files.read_image(source.path), files.read_image(target)
+        pictures[TASK, "observed", name] = source.path
+        pictures[TASK, settings.method, name] = target
         reference = None
         if clean is not None:
-            pictures[None, "clean", name] = _clean_of(source, manifest, clean)
-            reference = files.read_image(pictures[None, "clean", name])
-            reference = reference if reference.shape == restored.shape else None
+            clean_path = _clean_of(source, manifest, clean)
+            pictures[None, "clean", name] = clean_path
+            reference = files.read_image(clean_path)
+            if reference.shape != restoration.shape:
+                reference = None
         if manifest is None:
-            degraded = operator(restored, torch.Generator().manual_seed(settings.seed))
+            degraded = operator(restoration, torch.Generator().manual_seed(settings.seed))
         else:
-            degraded = again(restored, manifest, operator)
-        found = {
-            key: value[0]
-            for key, value in metrics.scores(restored, reference, degraded, observed).items()
-        }
-        row = {"task": TASK, "method": settings.method, "image": name, "loss": thinned(log["loss"])}
-        rows.append(row | found)
-    told = (
-        f"Generator {settings.generator}; {settings.perceptual} in the loss; seed {settings.seed}."
-    )
-    shortened = () if settings.steps is None else (f"Shortened: {settings.steps} steps in all.",)
+            degraded = again(restoration, manifest, operator)
+        row: dict[str, object] = {"task": TASK, "method": settings.method, "image": name}
+        row["loss"] = thinned(log["loss"])
+        row["terms"] = thinned_terms(log.get("terms"))
+        for metric, values in metrics.scores(restoration, reference, degraded, observed).items():
+            row[metric] = values[0]
+        rows.append(row)
+    described = f"{settings.perceptual} in the loss; seed {settings.seed}"
+    notes = [f"Generator {settings.generator}; {described}."]
+    if settings.steps is not None:
+        notes.append(f"Shortened: {settings.steps} steps in all.")
     missing = output / "none"
-    return Results(output, rows, lambda *key: pictures.get(key, missing), (told, *shortened))
+    return Results(output, rows, lambda *key: pictures.get(key, missing), tuple(notes))
 
 
 def _says(log: dict, wanted: dict) -> bool:
-    """Whether it is the log of a run that came to its end, with all that is wanted."""
-    ended = not log.get("begun") and is_curve(log.get("loss"))
-    return ended and all(log.get(key) == value for key, value in wanted.items())
+    """Whether a log is of a finished run and holds all that is wanted."""
+    finished = not log.get("begun") and is_curve(log.get("loss"))
+    return finished and all(log.get(key) == value for key, value in wanted.items())
 
 
 def _note(text: str) -> None:
     warnings.warn(text, Note, stacklevel=2)
 
 
+def _note_uncertain(source: Source, operator: degrade.Operator) -> None:
+    """Say that --keep-visible has no effect, and which stages are the reason."""
+    if not operator.certain:
+        stages = ", ".join(str(stage) for stage in operator if not stage.certain)
+        reason = f"{stages} leaves nothing certain of what was before it"
+        _note(f"{source.path}: nothing is kept, for {reason}")
+
+
 def _text(operator: degrade.Operator) -> str:
-    """The operator, with files named by their content: no path of this machine, and other content is another text."""
+    """The operator as text, with files named by their content instead of their paths."""
     return str(collect(operator, lambda name, data: None))
 
 
 def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:
-    """The manifest beside a picture, if any, and the operator: `op` where given, else the manifest's, else a guess."""
+    """The manifest beside a picture, if it is used, and the operator.
+
+    The operator is `op` where given, else the manifest's, else a guess from the file itself.
+    """
     if op is not None:
         return None, degrade.parse(op)
     path = source.path.with_suffix(".json")
@@ -344,7 +443,8 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
     if manifest is None:
         operator = guess(source.path).operator
         _note(
-            f"{source.path}: taken to have happened: {operator}; `degrade inspect` tells why, --op says better"
+            f"{source.path}: taken to have happened: {operator}; "
+            "`degrade inspect` tells why, --op says better"
         )
         return None, operator
     if manifest.get("begun"):
@@ -355,16 +455,46 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
         if not isinstance(manifest.get(key), kind):
             raise ValueError(f"{path} has no {key} that can be used; say what happened with --op")
     if manifest.get("image") != source.path.name:
-        raise ValueError(
-            f"{path} describes {manifest.get('image')!r}, not this picture; say what happened with --op"
-        )
+        named = repr(manifest.get("image"))
+        raise ValueError(f"{path} describes {named}, not this picture; say what happened with --op")
     return manifest, degrade.parse(manifest["operator"], folder=path.parent)
 
 
 def _clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
+    """The undamaged picture of a source, by the name it had when it was degraded."""
     if not clean.is_dir():
         return clean
-    path = clean / (manifest["source"] if manifest else source.relative)
+    name = manifest["source"] if manifest else source.relative
+    path = clean / name
     if not path.resolve().is_relative_to(clean.resolve()):
-        raise ValueError(f"the manifest's source {manifest['source']!r} lies outside {clean}")
+        raise ValueError(f"the manifest's source {name!r} lies outside {clean}")
     return path
+
+
+def _check_clean(
+    path: Path, source: Source, manifest: dict | None, operator: degrade.Operator
+) -> None:
+    """Raise ValueError if a picture cannot be what the observation was made of.
+
+    Its size must lead to the observation's. With a manifest the operator and its random draws are
+    known, so that degrading the picture must give the observation.
+    """
+    observed = files.read_image(source.path, channels=None, deep=True)
+    clean = files.read_image(path, observed.shape[1], deep=True)
+    clean_shape, observed_shape = tuple(clean.shape), tuple(observed.shape)
+    mend = "give the undamaged picture, or say what happened with --op"
+    try:
+        size_fits = operator.output_shape(clean_shape) == observed_shape
+    except ValueError:  # a mask of another size
+        size_fits = False
+    if not size_fits:
+        sizes = f"{_size(clean)} pixels and {source.path} has {_size(observed)}"
+        raise ValueError(f"clean={path} has {sizes}, to which {operator} does not lead; {mend}")
+    if manifest is not None:
+        degraded = again(clean, manifest, operator)
+        if (degraded - observed).abs().mean() > ANOTHER:
+            raise ValueError(f"clean={path} is not the picture that became {source.path}; {mend}")
+
+
+def _size(x: Tensor) -> str:
+    return f"{x.shape[3]}x{x.shape[2]}"

@@ -1,186 +1,203 @@
-"""What was computed, as numbers: rows, tables of their means, results.csv and tables.md."""
+"""Results as numbers: rows, tables of their means, results.csv and tables.md."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-
-from torch import Tensor
+from typing import Any
 
 from invert import METHODS
 
-from . import files, metrics, niqe
+from . import files
+from .metrics import FRECHET, METRICS, PER_PICTURE, Metric
+from .realism import Reference, statistics
 from .tasks import SUITES
 
-LOWER_IS_BETTER = {
-    "accuracy": True,
-    "fidelity": True,
-    "psnr": False,
-    "ssim": False,
-    "identity": False,
-    "seconds": True,
-}
-Cells = dict[tuple[str, str], float | None]  # by task and method
+Row = dict[str, Any]  # a line of results.jsonl: task, method, image, metrics, loss, …
+Curve = list[float | None]  # values at each step; None where there is none
+Cells = dict[tuple[str, str], float | None]  # (task, method) → value
+CURVE_POINTS = 100  # that are kept of a curve
 
 
 @dataclass(frozen=True)
 class Results:
-    """Rows with task, method, image and what was measured; and the pictures they are about.
+    """Rows with task, method, image and metrics, and the pictures that they describe.
 
-    picture: (task, kind, image) → path, where kind is a method, "observed", or "clean" with no task.
-    told: what a reader of the tables must know.
+    picture: (task, kind, image) → path, where kind is a method, "observed", or "clean" (no task).
+    notes: what a reader of the tables must know.
     """
 
     folder: Path
-    rows: list[dict]
+    rows: list[Row]
     picture: Callable[[str | None, str, str], Path]
-    told: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """One metric: a row for each task, a column for each method; None where nothing was computed."""
+    """One metric: a row for each task, a column for each method. A cell may be None."""
 
-    metric: str
+    metric: Metric
     tasks: list[str]
     methods: list[str]
     cells: Cells
-    lower_is_better: bool
 
     def best(self, task: str) -> float | None:
-        known = [v for m in self.methods if (v := self.cells.get((task, m))) is not None]
-        return (min if self.lower_is_better else max)(known) if known else None
-
-    def text(self, value: float | None) -> str:
-        return (
-            ""
-            if value is None
-            else f"{value:.1f}"
-            if self.metric in ("psnr", "seconds")
-            else f"{value:.3f}"
-        )
+        """The best value of a task, by the direction of the metric."""
+        values = [self.cells.get((task, method)) for method in self.methods]
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        return min(known) if self.metric.lower_is_better else max(known)
 
 
-def tables_of(rows: list[dict], realism: dict[str, Cells]) -> list[Table]:
-    order = list(dict.fromkeys(SUITES["paper"] + [row["task"] for row in rows]))
-    tasks = [task for task in order if any(row["task"] == task for row in rows)]
-    known = list(METHODS)
+def tables_of(rows: list[Row], realism: dict[str, Cells]) -> list[Table]:
+    """Make a table for each metric that has at least one value.
 
-    def place(label: str) -> int:  # rows of a cluster come in any order
-        name = label.replace(",", " ").split()[0]
-        return known.index(name) if name in known else len(known)
-
-    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=place)
-
-    def mean(metric: str, task: str, method: str) -> float | None:
-        values = [
-            row[metric]
-            for row in rows
-            if (row["task"], row["method"]) == (task, method) and metric in row
-        ]
-        return sum(values) / len(values) if values else None
-
-    found = []
-    for metric, lower in LOWER_IS_BETTER.items():
-        cells = {(task, method): mean(metric, task, method) for task in tasks for method in methods}
-        if any(v is not None for v in cells.values()):
-            found.append(Table(metric, tasks, methods, cells, lower))
-    for i, (name, cells) in enumerate(realism.items()):
+    realism: the cells of the metrics of sets, by the name of the metric, from `realism_of`.
+    """
+    known_tasks = SUITES["paper"]
+    tasks_in_rows = _distinct(row["task"] for row in rows)
+    tasks = [task for task in known_tasks if task in tasks_in_rows]
+    tasks += [task for task in tasks_in_rows if task not in known_tasks]
+    methods = sorted(_distinct(row["method"] for row in rows), key=_place_of_method)
+    tables = []
+    for metric in METRICS:
+        is_mean = metric.of_set is None
+        cells = _means(rows, metric.name) if is_mean else realism.get(metric.name, {})
         if any(value is not None for value in cells.values()):
-            found.insert(2 if i == 0 else len(found), Table(name, tasks, methods, cells, True))
-    return found
+            tables.append(Table(metric, tasks, methods, cells))
+    return tables
 
 
-def is_curve(losses: object) -> bool:
-    """Whether this, from a file, is a list of numbers."""
-    return isinstance(losses, list) and all(isinstance(loss, (int, float)) for loss in losses)
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The different names, in the order of their first appearance."""
+    return list(dict.fromkeys(names))
 
 
-def thinned(losses: list[float], most: int = 100) -> list[float]:
-    """At most so many of the losses, evenly chosen, for a curve."""
-    last, count = len(losses) - 1, min(most, len(losses))
-    return [round(losses[round(i * last / max(count - 1, 1))], 5) for i in range(count)]
+def _place_of_method(label: str) -> int:
+    """Where a method stands in `METHODS`, so that the order of rows does not matter.
+
+    A label may say more than the name, such as "pulse tuned". Unknown methods come last.
+    """
+    name = label.replace(",", " ").split()[0]
+    known = list(METHODS)
+    return known.index(name) if name in known else len(known)
 
 
-def as_csv(rows: list[dict]) -> str:
-    names = ["task", "method", "image", *LOWER_IS_BETTER, "steps", "finite"]
+def _means(rows: list[Row], metric: str) -> Cells:
+    """The mean of a metric over the pictures of each task and method."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if metric in row:
+            values.setdefault((row["task"], row["method"]), []).append(row[metric])
+    return {key: sum(numbers) / len(numbers) for key, numbers in values.items()}
+
+
+def is_curve(values: object, gaps: bool = False) -> bool:
+    """Whether a value that was read from a file is a list of numbers, with None at gaps."""
+    if not isinstance(values, list):
+        return False
+    return all(isinstance(value, (int, float)) or (gaps and value is None) for value in values)
+
+
+def thinned(curve: Sequence[float | None], most: int = CURVE_POINTS) -> Curve:
+    """Keep at most `most` values, evenly spaced, the first and the last included."""
+    count = min(most, len(curve))
+    last = len(curve) - 1
+    kept: Curve = []
+    for i in range(count):
+        value = curve[round(i * last / max(count - 1, 1))]
+        kept.append(None if value is None else round(value, 5))
+    return kept
+
+
+def thinned_terms(terms: object) -> dict[str, Curve]:
+    """The curve of each term of a loss, for a row; whatever else a file may hold is left out."""
+    if not isinstance(terms, dict):
+        return {}
+    return {name: thinned(curve) for name, curve in terms.items() if is_curve(curve, gaps=True)}
+
+
+def as_csv(rows: list[Row]) -> str:
+    """Write results.csv: one line for each picture."""
+    metrics = [metric.name for metric in PER_PICTURE]
+    columns = ["task", "method", "image", *metrics, "steps", "finite"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
 def as_markdown(tables: list[Table], notes: list[str]) -> str:
-    """The paper's layout: a line for each task, the methods side by side under every metric, the best in bold."""
-    parts = ["# Results", "", *(f"* {note}" for note in notes)]
-    three, rest = tables[:3], tables[3:]
-    for group in (three, *([t] for t in rest)):
-        heads = [f"{table.metric} {method}" for table in group for method in table.methods]
-        parts += ["", f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-        for task in group[0].tasks:
-            cells = []
-            for table in group:
-                best = table.best(task)
-                for method in table.methods:
-                    value = table.cells.get((task, method))
-                    shown = table.text(value)
-                    cells.append(f"**{shown}**" if shown and value == best else shown)
-            parts.append(f"| {task} | {' | '.join(cells)} |")
-    return "\n".join(parts) + "\n"
+    """Write tables.md: a line for each task, the methods side by side, the best value in bold.
 
-
-def realism(results: Results, resolution: int, reference: Path | None) -> dict[str, Cells]:
-    """How like real pictures: Fréchet distances of crops and of whole pictures, and NIQE, by the name of each.
-
-    Against the clean pictures of the same rows, or the pictures in `reference`; Fréchet distances of crops also
-    against the statistics in a file. Cells with nothing to compare with are left out.
+    The first table joins three metrics, as the paper does.
     """
-    frechet, crops = metrics.Frechet.here(), metrics.Crops.of(resolution)
-    given = (
-        None
-        if reference is None or not reference.is_dir()
-        else tuple(s.path for s in files.gather([reference]))
-    )
-    statistics = None if reference is None or reference.is_dir() else metrics.statistics(reference)
+    lines = ["# Results", ""]
+    lines += [f"* {note}" for note in notes]
+    joined, others = tables[:3], tables[3:]
+    for group in (joined, *([table] for table in others)):
+        lines += ["", *_markdown_table(group)]
+    return "\n".join(lines) + "\n"
 
-    def pictures(paths: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
-        for path in paths:
-            yield path.stem, files.read_image(path)
 
-    def alone(paths: Sequence[Path]) -> Iterator[Tensor]:
-        return (image for _, image in pictures(paths))
+def _markdown_table(group: list[Table]) -> list[str]:
+    heads = [f"{table.metric.title} {method}" for table in group for method in table.methods]
+    lines = [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for task in group[0].tasks:
+        cells: list[str] = []
+        for table in group:
+            cells += _markdown_cells(table, task)
+        lines.append(f"| {task} | {' | '.join(cells)} |")
+    return lines
 
-    @cache
-    def of_real(
-        real: tuple[Path, ...],
-    ) -> tuple[metrics.Statistics, metrics.Statistics, niqe.Model]:
-        crops_found = statistics or frechet.of(metrics.crops_of(pictures(real), crops))
-        return (
-            crops_found,
-            frechet.of(alone(real)),
-            niqe.Model.of(alone(real), niqe.side_of(resolution)),
-        )
 
-    groups: dict[tuple[str, str], list[str]] = {}
-    for row in results.rows:
-        groups.setdefault((row["task"], row["method"]), []).append(row["image"])
-    of_crops, of_whole, blind = {}, {}, {}
-    for key, names in groups.items():
-        names.sort()  # so that equal sets of pictures are one
-        mine = [results.picture(*key, name) for name in names]
-        real = given or tuple(results.picture(None, "clean", name) for name in names)
-        there = all(path.exists() for path in real)
-        if there or statistics is not None:
-            real_crops = of_real(real)[0] if there else statistics
-            of_crops[key] = frechet.between(metrics.crops_of(pictures(mine), crops), real_crops)
-        if there:
-            _, real_whole, model = of_real(real)
-            of_whole[key] = frechet.between(alone(mine), real_whole)
-            values = [model.distance(image) for image in alone(mine)]
-            blind[key] = sum(values) / len(values)
-    return {frechet.names[0]: of_crops, frechet.names[1]: of_whole, "NIQE (fitted here)": blind}
+def _markdown_cells(table: Table, task: str) -> list[str]:
+    cells = []
+    best = table.best(task)
+    for method in table.methods:
+        value = table.cells.get((task, method))
+        text = table.metric.text(value)
+        is_best = value is not None and value == best
+        cells.append(f"**{text}**" if is_best else text)
+    return cells
+
+
+def realism_of(results: Results, resolution: int, reference: Path | None) -> dict[str, Cells]:
+    """Compute the metrics of sets of pictures, by name, for each task and method.
+
+    The real pictures are the clean ones of the same rows, or those in the folder `reference`. If
+    `reference` is an .npz file of statistics, crops are compared with it.
+    """
+    given_paths: tuple[Path, ...] | None = None
+    crop_statistics = None
+    if reference is not None and reference.is_dir():
+        given_paths = tuple(source.path for source in files.gather([reference]))
+    elif reference is not None:
+        crop_statistics = statistics(reference)
+
+    references: dict[tuple[Path, ...], Reference] = {}
+    cells: dict[str, Cells] = {metric.name: {} for metric in METRICS if metric.of_set is not None}
+    for key, names in _images_by_cell(results.rows).items():
+        restored = [results.picture(*key, name) for name in names]
+        clean = tuple(results.picture(None, "clean", name) for name in names)
+        real = given_paths or clean
+        if real not in references:
+            references[real] = Reference(real, resolution, FRECHET, crop_statistics)
+        for metric in METRICS:
+            if metric.of_set is not None:
+                cells[metric.name][key] = metric.of_set(restored, references[real])
+    return cells
+
+
+def _images_by_cell(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
+    """(task, method) → sorted names of its pictures, so that equal sets compare equal."""
+    images: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        images.setdefault((row["task"], row["method"]), []).append(row["image"])
+    return {key: sorted(names) for key, names in images.items()}

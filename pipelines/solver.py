@@ -1,10 +1,12 @@
-"""Solves of pictures, on whatever device there is: what restoring and benchmarking share."""
+"""Solve pictures on the device at hand; restoring and benchmarking share this."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ import invert
 
 from . import files
 from .engine import out_of_memory
+from .results import Curve
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,15 @@ class Solved:
 
     image: Tensor  # [1, C, R, R]
     latent: Tensor
-    losses: list[float]
+    losses: list[float]  # one for each step
     finite: bool
-    told: tuple[str, ...]
-    batch: int  # how many were solved at a time
+    told: tuple[str, ...]  # what a reader of the results must know
+    batch: int  # how many pictures were solved at a time
+    terms: dict[str, Curve] = field(default_factory=dict)  # before their weights, by name
 
 
 class Solver:
-    """A generator and, if there is one, a face embedding with a photo of the person, on a device."""
+    """A generator on a device, with a face embedding and a photo of the person if given."""
 
     def __init__(
         self,
@@ -40,11 +44,14 @@ class Solver:
         step: Callable[[invert.Step], None] | None = None,
     ):
         self.device = device_of(device)
-        self.generator, self.step = generator.to(self.device), step
+        self.generator = generator.to(self.device)
+        self.step = step
         self.identity = None
         if embedding is not None:
             photo = None if person is None else files.read_image(person).to(self.device)
-            self.identity = invert.Identity(invert.load_embedding(embedding).to(self.device), photo)
+            self.identity = invert.FaceIdentity(
+                invert.load_embedding(embedding).to(self.device), photo
+            )
 
     def solve(
         self,
@@ -53,50 +60,16 @@ class Solver:
         method: str | invert.RestorationMethod,
         seeds: list[int],
         init: Tensor | str | None = None,
-        **options,
+        **options: Any,
     ) -> list[Solved]:
-        """One for each picture of the batch, which is halved until it fits into the memory.
+        """Solve each picture of the batch, which is halved until it fits into the memory.
 
         options: others of `invert.restore`.
         """
         size = len(seeds)
         while True:
-            found: list[Solved] = []
             try:
-                for first in range(0, len(seeds), size):
-                    rows = slice(first, first + size)
-                    own = operator if size == len(seeds) else rows_of(operator, rows, len(seeds))
-                    some, begin = (
-                        observed[rows].to(self.device),
-                        init[rows] if isinstance(init, Tensor) else init,
-                    )
-                    r = invert.restore(
-                        some,
-                        own,
-                        self.generator,
-                        method,
-                        seeds[rows],
-                        self.step,
-                        init=begin,
-                        **options,
-                    )
-                    each = zip(
-                        r.image.cpu().split(1),
-                        r.latent.cpu().split(1),
-                        r.history.T,
-                        r.finite,
-                        strict=True,
-                    )
-                    for (
-                        x,
-                        w,
-                        loss,
-                        good,
-                    ) in each:  # copies, for a part takes all of its tensor along
-                        found.append(
-                            Solved(x.clone(), w.clone(), loss.tolist(), bool(good), r.told, size)
-                        )
-                return found
+                return self._in_parts(size, observed, operator, method, seeds, init, options)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -107,37 +80,89 @@ class Solver:
                 size = -(-size // 2)
                 torch.cuda.empty_cache()  # does nothing without a GPU
 
+    def _in_parts(
+        self,
+        size: int,
+        observed: Tensor,
+        operator: degrade.Operator,
+        method: str | invert.Method,
+        seeds: list[int],
+        init: Tensor | str | None,
+        options: dict[str, Any],
+    ) -> list[Solved]:
+        solved: list[Solved] = []
+        for first in range(0, len(seeds), size):
+            rows = slice(first, first + size)
+            whole = size == len(seeds)
+            restoration = invert.restore(
+                observed[rows].to(self.device),
+                operator if whole else rows_of(operator, rows, len(seeds)),
+                self.generator,
+                method,
+                seeds[rows],
+                self.step,
+                init=init[rows] if isinstance(init, Tensor) else init,
+                **options,
+            )
+            solved += _separated(restoration, size)
+        return solved
+
+
+def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
+    """The results of a batch, one by one. They are copies: a view would keep the whole batch."""
+    images, latents = restoration.image.cpu(), restoration.latent.cpu()
+    terms = getattr(restoration, "terms", {})
+    solved = []
+    for row in range(len(images)):
+        solution = Solved(
+            images[row : row + 1].clone(),
+            latents[row : row + 1].clone(),
+            restoration.history[:, row].tolist(),
+            bool(restoration.finite[row]),
+            restoration.told,
+            batch,
+            {name: _with_gaps(curve[:, row]) for name, curve in terms.items()},
+        )
+        solved.append(solution)
+    return solved
+
+
+def _with_gaps(curve: Tensor) -> Curve:
+    """The values of a curve; None instead of NaN, which JSON does not know."""
+    return [None if math.isnan(value) else value for value in curve.tolist()]
+
 
 def rows_of(operator: degrade.Operator, rows: slice, batch: int) -> degrade.Operator:
-    """What a part of the batch gets."""
-    own = [operator.row(i, batch) for i in range(batch)[rows]]
-    return own[0] if len(own) == 1 else degrade.PerImage(*own)
+    """The operator for some rows of a batch."""
+    operators = [operator.row(i, batch) for i in range(batch)[rows]]
+    return operators[0] if len(operators) == 1 else degrade.PerImage(*operators)
 
 
 def device_of(name: str) -> str:
-    """A device that is there. Raises ValueError for one that is not."""
+    """A device that exists here; "auto" chooses one. Raises ValueError for one that does not."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not to be had here; use cpu or auto") from error
+        raise ValueError(f"device {name!r} is not available here; use cpu or auto") from error
     return name
 
 
 def generator_text(name_or_path: str) -> str:
-    """A bundled generator's name, or a digest of the file: another file of the same name is another generator."""
+    """A bundled generator's name, or a file's digest, so that a replaced file counts as another."""
     if name_or_path in invert.generator.BUNDLED:
         return name_or_path
     return f"sha256:{files.digest(invert.generator.find(name_or_path))}"
 
 
 def identity_text(embedding: Path | None, person: Path | None) -> str | None:
-    """What tells an embedding and a photo from others. Raises ValueError for a photo without an embedding."""
+    """Digests of an embedding and a photo. Raises ValueError for a photo without an embedding."""
     if embedding is None:
         if person is not None:
             raise ValueError("--person needs --embedding, the network to compare faces with")
         return None
     if not embedding.is_file():
         raise ValueError(f"embedding {str(embedding)!r} is no file")
-    return " ".join(files.digest(path) for path in (embedding, person) if path is not None)
+    paths = [embedding] if person is None else [embedding, person]
+    return " ".join(files.digest(path) for path in paths)

@@ -2,72 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+import os
+import re
+import sys
+from contextlib import suppress
 
+import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from degrade.forensics import Guess
-from degrade.operator import Operator
-from degrade.params import format_value
-from degrade.registry import REGISTRY
+from .console import say
+
+PIPE_WIDTH = 160  # characters, where the output is no terminal
+LONGEST_LIST = 8  # numbers in a row that are still printed
+_NUMBER = r"-?[\d.]+(?:e[+-]?\d+)?"
+_LONG_LIST = re.compile(rf"{_NUMBER}(?:(?:\||, ?){_NUMBER}){{{LONGEST_LIST},}}")
 
 
-def operators() -> None:
-    """Every registered operator, a row each."""
-    table = Table(
-        *(
-            Column(head, overflow="fold")
-            for head in ("name", "parameters", "equals exactly", "gradient", "linear")
-        )
-    )
-    for name, cls in sorted(REGISTRY.items()):
-        table.add_row(name, parameters(cls), cls.exact, cls.gradient, linear(cls))
-    print_wide(table)
+def columns(*heads: str) -> Table:
+    """An empty table whose cells are folded, and never cut, if they are too wide."""
+    return Table(*(Column(head, overflow="fold") for head in heads))
 
 
-def findings(found: Guess) -> None:
-    """What happened to a picture, a row for each stage, and the chain as --op takes it."""
-    table = Table(
-        *(Column(head, overflow="fold") for head in ("what happened", "confidence", "why"))
-    )
-    for finding in found.findings:
-        sure = f"{finding.confidence:.2f}" if finding.stage else ""  # else it is a remark
-        table.add_row(Text(finding.stage), sure, Text(finding.why))
-    if found.clipped:
-        table.add_row(
-            "", "", f"{found.clipped:.2%} of the pixels lie in areas of 0 or 255, and tell less"
-        )
-    if table.row_count:
-        print_wide(table)
-    Console(soft_wrap=True).print(Text(str(found.operator)))
+def facts(rows: dict[str, str]) -> Table:
+    """A table of names and values, without heads."""
+    table = Table(show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table
 
 
-def print_wide(table: Table) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(
-        table
-    )  # a pipe has no width of its own
+def show(table: Table | Text) -> None:
+    """Print to stdout. If it cannot be written, say so in one line and exit with code 1."""
+    console = Console(soft_wrap=isinstance(table, Text))
+    if isinstance(table, Table) and not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    try:
+        console.print(table)
+    except OSError as error:
+        discard_output()
+        say(f"error: the output cannot be written: {error.strerror}")
+        raise typer.Exit(1) from None
 
 
-def parameters(cls: type[Operator]) -> str:
-    """The parameters of an operator with their defaults, in words."""
-    return ", ".join(
-        f.name if f.default is MISSING else f"{f.name}={_short(f.default)}" for f in fields(cls)
-    )
+def discard_output() -> None:
+    """Send what stdout still holds to nowhere; otherwise Python tries again to write it at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def linear(cls: type[Operator]) -> str:
-    """Whether it is; it may depend on what is still to be drawn, or on a parameter."""
-    return "depends" if isinstance(cls.linear, property) else "yes" if cls.linear else ""
+def shortened(text: str) -> str:
+    """Replace each long list of numbers by its first three and their count.
 
+    >>> shortened("blur:kernel=" + "|".join("0123456789" * 2))
+    'blur:kernel=0|1|2|… (20 numbers)'
+    """
 
-def _short(default: object) -> str:
-    return (
-        f"{default:.3g}"
-        if isinstance(default, float)
-        else ""
-        if default is None
-        else format_value(default)
-    )
+    def shorter(match: re.Match[str]) -> str:
+        numbers = re.findall(_NUMBER, match[0])
+        separator = "|" if "|" in match[0] else ", "
+        return separator.join([*numbers[:3], f"… ({len(numbers)} numbers)"])
+
+    return _LONG_LIST.sub(shorter, text)

@@ -1,19 +1,31 @@
-"""Rivals at their best: search a method's constants for one task, as the papers tuned theirs."""
+"""`degrade tune`: search the constants of a method for one task, as the papers tuned theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import invert
 
 from . import files
 from .bench import Cell
+from .metrics import ACCURACY
+from .results import Row
 
-TUNED = "tuned"
-ROUND = 8  # trials chosen at a time, whatever there is to run them: so many can run at once
+TUNED = "tuned"  # the kind of record that tuned.json holds
+ROUND = 8  # trials that are chosen together, on any machine, so that so many can run at once
 
-Factors = dict[str, float]
+Factors = dict[str, float]  # name of a knob → factor of the published constant
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best factors of a search, and the accuracy (mean LPIPS) before and after."""
+
+    factors: Factors
+    published: float
+    accuracy: float
 
 
 def tune(
@@ -22,14 +34,14 @@ def tune(
     task: str,
     trials: int,
     seed: int,
-    run: Callable[[list[Cell]], list[dict]],
-) -> tuple[Factors, float, float]:
-    """The best factors of a method's knobs, its accuracy as published, and with them.
+    run: Callable[[list[Cell]], list[Row]],
+) -> Tuned:
+    """Search the factors of a method's knobs with the best accuracy on one task.
 
-    The published constants are the first trial; the others of the first round are drawn at random, and
-    further ones chosen by Optuna's TPE. `run` gives the rows of some cells, and computes none twice.
-    The way depends on the seed and the rows alone, so a search that was killed goes it again, past
-    the rows that are there, and goes on.
+    The first trial has the published constants. The others of the first round are drawn at random,
+    and Optuna's TPE chooses the rest. `run` returns the rows of cells, and reads finished rows from
+    disk. The search depends on the seed and the rows alone: a search that was killed repeats the
+    same choices, finds their rows on disk, and continues.
     """
     try:
         import optuna
@@ -44,53 +56,54 @@ def tune(
     tried: list[tuple[float, Factors]] = []
     for first in range(0, trials, ROUND):
         asked = [study.ask() for _ in range(min(ROUND, trials - first))]
-        chosen = [
-            {
-                k.name: float(f"{trial.suggest_float(k.name, k.low, k.high, log=True):.3g}")
-                for k in method.knobs
-            }
-            for trial in asked
-        ]
+        chosen: list[Factors] = []
+        for trial in asked:
+            factors: Factors = {}
+            for knob in method.knobs:
+                factor = trial.suggest_float(knob.name, knob.low, knob.high, log=True)
+                factors[knob.name] = float(f"{factor:.3g}")
+            chosen.append(factors)
+        # Equal factors make one cell.
         cells = {label(name, factors): method.tuned(factors) for factors in chosen}
         rows = run([Cell(task, text, changed) for text, changed in cells.items()])
         for trial, factors in zip(asked, chosen, strict=True):
-            found = [row["accuracy"] for row in rows if row["method"] == label(name, factors)]
-            tried.append((sum(found) / len(found), factors))
-            study.tell(trial, tried[-1][0])
-    accuracy, best = min(tried, key=lambda one: one[0])
-    return best, tried[0][0], accuracy
+            accuracy = _mean_accuracy(rows, label(name, factors))
+            tried.append((accuracy, factors))
+            study.tell(trial, accuracy)
+    best_accuracy, best_factors = min(tried, key=lambda pair: pair[0])
+    return Tuned(best_factors, published=tried[0][0], accuracy=best_accuracy)
+
+
+def _mean_accuracy(rows: list[Row], method: str) -> float:
+    values: list[float] = [row[ACCURACY.name] for row in rows if row["method"] == method]
+    return sum(values) / len(values)
 
 
 def label(name: str, factors: Mapping[str, float]) -> str:
-    """A trial's name among the rows: it says all that differs."""
-    return " ".join(
-        [name, *(f"{knob}×{factor:g}" for knob, factor in factors.items() if factor != 1)]
-    )
+    """The name of a trial among the rows: the method, and every factor that is not 1."""
+    changed = [f"{knob}×{factor:g}" for knob, factor in factors.items() if factor != 1]
+    return " ".join([name, *changed])
 
 
 def write_tuned(path: Path, name: str, task: str, factors: Factors) -> None:
-    """Put the factors beside those of other methods and tasks, for `read_tuned`."""
-    found = (files.read_json(path, TUNED) or {"factors": {}})["factors"]
-    found.setdefault(name, {})[task] = factors
-    files.write_json(path, TUNED, {"factors": found})
+    """Add the factors of a method on a task to the file that `read_tuned` reads."""
+    record = files.read_json(path, TUNED) or {"factors": {}}
+    record["factors"].setdefault(name, {})[task] = factors
+    files.write_json(path, TUNED, {"factors": record["factors"]})
 
 
 def read_tuned(path: Path) -> list[Cell]:
-    """The tuned methods, each on its task. Raises ValueError for anything but a file of `write_tuned`."""
+    """Read the tuned methods, each on its task. Raises ValueError for a file of another kind."""
     record = files.read_json(path, TUNED)
     if record is None:
         raise ValueError(f"{path} does not exist; degrade tune writes such a file")
+    cells = []
     try:
-        found = [
-            Cell(
-                task,
-                f"{name} tuned",
-                invert.methods.method_of(name).tuned(factors),
-                label(name, factors),
-            )
-            for name, tasks in record["factors"].items()
-            for task, factors in tasks.items()
-        ]
+        for name, tasks in record["factors"].items():
+            method = invert.methods.method_of(name)
+            for task, factors in tasks.items():
+                tuned = method.tuned(factors)
+                cells.append(Cell(task, f"{name} tuned", tuned, label(name, factors)))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be used: {error!r}; make it again") from error
-    return found
+    return cells

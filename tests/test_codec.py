@@ -108,3 +108,10 @@ def test_an_image_too_large_for_a_codec_is_refused():
 def test_bad_parameters_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_codec_refusal_by_the_encoder_is_one_line():
+    """Pillow's AVIF encoder raises a RuntimeError for sides that it cannot hold."""
+    with pytest.raises(ValueError, match="AVIF cannot hold this image of 70000 x 2") as failure:
+        Codec("avif", 30)(torch.rand(1, 3, 2, 70000))
+    assert "\n" not in str(failure.value)

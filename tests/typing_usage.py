@@ -127,7 +127,7 @@ def restoration(y: Tensor, f: degrade.Operator) -> None:
     invert.save_generator(G, "copy.safetensors")
     invert.restore(y, f, invert.Denoiser(nn.Identity(), 64), "ddrm")
     invert.restore(
-        y, f, G, identity=invert.Identity(invert.load_embedding("face.pt")), init=r.latent
+        y, f, G, identity=invert.FaceIdentity(invert.load_embedding("face.pt")), init=r.latent
     )
     invert.restore(y, "jpeg:12", G)  # type: ignore[arg-type]
     invert.restore(y, f, G, step=9)  # type: ignore[call-arg]

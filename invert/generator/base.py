@@ -235,7 +235,8 @@ class StyleGenerator(Generator):
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode={noise_mode!r} must be one of {', '.join(NOISE_MODES)}")
         if self._is_packed(latent):
-            return latent.split(self.filters, 1)
+            packed: Sequence[Tensor] = latent.split(self.filters, 1)
+            return packed
         shapes = [self.latent_shape(space) for space in self.spaces]
         if tuple(latent.shape[1:]) not in shapes:
             expected = ", ".join(str(["B", *shape]).replace("'", "") for shape in shapes)

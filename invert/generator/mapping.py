@@ -1,4 +1,4 @@
-"""From noise to style codes, for every StyleGAN; and the layer they all share."""
+"""The mapping network from noise to style codes, and the linear layer that all StyleGANs share."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(out, features))
         self.bias = nn.Parameter(torch.zeros(out))
-        self.weight_gain, self.bias_gain = lr_multiplier / math.sqrt(features), lr_multiplier
+        self.weight_gain = lr_multiplier / math.sqrt(features)
+        self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
 class Mapping(nn.Module):
-    """z [B, z_dim], and a class where there are classes, → w [B, w_dim].
+    """Map z [B, z_dim], and a class if the generator has classes, to w [B, w_dim].
 
-    Labels pass through a linear layer (StyleGAN2 and 3) or, with `pretrained` = (rows, columns),
-    choose a row of a table that is then projected to z_dim (StyleGAN-XL). There each class has a
-    mean code of its own if `means_per_class`.
+    A label passes through a linear layer (StyleGAN2 and 3). With `pretrained` = (rows, columns), it
+    selects a row of a table instead, which is projected to z_dim (StyleGAN-XL). With
+    `means_per_class`, every class has its own mean code.
     """
 
-    __call__: Callable[..., Tensor]  # for type checkers; torch says Any
+    __call__: Callable[..., Tensor]  # for type checkers, since torch declares Any
+    w_avg: Tensor
 
     def __init__(
         self,
@@ -49,54 +51,66 @@ class Mapping(nn.Module):
     ):
         super().__init__()
         self.z_dim, self.w_dim, self.c_dim, self.num_layers = z_dim, w_dim, c_dim, num_layers
+        self.embed: nn.Module
         label_features = 0
-        if c_dim and pretrained and c_dim > pretrained[0]:
-            raise ValueError(f"{c_dim} classes, and a table of {pretrained[0]} rows")
         if c_dim and pretrained:
-            self.embed, label_features = nn.Embedding(*pretrained), z_dim
-            self.embed_proj = Linear(pretrained[1], z_dim)
+            rows, columns = pretrained
+            if c_dim > rows:
+                raise ValueError(f"{c_dim} classes, and a table of {rows} rows")
+            label_features = z_dim
+            self.embed = nn.Embedding(rows, columns)
+            self.embed_proj = Linear(columns, z_dim)
         elif c_dim:
             label_features = embed_features or w_dim
             self.embed = Linear(c_dim, label_features)
-        widths = [z_dim + label_features] + [layer_features or w_dim] * (num_layers - 1) + [w_dim]
+        hidden = [layer_features or w_dim] * (num_layers - 1)
+        widths = [z_dim + label_features, *hidden, w_dim]
         for i in range(num_layers):
             self.add_module(f"fc{i}", Linear(widths[i], widths[i + 1], lr_multiplier))
-        self.register_buffer(
-            "w_avg", torch.zeros(c_dim, w_dim) if means_per_class else torch.zeros(w_dim)
-        )
+        means = (c_dim, w_dim) if means_per_class else (w_dim,)
+        self.register_buffer("w_avg", torch.zeros(means))
 
     def forward(self, z: Tensor, class_label: Label = None, truncation_psi: float = 1.0) -> Tensor:
-        """class_label: for conditional generators, one class, one for each image, or features [B, c_dim].
+        """Return w [B, w_dim] for z [B, z_dim].
 
-        truncation_psi: 1 keeps w, less draws it towards the mean, 0 is the mean.
+        class_label: for a conditional generator, one class, one class per image, or label features
+        [B, c_dim]. truncation_psi: 1 returns w, 0 the mean of W, a number between them a mixture.
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {list(z.shape)}; give [B, {self.z_dim}]")
-        x = normalized(z.to(self.fc0.weight))
+        x = normalized(z.to(self.w_avg))
         label = labels(class_label, len(z), self.c_dim, z.device)
         if label is not None:
-            if isinstance(self.embed, nn.Embedding):
-                y = leaky_relu(self.embed_proj(self.embed(label.argmax(1))))
-            else:
-                y = self.embed(label)
-            x = torch.cat([x, normalized(y)], 1)
+            x = torch.cat([x, normalized(self._embedded(label.to(x)))], 1)
         for i in range(self.num_layers):
-            x = leaky_relu(getattr(self, f"fc{i}")(x))
-        return (
-            x
-            if truncation_psi == 1
-            else torch.lerp(self.center(class_label, len(z)), x, truncation_psi)
-        )
+            x = leaky_relu(self.get_submodule(f"fc{i}")(x))
+        if truncation_psi == 1:
+            return x
+        return torch.lerp(self.center(class_label, len(z)), x, truncation_psi)
+
+    def _embedded(self, label: Tensor) -> Tensor:
+        if isinstance(self.embed, nn.Embedding):
+            row = self.embed(label.argmax(1))
+            return leaky_relu(self.embed_proj(row))
+        features: Tensor = self.embed(label)
+        return features
 
     def center(self, class_label: Label, batch: int) -> Tensor:
-        """The mean of W, [B, w_dim]; of the class, where each has its own."""
+        """Return the mean of W, or of each image's class if every class has its own: [B, w_dim]."""
         if self.w_avg.ndim == 1:
             return self.w_avg.expand(batch, -1)
-        return self.w_avg[labels(class_label, batch, self.c_dim, self.w_avg.device).argmax(1)]
+        label = labels(class_label, batch, self.c_dim, self.w_avg.device)
+        if label is None:
+            raise ValueError("w_avg has a mean per class, but the generator has no classes")
+        return self.w_avg[label.argmax(1)]
 
 
 def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> Tensor | None:
-    """Labels as features [B, c_dim], one-hot for classes; None for a generator without any."""
+    """Return label features [B, c_dim], one-hot for classes; None for a generator without classes.
+
+    A tensor [B, c_dim] is taken as label features. Raises ValueError for any other label that names
+    no class, or not one per image.
+    """
     if c_dim == 0:
         if class_label is not None:
             raise ValueError("class_label: this generator has no classes; leave it out")
@@ -109,7 +123,7 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
         raise ValueError(
             f"class_label={class_label!r} is no class; give integers, or [B, {c_dim}]"
         ) from error
-    if label.shape == (batch, c_dim) and label.ndim == 2:
+    if label.shape == (batch, c_dim):
         return label.float()
     if label.is_floating_point() or label.ndim > 1 or not ((label >= 0) & (label < c_dim)).all():
         raise ValueError(
@@ -123,7 +137,7 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
 
 
 def normalized(x: Tensor) -> Tensor:
-    """Every row at unit mean square."""
+    """Scale every row to unit mean square."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 

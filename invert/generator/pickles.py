@@ -1,9 +1,9 @@
-"""NVIDIA's network pickles, read without running a line of what is in them.
+"""Read NVIDIA's network pickles without executing anything that is in them.
 
-A pickle is a program that names functions to call. Here the names are looked up in a short list of
-our own stand-ins and nowhere else: nothing is imported, and the source code that these files carry
-is thrown away unread. A name that is not on the list becomes an `Inert` object, which remembers the
-name, takes whatever is done to it and does nothing; it is an error only where a generator needs it.
+A pickle is a program that names functions to call. This reader looks every name up in a short,
+fixed list of stand-ins: it imports nothing, and it discards the source code that these files
+contain. A name that is not on the list becomes an `Inert` object, which remembers the name and
+ignores whatever the program does to it. Such an object is an error only if the generator needs it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy
 from torch import Tensor
@@ -20,33 +21,40 @@ from torch import Tensor
 from .storages import storage, tensor
 
 _MOST_OBJECTS = 200_000  # a real generator has some thousand
-_LONGEST_NAME = 1000  # of a tensor, with those of all modules around it
-EMBEDDING = "torch.nn.modules.sparse.Embedding"  # the one foreign class of a real generator (StyleGAN-XL); a table
+_LONGEST_NAME = 1000  # characters of a dotted name
+EMBEDDING = "torch.nn.modules.sparse.Embedding"  # the only foreign class of a real generator
 
 
 class Module:
-    """A network module as the pickle describes it: the name of its class and its attributes."""
+    """A network module as the pickle describes it: the name of its class, and its attributes."""
 
     def __init__(self, class_name: str, state: dict):
         self.class_name, self.state = class_name, state
 
-    def __getitem__(self, name: str):
-        """The submodule `name`; raises KeyError."""
-        return self.state["_modules"][name]
+    def __getitem__(self, name: str) -> Module:
+        """Return the submodule `name`. Raises KeyError."""
+        submodule: Module = self.state["_modules"][name]
+        return submodule
 
     def get(self, name: str, default=None):
-        """A plain attribute; arrays as lists."""
+        """Return a plain attribute. An array becomes a list."""
         value = self.state.get(name, default)
-        return value.value.tolist() if isinstance(value, _Array) else value
+        if isinstance(value, _Array) and value.value is not None:
+            return value.value.tolist()
+        return value
 
 
 class Inert:
-    """Stands for what is never to be had: takes anything, does nothing, and remembers its name."""
+    """A stand-in for a name that is not allowed: it accepts every operation and does nothing.
+
+    origin: the name.
+    """
 
     origin = ""
+    state: dict
 
     def __new__(cls, *args, **kwargs):
-        self = super().__new__(cls)  # here, since a pickle may make one without __init__
+        self = super().__new__(cls)  # not in __init__, which a pickle may skip
         self.state = {}
         return self
 
@@ -66,61 +74,68 @@ class Inert:
 
 
 def read(path: Path) -> object:
-    """The object in the file, made of `Module`, `Inert`, tensors, numbers and containers.
+    """Return the object in the file, made of `Module`, `Inert`, tensors, numbers and containers.
 
-    Nothing in the file is ever run. Raises ValueError where it asks for what it may not have, and
-    whatever a damaged program may end in.
+    Nothing in the file is executed. Raises ValueError if the file attempts what is not allowed; a
+    damaged file may raise any other exception.
     """
     with path.open("rb") as file:
         return _Networks(file, path.stat().st_size).load()
 
 
 def state_dict(module: Module) -> dict[str, Tensor]:
-    """The tensors of a module by their dotted names. Raises ValueError where it holds what is on no list."""
+    """Return the tensors of a module by their dotted names.
+
+    Raises ValueError if the module contains a name that is not allowed.
+    """
     _refuse_foreign(module)
-    found: dict[str, Tensor] = {}
-    waiting = [("", module)]
-    for prefix, node in waiting:
-        if (
-            len(waiting) > _MOST_OBJECTS
-            or len(prefix) > _LONGEST_NAME
-            or not isinstance(node, (Module, Inert))
-        ):
-            raise ValueError(
-                f"{prefix[:_LONGEST_NAME].rstrip('.')} is no module, or one of too many"
-            )
+    tensors: dict[str, Tensor] = {}
+    queue: list[tuple[str, object]] = [("", module)]
+    for prefix, node in queue:
+        too_many = len(queue) > _MOST_OBJECTS or len(prefix) > _LONGEST_NAME
+        if too_many or not isinstance(node, (Module, Inert)):
+            name = prefix[:_LONGEST_NAME].rstrip(".")
+            raise ValueError(f"{name} is no module, or one of too many")
         for kind in ("_parameters", "_buffers"):
-            tensors = (node.state.get(kind) or {}).items()
-            found |= {prefix + name: value for name, value in tensors if isinstance(value, Tensor)}
-        children = (node.state.get("_modules") or {}).items()
-        waiting += [(f"{prefix}{name}.", child) for name, child in children if child is not None]
-    return found
+            for name, value in (node.state.get(kind) or {}).items():
+                if isinstance(value, Tensor):
+                    tensors[prefix + name] = value
+        for name, child in (node.state.get("_modules") or {}).items():
+            if child is not None:
+                queue.append((f"{prefix}{name}.", child))
+    return tensors
 
 
-def _refuse_foreign(node: object) -> None:
-    """Raise ValueError naming something on no list that `node` holds, however deep."""
-    waiting, seen = [node], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
+def _refuse_foreign(root: object) -> None:
+    """Raise ValueError if `root` contains, at any depth, a name that is not allowed."""
+    stack, visited = [root], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in visited:
             continue
-        seen.add(id(node))
-        if len(seen) > _MOST_OBJECTS:
+        visited.add(id(node))
+        if len(visited) > _MOST_OBJECTS:
             raise ValueError("the generator holds too many objects")
-        if isinstance(node, Inert) or (isinstance(node, type) and issubclass(node, Inert)):
-            if node.origin != EMBEDDING:
-                raise ValueError(
-                    f"the generator needs {node.origin}, which is not allowed; nothing of it was run"
-                )
-            waiting.append(node.state)
-        elif isinstance(node, Module):
-            waiting.append(node.state)
-        elif isinstance(node, _Array) and node.value is None:
-            raise ValueError("the generator holds a numpy array of something else than numbers")
-        elif isinstance(node, dict):
-            waiting += [*node.keys(), *node.values()]
-        elif isinstance(node, (list, tuple, set, frozenset)):
-            waiting += node
+        stack += _contents(node)
+
+
+def _contents(node: object) -> list:
+    """The objects inside `node`. Raises ValueError if `node` itself is not allowed."""
+    if isinstance(node, Inert) or (isinstance(node, type) and issubclass(node, Inert)):
+        if node.origin != EMBEDDING:
+            raise ValueError(
+                f"the generator needs {node.origin}, which is not allowed; nothing of it was run"
+            )
+        return [node.state] if isinstance(node, Inert) else []
+    if isinstance(node, Module):
+        return [node.state]
+    if isinstance(node, _Array) and node.value is None:
+        raise ValueError("the generator holds a numpy array of something else than numbers")
+    if isinstance(node, dict):
+        return [*node.keys(), *node.values()]
+    if isinstance(node, (list, tuple, set, frozenset)):
+        return list(node)
+    return []
 
 
 # Stand-ins for the names on the list -------------------------------------------------------------
@@ -133,6 +148,8 @@ class _EasyDict(dict):
 class _DType:
     """numpy's dtype."""
 
+    NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+
     def __init__(self, code: str, *_):
         self.code, self.order = code, "<"
 
@@ -140,36 +157,27 @@ class _DType:
         self.order = state[1]
 
     def real(self) -> numpy.dtype | None:
-        """As numpy has it; None for what is no number."""
-        if self.code not in (
-            "b1",
-            "i1",
-            "i2",
-            "i4",
-            "i8",
-            "u1",
-            "u2",
-            "u4",
-            "u8",
-            "f2",
-            "f4",
-            "f8",
-        ):
+        """Return the dtype of numpy, or None if it is not a dtype of numbers."""
+        if self.code not in self.NUMBERS:
             return None
-        return numpy.dtype(("<" if self.order in ("|", "=") else self.order) + self.code)
+        order = "<" if self.order in ("|", "=") else self.order
+        return numpy.dtype(order + self.code)
 
 
 class _Array:
-    """numpy's array, once its state has arrived, if it is one of numbers."""
+    """numpy's array. `value` is set with its state, if the elements are numbers."""
 
     value: numpy.ndarray | None = None
 
     def __setstate__(self, state):
         _, shape, dtype, fortran, data = state
         if dtype.real() is not None:
-            self.value = numpy.frombuffer(data, dtype.real()).reshape(
-                shape, order="F" if fortran else "C"
-            )
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            self.value = numpy.frombuffer(data, dtype.real()).reshape(shape, order=order)
+
+
+def _reconstruct(*_) -> _Array:
+    return _Array()
 
 
 def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array:
@@ -178,15 +186,39 @@ def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array
     return array
 
 
-def _scalar(dtype: _DType, data: object) -> float | Inert:
-    if dtype.real() is None:
+def _create_array(builder: object, args: tuple, state: tuple, attributes: object = None) -> object:
+    """dill's way to write an array: the builder's result receives a state."""
+    if builder is not _reconstruct:
+        return _inert("an array that numpy does not build")
+    array = _Array()
+    array.__setstate__(state)
+    return array
+
+
+def _scalar(dtype: _DType, data: bytes) -> float | Inert:
+    real = dtype.real()
+    if real is None:
         return _inert("a numpy scalar that is no number")
-    (value,) = numpy.frombuffer(data, dtype.real())
-    return value.item()
+    number: float = numpy.frombuffer(data, real).item()
+    return number
+
+
+class _ModuleName(Inert):
+    """The name of a Python module that dill 0.3.4 asks to import. It is never imported."""
+
+
+def _import_module(name: object, *_) -> Inert:
+    if not isinstance(name, str):
+        return _inert("a module without a name")
+    module = _ModuleName()
+    module.origin = name
+    return module
 
 
 def _encoded(text: str, encoding: str = "utf-8") -> bytes | Inert:
-    return text.encode("latin1") if encoding == "latin1" else _inert("a text in another encoding")
+    if encoding != "latin1":
+        return _inert("a text in another encoding")
+    return text.encode("latin1")
 
 
 def _module(meta: dict) -> Module:
@@ -196,104 +228,145 @@ def _module(meta: dict) -> Module:
 
 
 def _type(name: str) -> Callable:
-    return _set if name == "set" else type("Inert", (Inert,), {"origin": "a type that dill names"})
+    return _set if name == "set" else _OtherType
 
 
-def _set(items: list = ()) -> set:
+def _set(items: Iterable = ()) -> set:
     return set(map(_key, items))
 
 
-def _ordered(items: list = ()) -> OrderedDict:
+def _ordered(items: Iterable = ()) -> OrderedDict:
     return OrderedDict((_key(key), value) for key, value in items)
 
 
+def _dictionary(keys: list, values: list) -> dict:
+    return {_key(key): value for key, value in zip(keys, values, strict=True)}
+
+
 def _key(key: object) -> object:
-    """Refuses what could take forever to hash: a tuple within a tuple within a tuple…"""
-    if isinstance(key, (tuple, frozenset)) and any(
-        isinstance(part, (tuple, frozenset)) for part in key
-    ):
-        raise ValueError("a key is a tuple of tuples")
+    """Return the key. Raises ValueError for nested tuples, which may take forever to hash."""
+    if isinstance(key, (tuple, frozenset)):
+        for part in key:
+            if isinstance(part, (tuple, frozenset)):
+                raise ValueError("a key is a tuple of tuples")
     return key
 
 
+class _OtherAttribute(Inert):
+    """An attribute of something that is no module."""
+
+    origin = "an attribute that dill names"
+
+
+class _OtherType(Inert):
+    """A type that dill names in a way of its own."""
+
+    origin = "a type that dill names"
+
+
 def _inert(origin: str) -> Inert:
-    return type("Inert", (Inert,), {"origin": origin})()
+    stand_in = Inert()
+    stand_in.origin = origin
+    return stand_in
 
 
 def _parameter(tensor: Tensor, *_) -> Tensor:
     return tensor
 
 
-class _Networks(pickle._Unpickler):
-    """The machine, in Python: C's lets a short file set up huge tables, and set the state of anything."""
+_NUMPY_MODULES = ("multiarray", "_multiarray_umath")  # the second where dill 0.3.4 finds them
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+_ALLOWED: dict[str, Callable] = {
+    "torch_utils.persistence._reconstruct_persistent_obj": _module,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_tensor_v2": tensor,
+    "collections.OrderedDict": _ordered,
+    "builtins.set": _set,
+    "__builtin__.set": _set,  # as protocol 2 writes it
+    "dill._dill._load_type": _type,
+    "dill._dill._import_module": _import_module,
+    "dill._dill._create_array": _create_array,
+    "numpy.dtype": _DType,
+    "numpy.ndarray": _Array,
+    "dnnlib.util.EasyDict": _EasyDict,
+    "_codecs.encode": _encoded,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _ALLOWED[f"{_core}.numeric._frombuffer"] = _from_buffer
+    for _name in _NUMPY_MODULES:
+        _ALLOWED[f"{_core}.{_name}.scalar"] = _scalar
+        _ALLOWED[f"{_core}.{_name}._reconstruct"] = _reconstruct
+
+
+class _Networks(pickle._Unpickler):
+    """Python's own pickle machine with our stand-ins.
+
+    The machine in C would let a short file allocate huge tables and set the state of any object.
+    """
+
+    # what the machine of Python has and its type declaration lacks
+    stack: list
+    append: Callable[[object], None]
+    pop_mark: Callable[[], list]
 
     def __init__(self, file: io.BufferedIOBase, size: int):
         super().__init__(file)
-        self._bytes_left = size  # storages hold no more than the file
-
-        def counted(blob: bytes) -> Tensor:
-            self._bytes_left -= len(blob)
-            if self._bytes_left < 0:
-                raise ValueError("its storages hold more than the file")
-            return storage(blob)
-
-        self._allowed: dict[str, Callable] = {
-            "torch_utils.persistence._reconstruct_persistent_obj": _module,
-            "torch._utils._rebuild_parameter": _parameter,
-            "torch._utils._rebuild_tensor_v2": tensor,
-            "torch.storage._load_from_bytes": counted,
-            "collections.OrderedDict": _ordered,
-            "builtins.set": _set,
-            "__builtin__.set": _set,  # as protocol 2 writes it
-            "dill._dill._load_type": _type,
-            "numpy.dtype": _DType,
-            "numpy.ndarray": _Array,
-            "dnnlib.util.EasyDict": _EasyDict,
-            "_codecs.encode": _encoded,
-        } | {
-            f"numpy.{core}.{name}": stand_in
-            for core in ("core", "_core")
-            for name, stand_in in (
-                ("multiarray.scalar", _scalar),
-                ("multiarray._reconstruct", lambda *_: _Array()),
-                ("numeric._frombuffer", _from_buffer),
-            )
+        self._bytes_left = size  # all storages together are no larger than the file
+        self._stand_ins = _ALLOWED | {
+            "torch.storage._load_from_bytes": self._storage,
+            "dill._dill._get_attr": self._attribute,
         }
 
-    def find_class(self, module: str, name: str):
+    def _storage(self, blob: bytes) -> Tensor:
+        self._bytes_left -= len(blob)
+        if self._bytes_left < 0:
+            raise ValueError("its storages hold more than the file")
+        return storage(blob)
+
+    def _attribute(self, module: object, name: object) -> Callable:
+        """Look `name` up in the same list as every other name."""
+        if isinstance(module, _ModuleName) and isinstance(name, str):
+            return self.find_class(module.origin, name)
+        return _OtherAttribute
+
+    def find_class(self, module: str, name: str) -> Callable:
+        """Return the stand-in for a name. Nothing is imported."""
+        if len(module) + len(name) > _LONGEST_NAME:
+            raise ValueError(f"it names something in more than {_LONGEST_NAME} characters")
         origin = f"{module}.{name}"
-        return self._allowed.get(origin) or type("Inert", (Inert,), {"origin": origin})
+        if origin not in self._stand_ins:
+            self._stand_ins[origin] = type("Inert", (Inert,), {"origin": origin})
+        return self._stand_ins[origin]
 
     def persistent_load(self, pid):
         raise ValueError("it refers to data outside itself")
 
     def _build(self) -> None:
         state = self.stack.pop()
-        built = self.stack[-1]
-        if isinstance(built, (Inert, _DType, _Array)):
-            built.__setstate__(state)
-        elif state and not (isinstance(built, type) and issubclass(built, Inert)):
-            raise ValueError(f"it sets the state of a {type(built).__name__}")
+        target = self.stack[-1]
+        if isinstance(target, (Inert, _DType, _Array)):
+            target.__setstate__(state)
+        elif state and not (isinstance(target, type) and issubclass(target, Inert)):
+            raise ValueError(f"it sets the state of a {type(target).__name__}")
 
     def _set_items(self) -> None:
         items = self.pop_mark()
-        self._fill(zip(items[::2], items[1::2], strict=True))
+        self._fill(items[::2], items[1::2])
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._fill([(key, value)])
+        self._fill([key], [value])
 
-    def _fill(self, items) -> None:
-        if isinstance(self.stack[-1], dict):
-            self.stack[-1].update((_key(key), value) for key, value in items)
-        elif not isinstance(self.stack[-1], Inert):
-            raise ValueError(f"it sets items of a {type(self.stack[-1]).__name__}")
+    def _fill(self, keys: list, values: list) -> None:
+        target = self.stack[-1]
+        if isinstance(target, dict):
+            target.update(_dictionary(keys, values))
+        elif not isinstance(target, Inert):
+            raise ValueError(f"it sets items of a {type(target).__name__}")
 
     def _dict(self) -> None:
         items = self.pop_mark()
-        self.append({_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
+        self.append(_dictionary(items[::2], items[1::2]))
 
     def _add_items(self) -> None:
         items = self.pop_mark()
@@ -303,7 +376,7 @@ class _Networks(pickle._Unpickler):
     def _frozenset(self) -> None:
         self.append(frozenset(map(_key, self.pop_mark())))
 
-    dispatch |= {
+    _opcodes: dict[int, Callable[..., None]] = {
         pickle.BUILD[0]: _build,
         pickle.SETITEMS[0]: _set_items,
         pickle.SETITEM[0]: _set_item,
@@ -311,3 +384,4 @@ class _Networks(pickle._Unpickler):
         pickle.ADDITEMS[0]: _add_items,
         pickle.FROZENSET[0]: _frozenset,
     }
+    dispatch = pickle._Unpickler.dispatch | _opcodes

@@ -1,4 +1,4 @@
-"""Tensors of a pickle: storages as torch wrote them before zip files, and views of them."""
+"""Read the tensors of a pickle: storages in torch's format before zip files, and their views."""
 
 from __future__ import annotations
 
@@ -27,27 +27,25 @@ _STORAGES = {
 
 
 def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
-    """A view of a storage, if every element of it has one of its own."""
-    size, stride = [*map(int, size)], [*map(int, stride)]
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    inside = (
-        min([offset, *size, *stride]) >= 0
-        and last < len(storage)
-        and math.prod(size) <= len(storage)
-    )
-    if not inside and math.prod(size) > 0:
-        raise ValueError(f"a tensor of {size} does not fit its storage of {len(storage)}")
-    return storage.as_strided(size, stride, offset)
+    """Return a view of a storage. Raises ValueError if it needs more elements than there are."""
+    shape, strides = [int(n) for n in size], [int(n) for n in stride]
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    count = math.prod(shape)
+    negative = min([offset, *shape, *strides]) < 0
+    if count > 0 and (negative or last >= len(storage) or count > len(storage)):
+        raise ValueError(f"a tensor of {shape} does not fit its storage of {len(storage)}")
+    return storage.as_strided(shape, strides, offset)
 
 
 def storage(blob: bytes) -> Tensor:
-    """The numbers of a storage, flat. The blob has torch's format before zip files."""
+    """Return the flat numbers of a storage, from a blob in torch's format before zip files."""
     file = io.BytesIO(blob)
     if _Blob(file).load() != _MAGIC or _Blob(file).load() != _PROTOCOL:
         raise ValueError("a storage has an unknown format")
     _Blob(file).load()  # the system it was written on
-    held = _Blob(file).load()
-    kind, dtype, key, _, count, view = (*held, None)[:6] if isinstance(held, tuple) else (None,) * 6
+    content = _Blob(file).load()
+    fields = (*content, None)[:6] if isinstance(content, tuple) else (None,) * 6
+    kind, dtype, key, _, count, view = fields
     if kind != "storage" or not isinstance(dtype, torch.dtype) or view is not None:
         raise ValueError("a storage has an unknown format")
     if _Blob(file).load() != [key]:
@@ -57,12 +55,13 @@ def storage(blob: bytes) -> Tensor:
     if stored != count or count < 0 or len(blob) - start < count * dtype.itemsize:
         raise ValueError(f"a storage says {count} numbers and has {len(blob) - start} bytes")
     if count == 0:
-        return torch.empty(0, dtype=dtype)
-    return torch.frombuffer(bytearray(memoryview(blob)[start:]), dtype=dtype, count=count)
+        return torch.empty(0, dtype=dtype, device="cpu")
+    numbers = bytearray(memoryview(blob)[start:])
+    return torch.frombuffer(numbers, dtype=dtype, count=count)
 
 
 class _Blob(pickle._Unpickler):
-    """The small pickles in a storage blob: plain values and the storage's type."""
+    """Read the small pickles in a storage blob: plain values, and the type of the storage."""
 
     def find_class(self, module: str, name: str):
         if module not in ("torch", "torch.storage") or name not in _STORAGES:

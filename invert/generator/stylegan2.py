@@ -1,7 +1,7 @@
 """StyleGAN2(-ADA): synthesis in plain torch, tensor names as in the published checkpoints.
 
-A convolution's style may come from one code for the layer (W, W+) or from one code for each of its
-output filters (W++). Both are the same line here: the styles are [B, 1 or O, I].
+The style of a convolution comes from one code per layer (W, W+) or from one code per output filter
+(W++). The same code handles both: styles are [B, 1 or O, I].
 Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN"; W++ is from
 Poirier-Ginter & Lalonde 2023, §3.
 """
@@ -23,7 +23,7 @@ ARCHITECTURES = ("skip", "resnet", "orig")
 
 
 class StyleGAN2(StyleGenerator):
-    """The generator. Arguments are those of the published checkpoints; `widths` is said for `Synthesis`."""
+    """The generator. Its arguments are those of the published checkpoints (see `Synthesis`)."""
 
     spaces = ("W", "W+", "W++")
 
@@ -39,12 +39,8 @@ class StyleGAN2(StyleGenerator):
         synthesis: dict | None = None,
     ):
         super().__init__()
-        self.z_dim, self.c_dim, self.resolution, self.channels = (
-            z_dim,
-            c_dim,
-            img_resolution,
-            img_channels,
-        )
+        self.z_dim, self.c_dim = z_dim, c_dim
+        self.resolution, self.channels = img_resolution, img_channels
         self.config = {
             "family": "stylegan2",
             "z_dim": z_dim,
@@ -80,14 +76,16 @@ class StyleGAN2(StyleGenerator):
         noises: Sequence[Tensor] | None = None,
         start: Features | None = None,
     ) -> Tensor:
-        """The image of a W, W+ or W++. noise_mode: "const" (the checkpoint's noise maps), "random"
-        (drawn from `generator`) or "none". noises: maps [B or 1, 1, r, r] instead, one for each of
-        `noise_sides`. start: features to go on from, instead of what the first layers make of the
-        latent. Raises ValueError for another shape or mode.
+        """Return the image of a W, W+ or W++.
+
+        noise_mode: "const" (the checkpoint's noise maps), "random" (drawn from `generator`) or
+        "none". noises: maps [B or 1, 1, r, r] that replace them, one per entry of `noise_sides`.
+        start: features that replace those of the first blocks. Raises ValueError for another shape
+        or mode.
         """
-        return (
-            self.synthesis(*self._inputs(latent, noise_mode, generator, noises), start=start) + 1
-        ) / 2
+        codes, maps = self._inputs(latent, noise_mode, generator, noises)
+        _, image = self.synthesis.run(codes, maps, start)
+        return (image + 1) / 2
 
     def features(
         self,
@@ -96,10 +94,15 @@ class StyleGAN2(StyleGenerator):
         noises: Sequence[Tensor] | None = None,
         start: Features | None = None,
     ) -> Features:
-        """What enters block 1 … `blocks` - 1, that of side 8, 16, …: `synthesize(…, start=…)` goes on from there."""
+        """Return what enters block 1 … `blocks` - 1, those of side 8, 16, …
+
+        `synthesize(…, start=features)` continues there.
+        """
         if not 0 < block < self.blocks:
             raise ValueError(f"block={block} must be 1 to {self.blocks - 1}")
-        return self.synthesis(*self._inputs(latent, "const", None, noises), start=start, stop=block)
+        codes, maps = self._inputs(latent, "const", None, noises)
+        x, image = self.synthesis.run(codes, maps, start, stop=block)
+        return Features(block, x, image)
 
     def _inputs(
         self,
@@ -108,25 +111,23 @@ class StyleGAN2(StyleGenerator):
         generator: torch.Generator | None,
         noises: Sequence[Tensor] | None,
     ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
-        codes = self.codes(latent, noise_mode)
+        codes, convs = self.codes(latent, noise_mode), self.synthesis.convs
         if noises is None:
-            return codes, [
-                conv.noise_map(noise_mode, latent, generator) for conv in self.synthesis.convs
-            ]
-        if tuple(n.shape[-1] for n in noises) != self.noise_sides:
-            raise ValueError(
-                f"noises have the sides {[n.shape[-1] for n in noises]}; give {self.noise_sides}"
-            )
-        given = iter(noises)
-        return codes, [next(given) if conv.noise else None for conv in self.synthesis.convs]
+            return codes, [conv.noise_map(noise_mode, latent, generator) for conv in convs]
+        sides = [noise.shape[-1] for noise in noises]
+        if tuple(sides) != self.noise_sides:
+            raise ValueError(f"noises have the sides {sides}; give {self.noise_sides}")
+        remaining = iter(noises)
+        return codes, [next(remaining) if conv.noise else None for conv in convs]
 
 
 class Synthesis(nn.Module):
-    """Codes, for each layer [B, 1 or its filters, w_dim] → image [B, C, R, R], about in [-1, 1].
+    """Map the codes of every layer to an image [B, C, R, R], roughly in [-1, 1].
 
-    widths: channels at 4, 8, …, R; by default min(channel_base / r, channel_max). architecture:
-    "skip" adds up an image from every resolution; "resnet" has a second path around each block;
-    "orig" has neither. num_fp16_res is for training and changes nothing here.
+    Codes are [B, 1 or number of filters, w_dim]. widths: channels at 4, 8, …, R; by default
+    min(channel_base / r, channel_max). architecture: "skip" sums up images of every resolution;
+    "resnet" has a second path around each block; "orig" has neither. num_fp16_res matters for
+    training and has no effect here.
     """
 
     def __init__(
@@ -153,11 +154,13 @@ class Synthesis(nn.Module):
         self.architecture = architecture
         self.resolutions = [2**k for k in range(2, resolution.bit_length())]
         widths = widths or [min(channel_base // r, channel_max) for r in self.resolutions]
-        if len(widths) != len(self.resolutions):
+        count = len(self.resolutions)
+        if len(widths) != count:
             raise ValueError(
-                f"widths={widths} must be {len(self.resolutions)} numbers, for sides 4 to {resolution}"
+                f"widths={widths} must be {count} numbers, for sides 4 to {resolution}"
             )
-        features, convs = None, []
+        features: int | None = None
+        convs: list[int] = []
         for r, width in zip(self.resolutions, widths, strict=True):
             paints = architecture == "skip" or r == resolution
             block = Block(
@@ -173,35 +176,41 @@ class Synthesis(nn.Module):
             self.add_module(f"b{r}", block)
             features = width
             convs += [width] * block.num_convs
-        # a layer is a convolution, whose code the ToRGB before it shares; then the last ToRGB
+        # one layer per convolution, whose code the ToRGB before it shares, and the last ToRGB
+        self.filters: tuple[int, ...]
         self.filters = (convs[0], *(max(width, channels) for width in convs[1:]), channels)
 
     @property
     def convs(self) -> list[StyledConv]:
         return [module for module in self.modules() if isinstance(module, StyledConv)]
 
-    def forward(
+    def run(
         self,
         codes: Sequence[Tensor],
         noises: Sequence[Tensor | None],
         start: Features | None = None,
         stop: int | None = None,
-    ) -> Tensor | Features:
-        """Of blocks `start` … `stop`, which are the first and the last if not said."""
-        x, image = (None, None) if start is None else (start.maps, start.image)
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return (features, image) after the blocks from `start` up to, but without, `stop`.
+
+        By default these are all blocks.
+        """
+        x, image, first = None, None, 0
+        if start is not None:
+            x, image, first = start.maps, start.image, start.block
         layer = 0
-        for k, r in enumerate(self.resolutions):
-            block = getattr(self, f"b{r}")
-            if k == stop:
-                return Features(k, x, image)
-            if start is None or k >= start.block:
+        for number, side in enumerate(self.resolutions[:stop]):
+            block = self.get_submodule(f"b{side}")
+            if number >= first:
                 x, image = block(x, image, codes[layer:], noises[layer:])
             layer += block.num_convs
-        return image
+        return x, image
 
 
 class Block(nn.Module):
-    """One resolution: one or two convolutions, and what it adds to the image (`channels`, if any)."""
+    """One resolution: one or two convolutions, and an image of `channels` channels, if any."""
+
+    resample_filter: Tensor
 
     def __init__(
         self,
@@ -231,27 +240,28 @@ class Block(nn.Module):
         image: Tensor | None,
         codes: Sequence[Tensor],
         noises: Sequence[Tensor | None],
-    ):
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the features and the image so far, both enlarged to this resolution."""
         if x is None:
             x = self.conv1(self.const.expand(len(codes[0]), -1, -1, -1), codes[0], noises[0])
         else:
-            around = self.skip
-            gain = 1.0 if around is None else math.sqrt(0.5)
+            gain = 1.0 if self.skip is None else math.sqrt(0.5)
             y = self.conv0(x, codes[0], noises[0])
             y = self.conv1(y, codes[1], noises[1], gain)
-            x = y if around is None else around(x) * gain + y
+            x = y if self.skip is None else self.skip(x) * gain + y
         if image is not None:
             image = upsample(image, self.resample_filter)
         if self.torgb is not None:
-            rgb = self.torgb(
-                x, codes[self.num_convs]
-            )  # the code of the next block's first convolution
+            rgb = self.torgb(x, codes[self.num_convs])  # shared with the next block's first layer
             image = rgb if image is None else image + rgb
         return x, image
 
 
 class StyledConv(nn.Module):
     """3×3 convolution modulated by codes, then noise, bias and leaky ReLU."""
+
+    resample_filter: Tensor
+    noise_const: Tensor
 
     def __init__(
         self,
@@ -276,15 +286,15 @@ class StyledConv(nn.Module):
     def noise_map(
         self, mode: str, like: Tensor, generator: torch.Generator | None
     ) -> Tensor | None:
-        """What `mode` adds, before its strength; for a batch like `like`."""
+        """Return the noise map of `mode`, for a batch like `like`. It is not scaled yet."""
         if not self.noise or mode == "none":
             return None
         if mode == "const":
             return self.noise_const
         device = like.device if generator is None else generator.device
-        return torch.randn(
-            (len(like), 1, *self.noise_const.shape), generator=generator, device=device
-        ).to(like)
+        shape = (len(like), 1, *self.noise_const.shape)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float32, device=device)
+        return noise.to(like)
 
     def forward(self, x: Tensor, codes: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
         styles = self.affine(codes[:, : self.out])  # [B, 1 or O, I]
@@ -294,11 +304,9 @@ class StyledConv(nn.Module):
         if noise is not None:
             x = x + noise * self.noise_strength
         x = leaky_relu(x + self.bias[:, None, None])
-        return (
-            clamped(x, self.clamp)
-            if gain == 1
-            else clamped(x * gain, self.clamp and self.clamp * gain)
-        )
+        if gain == 1:
+            return clamped(x, self.clamp)
+        return clamped(x * gain, self.clamp and self.clamp * gain)
 
 
 class ToRGB(nn.Module):
@@ -318,14 +326,14 @@ class ToRGB(nn.Module):
 
 
 class Skip(nn.Module):
-    """The resnet's second path: a 1×1 convolution, enlarged."""
+    """The second path of a resnet block: a 1×1 convolution, enlarged."""
+
+    resample_filter: Tensor
 
     def __init__(self, features: int, out: int):
         super().__init__()
-        self.weight, self.gain = (
-            nn.Parameter(torch.zeros(out, features, 1, 1)),
-            1 / math.sqrt(features),
-        )
+        self.gain = 1 / math.sqrt(features)
+        self.weight = nn.Parameter(torch.zeros(out, features, 1, 1))
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -335,37 +343,37 @@ class Skip(nn.Module):
 def convolve(
     x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False
 ) -> Tensor:
-    """x [B, I, H, W] under weight [O, I, k, k] times styles [B, 1 or O, I].
+    """Convolve x [B, I, H, W] with weight [O, I, k, k] times styles [B, 1 or O, I].
 
-    One style for the layer scales the activations, and all images share the weight; styles of the
-    filters need a weight for each image, in one grouped convolution. `demodulate` divides by the
-    norm of each filter. `up` makes the output about twice as large, [B, O, 2H + 1, 2W + 1]; the
-    filter that follows trims it.
+    One style per layer scales the activations, and all images share the weight. Styles per filter
+    need a weight per image, in one grouped convolution. demodulate: divide by the norm of each
+    filter. up: enlarge the output to [B, O, 2H + 1, 2W + 1]; the filter after it trims the margin.
     """
     batch, (out, features, k, _) = len(x), weight.shape
-    power = weight.square().sum((2, 3))  # [O, I]; a norm needs no more of the weights
+    power = weight.square().sum((2, 3))  # [O, I], enough for the norm
     if styles.shape[1] == 1:
         norm = (styles.square() @ power.T + 1e-8).rsqrt() if demodulate else None  # [B, 1, O]
         y = _ungrouped(x * styles.transpose(1, 2)[..., None], weight, up)
         return y if norm is None else y * norm.transpose(1, 2)[..., None]
     if demodulate:
         styles = styles * ((styles.square() * power).sum(2, keepdim=True) + 1e-8).rsqrt()
-    own = weight * styles[..., None, None]
+    weights = weight * styles[..., None, None]
     if batch == 1:
-        return _ungrouped(x, own[0], up)
+        return _ungrouped(x, weights[0], up)
     x = x.reshape(1, batch * features, *x.shape[2:])
     if up:
-        own = own.transpose(1, 2).reshape(batch * features, out, k, k)
-        y = F.conv_transpose2d(x, own, stride=2, groups=batch)
+        weights = weights.transpose(1, 2).reshape(batch * features, out, k, k)
+        y = F.conv_transpose2d(x, weights, stride=2, groups=batch)
     else:
-        y = F.conv2d(x, own.reshape(batch * out, features, k, k), padding=k // 2, groups=batch)
+        weights = weights.reshape(batch * out, features, k, k)
+        y = F.conv2d(x, weights, padding=k // 2, groups=batch)
     return y.view(batch, out, *y.shape[2:])
 
 
 def _ungrouped(x: Tensor, weight: Tensor, up: bool) -> Tensor:
-    x, weight = (
-        t.contiguous(memory_format=torch.channels_last) for t in (x, weight)
-    )  # faster, but not in groups
+    # channels_last is faster here, but not for grouped convolutions
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight = weight.contiguous(memory_format=torch.channels_last)
     if up:
         return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2)

@@ -1,4 +1,4 @@
-"""Any torch module z → image as a generator."""
+"""Use any torch module that maps z to an image as a generator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Generator
 
 
 class Wrapped(Generator):
-    """Made by `wrap`; has Z alone."""
+    """The generator that `wrap` returns. Its only space is Z."""
 
     def __init__(self, module: nn.Module, z_shape: tuple[int, ...], low: float, high: float):
         super().__init__()
@@ -23,10 +23,10 @@ class Wrapped(Generator):
     def synthesize(
         self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Tensor:
-        """The image of z [B, z_dim]. noise_mode changes nothing: noise of a module's own cannot be told apart."""
+        """Return the image of z [B, z_dim]. `noise_mode` and `generator` have no effect."""
         if tuple(latent.shape[1:]) != (self.z_dim,):
             raise ValueError(f"latent has shape {list(latent.shape)}; give [B, {self.z_dim}]")
-        image = self.module(latent.view(-1, *self.z_shape))
+        image: Tensor = self.module(latent.view(-1, *self.z_shape))
         return (image - self.low) / (self.high - self.low)
 
 
@@ -37,26 +37,32 @@ def wrap(
     z_shape: Sequence[int] | None = None,
     image_range: tuple[float, float] = (-1, 1),
 ) -> Generator:
-    """A generator of `module`, which turns z ~ N(0, I) into square images [B, C, R, R].
+    """Make a generator of `module`, which maps z ~ N(0, I) to square images [B, C, R, R].
 
-    z_dim: of a module that takes [B, z_dim]; z_shape: of one that takes another shape, such as
-    (100, 1, 1) of a DCGAN. image_range: what the module means by black and white. The module is
-    put into eval mode and frozen. Raises ValueError where it does not make such images.
+    z_dim: the size of z, if the module takes [B, z_dim]. z_shape: the shape of z without the batch,
+    if it is no vector, for example (100, 1, 1) for a DCGAN. image_range: the module's values of
+    black and white. The module is put into eval mode and frozen. Raises ValueError if the module
+    does not make such images.
     """
-    if (z_dim is None) == (z_shape is None):
+    if z_dim is not None and z_shape is None:
+        shape: tuple[int, ...] = (z_dim,)
+    elif z_dim is None and z_shape is not None:
+        shape = tuple(z_shape)
+    else:
         raise ValueError("give z_dim, or z_shape where z is no vector; one of the two")
-    shape = (z_dim,) if z_shape is None else tuple(z_shape)
     if not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(f"z_shape={shape} must be integers above 0")
     low, high = image_range
     if not low < high:
         raise ValueError(f"image_range={image_range} must be (black, white) with black below white")
     generator = Wrapped(module, shape, low, high)
-    place = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
+    tensors = [*module.parameters(), *module.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    z = torch.zeros(1, generator.z_dim, dtype=torch.float32, device=device)
     try:
         with torch.no_grad():
-            image = generator.synthesize(torch.zeros(1, generator.z_dim, device=place.device))
-    except Exception as error:  # whatever a stranger's module raises
+            image = generator.synthesize(z)
+    except Exception as error:  # the module may raise anything
         reason = " ".join(str(error).split())
         raise ValueError(
             f"the module does not take z of shape {['B', *shape]} in float32: {reason}"

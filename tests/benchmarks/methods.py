@@ -19,7 +19,7 @@ from invert.methods import cri
 from invert.optim import Adam, Patience
 from invert.prior import OffsetNorm
 from pipelines import files, report
-from pipelines.bench import Bench, Cell, Settings
+from pipelines.bench import Bench, BenchSettings, Cell
 from pipelines.engine import Local
 from pipelines.progress import BenchBar
 from pipelines.solver import Solver
@@ -91,7 +91,7 @@ def main() -> None:
     methods = variants()
     if options.only:
         methods = {name.strip(): methods[name.strip()] for name in options.only.split(";")}
-    results = Bench(options.out, Settings(perceptual=options.perceptual, steps=options.steps))
+    results = Bench(options.out, BenchSettings(perceptual=options.perceptual, steps=options.steps))
     generator, sources = (
         invert.load_generator("avatars-128"),
         files.gather([AVATARS])[: options.images],

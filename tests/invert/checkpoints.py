@@ -52,12 +52,16 @@ class Call:
         for at in range(1, module.count(".") + 2):  # the packages it lies in, too
             package = ".".join(module.split(".")[:at])
             cls.stubs.setdefault(package, types.ModuleType(package))
+            parent, _, child = package.rpartition(".")
+            if parent:
+                setattr(cls.stubs[parent], child, cls.stubs[package])
         if not hasattr(cls.stubs[module], name):
 
             def function(*_):
                 raise AssertionError("a checkpoint's code was run")
 
-            function.__module__, function.__qualname__ = module, name
+            function.__module__ = module
+            function.__name__ = function.__qualname__ = name
             setattr(cls.stubs[module], name, function)
         return getattr(cls.stubs[module], name)
 
@@ -240,3 +244,18 @@ def conditional_xl(c_dim=4):
         "lr_multiplier": 0.01,
     }
     return stylegan3(GROWN_LAYERS, c_dim=c_dim, mapping=mapping)
+
+
+def foreign_discriminator():
+    """The discriminator in a StyleGAN-XL file: classes of other packages, and a function."""
+    block = Call(
+        "timm.models.efficientnet",
+        "EfficientNet",
+        state={"_modules": {"x": Call("timm.layers", "Swish")}},
+    )
+    return Call(
+        "pg_modules.discriminator",
+        "ProjectedDiscriminator",
+        Call("dill._dill", "_create_function", b"code"),
+        state=({"feature_network": block}, None),
+    )

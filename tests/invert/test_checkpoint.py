@@ -19,6 +19,7 @@ from .checkpoints import (
     SHARED_LAYERS,
     Call,
     conditional_xl,
+    foreign_discriminator,
     nvidia,
     randomize,
     rosinality,
@@ -66,28 +67,13 @@ GENERATORS = {
 }
 
 
-def discriminator():
-    """What StyleGAN-XL keeps beside the generator: classes of other packages, and builders of functions."""
-    block = Call(
-        "timm.models.efficientnet",
-        "EfficientNet",
-        state={"_modules": {"x": Call("timm.layers", "Swish")}},
-    )
-    return Call(
-        "pg_modules.discriminator",
-        "ProjectedDiscriminator",
-        Call("dill._dill", "_create_function", b"code"),
-        state=({"feature_network": block}, None),
-    )
-
-
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_nvidia_s_pickles(tmp_path, kind, protocol):
     G = GENERATORS[kind]()
     content = {
         "G": None,
-        "D": discriminator(),
+        "D": foreign_discriminator(),
         "G_ema": nvidia(G),
         "augment_pipe": None,
         "training_set_kwargs": {"path": "x"},

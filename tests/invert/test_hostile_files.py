@@ -17,7 +17,8 @@ import invert
 from invert.generator import pickles
 from tests.conftest import EFFORT, rng
 
-from .checkpoints import Call, nvidia, persistent, stylegan2, write
+from .checkpoints import Call, conditional_xl, nvidia, persistent, stylegan2, write
+from .dill_files import DATA, VERSIONS, array
 
 
 class Attack:
@@ -261,6 +262,63 @@ def test_numbers_and_arrays_are_read_without_numpy_s_own_builders(tmp_path):
     assert (pickles.read(write(tmp_path / "f.pkl", columns)).value == columns).all()
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_dill_files_of_stylegan_xl_load(version):
+    """Files that dill wrote (`dill_files.py`), with the version the authors pin among them."""
+    generator, expected = invert.load_generator(DATA / f"dill-{version}.pkl"), conditional_xl()
+    tensors = generator.state_dict()
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(tensors[name], tensor)
+    w = expected.mapping(torch.randn(2, expected.z_dim, generator=rng()), [1, 2])
+    assert torch.equal(generator.synthesize(w), expected.synthesize(w))
+    content = pickles.read(DATA / f"dill-{version}-array.pkl")
+    assert (content.value == array()).all() and content.value.dtype == numpy.int32
+    assert pickles.read(DATA / f"dill-{version}.pkl")["cur_nimg"] == 1000
+
+
+def dill_attribute(module, name):
+    """The opcodes that dill 0.3.4 writes for `module.name`."""
+    imported = f"cdill._dill\n_import_module\n(V{module}\ntR"
+    return f"cdill._dill\n_get_attr\n({imported}V{name}\ntR".encode()
+
+
+@pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
+@pytest.mark.parametrize("module", ["multiarray", "_multiarray_umath"])
+def test_dill_may_name_numpy_of_any_version(tmp_path, core, module):
+    dtype = pickle.dumps(numpy.dtype("f8"), 2)[2:-1]
+    scalar = dill_attribute(f"{core}.{module}", "scalar")
+    value = b"C\x08" + struct.pack("<d", 1.5)
+    (tmp_path / "n.pkl").write_bytes(b"\x80\x04" + scalar + b"(" + dtype + value + b"tR.")
+    assert pickles.read(tmp_path / "n.pkl") == 1.5
+
+
+@pytest.mark.parametrize(
+    "opcodes, named",
+    [
+        (dill_attribute("os", "system") + b"(Vtouch canary\ntR", "os.system"),
+        (dill_attribute("antigravity", "fly"), "antigravity.fly"),
+        (dill_attribute("builtins", "eval") + b"(V1\ntR", "builtins.eval"),
+        (dill_attribute("invert.generator.pickles", "read"), "invert.generator.pickles.read"),
+        (b"cdill._dill\n_get_attr\n(]V__class__\ntR(tR", "an attribute that dill names"),
+        (b"cdill._dill\n_import_module\n(]tR", "a module without a name"),
+        (b"cdill._dill\n_import_module\n(Vos\ntR", "os"),
+        (
+            b"cdill._dill\n_create_array\n(cos\nsystem\n(Vtouch canary\nt(tNtR",
+            "an array that numpy does not build",
+        ),
+    ],
+)
+def test_dill_builders_run_nothing(tmp_path, monkeypatch, opcodes, named):
+    """Only the names on the list have a stand-in, however dill writes them."""
+    monkeypatch.chdir(tmp_path)
+    state = b"}(Vclass_name\nVG\nVstate\n}Vx\n" + opcodes + b"su"
+    module = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n(" + state + b"tR"
+    (tmp_path / "g.pkl").write_bytes(b"\x80\x04}VG_ema\n" + module + b"s.")
+    with pytest.raises(ValueError, match=f"needs {named}, which is not allowed"):
+        invert.load_generator(tmp_path / "g.pkl")
+    assert not (tmp_path / "canary").exists() and "antigravity" not in sys.modules
+
+
 def test_a_tensor_may_be_a_part_of_its_storage_and_of_any_type(tmp_path):
     whole = torch.arange(12.0)
     for tensor in (
@@ -334,6 +392,18 @@ def one_storage_many_times():
     return {"D": [Call("torch.storage", "_load_from_bytes", blob) for _ in range(1000)]}
 
 
+def long_name_many_times():
+    name = b"X" + struct.pack("<I", 2**20) + b"n" * 2**20
+    return b"\x80\x04" + name + b"q\x00]" + b"h\x00h\x00\x93a" * 2000 + b"."
+
+
+def doubled_name():
+    pairs = b"".join(
+        b"]h" + bytes([i]) + b"ah" + bytes([i]) + b"aq" + bytes([i + 1]) for i in range(40)
+    )
+    return b"\x80\x04]q\x00" + pairs + b"cdill._dill\n_import_module\n(h\x28tR."
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -342,6 +412,8 @@ def one_storage_many_times():
         deep_names,
         doubled_text,
         one_storage_many_times,
+        long_name_many_times,
+        doubled_name,
         state_of_a_tensor,
     ],
     ids=lambda c: getattr(c, "__name__", "bytes"),

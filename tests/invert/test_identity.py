@@ -33,7 +33,7 @@ def flat(*colours):
 
 def test_the_degraded_restoration_is_compared_with_the_observation_or_the_image_with_a_photo():
     red, green, dark = flat((1.0, 0.5, 0.5)), flat((0.5, 1.0, 0.5)), flat((0.0, 0.5, 0.5))
-    alone = invert.Identity(MeanColour())
+    alone = invert.FaceIdentity(MeanColour())
     assert loss(alone, red, red, green).item() == pytest.approx(
         0, abs=1e-6
     )  # never looks at the image
@@ -41,7 +41,7 @@ def test_the_degraded_restoration_is_compared_with_the_observation_or_the_image_
         1, abs=1e-6
     )  # embeddings at a right angle
     assert loss(alone, red, dark, red).item() == pytest.approx(2, abs=1e-6)
-    told = invert.Identity(MeanColour(), reference=green)
+    told = invert.FaceIdentity(MeanColour(), reference=green)
     assert loss(told, red, red, green).item() == pytest.approx(
         0, abs=1e-6
     )  # never looks at the observation
@@ -53,7 +53,7 @@ def test_it_draws_a_restoration_towards_the_person(avatars):
     """adam-id, observed in grey: the reference photo brings the colour."""
     f, y = parse("gray"), parse("gray")(picture(0))
     photo = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(11)))).clamp(0, 1)
-    identity = invert.Identity(MeanColour(), photo)
+    identity = invert.FaceIdentity(MeanColour(), photo)
     args = dict(method="adam-id", steps=12, perceptual="alex")
     plain, told = (
         invert.restore(y, f, avatars, **args, identity=i).image for i in (None, identity)

@@ -234,10 +234,10 @@ def test_the_solver_can_be_told_which_pixels_are_dead():
         (dict(seed=1.5), "seed=1.5"),
         (dict(seed=None), "seed=None"),
         (dict(identity=torch.nn.Identity()), "identity is a Identity; give"),
-        (dict(identity=invert.Identity(torch.nn.Identity())), "no term for it"),
+        (dict(identity=invert.FaceIdentity(torch.nn.Identity())), "no term for it"),
         (
             dict(
-                identity=invert.Identity(torch.nn.Identity(), torch.rand(3, 3, 8, 8)),
+                identity=invert.FaceIdentity(torch.nn.Identity(), torch.rand(3, 3, 8, 8)),
                 method="adam-id",
             ),
             "3 references",
@@ -265,4 +265,4 @@ def test_a_phase_that_cannot_be_is_refused():
         with pytest.raises(ValueError, match=words):
             Phase("W", 1, NGD(0.1), **arguments)
     with pytest.raises(ValueError, match="reference is"):
-        invert.Identity(torch.nn.Identity(), torch.rand(3, 8, 8))
+        invert.FaceIdentity(torch.nn.Identity(), torch.rand(3, 8, 8))

@@ -14,7 +14,7 @@ from invert.loss import L1, Lpips
 from invert.optim import NGD
 from tests.conftest import picture, rng
 
-from .solving import QUICK
+from .solving import QUICK, lively
 
 
 def test_robust_is_the_published_schedule():
@@ -158,3 +158,126 @@ def test_mistakes_are_named(avatars, change, words):
     )
     with pytest.raises(ValueError, match=words):
         invert.restore(**args)
+
+
+def test_inference_mode_changes_no_bit(small):
+    y = torch.rand(1, 3, 32, 32, generator=rng())
+    args = dict(operator=parse("clamp"), generator=small, steps=3, **QUICK)
+    plain = invert.restore(y, **args)
+    with torch.inference_mode():
+        inside = invert.restore(y.clone(), **args)
+        latent = plain.latent.clone()
+        further = invert.restore(y.clone(), init=latent, **args)
+    assert torch.equal(inside.image, plain.image) and torch.equal(inside.history, plain.history)
+    assert not inside.image.is_inference() and inside.history[-1] < inside.history[0]
+    assert torch.equal(further.image, invert.restore(y, init=plain.latent, **args).image)
+
+
+def test_tensors_of_inference_mode_are_refused_in_a_line(small):
+    y = torch.rand(1, 3, 32, 32, generator=rng())
+    with torch.inference_mode():
+        mask = Mask(torch.ones(1, 1, 32, 32))
+        broken = lively()
+    for operator, generator in ((mask, small), (parse("clamp"), broken)):
+        with pytest.raises(ValueError, match=r"^[^\n]*inference_mode[^\n]*make it outside$"):
+            invert.restore(y, operator, generator, "pulse", steps=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_no_bit(small, dtype):
+    f = parse("downsample:2 >> jpeg:30").approx()
+    y = f(torch.rand(1, 3, 32, 32, generator=rng()))
+    plain = invert.restore(y, f, small, steps=3, consistency=True, **QUICK)
+    with torch.autocast("cpu", dtype):
+        inside = invert.restore(y, f, small, steps=3, consistency=True, **QUICK)
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.equal(inside.image, plain.image) and torch.equal(inside.history, plain.history)
+
+
+def test_ddrm_under_autocast_and_inference_mode_keeps_its_bits():
+    denoiser = invert.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1), 8, 1)
+    denoiser.forward = lambda x, t: torch.nn.functional.conv2d(x, denoiser.module.weight, padding=1)
+    f = parse("pool:2")
+    y = torch.rand(1, 1, 4, 4, generator=rng())
+    plain = invert.restore(y, f, denoiser, "ddrm", steps=4)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        inside = invert.restore(y.clone(), f, denoiser, "ddrm", steps=4)
+    assert torch.equal(inside.image, plain.image)
+
+
+def test_classifier_scores_are_argmaxed():
+    G = lively(c_dim=3)
+    y = torch.rand(2, 3, 32, 32, generator=rng())
+    args = dict(observation=y, operator=parse("clamp"), generator=G, steps=1, method="robust")
+    logits = torch.tensor([[-1.0, 0.5, 3.0], [2.5, 0.0, -4.0]])
+    said = invert.restore(**args, class_label=[2, 0])
+    for result in (logits, logits.softmax(1), logits.tolist(), torch.tensor([2, 0])):
+        known = invert.restore(**args, class_label=lambda x, result=result: result)
+        assert torch.equal(known.image, said.image)
+    features = invert.restore(**args, class_label=logits)  # features in an explicit form
+    assert not torch.allclose(features.image, said.image, atol=1e-3)
+    with pytest.raises(ValueError, match=r"returned \[2, 4\]; give classes \[B\], or scores"):
+        invert.restore(**args, class_label=lambda x: torch.zeros(2, 4))
+
+
+SENSING = parse("compressedsensing:0.5,seed=1")
+
+
+@pytest.mark.parametrize("name", ["ilo", "robust", "robust-text", "adam-id"])
+def test_measurements_are_compared_without_perceptual_terms(small, name):
+    y = SENSING(small.synthesize(small.some_w(1)[0]).clamp(0, 1))
+    r = invert.restore(y, SENSING, small, name, steps=8)
+    assert "lpips" not in r.terms and torch.isfinite(r.history).all()
+    assert any("lpips was left out" in note for note in r.told)
+    assert r.history[-1] < r.history[0]
+
+
+@pytest.mark.parametrize("name", ["pti", "cri", "lbrgm", "dgp"])
+def test_measurements_are_refused_where_pictures_are_needed(small, name):
+    y = SENSING(small.synthesize(small.some_w(1)[0]).clamp(0, 1))
+    with pytest.raises(ValueError, match=rf"^method='{name}' [^\n]*picture[^\n]*1536\]; use ilo"):
+        invert.restore(y, SENSING, small, name, steps=2)
+
+
+def test_ilo_recovers_a_picture_from_compressed_sensing(avatars):
+    """Half as many measurements as values; nothing is set but the steps."""
+    clean = picture(0)
+    y = parse("compressedsensing:0.5,seed=1")(clean)
+    r = invert.restore(y, parse("compressedsensing:0.5,seed=1"), avatars, "ilo", steps=60)
+    mse = (r.image - clean).square().mean().item()
+    assert -10 * math.log10(mse) > 22
+
+
+def test_method_of_ones_own_solves_itself(small):
+    """A method that is no search: check and solve are all that it defines."""
+
+    class Nearest(invert.RestorationMethod):
+        options = frozenset({"init"})
+
+        def check(self, problem):
+            if problem.init is None:
+                raise ValueError("give init")
+
+        def solve(self, problem, report):
+            image = problem.generator.synthesize(problem.init)
+            prediction = problem.predict(image, "nearest")
+            loss = (prediction - problem.observation).square().flatten(1).mean(1)
+            step = invert.Step(self, 1, 1, loss, {}, image, prediction, lambda: problem.init)
+            report(step)
+            point = invert.point.Point(problem.init)
+            return invert.Restoration(
+                image, problem.init, loss[None], {}, torch.isfinite(loss), point
+            )
+
+    y = torch.rand(1, 3, 32, 32, generator=rng())
+    args = (y, parse("clamp"), small, Nearest())
+    w, steps = small.some_w(1)[0], []
+    r = invert.restore(*args, init=w, callback=steps.append)
+    assert torch.equal(steps[0].latent, w) and torch.equal(r.history[0], steps[0].loss)
+    with pytest.raises(ValueError, match="give init"):
+        invert.restore(*args)
+    with pytest.raises(ValueError, match="lr_scale: method=own has no use for it"):
+        invert.restore(*args, init=w, lr_scale=1.0)
+    denoiser = invert.Denoiser(torch.nn.Identity(), 32)
+    with pytest.raises(ValueError, match="method=own needs a generator"):
+        invert.restore(y, parse("clamp"), denoiser, Nearest(), init=w)

@@ -88,7 +88,7 @@ def test_a_mask_file_travels_with_the_manifest(tmp_path):
 
 def test_a_manifest_never_lies_beside_a_picture_of_another_run(tmp_path):
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")
-    apply(AVATARS / "000.png", output=tmp_path, op="jpeg:12")
+    apply(AVATARS / "000.png", "--overwrite", output=tmp_path, op="jpeg:12")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000.jpg", "000.json"]
     shutil.copy(AVATARS / "000.png", tmp_path / "000.png")
     result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r")
@@ -144,3 +144,89 @@ def test_a_plugin_s_operator_can_be_applied(tmp_path, monkeypatch):
         and "broken_plugin" in broken.output
         and "Traceback" not in broken.output
     )
+
+
+def test_two_files_of_one_stem_are_both_kept(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("p.png", "p.tif", "q.png", "p.tif.png"):
+        Image.open(AVATARS / "000.png").convert("RGB").save(folder / name)
+    apply(folder, output=tmp_path / "out", op="clamp")
+    made = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert made == {"p.png.png", "p.tif.png", "p.tif.png.png", "q.png"}
+    manifest = json.loads((tmp_path / "out" / "p.tif.json").read_text())
+    assert manifest["source"] == "p.tif" and manifest["image"] == "p.tif.png"
+
+
+def test_one_relative_path_twice_fails_once(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(AVATARS / "000.png", tmp_path / folder / "p.png")
+    inputs = [tmp_path / "a", tmp_path / "b", tmp_path / "a" / "p.png"]
+    result = run("apply", *inputs, "-o", tmp_path / "out", "--op", "clamp")
+    assert result.exit_code == 3 and result.stderr.count("error:") == 1
+    assert "would share one result, p.png" in result.stderr
+    assert (tmp_path / "out" / "p.png").exists()
+
+
+def test_other_settings_ask_for_overwrite(tmp_path):
+    command = ["apply", AVATARS / "000.png", "-o", tmp_path, "--op"]
+    assert run(*command, "poisson:20").exit_code == 0
+    assert run(*command, "poisson:20").exit_code == 0  # the same command goes on
+    before = (tmp_path / "000.png").read_bytes()
+    for change in (["poisson:30"], ["poisson:20", "--seed", 1]):
+        refused = run(*command, *change)
+        assert refused.exit_code == 2 and "add --overwrite to replace them" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        assert (tmp_path / "000.png").read_bytes() == before
+        assert run(*command, *change, "--overwrite").exit_code == 0
+        assert (tmp_path / "000.png").read_bytes() != before
+        assert run(*command, "poisson:20", "--overwrite").exit_code == 0
+
+
+FAULTY = """
+import degrade, torch
+
+@degrade.register('faulty')
+def faulty(x):
+    kind = round(x[0, 0, 0, 0].item() * 255)
+    if kind == 1: return x * float('nan')
+    if kind == 2: return x / 0
+    if kind == 3: return None
+    if kind == 4: raise KeyError('onto')
+    if kind == 5: raise RuntimeError('no such kernel')
+    if kind == 6: raise MemoryError
+    if kind == 7: return x[0]
+    return x
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_faulty_plugin_fails_its_pictures_only(tmp_path, monkeypatch, threads):
+    (tmp_path / "in").mkdir()
+    for kind in range(9):
+        Image.new("RGB", (8, 8), (kind, 9, 9)).save(tmp_path / "in" / f"{kind}.png")
+    (tmp_path / f"faulty{threads}.py").write_text(FAULTY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: threads)
+    try:
+        command = ["apply", "in", "-o", "out", "--op", "faulty", "--plugin", f"faulty{threads}"]
+        result = run(*command)
+    finally:
+        degrade.registry.REGISTRY.pop("faulty", None)
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 3, result.output
+    assert sorted(line.split(":")[1].strip() for line in lines) == [
+        f"in/{kind}.png" for kind in range(1, 8)
+    ]
+    assert all(line.startswith("error:") for line in lines)
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"0.png", "8.png"}
+
+
+def test_a_codec_s_limit_fails_one_picture_only(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (70000, 2)).save(tmp_path / "in" / "long.png")
+    shutil.copy(AVATARS / "000.png", tmp_path / "in" / "z.png")
+    result = run("apply", tmp_path / "in", "-o", tmp_path / "out", "--op", "codec:avif,50")
+    assert result.exit_code == 3 and result.stderr.count("\n") == 1
+    assert "long.png" in result.stderr and (tmp_path / "out" / "z.png").exists()

@@ -14,8 +14,9 @@ from PIL import Image
 import invert
 from invert.start import Mean
 from pipelines import bench, files, tasks
-from pipelines.bench import Bench, Cell, Settings
+from pipelines.bench import Bench, BenchSettings, Cell
 from pipelines.engine import Local
+from pipelines.metrics import METRICS
 from pipelines.results import Table
 from pipelines.solver import Solver
 from tests.conftest import AVATARS, picture
@@ -32,7 +33,7 @@ def rows_of(folder):
     }
 
 
-def test_every_cell_is_computed_and_written_down(results):
+def test_bench_writes_a_row_for_every_cell(results):
     rows = rows_of(results)
     assert len(rows) == 4 * 2 * 2
     with (results / "results.csv").open() as file:
@@ -53,7 +54,7 @@ def test_every_cell_is_computed_and_written_down(results):
     assert small.shape == (1, 3, 4, 4) and rows["upsampling/XL", "robust", "000"]["fidelity"] > 0
 
 
-def test_the_tables_say_what_was_done_and_mark_the_best(results):
+def test_tables_note_settings_and_mark_the_best(results):
     text = (results / "tables.md").read_text()
     for words in (
         "2 pictures",
@@ -76,12 +77,12 @@ def test_the_tables_say_what_was_done_and_mark_the_best(results):
     assert [cell.startswith("**") for cell in cells] == [mean == min(means) for mean in means]
 
 
-def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
+def test_bench_resumes_and_ends_with_the_same_rows(results, tmp_path):
     class Stop(Exception):
         pass
 
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
-    mine = Bench(tmp_path / "b", Settings(perceptual="alex", steps=2))
+    mine = Bench(tmp_path / "b", BenchSettings(perceptual="alex", steps=2))
     methods = bench.methods_of("robust,pulse")
     cells = [
         Cell(task, label, method) for task in TASKS.split(",") for label, method in methods.items()
@@ -114,7 +115,7 @@ def test_an_interrupted_benchmark_goes_on_and_ends_the_same(results, tmp_path):
     assert mine == rows_of(results)
 
 
-def test_other_settings_are_refused_with_the_difference(results):
+def test_bench_refuses_other_settings_by_name(results):
     for change, words in [
         (("--seed", 4), "seed 0 → 4"),
         (("--oracle-mask",), "oracle_mask False → True"),
@@ -124,7 +125,7 @@ def test_other_settings_are_refused_with_the_difference(results):
     assert start_bench(results, "--quiet").output == ""  # the same again: nothing to do
 
 
-def test_observations_depend_on_task_and_picture_alone(results, tmp_path):
+def test_observation_depends_on_task_and_picture_only(results, tmp_path):
     assert (
         start_bench(tmp_path / "one", tasks="denoising/M", methods="brgm", limit=1).exit_code == 0
     )
@@ -135,7 +136,7 @@ def test_observations_depend_on_task_and_picture_alone(results, tmp_path):
         assert (one == two).all()
 
 
-def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch):
+def test_batch_is_halved_when_memory_runs_out(tmp_path, monkeypatch):
     whole = invert.restore
 
     def tight(observed, *args, **options):
@@ -153,7 +154,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch):
         assert row["accuracy"] == pytest.approx(rows[key]["accuracy"], abs=2e-2)
 
 
-def test_a_batch_that_fails_is_named_and_does_not_stop_the_others(tmp_path, monkeypatch):
+def test_bench_names_a_failed_batch_and_goes_on(tmp_path, monkeypatch):
     whole = invert.restore
 
     def fails(observed, operator, generator, method, *args, **options):
@@ -179,16 +180,16 @@ def test_a_batch_that_fails_is_named_and_does_not_stop_the_others(tmp_path, monk
     assert len(rows_of(tmp_path / "b")) == 4
     assert start_bench(tmp_path / "b", tasks="UP", methods="brgm").exit_code == 0
     assert (
-        "Not all cells are of the same pictures: of 1 to 2."
+        "The cells cover different numbers of pictures: 1 to 2."
         in (tmp_path / "b" / "tables.md").read_text()
     )
 
 
-def test_what_a_method_has_to_say_stands_beside_the_tables(tmp_path):
+def test_tables_repeat_the_notes_of_a_method(tmp_path):
     """DGP compares features of another network where the generator's file has no discriminator."""
     method = replace(invert.METHODS["dgp"], start=Mean())
     mine, solver = (
-        Bench(tmp_path, Settings(perceptual="alex", steps=5)),
+        Bench(tmp_path, BenchSettings(perceptual="alex", steps=5)),
         partial(Solver, generator := invert.load_generator("avatars-128")),
     )
     mine.run(
@@ -198,10 +199,10 @@ def test_what_a_method_has_to_say_stands_beside_the_tables(tmp_path):
         solver,
         generator.resolution,
     )
-    assert any("alex" in text and "discriminator" in text for text in mine.results().told)
+    assert any("alex" in text and "discriminator" in text for text in mine.results().notes)
 
 
-def test_another_picture_of_the_same_name_is_another(tmp_path):
+def test_bench_notices_a_changed_picture(tmp_path):
     (tmp_path / "in").mkdir()
     command = [
         "bench",
@@ -218,7 +219,7 @@ def test_another_picture_of_the_same_name_is_another(tmp_path):
     for number in ("000", "001"):
         shutil.copy(AVATARS / f"{number}.png", tmp_path / "in" / "x.png")
         assert run(*command, "--perceptual", "alex", "--steps", 1).exit_code == 0
-        found.append(Bench(tmp_path / "b", Settings(perceptual="alex", steps=1)).rows())
+        found.append(Bench(tmp_path / "b", BenchSettings(perceptual="alex", steps=1)).rows())
         assert (
             pixels(tmp_path / "b" / "images" / "clean" / "x.png")
             == pixels(AVATARS / f"{number}.png")
@@ -236,13 +237,13 @@ def test_another_picture_of_the_same_name_is_another(tmp_path):
         ({"methods": "ddrm"}, "needs a diffusion model"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, change, words):
+def test_bench_reports_mistakes_in_one_line(tmp_path, change, words):
     result = start_bench(tmp_path / "b", **change)
     assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "b").exists()
 
 
-def test_the_papers_tasks():
+def test_tasks_of_selects_the_papers_tasks():
     assert len(tasks.tasks_of("all")) == 31 and len(tasks.tasks_of("single")) == 20
     assert len(tasks.tasks_of("composed")) == 11 and "UNAP" in tasks.tasks_of("composed")
     assert all(name.startswith("cri/") for name in tasks.tasks_of("all", "cri"))
@@ -250,7 +251,7 @@ def test_the_papers_tasks():
         tasks.tasks_of("all", "x")
 
 
-def test_ground_truth_is_the_central_square_by_area(tmp_path):
+def test_prepared_is_the_central_square_by_area(tmp_path):
     array = numpy.zeros((8, 12, 3), numpy.uint8)
     array[:, 2:10] = rng_pixels = numpy.random.default_rng(0).integers(
         0, 255, (8, 8, 3), dtype=numpy.uint8
@@ -261,12 +262,13 @@ def test_ground_truth_is_the_central_square_by_area(tmp_path):
     assert abs(found - expected).max() <= 1  # Pillow rounds after each direction
 
 
-def test_a_missing_value_is_left_empty():
-    table = Table("psnr", ["t"], ["a", "b"], {("t", "a"): 12.34, ("t", "b"): None}, False)
-    assert table.best("t") == 12.34 and table.text(None) == "" and table.text(12.34) == "12.3"
+def test_table_leaves_a_missing_value_empty():
+    psnr = next(metric for metric in METRICS if metric.name == "psnr")
+    table = Table(psnr, ["t"], ["a", "b"], {("t", "a"): 12.34, ("t", "b"): None})
+    assert table.best("t") == 12.34 and psnr.text(None) == "" and psnr.text(12.34) == "12.3"
 
 
-def test_a_plugin_s_method_can_be_compared(tmp_path, monkeypatch):
+def test_bench_compares_a_plugin_method(tmp_path, monkeypatch):
     (tmp_path / "own_method_plugin.py").write_text(
         "from dataclasses import replace\nfrom invert import METHODS\n"
         "METHODS['mine'] = replace(METHODS['robust'], phases=METHODS['robust'].phases[:1])\n"

@@ -1,31 +1,35 @@
 """The command line: mistakes, help, and what it tells of operators and generators."""
 
+import inspect
 import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
 import typer
-from PIL import Image
+from PIL import Image, ImageCms
 
 import degrade
 import invert
+from degrade.params import described
 from invert.generator import BUNDLED
 from invert.perceptual import NETS
-from pipelines import cli, files
+from pipelines import cli, files, options, tables
+from pipelines.completion import operator_names
 from pipelines.tasks import SUITES
 from tests.conftest import AVATARS, rng
 
 from .shell import pixels, run
 
 
-def test_quiet_says_nothing(tmp_path):
+def test_quiet_prints_nothing(tmp_path):
     out = run("apply", AVATARS / "000.png", "-o", tmp_path / "o", "--op", "clamp", "--quiet")
     assert (out.exit_code, out.output) == (0, "")
     out = run(
@@ -111,15 +115,18 @@ def test_quiet_says_nothing(tmp_path):
         (["inspect", "{tmp}/text.png"], "is not an image that can be read"),
         (["inspect", "{tmp}/none.jpg"], "cannot be read"),
         (["inspect", "nosuch"], "avatars-128"),
-        (["inspect", "{tmp}"], "is a folder; give one picture"),
+        (["inspect", "{tmp}/empty"], "no picture found"),
+        (["inspect", "{tmp}/notes.txt"], "neither a picture nor a checkpoint"),
+        (["inspect", "{tmp}", "--samples", "2"], "--samples draws from a generator"),
         (["convert", "avatars-128", "{tmp}/o.pkl"], "must end in .safetensors"),
         (["nosuch"], "No such command"),
     ],
 )
-def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes((AVATARS / "000.png").read_bytes()[:1500])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("eggs, milk")
     (tmp_path / "annotated").mkdir()
     (tmp_path / "annotated" / "000.json").write_text('{"boxes": []}')
     for name in ("small.png", "small.jpg"):
@@ -131,7 +138,7 @@ def test_a_user_s_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_one_bad_file_does_not_stop_the_others(tmp_path):
+def test_bad_file_does_not_stop_the_others(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.png").write_text("x")
     Image.new("RGB", (8, 8), "teal").save(tmp_path / "in" / "good.png")
@@ -153,7 +160,7 @@ def test_help_does_not_load_torch():
     assert "restore" in without_torch("--help")
 
 
-def test_the_installed_command_says_which_versions_are_at_work():
+def test_version_names_every_library_used():
     ours, python, *libraries, jpeg = without_torch("--version").splitlines()
     assert (
         ours == f"degrade {degrade.__version__}" and python == f"python {platform.python_version()}"
@@ -163,7 +170,7 @@ def test_the_installed_command_says_which_versions_are_at_work():
     assert re.fullmatch(r"libjpeg(-turbo)? [\d.]+", jpeg)
 
 
-def test_a_shell_is_told_names():
+def test_completion_offers_method_names():
     tab = {
         "_DEGRADE_COMPLETE": "complete_bash",
         "COMP_WORDS": "degrade restore --method p",
@@ -172,17 +179,17 @@ def test_a_shell_is_told_names():
     assert without_torch(**tab).split() == ["pti", "pulse", "pulse-original"]
 
 
-def test_the_names_that_a_shell_is_told_are_all_there_are():
-    assert cli.METHODS("") == sorted(invert.METHODS)
+def test_completion_lists_equal_the_declarations():
+    assert options.METHODS("") == sorted(invert.METHODS)
     assert (
-        cli.GENERATORS("") == list(BUNDLED)
-        and cli.NETS("") == list(NETS)
-        and cli.SUITES("") == list(SUITES)
+        options.GENERATORS("") == list(BUNDLED)
+        and options.NETS("") == list(NETS)
+        and options.SUITES("") == list(SUITES)
     )
 
 
 @pytest.mark.parametrize("name, command", typer.main.get_command(cli.app).commands.items())
-def test_the_examples_of_a_help_page_could_be_run(name, command):
+def test_help_examples_are_valid_commands(name, command):
     lines = [line.strip() for line in command.help.splitlines()]
     examples = [shlex.split(line) for line in lines if line.startswith("degrade ")]
     assert (
@@ -202,7 +209,7 @@ def test_ops_lists_every_operator():
         assert cls.gradient in row and "…" not in row  # a pipe cuts nothing
 
 
-def test_methods_are_listed_and_shown_with_their_constants():
+def test_methods_lists_all_and_shows_constants():
     listed = run("methods").output
     assert all(name in listed for name in invert.METHODS)
     shown = run("methods", "pulse").output
@@ -220,7 +227,7 @@ def test_methods_are_listed_and_shown_with_their_constants():
     assert wrong.exit_code == 2 and "method='magic' must be one of" in wrong.stderr
 
 
-def test_a_generator_is_described_sampled_and_converted(tmp_path):
+def test_generator_is_described_sampled_and_converted(tmp_path):
     said = run("inspect", "avatars-128", "--samples", 3, "--seed", 1, "-o", tmp_path / "s.png")
     assert said.exit_code == 0, said.output
     for fact in ("128×128", "3,544,901", "W++ [12, 192, 256]", "7.5"):
@@ -243,7 +250,7 @@ def test_a_generator_is_described_sampled_and_converted(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("c")] == ["c.safetensors"]
 
 
-def test_generators_lists_what_is_at_hand(tmp_path, monkeypatch):
+def test_generators_lists_bundled_and_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("DEGRADE_CACHE", str(tmp_path))
     (tmp_path / "0123-ffhq.pkl").write_bytes(b"x")
     said = run("generators")
@@ -252,3 +259,162 @@ def test_generators_lists_what_is_at_hand(tmp_path, monkeypatch):
         and "avatars-128" in said.output
         and str(tmp_path / "0123-ffhq.pkl") in said.output
     )
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["apply", "{ok}", "-o", "{tmp}", "--op", "clamp", "--op", "jpeg:3"], "--op is given 2"),
+        (["apply", "{ok}", "-o", "{tmp}", "--op", "clamp", "--seed", 1, "--seed", 1], "--seed is"),
+        (
+            ["bench", "--images", "{tmp}", "-o", "b", "--methods", "a", "--methods", "b"],
+            "--methods",
+        ),
+        (["apply", "{ok}", "-o", "", "--op", "clamp"], "--output is empty"),
+        (["apply", "", "-o", "{tmp}", "--op", "clamp"], "IN... is empty"),
+        (["restore", "{ok}", "-o", "{tmp}/o", "--clean", ""], "--clean is empty"),
+        (["inspect", ""], "WHAT is empty"),
+        (["ops", "jpg"], "did you mean jpeg"),
+        (["ops", "zzzzz"], "`degrade ops` lists them"),
+    ],
+)
+def test_ambiguous_arguments_are_refused(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    given = [str(a).format(tmp=tmp_path, ok=AVATARS / "000.png") for a in arguments]
+    result = run(*given)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_and_plugins_may_be_repeated(tmp_path):
+    result = run(
+        "apply",
+        AVATARS / "000.png",
+        "-o",
+        tmp_path,
+        "--op",
+        "clamp",
+        "--quiet",
+        "--quiet",
+        "--plugin",
+        "json",
+        "--plugin",
+        "csv",
+    )
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["", *typer.main.get_command(cli.app).commands])
+def test_h_prints_the_help_page(name):
+    arguments = [name] if name else []
+    assert run(*arguments, "-h").output == run(*arguments, "--help").output != ""
+
+
+def command(*arguments, code="from pipelines.__main__ import main; main()", **options):
+    """The command in a process of its own, as the installed script starts it."""
+    line = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(line, stderr=subprocess.PIPE, text=True, timeout=120, **options)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["ops"], ["--help"], ["--version"], ["generators"]])
+def test_full_disk_under_stdout_is_one_line(arguments):
+    with open("/dev/full", "w") as full:
+        result = command(*arguments, stdout=full)
+    assert result.returncode == 1
+    assert result.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+def test_closed_stdout_does_not_stop_a_folder(tmp_path):
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8), "teal").save(tmp_path / f"{name}.png")
+    line = f"exec {sys.executable} -m pipelines apply {tmp_path} -o {tmp_path}/o --op clamp >&-"
+    result = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert {path.name for path in (tmp_path / "o").glob("*.png")} == {"a.png", "b.png"}
+
+
+def test_interrupt_during_imports_is_one_line():
+    code = (
+        "import builtins\n"
+        "real = builtins.__import__\n"
+        "def stop(name, *rest, **options):\n"
+        "    if name == 'typer':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return real(name, *rest, **options)\n"
+        "builtins.__import__ = stop\n"
+        "from pipelines.__main__ import main\n"
+        "main()\n"
+    )
+    result = command("ops", code=code, stdout=subprocess.DEVNULL)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
+def test_entry_point_is_the_guarded_main():
+    project = (Path(__file__).parent.parent.parent / "pyproject.toml").read_text("utf-8")
+    assert 'degrade = "pipelines.__main__:main"' in project
+
+
+def test_shared_options_reach_every_search_command():
+    commands = typer.main.get_command(cli.app).commands
+    for name in ("restore", "bench", "tune"):
+        parameters = {parameter.name: parameter for parameter in commands[name].params}
+        for kind in (options.SearchOptions, options.DeviceOptions):
+            for field in fields(kind):
+                given = parameters[field.name].default
+                assert (given or None) == (getattr(kind(), field.name) or None)
+
+
+def test_completion_offers_operator_names():
+    ours = []
+    for name, cls in degrade.registry.REGISTRY.items():
+        if cls.__module__.startswith("degrade."):
+            ours.append(name)
+    assert operator_names("") == sorted(ours)
+    assert operator_names("poisson") == ["poisson", "poissongaussian"]
+
+
+@pytest.mark.parametrize("name", operator_names(""))
+def test_ops_shows_one_operator_in_full(name):
+    result = run("ops", name)
+    assert result.exit_code == 0, result.output
+    cls = degrade.registry.REGISTRY[name]
+    text = " ".join(result.output.replace("│", " ").split())
+    for parameter in described(cls):
+        assert f"{parameter.name} {parameter.description.split()[0]}" in text
+    assert " ".join(inspect.getdoc(cls).split()[:4]) in text
+    example = text.partition(" example ")[2].split("└")[0].strip()
+    assert degrade.parse(example)[0].name == name
+
+
+def test_inspect_tells_mode_depth_alpha_palette_and_profile(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGBA", (8, 9), (9, 9, 9, 99)).save(tmp_path / "alpha.png", icc_profile=srgb)
+    Image.new("P", (8, 9)).save(tmp_path / "palette.png")
+    Image.fromarray(numpy.full((9, 8), 40_000, numpy.uint16)).save(tmp_path / "deep.png")
+    expected = {
+        "alpha": ("RGBA, 8 bits", "laid over white", "sRGB built-in"),
+        "palette": ("P, ", "1 colours", "none; sRGB is assumed"),
+        "deep": ("I;16, 16 bits", "8×9", "transparency none"),
+    }
+    for name, words in expected.items():
+        result = run("inspect", tmp_path / f"{name}.png")
+        assert result.exit_code == 0, result.output
+        text = " ".join(result.output.replace("│", " ").split())
+        for word in words:
+            assert word in text
+    (tmp_path / "broken.png").write_text("x")
+    listed = run("inspect", tmp_path)
+    assert listed.exit_code == 3 and "broken.png" in listed.stderr
+    assert all(f"{name}.png" in listed.stdout for name in expected)
+
+
+def test_long_lists_are_shortened(tmp_path):
+    numbers = "|".join(str(i / 441) for i in range(441))
+    assert tables.shortened(f"blur:kernel={numbers}").endswith("… (441 numbers)")
+    assert tables.shortened("place:1|0|8|0|1|8,16x16") == "place:1|0|8|0|1|8,16x16"
+    quality_tables = [[7] * 64, list(range(1, 65))]
+    Image.open(AVATARS / "000.png").convert("RGB").save(tmp_path / "t.jpg", qtables=quality_tables)
+    result = run("inspect", tmp_path / "t.jpg")
+    assert "(128 numbers)" in result.stdout and "|11|12|13" not in result.stdout

@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 import invert
 from pipelines import bench, files
-from pipelines.bench import Bench, Cell, Settings
+from pipelines.bench import Bench, BenchSettings, Cell
 from pipelines.engine import Local, Ray, engine_of
 from pipelines.solver import Solver
 from tests.conftest import AVATARS
@@ -154,7 +154,7 @@ def test_a_benchmark_on_a_cluster_that_loses_a_machine_ends_as_one_here(
             seen.append(what)
 
     for engine, report in ((Ray(), kill), (Local(), lambda *_: None)):
-        mine = Bench(tmp_path / type(engine).__name__, Settings(perceptual="alex", steps=3))
+        mine = Bench(tmp_path / type(engine).__name__, BenchSettings(perceptual="alex", steps=3))
         solver = partial(Solver, generator)
         rows = mine.run(
             sources, cells, engine, solver, generator.resolution, batch=1, report=report

@@ -11,7 +11,7 @@ import pytest
 
 import invert
 from pipelines import files
-from pipelines.bench import Bench, Settings
+from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
 
 from .shell import COMMAND, apply, contents, run, start_bench
@@ -91,12 +91,12 @@ def test_a_result_replaced_by_another_is_whole_after_a_kill_at_any_renaming(
     for commands in (
         (
             ["apply", picture, "--op", ops[0], "-o"],
-            ["apply", picture, "--op", ops[1], "-o"],
+            ["apply", picture, "--op", ops[1], "--overwrite", "-o"],
             tmp_path / "wanted",
         ),
         (
             [*restore[:2], *QUICK, "--samples", 3, "-o"],
-            [*restore[:2], *QUICK, "-o"],
+            [*restore[:2], *QUICK, "--overwrite", "-o"],
             tmp_path / "found",
         ),
     ):
@@ -228,7 +228,7 @@ def test_a_sweep_between_making_and_locking_a_file_does_no_harm(tmp_path, monkey
     assert swept and not swept[0].exists() and (tmp_path / "x").read_bytes() == b"all of it"
 
 
-@pytest.mark.parametrize("redirection", ["| true", "> /dev/full"])
+@pytest.mark.parametrize("redirection", ["| true", "> /dev/full", ">&-", ">&- 2>&-"])
 def test_nobody_reading_does_not_stop_the_work(tmp_path, redirection):
     folder = copies(tmp_path / "in", "a.png", "b.png", "c.png")
     command = (
@@ -288,7 +288,7 @@ def test_statistics_that_are_damaged_are_one_line(tmp_path, content):
 def test_rows_that_a_full_disk_takes_half_of_are_an_error(tmp_path):
     """The kernel takes as many bytes as a file may have, says how many, and refuses the next."""
     mine, row = (
-        Bench(tmp_path, Settings()),
+        Bench(tmp_path, BenchSettings()),
         {"task": "UNAP", "method": "robust", "image": "a", "loss": [1.0]},
     )
     mine._append([row])
@@ -317,3 +317,74 @@ def test_a_checkpoint_is_not_drawn_over(tmp_path):
             and "is the input" in result.stderr
             and contents(tmp_path) == before
         )
+
+
+def test_runs_of_different_op_leave_whole_results(tmp_path):
+    """Each manifest names a picture that is there, whichever of two runs came last."""
+    folder = copies(tmp_path / "in", *(f"{i}.png" for i in range(8)))
+    command = [COMMAND, "apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]
+    runs = [subprocess.Popen([*command, op]) for op in ("clamp", "jpeg:50", "clamp", "jpeg:50")]
+    assert [run.wait() for run in runs] == [0] * 4
+    images = set()
+    for manifest in (tmp_path / "out").glob("*.json"):
+        record = json.loads(manifest.read_text())
+        assert "begun" not in record
+        images.add(record["image"])
+    pictures = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".json"}
+    assert len(images) == 8 and pictures == images
+
+
+def test_a_run_does_not_replace_what_another_wrote_meanwhile(tmp_path, monkeypatch):
+    from pipelines.apply import Apply
+
+    plan = Apply.plan
+
+    def plan_late(flow, source):
+        planned = plan(flow, source)
+        monkeypatch.undo()
+        apply(AVATARS / "000.png", output=tmp_path, op="jpeg:50")
+        return planned
+
+    monkeypatch.setattr(Apply, "plan", plan_late)
+    late = run("apply", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp")
+    assert late.exit_code == 2 and "add --overwrite" in late.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"000.jpg", "000.json"}
+
+
+def test_sweep_looks_into_the_folders_of_results_only(tmp_path):
+    copies(tmp_path / "in", "a.png", "sub/a.png")
+    leftovers = []
+    for folder in ("out", "out/sub", "out/else"):
+        (tmp_path / folder).mkdir(parents=True)
+        leftovers.append(tmp_path / folder / ".degrade-0.tmp")
+        leftovers[-1].touch()
+    apply(tmp_path / "in", output=tmp_path / "out", op="clamp")
+    assert [path.exists() for path in leftovers] == [False, False, True]
+
+
+def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    events = []
+    sync, rename = os.fsync, os.replace
+
+    def fsync(descriptor):
+        events.append(("sync", os.fstat(descriptor).st_ino))
+        sync(descriptor)
+
+    def replace(source, target):
+        events.append(("rename", os.stat(source).st_ino))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    made = {tmp_path / "a.png": b"a", tmp_path / "b.png": b"b"}
+    (tmp_path / "a.json").touch()
+    files.write_together(tmp_path / "a.json", "log", {}, made)
+    with files.replacing(tmp_path / "c") as temporary:
+        temporary.write_bytes(b"c")
+    renamed = [file for event, file in events if event == "rename"]
+    assert len(renamed) == 5
+    for file in renamed:
+        assert events.index(("sync", file)) < events.index(("rename", file))
+    folder = ("sync", tmp_path.stat().st_ino)
+    first, last = events.index(("rename", renamed[0])), events.index(("rename", renamed[3]))
+    assert folder in events[first:last] and events[-1] == folder

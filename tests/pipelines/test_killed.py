@@ -160,7 +160,9 @@ def test_a_file_too_large_for_the_disk_leaves_what_was_there(tmp_path, op):
     subprocess.run([COMMAND, "apply", folder, "--op", op, "-o", tmp_path / "out"], check=True)
     os.truncate(folder / "01.png", 0)
     before = contents(tmp_path / "out")
-    limited = f"ulimit -f 2; exec {COMMAND} apply {folder} --op clamp -o {tmp_path / 'out'}"
+    limited = (
+        f"ulimit -f 2; exec {COMMAND} apply {folder} --op clamp --overwrite -o {tmp_path / 'out'}"
+    )
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
     lines = done.stderr.splitlines()
     assert done.returncode == 2 and len(lines) == 3 and "Traceback" not in done.stderr

@@ -1,23 +1,27 @@
 """Fréchet distances, NIQE and crops, against their definitions."""
 
+from pathlib import Path
+
 import numpy
 import pytest
 import scipy.linalg
 import scipy.stats
 import torch
 
-from pipelines import metrics, niqe
+from pipelines import metrics, niqe, realism
 from tests.conftest import picture, rng
 
+ROOT = Path(__file__).parent.parent.parent
 
-def test_the_frechet_distance_is_that_of_gaussians(monkeypatch):
+
+def test_frechet_distance_equals_its_formula(monkeypatch):
     class Colour(torch.nn.Module):
         num_features = 3
 
         def forward(self, x):
             return x.mean((2, 3))
 
-    monkeypatch.setattr(metrics, "Vgg", Colour)
+    monkeypatch.setattr(realism, "Vgg", Colour)
     a, b = (torch.rand(200, 3, 4, 4, generator=rng(i)) ** (i + 1) for i in range(2))
     (m1, c1), (m2, c2) = (
         (f.mean(0), numpy.cov(f.T)) for f in (x.mean((2, 3)).double().numpy() for x in (a, b))
@@ -25,7 +29,7 @@ def test_the_frechet_distance_is_that_of_gaussians(monkeypatch):
     expected = numpy.square(m1 - m2).sum() + numpy.trace(
         c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real
     )
-    frechet = metrics.Frechet(None)
+    frechet = realism.Frechet(None)
     real = frechet.of([b[:50], b[50:]])
     assert numpy.allclose(real.mean, m2) and numpy.allclose(real.covariance, c2)
     assert frechet.between([a[:50], a[50:]], real) == pytest.approx(expected, rel=1e-2, abs=1e-4)
@@ -34,23 +38,23 @@ def test_the_frechet_distance_is_that_of_gaussians(monkeypatch):
     )
 
 
-def test_realism_may_be_measured_against_statistics(tmp_path, monkeypatch):
-    frechet, real = metrics.Frechet(None), torch.rand(300, 3, 32, 32, generator=rng(1))
+def test_frechet_distance_accepts_statistics_files(tmp_path, monkeypatch):
+    frechet, real = realism.Frechet(None), torch.rand(300, 3, 32, 32, generator=rng(1))
     found = [torch.rand(40, 3, 32, 32, generator=rng(2)) ** 2]
-    features = metrics.Vgg()(real).double()
+    features = realism.Vgg()(real).double()
     numpy.savez(tmp_path / "s.npz", mu=features.mean(0).numpy(), sigma=features.T.cov().numpy())
     direct = frechet.between(found, frechet.of([real]))
-    assert frechet.between(found, metrics.statistics(tmp_path / "s.npz")) == pytest.approx(
+    assert frechet.between(found, realism.statistics(tmp_path / "s.npz")) == pytest.approx(
         direct, rel=1e-3
     )
     numpy.savez(tmp_path / "t.npz", mu=numpy.zeros(3), sigma=numpy.eye(3))
     with pytest.raises(ValueError, match="3 features"):
-        frechet.between(found, metrics.statistics(tmp_path / "t.npz"))
+        frechet.between(found, realism.statistics(tmp_path / "t.npz"))
     numpy.savez(tmp_path / "u.npz", mu=numpy.zeros(3), sigma=numpy.eye(2))
     (tmp_path / "v.npz").write_text("no")
     for name in ("u", "v"):
         with pytest.raises(ValueError, match="do not fit|neither a folder"):
-            metrics.statistics(tmp_path / f"{name}.npz")
+            realism.statistics(tmp_path / f"{name}.npz")
 
 
 @pytest.mark.parametrize("shape", [0.6, 1.0, 2.0, 4.0])
@@ -64,7 +68,7 @@ def test_niqe_fits_generalised_gaussians(shape):
     assert float(wide / narrow) == pytest.approx(2, rel=2e-2)
 
 
-def test_niqe_grows_with_the_damage():
+def test_niqe_grows_with_damage():
     model = niqe.Model.of([picture(i) for i in range(6)], niqe.side_of(128))
     x = picture(9)
     noise = torch.randn(x.shape, generator=rng())
@@ -75,16 +79,33 @@ def test_niqe_grows_with_the_damage():
     assert flat.abs().max() < 1e-9
 
 
-def test_crops_lie_within_and_repeat():
-    assert [str(metrics.Crops.of(side)).split(" per")[0] for side in (1024, 256, 128)] == [
+def test_crops_lie_inside_and_repeat():
+    assert [str(realism.Crops.of(side)).split(" per")[0] for side in (1024, 256, 128)] == [
         "1000 crops of 128×128",
         "250 crops of 64×64",
         "64 crops of 32×32",
     ]
     image = torch.arange(40 * 40.0).view(1, 1, 40, 40)
-    crops = metrics.Crops(64, 32)
+    crops = realism.Crops(64, 32)
     taken = crops.take(image, "a")
     corners = taken[:, 0, 0, 0]
     assert taken.shape == (64, 1, 32, 32) and torch.equal(taken, crops.take(image, "a"))
     assert (corners // 40).max() == 8 and (corners // 40).min() == 0 and (corners % 40).max() == 8
     assert not torch.equal(taken, crops.take(image, "b"))
+
+
+def test_scores_equal_their_definitions():
+    clean, restored = picture(0), (picture(0) + 0.1).clamp(0, 1)
+    values = metrics.scores(restored, clean, restored, clean)
+    error = numpy.square((restored - clean).numpy()).mean()
+    assert values["psnr"] == [pytest.approx(-10 * numpy.log10(error), abs=1e-3)]
+    assert values["accuracy"] == values["fidelity"] and "identity" not in values
+    assert metrics.scores(restored, None, restored, clean).keys() == {"fidelity"}
+
+
+def test_metric_names_are_distinct_and_in_the_docs():
+    names = [metric.name for metric in metrics.METRICS]
+    assert len(set(names)) == len(names)
+    page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8").lower()
+    for name in names:
+        assert name.removesuffix(" (fitted here)").lower() in page

@@ -10,6 +10,8 @@ import urllib.request
 
 import pytest
 
+from pipelines import report
+
 
 class Browser:
     """Headless Chromium through its WebDriver."""
@@ -71,7 +73,7 @@ def browser():
         driver.kill()
 
 
-def test_the_page_works(results, browser):
+def test_page_filters_and_compares_pictures(results, browser):
     browser.call("POST", "/url", {"url": (results / "report.html").as_uri()})
     assert browser.do("return document.querySelectorAll('.card').length") == 16
     assert browser.do("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
@@ -108,7 +110,7 @@ def test_the_page_works(results, browser):
     )
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(results):
+def test_page_loads_nothing_from_elsewhere(results):
     page = (results / "report.html").read_text()
     assert (
         not re.search(r"(src|href)=['\"](?!data:)", page)
@@ -116,3 +118,12 @@ def test_the_page_asks_for_nothing_from_elsewhere(results):
         and "fetch(" not in page
     )
     assert str(results) not in page and "<!-- " not in page
+
+
+def test_report_draws_the_terms_of_each_loss():
+    terms = {"lpips": [0.5, 0.4, 0.3], "l1<b>": [0.2, 0.1, 0.05], "bad": "no curve"}
+    row = {"task": "UNAP", "method": "robust", "image": "a", "loss": [0.7, 0.5], "terms": terms}
+    old = {"task": "UNAP", "method": "pulse", "image": "a", "loss": [0.7, 0.5]}
+    (chart,) = report.term_charts([row, old])
+    assert "UNAP, robust" in chart and chart.count("<polyline") == 2
+    assert "lpips" in chart and "l1&lt;b&gt;" in chart and "0.05<" in chart

@@ -433,7 +433,7 @@ def test_several_answers_come_with_their_spread(tmp_path):
             and changed[1].min() >= 100
             and changed[1].max() < 196
         )
-    assert run(*command[:-6], "--samples", 2, *QUICK).exit_code == 0
+    assert run(*command[:-6], "--samples", 2, "--overwrite", *QUICK).exit_code == 0
     assert not any("sample3" in file for file in contents(tmp_path)[0])
 
 

@@ -55,7 +55,7 @@ def test_restore_finds_the_manifest_and_leaves_picture_sheet_and_log(tmp_path):
     before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
     assert run(*arguments).exit_code == 0  # done already: nothing is written again
     assert before == {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.iterdir()}
-    assert run(*arguments, "--seed", 1).exit_code == 0
+    assert run(*arguments, "--seed", 1, "--overwrite").exit_code == 0
     assert (out / "003.png").read_bytes() != before["003.png"][1]
 
 
@@ -124,7 +124,7 @@ def test_a_name_that_is_not_text_is_restored_too(tmp_path):
 
 def test_another_generator_of_the_same_name_restores_anew(tmp_path):
     command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", "--steps", 0]
-    command += ["--perceptual", "alex", "--generator", tmp_path / "g.safetensors"]
+    command += ["--perceptual", "alex", "--generator", tmp_path / "g.safetensors", "--overwrite"]
     G, restored = invert.load_generator("avatars-128"), []
     for shift in (0, 1):
         G.mapping.w_avg.add_(shift)
@@ -202,7 +202,8 @@ def test_a_new_observation_is_restored_anew(tmp_path):
         "alex",
     ]
     for seed in (0, 9):
-        apply(AVATARS / "000.png", output=tmp_path / "o", op="poisson:10", seed=seed)
+        observed = tmp_path / "o"
+        apply(AVATARS / "000.png", "--overwrite", output=observed, op="poisson:10", seed=seed)
         assert run(*command).exit_code == 0
         restored = pixels(tmp_path / "r" / "000.png")
         if seed == 0:
@@ -336,7 +337,7 @@ def test_a_report_leaves_out_what_failed_and_what_is_of_another_run(tmp_path):
     )
     assert run(*command, 2).exit_code == 0
     (tmp_path / "o" / "001.png").write_bytes(b"no picture")
-    result = run(*command, 1)
+    result = run(*command, 1, "--overwrite")
     assert result.exit_code == 3 and "001.png" in result.stderr
     rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
     assert (
@@ -375,7 +376,49 @@ def test_a_report_writes_over_nothing_that_is_none(tmp_path, name):
         ["bench", "--images", AVATARS, "--limit", 1, "--tasks", "UNAP"],
     ):
         result = run(*command, *quick)
-        assert result.exit_code == 2 and f"{name} is there, and is of no report" in result.stderr
+        assert (
+            result.exit_code == 2
+            and f"{name} exists, and degrade did not write it" in result.stderr
+        )
         assert [path.name for path in tmp_path.iterdir()] == [name] and (
             tmp_path / name
         ).read_text() == "mine"
+
+
+def test_clean_of_another_size_or_picture_is_refused(tmp_path):
+    apply(AVATARS / "000.png", output=tmp_path / "o", op="downsample:2 >> poisson:40")
+    Image.open(AVATARS / "000.png").resize((100, 100)).save(tmp_path / "small.png")
+    for clean, words in (
+        (AVATARS / "001.png", "is not the picture that became"),
+        (tmp_path / "small.png", "has 100x100 pixels and"),
+    ):
+        result = alex(tmp_path / "o", tmp_path / "r", "--clean", clean, "--quiet", steps=1)
+        assert result.exit_code == 2 and words in result.stderr
+        assert result.stderr.count("\n") == 1 and not (tmp_path / "r").exists()
+    assert alex(tmp_path / "o", tmp_path / "r", "--clean", AVATARS, steps=1).exit_code == 0
+
+
+def test_restore_skips_what_is_done_and_says_so(tmp_path):
+    apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "o", op="pool:2")
+    assert "skipped" not in alex(tmp_path / "o", tmp_path / "r", steps=1).stderr
+    (tmp_path / "r" / "001.png").unlink()
+    again = alex(tmp_path / "o", tmp_path / "r", steps=1)
+    assert again.exit_code == 0 and "1 already done, skipped" in again.stderr
+    assert "2 of 2 001.png" in again.stderr  # one bar for both
+    other = alex(tmp_path / "o", tmp_path / "r", steps=2)
+    assert other.exit_code == 2 and "(steps 1 → 2); add --overwrite" in other.stderr
+
+
+def test_log_holds_the_curve_of_each_term(tmp_path):
+    result = alex(AVATARS / "000.png", tmp_path, "--op", "clamp", "--samples", 2, steps=3)
+    assert result.exit_code == 0, result.output
+    log = json.loads((tmp_path / "000.json").read_text())
+    assert log["terms"] and all(len(curve) == 3 for curve in log["terms"].values())
+
+
+def test_a_grey_picture_is_restored(tmp_path):
+    Image.open(AVATARS / "000.png").convert("L").save(tmp_path / "grey.png")
+    apply(tmp_path / "grey.png", output=tmp_path / "o", op="gaussian:0.1 >> jpeg:50")
+    clean = ["--clean", tmp_path / "grey.png"]
+    result = alex(tmp_path / "o", tmp_path / "r", *clean, steps=1)
+    assert result.exit_code == 0, result.output

@@ -36,26 +36,23 @@ class Bowl:
         ]
 
 
-def test_the_search_finds_what_is_best_and_goes_the_same_way_again():
+def test_tune_finds_the_minimum_and_repeats_its_search():
     bowl = Bowl()
-    best, published, accuracy = tune.tune("pulse", METHODS["pulse"], "t", 80, 0, bowl.run)
+    result = tune.tune("pulse", METHODS["pulse"], "t", 80, 0, bowl.run)
+    best, published, accuracy = result.factors, result.published, result.accuracy
     assert published == bowl.found["pulse"] == pytest.approx(math.log(3) ** 2 + math.log(5) ** 2)
     assert accuracy == min(bowl.found.values()) < 0.15 and bowl.asked == len(bowl.found) <= 80
     assert set(best) == {"lr", "geodesic"} and abs(math.log(best["lr"] / 3)) < 0.4
     shorter = Bowl()
     shorter.found = dict(list(bowl.found.items())[:40])  # as a killed search leaves it
-    assert tune.tune("pulse", METHODS["pulse"], "t", 80, 0, shorter.run) == (
-        best,
-        published,
-        accuracy,
-    )
+    assert tune.tune("pulse", METHODS["pulse"], "t", 80, 0, shorter.run) == result
     assert shorter.asked == len(bowl.found) - 40
     other = Bowl()
     tune.tune("pulse", METHODS["pulse"], "t", 16, 1, other.run)
     assert set(other.found) != set(list(bowl.found)[:16])
 
 
-def test_the_shell_tunes_and_the_benchmark_shows_it(tmp_path):
+def test_bench_shows_what_tune_found(tmp_path):
     command = (
         "tune",
         *QUICK,
@@ -131,7 +128,7 @@ def test_the_shell_tunes_and_the_benchmark_shows_it(tmp_path):
     assert set(kept) == {"upsampling/M", "UP"} and kept["upsampling/M"] == factors
 
 
-def test_a_search_looks_at_its_own_pictures_only(tmp_path):
+def test_tune_uses_only_the_pictures_it_was_given(tmp_path):
     command = ("tune", *QUICK[:-2], "--methods", "pulse", "--tasks", "UP", "--trials", 2, "--quiet")
     assert run(*command, "--limit", 2, "-o", tmp_path / "t").exit_code == 0
     for folder in ("t", "u"):
@@ -162,7 +159,7 @@ def test_a_search_looks_at_its_own_pictures_only(tmp_path):
         ),
     ],
 )
-def test_a_file_that_holds_no_constants_is_refused(tmp_path, text, words):
+def test_bench_refuses_a_file_that_tune_did_not_write(tmp_path, text, words):
     if text is not None:
         (tmp_path / "t.json").write_text(text)
     result = run("bench", *QUICK, "-o", tmp_path / "b", "--tuned", tmp_path / "t.json")

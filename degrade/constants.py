@@ -1,0 +1,52 @@
+"""Tensors that are computed once from plain numbers and kept for later calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar, cast
+
+import torch
+
+Arguments = ParamSpec("Arguments")
+Constant = TypeVar("Constant")
+Build = Callable[Arguments, Constant]
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Create ordinary CPU tensors, whatever inference mode or default device the caller set.
+
+    What is created here may be kept: every later call can use it, with or without gradients.
+    """
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
+
+
+def cached_constant(maxsize: int) -> Callable[[Build], Build]:
+    """Keep the last `maxsize` results of a function that builds tensors from plain numbers.
+
+    The function makes `ordinary_tensors`; it must itself name the dtype of what it creates, since
+    the caller's default dtype holds for the whole process. Under torch.compile it is called once,
+    and the graph holds its result.
+    """
+
+    def decorate(build: Build) -> Build:
+        @wraps(build)
+        def build_plainly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
+            with ordinary_tensors():
+                return build(*args, **kwargs)
+
+        kept = lru_cache(maxsize)(build_plainly)
+
+        @wraps(build)
+        def constant(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
+            return kept(*args, **kwargs)
+
+        # what torch.compiler.assume_constant_result sets, without the second its import takes
+        constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
+        constant.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
+        return cast(Build, constant)
+
+    return decorate
