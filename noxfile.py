@@ -1,6 +1,7 @@
-"""Test sessions: `nox -s tests` (every supported Python), `nox -s lowest`, `nox -s lint`, `nox -s docs`.
+"""Test sessions of nox.
 
-A session whose Python is not installed is skipped.
+`nox -s tests` tests every supported Python, `nox -s lowest` the lowest dependency versions. `nox -s
+lint` and `nox -s docs` check style and pages. A session whose Python is not installed is skipped.
 """
 
 import nox

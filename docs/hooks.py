@@ -1,7 +1,8 @@
-"""What MkDocs is told beyond mkdocs.yml, so that pages read the same on the site and where the code is hosted.
+"""Hooks of MkDocs: pages read the same on the site and in the repository.
 
-Pages link to files outside of docs/ by relative paths (`../examples/own_method.py`). Such files join the
-site under top/: Markdown as pages, Python as pages that show it, others as they are.
+Pages link to files outside of docs/ by relative paths (`../examples/own_method.py`). The hooks add
+these files to the site under top/: Markdown as pages, Python as pages with the source, others as
+they are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prints the tables of docs/methods.md from a benchmark's folder; with --sheets, draws its pictures, too.
+"""Print the tables of docs/methods.md from a benchmark's folder; --sheets also draws its pictures.
 
 python docs/make_methods.py RESULTS [--sheets] [--rows 2]
 """
@@ -18,7 +18,7 @@ DOCS = Path(__file__).parent
 
 
 def by_method(table: Table) -> str:
-    """A line for each method, a column for each task, and what they come to."""
+    """Format a table: a row per method, a column per task, and their mean or minimum."""
     whole, combine = (
         ("least", min)
         if table.metric.name == "seconds"
@@ -37,7 +37,7 @@ def by_method(table: Table) -> str:
 
 
 def draw(results: Results, task: str, methods: list[str], rows: int) -> Path:
-    """The first pictures of a task: clean, observed, and every method's restoration."""
+    """Draw the first pictures of a task: clean, observed, and the restoration of each method."""
     lines = []
     for name in sorted({row["image"] for row in results.rows})[:rows]:
         paths = {"clean": results.picture(None, "clean", name)}

@@ -1,4 +1,4 @@
-"""Writes docs/operators.md and a picture per operator at two strengths.
+"""Write docs/operators.md and a picture per operator at two strengths.
 
 python docs/make_operators.py
 """
@@ -18,7 +18,7 @@ from pipelines.sheet import sheet
 DOCS = Path(__file__).parent
 CLEAN = read_image(DOCS.parent / "examples" / "avatars" / "000.png")
 
-# each operator at two strengths; what would show nothing on its own comes with a stage that makes it visible
+# Each operator at two strengths. Some need a second stage to have a visible effect.
 SPECS = {
     "blur": ("blur:gaussian,1.5", "blur:motion,15,angle=30"),
     "box": ("box", "box:0.5,0.5,top=0,left=0"),
@@ -34,7 +34,7 @@ SPECS = {
     "hotpixels": ("hotpixels:0.02", "hotpixels:0.2"),
     "identity": ("identity", "identity >> identity"),
     "jpeg": ("jpeg:18", "jpeg:6"),
-    "mask": None,  # shown with a mask of its own, below
+    "mask": None,  # drawn with the masks of strengths()
     "maybe": ("maybe:0.5(jpeg:6)", "maybe:1(jpeg:6)"),
     "oneof": (
         "oneof(jpeg:5..30 ; blur:gaussian,2)",
@@ -94,10 +94,11 @@ def main() -> None:
     missing = set(REGISTRY) ^ set(SPECS)
     assert not missing, f"operators without an example, or examples without an operator: {missing}"
     head = (
-        "# Operators\n\nMade by `python docs/make_operators.py`. Every operator's values are exact in the sense of "
-        "the table, tested against it; the gradient is the declared one. `degrade ops` prints the same at a shell. "
-        "Where linearity depends on what is drawn or given, as the seed of a mask, `f.linear` tells.\n\n"
-        "| operator | its values equal | its gradient | linear |\n|---|---|---|---|\n"
+        "# Operators\n\n`python docs/make_operators.py` writes this page. "
+        "The values of each operator equal those of the second column; tests compare them. "
+        "The third column is the declared gradient. `degrade ops` prints the same at a shell. "
+        "Where linearity depends on a parameter, such as the seed of a mask, ask `f.linear`.\n\n"
+        "| operator | values equal | gradient | linear |\n|---|---|---|---|\n"
     )
     table = "\n".join(row(name) for name in sorted(REGISTRY))
     sections = "\n".join(section(name) for name in sorted(REGISTRY))

@@ -1,9 +1,9 @@
-"""Random second-order degradations, of the kind Real-ESRGAN is trained on, as two lines of text.
+"""Training pairs for blind super-resolution: random second-order degradations in two lines of text.
 
     python examples/blind_training_pairs.py [FOLDER]
 
-Every image of the batch draws its own chain; the drawn chain is text too, so each pair can be made
-again. Source of the recipe: Wang et al. 2021, "Real-ESRGAN".
+Each image of the batch gets its own random chain. The drawn chain is text as well, so each pair can
+be reproduced. The recipe follows Wang et al. 2021, "Real-ESRGAN".
 """
 
 import sys
@@ -16,23 +16,29 @@ from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
 
 ONCE = (
-    "maybe:0.8(blur:gaussian,0.2..2) >> oneof(resize:scale=0.5..1.2,filter=any ; resize:scale=0.5..1,filter=box)"
+    "maybe:0.8(blur:gaussian,0.2..2)"
+    " >> oneof(resize:scale=0.5..1.2,filter=any ; resize:scale=0.5..1,filter=box)"
     " >> oneof(gaussian:0.01..0.1 ; poisson:20..200) >> jpeg:30..95"
 )
 FINISH = "oneof(resize:64 >> sinc:1.0..3.1 >> jpeg:30..95 ; resize:64 >> jpeg:30..95)"
 AVATARS = Path(__file__).parent / "avatars"
 
 
+def seeded_generators(count: int) -> list[torch.Generator]:
+    """One generator per image, so that an image does not depend on the others of its batch."""
+    return [torch.Generator().manual_seed(i) for i in range(count)]
+
+
 def main(folder: str = "out/blind_training_pairs") -> None:
     chain = degrade.parse(f"{ONCE} >> {ONCE} >> {FINISH}")
     x = torch.cat([read_image(AVATARS / f"{i:03}.png") for i in range(5)])
-    generators = [torch.Generator().manual_seed(i) for i in range(len(x))]
-    drawn = chain.sample(x.shape, generators)
-    y = drawn(x, [torch.Generator().manual_seed(i) for i in range(len(x))])
+    drawn = chain.sample(x.shape, seeded_generators(len(x)))
+    y = drawn(x, seeded_generators(len(x)))
     for f in drawn.nested:
         print(f)
+    pictures = {f"image {i}": to_pil(row[None]) for i, row in enumerate(y)}
     path = Path(folder) / "blind_training_pairs.png"
-    write(path, encode(sheet({f"image {i}": to_pil(row[None]) for i, row in enumerate(y)})))
+    write(path, encode(sheet(pictures)))
     print(path)
 
 

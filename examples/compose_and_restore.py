@@ -1,9 +1,9 @@
-"""A chain of damage: written, drawn, applied, and undone.
+"""Compose a chain of operators, draw its random parts, apply it, and restore the picture.
 
     python examples/compose_and_restore.py [FOLDER]
 
-What happened is one operator, `drawn`; what a solver may assume of it is another, `drawn.approx()`:
-it knows the strokes and the JPEG, but neither the noise nor which filter made the picture smaller.
+`drawn` is the degradation. `drawn.approx()` is what a solver may assume of it: it contains the
+strokes and the JPEG, but neither the noise nor the filter of the downsampling.
 """
 
 import sys
@@ -19,33 +19,27 @@ from pipelines.sheet import sheet
 
 def main(folder: str = "out/compose_and_restore") -> None:
     clean = read_image(Path(__file__).parent / "avatars" / "000.png")
-    f = (
-        degrade.Downsample(2, filter="any")
-        >> degrade.Poisson(48)
-        >> degrade.Clamp()
-        >> degrade.Quantize()
-    )
-    f = f >> degrade.JPEG(18) >> degrade.Strokes(5)
-    assert f == degrade.parse(str(f))  # a chain is its text
+    sensor = degrade.Downsample(2, filter="any") >> degrade.Poisson(48)
+    file = degrade.Clamp() >> degrade.Quantize() >> degrade.JPEG(18)
+    f = sensor >> file >> degrade.Strokes(5)
+    assert f == degrade.parse(str(f))  # the text describes the chain completely
 
-    drawn = f.sample(clean.shape, torch.Generator().manual_seed(1))  # which filter, which strokes
-    observed = drawn(clean, torch.Generator().manual_seed(1))  # and, with it, which photons
+    drawn = f.sample(clean.shape, torch.Generator().manual_seed(1))  # draws filter and strokes
+    observed = drawn(clean, torch.Generator().manual_seed(1))  # draws the noise
     print(f"written  {f}\ndrawn    {drawn}\nassumed  {drawn.approx()}")
 
     G = invert.load_generator("avatars-128")
     r = invert.restore(observed, drawn.approx(), G, perceptual="alex", steps=60)
     again = drawn(r.image, torch.Generator().manual_seed(1))
-    for name, image in (
-        ("mean of W", G.synthesize(G.w_avg[None]).clamp(0, 1)),
-        *r.phase_images.items(),
-    ):
-        print(
-            f"{name:10} LPIPS to the clean picture {invert.perceptual.lpips(image, clean).item():.3f}"
-        )
+    images = {"mean of W": G.synthesize(G.w_avg[None]).clamp(0, 1)} | r.phase_images
+    for name, image in images.items():
+        distance = invert.perceptual.lpips(image, clean).item()
+        print(f"{name:10} LPIPS to the clean picture {distance:.3f}")
 
+    panels = {"clean": clean, "observed": observed, "restored": r.image, "degraded again": again}
+    pictures = {name: to_pil(image) for name, image in panels.items()}
     path = Path(folder) / "compose_and_restore.png"
-    shown = {"clean": clean, "observed": observed, "restored": r.image, "and degraded again": again}
-    write(path, encode(sheet({name: to_pil(image) for name, image in shown.items()})))
+    write(path, encode(sheet(pictures)))
     print(path)
 
 

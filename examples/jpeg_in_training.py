@@ -2,9 +2,9 @@
 
     python examples/jpeg_in_training.py
 
-JPEG stands in a torchvision pipeline like any transform: what comes out is what Pillow would have
-saved and opened, and gradients flow back through it. The last column is the proof: bits read from
-files that Pillow wrote. Here the gradient must know what JPEG destroys, so surrogate="cubic".
+JPEG is used in a torchvision pipeline like any other transform. Its output equals what Pillow saves
+and opens, and gradients pass through it. The last column shows the bits read from files that Pillow
+wrote. Here the gradient must know what JPEG removes, so surrogate="cubic" is the best.
 """
 
 import io
@@ -27,45 +27,47 @@ def load(paths) -> torch.Tensor:
 
 
 def saved_and_opened(x: torch.Tensor) -> torch.Tensor:
-    """x through real files."""
-    out = []
+    """Save each image as a JPEG file with Pillow and open it again."""
+    images = []
     for pixels in (x * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy():
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
-        out.append(torch.from_numpy(numpy.array(Image.open(file))))
-    return torch.stack(out).permute(0, 3, 1, 2).float() / 255
+        images.append(torch.from_numpy(numpy.array(Image.open(file))))
+    return torch.stack(images).permute(0, 3, 1, 2).float() / 255
 
 
 def read(y: torch.Tensor, carriers: torch.Tensor) -> torch.Tensor:
-    """One number for every bit, positive for 1."""
+    """Read one number per bit, positive for 1."""
     return (y - 0.5).flatten(1) @ carriers.T
 
 
 def hide(
     x: torch.Tensor, bits: torch.Tensor, carriers: torch.Tensor, channel, steps: int = 100
 ) -> torch.Tensor:
-    """x, changed so that the bits can be read behind `channel`."""
+    """Change x so that the bits can be read after it passed through `channel`."""
     change = torch.zeros_like(x, requires_grad=True)
     optimizer = torch.optim.Adam([change], lr=0.5 / 255)
     for _ in range(steps):
         optimizer.zero_grad()
-        found = read(channel(x + change), carriers)
-        torch.nn.functional.binary_cross_entropy_with_logits(found, bits).backward()
+        logits = read(channel(x + change), carriers)
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, bits).backward()
         optimizer.step()
         change.data.clamp_(-LARGEST, LARGEST)
     return ((x + change.detach()).clamp(0, 1) * 255).round() / 255
 
 
+def share_read(y: torch.Tensor, bits: torch.Tensor, carriers: torch.Tensor) -> float:
+    """The share of bits that are read correctly."""
+    correct = (read(y, carriers) > 0) == (bits > 0)
+    return correct.float().mean().item()
+
+
 def main() -> None:
     g = torch.Generator().manual_seed(0)
-    x, bits = load(PICTURES), torch.randint(0, 2, (len(PICTURES), 64), generator=g).float()
-    carriers = (
-        torch.randn(64, 3, 64, 64, generator=g)
-        .repeat_interleave(2, 2)
-        .repeat_interleave(2, 3)
-        .flatten(1)
-        / 8
-    )
+    x = load(PICTURES)
+    bits = torch.randint(0, 2, (len(PICTURES), 64), generator=g).float()
+    coarse = torch.randn(64, 3, 64, 64, generator=g)
+    carriers = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(1) / 8
     channels = {"without JPEG": v2.Compose([v2.ToDtype(torch.float32)])}
     for surrogate in ("identity", "ste", "cubic"):
         jpeg = JPEG(QUALITY, surrogate=surrogate)
@@ -73,8 +75,9 @@ def main() -> None:
     print("trained                    bits read at once    from Pillow's files")
     for name, channel in channels.items():
         marked = hide(x, bits, carriers, channel)
-        found = [(read(y, carriers) > 0) == (bits > 0) for y in (marked, saved_and_opened(marked))]
-        print(f"{name:26}{found[0].float().mean():18.1%}{found[1].float().mean():23.1%}")
+        direct = share_read(marked, bits, carriers)
+        from_files = share_read(saved_and_opened(marked), bits, carriers)
+        print(f"{name:26}{direct:18.1%}{from_files:23.1%}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""A method of your own in ten lines: coarse to fine with Adam, then a touch of PTI.
+"""A method of your own in ten lines: W, then W+, then pivotal tuning of the weights.
 
     python examples/own_method.py [FOLDER]
 
-A method is data: where to begin, and phases, each with a space, an optimiser and terms of a loss.
+A method has a start and a list of phases. A phase has a latent space, a number of steps, an
+optimiser and the terms of a loss.
 """
 
 import sys
@@ -32,15 +33,15 @@ def main(folder: str = "out/own_method") -> None:
     clean = read_image(Path(__file__).parent / "avatars" / "003.png")
     f = degrade.parse("downsample:4 >> jpeg:30")
     observed = f(clean)
-    shown = {"clean": clean, "observed": observed}
+    panels = {"clean": clean, "observed": observed}
     for name, method in (("mine", MINE), ("robust", "robust")):
         r = invert.restore(observed, f.approx(), generator, method, perceptual="alex", steps=48)
-        print(
-            f"{name}: LPIPS to the clean picture {invert.perceptual.lpips(r.image, clean).item():.3f}"
-        )
-        shown[name] = r.image
+        distance = invert.perceptual.lpips(r.image, clean).item()
+        print(f"{name}: LPIPS to the clean picture {distance:.3f}")
+        panels[name] = r.image
+    pictures = {name: to_pil(image) for name, image in panels.items()}
     path = Path(folder) / "own_method.png"
-    write(path, encode(sheet({name: to_pil(image) for name, image in shown.items()})))
+    write(path, encode(sheet(pictures)))
     print(path)
 
 

@@ -1,4 +1,7 @@
-"""What a user writes, for test_typing: each line type-checks, and those that must not say why. Nothing here is run."""
+"""Code as users write it, for test_typing. It is type-checked, not run.
+
+A line with `# type: ignore[…]` is a mistake that mypy must report under that code.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def main() -> None:
     pillow, ours = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"Pillow loop  {count / pillow:7.1f} pictures/s")
     print(
-        f"degrade      {count / ours:7.1f} pictures/s   {pillow / ours:.2f} of Pillow's speed; equal files"
+        f"degrade      {count / ours:7.1f} pictures/s   "
+        f"{pillow / ours:.2f} of Pillow's speed; equal files"
     )
 
 

@@ -1,11 +1,13 @@
-"""What `restore(consistency=True)` changes: the same solves, scored with and without the projection.
+"""Measure what `restore(consistency=True)` changes: the same runs with and without the projection.
 
-    python tests/benchmarks/consistency.py [--images 8] [--steps 150] [--perceptual alex] [--tasks "AP;UAP"]
+    python tests/benchmarks/consistency.py [--images 8] [--steps 150] [--perceptual alex]
+        [--tasks "AP;UAP"]
 
-Scores are means over the pictures, as `degrade bench` measures them: of 8-bit pictures, fidelity under the
-true operator. A solver knows `f.approx()`; where that is not f, a third row has f itself for the projection.
-The observation's own scores stand beside them where it has the picture's size. First, what JPEG's projection
-makes of blurred pictures: pixels that saving again misses, MCUs that took the observation's pixels, seconds.
+Scores are means over the pictures, measured as in `degrade bench`: on 8-bit pictures, with fidelity
+under the true operator. A solver knows `f.approx()`; where that is not f, a third row projects with
+f itself. Observations of the picture's size have a row of their own. The first table measures the
+projection of JPEG on blurred pictures: pixels that differ when saved again, MCUs that took the
+observation's pixels, and seconds.
 """
 
 import argparse
@@ -28,7 +30,8 @@ TASKS = "upsampling/M;inpainting/M;deartifacting/M;AP;UAP"
 
 def jpegs(clean: Tensor) -> None:
     print(
-        "| sampling | quality | missed by f(y) | missed by f(x') | MCUs of y | seconds |\n|---|---|---|---|---|---|"
+        "| sampling | quality | pixels of f(y) that differ | pixels of f(x') that differ "
+        "| MCUs of y | seconds |\n|---|---|---|---|---|---|"
     )
     x = F.avg_pool2d(clean, 5, 1, 2)
     for sampling, mcu in (("4:4:4", (8, 8)), ("4:2:2", (8, 16)), ("4:2:0", (16, 16))):
@@ -44,7 +47,8 @@ def jpegs(clean: Tensor) -> None:
                 .mean()
             )
             print(
-                f"| {sampling} | {quality} | {again:.1%} | {missed:.1%} | {taken:.1%} | {seconds:.2f} |"
+                f"| {sampling} | {quality} | {again:.1%} | {missed:.1%} "
+                f"| {taken:.1%} | {seconds:.2f} |"
             )
 
 
@@ -62,7 +66,8 @@ def main() -> None:
     clean = torch.cat([prepared(source.path, generator.resolution, 3) for source in sources])
     jpegs(clean)
     print(
-        "\n| task | consistency | accuracy (LPIPS) | PSNR | fidelity (LPIPS) |\n|---|---|---|---|---|"
+        "\n| task | consistency | accuracy (LPIPS) | PSNR | fidelity (LPIPS) |"
+        "\n|---|---|---|---|---|"
     )
     for task in options.tasks.split(";"):
         seeds = [child_seed(0, task, str(source.relative)) for source in sources]

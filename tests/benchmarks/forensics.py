@@ -1,4 +1,4 @@
-"""degrade.guess on files whose history is known: random chains, written with Pillow and numpy alone.
+"""Test degrade.guess on files of known history: random chains, made with Pillow and numpy only.
 
     python tests/benchmarks/forensics.py [--seed 1] [--count 200] [folder of pictures …]
 
@@ -54,7 +54,7 @@ def pictures(folders: list[Path]) -> tuple[list[numpy.ndarray], list[numpy.ndarr
         from skimage import data
     except ImportError:
         sys.exit(
-            "scikit-image is missing, whose photos and estimator this compares with; pip install scikit-image"
+            "this benchmark uses photos and an estimator of scikit-image; pip install scikit-image"
         )
     drawn = [
         numpy.asarray(Image.open(p).convert("RGB"))
@@ -115,7 +115,10 @@ def _jpeg(x: numpy.ndarray, quality: int) -> bytes:
 
 
 def judge(finding: Finding, truth: Truth) -> tuple[str, float | None]:
-    """(what it is about, its error): of a factor and of σ relative, of a quality absolute; None for a false alarm."""
+    """The kind of a finding and its error: relative for a factor and σ, absolute for a quality.
+
+    The error is None for a false alarm.
+    """
     ops = parse(finding.stage).stages
     if isinstance(ops[0], Resize):
         small, large = (op.size if isinstance(op.size, tuple) else (op.size, op.size) for op in ops)
@@ -194,23 +197,28 @@ def main() -> None:
     }
     exact = sum(error == 0 for error in errors["earlier"])
     print(
-        f"{asked.count} chains, seed {asked.seed}, {(time.monotonic() - began) / asked.count:.1f} s each\n"
+        f"{asked.count} chains, seed {asked.seed}, "
+        f"{(time.monotonic() - began) / asked.count:.1f} s each\n"
     )
     print("| | found | false alarms | error, median | error, 90 % |\n|---|---|---|---|---|")
     print(f"| enlargement: factor | {counts['factor']} | {cells('factor', 100, '{:.1f} %')} |")
     print(f"| noise: σ at mid-grey | {counts['sigma']} | {cells('sigma', 100, '{:.0f} %')} |")
     print(
-        f"| … scikit-image's estimate_sigma | says a number always | | {cells('rival', 100, '{:.0f} %')} |"
+        "| … scikit-image's estimate_sigma | always gives a number | | "
+        f"{cells('rival', 100, '{:.0f} %')} |"
     )
     print(f"| earlier JPEG: quality | {counts['earlier']} | {cells('earlier', 1, '{:.0f}')} |\n")
     print(
-        f"Of the earlier JPEGs {quality['PNG'][0]} of {quality['PNG'][1]} under PNG and {quality['JPEG'][0]} of"
+        f"Of the earlier JPEGs {quality['PNG'][0]} of {quality['PNG'][1]} under PNG "
+        f"and {quality['JPEG'][0]} of"
     )
     print(
-        f"{quality['JPEG'][1]} under JPEG; the quality is exact in {exact} of {len(errors['earlier'])}."
+        f"{quality['JPEG'][1]} under JPEG; "
+        f"the quality is exact in {exact} of {len(errors['earlier'])}."
     )
     print(
-        f"Gaussian or Poisson is right in {sum(law)} of {len(law)}; {hidden} more are called hidden.\n"
+        f"Gaussian or Poisson is right in {sum(law)} of {len(law)}; "
+        f"{hidden} more are reported as hidden.\n"
     )
     print("| confidence | findings | right |\n|---|---|---|")
     for low, high in ((0.0, 0.5), (0.5, 0.8), (0.8, 0.95), (0.95, 1.01)):

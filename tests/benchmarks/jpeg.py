@@ -1,8 +1,9 @@
-"""The JPEG operator against its peers: exact pixels, speed, memory, and descent with every surrogate.
+"""Compare JPEG with other libraries: exact pixels, speed, memory, descent with each surrogate.
 
     python tests/benchmarks/jpeg.py [exact] [speed] [memory] [descent]
 
-Speed: 4×3×512×512 float32, 2 threads (or OMP_NUM_THREADS), quality 75, 4:2:0; runs alternate; medians with quartiles.
+Speed: 4×3×512×512 float32, 2 threads (or OMP_NUM_THREADS), quality 75, 4:2:0, in alternating runs;
+medians with quartiles.
 Descent: x* from y = codec(x*), minimising ‖jpeg(x) - y‖² from mid-grey with Adam, learning rate
 0.02, 200 steps; the error of the true codec at the result, on levels 0 to 255.
 """
@@ -107,7 +108,8 @@ def speed(rounds: int = 15) -> None:
             times[name] += [(time.perf_counter() - start) * 1e3 / len(x)] if i else []
     fastest = {name: min(each) for name, each in times.items()}
     print(
-        f"\nms per 512² image, {torch.get_num_threads()} threads, {rounds} rounds: median (quartiles), fastest;"
+        f"\nms per 512² image, {torch.get_num_threads()} threads, {rounds} rounds: "
+        "median (quartiles), fastest;"
     )
     print("the fastest as a multiple of kornia's same pass, and of Pillow's codec")
     for name, each in times.items():
@@ -120,7 +122,8 @@ def speed(rounds: int = 15) -> None:
 def memory() -> None:
     x = pictures(4, 512).requires_grad_()
     print(
-        "\npeak of extra memory, forward + backward, as a multiple of the input (its gradient and output included)"
+        "\npeak of extra memory, forward + backward, as a multiple of the input "
+        "(its gradient and output included)"
     )
     for surrogate in SURROGATES:
         with torch.profiler.profile(profile_memory=True) as profile:
@@ -154,7 +157,8 @@ def descent(count: int = 6) -> None:
             for clamp in CLAMPS
         }
     print(
-        f"\nmean squared error after descent on {count} pictures, at quality {Q_DESCENT}: summed loss | mean loss"
+        f"\nmean squared error after descent on {count} pictures, at quality {Q_DESCENT}: "
+        "summed loss | mean loss"
     )
     for name, f in methods.items():
         columns = [

@@ -1,9 +1,10 @@
-"""What each part of the methods is worth: single choices changed, on five tasks, by `degrade bench`'s own rules.
+"""Measure what each part of a method contributes: change one choice at a time, on five tasks.
 
-    python tests/benchmarks/methods.py OUT [--images 2] [--steps 100] [--perceptual alex] [--only "robust;ilo, MSE"]
+    python tests/benchmarks/methods.py OUT [--images 2] [--steps 100] [--perceptual alex]
+        [--only "robust;ilo, MSE"]
 
-Stopped, the same command goes on. OUT holds what `degrade bench` writes; `python docs/make_methods.py OUT`
-turns it into the tables of docs/methods.md.
+The rules are those of `degrade bench`, which also decide the files in OUT. A stopped run resumes.
+`python docs/make_methods.py OUT` prints the tables of docs/methods.md.
 """
 
 import argparse

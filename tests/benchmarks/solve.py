@@ -1,12 +1,12 @@
-"""The robust solve against a plain port of the paper's Algorithm 1: time, memory, arithmetic, quality.
+"""Compare `robust` with a plain port of the paper's Algorithm 1: time, memory, work, quality.
 
     python tests/benchmarks/solve.py [speed] [work] [quality] [--steps 8] [--sides 128,256]
 
-Plain: LPIPS of the `lpips` package at every scale of prediction and observation, afresh at every step;
-a weight for every image in every layer; float32, batch 1, default memory format. Ours: `invert.restore`.
-speed: seconds per step and image of each phase in its published length; runs alternate; medians of three,
+Plain: LPIPS of the `lpips` package at every scale of prediction and observation in every step; one
+weight per image in every layer; float32, batch 1, default memory format. Ours: `invert.restore`.
+speed: seconds per step and image of each phase in its published length; alternating; medians of 3,
 and peak memory.
-work: floating-point operations of a step, and which part of the machine's own matrix product is reached.
+work: floating-point operations of a step, and their rate relative to the machine's matrix product.
 quality: VGG-LPIPS to the clean picture, 4 pictures on 5 tasks; three seeds say how much is chance.
 """
 
@@ -50,7 +50,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def plain_convolve(
     x: Tensor, weight: Tensor, styles: Tensor, up: bool = False, demodulate: bool = False
 ) -> Tensor:
-    """Modulate a copy of the weight for every image, demodulate it by its sum of squares, convolve in groups.
+    """Modulate one copy of the weight per image, demodulate it, convolve in groups.
 
     Written out once more, so that it stays what it is when ours gets faster.
     """
@@ -113,7 +113,7 @@ def plain_phase(
 
 
 def scene(side: int, batch: int, damage: str):
-    """A generator of that side, what was observed of its images, and the operator a solver assumes."""
+    """A generator of this resolution, an observation, and the operator that a solver assumes."""
     if side == 128:
         G = invert.load_generator("avatars-128", DEVICE)
     else:
@@ -166,7 +166,8 @@ def resident(name: str) -> float:
 def speed(sides: list[int], damages: list[str], steps: int) -> None:
     net = plain_lpips()
     print(
-        "| generator | phase | plain, s per step | ours, batch 1 | ratio | ours, batch 8 | ratio | peak MiB of each |"
+        "| generator | phase | plain, s per step | ours, batch 1 | ratio | ours, batch 8 | ratio "
+        "| peak MiB of each |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for side, damage in itertools.product(sides, damages):
@@ -226,7 +227,7 @@ def work(sides: list[int], steps: int) -> None:
     dtype = perceptual.fastest_dtype(torch.device(DEVICE))
     plain, network = perceptual.load("vgg", DEVICE), perceptual.for_losses("vgg", DEVICE, dtype)
     for side in sides:
-        counts = {}  # of one image, in plain convolutions: the counter sees neither groups nor oneDNN's own
+        counts = {}  # per image; the counter ignores groups and oneDNN
         for batch in (1, 8):
             G, y, _ = scene(side, batch, next(iter(DAMAGES)))
             target = network.maps(y)
@@ -253,7 +254,8 @@ def work(sides: list[int], steps: int) -> None:
                 count = counts.setdefault(name, counter.get_total_flops()) * batch
                 took = statistics.median(seconds(run) for _ in range(steps))
                 print(
-                    f"{side}², batch {batch}, {name}: {count / 1e9:.1f} Gflop in {took * 1e3:.0f} ms, "
+                    f"{side}², batch {batch}, {name}: "
+                    f"{count / 1e9:.1f} Gflop in {took * 1e3:.0f} ms, "
                     f"{count / took / rates[kind]:.0%} of the matrix product",
                     flush=True,
                 )
@@ -299,7 +301,8 @@ def quality(steps: int) -> None:
     }
     for name, each in means.items():
         print(
-            f"{name}: {statistics.mean(each):.4f}, by seed {', '.join(f'{mean:.4f}' for mean in each)}"
+            f"{name}: {statistics.mean(each):.4f}, "
+            f"by seed {', '.join(f'{mean:.4f}' for mean in each)}"
         )
     away = abs(statistics.mean(means["plain"]) - statistics.mean(means["ours"]))
     spread = max(max(each) - min(each) for each in means.values())
@@ -322,7 +325,8 @@ def main() -> None:
     options = parser.parse_args()
     sides = [int(side) for side in options.sides.split(",")]
     print(
-        f"{DEVICE}, {torch.get_num_threads()} threads, LPIPS in {perceptual.fastest_dtype(torch.device(DEVICE))}"
+        f"{DEVICE}, {torch.get_num_threads()} threads, "
+        f"LPIPS in {perceptual.fastest_dtype(torch.device(DEVICE))}"
     )
     if "speed" in options.what:
         speed(sides, [damage for damage in DAMAGES if options.damage in damage], options.steps)

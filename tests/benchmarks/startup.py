@@ -1,8 +1,9 @@
-"""How long one waits before anything happens: the command's help, its version, a shell's Tab, and the import.
+"""Measure the time to start: the command's help, its version, shell completion, and the import.
 
-    python tests/benchmarks/startup.py [count]
+    python tests/benchmarks/startup.py [COUNT]
 
-Each is a new process, the fastest and the median of `count`; they take turns, so that a busy machine is busy for all.
+Each run is a new process. The kinds alternate, so that other load affects all of them alike. It
+prints the fastest and the median of COUNT runs.
 """
 
 import os
@@ -39,7 +40,8 @@ def main() -> None:
     ]  # the first fills caches
     for name, times in zip(WAITS, zip(*rounds, strict=True), strict=True):
         print(
-            f"{name:27}  fastest {min(times):.2f} s  median {statistics.median(times):.2f} s  of {count}"
+            f"{name:27}  fastest {min(times):.2f} s  "
+            f"median {statistics.median(times):.2f} s  of {count}"
         )
 
 
