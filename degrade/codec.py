@@ -50,14 +50,16 @@ class Codec(Operator):
 
     def _saved(self, x: Tensor) -> Tensor:
         pixels = (x.clamp(0, 1) * 255).round().byte().cpu()
-        saved = row_by_row(
-            lambda row, at: _save_and_open(row[0], self.format, at), pixels, quality=self.quality
-        )
-        return saved.to(x) / 255
+
+        def save_and_open(row: Tensor, quality: int) -> Tensor:
+            return _save_and_open(row[0], self.format, quality)
+
+        decoded = row_by_row(save_and_open, pixels, quality=self.quality)
+        return decoded.to(x) / 255
 
 
 def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
-    """pixels uint8 [C, H, W] → [1, C, H, W]."""
+    """Encode and decode pixels, uint8 [C, H, W] → [1, C, H, W]."""
     import numpy
     from PIL import Image, __version__, features
 
@@ -67,7 +69,8 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
             f"this Pillow ({__version__}) was built without {name}; install a build that has it"
         )
     array = pixels.permute(1, 2, 0).numpy()
-    image, file = Image.fromarray(array[..., 0] if len(pixels) == 1 else array), io.BytesIO()
+    image = Image.fromarray(array[..., 0] if len(pixels) == 1 else array)
+    file = io.BytesIO()
     try:
         image.save(file, name, **options(quality))
         with Image.open(file) as opened:

@@ -8,19 +8,29 @@ it is; a bright point becomes the kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .constants import cached_constant
 from .images import check_channels
-from .mask import distance_to_segment
 from .operator import Operator, Shape
-from .params import Integer, Numbers, check_choice, check_numbers, checked, integer, number
+from .params import (
+    Integer,
+    Numbers,
+    check_choice,
+    check_numbers,
+    checked,
+    decided,
+    integer,
+    number,
+)
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
+from .segment import distance_to_segment
 from .surrogate import declare
 
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
@@ -29,21 +39,31 @@ BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """x [1, C, H, W] convolved with a kernel [k, k] of odd k, mirrored at the edges."""
     reach = len(kernel) // 2
-    rows, cols = (_mirrored(n, reach).to(x.device) for n in x.shape[2:])
-    padded = x.double().index_select(2, rows).index_select(3, cols)
+    *_, height, width = x.shape
+    rows = _mirrored(height, reach).to(x.device)
+    columns = _mirrored(width, reach).to(x.device)
+    padded = x.double().index_select(2, rows).index_select(3, columns)
     size = padded.shape[2:]
-    y = torch.fft.irfft2(torch.fft.rfft2(padded) * torch.fft.rfft2(kernel.to(padded), size), size)
+    spectrum = torch.fft.rfft2(padded)
+    kernel_spectrum = torch.fft.rfft2(kernel.to(padded), size)
+    y: Tensor = torch.fft.irfft2(spectrum * kernel_spectrum, size)
     return y[..., 2 * reach :, 2 * reach :].to(x)
 
 
 def _mirrored(n: int, reach: int) -> Tensor:
     """Indices -reach … n - 1 + reach, folded back at 0 and n - 1."""
     period = max(2 * (n - 1), 1)
-    at = torch.arange(-reach, n + reach, device="cpu").remainder(period)
-    return torch.minimum(at, period - at)
+    indices = torch.arange(-reach, n + reach, device="cpu")
+    forward = indices.remainder(period)
+    return torch.minimum(forward, period - forward)
 
 
 KERNEL_WORDS = "gaussian, motion or defocus; or k² numbers, or a matrix, of odd sides"
+
+
+_MEND = (
+    "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
+)
 
 
 def _check_kernel(given: object) -> str | tuple[float, ...]:
@@ -55,29 +75,33 @@ def _check_kernel(given: object) -> str | tuple[float, ...]:
 
 def _flat_kernel(given: object) -> tuple[float, ...]:
     """A kernel's k² numbers in rows, from a number, a sequence of k² or a matrix of odd sides."""
-    mend = (
-        "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ "
-        "with odd sides below 1002"
-    )
     try:
         kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(
-            f"kernel={str(given).splitlines()[0][:60]} is no kernel; {mend}"
-        ) from error
+        first_line = str(given).splitlines()[0]
+        raise ValueError(f"kernel={first_line[:60]} is no kernel; {_MEND}") from error
     side = math.isqrt(kernel.numel())
     if kernel.ndim < 2 and side * side == kernel.numel():
         kernel = kernel.view(side, side)
-    if (
-        kernel.ndim != 2
-        or not all(n % 2 and n < 1002 for n in kernel.shape)
-        or not (kernel.abs() <= 1e6).all()
-    ):
-        raise ValueError(f"kernel has shape {list(kernel.shape)} or values that do not fit; {mend}")
-    (h, w), side = kernel.shape, max(kernel.shape)
+    if not _is_kernel(kernel):
+        shape = list(kernel.shape)
+        raise ValueError(f"kernel has shape {shape} or values that do not fit; {_MEND}")
+    height, width = kernel.shape
+    side = max(height, width)
+    top = (side - height) // 2
+    left = (side - width) // 2
     square = kernel.new_zeros(side, side)
-    square[(side - h) // 2 :, (side - w) // 2 :][:h, :w] = kernel.detach()
+    square[top : top + height, left : left + width] = kernel.detach()
     return tuple(square.flatten().tolist())
+
+
+def _is_kernel(kernel: Tensor) -> bool:
+    if kernel.ndim != 2:
+        return False
+    for side in kernel.shape:
+        if side % 2 == 0 or side >= 1002:
+            return False
+    return bool((kernel.abs() <= 1e6).all())
 
 
 @register("blur", exact="scipy.ndimage", gradient="adjoint")
@@ -105,27 +129,31 @@ class Blur(Operator):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.kernel, str):
-            low, high, _ = KERNELS[self.kernel]
-            check_numbers("size", self.size, low, high)
+            named = KERNELS[self.kernel]
+            check_numbers("size", self.size, named.smallest, named.largest)
         elif self.size is not None:
             raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
         if self.kernel != "motion" and self.angle != 0:
             raise ValueError(f"angle={self.angle} belongs to motion; leave it out")
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        if isinstance(self.kernel, str):
-            kernel = KERNELS[self.kernel][2]
-            return row_by_row(
-                lambda x, *at: convolve(x, kernel(*at)), x, size=self.size, angle=self.angle
-            )
-        side = math.isqrt(len(self.kernel))
-        kernel = torch.tensor(self.kernel, dtype=torch.float64, device="cpu").view(side, side)
-        return row_by_row(lambda row: convolve(row, kernel), x)
+        if not isinstance(self.kernel, str):
+            side = math.isqrt(len(self.kernel))
+            values = torch.tensor(self.kernel, dtype=torch.float64, device="cpu")
+            return row_by_row(convolve, x, kernel=values.view(side, side))
+        draw = KERNELS[self.kernel].draw
+
+        def blur(row: Tensor, size: float, angle: float) -> Tensor:
+            return convolve(row, draw(size, angle))
+
+        return row_by_row(blur, x, size=self.size, angle=self.angle)
 
     def reach(self, shape: Shape) -> float:
         if not isinstance(self.kernel, str):
             return math.isqrt(len(self.kernel)) // 2
-        return 4 * self.size + 1 if isinstance(self.size, (int, float)) else math.inf
+        if isinstance(self.size, (int, float)):
+            return 4 * self.size + 1
+        return math.inf
 
 
 @cached_constant(maxsize=16)
@@ -144,7 +172,8 @@ def _gaussian(sigma: float, _: float) -> Tensor:
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
     direction = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64)
-    return _near(direction * (length - 1) / 2, 0.5)
+    end = direction * (length - 1) / 2
+    return _near(end, 0.5)
 
 
 @cached_constant(maxsize=16)
@@ -152,21 +181,27 @@ def _defocus(radius: float, _: float) -> Tensor:
     return _near(torch.zeros(2, dtype=torch.float64), radius)
 
 
-def _near(half: Tensor, radius: float) -> Tensor:
-    """A kernel: the share of each pixel within `radius` of the segment -half … half."""
-    reach = math.ceil(float(half.abs().max()) + radius)
-    at = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    pixels = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1)
-    distance = distance_to_segment(pixels, -half, half)
+def _near(end: Tensor, radius: float) -> Tensor:
+    """A kernel: the share of each pixel within `radius` of the segment from -end to end."""
+    farthest = float(end.abs().max())
+    reach = math.ceil(farthest + radius)
+    position = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    pixels = torch.stack(torch.meshgrid(position, position, indexing="xy"), -1)
+    distance = distance_to_segment(pixels, -end, end)
     kernel = (radius + 0.5 - distance).clamp(0, 1)
     return kernel / kernel.sum()
 
 
-# name: (smallest size, largest, kernel [k, k] of size and angle)
+class _NamedKernel(NamedTuple):
+    smallest: float  # size
+    largest: float
+    draw: Callable[[float, float], Tensor]  # size, angle → kernel [k, k]
+
+
 KERNELS = {
-    "gaussian": (0, 100, _gaussian),
-    "motion": (1, 1000, _motion),
-    "defocus": (0, 500, _defocus),
+    "gaussian": _NamedKernel(0, 100, _gaussian),
+    "motion": _NamedKernel(1, 1000, _motion),
+    "defocus": _NamedKernel(0, 500, _defocus),
 }
 
 
@@ -189,18 +224,23 @@ class Sinc(Operator):
     linear = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return row_by_row(
-            lambda row, cutoff: convolve(row, _sinc(cutoff, self.size)), x, cutoff=self.cutoff
-        )
+        size = decided(self.size)
+
+        def low_pass(row: Tensor, cutoff: float) -> Tensor:
+            return convolve(row, _sinc(cutoff, size))
+
+        return row_by_row(low_pass, x, cutoff=self.cutoff)
 
     def reach(self, shape: Shape) -> float:
-        return self.size // 2 if isinstance(self.size, int) else math.inf
+        if isinstance(self.size, int):
+            return self.size // 2
+        return math.inf
 
 
 @cached_constant(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
-    at = torch.arange(size, dtype=torch.float64) - size // 2
-    r = torch.hypot(at[:, None], at)
+    position = torch.arange(size, dtype=torch.float64) - size // 2
+    r = torch.hypot(position[:, None], position)
     centre = cutoff**2 / (4 * math.pi)
     around = cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r)
     kernel = torch.where(r == 0, centre, around)
@@ -209,8 +249,9 @@ def _sinc(cutoff: float, size: int) -> Tensor:
 
 def _bessel_j1(x: Tensor) -> Tensor:
     """J₁ by Bessel's integral, exact to rounding for x < 400; torch.special's has 6 digits."""
-    turn = torch.arange(512, dtype=torch.float64) * (2 * math.pi / 512)
-    return torch.cos(turn - x[..., None] * torch.sin(turn)).mean(-1)
+    angle = torch.arange(512, dtype=torch.float64) * (2 * math.pi / 512)
+    phase = angle - x[..., None] * torch.sin(angle)
+    return torch.cos(phase).mean(-1)
 
 
 @register("gray", exact="BT.601 luma", gradient="adjoint")
@@ -229,22 +270,25 @@ class Gray(Operator):
         check_channels(x)
         if x.shape[1] == 1:
             return x.clone()
-        r, g, b = x.split(1, 1)
-        return (0.299 * r + 0.587 * g + 0.114 * b).repeat(1, 3, 1, 1)
+        red, green, blue = x.split(1, 1)
+        luma: Tensor = 0.299 * red + 0.587 * green + 0.114 * blue
+        return luma.repeat(1, 3, 1, 1)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         if x.shape[1] == 1:
             return y
-        luma = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)
-        near = x.double().clamp(0, 1)
+        weights = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)
         target = y.double().mean(1, keepdim=True)
+        image = x.double().clamp(0, 1)
         for _ in range(3):  # each round brings at least one more channel to 0 or 1, or ends
-            residual = target - (luma * near).sum(1, keepdim=True)
-            can_move = torch.where(residual > 0, near < 1, near > 0)
-            weight = luma * can_move
-            norm = weight.square().sum(1, keepdim=True).clamp(min=1e-12)
-            near = (near + weight * residual / norm).clamp(0, 1)
-        return near.to(x)
+            luma = (weights * image).sum(1, keepdim=True)
+            residual = target - luma
+            can_move = torch.where(residual > 0, image < 1, image > 0)
+            free_weights = weights * can_move
+            norm = free_weights.square().sum(1, keepdim=True).clamp(min=1e-12)
+            step = free_weights * residual / norm
+            image = (image + step).clamp(0, 1)
+        return image.to(x)
 
 
 @register("gamma", exact="power law", gradient="finite at black")
@@ -263,5 +307,7 @@ class Gamma(Operator):
 
 
 def _power(x: Tensor, gamma: float) -> Tensor:
-    p = x.detach().clamp(min=0)
-    return declare(x, p**gamma, gamma * p.clamp(min=BLACK) ** (gamma - 1))
+    brightness = x.detach().clamp(min=0)
+    value: Tensor = brightness**gamma
+    slope: Tensor = gamma * brightness.clamp(min=BLACK) ** (gamma - 1)
+    return declare(x, value, slope)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .operator import Operator, Shape, Window
-from .params import Integer, Integers, decided, integer
+from .params import Integer, Integers, decided, integer, single
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -41,33 +41,45 @@ class Crop(Operator):
     linear = True
 
     def output_shape(self, shape: Shape) -> Shape:
-        rows, cols = self._window(shape)
-        return (*shape[:2], rows.stop - rows.start, cols.stop - cols.start)
+        rows, columns = self._window(shape)
+        height = rows.stop - rows.start
+        width = columns.stop - columns.start
+        return (*shape[:2], height, width)
 
     def input_shape(self, shape: Shape) -> Shape:
-        return (*shape[:2], self.top + shape[2], self.left + shape[3])
+        *batch, height, width = shape
+        return (*batch, decided(self.top) + height, decided(self.left) + width)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x[(..., *self._window(x.shape))].clone(memory_format=torch.contiguous_format)
+        rows, columns = self._window(x.shape)
+        return x[..., rows, columns].clone(memory_format=torch.contiguous_format)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y inside the window, x around it."""
+        rows, columns = self._window(x.shape)
         image = x.clone()
-        image[(..., *self._window(x.shape))] = y
+        image[..., rows, columns] = y
         return image
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return None if seen is None else seen[(..., *self._window(shape))]
+        if seen is None:
+            return None
+        rows, columns = self._window(shape)
+        return seen[..., rows, columns]
 
-    def _window(self, shape: Shape) -> tuple[slice, slice]:
-        height, width = shape[2:]
-        return _span(self.top, self.height, height), _span(self.left, self.width, width)
+    def _window(self, shape: Shape) -> Window:
+        *_, height, width = shape
+        rows = _span(self.top, self.height, height)
+        columns = _span(self.left, self.width, width)
+        return rows, columns
 
 
 def _span(first: Integer, length: Integer | None, n: int) -> slice:
-    """`length` of n pixels from the pixel `first` on, or all that follow it."""
+    """Select `length` of n pixels, from the pixel `first` on; None selects all that follow it."""
     start = decided(first)
-    stop = n if length is None else start + decided(length)
+    stop = n
+    if length is not None:
+        stop = start + decided(length)
     if not start < stop <= n:
         raise ValueError(
             f"pixels {start} to {stop} are not within {n}; give a window inside the image"
@@ -77,7 +89,7 @@ def _span(first: Integer, length: Integer | None, n: int) -> slice:
 
 @register("shift", exact="numpy's edge pad", gradient="adjoint")
 class Shift(Operator):
-    """Move an image down by dy and right by dx pixels, and repeat the edge that it moved away from.
+    """Move an image down by dy and right by dx pixels; the uncovered part repeats the image's edge.
 
     y[i, j] = x[clip(i - dy), clip(j - dx)]; the adjoint adds y[i, j] to that pixel of x.
 
@@ -91,33 +103,45 @@ class Shift(Operator):
     linear = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return row_by_row(_shifted, x, dy=self.dy, dx=self.dx)
+        return self._shifted(x)
 
     def reach(self, shape: Shape) -> float:
-        single = isinstance(self.dy, int) and isinstance(self.dx, int)
-        return max(abs(self.dy), abs(self.dx)) if single else math.inf
+        if isinstance(self.dy, int) and isinstance(self.dx, int):
+            return max(abs(self.dy), abs(self.dx))
+        return math.inf
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y shifted back; pixels that were pushed out of the picture keep their value in x."""
+        dy = single(self.dy)
+        dx = single(self.dx)
         rows = torch.arange(x.shape[2], device=x.device)
         columns = torch.arange(x.shape[3], device=x.device)
-        here = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
-        returned = _shifted(_shifted(here, self.dy, self.dx), -self.dy, -self.dx)
-        inside = (returned == here).all(1)
-        return torch.where(inside, _shifted(y, -self.dy, -self.dx), x)
+        position = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+        returned = _shifted(_shifted(position, dy, dx), -dy, -dx)
+        inside = (returned == position).all(1)
+        return torch.where(inside, _shifted(y, -dy, -dx), x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
             return None
-        many = isinstance(self.dy, tuple) or isinstance(self.dx, tuple)
-        return self.forward(seen.expand(shape[0], -1, -1, -1) if many else seen, None)
+        if isinstance(self.dy, tuple) or isinstance(self.dx, tuple):
+            seen = seen.expand(shape[0], -1, -1, -1)
+        return self._shifted(seen)
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        return row_by_row(_shifted, x, dy=self.dy, dx=self.dx)
 
 
 def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
-    height, width = x.shape[2:]
-    rows = (torch.arange(height, device=x.device) - dy).clamp(0, height - 1)
-    columns = (torch.arange(width, device=x.device) - dx).clamp(0, width - 1)
+    rows = _sources(x.shape[2], dy, x.device)
+    columns = _sources(x.shape[3], dx, x.device)
     return x.index_select(2, rows).index_select(3, columns)
+
+
+def _sources(n: int, step: int, device: torch.device) -> Tensor:
+    """The index of the pixel that moves onto each of n pixels."""
+    indices = torch.arange(n, device=device) - step
+    return indices.clamp(0, n - 1)
 
 
 @register("turn", exact="numpy's rot90, then fliplr", gradient="adjoint")
@@ -137,8 +161,9 @@ class Turn(Operator):
     @property
     def inverse(self) -> Turn:
         """The turn that undoes this one; a mirrored turn undoes itself."""
-        quarters = self.quarters if self.mirror else -self.quarters % 4
-        return Turn(quarters, self.mirror)
+        if self.mirror:
+            return self
+        return Turn(-decided(self.quarters) % 4, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
         decided(self.mirror)
@@ -151,22 +176,31 @@ class Turn(Operator):
         return self.output_shape(shape)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        y = x.rot90(self.quarters, (2, 3))
-        if self.mirror:
-            y = y.flip(3)
-        return y.clone(memory_format=torch.contiguous_format)
+        return self._turned(x)
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
-        (rows, columns), (height, width) = window, shape[2:]
+        rows, columns = window
+        *_, height, width = shape
         for _ in range(decided(self.quarters)):
-            rows, columns = slice(width - columns.stop, width - columns.start), rows
+            rows, columns = _mirrored(columns, width), rows
             height, width = width, height
         if decided(self.mirror):
-            columns = slice(width - columns.stop, width - columns.start)
+            columns = _mirrored(columns, width)
         return self, (rows, columns)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return self.inverse(y)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return None if seen is None else self.forward(seen, None)
+        return None if seen is None else self._turned(seen)
+
+    def _turned(self, x: Tensor) -> Tensor:
+        y = x.rot90(decided(self.quarters), (2, 3))
+        if self.mirror:
+            y = y.flip(3)
+        return y.clone(memory_format=torch.contiguous_format)
+
+
+def _mirrored(span: slice, n: int) -> slice:
+    """Where a span of n pixels lies after the pixels change to the opposite order."""
+    return slice(n - span.stop, n - span.start)

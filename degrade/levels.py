@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import surrogate
 from .operator import Operator
-from .params import Integer, integer, option
+from .params import Integer, decided, integer, option
 from .registry import register
 from .rng import Rng
 
@@ -53,10 +53,13 @@ class Quantize(Operator):
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        steps = self.levels - 1
-        return surrogate.round_half_even(x * steps, self.surrogate) / steps
+        steps = decided(self.levels) - 1
+        rounded = surrogate.round_half_even(x * steps, self.surrogate)
+        return rounded / steps
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        steps = self.levels - 1
+        steps = decided(self.levels) - 1
         level = (y * steps).round()
-        return torch.clamp(x * steps, level - _SAFE, level + _SAFE) / steps
+        lowest = level - _SAFE
+        highest = level + _SAFE
+        return torch.clamp(x * steps, lowest, highest) / steps

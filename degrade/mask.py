@@ -11,11 +11,23 @@ from torch import Tensor
 
 from .constants import cached_constant
 from .held import Held
-from .noise import Seeded, seeded_uniform, survivors
 from .operator import Operator, Shape, Window
-from .params import Integer, Integers, Number, Numbers, integer, number, option, random_seed, tensor
+from .params import (
+    Integer,
+    Integers,
+    Number,
+    Numbers,
+    decided,
+    integer,
+    number,
+    option,
+    random_seed,
+    tensor,
+)
 from .registry import register
 from .rng import Rng
+from .seeded import Seed, Seeded, seeded_uniform, survivors
+from .segment import distance_to_segment
 
 _BARELY = 1 / 64  # a mask below this, four levels of 255, counts as hidden
 _SEAM = 0.04  # how far a correction fades into the hidden region, as a share of the short side
@@ -31,29 +43,34 @@ class Masking(Operator):
     hidden region x stays, plus the difference at its border, which fades out so that no seam shows.
     """
 
-    linear = local = True
+    local = True
 
     def pattern(self, shape: Shape) -> Tensor:
+        """The mask for images of `shape`. It may be a tensor that is kept; do not change it."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.pattern(x.shape).to(x)
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
-        return Mask(self.pattern(shape)[(..., *window)]), window
+        rows, columns = window
+        return Mask(self.pattern(shape)[..., rows, columns]), window
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         mask = self.pattern(x.shape).to(x)
         is_visible = mask >= _BARELY
-        unmasked = (y / mask.clamp(min=_BARELY)).clamp(0, 1)
-        known = torch.where(mask == 1, y, unmasked)
-        correction = _fading((known - x) * is_visible, is_visible.to(x))
+        unmasked = y / mask.clamp(min=_BARELY)
+        known = torch.where(mask == 1, y, unmasked.clamp(0, 1))
+        difference = (known - x) * is_visible
+        correction = _continued(difference, is_visible.to(x))
         hidden = (x + correction).clamp(0, 1)
         return torch.where(is_visible, known, hidden)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor:
         pattern = self.pattern(shape)
-        return pattern if seen is None else seen * pattern.to(seen)
+        if seen is None:
+            return pattern.clone()  # the caller may change it
+        return seen * pattern.to(seen)
 
 
 @register("mask", exact="x · mask", gradient="the mask")
@@ -71,11 +88,14 @@ class Mask(Held, Masking):
     """
 
     mask: Tensor | str | Path = tensor(channels=1)
+    linear = True
     __eq__, __hash__ = Held.same, Held.kind
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = self._tensor
-        if pattern.shape[2:] != tuple(shape[2:]) or len(pattern) not in (1, shape[0]):
+        fits_sides = pattern.shape[2:] == tuple(shape[2:])
+        fits_batch = len(pattern) in (1, shape[0])
+        if not (fits_sides and fits_batch):
             raise ValueError(
                 f"the mask is {list(pattern.shape)}, the images are {list(shape)}; "
                 "give one of their size"
@@ -100,8 +120,10 @@ class Strokes(Seeded, Masking):
     seed: Integers | None = random_seed(default=None)
 
     def pattern(self, shape: Shape) -> Tensor:
-        check_decided(self)
-        return _draw_strokes(self.seed, self.count, self.width, shape[0], *shape[2:])
+        count = decided(self.count)
+        width = decided(self.width)
+        batch, _, *sides = shape
+        return _draw_strokes(self.drawn_seed, count, width, batch, *sides)
 
 
 @register("pixels", exact="its probability", gradient="the mask")
@@ -119,8 +141,7 @@ class Pixels(Seeded, Masking):
     seed: Integers | None = random_seed(default=None)
 
     def pattern(self, shape: Shape) -> Tensor:
-        check_decided(self)
-        return survivors(self.prob, self.seed, shape)
+        return survivors(self.prob, self.drawn_seed, shape)
 
 
 @register("box", exact="x · mask", gradient="the mask")
@@ -139,11 +160,13 @@ class Box(Masking):
     width: Number = number(default=1 / 3, low=0, high=1, per_image=False)
     top: Number | None = number(default=None, low=0, high=1, per_image=False)
     left: Number | None = number(default=None, low=0, high=1, per_image=False)
+    linear = True
 
     def pattern(self, shape: Shape) -> Tensor:
-        pattern = torch.ones(1, 1, *shape[2:], dtype=torch.float32, device="cpu")
-        rows = _span(self.top, self.height, shape[2])
-        columns = _span(self.left, self.width, shape[3])
+        *_, height, width = shape
+        rows = _span(decided(self.top), decided(self.height), height)
+        columns = _span(decided(self.left), decided(self.width), width)
+        pattern = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
         pattern[..., rows, columns] = 0
         return pattern
 
@@ -162,70 +185,82 @@ class Uncrop(Masking):
 
     keep: Number = number(default=0.25, above=0, high=1, per_image=False)
     where: str = option("corner", "center", default="corner")
+    linear = True
 
     def pattern(self, shape: Shape) -> Tensor:
-        start = 0 if self.where == "corner" else None
-        pattern = torch.zeros(1, 1, *shape[2:], dtype=torch.float32, device="cpu")
-        rows, cols = (_span(start, max(self.keep**0.5, 1 / n), n) for n in shape[2:])
-        pattern[..., rows, cols] = 1
+        *_, height, width = shape
+        pattern = torch.zeros(1, 1, height, width, dtype=torch.float32, device="cpu")
+        pattern[..., self._kept(height), self._kept(width)] = 1
         return pattern
+
+    def _kept(self, n: int) -> slice:
+        """The visible ones of n rows or columns."""
+        start = 0 if self.where == "corner" else None
+        share = decided(self.keep) ** 0.5
+        return _span(start, max(share, 1 / n), n)
 
 
 def _span(start: float | None, share: float, n: int) -> slice:
     """The span of share·n pixels that begins at start·n, or lies in the middle if start is None."""
     size = round(share * n)
-    first = (n - size) // 2 if start is None else round(start * n)
+    first = (n - size) // 2
+    if start is not None:
+        first = round(start * n)
     return slice(first, first + size)
 
 
-def _fading(residual: Tensor, seen: Tensor) -> Tensor:
-    """Continue a residual [1, C, H, W] from the visible region [1, 1, H, W] into the hidden one.
+def _continued(difference: Tensor, visible: Tensor) -> Tensor:
+    """Continue a difference [1, C, H, W] from the visible region [1, 1, H, W] into the hidden one.
 
     It fades to zero. From the border inwards, ring by ring, each pixel gets the mean of its
     neighbours that have a value.
     """
-    reach = max(1, round(_SEAM * min(seen.shape[2:])))
-    carried, reached = residual, seen
-    fade = seen.clone()
-    for ring in range(1, reach + 1):
-        weight = F.avg_pool2d(reached, 3, 1, 1)
-        new = (weight > 0) & (reached == 0)
-        carried = torch.where(new, F.avg_pool2d(carried, 3, 1, 1) / weight, carried)
-        fade = torch.where(new, 0.5 + 0.5 * math.cos(math.pi * ring / (reach + 1)), fade)
-        reached = reached.masked_fill(new, 1)
-    return carried * fade
+    shorter_side = min(visible.shape[2:])
+    rings = max(1, round(_SEAM * shorter_side))
+    has_value = visible
+    fade = visible.clone()
+    for ring in range(1, rings + 1):
+        share_with_value = _mean_of_neighbours(has_value)
+        is_new = (share_with_value > 0) & (has_value == 0)
+        mean = _mean_of_neighbours(difference) / share_with_value
+        difference = torch.where(is_new, mean, difference)
+        strength = 0.5 + 0.5 * math.cos(math.pi * ring / (rings + 1))
+        fade = torch.where(is_new, strength, fade)
+        has_value = has_value.masked_fill(is_new, 1)
+    return difference * fade
 
 
-def check_decided(op: Seeded) -> None:
-    if op.seed is None:
-        raise ValueError(
-            f"which {op.name} is not decided yet; give its seed, or use .sample(shape, generator)"
-        )
+def _mean_of_neighbours(x: Tensor) -> Tensor:
+    """The mean of 3 × 3 pixels around each, with zeros around the image."""
+    return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1)
 
 
 @cached_constant(maxsize=16)  # a solver asks for the same strokes at every step
 def _draw_strokes(
-    seed: Numbers, count: int, thickness: float, batch: int, height: int, width: int
+    seed: Seed, count: int, thickness: float, batch: int, height: int, width: int
 ) -> Tensor:
-    u = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
-    outer = torch.where(u < 0.5, u, u + 0.5) * 2 / 3  # [0, 1/3) or [2/3, 1)
+    uniform = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
+    outer = torch.where(uniform < 0.5, uniform, uniform + 0.5) * 2 / 3  # [0, 1/3) or [2/3, 1)
     ends = outer * torch.tensor([width, height], dtype=torch.float64)
-    ys, xs = (torch.arange(n, dtype=torch.float64) + 0.5 for n in (height, width))
-    pixels = torch.stack(torch.broadcast_tensors(xs[None, :], ys[:, None]), -1)  # [H, W, (x, y)]
-    hidden = torch.zeros(len(u), height, width, dtype=torch.float64)
-    for stroke in ends[:, :, :, None, None].unbind(1):  # [S, end, 1, 1, (x, y)]
-        distance = distance_to_segment(pixels, stroke[:, 0], stroke[:, 1])
-        hidden = torch.maximum(hidden, _covered(distance, thickness * min(height, width) / 2))
+    pixels = _pixel_centres(height, width)
+    half_width = thickness * min(height, width) / 2
+    hidden = torch.zeros(len(ends), height, width, dtype=torch.float64)
+    for stroke in ends.unbind(1):
+        start, end = stroke[:, :, None, None].unbind(1)  # [S, 1, 1, (x, y)]
+        distance = distance_to_segment(pixels, start, end)
+        hidden = torch.maximum(hidden, _covered(distance, half_width))
     return (1 - hidden).float()[:, None]
 
 
-def distance_to_segment(p: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Distance from each point p [..., (x, y)] to the segment from a to b."""
-    along = b - a
-    t = ((p - a) * along).sum(-1) / (along * along).sum(-1).clamp(min=1e-12)
-    return torch.linalg.vector_norm(p - a - t.clamp(0, 1)[..., None] * along, dim=-1)
+def _pixel_centres(height: int, width: int) -> Tensor:
+    """The centre of each pixel, [height, width, (x, y)]."""
+    xs = torch.arange(width, dtype=torch.float64) + 0.5
+    ys = torch.arange(height, dtype=torch.float64) + 0.5
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
 
 
 def _covered(distance: Tensor, half: float) -> Tensor:
     """Share of a unit-wide pixel at `distance` from the axis of a line of half-width `half`."""
-    return (half + 0.5 - distance).clamp(0, 1) - (0.5 - half - distance).clamp(0, 1)
+    below_upper_edge = (half + 0.5 - distance).clamp(0, 1)
+    below_lower_edge = (0.5 - half - distance).clamp(0, 1)
+    return below_upper_edge - below_lower_edge

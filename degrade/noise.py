@@ -5,23 +5,21 @@ Parameters are a number, or one per image; sigma and width are in units of [0, 1
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, check_count, number, option, per_image, random_seed
+from .params import Integers, Numbers, number, option, per_image, random_seed
 from .registry import register
 from .rng import Rng
+from .seeded import Seeded, survivors
 from .surrogate import declare
 
 LOUDEST = 1e6  # so that no float32 overflows
-DARKEST, BRIGHTEST = (
-    1e-6,
-    1e9,
-)  # peaks: counts stay integers in float64, quotients finite in float32
+DARKEST = 1e-6  # smallest peak: counts divided by it are finite in float32
+BRIGHTEST = 1e9  # largest peak: counts up to it are exact integers in float64
+_NEVER_ZERO = 1e-3  # photons added to a variance, so that its root and quotient are finite at 0
 
 
 @register("gaussian", exact="N(x, σ²)", gradient="identity")
@@ -37,7 +35,8 @@ class Gaussian(Operator):
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x + per_image(self.sigma, x, "sigma") * rng.normal(x)
+        sigma = per_image(self.sigma, x, "sigma")
+        return x + sigma * rng.normal(x)
 
 
 @register("poisson", exact="Poisson's law", gradient="at the draw")
@@ -63,23 +62,30 @@ class Poisson(Operator):
         peak = per_image(self.peak, x, "peak")
         if self.model == "gaussian":
             rate = (peak * x).clamp(min=0)
-            return (rate - 0.5 + (rate + 1e-3).sqrt() * rng.normal(x)) / peak
-        return _photons(x, peak, rng)
+            deviation = (rate + _NEVER_ZERO).sqrt()
+            return (rate - 0.5 + deviation * rng.normal(x)) / peak
+        counts = rng.poisson(_rate(x, peak))
+        return _photons(x, counts, peak)
 
     def approx(self) -> Operator:
-        return self if self.model == "gaussian" else Clamp() >> Poisson(self.peak, "gaussian")
+        if self.model == "gaussian":
+            return self
+        return Clamp() >> Poisson(self.peak, "gaussian")
 
 
-def _photons(x: Tensor, peak: float | Tensor, rng: Rng) -> Tensor:
-    p = x.detach().clamp(min=0)
-    return _declared_photons(x, rng.poisson(peak * p), peak)
+def _rate(x: Tensor, peak: float | Tensor) -> Tensor:
+    """The expected counts."""
+    brightness = x.detach().clamp(min=0)
+    return peak * brightness
 
 
-def _declared_photons(x: Tensor, counts: Tensor, peak: float | Tensor) -> Tensor:
+def _photons(x: Tensor, counts: Tensor, peak: float | Tensor) -> Tensor:
     """counts / peak, with the gradient that `Poisson` declares."""
-    p = x.detach().clamp(min=0)
     y = counts / peak
-    return declare(x, y, 1 + (y - p) / (2 * (p + 1e-3 / peak)))
+    brightness = x.detach().clamp(min=0)
+    variance = brightness + _NEVER_ZERO / peak  # times the peak
+    gradient = 1 + (y - brightness) / (2 * variance)
+    return declare(x, y, gradient)
 
 
 @register("poissongaussian", exact="Poisson's law + N(0, σ²)", gradient="at the draw")
@@ -102,10 +108,14 @@ class PoissonGaussian(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         peak = per_image(self.peak, x, "peak")
         sigma = per_image(self.sigma, x, "sigma")
-        rate = peak * x.detach().clamp(min=0)
-        both = rng.draw(lambda rate: torch.cat([rng.poisson(rate), rng.normal(rate)], 1), rate)
-        counts, normal = both.chunk(2, 1)
-        return _declared_photons(x, counts, peak) + sigma * normal
+
+        def counts_and_normal(rate: Tensor) -> Tensor:
+            counts = rng.poisson(rate)
+            return torch.cat([counts, rng.normal(rate)], 1)
+
+        draws = rng.draw(counts_and_normal, _rate(x, peak))
+        counts, normal = draws.chunk(2, 1)
+        return _photons(x, counts, peak) + sigma * normal
 
 
 @register("speckle", exact="N(x, σ²x²)", gradient="at the draw")
@@ -123,7 +133,8 @@ class Speckle(Operator):
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x * (1 + per_image(self.sigma, x, "sigma") * rng.normal(x))
+        sigma = per_image(self.sigma, x, "sigma")
+        return x * (1 + sigma * rng.normal(x))
 
 
 @register("uniform", exact="U of its width", gradient="identity")
@@ -132,22 +143,25 @@ class Uniform(Operator):
 
     y = x + width·(u - ½), u ~ U[0, 1). Gradient: identity.
 
-    width: of the interval, in units of [0, 1], 0 to 1; the standard deviation is width/√12. A number,
-        or one per image. Width 1/255 is the usual model of rounding to 8 bits (Bennett 1948).
+    width: width of the interval in units of [0, 1], 0 to 1; a number, or one per image. The
+        standard deviation is width/√12. Width 1/255 is the usual model of rounding to 8 bits
+        (Bennett 1948).
     """
 
     width: Numbers = number(low=0, high=1, levels=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x + per_image(self.width, x, "width") * (rng.uniform(x) - 0.5)
+        width = per_image(self.width, x, "width")
+        centred = rng.uniform(x) - 0.5
+        return x + width * centred
 
 
 @register("saltpepper", exact="its probabilities", gradient="the untouched")
 class SaltPepper(Operator):
     """Turn each pixel white or black, in all its channels, with probability prob.
 
-    Drawn at every call. Gradient: 1 for pixels that were left alone, else 0.
+    The pixels are drawn at every call. Gradient: 1 for pixels that keep their value, else 0.
 
     prob: probability of a change, in [0, 1]; a number, or one per image.
     salt: share of white among the changed pixels, in [0, 1]; a number, or one per image.
@@ -160,45 +174,36 @@ class SaltPepper(Operator):
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        prob, salt = per_image(self.prob, x, "prob"), per_image(self.salt, x, "salt")
-        u = rng.uniform(x[:, :1])
-        return torch.where(u < prob, (u < prob * salt).to(x), x)
-
-
-class Seeded(Operator):
-    """Base of operators with a field `seed`, which is None until `sample` draws it."""
-
-    seed: Integers | None
-
-    @property
-    def linear(self) -> bool:
-        return self.seed is not None
-
-    @property
-    def decided(self) -> bool:
-        return self.seed is not None and super().decided
-
-    def draw(self, shape: Shape, rng: Rng) -> Operator:
-        return self if self.seed is not None else replace(self, seed=rng.integers(2**32))
+        prob = per_image(self.prob, x, "prob")
+        salt = per_image(self.salt, x, "salt")
+        uniform = rng.uniform(x[:, :1])
+        white_or_black = (uniform < prob * salt).to(x)
+        return torch.where(uniform < prob, white_or_black, x)
 
 
 class _Defects(Seeded):
-    """Base of operators that lose pixels, in all their channels, with probability prob each."""
+    """Base of operators that lose each pixel, in all its channels, with probability prob."""
 
     prob: Numbers
 
     @property
-    def local(self) -> bool:
-        return self.seed is None  # a seed draws for a size
+    def local(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
+        return self.seed is None  # a seed gives other pixels for another size
 
     def approx(self) -> Operator:
-        return replace(self, seed=None)
+        return self.with_values({"seed": None})
+
+    def alive(self, shape: Shape) -> Tensor:
+        """1 for pixels that keep their value, else 0, [1 or B, 1, H, W]."""
+        return survivors(self.prob, self.drawn_seed, shape)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if self.seed is None:
             return seen
-        alive = survivors(self.prob, self.seed, shape)
-        return alive if seen is None else seen * alive.to(seen)
+        alive = self.alive(shape)
+        if seen is None:
+            return alive
+        return seen * alive.to(seen)
 
 
 @register("deadpixels", exact="its probability", gradient="the mask")
@@ -218,7 +223,7 @@ class DeadPixels(_Defects):
     seed: Integers | None = random_seed(default=None)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x * self.visible(x.shape).to(x)
+        return x * self.alive(x.shape).to(x)
 
 
 @register("hotpixels", exact="its probability", gradient="the mask")
@@ -237,24 +242,5 @@ class HotPixels(_Defects):
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return torch.where(self.visible(x.shape).to(x.device) > 0, x, 1.0)
-
-
-def survivors(prob: Numbers, seed: Integers, shape: Shape) -> Tensor:
-    """[1 or B, 1, H, W]: 0 with probability prob, else 1, for images of `shape`."""
-    uniform = seeded_uniform(seed, (1, *shape[2:]), shape[0])
-    if isinstance(prob, tuple):
-        uniform = uniform.expand(shape[0], -1, -1, -1)
-    return (uniform >= per_image(prob, uniform, "prob")).float()
-
-
-def seeded_uniform(seed: Integers, size: Shape, batch: int) -> Tensor:
-    """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
-    check_count("seed", seed, batch)
-    seeds = seed if isinstance(seed, tuple) else (seed,)
-    return torch.stack([_uniform(one_seed, size) for one_seed in seeds])
-
-
-def _uniform(seed: int, size: Shape) -> Tensor:
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")
+        alive = self.alive(x.shape).to(x.device)
+        return torch.where(alive > 0, x, 1.0)

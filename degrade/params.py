@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ __all__ = [
     "per_image",
     "random_seed",
     "show",
+    "single",
     "tensor",
 ]
 
@@ -228,4 +229,15 @@ def decided(value: Value | Range) -> Value:
         raise ValueError(
             f"{value} is not decided yet; give one number, or use .sample(shape, generator)"
         )
+    return value
+
+
+@overload
+def single(value: str | Sequence[str]) -> str: ...
+@overload
+def single(value: Integers) -> int: ...
+def single(value: object) -> object:
+    """The one value of a parameter that may hold one per image, after `row` has selected it."""
+    if isinstance(value, (tuple, Range)):
+        raise ValueError(f"{value} is not one value; take the images one by one, with .row(i, B)")
     return value

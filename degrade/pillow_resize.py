@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import accumulate, repeat
 from typing import Any
 
 import torch
@@ -22,6 +21,8 @@ from .transforms import fold, unfold
 Size = tuple[int, int]  # height, width
 
 # Pillow stores these two coefficients as float32
+_HAMMING_MEAN: float
+_HAMMING_WAVE: float
 _HAMMING_MEAN, _HAMMING_WAVE = torch.tensor(
     [0.54, 0.46], dtype=torch.float32, device="cpu"
 ).tolist()
@@ -36,7 +37,8 @@ def _triangle(t: Tensor) -> Tensor:
 
 
 def _hamming(t: Tensor) -> Tensor:
-    return torch.sinc(t) * (_HAMMING_MEAN + _HAMMING_WAVE * torch.cos(math.pi * t))
+    window = _HAMMING_MEAN + _HAMMING_WAVE * torch.cos(math.pi * t)
+    return torch.sinc(t) * window
 
 
 def _cubic(t: Tensor, a: float = -0.5) -> Tensor:
@@ -75,16 +77,17 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     support, weight = FILTERS[filter]
     scale = size / out
     stretch = max(scale, 1.0)
-    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale
+    outputs = torch.arange(out, dtype=torch.float64)
+    centre = ((outputs + 0.5) * scale)[:, None]
     # the window of each output, rounded by C's (int) cast and cut at the edges of the image
     first = (centre - support * stretch + 0.5).trunc().clamp(min=0)
-    last = (centre + support * stretch + 0.5).trunc().clamp(max=size)
+    end = (centre + support * stretch + 0.5).trunc().clamp(max=size)
     pixel = torch.arange(size, dtype=torch.float64)
-    t = (pixel + 0.5 - centre[:, None]) / stretch
-    inside = (pixel >= first[:, None]) & (pixel < last[:, None])
+    t = (pixel + 0.5 - centre) / stretch
+    in_window = (pixel >= first) & (pixel < end)
     # the box is half open, and the other filters are zero at the end of their support
-    inside &= (t > -support) & (t <= support)
-    matrix = torch.where(inside, weight(t), 0.0)
+    in_support = (t > -support) & (t <= support)
+    matrix = torch.where(in_window & in_support, weight(t), 0.0)
     return matrix / matrix.sum(1, keepdim=True)
 
 
@@ -95,8 +98,12 @@ def nearest(size: int, out: int) -> Tensor:
     Pillow adds the step size/out repeatedly, and so do the rounding errors here.
     """
     step = size / out
-    positions = accumulate(repeat(step, out - 1), initial=step / 2)
-    return torch.tensor(list(map(int, positions)), dtype=torch.int64)
+    position = step / 2
+    indices = []
+    for _ in range(out):
+        indices.append(int(position))
+        position += step
+    return torch.tensor(indices, dtype=torch.int64)
 
 
 def _both_axes(matrix: Callable[..., Tensor], x: Tensor, size: Size, *filter: str) -> list[Tensor]:
@@ -116,11 +123,13 @@ class _Resample(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, size: Size, filter: str) -> Tensor:
         height, width = size
-        shrinkage = x.shape[2] - height, x.shape[3] - width
+        fewer_rows = x.shape[2] - height
+        fewer_columns = x.shape[3] - width
         # Pillow 13 begins with the rows here, which the rounding of the first pass makes visible
-        if shrinkage[0] > 0 and shrinkage[0] > 2 * shrinkage[1]:
-            turned = _passes(x.mT, (width, height), filter).mT
-            return turned.clone(memory_format=torch.contiguous_format)  # may be changed in place
+        if fewer_rows > 0 and fewer_rows > 2 * fewer_columns:
+            turned = _passes(x.mT, (width, height), filter)
+            # the caller may change it in place
+            return turned.mT.clone(memory_format=torch.contiguous_format)
         return _passes(x, size, filter)
 
     @staticmethod
@@ -132,7 +141,8 @@ class _Resample(torch.autograd.Function):
     def vmap(
         info: Any, dims: tuple[int, None, None], x: Tensor, size: tuple[int, int], filter: str
     ) -> tuple[Tensor, int]:
-        resized = _Resample.apply(fold(x, dims[0], info.batch_size), size, filter)
+        batch = fold(x, dims[0], info.batch_size)
+        resized = _Resample.apply(batch, size, filter)
         return unfold(resized, info.batch_size), 0
 
     @staticmethod
@@ -140,7 +150,8 @@ class _Resample(torch.autograd.Function):
         (height, width), (out_height, out_width) = ctx.sizes
         rows = weights(height, out_height, ctx.filter).to(grad.device)
         columns = weights(width, out_width, ctx.filter).to(grad.device)
-        return (rows.mT @ grad.double() @ columns).to(grad), None, None
+        transposed = rows.mT @ grad.double() @ columns
+        return transposed.to(grad), None, None
 
 
 def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
@@ -149,21 +160,27 @@ def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
     compiling = torch.compiler.is_compiling()  # a graph cannot branch on values: it computes both
     if not compiling and eight_bit.all():
         return _fixed_point(x, size, filter)
-    rows, columns = _both_axes(weights, x, size, filter)
-    between = (x.double() @ columns.mT).to(x)  # Pillow's mode "F" stores float32 between the passes
-    linear = (rows @ between.double()).to(x)
+    linear = _float_passes(x, size, filter)
     if not compiling and not eight_bit.any():
         return linear
-    return torch.where(eight_bit, _fixed_point(x, size, filter), linear)
+    fixed_point = _fixed_point(x, size, filter)
+    return torch.where(eight_bit, fixed_point, linear)
 
 
 def _is_eight_bit(x: Tensor) -> Tensor:
     """Whether each image holds only values k/255, [B, 1, 1, 1]."""
     levels = (x * 255).flatten(1)
-    low, high = levels.amin(1), levels.amax(1)
-    off_grid = levels.sub_(levels.round()).abs_().amax(1)
-    on_grid = (off_grid < 1e-4) & (low > -0.5) & (high < 255.5)
-    return on_grid.view(-1, 1, 1, 1)
+    in_range = (levels.amin(1) > -0.5) & (levels.amax(1) < 255.5)
+    distance = levels.sub_(levels.round()).abs_()
+    on_grid = distance.amax(1) < 1e-4
+    return (on_grid & in_range).view(-1, 1, 1, 1)
+
+
+def _float_passes(x: Tensor, size: Size, filter: str) -> Tensor:
+    """Pillow's mode "F", which stores float32 between the passes."""
+    rows, columns = _both_axes(weights, x, size, filter)
+    narrowed = (x.double() @ columns.mT).to(x)
+    return (rows @ narrowed.double()).to(x)
 
 
 def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
@@ -171,9 +188,10 @@ def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
     pixels = (x * 255).round_().double()
     for out in reversed(size):
         parts = []
-        for first, last, band in _bands(pixels.shape[3], out, filter, x.device):
-            parts.append(pixels[..., first:last] @ band)
-        sums = torch.cat(parts, 3).add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS)
+        for first, end, band in _bands(pixels.shape[3], out, filter, x.device):
+            parts.append(pixels[..., first:end] @ band)
+        sums = torch.cat(parts, 3)
+        sums.add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS)
         pixels = sums.floor_().clamp_(0, 255).mT
     return pixels.to(x.dtype).div_(255)
 
@@ -184,14 +202,16 @@ def _bands(size: int, out: int, filter: str, device: torch.device) -> list[tuple
 
     Each band is (first source pixel, last one + 1, weights [pixels, outputs]).
     """
-    fixed = weights(size, out, filter) * 2.0**_BITS
-    fixed = (fixed.abs() + 0.5).floor() * fixed.sign()
+    scaled = weights(size, out, filter) * 2.0**_BITS
+    magnitude = (scaled.abs() + 0.5).floor()
+    fixed = magnitude * scaled.sign()
     bands = []
     for block in fixed.split(_BAND):
         used = block.any(0).nonzero()
-        first, last = int(used[0]), int(used[-1]) + 1
-        band = block[:, first:last].mT.contiguous()
-        bands.append((first, last, band.to(device)))
+        first = int(used[0])
+        end = int(used[-1]) + 1
+        band = block[:, first:end].mT.contiguous()
+        bands.append((first, end, band.to(device)))
     return bands
 
 
@@ -200,7 +220,8 @@ def resize(x: Tensor, size: Size, filter: str) -> Tensor:
     if filter == "nearest":
         rows, columns = _both_axes(nearest, x, size)
         return x.index_select(2, rows).index_select(3, columns)
-    return _Resample.apply(x, size, filter)
+    resized: Tensor = _Resample.apply(x, size, filter)
+    return resized
 
 
 @cached_constant(maxsize=16)
@@ -210,14 +231,16 @@ def _axis(size: int, out: int, filter: str) -> Tensor:
         return F.one_hot(nearest(size, out), size).double()
     if filter == "pool":
         identity = torch.eye(size, dtype=torch.float64)
-        return F.adaptive_avg_pool1d(identity[None], out)[0].mT
+        pooled: Tensor = F.adaptive_avg_pool1d(identity[None], out)[0]
+        return pooled.T
     return weights(size, out, filter)
 
 
 @cached_constant(maxsize=16)
 def _inverse(size: int, out: int, filter: str) -> Tensor:
     """The pseudo-inverse [size, out] of `_axis`, without the directions that it nearly removes."""
-    return torch.linalg.pinv(_axis(size, out, filter), rtol=_FAINT)
+    inverse: Tensor = torch.linalg.pinv(_axis(size, out, filter), rtol=_FAINT)
+    return inverse
 
 
 def back_project(x: Tensor, y: Tensor, filter: str) -> Tensor:
@@ -230,14 +253,16 @@ def back_project(x: Tensor, y: Tensor, filter: str) -> Tensor:
     size = (y.shape[2], y.shape[3])
     rows, columns = _both_axes(_axis, x, size, filter)
     rows_inverse, columns_inverse = _both_axes(_inverse, x, size, filter)
-    target, ahead = y.double(), x.double()
-    before = ahead
+    target = y.double()
+    extrapolated = x.double()
+    previous = extrapolated
     for step in range(_ROUNDS):
-        residual = target - rows @ ahead @ columns.mT
-        unclamped = ahead + rows_inverse @ residual @ columns_inverse.mT
-        near = unclamped.clamp(0, 1)
-        if (near - unclamped).abs().max() < 1e-8:
+        residual = target - rows @ extrapolated @ columns.mT
+        unclamped = extrapolated + rows_inverse @ residual @ columns_inverse.mT
+        image = unclamped.clamp(0, 1)
+        if (image - unclamped).abs().max() < 1e-8:
             break
         momentum = step / (step + 3)
-        ahead, before = near + momentum * (near - before), near
-    return near.to(x)
+        extrapolated = image + momentum * (image - previous)
+        previous = image
+    return image.to(x)

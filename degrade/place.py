@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,14 @@ from .params import check_numbers, checked, image_size, tensor
 from .registry import register
 from .rng import Rng
 
+Matrix = tuple[float, ...]  # a, b, c, d, e, f
+Size = tuple[int, int]  # height, width
+
 _FINEST = 32  # samples across an output pixel, at most
 LARGEST = 2**24  # pixels and samples of a result
 
 
-def _check_matrix(given: object) -> tuple[float, ...]:
+def _check_matrix(given: object) -> Matrix:
     matrix = check_numbers("matrix", given, -1e6, 1e6)
     if not isinstance(matrix, tuple) or len(matrix) != 6:
         raise ValueError(f"matrix={matrix!r} must be six numbers a|b|c|d|e|f")
@@ -58,30 +62,43 @@ class Place(Held):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.size, int):
-            object.__setattr__(self, "size", (self.size, self.size))
-        if math.prod(self.size) > LARGEST:
-            raise ValueError(f"size={self.size!r} must be (h, w), of at most {LARGEST} pixels")
+        size = self.size
+        if isinstance(size, int):
+            size = (size, size)
+            object.__setattr__(self, "size", size)
+        if math.prod(self._size) > LARGEST:
+            raise ValueError(f"size={size!r} must be (h, w), of at most {LARGEST} pixels")
 
     @property
-    def linear(self) -> bool:
+    def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return self.onto is None
 
+    @property
+    def _size(self) -> Size:
+        return cast(Size, self.size)  # __post_init__ stores both sides
+
+    @property
+    def _matrix(self) -> Matrix:
+        return cast(Matrix, self.matrix)  # _check_matrix returns a tuple
+
     def arguments(self) -> list[tuple[str, object, bool]]:
-        size = "x".join(map(str, self.size))  # 40|60 would be a value for each image
+        height, width = self._size
         arguments = []
         for name, value, positional in super().arguments():
-            arguments.append((name, size if name == "size" else value, positional))
+            if name == "size":
+                value = f"{height}x{width}"  # 40|60 would be a value for each image
+            arguments.append((name, value, positional))
         return arguments
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (*shape[:2], *self.size)
+        return (*shape[:2], *self._size)
 
     def input_shape(self, shape: Shape) -> Shape:
         """A shape of x that the matrix maps to about as many pixels."""
-        a, b, _, d, e, _ = self.matrix
-        height, width = math.hypot(b, e), math.hypot(a, d)
-        return (*shape[:2], max(1, round(height)), max(1, round(width)))
+        a, b, _, d, e, _ = self._matrix
+        height = max(1, round(math.hypot(b, e)))
+        width = max(1, round(math.hypot(a, d)))
+        return (*shape[:2], height, width)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         y = self._placed(x)
@@ -90,34 +107,44 @@ class Place(Held):
         return y + self._around(x) * (1 - self._cover(x))
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        if self.onto is None and seen is None:
+            return cover(self._matrix, self._size).clone()  # the caller may change it
+        if seen is None:
+            return None
+        visible = self._placed(seen)
         if self.onto is None:
-            return cover(self.matrix, self.size) if seen is None else self._placed(seen)
-        return None if seen is None else self._placed(seen) + 1 - self._cover(seen)
+            return visible
+        return visible + 1 - self._cover(seen)
 
     def _cover(self, like: Tensor) -> Tensor:
-        return cover(self.matrix, self.size).to(like)
+        return cover(self._matrix, self._size).to(like)
 
     def _placed(self, x: Tensor) -> Tensor:
         """Draw x onto black. Only the rectangle around the image is sampled."""
-        a, b, c, d, e, f = self.matrix
-        height, width = self.size
+        a, b, c, d, e, f = self._matrix
+        height, width = self._size
         top, bottom = _span(f, d, e, height)
         left, right = _span(c, a, b, width)
         if top >= bottom or left >= right:  # the image lies outside; its gradient is zero
-            return x.new_zeros(self.output_shape(x.shape)) + 0 * x.sum()
+            black = x.new_zeros(self.output_shape(x.shape))
+            return black + 0 * x.sum()
         matrix = (a, b, c - left, d, e, f - top)
         size = (bottom - top, right - left)
         fine = _samples_across(x, matrix, size)
-        grid = (_grid(matrix, size, fine) * 2 - 1).to(x).expand(len(x), -1, -1, -1)
+        positions = _grid(matrix, size, fine) * 2 - 1  # grid_sample counts from -1 to 1
+        grid = positions.to(x).expand(len(x), -1, -1, -1)
         samples = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
         y = F.avg_pool2d(samples, fine)
-        return F.pad(y, (left, width - right, top, height - bottom)) * self._cover(x)
+        margins = (left, width - right, top, height - bottom)
+        return F.pad(y, margins) * self._cover(x)
 
     def _around(self, x: Tensor) -> Tensor:
-        onto, size = self._tensor, (x.shape[1], *self.size)
-        if tuple(onto.shape[1:]) != size or len(onto) not in (1, len(x)):
+        onto = self._tensor
+        batch, channels = x.shape[:2]
+        wanted = (channels, *self._size)
+        if tuple(onto.shape[1:]) != wanted or len(onto) not in (1, batch):
             raise ValueError(
-                f"onto is {list(onto.shape)}; give {[len(x), *size]}, or one for all images"
+                f"onto is {list(onto.shape)}; give {[batch, *wanted]}, or one for all images"
             )
         return onto.to(x)
 
@@ -126,29 +153,35 @@ def _span(start: float, along_u: float, along_v: float, length: int) -> tuple[in
     """First row or column that the image reaches, and the last one + 1, a pixel wider."""
     lowest = start + min(0, along_u) + min(0, along_v)
     highest = start + max(0, along_u) + max(0, along_v)
-    return max(0, math.floor(lowest) - 1), min(length, math.ceil(highest) + 1)
+    first = math.floor(lowest) - 1
+    end = math.ceil(highest) + 1
+    return max(0, first), min(length, end)
 
 
-def _samples_across(x: Tensor, matrix: tuple[float, ...], size: tuple[int, int]) -> int:
+def _samples_across(x: Tensor, matrix: Matrix, size: Size) -> int:
     """How many samples across an output pixel lie at most a pixel of x apart."""
-    height, width = x.shape[2:]
+    *_, height, width = x.shape
     p, q, _, r, s, _ = inverse(matrix)
     step_right = math.hypot(p * width, r * height)
     step_down = math.hypot(q * width, s * height)
-    affordable = max(1, math.isqrt(LARGEST // math.prod(size)))
-    return min(math.ceil(max(step_right, step_down)), _FINEST, affordable)
+    wanted = math.ceil(max(step_right, step_down))
+    affordable = math.isqrt(LARGEST // math.prod(size))
+    return min(wanted, _FINEST, max(1, affordable))
 
 
-def inverse(matrix: tuple[float, ...]) -> tuple[float, ...]:
+def inverse(matrix: Matrix) -> Matrix:
     """The inverse matrix, from pixels to the unit square."""
     a, b, c, d, e, f = matrix
     area = a * e - b * d
-    a, b, d, e = e / area, -b / area, -d / area, a / area
-    return a, b, -(a * c + b * f), d, e, -(d * c + e * f)
+    p = e / area
+    q = -b / area
+    r = -d / area
+    s = a / area
+    return p, q, -(p * c + q * f), r, s, -(r * c + s * f)
 
 
 @cached_constant(maxsize=4)  # a solver asks for the same grid at every step
-def _grid(matrix: tuple[float, ...], size: tuple[int, int], fine: int) -> Tensor:
+def _grid(matrix: Matrix, size: Size, fine: int) -> Tensor:
     """Unit-square positions of fine × fine samples per pixel, [h·fine, w·fine, (u, v)]."""
     a, b, c, d, e, f = inverse(matrix)
     height, width = size
@@ -161,24 +194,27 @@ def _grid(matrix: tuple[float, ...], size: tuple[int, int], fine: int) -> Tensor
 
 
 @cached_constant(maxsize=4)
-def cover(matrix: tuple[float, ...], size: tuple[int, int]) -> Tensor:
+def cover(matrix: Matrix, size: Size) -> Tensor:
     """The share of each pixel within the unit square, [1, 1, h, w], by distance to its sides."""
     left, top, right, bottom = sides(matrix, size)
     across = _share(left) + _share(right) - 1
     down = _share(top) + _share(bottom) - 1
-    return (across.clamp_min(0) * down.clamp_min(0)).float()[None, None]
+    covered = across.clamp_min(0) * down.clamp_min(0)
+    return covered.float()[None, None]
 
 
 def _share(distance: Tensor) -> Tensor:
+    """The share of a pixel inside an edge that its centre is `distance` inside of."""
     return (distance + 0.5).clamp(0, 1)
 
 
-def sides(matrix: tuple[float, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
+def sides(matrix: Matrix, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """How far inside the left, top, right and bottom side each pixel's centre lies.
 
     Four tensors [h, w], in pixels; negative outside.
     """
     a, b, _, d, e, _ = inverse(matrix)
     u, v = _grid(matrix, size, 1).unbind(-1)
-    across, down = math.hypot(a, b), math.hypot(d, e)
+    across = math.hypot(a, b)
+    down = math.hypot(d, e)
     return u / across, v / down, (1 - u) / across, (1 - v) / down

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from .locality import proportional_cut
 from .operator import Operator, Shape, Window
-from .params import Integer, Number, Range, decided, image_size, integer, number, option
-from .pillow_resize import FILTERS, back_project, resize
+from .params import Integer, Number, Range, decided, image_size, integer, number, option, single
+from .pillow_resize import FILTERS, Size, back_project, resize
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -29,10 +28,13 @@ class Reduction(Operator):
 
     def output_shape(self, shape: Shape) -> Shape:
         factor = decided(self.factor)
-        return (*shape[:2], *(max(1, n // factor) for n in shape[2:]))
+        *batch, height, width = shape
+        return (*batch, max(1, height // factor), max(1, width // factor))
 
     def input_shape(self, shape: Shape) -> Shape:
-        return (*shape[:2], *(n * self.factor for n in shape[2:]))
+        factor = decided(self.factor)
+        *batch, height, width = shape
+        return (*batch, height * factor, width * factor)
 
 
 class Filtered(Operator):
@@ -41,40 +43,52 @@ class Filtered(Operator):
     filter: str | Sequence[str]
 
     @property
-    def linear(self) -> bool:
+    def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return self.filter != "any"
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         if self.filter != "any":
             return self
-        chosen = tuple(ANY[i] for i in rng.integers(len(ANY)))
-        return replace(self, filter=chosen)
+        indices = rng.integers(len(ANY))
+        names = tuple(ANY[i] for i in indices)
+        return self.with_values({"filter": names})
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        size = self.output_shape(x.shape)[2:]
+        size = _output_size(self, x.shape)
         if isinstance(self.filter, str):
             return resize(x, size, self.filter)
-        return row_by_row(lambda row, name: resize(row, size, name), x, filter=self.filter)
+
+        def resize_row(row: Tensor, name: str) -> Tensor:
+            return resize(row, size, name)
+
+        return row_by_row(resize_row, x, filter=self.filter)
 
     def reach(self, shape: Shape) -> float:
-        out = self.output_shape(shape)
+        out_height, out_width = _output_size(self, shape)
+        *_, height, width = shape
+        reduction = max(1.0, height / out_height, width / out_width)
         widest = max(support for support, _ in FILTERS.values())
-        return widest * max(1.0, *(n / m for n, m in zip(shape[2:], out[2:], strict=True)))
+        return widest * reduction
 
     @property
     def decided(self) -> bool:
         return self.filter != "any" and super().decided
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        return back_project(x, y, self.filter)
+        return back_project(x, y, single(self.filter))
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
             return None
-        size = self.output_shape(shape)[2:]
+        size = _output_size(self, shape)
         if self.filter == "nearest":
             return resize(seen, size, "nearest")
         return F.adaptive_avg_pool2d(seen, size)
+
+
+def _output_size(f: Operator, shape: Shape) -> Size:
+    *_, height, width = f.output_shape(shape)
+    return height, width
 
 
 @register("downsample", exact="Pillow's resize", gradient="adjoint")
@@ -128,20 +142,32 @@ class Resize(Filtered):
             self.output_shape((1, 1, 1, 1))  # refuses too many pixels
 
     def output_shape(self, shape: Shape) -> Shape:
-        if self.size is None:
-            scale = decided(self.scale)
-            size = tuple(max(1, round(scale * n)) for n in shape[2:])
-        else:
-            size = self.size if isinstance(self.size, tuple) else (decided(self.size),) * 2
-        if size[0] * size[1] > _MOST_PIXELS:
+        height, width = self._size_of(shape)
+        if height * width > _MOST_PIXELS:
             raise ValueError(
-                f"{size[0]} x {size[1]} is more than {_MOST_PIXELS} pixels; give a smaller size"
+                f"{height} x {width} is more than {_MOST_PIXELS} pixels; give a smaller size"
             )
-        return (*shape[:2], *size)
+        return (*shape[:2], height, width)
+
+    def _size_of(self, shape: Shape) -> Size:
+        size = decided(self.size)
+        if isinstance(size, tuple):
+            return size
+        if size is not None:
+            return size, size
+        scale = self._scale()
+        *_, height, width = shape
+        return _rounded(height * scale), _rounded(width * scale)
 
     def input_shape(self, shape: Shape) -> Shape:
-        scale = 1 if self.scale is None else self.scale
-        return (*shape[:2], *(max(1, round(n / scale)) for n in shape[2:]))
+        scale = self._scale()
+        *batch, height, width = shape
+        return (*batch, _rounded(height / scale), _rounded(width / scale))
+
+    def _scale(self) -> float:
+        """The scale; 1 where the operator has a size."""
+        scale = decided(self.scale)
+        return 1 if scale is None else scale
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
         proportional = proportional_cut(self, shape, window)
@@ -149,10 +175,17 @@ class Resize(Filtered):
             return None
         _, (rows, columns) = proportional
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        return replace(self, size=size, scale=None), (rows, columns)
+        resize_part = self.with_values({"size": size, "scale": None})
+        return resize_part, (rows, columns)
 
     def approx(self) -> Operator:
-        return replace(self, filter="bicubic") if self.filter == "any" else self
+        if self.filter != "any":
+            return self
+        return self.with_values({"filter": "bicubic"})
+
+
+def _rounded(side: float) -> int:
+    return max(1, round(side))
 
 
 @register("pool", exact="mean of each cell", gradient="adjoint")
@@ -172,10 +205,12 @@ class Pool(Reduction):
     local = True  # of whole cells
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return F.adaptive_avg_pool2d(x, self.output_shape(x.shape)[2:])
+        return F.adaptive_avg_pool2d(x, _output_size(self, x.shape))
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, "pool")
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return None if seen is None else F.adaptive_avg_pool2d(seen, self.output_shape(shape)[2:])
+        if seen is None:
+            return None
+        return F.adaptive_avg_pool2d(seen, _output_size(self, shape))

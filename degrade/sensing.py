@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from .constants import cached_constant
-from .noise import Seeded
 from .operator import Shape
 from .params import Integers, Number, decided, number, random_seed
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
+from .seeded import Seeded
 
 
 @register("compressedsensing", exact="its dense matrix", gradient="adjoint")
@@ -45,24 +45,31 @@ class CompressedSensing(Seeded):
         raise ValueError("measurements do not tell the image's size; give adjoint its shape")
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        m = self.output_shape(x.shape)[3]
-        return row_by_row(lambda row, seed: _measure(row, seed, m), x, seed=self.seed)
+        measurements = self.output_shape(x.shape)[3]
+
+        def measure(row: Tensor, seed: int) -> Tensor:
+            return _measure(row, seed, measurements)
+
+        return row_by_row(measure, x, seed=self.drawn_seed)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         """Every measurement mixes all pixels, so each carries the visible share of the image."""
         if seen is None:
             return None
-        m = self.output_shape(shape)[3]
-        return seen.mean((2, 3), keepdim=True).expand(-1, -1, -1, m)
+        measurements = self.output_shape(shape)[3]
+        share = seen.mean((2, 3), keepdim=True)
+        return share.expand(-1, -1, -1, measurements)
 
 
 def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     n = x.numel()
     g, signs, kept = draw_sensing(seed, n, m)
-    g, signs, kept = g.to(x.device), signs.to(x.device), kept.to(x.device)
-    spectrum = torch.fft.rfft(signs * x.double().flatten())
-    mixed = torch.fft.irfft(torch.fft.rfft(g) * spectrum, n)
-    return (mixed[kept] / n**0.5).view(1, 1, 1, m).to(x)
+    values = x.double().flatten()
+    spectrum = torch.fft.rfft(signs.to(x.device) * values)
+    filter_spectrum = torch.fft.rfft(g.to(x.device))
+    mixed = torch.fft.irfft(filter_spectrum * spectrum, n)
+    measurements: Tensor = mixed[kept.to(x.device)] / n**0.5
+    return measurements.view(1, 1, 1, m).to(x)
 
 
 @cached_constant(maxsize=4)  # a solver asks for the same at every step; 75 MB each at 1024 x 1024
@@ -70,6 +77,7 @@ def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draw g [n] and the signs [n] in float64, and the m kept indices in order."""
     generator = torch.Generator("cpu").manual_seed(seed)
     g = torch.randn(n, generator=generator, dtype=torch.float64)
-    signs = torch.randint(2, (n,), generator=generator, dtype=torch.float64) * 2 - 1
-    kept = torch.randperm(n, generator=generator)[:m].sort().values
-    return g, signs, kept
+    bits = torch.randint(2, (n,), generator=generator, dtype=torch.float64)
+    signs = bits * 2 - 1
+    kept = torch.randperm(n, generator=generator)[:m]
+    return g, signs, kept.sort().values

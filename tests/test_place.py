@@ -148,7 +148,7 @@ def test_it_is_written_and_read_with_what_lies_around(tmp_path):
         (((2, 4, 0, 1, 2, 0), 4), "leaves no area"),
         (((math.nan, 0, 0, 0, 1, 0), 4), "matrix="),
         (((1, 0, 0, 0, 1, 0), "4xa"), "size="),
-        (((1, 0, 0, 0, 1, 0), (4, 5, 6)), "size=(4, 5, 6) has 3 sides"),
+        (((1, 0, 0, 0, 1, 0), (4, 5, 6)), "size=(4, 5, 6) must be (h, w), or one side for a square"),
         (((1, 0, 0, 0, 1, 0), (60000, 60000)), "size=(60000, 60000) must be (h, w)"),
         (((1, 0, 0, 0, 1, 0), 4, torch.zeros(4, 4)), "onto has shape [4, 4]"),
         (((1, 0, 0, 0, 1, 0), 4, torch.full((1, 3, 4, 4), 2.0)), "onto has values outside [0, 1]"),

@@ -55,8 +55,12 @@ class Density:
 
     def __str__(self) -> str:
         lines = len(self.tokens_per_line)
+        if lines == 0:
+            return f"{lines:6} {'no code':>6}"
         mean = statistics.fmean(self.tokens_per_line)
-        highest_tenth = statistics.quantiles(self.tokens_per_line, n=10)[-1]
+        highest_tenth = self.tokens_per_line[0]
+        if lines > 1:
+            highest_tenth = statistics.quantiles(self.tokens_per_line, n=10)[-1]
         share = 100 * self.comprehensions / lines
         return (
             f"{lines:6} {mean:6.1f} {highest_tenth:5.0f} {share:8.1f} "

@@ -1,0 +1,65 @@
+"""Operators with a seed, and the pixels that a seed draws."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .operator import Operator, Shape
+from .params import Integers, Numbers, check_count, per_image
+from .rng import Rng
+
+Seed = int | tuple[int, ...]  # one, or one per image
+
+
+class Seeded(Operator):
+    """Base of operators with a field `seed`, which is None until `sample` draws it."""
+
+    seed: Integers | None
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
+        return self.seed is not None
+
+    @property
+    def decided(self) -> bool:
+        return self.seed is not None and super().decided
+
+    @property
+    def drawn_seed(self) -> Seed:
+        """The seed. Raises ValueError if it is not drawn yet."""
+        if self.seed is None:
+            raise ValueError(
+                f"which {self.name} is not decided yet; "
+                "give its seed, or use .sample(shape, generator)"
+            )
+        return cast(Seed, self.seed)  # an operator stores lists and tensors as tuples
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        if self.seed is not None:
+            return self
+        return self.with_values({"seed": rng.integers(2**32)})
+
+
+def survivors(prob: Numbers, seed: Seed, shape: Shape) -> Tensor:
+    """[1 or B, 1, H, W]: 0 with probability prob, else 1, for images of `shape`."""
+    batch = shape[0]
+    uniform = seeded_uniform(seed, (1, *shape[2:]), batch)
+    if isinstance(prob, tuple):
+        uniform = uniform.expand(batch, -1, -1, -1)
+    survives = uniform >= per_image(prob, uniform, "prob")
+    return survives.float()
+
+
+def seeded_uniform(seed: Seed, size: Shape, batch: int) -> Tensor:
+    """U[0, 1) of `size` for each seed: [1 or batch, *size]."""
+    check_count("seed", seed, batch)
+    seeds = seed if isinstance(seed, tuple) else (seed,)
+    draws = []
+    for one_seed in seeds:
+        generator = torch.Generator("cpu").manual_seed(one_seed)
+        draw = torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")
+        draws.append(draw)
+    return torch.stack(draws)
