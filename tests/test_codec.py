@@ -40,7 +40,7 @@ def pillow(x, codec, quality):
 
 @pytest.mark.parametrize("codec", codecs)
 @pytest.mark.parametrize("quality", [5, 30, 90])
-def test_a_photo_is_what_pillow_saves_and_opens(codec, quality):
+def test_codec_of_photo_equals_pillow(codec, quality):
     x = picture(8)
     y = Codec(codec, quality)(x)
     assert torch.equal(y[0], pillow(x[0], codec, quality)) and not torch.equal(x, y)
@@ -54,13 +54,13 @@ def test_a_photo_is_what_pillow_saves_and_opens(codec, quality):
     st.integers(1, 100),
     st.integers(0, 2**31),
 )
-def test_every_size_is_what_pillow_saves_and_opens(codec, channels, h, w, quality, seed):
+def test_codec_of_every_size_equals_pillow(codec, channels, h, w, quality, seed):
     x = torch.randint(256, (1, channels, h, w), generator=rng(seed)) / 255
     assert torch.equal(Codec(codec, quality)(x)[0], pillow(x[0], codec, quality))
 
 
 @pytest.mark.parametrize("codec", codecs)
-def test_values_are_rounded_to_eight_bits_and_pass_gradients_straight(codec):
+def test_codec_rounds_and_passes_gradient_straight(codec):
     x = (torch.rand(1, 3, 9, 7, generator=rng()) * 1.4 - 0.2).requires_grad_()
     rounded = (x.detach().clamp(0, 1) * 255).round() / 255
     y = Codec(codec, 40)(x)
@@ -70,7 +70,7 @@ def test_values_are_rounded_to_eight_bits_and_pass_gradients_straight(codec):
 
 
 @pytest.mark.parametrize("codec", codecs)
-def test_quality_per_image(codec):
+def test_codec_quality_applies_per_image(codec):
     x = torch.cat([picture(1), picture(2)])
     together = Codec(codec, (10, 80))(x)
     for i, quality in enumerate((10, 80)):
@@ -79,7 +79,7 @@ def test_quality_per_image(codec):
     assert errors[0] > errors[1]
 
 
-def test_a_codec_that_pillow_lacks_is_said(monkeypatch):
+def test_codec_missing_in_pillow_is_an_error(monkeypatch):
     monkeypatch.setattr(features, "get_supported", lambda: ["webp"])
     with pytest.raises(
         ValueError, match="codec:avif,30: this Pillow .* was built without AVIF; install"
@@ -87,7 +87,7 @@ def test_a_codec_that_pillow_lacks_is_said(monkeypatch):
         parse("codec:avif,30")(picture(0))
 
 
-def test_an_image_too_large_for_a_codec_is_refused():
+def test_codec_rejects_too_large_image():
     with pytest.raises(ValueError, match="WEBP cannot hold this image of 17000 x 1"):
         Codec("webp", 30)(torch.zeros(1, 3, 1, 17000))
 
@@ -105,12 +105,12 @@ def test_an_image_too_large_for_a_codec_is_refused():
         ),
     ],
 )
-def test_bad_parameters_are_named(make, words):
+def test_codec_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_codec_refusal_by_the_encoder_is_one_line():
+def test_codec_encoder_error_is_one_line():
     """Pillow's AVIF encoder raises a RuntimeError for sides that it cannot hold."""
     with pytest.raises(ValueError, match="AVIF cannot hold this image of 70000 x 2") as failure:
         Codec("avif", 30)(torch.rand(1, 3, 2, 70000))

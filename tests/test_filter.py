@@ -38,14 +38,14 @@ def moments(kernel):
 
 
 @given(sides, sides, st.floats(0, 6), st.integers(0, 2**31))
-def test_a_gaussian_is_scipy_s(h, w, sigma, seed):
+def test_blur_gaussian_equals_scipy(h, w, sigma, seed):
     x = noise(h, w, seed)
     expected = ndimage.gaussian_filter(x[0, 0].numpy(), sigma, mode="mirror", truncate=4)
     assert numpy.allclose(Blur("gaussian", sigma)(x)[0, 0].numpy(), expected, atol=1e-12)
 
 
 @given(sides, sides, st.sampled_from([1, 3, 5, 9]), st.integers(0, 2**31))
-def test_any_kernel_is_convolved_as_scipy_convolves(h, w, k, seed):
+def test_blur_any_kernel_equals_scipy(h, w, k, seed):
     x, kernel = noise(h, w, seed), torch.randn(k, k, generator=rng(seed), dtype=torch.float64)
     expected = ndimage.convolve(x[0, 0].numpy(), kernel.numpy(), mode="mirror")
     assert numpy.allclose(Blur(kernel)(x)[0, 0].numpy(), expected, atol=1e-12)
@@ -54,13 +54,13 @@ def test_any_kernel_is_convolved_as_scipy_convolves(h, w, k, seed):
 @pytest.mark.parametrize(
     "f", [Blur("gaussian", 2), Blur("motion", 9, 30), Blur("defocus", 3.5), Sinc(1.5)]
 )
-def test_a_photo_is_filtered_as_kornia_filters_it(f):
+def test_blur_of_photo_equals_kornia(f):
     x, kernel = picture(4).double(), response(f)[None]
     expected = kornia.filters.filter2d(x, kernel, border_type="reflect", behaviour="conv")
     assert torch.allclose(f(x), expected, atol=1e-12)
 
 
-def test_a_point_becomes_the_kernel():
+def test_blur_turns_point_into_kernel():
     kernel = torch.arange(15, dtype=torch.float64).view(3, 5)
     assert torch.allclose(response(Blur(kernel), 9)[3:6, 2:7], kernel, atol=1e-12)
 
@@ -72,13 +72,13 @@ def test_a_point_becomes_the_kernel():
     sides,
     sides,
 )
-def test_flat_pictures_stay_flat(f, h, w):
+def test_filters_keep_flat_images(f, h, w):
     x = torch.full((1, 3, h, w), 0.25, dtype=torch.float64)
     assert torch.allclose(f(x), x, atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [1, 3, 9])
-def test_motion_along_an_axis_is_kornia_s_line(length):
+def test_motion_along_axis_equals_kornia(length):
     for angle, turned in [(0, False), (90, True), (180, False), (-90, True)]:
         kernel = response(Blur("motion", length, angle))
         line = torch.zeros(31, 31, dtype=torch.float64)
@@ -92,7 +92,7 @@ def test_motion_along_an_axis_is_kornia_s_line(length):
 
 
 @given(st.floats(4, 25), st.floats(-360, 360))
-def test_motion_is_a_line_of_its_length_and_angle(length, angle):
+def test_motion_kernel_has_length_and_angle(length, angle):
     """A line's variance is length²/12 along it; the thickness of a pixel adds little to both axes."""
     total, centre, covariance = moments(response(Blur("motion", length, angle)))
     turn = numpy.radians(angle)
@@ -105,7 +105,7 @@ def test_motion_is_a_line_of_its_length_and_angle(length, angle):
     assert abs(across @ covariance @ across) < 0.25
 
 
-def test_motion_turns_counterclockwise():
+def test_motion_angle_is_counterclockwise():
     kernel = response(Blur("motion", 9, 45))
     assert (
         kernel[12, 18] > 0.05 and kernel[18, 12] > 0.05 and abs(kernel[12, 12]) < 1e-12
@@ -113,7 +113,7 @@ def test_motion_turns_counterclockwise():
 
 
 @given(st.floats(1, 12))
-def test_defocus_is_a_disc_s_share_of_each_pixel(radius):
+def test_defocus_kernel_is_share_of_disc(radius):
     fine = (numpy.arange(31 * 16) + 0.5) / 16 - 15.5
     disc = (numpy.hypot(fine[:, None], fine) <= radius).reshape(31, 16, 31, 16).mean((1, 3))
     kernel = response(Blur("defocus", radius)).numpy()
@@ -121,7 +121,7 @@ def test_defocus_is_a_disc_s_share_of_each_pixel(radius):
     assert abs(kernel.sum() - 1) < 1e-12 and numpy.allclose(kernel, numpy.rot90(kernel), atol=1e-12)
 
 
-def test_a_blur_of_no_size_changes_nothing():
+def test_blur_size_zero_changes_nothing():
     x = noise(5, 7)
     for f in (
         Blur("gaussian", 0),
@@ -134,7 +134,7 @@ def test_a_blur_of_no_size_changes_nothing():
 
 
 @given(st.floats(0.1, 3.14), st.sampled_from([3, 7, 13, 21]))
-def test_sinc_is_the_published_kernel(cutoff, size):
+def test_sinc_equals_published_kernel(cutoff, size):
     at = numpy.arange(size) - size // 2
     r = numpy.hypot(at[:, None], at)
     r[size // 2, size // 2] = 1e-9  # J₁(t) → t/2
@@ -143,7 +143,7 @@ def test_sinc_is_the_published_kernel(cutoff, size):
     assert numpy.allclose(kernel.numpy(), expected / expected.sum(), atol=1e-12)
 
 
-def test_sinc_passes_below_its_cutoff_and_rings():
+def test_sinc_passes_below_cutoff_and_rings():
     cutoff = 1.5
     spectrum = torch.fft.fft2(response(Sinc(cutoff, size=101), 255)).abs()
     frequency = torch.fft.fftfreq(255) * 2 * torch.pi
@@ -157,7 +157,7 @@ def test_sinc_passes_below_its_cutoff_and_rings():
     assert Sinc(cutoff)(edge).max() > 1.04 and Sinc(cutoff)(edge).min() < -0.04
 
 
-def test_parameters_per_image_are_each_image_s_own():
+def test_filter_parameters_apply_per_image():
     x = torch.rand(2, 3, 9, 8, generator=rng())
     for per_image, each in [
         (Blur("gaussian", (0.5, 2)), [Blur("gaussian", 0.5), Blur("gaussian", 2)]),
@@ -174,12 +174,12 @@ def test_parameters_per_image_are_each_image_s_own():
     "f", [Blur("gaussian", 1.3), Blur("motion", 4, 70), Blur([[1, 2, -3]]), Sinc(1.2, 7), Gray()]
 )
 @given(sides, sides, st.integers(0, 2**31))
-def test_the_gradient_is_the_adjoint(f, h, w, seed):
+def test_filter_gradient_is_adjoint(f, h, w, seed):
     x, y = noise(h, w, seed, channels=3), noise(h, w, seed + 1, channels=3)
     assert torch.allclose((f(x) * y).sum(), (x * f.adjoint(y)).sum(), rtol=1e-9, atol=1e-9)
 
 
-def test_gray_is_the_luma_of_photos():
+def test_gray_equals_pillow_luma():
     x = picture(6)
     image = Image.fromarray((x[0].permute(1, 2, 0) * 255).round().byte().numpy())
     y = Gray()(x)
@@ -190,7 +190,7 @@ def test_gray_is_the_luma_of_photos():
 
 
 @given(st.floats(0.01, 10), st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=20))
-def test_gamma_is_a_power_with_a_slope_that_is_finite_at_black(gamma, values):
+def test_gamma_slope_is_finite_at_black(gamma, values):
     x = torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1).requires_grad_()
     y = Gamma(gamma)(x)
     p = numpy.maximum(values, 0)
@@ -202,7 +202,7 @@ def test_gamma_is_a_power_with_a_slope_that_is_finite_at_black(gamma, values):
     assert torch.isfinite(slope).all()
 
 
-def test_a_kernel_is_a_value_that_can_be_written():
+def test_blur_kernel_round_trips_as_text():
     kernel = torch.tensor([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 8
     f = Blur(kernel)
     kernel.zero_()
@@ -215,7 +215,7 @@ def test_a_kernel_is_a_value_that_can_be_written():
     }
 
 
-def test_ranges_are_drawn_within_bounds():
+def test_filter_ranges_draw_within_bounds():
     f = parse("blur:motion,5..9,angle=-90..90")
     assert f == Blur("motion", Range(5, 9), Range(-90, 90))
     drawn = [f.sample((1, 3, 8, 8), rng(i)) for i in range(20)]
@@ -253,6 +253,6 @@ def test_ranges_are_drawn_within_bounds():
         ),
     ],
 )
-def test_bad_parameters_are_named(make, words):
+def test_filter_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()

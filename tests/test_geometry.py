@@ -18,7 +18,7 @@ def windows(draw):
 
 
 @given(windows())
-def test_a_crop_is_its_window(window):
+def test_crop_equals_slicing(window):
     h, w, top, left, height, width = window
     x = torch.rand(2, 3, h, w, generator=rng())
     f = Crop(top, left, height, width)
@@ -33,7 +33,7 @@ def test_a_crop_is_its_window(window):
 
 
 @given(windows())
-def test_the_adjoint_of_a_crop_pads_with_zeros(window):
+def test_crop_adjoint_pads_with_zeros(window):
     h, w, top, left, height, width = window
     y = torch.rand(1, 2, height, width, generator=rng())
     padded = numpy.pad(
@@ -44,14 +44,14 @@ def test_the_adjoint_of_a_crop_pads_with_zeros(window):
     assert numpy.array_equal(f.adjoint(y).numpy(), padded[:, :, : top + height, : left + width])
 
 
-def test_a_crop_shares_no_memory_with_the_image():
+def test_crop_shares_no_memory_with_input():
     x = torch.zeros(1, 1, 4, 4)
     Crop(0, 0)(x).fill_(1)
     assert x.max() == 0
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(-12, 12), st.integers(-12, 12))
-def test_a_shift_repeats_the_edge(h, w, dy, dx):
+def test_shift_repeats_edge(h, w, dy, dx):
     x = torch.rand(1, 3, h, w, generator=rng())
     padded = numpy.pad(x.numpy(), ((0, 0), (0, 0), (12, 12), (12, 12)), mode="edge")
     assert numpy.array_equal(
@@ -60,20 +60,20 @@ def test_a_shift_repeats_the_edge(h, w, dy, dx):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(-12, 12), st.integers(-12, 12))
-def test_a_shift_has_its_adjoint(h, w, dy, dx):
+def test_shift_gradient_is_adjoint(h, w, dy, dx):
     x, y = torch.rand(2, 1, 3, h, w, generator=rng(), dtype=torch.float64)
     f = Shift(dy, dx)
     assert torch.allclose((f(x) * y).sum(), (x * f.adjoint(y)).sum(), rtol=1e-12)
 
 
-def test_shifts_per_image_move_what_is_visible_too():
+def test_shift_per_image_moves_visible_too():
     x, mask, f = torch.ones(2, 1, 12, 12), Strokes(2, seed=4), Shift((2, 0), (-3, 1))
     assert torch.equal((mask >> f).visible(x.shape), (mask >> f)(x))
     assert torch.equal((mask >> Shift(1, 1)).visible(x.shape), (mask >> Shift(1, 1))(x[:1]))
     assert Shift(1, 1).visible(x.shape) is None
 
 
-def test_a_shift_between_two_jpegs_misaligns_their_blocks():
+def test_shift_between_jpegs_misaligns_blocks():
     """On one grid the second saving at the same quality changes less than on a shifted one."""
     x = picture(7)
     once = jpeg(x, 50)
@@ -86,7 +86,7 @@ def test_a_shift_between_two_jpegs_misaligns_their_blocks():
     assert parse("jpeg:50 >> shift:3,5 >> jpeg:50") == JPEG(50) >> Shift(3, 5) >> JPEG(50)
 
 
-def test_a_drawn_shift_moves_by_whole_pixels():
+def test_shift_range_draws_whole_pixels():
     drawn = {parse("shift:-7..7,0..7").sample((1, 3, 9, 9), rng(i)) for i in range(20)}
     assert (
         all(isinstance(f.dy, int) and -7 <= f.dy <= 7 and 0 <= f.dx <= 7 for f in drawn)
@@ -112,6 +112,6 @@ def test_a_drawn_shift_moves_by_whole_pixels():
         (lambda: Shift((1, 2, 3), 0)(torch.zeros(2, 1, 4, 4)), "dy has 3 values for 2 images"),
     ],
 )
-def test_bad_parameters_are_named(make, words):
+def test_geometry_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()

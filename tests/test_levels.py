@@ -18,14 +18,14 @@ def gradient(f, x, weight):
 
 
 @given(values)
-def test_clamp_has_the_sigmoid_s_slope(x):
+def test_clamp_gradient_is_sigmoid_slope(x):
     weight = torch.arange(1, x.numel() + 1, dtype=x.dtype).view_as(x)
     assert torch.equal(Clamp()(x), x.clamp(0, 1))
     e = torch.exp(-2 * (x - 0.5))
     assert torch.allclose(gradient(Clamp(), x, weight), weight * 2 * e / (1 + e) ** 2, rtol=1e-12)
 
 
-def test_clamp_s_slope_at_the_published_points():
+def test_clamp_gradient_at_published_points():
     x = torch.tensor([0.5, 0.0, 1.0], dtype=torch.float64).view(1, 1, 1, 3)
     slopes = gradient(Clamp(), x, torch.ones_like(x)).flatten()
     assert torch.allclose(
@@ -34,7 +34,7 @@ def test_clamp_s_slope_at_the_published_points():
 
 
 @given(values, st.integers(2, 300))
-def test_quantize_rounds_half_to_even_with_the_cubic_slope(x, levels):
+def test_quantize_rounds_half_to_even(x, levels):
     steps = x * (levels - 1)
     nearest = torch.tensor([round(v) for v in steps.flatten().tolist()], dtype=x.dtype).view_as(x)
     assert torch.equal(Quantize(levels)(x), nearest / (levels - 1))
@@ -43,12 +43,12 @@ def test_quantize_rounds_half_to_even_with_the_cubic_slope(x, levels):
     assert torch.equal(gradient(Quantize(levels, "ste"), x, torch.ones_like(x)), torch.ones_like(x))
 
 
-def test_eight_bit_images_pass_unchanged():
+def test_quantize_keeps_eight_bit_images():
     x = (torch.arange(256) / 255).view(1, 1, 16, 16)
     assert torch.equal(Quantize()(x), x) and torch.equal((Clamp() >> Quantize())(x), x)
 
 
-def test_second_derivatives_are_refused_and_not_silently_wrong():
+def test_surrogates_reject_second_derivatives():
     x = torch.rand(1, 1, 2, 2, requires_grad=True)
     with pytest.raises(RuntimeError, match="cannot be differentiated again"):
         torch.autograd.grad((Clamp()(x) * x).sum(), x, create_graph=True)

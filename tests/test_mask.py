@@ -12,20 +12,20 @@ from degrade import Box, Downsample, Mask, Pixels, Pool, Resize, Strokes, Uncrop
 from .conftest import rng
 
 
-def test_a_mask_multiplies_and_shows_itself():
+def test_mask_multiplies_and_is_visible():
     x, m = torch.rand(2, 3, 4, 5), torch.rand(2, 1, 4, 5)
     assert torch.equal(Mask(m)(x), x * m) and torch.equal(Mask(m).visible(x.shape), m)
     assert Mask(m) == Mask(m.clone()) and Mask(m) != Mask(1 - m)
 
 
-def test_a_mask_is_a_value():
+def test_mask_keeps_copy_of_given_tensor():
     m = torch.ones(1, 1, 2, 2)
     f = Mask(m)
     m.zero_()
     assert f.visible((1, 3, 2, 2)).min() == 1
 
 
-def test_a_mask_from_a_file(tmp_path):
+def test_mask_reads_image_file(tmp_path):
     pixels = numpy.arange(12, dtype=numpy.uint8).reshape(3, 4) * 20
     Image.fromarray(pixels).save(tmp_path / "m.png")
     assert torch.equal(
@@ -33,7 +33,7 @@ def test_a_mask_from_a_file(tmp_path):
     )
 
 
-def test_a_mask_from_a_file_of_tensors(tmp_path):
+def test_mask_reads_safetensors_file(tmp_path):
     m = torch.rand(2, 1, 4, 5)
     for name, entry in [("m", m), ("same", m), ("outside", 2 * m + 1)]:
         save_file({"mask": entry}, tmp_path / f"{name}.safetensors")
@@ -65,12 +65,12 @@ def test_a_mask_from_a_file_of_tensors(tmp_path):
         ("", "tensor"),
     ],
 )
-def test_bad_masks_are_refused(bad, word):
+def test_mask_rejects_wrong_tensors(bad, word):
     with pytest.raises(ValueError, match=word):
         Mask(bad)
 
 
-def test_a_mask_of_another_size_or_no_file_is_refused(tmp_path):
+def test_mask_rejects_other_size_and_missing_file(tmp_path):
     with pytest.raises(ValueError, match="give one of their size"):
         Mask(torch.ones(1, 1, 4, 4))(torch.rand(1, 3, 5, 4))
     with pytest.raises(ValueError, match="cannot be read"):
@@ -78,7 +78,7 @@ def test_a_mask_of_another_size_or_no_file_is_refused(tmp_path):
 
 
 @given(st.integers(1, 6), st.integers(0, 2**32 - 1), st.integers(48, 90), st.integers(48, 90))
-def test_strokes_hide_what_pillow_s_thick_lines_hide(count, seed, height, width):
+def test_strokes_match_pillow_thick_lines(count, seed, height, width):
     """Pillow draws the same strokes at sixteen times the size, box-reduced; only edges may differ."""
     mask = Strokes(count, seed=seed).visible((1, 3, height, width))[0, 0].numpy()
     scale, thickness = 16, 0.08 * min(height, width)
@@ -98,7 +98,7 @@ def test_strokes_hide_what_pillow_s_thick_lines_hide(count, seed, height, width)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_stroke_ends_lie_in_outer_thirds(seed):
+def test_strokes_end_in_outer_thirds(seed):
     """A hair-thin stroke's ends: the far corners of what it hides avoid the middle third on each axis."""
     hidden = Strokes(1, width=1e-3, seed=seed).visible((1, 1, 90, 90))[0, 0] < 1
     rows, cols = (hidden.any(1 - axis).nonzero().flatten() for axis in (0, 1))
@@ -107,17 +107,17 @@ def test_stroke_ends_lie_in_outer_thirds(seed):
             assert end <= 30 or end >= 59
 
 
-def test_strokes_are_the_same_at_every_resolution():
+def test_strokes_same_at_every_resolution():
     small, large = (Strokes(4, seed=7).visible((1, 3, n, n)) for n in (32, 128))
     reduced = torch.nn.functional.avg_pool2d(large, 4)
     assert (small - reduced).abs().max() < 0.35 and (small - reduced).abs().mean() < 0.01
 
 
-def test_no_strokes_hide_nothing():
+def test_strokes_count_zero_hides_nothing():
     assert Strokes(0, seed=1).visible((1, 3, 5, 7)).min() == 1
 
 
-def test_the_default_box_is_the_central_third():
+def test_box_default_is_central_third():
     mask = Box().visible((1, 3, 90, 60))[0, 0]
     assert (mask[30:60, 20:40] == 0).all() and mask.sum() == 90 * 60 - 30 * 20
 
@@ -130,7 +130,7 @@ def test_the_default_box_is_the_central_third():
     st.integers(1, 40),
     st.integers(1, 40),
 )
-def test_a_box_hides_its_rectangle(height, width, top, left, h, w):
+def test_box_hides_its_rectangle(height, width, top, left, h, w):
     mask = Box(height, width, top, left).visible((1, 3, h, w))[0, 0]
     rows, cols = (
         (torch.arange(n) >= round(a * n)) & (torch.arange(n) < round(a * n) + round(s * n))
@@ -140,7 +140,7 @@ def test_a_box_hides_its_rectangle(height, width, top, left, h, w):
 
 
 @given(st.floats(0.01, 1), st.integers(1, 40), st.integers(1, 40))
-def test_uncrop_keeps_its_share_of_the_area_in_the_corner_or_the_middle(keep, h, w):
+def test_uncrop_keeps_its_share_of_area(keep, h, w):
     sides = [max(1, round(keep**0.5 * n)) for n in (h, w)]
     corner, center = (
         Uncrop(keep, where).visible((1, 3, h, w))[0, 0] for where in ("corner", "center")
@@ -155,12 +155,12 @@ def test_uncrop_keeps_its_share_of_the_area_in_the_corner_or_the_middle(keep, h,
         assert 0 <= after - before <= 1
 
 
-def test_uncrop_of_a_quarter_keeps_the_top_left_quarter():
+def test_uncrop_quarter_is_top_left():
     mask = parse("uncrop:0.25").visible((1, 3, 64, 64))
     assert mask[..., :32, :32].min() == 1 and mask.mean() == 0.25
 
 
-def test_as_many_pixels_are_hidden_as_said():
+def test_pixels_hidden_share_is_prob():
     """Chance of a false alarm: 10⁻⁴."""
     f = Pixels(0.3).sample((1, 3, 200, 200), rng())
     mask = f.visible((1, 3, 200, 200))
@@ -170,7 +170,7 @@ def test_as_many_pixels_are_hidden_as_said():
     assert torch.equal(f(x), x * mask)
 
 
-def test_pixels_per_image():
+def test_pixels_prob_applies_per_image():
     f = Pixels((0.1, 0.9), seed=(1, 2))
     together = f.visible((2, 3, 8, 8))
     for i in range(2):
@@ -183,7 +183,7 @@ def test_pixels_per_image():
     st.sampled_from([Box(), Uncrop(0.3), Pixels(0.4, seed=1), Strokes(3, seed=2)]),
     st.integers(1, 6),
 )
-def test_what_is_visible_of_a_reduced_image_is_the_mean_of_what_was(mask, factor):
+def test_visible_of_pool_is_mean_of_each_cell(mask, factor):
     shape = (1, 3, 8 * factor, 5 * factor)
     expected = mask.visible(shape).view(1, 1, 8, factor, 5, factor).mean((3, 5))
     for f in (Downsample(factor), Pool(factor), Resize((8, 5)), Resize(scale=1 / factor)):
@@ -191,7 +191,7 @@ def test_what_is_visible_of_a_reduced_image_is_the_mean_of_what_was(mask, factor
         assert f.visible(shape) is None
 
 
-def test_what_is_visible_of_picked_pixels_is_that_of_their_source():
+def test_visible_of_nearest_is_source_pixel():
     mask = Strokes(4, seed=3)
     for f in (Downsample(3, "nearest"), Resize((31, 40), filter="nearest")):
         x = torch.ones(1, 1, 24, 30)
@@ -215,6 +215,6 @@ def test_what_is_visible_of_picked_pixels_is_that_of_their_source():
         ),
     ],
 )
-def test_bad_parameters_are_named(make, words):
+def test_mask_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()

@@ -33,24 +33,24 @@ def flat(value, n=40_000, dtype=torch.float64):
     return torch.full((1, 1, 1, n), value, dtype=dtype)
 
 
-def test_gaussian_is_normal():
+def test_gaussian_follows_normal_law():
     y = Gaussian(0.3)(flat(0.5), rng()).flatten()
     assert stats.kstest(y.numpy(), "norm", args=(0.5, 0.3)).pvalue > FALSE_ALARM
 
 
-def test_speckle_grows_with_the_pixel():
+def test_speckle_grows_with_pixel_value():
     for value in (0.1, 0.8):
         y = Speckle(0.3)(flat(value), rng()).flatten()
         assert stats.kstest(y.numpy(), "norm", args=(value, 0.3 * value)).pvalue > FALSE_ALARM
 
 
-def test_uniform_is_uniform_around_the_pixel():
+def test_uniform_noise_is_centred_on_pixel():
     y = Uniform(0.4)(flat(0.5), rng()).flatten()
     assert stats.kstest(y.numpy(), "uniform", args=(0.3, 0.4)).pvalue > FALSE_ALARM
 
 
 @pytest.mark.parametrize("peak, sigma, value", [(24, 0.05, 0.4), (6, 0.02, 0.9), (96, 0.1, 0.01)])
-def test_read_noise_is_added_to_photon_noise(peak, sigma, value):
+def test_poissongaussian_adds_read_noise(peak, sigma, value):
     y = PoissonGaussian(peak, sigma)(flat(value), rng()).flatten().numpy()
     counts = numpy.arange(stats.poisson(peak * value).ppf(1 - 1e-12) + 1)
     shares = stats.poisson(peak * value).pmf(counts)
@@ -62,7 +62,7 @@ def test_read_noise_is_added_to_photon_noise(peak, sigma, value):
 
 
 @pytest.mark.parametrize("peak, value", [(6, 0.9), (24, 0.3), (96, 0.02), (1000, 1.0)])
-def test_poisson_counts_are_poisson(peak, value):
+def test_poisson_counts_follow_poisson_law(peak, value):
     counts = (Poisson(peak)(flat(value), rng()) * peak).flatten()
     assert torch.allclose(counts, counts.round(), atol=1e-6)
     law = stats.poisson(peak * value)
@@ -74,21 +74,21 @@ def test_poisson_counts_are_poisson(peak, value):
     assert stats.chisquare(seen, expected).pvalue > FALSE_ALARM
 
 
-def test_dead_pixels_are_dead_in_all_channels_and_as_many_as_said():
+def test_deadpixels_share_is_prob_in_all_channels():
     y = DeadPixels(0.16)(torch.ones(1, 3, 200, 200), rng())
     assert set(y.unique().tolist()) == {0.0, 1.0}
     assert (y == y[:, :1]).all()
     assert stats.binomtest(int((y[:, 0] == 0).sum()), 200 * 200, 0.16).pvalue > FALSE_ALARM
 
 
-def test_hot_pixels_are_white_in_all_channels_and_as_many_as_said():
+def test_hotpixels_share_is_prob_in_all_channels():
     y = HotPixels(0.16)(torch.zeros(1, 3, 200, 200), rng())
     assert set(y.unique().tolist()) == {0.0, 1.0}
     assert (y == y[:, :1]).all()
     assert stats.binomtest(int((y[:, 0] == 1).sum()), 200 * 200, 0.16).pvalue > FALSE_ALARM
 
 
-def test_salt_and_pepper_strike_all_channels_as_often_as_said():
+def test_saltpepper_share_is_prob_in_all_channels():
     y = SaltPepper(0.3, salt=0.25)(torch.full((1, 3, 200, 200), 0.5), rng())
     assert set(y.unique().tolist()) == {0.0, 0.5, 1.0}
     assert (y == y[:, :1]).all()
@@ -98,14 +98,14 @@ def test_salt_and_pepper_strike_all_channels_as_often_as_said():
 
 
 @pytest.mark.parametrize("f", [SaltPepper(0.4), HotPixels(0.4, seed=3), DeadPixels(0.4, seed=3)])
-def test_what_is_struck_has_no_gradient_and_the_rest_passes(f):
+def test_impulse_noise_gradient_is_its_mask(f):
     x = torch.full((2, 3, 9, 9), 0.5, requires_grad=True)
     y = f(x, rng())
     (slope,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(slope, (y.detach() == 0.5).float()) and 0 < slope.mean() < 1
 
 
-def test_speckle_and_uniform_differentiate_at_their_draws():
+def test_speckle_and_uniform_gradient_at_draw():
     x = flat(0.5, 100).requires_grad_()
     y = Speckle(0.3)(x, rng())
     assert torch.allclose(torch.autograd.grad(y.sum(), x)[0], y / x)
@@ -118,7 +118,7 @@ def test_speckle_and_uniform_differentiate_at_their_draws():
     st.integers(0, 2**31),
     st.lists(st.floats(0, 1.5), min_size=1, max_size=20),
 )
-def test_read_noise_leaves_poisson_s_gradient(peak, sigma, seed, values):
+def test_poissongaussian_gradient_is_that_of_poisson(peak, sigma, seed, values):
     x = torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1).requires_grad_()
     slopes = []
     for s in (sigma, 0):  # the photons are drawn first, so they are the same
@@ -131,7 +131,7 @@ def test_read_noise_leaves_poisson_s_gradient(peak, sigma, seed, values):
 @given(
     st.floats(0.5, 500), st.integers(0, 2**31), st.lists(st.floats(0, 1.5), min_size=1, max_size=20)
 )
-def test_poisson_s_gradient_at_the_drawn_sample(peak, seed, values):
+def test_poisson_gradient_is_taken_at_draw(peak, seed, values):
     x = torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1).requires_grad_()
     y = Poisson(peak)(x, rng(seed))
     (slope,) = torch.autograd.grad(y.sum(), x)
@@ -140,7 +140,7 @@ def test_poisson_s_gradient_at_the_drawn_sample(peak, seed, values):
     assert torch.allclose(slope, expected, rtol=1e-9)
 
 
-def test_poisson_s_gradient_is_unbiased_for_the_mean_and_the_second_moment():
+def test_poisson_gradient_unbiased_for_two_moments():
     """E[dy/dp] = 1 and E[d(y²)/dp] = 2p + 1/peak; within 5 standard errors."""
     peak, p = 24.0, 0.4
     x = flat(p, 400_000).requires_grad_()
@@ -153,13 +153,13 @@ def test_poisson_s_gradient_is_unbiased_for_the_mean_and_the_second_moment():
         )  # the stabiliser's own bias
 
 
-def test_poisson_counts_nothing_below_zero():
+def test_poisson_counts_zero_below_black():
     x = torch.full((1, 1, 4, 4), -0.5, requires_grad=True)
     y = Poisson(6)(x, rng())
     assert (y == 0).all() and torch.isfinite(torch.autograd.grad(y.sum(), x)[0]).all()
 
 
-def test_the_solver_s_poisson_is_the_published_gaussian():
+def test_poisson_approx_is_published_gaussian():
     peak, p = 24.0, 0.4
     f = Poisson(peak).approx()
     assert str(f) == "clamp >> poisson:24,model=gaussian"
@@ -170,7 +170,7 @@ def test_the_solver_s_poisson_is_the_published_gaussian():
 
 
 @pytest.mark.parametrize("kind, lost", [(DeadPixels, 0.0), (HotPixels, 1.0)])
-def test_a_solver_does_not_know_which_pixels_are_lost(kind, lost):
+def test_deadpixels_approx_forgets_lost_pixels(kind, lost):
     f = kind(0.5).sample((1, 3, 32, 32), rng())
     x = torch.full((1, 3, 32, 32), 0.5)
     assert torch.equal(f(x, rng(1)), f(x, rng(2)))
@@ -180,7 +180,7 @@ def test_a_solver_does_not_know_which_pixels_are_lost(kind, lost):
     assert f.linear == (kind is DeadPixels)
 
 
-def test_parameters_per_image_are_each_image_s_own():
+def test_noise_parameters_apply_per_image():
     x = torch.rand(2, 3, 8, 8, generator=rng())
     for per_image, each in [
         (Gaussian((0.1, 0.7)), [Gaussian(0.1), Gaussian(0.7)]),
@@ -217,6 +217,6 @@ def test_parameters_per_image_are_each_image_s_own():
         (lambda: Speckle((1, 2, 3))(torch.zeros(2, 1, 4, 4)), "sigma has 3 values for 2 images"),
     ],
 )
-def test_bad_parameters_are_named(make, words):
+def test_noise_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()

@@ -19,19 +19,19 @@ def turned(side, degrees, x, y):
     return (c, -s, x - (c - s) / 2, s, c, y - (s + c) / 2)
 
 
-def test_a_square_of_the_picture_s_own_size_changes_nothing():
+def test_place_onto_same_square_changes_nothing():
     x = torch.rand(2, 3, 17, 17, generator=rng(), dtype=torch.float64)
     assert torch.allclose(Place((17, 0, 0, 0, 17, 0), 17)(x), x, atol=1e-12)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 8])
-def test_a_whole_reduction_is_the_mean_of_each_cell(factor):
+def test_place_reduction_is_mean_of_each_cell(factor):
     x = torch.rand(1, 3, 24, 48, generator=rng(), dtype=torch.float64)
     f = Place((48 // factor, 0, 0, 0, 24 // factor, 0), (24 // factor, 48 // factor))
     assert torch.allclose(f(x), Pool(factor)(x), atol=1e-12)
 
 
-def test_corners_come_where_the_matrix_says():
+def test_place_corners_follow_matrix():
     x = torch.zeros(1, 1, 64, 64)
     x[..., :32, :32] = 1  # the top left quarter
     y = Place(turned(40, 90, 30, 50), (90, 60))(x)[0, 0]
@@ -39,7 +39,7 @@ def test_corners_come_where_the_matrix_says():
     assert y[35:45, 35:45].min() == 1 and y[35:45, 15:25].max() == 0 and y[55:65].max() == 0
 
 
-def test_it_is_pillow_s_affine_map_where_nothing_is_reduced():
+def test_place_equals_pillow_affine_map():
     """Pillow samples bilinearly at pixels' centres, in coordinates of the result."""
     photo = Image.open(AVATARS / "001.png").convert("RGB")
     x = torch.from_numpy(numpy.array(photo)).permute(2, 0, 1)[None].double() / 255
@@ -70,7 +70,7 @@ def test_it_is_pillow_s_affine_map_where_nothing_is_reduced():
     st.integers(1, 40),
     st.integers(1, 40),
 )
-def test_the_adjoint_is_the_transpose(side, degrees, at, height, width):
+def test_place_adjoint_is_transpose(side, degrees, at, height, width):
     f, x = (
         Place(turned(side, degrees, at, at), (20, 30)),
         torch.rand(1, 2, height, width, dtype=torch.float64),
@@ -82,7 +82,7 @@ def test_the_adjoint_is_the_transpose(side, degrees, at, height, width):
 
 
 @given(st.floats(5, 30), st.floats(-180, 180))
-def test_what_is_seen_is_what_is_covered(side, degrees):
+def test_place_visible_is_coverage(side, degrees):
     f = Place(turned(side, degrees, 25, 25), (50, 50))
     seen = f.visible((1, 3, 16, 16))
     assert seen.sum().item() == pytest.approx(
@@ -91,7 +91,7 @@ def test_what_is_seen_is_what_is_covered(side, degrees):
     assert torch.allclose(f(torch.ones(1, 3, 16, 16)), seen, atol=1e-6)
 
 
-def test_around_it_lies_the_other_picture_bit_for_bit():
+def test_place_keeps_onto_around_image():
     around = torch.rand(1, 3, 50, 60, generator=rng())
     f = Place(turned(20, 30, 30, 25), (50, 60), around)
     x = torch.rand(2, 3, 16, 16, generator=rng(1))
@@ -106,7 +106,7 @@ def test_around_it_lies_the_other_picture_bit_for_bit():
     )
 
 
-def test_a_reduction_is_antialiased():
+def test_place_reduction_is_antialiased():
     """Stripes too fine for the result become their mean."""
     x = (torch.arange(256) % 2).float().expand(1, 1, 256, 256)
     y = Place(turned(40, 20, 32, 32), (64, 64))(x)[..., 25:40, 25:40]
@@ -122,7 +122,7 @@ def test_a_reduction_is_antialiased():
     assert (large - 0.5).abs().max() < 0.06
 
 
-def test_it_is_written_and_read_with_what_lies_around(tmp_path):
+def test_place_round_trips_with_onto(tmp_path):
     around = (torch.rand(1, 3, 6, 9, generator=rng()) * 255).round() / 255
     f = Place((3, 0, 1, 0, 3, 1), (6, 9), around) >> JPEG(50)
     record = to_json(f, tmp_path)
@@ -148,20 +148,23 @@ def test_it_is_written_and_read_with_what_lies_around(tmp_path):
         (((2, 4, 0, 1, 2, 0), 4), "leaves no area"),
         (((math.nan, 0, 0, 0, 1, 0), 4), "matrix="),
         (((1, 0, 0, 0, 1, 0), "4xa"), "size="),
-        (((1, 0, 0, 0, 1, 0), (4, 5, 6)), "size=(4, 5, 6) must be (h, w), or one side for a square"),
+        (
+            ((1, 0, 0, 0, 1, 0), (4, 5, 6)),
+            "size=(4, 5, 6) must be (h, w), or one side for a square",
+        ),
         (((1, 0, 0, 0, 1, 0), (60000, 60000)), "size=(60000, 60000) must be (h, w)"),
         (((1, 0, 0, 0, 1, 0), 4, torch.zeros(4, 4)), "onto has shape [4, 4]"),
         (((1, 0, 0, 0, 1, 0), 4, torch.full((1, 3, 4, 4), 2.0)), "onto has values outside [0, 1]"),
         (((1, 0, 0, 0, 1, 0), 4, 5), "onto=5 must be a tensor"),
     ],
 )
-def test_nonsense_is_one_line(arguments, said):
+def test_place_errors_are_one_line(arguments, said):
     with pytest.raises(ValueError, match="^[^\n]*$") as error:
         Place(*arguments)
     assert said in str(error.value)
 
 
-def test_a_picture_of_another_size_is_named():
+def test_place_rejects_onto_of_other_size():
     f = Place((3, 0, 1, 0, 3, 1), (6, 9), torch.rand(1, 3, 6, 8))
     with pytest.raises(
         ValueError, match=r"onto is \[1, 3, 6, 8\]; give \[1, 3, 6, 9\], or one for all"
@@ -169,7 +172,7 @@ def test_a_picture_of_another_size_is_named():
         f(torch.rand(1, 3, 5, 5))
 
 
-def test_place_without_onto_is_read_from_a_folder(tmp_path):
+def test_place_without_onto_is_read_from_folder(tmp_path):
     f = Place((8, 0, 0, 0, 8, 0), (8, 8))
     record = to_json(f, tmp_path)
     assert from_json(record, tmp_path) == f == parse(str(f), tmp_path)

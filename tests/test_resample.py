@@ -38,7 +38,7 @@ def pillow(array, size, filter):
 
 @pytest.mark.parametrize("filter", FILTERS)
 @given(sides, sides, sides, sides, st.integers(0, 2**32 - 1))
-def test_eight_bit_images_equal_pillow_s(filter, h, w, oh, ow, seed):
+def test_resize_eight_bit_equals_pillow(filter, h, w, oh, ow, seed):
     pixels = numpy.random.default_rng(seed).integers(0, 256, (h, w), dtype=numpy.uint8)
     y = resize(torch.from_numpy(pixels)[None, None] / 255, (oh, ow), filter)
     assert torch.equal(y[0, 0], torch.from_numpy(pillow(pixels, (oh, ow), filter).copy()) / 255)
@@ -46,7 +46,7 @@ def test_eight_bit_images_equal_pillow_s(filter, h, w, oh, ow, seed):
 
 @pytest.mark.parametrize("filter", FILTERS)
 @given(sides, sides, sides, sides, st.integers(0, 2**32 - 1))
-def test_other_images_equal_pillow_s_float_mode(filter, h, w, oh, ow, seed):
+def test_resize_float_equals_pillow_mode_f(filter, h, w, oh, ow, seed):
     values = numpy.random.default_rng(seed).normal(size=(h, w)).astype(numpy.float32)
     y = resize(torch.from_numpy(values)[None, None], (oh, ow), filter)
     assert numpy.allclose(y[0, 0].numpy(), pillow(values, (oh, ow), filter), rtol=1e-5, atol=1e-6)
@@ -54,7 +54,7 @@ def test_other_images_equal_pillow_s_float_mode(filter, h, w, oh, ow, seed):
 
 @pytest.mark.parametrize("filter", FILTERS)
 @pytest.mark.parametrize("factor", [2, 3, 8])
-def test_a_photo_reduced_as_pillow_reduces_it(filter, factor):
+def test_downsample_photo_equals_pillow(filter, factor):
     x = picture(3)
     size = Downsample(factor).output_shape(x.shape)[2:]
     image = Image.fromarray((x[0].permute(1, 2, 0) * 255).round().byte().numpy())
@@ -65,7 +65,7 @@ def test_a_photo_reduced_as_pillow_reduces_it(filter, factor):
 
 
 @pytest.mark.parametrize("size", range(1, 200, 7))
-def test_nearest_picks_pillow_s_pixels(size):
+def test_nearest_picks_pixels_of_pillow(size):
     """Pillow adds its step up in float64, which the closed form (i + ½)·size/out misses one time in five."""
     ramp = Image.fromarray(numpy.arange(size, dtype=numpy.float32)[None])
     x = torch.arange(size, dtype=torch.float32).view(1, 1, 1, -1) / 1000
@@ -80,7 +80,7 @@ def test_nearest_picks_pillow_s_pixels(size):
 @pytest.mark.parametrize(
     "size", [(40, 60), (200, 150), (128, 300), (1, 1), (128, 128), VERTICAL_FIRST, (400, 64)]
 )
-def test_a_photo_resized_as_pillow_resizes_it(filter, size):
+def test_resize_photo_equals_pillow(filter, size):
     x = picture(5)
     image = Image.fromarray((x[0].permute(1, 2, 0) * 255).round().byte().numpy())
     expected = numpy.array(image.resize(size[::-1], FILTERS[filter]))
@@ -90,7 +90,7 @@ def test_a_photo_resized_as_pillow_resizes_it(filter, size):
 
 
 @given(sides, sides, st.floats(0.05, 3))
-def test_a_scale_gives_pillow_s_sides(h, w, scale):
+def test_resize_scale_rounds_sides(h, w, scale):
     expected = (
         ImageOps.scale(Image.new("L", (w, h)), scale).size
         if round(scale * h) and round(scale * w)
@@ -101,14 +101,14 @@ def test_a_scale_gives_pillow_s_sides(h, w, scale):
 
 
 @given(sides, sides, sides, sides, st.sampled_from([*FILTERS]), st.integers(0, 2**32 - 1))
-def test_every_filter_s_gradient_is_its_adjoint(h, w, oh, ow, filter, seed):
+def test_resize_gradient_is_adjoint(h, w, oh, ow, filter, seed):
     g = rng(seed)
     x, y = (torch.rand(1, 2, *s, dtype=torch.float64, generator=g) for s in ((h, w), (oh, ow)))
     f = Resize((oh, ow), filter=filter)
     assert torch.allclose((f(x) * y).sum(), (x * f.adjoint(y, x.shape)).sum(), rtol=1e-9)
 
 
-def test_sizes_are_written_in_several_ways():
+def test_resize_accepts_size_as_text():
     assert parse("resize:40") == Resize(40) == Resize((40, 40)) == parse("resize:40x40")
     assert parse("resize:40x60") == parse("resize:40|60") == Resize((40, 60)) == Resize("40x60")
     assert parse("resize:scale=0.5,filter=box") == Resize(scale=0.5, filter="box")
@@ -116,12 +116,12 @@ def test_sizes_are_written_in_several_ways():
         assert parse(str(f)) == f
 
 
-def test_a_solver_knows_a_filter_with_a_name():
+def test_resize_approx_keeps_named_filter():
     assert Resize(40, filter="lanczos").approx() == Resize(40, filter="lanczos")
     assert Resize(40, filter="any").approx() == Resize(40, filter="bicubic")
 
 
-def test_what_a_solver_assumes_is_nearer_to_every_drawn_filter_than_pooling():
+def test_resize_approx_any_is_nearer_than_pool():
     x = picture(2)
     for size in (32, 80):
         drawn = [resize(x, (size, size), name) for name in ("bilinear", "bicubic", "lanczos")]
@@ -161,12 +161,12 @@ def test_what_a_solver_assumes_is_nearer_to_every_drawn_filter_than_pooling():
         ),
     ],
 )
-def test_bad_parameters_are_named(make, words):
+def test_resample_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_a_drawn_scale_is_each_image_s_own():
+def test_resize_scale_is_drawn_per_image():
     f = parse("resize:scale=0.5..1.5")
     scales = {f.sample((1, 3, 20, 20), rng(i)).scale for i in range(9)}
     assert len(scales) == 9 and min(scales) >= 0.5 and max(scales) <= 1.5
@@ -175,21 +175,21 @@ def test_a_drawn_scale_is_each_image_s_own():
 
 
 @given(st.integers(1, 9), sides, sides)
-def test_pooling_is_the_mean_of_each_cell(factor, h, w):
+def test_pool_is_mean_of_each_cell(factor, h, w):
     x = torch.rand(1, 2, h * factor, w * factor, dtype=torch.float64, generator=rng())
     cells = x.view(1, 2, h, factor, w, factor).mean((3, 5))
     assert torch.allclose(Pool(factor)(x), cells, rtol=1e-12)
 
 
 @given(st.integers(1, 9), sides, sides)
-def test_pooling_of_sides_that_do_not_divide_keeps_constants_and_size(factor, h, w):
+def test_pool_keeps_constants_if_sides_do_not_divide(factor, h, w):
     y = Pool(factor)(torch.full((1, 1, h, w), 0.25))
     assert y.shape[2:] == (max(1, h // factor), max(1, w // factor)) and torch.allclose(
         y, torch.tensor(0.25)
     )
 
 
-def test_a_solver_does_not_know_the_filter():
+def test_downsample_approx_is_pool():
     assert (
         Downsample(4, "any").sample((1, 3, 8, 8), rng()).approx()
         == Downsample(4).approx()
@@ -197,20 +197,20 @@ def test_a_solver_does_not_know_the_filter():
     )
 
 
-def test_each_image_draws_its_own_filter():
+def test_downsample_filter_is_drawn_per_image():
     f = Downsample(2, "any").sample((64, 3, 8, 8), rng())
     assert set(f.filter) == {"bilinear", "bicubic", "lanczos"}
     x = torch.rand(64, 3, 8, 8, generator=rng())
     assert torch.equal(f(x)[5:6], Downsample(2, f.filter[5])(x[5:6]))
 
 
-def test_mixed_batches_treat_each_image_as_its_own_kind():
+def test_resize_of_mixed_batch_equals_single_images():
     eight_bit, free = picture(0), torch.rand(1, 3, 128, 128, generator=rng())
     together = Downsample(4)(torch.cat([eight_bit, free]))
     assert torch.equal(together, torch.cat([Downsample(4)(eight_bit), Downsample(4)(free)]))
 
 
-def test_the_gradient_is_the_linear_filter_s_even_on_eight_bit_images():
+def test_resize_eight_bit_gradient_is_linear_filter():
     x = picture(1).double().requires_grad_()
     (g,) = torch.autograd.grad(Downsample(4)(x).sum(), x)
     free = (x.detach() + 1e-3).requires_grad_()

@@ -28,7 +28,7 @@ def matrix(f, shape):
     st.floats(0.01, 1),
     st.integers(0, 2**32 - 1),
 )
-def test_it_is_some_rows_of_a_circulant_matrix_with_random_signs(c, h, w, ratio, seed):
+def test_sensing_equals_dense_circulant_matrix(c, h, w, ratio, seed):
     n = c * h * w
     m = max(1, round(ratio * n))
     g, signs, kept = (t.numpy() for t in draw_sensing(seed, n, m))
@@ -46,7 +46,7 @@ def test_it_is_some_rows_of_a_circulant_matrix_with_random_signs(c, h, w, ratio,
     st.floats(0.01, 1),
     st.integers(0, 2**32 - 1),
 )
-def test_the_adjoint_is_the_transpose(c, h, w, ratio, seed):
+def test_sensing_adjoint_is_transpose(c, h, w, ratio, seed):
     f, shape = CompressedSensing(ratio, seed), (1, c, h, w)
     y = torch.randn(f.output_shape(shape), generator=rng(), dtype=torch.float64)
     assert torch.allclose(
@@ -54,14 +54,14 @@ def test_the_adjoint_is_the_transpose(c, h, w, ratio, seed):
     )
 
 
-def test_its_draws_follow_their_laws():
+def test_sensing_draws_follow_their_laws():
     g, signs, kept = draw_sensing(5, 40_000, 10_000)
     assert stats.kstest(g.numpy(), "norm").pvalue > FALSE_ALARM
     assert stats.binomtest(int((signs > 0).sum()), 40_000).pvalue > FALSE_ALARM
     assert stats.kstest(kept.numpy() / 40_000, "uniform").pvalue > FALSE_ALARM
 
 
-def test_measurements_are_as_large_as_pixels():
+def test_sensing_measurements_are_as_large_as_pixels():
     x = picture(1).double()
     y = CompressedSensing(0.1, 3)(x).flatten()
     assert (
@@ -69,7 +69,7 @@ def test_measurements_are_as_large_as_pixels():
     )
 
 
-def test_a_seed_fixes_it_and_sample_draws_one():
+def test_sensing_seed_is_drawn_by_sample():
     x = torch.rand(2, 3, 8, 8, generator=rng())
     f = CompressedSensing(0.25).sample(x.shape, rng())
     assert len(set(f.seed)) == 2 and f.approx() == f and parse(str(f)) == f
@@ -78,7 +78,7 @@ def test_a_seed_fixes_it_and_sample_draws_one():
         assert torch.equal(f(x)[i : i + 1], CompressedSensing(0.25, f.seed[i])(x[i : i + 1]))
 
 
-def test_all_measurements_have_seen_the_same_share():
+def test_sensing_visible_is_share_of_image():
     shape = (1, 3, 16, 16)
     seen = (Strokes(3, seed=1) >> CompressedSensing(0.1, 2)).visible(shape)
     assert torch.allclose(seen, Strokes(3, seed=1).visible(shape).mean()) and seen.shape == (
@@ -108,6 +108,6 @@ def test_all_measurements_have_seen_the_same_share():
         (lambda: CompressedSensing(Range(0.1, 0.2)).output_shape((1, 1, 4, 4)), "not decided yet"),
     ],
 )
-def test_bad_parameters_are_named(make, words):
+def test_sensing_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()

@@ -1,4 +1,4 @@
-"""Values and types at the edge of what is accepted, and outputs that are changed in place."""
+"""Values and types at the edge of what is accepted, and results that are changed in place."""
 
 import pytest
 import torch
@@ -26,6 +26,22 @@ def test_output_may_be_changed_in_place(name, data):
     gradients = [torch.autograd.grad(y.sum(), x)[0] for y in (changed, copied)]
     assert torch.equal(changed, copied) and torch.equal(*gradients)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@cases(5)
+@given(data=st.data())
+def test_visible_may_be_changed_in_place(name, data):
+    """`visible` does not hand out a tensor that the operator or a cache keeps."""
+    x = data.draw(images())
+    f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
+    f = f.sample(x.shape, rng(3))
+    visible = f.visible(x.shape)
+    if visible is None:
+        return
+    expected = visible.clone()
+    visible.fill_(0.5)
+    assert torch.equal(f.visible(x.shape), expected)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
