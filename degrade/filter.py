@@ -249,7 +249,8 @@ def _sinc(cutoff: float, size: int) -> Tensor:
 
 def _bessel_j1(x: Tensor) -> Tensor:
     """J₁ by Bessel's integral, exact to rounding for x < 400; torch.special's has 6 digits."""
-    angle = torch.arange(512, dtype=torch.float64) * (2 * math.pi / 512)
+    step = 2 * math.pi / 512
+    angle = torch.arange(512, dtype=torch.float64) * step
     phase = angle - x[..., None] * torch.sin(angle)
     return torch.cos(phase).mean(-1)
 
@@ -277,7 +278,8 @@ class Gray(Operator):
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         if x.shape[1] == 1:
             return y
-        weights = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)
+        weights = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+        weights = weights.view(3, 1, 1)
         target = y.double().mean(1, keepdim=True)
         image = x.double().clamp(0, 1)
         for _ in range(3):  # each round brings at least one more channel to 0 or 1, or ends
@@ -285,18 +287,19 @@ class Gray(Operator):
             residual = target - luma
             can_move = torch.where(residual > 0, image < 1, image > 0)
             free_weights = weights * can_move
-            norm = free_weights.square().sum(1, keepdim=True).clamp(min=1e-12)
-            step = free_weights * residual / norm
+            norm = free_weights.square().sum(1, keepdim=True)
+            step = free_weights * residual / norm.clamp(min=1e-12)
             image = (image + step).clamp(0, 1)
         return image.to(x)
 
 
 @register("gamma", exact="power law", gradient="finite at black")
 class Gamma(Operator):
-    """x^gamma; x < 0 counts as 0.
+    """Raise every value to the power gamma; x < 0 counts as 0.
 
-    gamma: 0.01 to 100, below 1 brightens; a number, or one per image. Gradient: gamma·max(x,
-    10⁻³)^(gamma - 1), finite at black for every gamma.
+    y = x^gamma. Gradient: gamma·max(x, 10⁻³)^(gamma - 1), finite at black for every gamma.
+
+    gamma: 0.01 to 100; below 1 brightens; a number, or one per image.
     """
 
     gamma: Numbers = number(low=0.01, high=100)
@@ -309,5 +312,6 @@ class Gamma(Operator):
 def _power(x: Tensor, gamma: float) -> Tensor:
     brightness = x.detach().clamp(min=0)
     value: Tensor = brightness**gamma
-    slope: Tensor = gamma * brightness.clamp(min=BLACK) ** (gamma - 1)
+    lifted = brightness.clamp(min=BLACK)
+    slope: Tensor = gamma * lifted ** (gamma - 1)
     return declare(x, value, slope)

@@ -48,7 +48,9 @@ class Crop(Operator):
 
     def input_shape(self, shape: Shape) -> Shape:
         *batch, height, width = shape
-        return (*batch, decided(self.top) + height, decided(self.left) + width)
+        bottom = decided(self.top) + height
+        right = decided(self.left) + width
+        return (*batch, bottom, right)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         rows, columns = self._window(x.shape)
@@ -117,9 +119,11 @@ class Shift(Operator):
         rows = torch.arange(x.shape[2], device=x.device)
         columns = torch.arange(x.shape[3], device=x.device)
         position = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
-        returned = _shifted(_shifted(position, dy, dx), -dy, -dx)
+        moved = _shifted(position, dy, dx)
+        returned = _shifted(moved, -dy, -dx)
         inside = (returned == position).all(1)
-        return torch.where(inside, _shifted(y, -dy, -dx), x)
+        shifted_back = _shifted(y, -dy, -dx)
+        return torch.where(inside, shifted_back, x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
@@ -146,7 +150,7 @@ def _sources(n: int, step: int, device: torch.device) -> Tensor:
 
 @register("turn", exact="numpy's rot90, then fliplr", gradient="adjoint")
 class Turn(Operator):
-    """Turn an image anticlockwise by quarter turns, then mirror it left to right if `mirror` is 1.
+    """Turn an image counterclockwise by quarters, then mirror it left to right if `mirror` is 1.
 
     quarters: 0 to 3. mirror: 0 or 1. Together they are the eight orientations of EXIF.
 

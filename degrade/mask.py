@@ -224,7 +224,8 @@ def _continued(difference: Tensor, visible: Tensor) -> Tensor:
         is_new = (share_with_value > 0) & (has_value == 0)
         mean = _mean_of_neighbours(difference) / share_with_value
         difference = torch.where(is_new, mean, difference)
-        strength = 0.5 + 0.5 * math.cos(math.pi * ring / (rings + 1))
+        phase = math.pi * ring / (rings + 1)
+        strength = 0.5 + 0.5 * math.cos(phase)
         fade = torch.where(is_new, strength, fade)
         has_value = has_value.masked_fill(is_new, 1)
     return difference * fade
@@ -240,8 +241,10 @@ def _draw_strokes(
     seed: Seed, count: int, thickness: float, batch: int, height: int, width: int
 ) -> Tensor:
     uniform = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
-    outer = torch.where(uniform < 0.5, uniform, uniform + 0.5) * 2 / 3  # [0, 1/3) or [2/3, 1)
-    ends = outer * torch.tensor([width, height], dtype=torch.float64)
+    spread = torch.where(uniform < 0.5, uniform, uniform + 0.5)
+    outer_thirds = spread * 2 / 3  # [0, 1/3) or [2/3, 1)
+    sides = torch.tensor([width, height], dtype=torch.float64)
+    ends = outer_thirds * sides
     pixels = _pixel_centres(height, width)
     half_width = thickness * min(height, width) / 2
     hidden = torch.zeros(len(ends), height, width, dtype=torch.float64)

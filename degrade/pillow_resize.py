@@ -19,6 +19,8 @@ from .constants import cached_constant
 from .transforms import fold, unfold
 
 Size = tuple[int, int]  # height, width
+Weight = Callable[[Tensor], Tensor]  # of a pixel at a distance
+Band = tuple[int, int, Tensor]  # first pixel, last pixel + 1, weights [pixels, outputs]
 
 # Pillow stores these two coefficients as float32
 _HAMMING_MEAN: float
@@ -53,7 +55,7 @@ def _lanczos(t: Tensor) -> Tensor:
 
 
 # name: (support, weight at distance t), as Pillow defines them
-FILTERS: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
+FILTERS: dict[str, tuple[float, Weight]] = {
     "box": (0.5, _box),
     "bilinear": (1.0, _triangle),
     "hamming": (1.0, _hamming),
@@ -80,8 +82,9 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     outputs = torch.arange(out, dtype=torch.float64)
     centre = ((outputs + 0.5) * scale)[:, None]
     # the window of each output, rounded by C's (int) cast and cut at the edges of the image
-    first = (centre - support * stretch + 0.5).trunc().clamp(min=0)
-    end = (centre + support * stretch + 0.5).trunc().clamp(max=size)
+    half_window = support * stretch
+    first = (centre - half_window + 0.5).trunc().clamp(min=0)
+    end = (centre + half_window + 0.5).trunc().clamp(max=size)
     pixel = torch.arange(size, dtype=torch.float64)
     t = (pixel + 0.5 - centre) / stretch
     in_window = (pixel >= first) & (pixel < end)
@@ -139,7 +142,7 @@ class _Resample(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, dims: tuple[int, None, None], x: Tensor, size: tuple[int, int], filter: str
+        info: Any, dims: tuple[int, None, None], x: Tensor, size: Size, filter: str
     ) -> tuple[Tensor, int]:
         batch = fold(x, dims[0], info.batch_size)
         resized = _Resample.apply(batch, size, filter)
@@ -170,10 +173,12 @@ def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
 def _is_eight_bit(x: Tensor) -> Tensor:
     """Whether each image holds only values k/255, [B, 1, 1, 1]."""
     levels = (x * 255).flatten(1)
-    in_range = (levels.amin(1) > -0.5) & (levels.amax(1) < 255.5)
+    above_lowest = levels.amin(1) > -0.5
+    below_highest = levels.amax(1) < 255.5
     distance = levels.sub_(levels.round()).abs_()
     on_grid = distance.amax(1) < 1e-4
-    return (on_grid & in_range).view(-1, 1, 1, 1)
+    eight_bit = on_grid & above_lowest & below_highest
+    return eight_bit.view(-1, 1, 1, 1)
 
 
 def _float_passes(x: Tensor, size: Size, filter: str) -> Tensor:
@@ -188,7 +193,8 @@ def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
     pixels = (x * 255).round_().double()
     for out in reversed(size):
         parts = []
-        for first, end, band in _bands(pixels.shape[3], out, filter, x.device):
+        bands = _bands(pixels.shape[3], out, filter, x.device)
+        for first, end, band in bands:
             parts.append(pixels[..., first:end] @ band)
         sums = torch.cat(parts, 3)
         sums.add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS)
@@ -197,11 +203,8 @@ def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
 
 
 @cached_constant(maxsize=16)
-def _bands(size: int, out: int, filter: str, device: torch.device) -> list[tuple[int, int, Tensor]]:
-    """The matrix in fixed point, in bands of a few outputs.
-
-    Each band is (first source pixel, last one + 1, weights [pixels, outputs]).
-    """
+def _bands(size: int, out: int, filter: str, device: torch.device) -> list[Band]:
+    """The matrix in fixed point, in bands of a few outputs."""
     scaled = weights(size, out, filter) * 2.0**_BITS
     magnitude = (scaled.abs() + 0.5).floor()
     fixed = magnitude * scaled.sign()
@@ -239,7 +242,8 @@ def _axis(size: int, out: int, filter: str) -> Tensor:
 @cached_constant(maxsize=16)
 def _inverse(size: int, out: int, filter: str) -> Tensor:
     """The pseudo-inverse [size, out] of `_axis`, without the directions that it nearly removes."""
-    inverse: Tensor = torch.linalg.pinv(_axis(size, out, filter), rtol=_FAINT)
+    matrix = _axis(size, out, filter)
+    inverse: Tensor = torch.linalg.pinv(matrix, rtol=_FAINT)
     return inverse
 
 

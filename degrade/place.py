@@ -104,7 +104,8 @@ class Place(Held):
         y = self._placed(x)
         if self.onto is None:
             return y
-        return y + self._around(x) * (1 - self._cover(x))
+        uncovered = 1 - self._cover(x)
+        return y + self._around(x) * uncovered
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if self.onto is None and seen is None:
@@ -142,7 +143,9 @@ class Place(Held):
         onto = self._tensor
         batch, channels = x.shape[:2]
         wanted = (channels, *self._size)
-        if tuple(onto.shape[1:]) != wanted or len(onto) not in (1, batch):
+        fits_picture = tuple(onto.shape[1:]) == wanted
+        fits_batch = len(onto) in (1, batch)
+        if not (fits_picture and fits_batch):
             raise ValueError(
                 f"onto is {list(onto.shape)}; give {[batch, *wanted]}, or one for all images"
             )
@@ -177,7 +180,9 @@ def inverse(matrix: Matrix) -> Matrix:
     q = -b / area
     r = -d / area
     s = a / area
-    return p, q, -(p * c + q * f), r, s, -(r * c + s * f)
+    u_of_corner = -(p * c + q * f)
+    v_of_corner = -(r * c + s * f)
+    return p, q, u_of_corner, r, s, v_of_corner
 
 
 @cached_constant(maxsize=4)  # a solver asks for the same grid at every step
@@ -185,12 +190,17 @@ def _grid(matrix: Matrix, size: Size, fine: int) -> Tensor:
     """Unit-square positions of fine × fine samples per pixel, [h·fine, w·fine, (u, v)]."""
     a, b, c, d, e, f = inverse(matrix)
     height, width = size
-    rows = (torch.arange(height * fine, dtype=torch.float64) + 0.5) / fine
-    columns = (torch.arange(width * fine, dtype=torch.float64) + 0.5) / fine
-    rows = rows[:, None]
+    rows = _positions(height, fine)[:, None]
+    columns = _positions(width, fine)
     u = a * columns + b * rows + c
     v = d * columns + e * rows + f
     return torch.stack((u, v), -1)
+
+
+def _positions(length: int, fine: int) -> Tensor:
+    """Where `fine` samples of each of `length` pixels lie, in pixels."""
+    samples = torch.arange(length * fine, dtype=torch.float64)
+    return (samples + 0.5) / fine
 
 
 @cached_constant(maxsize=4)

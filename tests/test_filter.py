@@ -93,7 +93,7 @@ def test_motion_along_axis_equals_kornia(length):
 
 @given(st.floats(4, 25), st.floats(-360, 360))
 def test_motion_kernel_has_length_and_angle(length, angle):
-    """A line's variance is length²/12 along it; the thickness of a pixel adds little to both axes."""
+    """The variance along a line is length²/12; its thickness of a pixel adds a little."""
     total, centre, covariance = moments(response(Blur("motion", length, angle)))
     turn = numpy.radians(angle)
     along = torch.tensor(

@@ -79,7 +79,7 @@ def test_mask_rejects_other_size_and_missing_file(tmp_path):
 
 @given(st.integers(1, 6), st.integers(0, 2**32 - 1), st.integers(48, 90), st.integers(48, 90))
 def test_strokes_match_pillow_thick_lines(count, seed, height, width):
-    """Pillow draws the same strokes at sixteen times the size, box-reduced; only edges may differ."""
+    """Pillow draws the same strokes at 16 times the size, then reduces them; edges may differ."""
     mask = Strokes(count, seed=seed).visible((1, 3, height, width))[0, 0].numpy()
     scale, thickness = 16, 0.08 * min(height, width)
     canvas = Image.new("L", (width * scale, height * scale), 255)
@@ -99,7 +99,7 @@ def test_strokes_match_pillow_thick_lines(count, seed, height, width):
 
 @given(st.integers(0, 2**32 - 1))
 def test_strokes_end_in_outer_thirds(seed):
-    """A hair-thin stroke's ends: the far corners of what it hides avoid the middle third on each axis."""
+    """The corners of the area that a thin stroke hides avoid the middle third of each axis."""
     hidden = Strokes(1, width=1e-3, seed=seed).visible((1, 1, 90, 90))[0, 0] < 1
     rows, cols = (hidden.any(1 - axis).nonzero().flatten() for axis in (0, 1))
     for cells in (rows, cols):

@@ -66,7 +66,7 @@ def test_downsample_photo_equals_pillow(filter, factor):
 
 @pytest.mark.parametrize("size", range(1, 200, 7))
 def test_nearest_picks_pixels_of_pillow(size):
-    """Pillow adds its step up in float64, which the closed form (i + ½)·size/out misses one time in five."""
+    """Pillow sums its step in float64; (i + ½)·size/out gives other pixels for a fifth of sizes."""
     ramp = Image.fromarray(numpy.arange(size, dtype=numpy.float32)[None])
     x = torch.arange(size, dtype=torch.float32).view(1, 1, 1, -1) / 1000
     for out in range(1, 400):

@@ -1,4 +1,4 @@
-"""No operator depends on the global state of torch, and no cache keeps that state for later calls."""
+"""No operator depends on the global state of torch, and no cache keeps that state."""
 
 import sys
 from collections.abc import Callable, Iterator
