@@ -1,4 +1,4 @@
-"""Tensors that are computed once from plain numbers and kept for later calls."""
+"""Cached tensors: computed once from plain numbers and used again by later calls."""
 
 from __future__ import annotations
 
