@@ -143,8 +143,7 @@ class SizeKind(NumberKind):
             return plain
         if len(plain) != 2:
             raise ValueError(
-                f"{name}={show(given)} must be (h, w), or one side for a square, "
-                f"not {len(plain)} sides"
+                f"{name}={show(given)} has {len(plain)} sides; give (h, w), or one for a square"
             )
         return plain[0] if plain[0] == plain[1] else plain
 
