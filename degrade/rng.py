@@ -146,14 +146,13 @@ class Rng:
             generators = list(map(_seeded, generator))
         else:
             generators = [_seeded(generator)]
-        images_per_generator = batch // len(generators)
         seeds: list[Tensor] = []
 
         def draw_seeds_once() -> Tensor:
             if not seeds:
                 for g in generators:
                     device = "cpu" if g is None else g.device
-                    size = (images_per_generator,)
+                    size = (batch // len(generators),)
                     drawn = torch.randint(2**63 - 1, size, generator=g, device=device)
                     seeds.append(drawn.cpu())
             return torch.cat(seeds)

@@ -165,3 +165,9 @@ def test_wrong_output_names_the_operator(result, message):
             (Clamp() >> faulty)(torch.ones(2, 3, 8, 8))
     finally:
         del REGISTRY["faulty"]
+
+
+def test_rng_of_no_images_needs_no_generator():
+    from degrade.rng import Rng
+
+    Rng.of([], 0).child("stage")
