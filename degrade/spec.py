@@ -83,6 +83,14 @@ class _Parser:
             raise SpecError(said, text, start)
         args, kwargs = self.values(cls, rest, head - len(rest)) if colon else ([], {})
         if opened >= 0:
+            if cls.holds is None and not colon and text[end - 1] == ")":
+                values = " ".join(text[opened + 1 : end - 1].split())[:60]
+                correct = f"{cls.name}:{values}" if values else cls.name
+                message = (
+                    f"{cls.name} takes its values after a colon, not in parentheses; "
+                    f"write {correct}"
+                )
+                raise SpecError(message, text, opened)
             if cls.holds is None or text[end - 1] != ")":
                 raise SpecError(
                     f"{cls.name}: nothing may stand in or after its parentheses", text, opened
