@@ -18,6 +18,10 @@ OPERATORS = [
     "gaussian:0.1",
     "poisson:20",
     "poissongaussian:20,0.1",
+    "uniform:0.1",
+    "speckle:0.1",
+    "saltpepper:0.1",
+    "jpeg:30",
     CHAIN,
 ]
 
