@@ -54,9 +54,8 @@ from .transforms import fold_all, is_transformed, values_are_readable
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
 _MCU = 16  # pixels in which the grids of every sampling begin anew
-_AWAY = (
-    1 + 2**-20
-)  # F/8q times this: a tie then rounds away from zero, as in libjpeg, and nothing else changes
+# F/8q is multiplied by this: a tie then rounds away from zero, as in libjpeg; nothing else changes.
+_AWAY = 1 + 2**-20
 
 
 def jpeg(
@@ -101,9 +100,8 @@ def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: s
         raise ValueError(f"x has {x.shape[1]} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
     steps = _steps(quality, tables, x)
     recorded = torch.is_grad_enabled()
-    to_image, to_steps = (
-        is_transformed(tensor) or (recorded and tensor.requires_grad) for tensor in (x, steps)
-    )
+    to_image = is_transformed(x) or (recorded and x.requires_grad)
+    to_steps = is_transformed(steps) or (recorded and steps.requires_grad)
     rules = _Rules(SAMPLINGS[subsampling], surrogate, clamp, to_image, to_steps)
     image: Tensor = _Codec.apply(x, steps, rules)[0]
     return image
@@ -111,27 +109,26 @@ def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: s
 
 @register("jpeg", exact="Pillow's save and open, bit for bit", gradient="identity, or by name")
 class JPEG(Operator):
-    """The pixels of an image that was saved as JPEG by Pillow (libjpeg-turbo) and opened again.
+    """Save the image as JPEG with Pillow (libjpeg-turbo) and open it again: the same pixels.
 
-    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4 or
-    4:4:0 (half the rows), also written 420. tables:
-    instead of a quality, 1 to 3 tables of 64 integers in natural order (all; luma and chroma; luma,
-    Cb and Cr). The gradient passes all rounding but that of coefficients unchanged; for that one,
-    with d the distance to the integer:
+    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4 or 4:4:0 (half
+    the rows), also written 420 and so on. tables: instead of a quality, 1 to 3 tables of 64
+    integers in natural order (all; luma and chroma; luma, Cb and Cr).
 
-    - identity, the default: g, whatever the clamp; measured best for inversion, with ste
-    - residual, measured best for descent to a given file: the gradient is taken for an image and
-      goes through the codec's linear stages as one (J g, not Jᵀ g), with the cubic's slope for luma
-      and 1 for chroma
+    Gradient: straight through all rounding except that of the coefficients, where `surrogate`
+    chooses a rule. With d the distance of a coefficient to the nearest integer:
+
+    - identity, the default: g, whatever the clamp; with ste the best for inversion
+    - residual, the best for descent to a given file: J g instead of Jᵀ g (the gradient goes forward
+      through the codec's linear stages), with the cubic's slope for luma and 1 for chroma
     - cubic: Jᵀ g with slope (1-α) + 3α d², α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15)
     - ste: Jᵀ g with slope 1
 
     clamp of the decoded p to [0, 1]: "sigmoid", slope 2σ(1-σ) with σ = sigmoid(2p - 1) (eq. 11);
     "hard", 1 inside and 0 outside; "ste", 1. The input's clamp is straight through.
 
-    `project`: an 8-bit image, each of whose DCT coefficients is in the cell of the quantiser that y
-    tells, so that saving it gives y, bit for bit, where y is a decoded JPEG of these settings. An
-    MCU for which none is found takes the pixels of y, and encodes as they do.
+    `project` finds an 8-bit image near x that saves as y, bit for bit, where y is a decoded JPEG of
+    these settings. An MCU (a unit of 8×8 to 16×16 pixels) without a solution takes y's pixels.
     """
 
     quality: Integers | None = integer(default=None, low=1, high=100)
@@ -152,19 +149,18 @@ class JPEG(Operator):
     def from_file(
         cls, file: str | Path | bytes, surrogate: str = "identity", clamp: str = "sigmoid"
     ) -> JPEG:
-        """The JPEG that made `file` (a path, or its bytes): the tables and sampling of its header.
+        """The JPEG that made `file` (a path, or its bytes), with its header's tables and sampling.
 
-        That of a grayscale file is for grayscale images; on RGB it uses its one table for all
-        components, and 4:2:0. Raises ValueError for damaged files, and naming what is not covered:
-        CMYK, RGB, arithmetic coding, lossless, 12 bits, other samplings.
+        The operator of a grayscale file is meant for grayscale images; on RGB it uses the one table
+        for all components, and 4:2:0. Raises ValueError for damaged files and for files that the
+        model does not cover: CMYK, RGB, arithmetic coding, lossless, 12 bits, other samplings.
         """
         tables, subsampling = read_header(file)
         return cls(tables=tables, subsampling=subsampling, surrogate=surrogate, clamp=clamp)
 
     def arguments(self) -> list[tuple[str, object, bool]]:
-        return [
-            (n, v, n == "quality") for n, v, _ in super().arguments()
-        ]  # jpeg:12, though it may be left out
+        """Quality is written without its name (jpeg:12), although it may be left out."""
+        return [(name, value, name == "quality") for name, value, _ in super().arguments()]
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return _jpeg(x, self.quality, self.subsampling, self.tables, self.surrogate, self.clamp)
@@ -173,17 +169,15 @@ class JPEG(Operator):
         return _MCU
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        ends = [
-            (end, n)
-            for span, n in zip(window, shape[2:], strict=True)
-            for end in (span.start, span.stop)
-        ]
-        return None if any(end % _MCU and end != n for end, n in ends) else (self, window)
+        for span, size in zip(window, shape[2:], strict=True):
+            for end in (span.start, span.stop):
+                if end % _MCU and end != size:
+                    return None
+        return self, window
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        return nearest_saved_as(
-            x, y, _steps(self.quality, self.tables, x), SAMPLINGS[self.subsampling]
-        )
+        steps = _steps(self.quality, self.tables, x)
+        return nearest_saved_as(x, y, steps, SAMPLINGS[self.subsampling])
 
 
 def _steps(quality, tables, x: Tensor) -> Tensor:
@@ -196,7 +190,8 @@ def _steps(quality, tables, x: Tensor) -> Tensor:
             steps = steps.reshape(1, -1, 8, 8)
         if steps.ndim != 4 or steps.shape[1] not in (1, 2, 3) or steps.shape[2:] != (8, 8):
             raise ValueError(
-                f"tables have shape {list(steps.shape)}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
+                f"tables have shape {list(steps.shape)}; "
+                "give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
             )
     if len(steps) not in (1, len(x)):
         raise ValueError(
@@ -356,7 +351,7 @@ def _exact_dtype(device: torch.device) -> torch.dtype:
 def _slope_and_rise(
     rules: _Rules, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
 ) -> tuple[Kept, Kept]:
-    """(slope, rise): the declared d(K)/d(F/8q) where it is not 1, and d(Kq)/dq where it is needed."""
+    """(slope, rise): the declared d(K)/d(F/8q) and d(Kq)/dq; None where not needed."""
     if not (rules.slopes(luma) or rules.to_steps):
         return None, None
     t, k = f.to(dtype) / (8 * q), k.to(dtype)

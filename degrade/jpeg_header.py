@@ -1,4 +1,4 @@
-"""Quantisation tables and chroma sampling: of a quality, given by hand, or read from a file's header.
+"""Quantisation tables and chroma sampling: of a quality, of a user, or of a file's header.
 
 Tables are in natural (row by row) order. Source: ITU-T T.81, Annexes B and K; the scaling by a
 quality and the guesses about colour are libjpeg's.
@@ -23,7 +23,7 @@ SAMPLINGS = {  # how many pixels share a chroma sample: across, down
     "4:2:0": (2, 2),
     "4:4:0": (1, 2),
 }
-LARGEST = 32767  # what libjpeg caps a table's entries at
+LARGEST = 32767  # libjpeg limits the entries of a table to this
 
 # Tables K.1 (luminance) and K.2 (chrominance)
 STANDARD = torch.tensor(
@@ -87,7 +87,7 @@ def quality_tables(quality: Tensor) -> Tensor:
 
 
 def sampling_name(given: object) -> object:
-    """The name of a sampling: 420 and "420" stand for "4:2:0". Anything else is returned as it is."""
+    """The name of a sampling: 420 and "420" mean "4:2:0". Other values are returned unchanged."""
     name = ":".join(str(given))
     return name if name in SAMPLINGS else given
 
@@ -97,7 +97,8 @@ def check_tables(given: object) -> Tables:
     values = _flat(given)
     if len(values) not in (64, 128, 192) or not all(isinstance(value, Real) for value in values):
         raise ValueError(
-            f"tables={show(given)} must be 1 to 3 tables of 64 integers: luma, chroma or luma, Cb, Cr"
+            f"tables={show(given)} must be 1 to 3 tables of 64 integers: "
+            "luma, chroma or luma, Cb, Cr"
         )
     for value in values:
         if value != value // 1 or not 1 <= value <= LARGEST:
@@ -126,9 +127,7 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
         bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else Path(file).read_bytes()
     )
     tables: dict[int, tuple[int, ...]] = {}
-    used: dict[
-        int, tuple[int, ...]
-    ] = {}  # by component: the table it had when its first scan began
+    used: dict[int, tuple[int, ...]] = {}  # each component's table when its first scan began
     components: list[tuple[int, int, int, int]] = []
     jfif = False
     transform: int | None = None
@@ -170,7 +169,7 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, contents) of the segments; what lies between them, such as a scan's data, is passed over."""
+    """(marker, contents) of each segment; skips what is between them, such as a scan's data."""
     if data[:2] != b"\xff\xd8":
         raise ValueError(f"this is no JPEG: it starts with {data[:4]!r}")
     at = 2
@@ -182,7 +181,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         size = int.from_bytes(data[at + 1 : at + 3], "big")
         if marker == _EOI or at + 1 + size > len(data):
             raise ValueError(
-                f"this JPEG is truncated at byte {len(data)}, before the first scan of each component"
+                f"this JPEG is truncated at byte {len(data)}, "
+                "before the first scan of each component"
             )
         if size < 2:
             raise ValueError(f"this JPEG is damaged: the segment at byte {at} has length {size}")

@@ -88,6 +88,14 @@ class _Parser:
         if colon:
             args, kwargs = self.values(cls, parameters, head_end - len(parameters))
         if has_parentheses:
+            if cls.holds is None and not colon and self.text[end - 1] == ")":
+                values = " ".join(self.text[opening + 1 : end - 1].split())[:60]
+                correct = f"{cls.name}:{values}" if values else cls.name
+                raise self.error(
+                    f"{cls.name} takes its values after a colon, not in parentheses; "
+                    f"write {correct}",
+                    opening,
+                )
             if cls.holds is None or self.text[end - 1] != ")":
                 raise self.error(
                     f"{cls.name}: nothing may stand in or after its parentheses", opening

@@ -24,9 +24,8 @@ class _Declared(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, exact: Tensor, slope: Tensor | None) -> Tensor:
-        return (
-            exact.clone()
-        )  # autograd makes a view of an input, which could not be changed in place
+        # Autograd returns an input as a view, which could not be changed in place.
+        return exact.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

@@ -29,7 +29,7 @@ def encode(pixels: torch.Tensor, subsampling: str = "4:2:0", **options) -> bytes
 
 
 def encode_440(pixels: torch.Tensor, quality: int = 75, qtables=None) -> bytes:
-    """A 4:4:0 file, which Pillow cannot write, from the scans of three grayscale files that it can."""
+    """A 4:4:0 file, made of the scans of three grayscale files: Pillow cannot write 4:4:0."""
     if qtables is None:
         qtables = table_of(quality)[0, :2].flatten(1).tolist()
     red, green, blue = pixels.long()
@@ -107,18 +107,16 @@ def content(kind: str, height: int, width: int, channels: int, seed: int) -> tor
 
 
 class Stages:
-    """The round trip written with other primitives: `values` as integers, `linear` without rounding.
+    """The round trip in other primitives: `values` with all rounding, `linear` without it.
 
     `linear` is the Jacobian J at the point where `values` was last called, coefficient c having
     the declared slope `slope(d)` of its distance d to an integer.
     """
 
     def __init__(self, steps, sampling, slopes):
-        self.steps, (self.across, self.down), self.slopes = (
-            steps.double(),
-            SAMPLINGS[sampling],
-            slopes,
-        )
+        self.steps = steps.double()
+        self.across, self.down = SAMPLINGS[sampling]
+        self.slopes = slopes
 
     def values(self, x):
         self.exact, self.kept = True, []

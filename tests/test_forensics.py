@@ -19,7 +19,7 @@ AVATARS = sorted((Path(__file__).parents[1] / "examples" / "avatars").glob("*.pn
 
 
 def scene(height: int = 256, width: int = 272, grey: bool = False) -> numpy.ndarray:
-    """Smooth hills with some sharp discs on them: a picture without noise, texture or clipped areas."""
+    """Smooth hills with sharp discs on them: no noise, no texture and no clipped areas."""
     draw, (y, x) = numpy.random.default_rng(3), numpy.mgrid[:height, :width]
     hills = numpy.stack(
         [
@@ -59,18 +59,18 @@ def only(file: bytes, kind: type) -> degrade.Operator:
 
 
 @pytest.mark.parametrize("path", [AVATARS[i] for i in (0, 2, 17, 34)], ids=lambda path: path.stem)
-def test_nothing_happened_to_a_clean_drawing(path):
+def test_guess_of_clean_drawing_is_identity(path):
     found = guess(path)
     assert found.operator == Identity() and not found.findings
 
 
-def test_nothing_happened_to_a_clean_scene():
+def test_guess_of_clean_scene_is_identity():
     assert guess(saved(scene())).operator == Identity()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_jpeg_is_reproduced_bit_for_bit(orientation):
-    """The operator takes the picture as it is shown, before it was compressed, to the pixels that are shown."""
+def test_guess_reproduces_rotated_jpeg(orientation):
+    """The operator maps the displayed picture before compression to the displayed pixels."""
     turns = [
         None,
         0,
@@ -100,13 +100,13 @@ def test_a_turned_jpeg_is_reproduced_bit_for_bit(orientation):
 @pytest.mark.parametrize(
     "options", [{"quality": 92, "subsampling": 0}, {"qtables": [list(range(3, 67))] * 2}]
 )
-def test_a_jpeg_of_any_tables_is_reproduced_bit_for_bit(options):
+def test_guess_reproduces_jpeg_of_any_tables(options):
     for x in (scene(64, 81), scene(64, 81, grey=True)):
         file = saved(x, "JPEG", **options)
         assert torch.equal(guess(file).operator(tensor(x)), tensor(opened(file)))
 
 
-def test_jpeg_of_440_is_reproduced_bit_for_bit():
+def test_guess_reproduces_440_jpeg():
     x = scene(64, 81)
     file = encode(tensor(x)[0].mul(255).round().byte(), "4:4:0", quality=80)
     found = guess(file)
@@ -124,7 +124,7 @@ def test_jpeg_header_without_a_model_is_a_finding_in_words(factors, words):
     assert [f.stage for f in findings if words in f.why] == [""]
 
 
-def test_a_turn_is_numpys():
+def test_turn_equals_numpy():
     x = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5) / 120
     for quarters in range(4):
         for mirror in range(2):
@@ -142,12 +142,12 @@ def test_a_turn_is_numpys():
 
 
 @pytest.mark.parametrize(("quality", "subsampling"), [(40, "4:2:0"), (75, "4:4:4"), (90, "4:2:2")])
-def test_an_earlier_jpeg_is_found_in_a_png(quality, subsampling):
+def test_guess_finds_earlier_jpeg_in_png(quality, subsampling):
     file = saved(opened(saved(scene(), "JPEG", quality=quality, subsampling=subsampling)))
     assert guess(file).operator == JPEG(quality, subsampling)
 
 
-def test_a_crop_since_the_jpeg_is_a_shift():
+def test_guess_writes_later_crop_as_shift():
     source = scene()
     once = opened(saved(source, "JPEG", quality=60))
     f = guess(saved(once[3:, 5:])).operator
@@ -157,7 +157,7 @@ def test_a_crop_since_the_jpeg_is_a_shift():
     assert torch.equal(again, tensor(once[3:, 5:])[..., 18:-20, 18:-20])
 
 
-def test_the_generation_before_the_last_is_found_and_the_last_said_once():
+def test_guess_finds_both_jpegs_of_resaved_file():
     once = opened(saved(scene(), "JPEG", quality=50))
     assert str(guess(saved(once, "JPEG", quality=90)).operator) == "jpeg:50 >> jpeg:90"
     there, first, back, last = guess(saved(once[2:, 1:], "JPEG", quality=92)).operator
@@ -170,14 +170,14 @@ def test_the_generation_before_the_last_is_found_and_the_last_said_once():
 @pytest.mark.parametrize(
     ("sigma", "quality", "grey"), [(3, None, False), (9, 90, False), (3, 95, True)]
 )
-def test_noise_is_measured_also_through_a_jpeg(sigma, quality, grey):
+def test_guess_measures_noise_through_jpeg(sigma, quality, grey):
     x = noisy(scene(grey=grey), sigma)
     file = saved(x, "JPEG", quality=quality) if quality else saved(x)
     assert only(file, Gaussian).sigma == pytest.approx(sigma / 255, rel=0.15)
     assert " >> clamp >> quantize" in guess(file).findings[0].stage
 
 
-def test_photon_noise_grows_with_the_light():
+def test_guess_finds_poisson_noise():
     ramp = numpy.broadcast_to(numpy.linspace(20, 235, 512), (256, 512))
     draw = numpy.random.default_rng(1)
     x = draw.poisson(ramp / 255 * 300) / 300 * 255 + draw.normal(0, 2, ramp.shape)
@@ -185,7 +185,7 @@ def test_photon_noise_grows_with_the_light():
     assert f.peak == pytest.approx(300, rel=0.15) and f.sigma * 255 < 4
 
 
-def test_noise_below_the_steps_is_called_hidden():
+def test_guess_reports_noise_hidden_by_jpeg():
     found = guess(saved(noisy(scene(), 2), "JPEG", quality=20)).findings
     assert found[0].stage == "" and "hidden" in found[0].why
 
@@ -193,7 +193,7 @@ def test_noise_below_the_steps_is_called_hidden():
 @pytest.mark.parametrize(
     ("factor", "filter"), [(1.5, Image.BILINEAR), (2, Image.BICUBIC), (6, Image.LANCZOS)]
 )
-def test_an_enlargement_is_found(factor, filter):
+def test_guess_finds_enlargement(factor, filter):
     part = scene(round(384 / factor), round(384 / factor))
     side = round(part.shape[0] * factor)
     file = saved(numpy.asarray(Image.fromarray(part).resize((side, side), filter)))
@@ -202,7 +202,7 @@ def test_an_enlargement_is_found(factor, filter):
     assert large.size == side
 
 
-def test_what_is_clipped_is_a_share_of_connected_pixels():
+def test_guess_clipped_ignores_single_pixels():
     x = scene()
     x[:64] = 255
     x[100::9, ::9] = 0  # lone pixels do not count
@@ -210,7 +210,7 @@ def test_what_is_clipped_is_a_share_of_connected_pixels():
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
-def test_every_kind_of_picture_has_a_guess(mode):
+def test_guess_reads_every_image_mode(mode):
     image, file = Image.fromarray(scene(40, 50)).convert(mode), io.BytesIO()
     image.save(file, "JPEG" if mode == "CMYK" else "PNG")
     found = guess(file.getvalue())
@@ -218,25 +218,25 @@ def test_every_kind_of_picture_has_a_guess(mode):
     assert [f.why for f in found.findings if "CMYK" in f.why] or mode != "CMYK"
 
 
-def test_other_codecs_are_named_without_a_stage():
+def test_guess_names_other_codecs_without_stage():
     found = guess(saved(scene(64, 64), "WEBP"))
     assert [f.stage for f in found.findings if "WEBP" in f.why] == [""]
 
 
-def test_of_a_large_picture_the_middle_is_on_the_grid_of_all():
+def test_guess_of_large_picture_keeps_block_grid():
     x = opened(saved(numpy.tile(scene(), (7, 8, 1)), "JPEG", quality=70))  # 1792 × 2176
     assert str(guess(saved(x, compress_level=0)).operator) == "jpeg:70"
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_refused_in_one_line(data):
+def test_guess_rejects_any_bytes_in_one_line(data):
     with pytest.raises(ValueError, match="^file ") as error:
         guess(data)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("file", [None, 3, "no/such.png", ""])
-def test_what_is_no_file_is_refused_in_one_line(file):
+def test_guess_rejects_non_files_in_one_line(file):
     with pytest.raises(ValueError, match="^file=") as error:
         guess(file)
     assert "\n" not in str(error.value)
@@ -250,7 +250,7 @@ def test_what_is_no_file_is_refused_in_one_line(file):
     st.sampled_from([0, 5, 60]),
     st.sampled_from(["PNG", "JPEG", "WEBP", "BMP"]),
 )
-def test_any_small_picture_has_a_guess_of_its_shape(h, w, channels, grain, kind):
+def test_guess_of_small_picture_keeps_its_shape(h, w, channels, grain, kind):
     x = noisy(numpy.full((h, w, channels) if channels else (h, w), 90), grain)
     if channels == 1:
         x = x[..., 0]
@@ -262,12 +262,12 @@ def test_any_small_picture_has_a_guess_of_its_shape(h, w, channels, grain, kind)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_repeated_pixels_are_said_and_not_taken_for_interpolation(factor):
+def test_guess_reports_repeated_pixels(factor):
     found = guess(saved(scene(64, 80).repeat(factor, 0).repeat(factor, 1)))
     assert found.operator == Identity() and "repeated" in found.findings[0].why
 
 
-def test_smooth_pictures_and_lossy_ones_are_not_called_enlarged():
+def test_guess_finds_no_enlargement_in_smooth_picture():
     """Rounding to 8 bits draws steps, and other codecs blocks, that come at regular distances."""
     rows, columns = numpy.mgrid[0:240, 0:320]
     slopes = [(100 + 60 * rows / 240), (140 + 50 * rows / 240), (220 + 20 * rows / 240)]

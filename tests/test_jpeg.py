@@ -30,13 +30,13 @@ from .jpeg_reference import CHROMA, KINDS, LUMA, codec, content
 @example("noise", 1, 1, 3, "4:2:0", 1, 0)
 @example("saturated", 17, 33, 3, "4:2:0", 1, 7)
 @example("picture", 50, 50, 3, "4:2:2", 50, 3)
-def test_every_pixel_equals_pillow_s(kind, height, width, channels, sampling, quality, seed):
+def test_jpeg_equals_pillow(kind, height, width, channels, sampling, quality, seed):
     x = content(kind, height, width, channels, seed)
     assert torch.equal(jpeg(x, quality, sampling), codec(x, sampling, quality=quality))
 
 
 @pytest.mark.parametrize("channels, sampling", [(1, "4:2:0"), *((3, name) for name in SAMPLINGS)])
-def test_all_qualities_in_one_call_equal_pillow_s(channels, sampling):
+def test_jpeg_quality_per_image_equals_pillow(channels, sampling):
     x = torch.cat([picture(5)[:, :channels, 20:65, 10:47], content("noise", 45, 37, channels, 1)])
     got = jpeg(x.repeat_interleave(100, 0), list(range(1, 101)) * 2, sampling).view(
         2, 100, channels, 45, 37
@@ -45,7 +45,7 @@ def test_all_qualities_in_one_call_equal_pillow_s(channels, sampling):
         assert torch.equal(got[:, quality - 1], codec(x, sampling, quality=quality)), quality
 
 
-def test_a_large_picture_equals_pillow_s():
+def test_jpeg_of_large_picture_equals_pillow():
     x = nn.interpolate(picture(7), (517, 1033), mode="bicubic").clamp(0, 1).mul(255).round() / 255
     assert torch.equal(jpeg(x, 60), codec(x, quality=60))
 
@@ -57,7 +57,7 @@ def test_a_large_picture_equals_pillow_s():
     st.sampled_from(list(SAMPLINGS)),
     st.integers(0, 99),
 )
-def test_own_tables_equal_pillow_s(count, largest, sampling, seed):
+def test_jpeg_custom_tables_equal_pillow(count, largest, sampling, seed):
     tables = torch.randint(1, largest + 1, (count, 64), generator=rng(seed)).tolist()
     x = content("picture" if seed % 2 else "noise", 30, 41, 3, seed)
     assert torch.equal(
@@ -65,20 +65,20 @@ def test_own_tables_equal_pillow_s(count, largest, sampling, seed):
     )
 
 
-def test_one_table_serves_grayscale():
+def test_jpeg_grayscale_uses_one_table():
     x = content("noise", 20, 20, 1, 0)
     assert torch.equal(JPEG(tables=[LUMA])(x), codec(x, qtables=[LUMA]))
 
 
-def test_other_input_is_clamped_and_rounded_half_to_even_first():
+def test_jpeg_input_is_clamped_and_rounded():
     x = torch.randn(2, 3, 19, 21, generator=rng()) * 0.5 + 0.5
     x[0, 0, 0, :4] = torch.tensor([0.5, 1.5, 2.5, 3.5]) / 255
     assert torch.equal(jpeg(x, 40), jpeg((x * 255).clamp(0, 255).round() / 255, 40))
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_reduced_precision_of_matrix_products_changes_nothing(precision):
-    """Some CPUs would not show it, so the type that the products are made in is looked at as well."""
+def test_jpeg_matmul_precision_changes_no_bit(precision):
+    """Some CPUs would not show a difference, so the dtype of the products is checked too."""
     x, before = content("noise", 64, 64, 3, 0), torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -89,14 +89,14 @@ def test_reduced_precision_of_matrix_products_changes_nothing(precision):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_a_dtype_is_kept_and_only_rounds_the_result(dtype):
+def test_jpeg_keeps_dtype(dtype):
     x = content("picture", 24, 31, 3, 2).to(dtype)
     y = jpeg(x, 30)
     assert y.dtype == dtype
     assert torch.equal(y, jpeg((x.float() * 255).round().double() / 255, 30).to(dtype))
 
 
-def test_memory_layout_and_autocast_change_no_bit():
+def test_jpeg_layout_and_autocast_change_no_bit():
     x = content("noise", 24, 31, 3, 2).repeat(2, 1, 1, 1)
     y = jpeg(x, 30)
     assert torch.equal(jpeg(x.to(memory_format=torch.channels_last), 30), y)
@@ -108,7 +108,7 @@ def test_memory_layout_and_autocast_change_no_bit():
     assert torch.equal(inside, torch.autograd.grad(jpeg(x, 30, surrogate="cubic").sum(), x)[0])
 
 
-def test_the_input_is_not_changed():
+def test_jpeg_does_not_change_its_input():
     x = torch.rand(1, 3, 16, 16, generator=rng())
     before = x.clone()
     jpeg(x, 10)
@@ -117,7 +117,7 @@ def test_the_input_is_not_changed():
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("clamp", CLAMPS)
-def test_no_surrogate_changes_the_values(surrogate, clamp):
+def test_jpeg_surrogate_does_not_change_values(surrogate, clamp):
     x = content("saturated", 17, 23, 3, 4)
     y = jpeg(x.clone().requires_grad_(), 20, surrogate=surrogate, clamp=clamp)
     assert torch.equal(y, codec(x, quality=20))
@@ -137,26 +137,26 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("f, text", TEXTS)
-def test_text_repr_hash_and_pickle_round_trip(f, text):
+def test_jpeg_text_repr_and_pickle_round_trip(f, text):
     assert str(f) == text or text is None
     assert parse(str(f)) == f == eval(repr(f)) == pickle.loads(pickle.dumps(f))
     assert hash(parse(str(f))) == hash(f)
     assert f.approx() is f
 
 
-def test_keywords_and_places_in_the_text_mean_the_same():
+def test_jpeg_text_takes_keyword_or_position():
     assert parse("jpeg:quality=12,subsampling=4:2:0") == parse("jpeg:12") == JPEG(12)
     assert (JPEG(12) >> Gaussian(0.1))[0] == JPEG(12)
 
 
 @pytest.mark.parametrize("given, name", [(420, "4:2:0"), ("422", "4:2:2"), (444, "4:4:4")])
-def test_subsampling_may_leave_out_the_colons(given, name):
+def test_jpeg_subsampling_without_colons(given, name):
     x = content("picture", 20, 20, 3, 1)
     assert JPEG(12, given) == parse(f"jpeg:12,subsampling={given}") == JPEG(12, name)
     assert torch.equal(jpeg(x, 12, given), jpeg(x, 12, name))
 
 
-def test_tables_are_kept_as_tuples_of_64():
+def test_jpeg_tables_are_tuples_of_64():
     flat, nested, array = [*LUMA, *CHROMA], (LUMA, CHROMA), STANDARD.view(2, 8, 8).numpy()
     assert (
         JPEG(tables=flat).tables
@@ -185,7 +185,7 @@ def test_tables_are_kept_as_tuples_of_64():
         "jpeg:tables=abc",
     ],
 )
-def test_a_wrong_text_is_refused(text):
+def test_jpeg_rejects_wrong_text(text):
     with pytest.raises(ValueError, match="jpeg"):
         parse(text)
 
@@ -219,13 +219,13 @@ def test_a_wrong_text_is_refused(text):
         ({"subsampling": ["4:2:0"]}, "subsampling=['4:2:0']"),
     ],
 )
-def test_a_wrong_argument_is_refused(arguments, message):
+def test_jpeg_rejects_wrong_argument(arguments, message):
     with pytest.raises(ValueError) as error:
         jpeg(torch.rand(2, 3, 8, 8), **arguments)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_other_channels_are_refused(channels):
+def test_jpeg_rejects_other_channel_counts(channels):
     with pytest.raises(ValueError, match=f"{channels} channels"):
         JPEG(50)(torch.rand(1, channels, 8, 8))

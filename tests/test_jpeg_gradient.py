@@ -31,7 +31,7 @@ SIZES = [(8, 8), (16, 32), (13, 27), (9, 3), (2, 5), (1, 1)]
 @pytest.mark.parametrize(
     "surrogate, clamp", [("cubic", "sigmoid"), ("ste", "hard"), ("residual", "ste")]
 )
-def test_gradient_equals_the_stages_through_autograd(surrogate, clamp, sampling, size):
+def test_gradient_equals_autograd_of_stages(surrogate, clamp, sampling, size):
     channels, sampling = (1, "4:2:0") if sampling == "gray" else (3, sampling)
     x = torch.rand(2, channels, *size, generator=rng(), dtype=torch.float64) * 1.2 - 0.1
     g = torch.randn(x.shape, generator=rng(1), dtype=torch.float64)
@@ -43,7 +43,7 @@ def test_gradient_equals_the_stages_through_autograd(surrogate, clamp, sampling,
 
 @pytest.mark.parametrize("clamp", CLAMPS)
 @pytest.mark.parametrize("surrogate", ["cubic", "residual"])
-def test_every_clamp_has_its_closed_form(surrogate, clamp):
+def test_clamp_gradient_has_closed_form(surrogate, clamp):
     x = content("saturated", 24, 24, 3, 1).double()
     g = torch.randn(x.shape, generator=rng(1), dtype=torch.float64)
     got = gradient(lambda x: jpeg(x, 5, surrogate=surrogate, clamp=clamp), x, g)
@@ -56,9 +56,7 @@ def test_every_clamp_has_its_closed_form(surrogate, clamp):
 @given(
     st.integers(1, 40), st.integers(1, 40), st.sampled_from(list(SAMPLINGS)), st.integers(1, 100)
 )
-def test_straight_through_gradient_is_the_adjoint_of_the_linear_stages(
-    height, width, sampling, quality
-):
+def test_ste_gradient_is_adjoint_of_linear_stages(height, width, sampling, quality):
     x, u, v = torch.rand(3, 1, 3, height, width, generator=rng(), dtype=torch.float64)
     stages = Stages(table_of(quality), sampling, SLOPES["ste"])
     stages.values(x)
@@ -68,12 +66,12 @@ def test_straight_through_gradient_is_the_adjoint_of_the_linear_stages(
     )
 
 
-def test_identity_passes_the_gradient_as_it_is():
+def test_identity_gradient_is_unchanged():
     x, g = torch.rand(2, 1, 3, 10, 11, generator=rng())
     assert torch.equal(gradient(lambda x: jpeg(x, 3, surrogate="identity"), x, g), g)
 
 
-def test_float32_gradient_is_close_to_float64_s():
+def test_float32_gradient_is_close_to_float64():
     x, g = torch.rand(2, 2, 3, 40, 33, generator=rng())
     for surrogate in SURROGATES:
         f = JPEG(60, surrogate=surrogate)
@@ -82,7 +80,7 @@ def test_float32_gradient_is_close_to_float64_s():
         )
 
 
-def test_mixed_qualities_have_the_gradients_of_separate_calls():
+def test_batch_gradient_equals_separate_calls():
     x, g = torch.rand(2, 3, 3, 21, 18, generator=rng(), dtype=torch.float64)
     together = gradient(lambda x: jpeg(x, torch.tensor([5, 50, 95])), x, g)
     for i, quality in enumerate((5, 50, 95)):
@@ -95,7 +93,7 @@ def test_mixed_qualities_have_the_gradients_of_separate_calls():
     "channels, sampling, clamp",
     [(1, "4:2:0", "ste"), (3, "4:2:0", "sigmoid"), (3, "4:4:4", "hard")],
 )
-def test_tables_get_the_gradient_of_the_declared_quantiser(channels, sampling, clamp, surrogate):
+def test_tables_gradient_equals_autograd_of_stages(channels, sampling, clamp, surrogate):
     x, g = torch.rand(2, 2, channels, 19, 26, generator=rng(), dtype=torch.float64)
     tables = table_of(30)[0].double().requires_grad_()
     y = jpeg(
@@ -120,7 +118,7 @@ def test_tables_get_the_gradient_of_the_declared_quantiser(channels, sampling, c
     torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
 
 
-def test_tables_and_qualities_of_a_batch_get_their_own_gradients():
+def test_tables_and_quality_gradient_per_image():
     x, g = torch.rand(2, 3, 3, 19, 26, generator=rng(), dtype=torch.float64)
     tables = torch.stack([table_of(q)[0, :2] for q in (20, 60, 90)]).double().requires_grad_()
     quality = torch.tensor([20.0, 60, 90], dtype=torch.float64, requires_grad=True)
@@ -136,7 +134,7 @@ def test_tables_and_qualities_of_a_batch_get_their_own_gradients():
 @pytest.mark.parametrize(
     "at, slope", [(20, -5000 / 20**2), (70, -2)]
 )  # S = 5000/q below 50, else 200 - 2q
-def test_quality_gets_a_gradient_through_the_tables(at, slope):
+def test_quality_gradient_goes_through_tables(at, slope):
     x = content("picture", 40, 40, 3, 3).double()
     quality = torch.tensor([at], dtype=torch.float64, requires_grad=True)
     tables = table_of(at)[0, :2].double().requires_grad_()
@@ -150,7 +148,7 @@ def test_quality_gets_a_gradient_through_the_tables(at, slope):
     assert to_quality.item() < 0  # a better quality makes a smaller error
 
 
-def test_a_clamped_table_gives_the_quality_no_gradient():
+def test_quality_gradient_is_zero_at_clamped_table():
     x = torch.rand(1, 3, 16, 16, generator=rng(), dtype=torch.float64)
     for at, clamped in (
         (100.0, True),
@@ -163,7 +161,7 @@ def test_a_clamped_table_gives_the_quality_no_gradient():
         assert (slope == 0) == clamped
 
 
-def test_learned_parameters_are_rounded_with_or_without_a_gradient():
+def test_float_quality_and_tables_are_rounded():
     x = torch.rand(2, 3, 16, 16, generator=rng())
     quality, tables = torch.tensor([30.4, 69.6]), table_of(30)[:, :2].float() + 0.3
     for q in (quality, quality.clone().requires_grad_(), quality.double(), quality[:, None]):
@@ -180,13 +178,13 @@ def test_learned_parameters_are_rounded_with_or_without_a_gradient():
     assert torch.equal(jpeg(x, tables=integers), jpeg(x, (30, 60)))
 
 
-def test_a_second_derivative_is_refused():
+def test_second_derivative_is_rejected():
     x = torch.rand(1, 3, 8, 8, generator=rng(), requires_grad=True)
     with pytest.raises(RuntimeError, match="create_graph"):
         torch.autograd.grad(jpeg(x, 50).square().sum(), x, create_graph=True)
 
 
-def test_descent_finds_an_image_with_the_same_jpeg():
+def test_descent_finds_image_with_same_jpeg():
     x = picture(3)[:, :, 30:78, 30:78]
     y, z = jpeg(x, 9), torch.full_like(x, 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([z], lr=0.02)
@@ -200,7 +198,7 @@ def test_descent_finds_an_image_with_the_same_jpeg():
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
-def test_compiles_without_a_graph_break(surrogate):
+def test_compile_without_graph_break(surrogate):
     x = torch.rand(2, 3, 20, 24, generator=rng())
     f = torch.compile(
         lambda x: jpeg(x, 30, surrogate=surrogate), backend="aot_eager", fullgraph=True
@@ -212,7 +210,7 @@ def test_compiles_without_a_graph_break(surrogate):
     )
 
 
-def test_every_kind_of_parameter_compiles_and_plain_ones_are_checked():
+def test_compile_with_every_kind_of_parameter():
     x = torch.rand(2, 3, 20, 24, generator=rng())
     own = JPEG(tables=(LUMA, CHROMA))
     for f in (

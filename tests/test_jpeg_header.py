@@ -35,7 +35,7 @@ WAYS = {
 
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])  # those that Pillow writes
 @pytest.mark.parametrize("way", WAYS)
-def test_a_file_s_header_gives_the_operator_that_made_it(way, sampling, tmp_path):
+def test_header_gives_operator_that_made_file(way, sampling, tmp_path):
     data = encode((PHOTO[0] * 255).round().byte(), sampling, **WAYS[way])
     f = JPEG.from_file(data)
     assert f.subsampling == sampling
@@ -53,7 +53,7 @@ def test_header_of_a_440_file_gives_its_operator(options):
     assert torch.equal(f(PHOTO)[0], decode(data).float() / 255)
 
 
-def test_a_grayscale_file_has_one_table():
+def test_header_of_grayscale_has_one_table():
     gray = PHOTO[:, :1]
     data = encode((gray[0] * 255).round().byte(), quality=33)
     f = JPEG.from_file(data, surrogate="cubic")
@@ -97,12 +97,12 @@ def cmyk() -> bytes:
         (b"\xff\xd8garbage", "truncated"),
     ],
 )
-def test_what_is_not_covered_or_damaged_is_named(data, message):
+def test_header_error_names_damage_or_limit(data, message):
     with pytest.raises(ValueError, match=message):
         JPEG.from_file(data)
 
 
-def test_every_truncation_before_the_scan_is_refused():
+def test_header_rejects_truncation_before_scan():
     whole = SCAN + 2 + int.from_bytes(BYTES[SCAN + 2 : SCAN + 4], "big")
     for end in range(whole):
         with pytest.raises(ValueError, match="JPEG"):
@@ -112,7 +112,7 @@ def test_every_truncation_before_the_scan_is_refused():
 
 @cases(300)
 @given(st.integers(2, SCAN), st.binary(min_size=1, max_size=8))
-def test_garbage_in_a_header_is_read_or_refused(at, garbage):
+def test_header_with_garbage_is_read_or_rejected(at, garbage):
     try:
         f = JPEG.from_file(BYTES[:at] + garbage + BYTES[at + len(garbage) :])
     except ValueError:
@@ -120,12 +120,12 @@ def test_garbage_in_a_header_is_read_or_refused(at, garbage):
     assert parse(str(f)) == f
 
 
-def test_a_missing_file_is_an_oserror(tmp_path):
+def test_missing_file_raises_oserror(tmp_path):
     with pytest.raises(OSError):
         JPEG.from_file(tmp_path / "none.jpg")
 
 
-# Files put together by hand: Pillow is the judge of what they mean ------------------------------------
+# Files put together by hand: Pillow decides what they mean ----------------------------------------
 
 APP14 = 0xEE, b"Adobe\0\x64\0\0\0\0"
 
@@ -184,11 +184,11 @@ READ = {
 
 
 @pytest.mark.parametrize("kind", READ)
-def test_what_others_write_is_read_as_pillow_reads_it(kind):
+def test_header_is_read_as_pillow_reads_it(kind):
     assert torch.equal(JPEG.from_file(READ[kind])(PHOTO)[0], decode(READ[kind]).float() / 255)
 
 
-def test_a_table_belongs_to_the_scan_that_begins_under_it():
+def test_table_redefined_between_scans():
     """Three scans, table 0 said anew between the first two, or table 1 for the first time."""
     planes = (
         Image.fromarray((PHOTO[0] * 255).round().byte().permute(1, 2, 0).numpy())
@@ -267,6 +267,6 @@ def frame_with(at, *values):
         ),  # Cb and Cr never come
     ],
 )
-def test_what_pillow_would_refuse_or_read_otherwise_is_refused_by_name(data, message):
+def test_header_rejects_what_pillow_rejects(data, message):
     with pytest.raises(ValueError, match=message):
         JPEG.from_file(data)

@@ -69,15 +69,16 @@ def offences(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_runs_what_a_file_says(path):
+def test_source_never_executes_file_contents(path):
     assert not list(offences(path))
 
 
-def test_the_check_itself_sees_what_it_must(tmp_path):
+def test_safety_check_finds_every_offence(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text(
-        "import torch, numpy as n, subprocess\nfrom pickle import loads as read\nfrom torch import load\n"
-        "load('x')\ntorch.load('y', weights_only=True)\nprint(eval('1'))\nread(b'')\ntorch.jit.load('z')\n"
+        "import torch, numpy as n, subprocess\nfrom pickle import loads as read\n"
+        "from torch import load\nload('x')\ntorch.load('y', weights_only=True)\n"
+        "print(eval('1'))\nread(b'')\ntorch.jit.load('z')\n"
         "n.load('a', allow_pickle=True)\nn.load('b')\nsubprocess.run('c', shell=1)\n"
     )
     assert sorted(offences(bad)) == [
@@ -90,7 +91,7 @@ def test_the_check_itself_sees_what_it_must(tmp_path):
     ]
 
 
-def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
+def test_bundled_weights_reject_changed_file(tmp_path, monkeypatch):
     folder = Path(bundled.__file__).parent / "weights"
     shutil.copy(folder / "avatars-128.safetensors", tmp_path / "keep")
     changed = bytearray((tmp_path / "keep").read_bytes())

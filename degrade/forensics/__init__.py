@@ -1,7 +1,7 @@
-"""What happened to a file: the chain of operators that its pixels and its header tell of.
+"""Estimate what happened to a file, as a chain of operators, from its pixels and its header.
 
-The order is that of a picture's usual life: enlarged, noisy, saved as JPEG, cropped, saved again.
-How each is found, how well, and what nobody can know: docs/forensics.md.
+The chain has the usual order: enlarged, noisy, saved as JPEG, cropped, saved again.
+docs/forensics.md says how each stage is detected, how well, and what cannot be known.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb
 from .grain import Law, grains, law
 from .lattice import lattice
 
-SIDE = 1536  # the middle of a picture that is looked at, in pixels
+SIDE = 1536  # pixels: only the middle of a larger picture is examined
 _EXIF = {
     2: (0, 1),
     3: (2, 0),
@@ -41,22 +41,23 @@ _EXIF = {
     6: (3, 0),
     7: (1, 1),
     8: (1, 0),
-}  # what turns a picture upright
+}  # the Turn that makes a picture of each EXIF orientation upright
 _BLUE = torch.tensor([-0.168736, -0.331264, 0.5], dtype=torch.float64)  # Cb
-_UNROUNDED = 0.5  # levels: as fine as coefficients are told apart where no JPEG rounded them
-_LEAST = 0.45  # confidence below which noise is not reported
-_LEAST_FACTOR = 1.3  # of an enlargement
-_FEW_LINES = 160  # sides below which chance lines up a drawing's edges
-_FAINTEST = 1.2  # levels: a deviation below is what sensors and 8 bits leave in any picture
+_UNROUNDED = 0.5  # levels: the step of coefficients that no JPEG has rounded
+_LEAST = 0.45  # noise with a lower confidence is not reported
+_LEAST_FACTOR = 1.3  # smaller enlargements are not reported
+_FEW_LINES = 160  # pixels: on a shorter side, the edges of a drawing line up by chance
+_FAINTEST = 1.2  # levels: every picture has noise of a lower standard deviation
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that happened. stage: its operator as text, "" for what no operator says; why: the evidence.
+    """One thing that happened to the file.
 
-    confidence: in [0, 1]. Of 159 findings in 200 random chains that the method was not made on, those at
-    0.8 or more were right in 98 %, those below in 92 % (docs/forensics.md); a header's are sure, 1.
-    What no operator says but compression may hide has 0.5.
+    stage: its operator as text, or "" where no operator describes it. why: the evidence.
+    confidence: in [0, 1]. In 200 random chains that the method was not developed on there were 159
+    findings; those of 0.8 or more were right in 98 % of cases, the others in 92 %
+    (docs/forensics.md). What a header says has 1; what compression may hide has 0.5.
     """
 
     stage: str
@@ -66,8 +67,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Guess:
-    """operator: maps a clean picture of the file's size, as it is shown, to its pixels. findings: in the
-    chain's order. clipped: share of the pixels that lie in areas, 3×3 at least, at 0 or 255."""
+    """What happened to a file.
+
+    operator: maps a clean picture of the file's displayed size to the file's pixels. findings: in
+    the chain's order. clipped: share of pixels in areas of at least 3×3 pixels at 0 or 255.
+    """
 
     operator: Operator
     findings: tuple[Finding, ...]
@@ -75,12 +79,13 @@ class Guess:
 
 
 def guess(file: str | Path | bytes) -> Guess:
-    """What happened to the picture in `file`, a path or the bytes of one, for what its pixels still tell.
+    """Estimate what happened to the picture in `file`, which is a path or the file's bytes.
 
-    Looked for: an enlargement (1.3 to 8 times), noise, an earlier JPEG of libjpeg's tables on any
-    grid, and the file's own JPEG, whose tables and orientation are read and exact. Each is one
-    finding; what is not found may have happened. Deterministic; of large pictures the middle `SIDE`²
-    pixels are looked at. Raises ValueError, which names the file, for what cannot be read as a picture.
+    It detects an enlargement (1.3 to 8 times), noise, an earlier JPEG with libjpeg's tables on any
+    block grid, and the file's own JPEG, whose tables and orientation the header gives exactly. Each
+    is one finding; a stage that is not found may have happened. The result is deterministic. Only
+    the middle `SIDE`² pixels of a large picture are examined. Raises ValueError, which names the
+    file, where it cannot be read as a picture.
     """
     if not isinstance(file, (str, Path, bytes)):
         raise ValueError(f"file={show(file)} must be a path or the bytes of a picture")
@@ -115,19 +120,18 @@ _Found = tuple[Operator | None, Finding]
 
 
 class _View:
-    """Planes of the middle of a picture [h, w, 1 or 3] on levels."""
+    """The planes of the middle of a picture [h, w, 1 or 3], in levels."""
 
     def __init__(self, x: Tensor):
         self.mix = LUMA if x.shape[2] == 3 else torch.ones(1, dtype=torch.float64)
         self.colours = x.movedim(2, 0)
-        self.luma = (
-            x @ self.mix
-        ).round() - 128  # rounded, it is what a JPEG decoder had before it made colours
+        # Rounded luma is what a JPEG decoder had before it made colours.
+        self.luma = (x @ self.mix).round() - 128
         self.clipped = ((x <= 0) | (x >= 255)).any(2)
 
 
 def _middle(pixels: numpy.ndarray) -> numpy.ndarray:
-    """From a multiple of 16 on, so that blocks keep their grid."""
+    """Crop to the middle, from a multiple of 16 on, so that blocks keep their grid."""
     top, left = (max(0, n - SIDE) // 32 * 16 for n in pixels.shape[:2])
     return pixels[top : top + SIDE, left : left + SIDE]
 
@@ -135,13 +139,16 @@ def _middle(pixels: numpy.ndarray) -> numpy.ndarray:
 def _last_generation(
     data: bytes, shown: numpy.ndarray
 ) -> tuple[Tensor | None, Turn | None, numpy.ndarray, list[_Found]]:
-    """(luma's table, what turned it upright, pixels as they were saved, findings)."""
+    """(luma's table, the turn that made it upright, pixels as they were saved, findings)."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
         kind, orientation = image.format, image.getexif().get(0x0112)
         if kind in ("WEBP", "AVIF", "JPEG2000"):
-            why = f"the file is {kind}, whose settings its pixels do not tell; codec:{kind.lower()},75 would be a guess"
+            why = (
+                f"the file is {kind}, whose settings its pixels do not tell; "
+                f"codec:{kind.lower()},75 would be a guess"
+            )
             return None, None, shown, [(None, Finding("", 1.0, why))]
         if kind not in ("JPEG", "MPO"):
             return None, None, shown, []
@@ -166,7 +173,7 @@ def _last_generation(
 
 
 def _standard(jpeg: JPEG) -> JPEG:
-    """The same, by its quality where its tables are libjpeg's."""
+    """The same JPEG, written by its quality where its tables are libjpeg's."""
     every = quality_tables(torch.arange(1.0, 101)).flatten(2)
     own = torch.tensor(jpeg.tables, dtype=every.dtype)
     if len(own) > 2:
@@ -176,7 +183,7 @@ def _standard(jpeg: JPEG) -> JPEG:
 
 
 def _earlier(view: _View, own: Tensor | None) -> tuple[list[_Found], Comb | None]:
-    """A JPEG before the last saving, on the grid it had."""
+    """A JPEG before the last one, on its own block grid."""
     found = [shifted_comb(view.luma, view.clipped, own is not None)]
     if own is not None:
         free = ~blocks_of(view.clipped).flatten(0, 1).flatten(1).any(1)
@@ -192,18 +199,21 @@ def _earlier(view: _View, own: Tensor | None) -> tuple[list[_Found], Comb | None
     chain = Shift(dy, dx) >> jpeg >> Shift(-dy, -dx) if dy or dx else jpeg
     why = f"its coefficients are multiples of the steps of quality {comb.quality}"
     if dy or dx:
-        why += f", in blocks that begin {dy % 8} rows and {dx % 8} columns outside: it was cropped since"
-    return [(chain, Finding(str(chain), _certain(min(comb.nats, comb.margin), 60), why))], comb
+        why += (
+            f", in blocks that begin {dy % 8} rows and {dx % 8} columns outside: "
+            "it was cropped since"
+        )
+    confidence = _certain(min(comb.nats, comb.margin), 60)
+    return [(chain, Finding(str(chain), confidence, why))], comb
 
 
 def _sampling(colours: Tensor, comb: Comb) -> tuple[JPEG, int, int]:
-    """The sampling, and where its blocks of 16×16 begin."""
+    """The chroma sampling, and where its blocks of 16×16 begin."""
     blue = torch.tensordot(_BLUE, colours, 1).round()
     c = coefficients(blocks_of(blue, comb.dy, comb.dx).flatten(0, 1))[None, :4000]
     table = quality_tables(torch.tensor([float(comb.quality)]))[:, 1].flatten(1).double()
-    if (
-        comb_nats(c, table, ORDER[:20], (0.35, 0.7)).max() > 40
-    ):  # chroma of its own blocks, not enlarged
+    nats = comb_nats(c, table, ORDER[:20], (0.35, 0.7))
+    if nats.max() > 40:  # chroma has a comb on the same grid, so it was not enlarged
         dy, dx = comb.dy + 8 * (comb.dy > 4), comb.dx + 8 * (comb.dx > 4)
         return JPEG(comb.quality, "4:4:4"), dy, dx
     tried: list[tuple[float, JPEG, int, int]] = []
@@ -211,20 +221,18 @@ def _sampling(colours: Tensor, comb: Comb) -> tuple[JPEG, int, int]:
         for dy, dx in itertools.product((comb.dy, comb.dy + 8), (comb.dx, comb.dx + 8)):
             x = colours[None, :, dy:, dx:][..., :400, :400].float() / 255
             jpeg = JPEG(comb.quality, name)
-            tried.append(
-                (float((jpeg(x) - x).square().mean()), jpeg, dy, dx)
-            )  # one more saving changes little
+            change = jpeg(x) - x  # one more saving with the true sampling changes little
+            tried.append((float(change.square().mean()), jpeg, dy, dx))
     _, jpeg, dy, dx = min(tried, key=lambda entry: entry[0])
     return jpeg, dy, dx
 
 
 def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Found]:
-    """The white floor of the flattest blocks, on the grid and with the steps of the coarsest JPEG."""
+    """Noise, measured in the flattest blocks, on the grid and at the steps of the coarsest JPEG."""
     steps = torch.full((64,), _UNROUNDED, dtype=torch.float64) if table is None else table
     mixes = [view.mix]
-    if (
-        table is None and len(view.colours) == 3
-    ):  # an opponent colour has less texture, but a JPEG hardly keeps it
+    if table is None and len(view.colours) == 3:
+        # An opponent colour has less texture, but a JPEG hardly keeps it.
         mixes.append(torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64))
     seen = [_floor(view, grid, mix, steps) for mix in mixes]
     floor, sure = min(
@@ -238,12 +246,13 @@ def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Fo
     sigma = float(f"{math.sqrt(max(0.0, floor.base - 1 / 12)) / 255:.3g}")
     if floor.slope > 0:
         op: Operator = PoissonGaussian(float(f"{255 / floor.slope:.3g}"), sigma)
-        why = "the flattest blocks are rough at all frequencies alike, and the rougher, the brighter they are"
-    else:
-        op, why = (
-            Gaussian(sigma),
-            "the flattest blocks are rough at all frequencies and brightnesses alike",
+        why = (
+            "the flattest blocks are rough at all frequencies alike, "
+            "and the rougher, the brighter they are"
         )
+    else:
+        op = Gaussian(sigma)
+        why = "the flattest blocks are rough at all frequencies and brightnesses alike"
     chain = op >> Clamp() >> Quantize()
     return [(chain, Finding(str(chain), round(sure, 3), why))]
 
@@ -251,7 +260,7 @@ def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Fo
 def _floor(
     view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor
 ) -> tuple[Law, float] | None:
-    """The noise of one channel, and how sure it is, as a mixture of the channels shows it."""
+    """The noise of one channel and its confidence, measured in a mixture of the channels."""
     scale = float(mix.norm())
     plane = view.luma if mix is view.mix else torch.tensordot(mix, view.colours, 1)
     c = coefficients(blocks_of(plane, *grid).flatten(0, 1)) / scale
@@ -273,40 +282,35 @@ def _floor(
 
 
 def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Found]:
+    """An enlargement of the whole picture, as the distances between its lines show it."""
     if _repeats(view.luma):
-        return [
-            (
-                None,
-                Finding("", 1.0, "lines of pixels are repeated: enlarged by nearest, or drawn so"),
-            )
-        ]
-    found = lattice(view.luma, compressed)
-    contrast, margin = (0.25, 4) if compressed or min(size) < _FEW_LINES else (0.1, 3.2)
-    if (
-        found is None
-        or found.factor < _LEAST_FACTOR
-        or found.contrast < contrast
-        or found.margin < margin
-    ):
+        why = "lines of pixels are repeated: enlarged by nearest, or drawn so"
+        return [(None, Finding("", 1.0, why))]
+    estimate = lattice(view.luma, compressed)
+    if estimate is None or estimate.factor < _LEAST_FACTOR:
         return []
-    h, w = (max(1, round(n / found.factor)) for n in size)
+    contrast, margin = 0.1, 3.2
+    if compressed or min(size) < _FEW_LINES:
+        contrast, margin = 0.25, 4
+    if estimate.contrast < contrast or estimate.margin < margin:
+        return []
+    factor = f"{estimate.factor:.2f}"
+    confidence = _certain(estimate.margin, 3)
+    height = max(1, round(size[0] / estimate.factor))
+    width = max(1, round(size[1] / estimate.factor))
     try:
-        chain = Resize((h, w)) >> Resize(size, filter=found.filter)
-    except ValueError as error:  # more pixels than it takes
-        return [
-            (
-                None,
-                Finding(
-                    "", _certain(found.margin, 3), f"enlarged by {found.factor:.2f}, but {error}"
-                ),
-            )
-        ]
-    why = f"its lines lie near those enlarged by {found.factor:.2f}, at one phase of the small grid only"
-    return [(chain, Finding(str(chain), _certain(found.margin, 3), why))]
+        chain = Resize((height, width)) >> Resize(size, filter=estimate.filter)
+    except ValueError as error:  # Resize limits the number of pixels
+        return [(None, Finding("", confidence, f"enlarged by {factor}, but {error}"))]
+    why = f"its lines lie near those enlarged by {factor}, at one phase of the small grid only"
+    return [(chain, Finding(str(chain), confidence, why))]
 
 
 def _repeats(luma: Tensor) -> bool:
-    """Whether a share of the lines, in both directions, equal the ones before them, among those that show anything."""
+    """Whether, in both directions, at least a fifth of the lines equal the line before them.
+
+    Lines that are almost constant do not count.
+    """
     for plane in (luma, luma.T):
         live = plane[plane.var(1, correction=0) > 1]
         if len(live) < 16 or float((live.diff(dim=0) == 0).all(1).double().mean()) < 0.2:
@@ -319,7 +323,7 @@ def _certain(evidence: float, scale: float) -> float:
 
 
 def _clipped(shown: numpy.ndarray) -> float:
-    """An opening by 3×3: lone pixels, as noise clips them, do not count."""
+    """The share of clipped pixels in areas of at least 3×3; noise also clips single pixels."""
     out = torch.from_numpy(((shown == 0) | (shown == 255)).any(2))[None].float()
     if min(shown.shape[:2]) < 3:
         return 0.0

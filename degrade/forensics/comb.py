@@ -1,7 +1,7 @@
-"""The combs that a JPEG leaves: coefficients at multiples of its steps, on its grid of blocks.
+"""Detect the comb that a JPEG leaves: coefficients at multiples of its steps, on its block grid.
 
-Planes are float64 [H, W] on levels, centred at 0; coefficients are of the orthonormal DCT. Only a
-fixed number of blocks is looked at, the liveliest or evenly spread, never drawn.
+Planes are float64 [H, W] in levels, centred at 0; coefficients are those of the orthonormal DCT.
+Only a fixed number of blocks is used: those with most contrast. No choice is random.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from torch import Tensor
 from ..jpeg_header import quality_tables
 from .blocks import coefficients
 
-TABLES = (
-    quality_tables(torch.arange(1.0, 101))[:, 0].flatten(1).double()
-)  # luma's, of qualities 1 to 100
-_ROUNDED = 0.4  # deviation of a coefficient whose pixels were rounded to 8 bits
-ORDER = sorted(
-    range(1, 64), key=lambda i: i // 8 + i % 8
-)  # low frequencies first, without the mean
-_STRAY = math.log(
-    0.02
-)  # what a coefficient off the comb costs: clipped blocks and retouches are no proof against it
+_QUALITIES = torch.arange(1.0, 101)
+TABLES = quality_tables(_QUALITIES)[:, 0].flatten(1).double()  # luma's table of each quality
+_ROUNDED = 0.4  # standard deviation of a coefficient whose pixels were rounded to 8 bits
+ORDER = sorted(range(1, 64), key=lambda i: i // 8 + i % 8)  # low frequencies first, no mean
+# What a coefficient off the comb costs at most: clipped or retouched blocks do not disprove a JPEG.
+_STRAY = math.log(0.02)
 
 
 class Comb(NamedTuple):
-    """A JPEG's grid and quality, with how many nats its comb explains better than anything smooth."""
+    """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's."""
 
     dy: int
     dx: int
@@ -38,7 +34,9 @@ class Comb(NamedTuple):
 
 
 def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
-    """The grid and standard luma table whose multiples the coefficients cluster at; None where too little lives.
+    """Find the grid and quality whose multiples of steps the coefficients cluster at.
+
+    None if too few blocks have contrast. skip_own: leave out the grid that starts at (0, 0).
 
     Every coefficient outside a comb's first bin counts log(q φ(r/s)/s), with r its distance to the
     nearest multiple of q: the likelihood of a comb blurred by s against that of anything smooth.
@@ -48,9 +46,8 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
     if patches is None:
         return None
     few = patches[:: max(1, len(patches) // 250)]
-    grids = (
-        coefficients(few.unfold(1, 8, 1).unfold(2, 8, 1)).transpose(0, 2).flatten(0, 1)
-    )  # [dx·dy, n, 64]
+    blocks = few.unfold(1, 8, 1).unfold(2, 8, 1)
+    grids = coefficients(blocks).transpose(0, 2).flatten(0, 1)  # [dx·dy, n, 64]
     grids = grids.unflatten(0, (8, 8)).transpose(0, 1).flatten(0, 1)
     nats = comb_nats(grids, TABLES, ORDER[:12], (0.35, 0.9, 2.3))  # [blurs, grids, qualities]
     if skip_own:
@@ -66,7 +63,7 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
 
 
 def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
-    """[n, 15, 15]: patches that hold a block of every grid, those with most contrast, none clipped."""
+    """Patches [n, 15, 15] with most contrast, none clipped; each holds a block of every grid."""
     if min(luma.shape) < 15:
         return None
     step = 8 * max(1, math.isqrt(luma.numel() // (64 * 4 * most)))
@@ -84,7 +81,7 @@ def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
 def comb_nats(
     c: Tensor, tables: Tensor, frequencies: list[int], blurs: tuple[float, ...]
 ) -> Tensor:
-    """[blurs, grids, tables] of coefficients [grids, n, 64] and tables [n, 64]."""
+    """Nats [blurs, grids, tables] of coefficients [grids, n, 64] and tables [n, 64]."""
     total = c.new_zeros(len(blurs), len(c), len(tables))
     for f in frequencies:
         steps, which = tables[:, f].unique(return_inverse=True)
@@ -103,12 +100,14 @@ def comb_nats(
 
 
 def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
-    """The quality of a JPEG before the last one, on its grid, from the last one's coefficients [n, 64].
+    """The quality of a JPEG before the last one, on the same grid.
 
-    own: the last table [64]. Multiples of an earlier step, rounded to multiples of the last, leave
-    bins empty or doubled (Popescu & Farid 2004). Against this stands a smooth law, geometric or
-    normal, whichever likes those bins better; since no picture keeps either, a fourth of the
-    evidence counts. Only steps larger than the last are looked for: smaller ones leave too little.
+    c: the last JPEG's coefficients [n, 64]. own: the last table [64].
+
+    Multiples of an earlier step, rounded to multiples of the last, leave bins empty or doubled
+    (Popescu & Farid 2004). The alternative is a smooth distribution, geometric or normal, whichever
+    fits better. No picture follows either exactly, so only a fourth of the evidence counts. Only
+    steps larger than the last are tried: smaller ones leave too little.
     """
     total = c.new_zeros(len(TABLES))
     for f in ORDER[:20]:

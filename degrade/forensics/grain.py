@@ -1,4 +1,4 @@
-"""Noise: the white floor of the flattest blocks, as far as a quantiser lets it through."""
+"""Measure noise in the flattest blocks, where it is white, even after a JPEG's quantiser."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ _BANDS = (range(3, 5), range(5, 7), range(7, 9), range(9, 11), range(11, 15))
 
 
 class Grain(NamedTuple):
-    """Noise in the flattest blocks of one brightness: its variance in the quietest bands of frequencies."""
+    """Noise in the flattest blocks of one brightness, from the bands with the least variance."""
 
     level: float
     variance: float
     weight: float  # in coefficients whose magnitude is known exactly
     white: float  # share of the bands that are as quiet: 1 for noise, less for texture
     bands: int  # how many could be measured
-    tails: float  # coefficients above twice the deviation, over those of a normal law: 1 for noise, more for texture
+    # coefficients above 2σ, relative to a normal distribution: 1 for noise, more for texture
+    tails: float
 
 
 def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]:
-    """Of blocks with coefficients [n, 64] known as multiples of `steps` [64], one for each of up to 8 bins of
-    their `level` [n]; and the share of the bins that have one. Blocks are chosen by their low
-    frequencies and judged by the others, so that the choice does not bias what is measured."""
+    """(a grain for each of up to 8 bins of brightness, share of the bins that have one).
+
+    c: coefficients [n, 64], known as multiples of `steps` [64]. level: each block's brightness [n].
+    Blocks are selected by their low frequencies and measured at the others, so that the selection
+    does not bias the measurement.
+    """
     low = (_RING > 0) & (_RING <= 2)
     found: list[Grain] = []
     if len(c) < 24:
@@ -55,7 +59,7 @@ def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]
 
 
 def _band(c: Tensor, steps: Tensor, ring: range) -> tuple[float, float, float]:
-    """(variance, weight, tails) over the frequencies of a ring that the quantiser leaves visible."""
+    """(variance, weight, tails) over the frequencies of a ring that the quantiser keeps."""
     rows = [(f, *_spread(c[:, f], float(steps[f]))) for f in range(64) if int(_RING[f]) in ring]
     rows = [row for row in rows if row[2] > 0]
     weight = sum(w for *_, w in rows)
@@ -72,9 +76,9 @@ def _band(c: Tensor, steps: Tensor, ring: range) -> tuple[float, float, float]:
 
 
 def _spread(c: Tensor, q: float) -> tuple[float, float]:
-    """(variance, weight) of normal coefficients known as multiples of q: their share within a whole number of steps.
+    """(variance, weight) of normal coefficients that are known as multiples of q.
 
-    The median of their magnitude, as it were, that a quantiser allows: P(|c| < (j + ½) q) = 2Φ - 1.
+    The share of coefficients within j steps gives σ: P(|c| < (j + ½) q) = 2Φ((j + ½) q / σ) - 1.
     """
     m = (c / q).round().abs()
     j = m.quantile(0.6).floor()
@@ -87,11 +91,11 @@ def _spread(c: Tensor, q: float) -> tuple[float, float]:
 
 
 class Law(NamedTuple):
-    """variance = slope · level + base, as the lower edge of the grains has it; slope ≥ 0."""
+    """variance = slope · level + base, fitted to the lower edge of the grains; slope ≥ 0."""
 
     slope: float
     base: float
-    spread: float  # how far, relatively, the variances lie from it
+    spread: float  # mean relative distance of the variances from the law
 
     def at(self, level: float) -> float:
         return self.slope * level + self.base
@@ -123,7 +127,10 @@ def _off(at: Tensor, v: Tensor, w: Tensor) -> float:
 
 
 def _lower_edge(basis: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor, float]:
-    """(coefficients, fit, ½χ²) of v on `basis`, what lies above at less weight: texture only adds."""
+    """(coefficients, fit, ½χ²) of v on `basis`.
+
+    Variances above the fit have less weight, because texture only adds to noise.
+    """
     at = v
     for _ in range(20):
         weight = w / at.square() * torch.where(v > at, 0.4, 1.0)

@@ -1,4 +1,4 @@
-"""The grid that an enlargement leaves: lines of pixels near those that interpolation gives."""
+"""Detect an enlargement: its lines of pixels lie near those that interpolation can give."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from torch import Tensor
 
 from ..pillow_resize import FILTERS
 
-SPAN = 96  # pixels of a line that are looked at together
+SPAN = 96  # pixels of a line that are used
 _KERNELS = ("bilinear", "bicubic", "lanczos")
-_LIVELY = 1.0  # mean square of a line's second differences: rounding a smooth slope to 8 bits leaves no more
-_MOCKS = (8 / 6, 8 / 5)  # what a JPEG's blocks pass for
+# Mean square of a line's second differences; a smooth slope, rounded to 8 bits, has no more.
+_LIVELY = 1.0
+_MOCKS = (8 / 6, 8 / 5)  # factors that a JPEG's blocks look like
 
 
 class Lattice(NamedTuple):
-    """An enlargement by `factor` with Pillow's `filter`: how much better its best phase fits than the others,
-    and how far that stands out among other factors."""
+    """An enlargement by `factor` with Pillow's `filter`.
+
+    contrast: how much better the best phase fits than the others. margin: that contrast relative
+    to the contrast at other factors.
+    """
 
     factor: float
     filter: str
@@ -27,11 +31,11 @@ class Lattice(NamedTuple):
 
 
 def lattice(plane: Tensor, compressed: bool) -> Lattice | None:
-    """The factor whose interpolated lines the lines of a picture are nearest to; None for small pictures.
+    """Find the factor whose interpolated lines are nearest to a picture's; None if it is small.
 
     Lines enlarged by k with a known kernel lie in a space of about SPAN/k dimensions, which moves
-    with the phase of the small grid. What is left outside it is averaged over the dimensions left;
-    only in an enlarged picture does that depend on the phase. compressed: it went through a JPEG.
+    with the phase of the small grid. The energy outside this space depends on the phase only if
+    the picture was enlarged. compressed: whether the picture went through a JPEG.
     """
     products = [p for p in (_products(plane), _products(plane.T)) if p is not None]
     if not products:
@@ -59,7 +63,7 @@ def _contrast(products: list[Tensor], k: float, name: str) -> float:
 
 
 def _products(plane: Tensor) -> Tensor | None:
-    """Σ x xᵀ [SPAN, SPAN] of the middle of the rows, each weighed so that edges do not outvote the rest."""
+    """Σ x xᵀ [SPAN, SPAN] over the middle of the rows; rows with strong edges weigh less."""
     if plane.shape[1] < SPAN or plane.shape[0] < 32:
         return None
     at = (plane.shape[1] - SPAN) // 2
@@ -71,8 +75,10 @@ def _products(plane: Tensor) -> Tensor | None:
 
 
 def _left(products: Tensor, k: float, name: str, phases: int) -> Tensor:
-    """[axes, phases]: what of products [axes, SPAN, SPAN] lies outside the lines enlarged by k, for each
-    dimension outside."""
+    """Energy [axes, phases] of `products` [axes, SPAN, SPAN] outside the lines enlarged by k.
+
+    It is divided by the number of dimensions outside.
+    """
     support, weight = FILTERS[name]
     start = torch.arange(phases, dtype=torch.float64)[:, None, None] / phases
     at = torch.arange(SPAN, dtype=torch.float64)[:, None] / k
