@@ -15,8 +15,11 @@ from mkdocs.structure.files import File, InclusionLevel
 
 ROOT = Path(__file__).parent.parent
 IN_NAV = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
-UP = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")  # a link of a page in docs/ to a file outside of it
-LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")  # a link of a file at the top
+# A link from a page in docs/ to a file outside of docs/.
+UP = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")
+# A link from a file at the top of the repository.
+LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
+DOCTEST = re.compile(r"^>>> .*\n?(?:.+\n?)*", re.M)
 
 
 def place(path: str) -> str:
@@ -24,45 +27,66 @@ def place(path: str) -> str:
     return f"top/{path}.md" if path.endswith(".py") else f"top/{path}"
 
 
+def is_top_page(file: File) -> bool:
+    """Whether a page stands directly in docs/."""
+    return "/" not in file.src_uri
+
+
 def content(path: str) -> str | bytes:
+    """The text of a file outside of docs/, with links that work on the site."""
     if not path.endswith((".py", ".md")):
         return (ROOT / path).read_bytes()
     text = (ROOT / path).read_text(encoding="utf-8")
     if path.endswith(".py"):
         return f"# {Path(path).name}\n\n```python\n{text}```\n"
-    back = lambda link: link.removeprefix("docs/") if link.startswith("docs/") else place(link)  # noqa: E731
-    return LINK.sub(lambda found: "../" * (path.count("/") + 1) + back(found[1]), text)
+    to_root = "../" * (path.count("/") + 1)
+
+    def on_site(link: re.Match[str]) -> str:
+        target = link[1]
+        if target.startswith("docs/"):
+            return to_root + target.removeprefix("docs/")
+        return to_root + place(target)
+
+    return LINK.sub(on_site, text)
 
 
 def on_files(files, config):
-    """Add what the pages link to; what is missing stays a broken link, and is reported as one."""
-    ours = [file for file in files.documentation_pages() if "/" not in file.src_uri]
-    wanted = [*IN_NAV, *(path for file in ours for path in UP.findall(file.content_string))]
-    done = set()
-    while wanted:
-        path = wanted.pop()
-        if path in done or not (ROOT / path).is_file():
+    """Add the files that pages link to.
+
+    A link to a missing file stays as it is, so that MkDocs reports it as broken.
+    """
+    to_add = list(IN_NAV)
+    for page in files.documentation_pages():
+        if is_top_page(page):
+            to_add += UP.findall(page.content_string)
+    added = set()
+    while to_add:
+        path = to_add.pop()
+        if path in added or not (ROOT / path).is_file():
             continue
-        done.add(path)
+        added.add(path)
         if path.endswith(".md"):
             links = LINK.findall((ROOT / path).read_text(encoding="utf-8"))
-            wanted += [link for link in links if not link.startswith("docs/")]
+            to_add += [link for link in links if not link.startswith("docs/")]
         level = InclusionLevel.INCLUDED if path in IN_NAV else InclusionLevel.NOT_IN_NAV
         files.append(File.generated(config, place(path), content=content(path), inclusion=level))
     return files
 
 
 def on_page_markdown(markdown, page, config, files):
-    ours = "/" not in page.file.src_uri
-    return UP.sub(lambda found: place(found[1]), markdown) if ours else markdown
+    """Make links of pages in docs/ lead to the files that `on_files` added."""
+    if not is_top_page(page.file):
+        return markdown
+    return UP.sub(lambda link: place(link[1]), markdown)
+
+
+def fenced(example: re.Match[str]) -> str:
+    return f"```pycon\n{example[0].rstrip()}\n```\n"
 
 
 class Doctests(griffe.Extension):
-    """Examples in docstrings as code; Markdown would take `>>>` for quotations."""
+    """Marks examples in docstrings as code; Markdown would take `>>>` for quotations."""
 
     def on_object(self, *, obj, **_) -> None:
         if obj.docstring:
-            fence = lambda found: f"```pycon\n{found[0].rstrip()}\n```\n"  # noqa: E731
-            obj.docstring.value = re.sub(
-                r"^>>> .*\n?(?:.+\n?)*", fence, obj.docstring.value, flags=re.M
-            )
+            obj.docstring.value = DOCTEST.sub(fenced, obj.docstring.value)

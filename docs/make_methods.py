@@ -19,39 +19,49 @@ DOCS = Path(__file__).parent
 
 def by_method(table: Table) -> str:
     """Format a table: a row per method, a column per task, and their mean or minimum."""
-    whole, combine = (
-        ("least", min)
-        if table.metric.name == "seconds"
-        else ("mean", lambda cells: sum(cells) / len(cells))
-    )
-    lines = [
-        f"| {table.metric.name} | {' | '.join(table.tasks)} | {whole} |",
-        "|---" * (len(table.tasks) + 2) + "|",
-    ]
+    takes_minimum = table.metric.name == "seconds"
+    heading = "least" if takes_minimum else "mean"
+    columns = [table.metric.name, *table.tasks, heading]
+    lines = [table_row(columns), "|---" * len(columns) + "|"]
     for method in table.methods:
-        cells = [table.cells.get((task, method)) for task in table.tasks]
-        if None not in cells:
-            shown = [table.metric.text(value) for value in (*cells, combine(cells))]
-            lines.append(f"| {method} | {' | '.join(shown)} |")
+        values = [table.cells.get((task, method)) for task in table.tasks]
+        if None in values:
+            continue
+        total = min(values) if takes_minimum else sum(values) / len(values)
+        cells = [table.metric.text(value) for value in [*values, total]]
+        lines.append(table_row([method, *cells]))
     return "\n".join(lines)
+
+
+def table_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def draw(results: Results, task: str, methods: list[str], rows: int) -> Path:
     """Draw the first pictures of a task: clean, observed, and the restoration of each method."""
-    lines = []
-    for name in sorted({row["image"] for row in results.rows})[:rows]:
-        paths = {"clean": results.picture(None, "clean", name)}
-        paths |= {kind: results.picture(task, kind, name) for kind in ("observed", *methods)}
-        lines.append(
-            sheet({kind: Image.open(path) for kind, path in paths.items() if path.exists()})
-        )
-    canvas = Image.new("RGB", (lines[0].width, sum(line.height for line in lines)), "white")
+    names = sorted({row["image"] for row in results.rows})
+    lines = [line_of(results, task, methods, name) for name in names[:rows]]
+    height = sum(line.height for line in lines)
+    canvas = Image.new("RGB", (lines[0].width, height), "white")
     for i, line in enumerate(lines):
         canvas.paste(line, (0, i * line.height))
-    small = canvas.resize((canvas.width // 2, canvas.height // 2), Image.LANCZOS)
+    half = (canvas.width // 2, canvas.height // 2)
+    small = canvas.resize(half, Image.LANCZOS)
     path = DOCS / "methods" / f"{task.replace('/', '-')}.jpg"
     write(path, encode(small, "JPEG", quality=88))
     return path
+
+
+def line_of(results: Results, task: str, methods: list[str], name: str) -> Image.Image:
+    """One picture of a task: clean, observed, and the restoration of each method."""
+    paths = {"clean": results.picture(None, "clean", name)}
+    for kind in ("observed", *methods):
+        paths[kind] = results.picture(task, kind, name)
+    pictures = {}
+    for kind, path in paths.items():
+        if path.exists():
+            pictures[kind] = Image.open(path)
+    return sheet(pictures)
 
 
 def main() -> None:

@@ -59,11 +59,18 @@ SPECS = {
 }
 
 
-def shown(f: degrade.Operator) -> Image.Image:
-    y = f(CLEAN, torch.Generator().manual_seed(child_seed(0, str(f))))
-    if y.shape[2] == 1 and y.shape[3] > 1024:  # measurements, not a picture: folded into a square
-        side = int(y.shape[3] ** 0.5)
-        y = y[..., : side * side].view(1, 1, side, side) * 0.5 + 0.5
+def degraded(f: degrade.Operator) -> Image.Image:
+    """The picture that an operator makes of the clean one.
+
+    Measurements of compressed sensing are no picture; they are folded into a square.
+    """
+    seed = child_seed(0, str(f))
+    y = f(CLEAN, torch.Generator().manual_seed(seed))
+    height, width = y.shape[2:]
+    if height == 1 and width > 1024:
+        side = int(width**0.5)
+        square = y[..., : side * side].view(1, 1, side, side)
+        y = square * 0.5 + 0.5
     return to_pil(y)
 
 
@@ -77,11 +84,14 @@ def strengths(name: str) -> list[degrade.Operator]:
 def section(name: str) -> str:
     cls = REGISTRY[name]
     operators = strengths(name)
-    pictures = {"clean": to_pil(CLEAN)} | {str(f)[:34]: shown(f) for f in operators}
+    pictures = {"clean": to_pil(CLEAN)}
+    for f in operators:
+        pictures[str(f)[:34]] = degraded(f)
     write(DOCS / "operators" / f"{name}.png", encode(sheet(pictures)))
-    text = (cls.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
-    shown_as = " · ".join(f"`{f}`" for f in operators)
-    facts = f"Parameters: {parameters(cls) or 'none'}. {shown_as}"
+    summary = (cls.__doc__ or "").split("\n\n")[0]
+    text = summary.replace("\n    ", " ")
+    specs = " · ".join(f"`{f}`" for f in operators)
+    facts = f"Parameters: {parameters(cls) or 'none'}. {specs}"
     return f"## {name}\n\n{text}\n\n{facts}\n\n![{name}](operators/{name}.png)\n"
 
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/photos.md, and prints what `degrade inspect` says of the photo.
+"""Draw the pictures of docs/photos.md, and print what `degrade inspect` says of the photo.
 
 python docs/make_photos.py
 """
@@ -20,72 +20,82 @@ from pipelines.sheet import sheet
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples"
-SIDE, TURN, X, Y = 112, math.radians(17), 400, 150  # of the portrait in the photo
-HAPPENED = "gaussian:0.06 >> clamp >> quantize >> jpeg:40"
+PORTRAIT = EXAMPLES / "avatars" / "005.png"
+PHOTO = EXAMPLES / "photos" / "astronaut.jpg"
+# Side, angle and centre of the portrait in the photo.
+SIDE, TURN, X, Y = 112, math.radians(17), 400, 150
+DEGRADATION = "gaussian:0.06 >> clamp >> quantize >> jpeg:40"
+# Eyes and corners of the mouth, as shares of the portrait's side from its centre. FFHQ's recipe
+# turns them into the square of the portrait.
+LANDMARKS = ((-0.125, -0.025), (0.125, -0.025), (-0.0625, 0.225), (0.0625, 0.225))
+
+Point = tuple[float, float]
 
 
 def degrade(*arguments) -> None:
-    subprocess.run([Path(sys.executable).parent / "degrade", *map(str, arguments)], check=True)
+    """Run the command `degrade`."""
+    command = Path(sys.executable).parent / "degrade"
+    subprocess.run([command, *map(str, arguments)], check=True)
+
+
+def landmarks_in_photo() -> list[Point]:
+    cosine, sine = SIDE * math.cos(TURN), SIDE * math.sin(TURN)
+    points = []
+    for u, v in LANDMARKS:
+        x = u * cosine - v * sine + X - 0.5
+        y = u * sine + v * cosine + Y - 0.5
+        points.append((x, y))
+    return points
+
+
+def clean_photo() -> Image.Image:
+    """The photo with the portrait pasted into it."""
+    cosine, sine = SIDE * math.cos(TURN), SIDE * math.sin(TURN)
+    left, top = X - (cosine - sine) / 2, Y - (sine + cosine) / 2
+    matrix = (cosine, -sine, left, sine, cosine, top)
+    place = Place(matrix, (512, 512), read_image(PHOTO))
+    return to_pil(place(read_image(PORTRAIT)))
+
+
+def marked(photo: Path, points: list[Point]) -> Image.Image:
+    """The photo with its landmarks and the square that is restored."""
+    picture = Image.open(photo).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    draw.polygon(ffhq(points).corners(), outline="lime", width=2)
+    for x, y in points:
+        draw.ellipse((x - 2, y - 2, x + 2, y + 2), "red")
+    return picture
 
 
 def main() -> None:
-    c, s = SIDE * math.cos(TURN), SIDE * math.sin(TURN)
-    matrix = (c, -s, X - (c - s) / 2, s, c, Y - (s + c) / 2)
-    portrait, photo = EXAMPLES / "avatars" / "005.png", EXAMPLES / "photos" / "astronaut.jpg"
-    clean = Place(matrix, (512, 512), read_image(photo))(read_image(portrait))
-    # points of a face whose square by FFHQ's recipe is the portrait's: eyes, corners of the mouth
-    at = [
-        (u * c - v * s + X - 0.5, u * s + v * c + Y - 0.5)
-        for u, v in ((-0.125, -0.025), (0.125, -0.025), (-0.0625, 0.225), (0.0625, 0.225))
-    ]
+    points = landmarks_in_photo()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        write(work / "clean.png", encode(to_pil(clean)))
-        degrade(
-            "apply",
-            work / "clean.png",
-            "-o",
-            work / "sent",
-            "--op",
-            HAPPENED,
-            "--seed",
-            1,
-            "--quiet",
-        )
-        shutil.move(
-            work / "sent" / "clean.jpg", work / "family.jpg"
-        )  # and nobody knows any more what happened
-        (work / "points.json").write_text(json.dumps(at))
-        degrade("inspect", work / "family.jpg")
-        align = ["--align", "ffhq", "--landmarks", work / "points.json"]
-        degrade("restore", work / "family.jpg", "-o", work / "one", *align)
-        degrade(
-            "restore",
-            work / "family.jpg",
-            "-o",
-            work / "many",
-            *align,
-            "--samples",
-            3,
-            "--steps",
-            150,
-        )
-        marked = Image.open(work / "family.jpg").convert("RGB")
-        draw, spot = ImageDraw.Draw(marked), ffhq(at)
-        draw.polygon(spot.corners(), outline="lime", width=2)
-        for x, y in at:
-            draw.ellipse((x - 2, y - 2, x + 2, y + 2), "red")
-        one = work / "one"
+        clean, family = work / "clean.png", work / "family.jpg"
+        write(clean, encode(clean_photo()))
+        apply = ["apply", clean, "-o", work / "sent", "--op", DEGRADATION]
+        degrade(*apply, "--seed", 1, "--quiet")
+        # Move the picture away from its manifest, so that the degradation is unknown.
+        shutil.move(work / "sent" / "clean.jpg", family)
+        landmarks = work / "points.json"
+        landmarks.write_text(json.dumps(points))
+        degrade("inspect", family)
+
+        align = ["--align", "ffhq", "--landmarks", landmarks]
+        one, many = work / "one", work / "many"
+        degrade("restore", family, "-o", one, *align)
+        degrade("restore", family, "-o", many, *align, "--samples", 3, "--steps", 150)
+
         near = (X - 90, Y - 90, X + 90, Y + 90)
         pictures = {
-            "the photo": marked,
-            "its part": Image.open(work / "family.jpg").crop(near),
+            "the photo": marked(family, points),
+            "its part": Image.open(family).crop(near),
             "restored": Image.open(one / "family.part.png"),
             "pasted back": Image.open(one / "family.png").crop(near),
-            "as it was": Image.open(work / "clean.png").crop(near),
+            "as it was": Image.open(clean).crop(near),
         }
         write(DOCS / "photos" / "way.png", encode(sheet(pictures)))
-        answers = Image.open(work / "many" / "family.sheet.png")
+        answers = Image.open(many / "family.sheet.png")
         write(DOCS / "photos" / "answers.png", encode(answers))
 
 

@@ -1,4 +1,4 @@
-"""The parts and what they may know of each other, and that docs/architecture.md and the API pages name all of them."""
+"""Imports go one way. The architecture and API pages name every file and public name."""
 
 import ast
 import re
@@ -13,69 +13,99 @@ import degrade
 import invert
 
 ROOT = Path(__file__).parent.parent
-ABOVE = {"degrade": {"invert", "pipelines"}, "invert": {"pipelines"}, "pipelines": set()}
-FILES = {part: sorted((ROOT / part).rglob("*.py")) for part in ABOVE}
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+# The packages that each package must not import.
+FORBIDDEN = {"degrade": {"invert", "pipelines"}, "invert": {"pipelines"}, "pipelines": set()}
+FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in FORBIDDEN}
+SLOW_LIBRARIES = (
+    "torchvision",
+    "lpips",
+    "kornia",
+    "PIL",
+    "pipelines",
+    "torchmetrics",
+    "ray",
+    "optuna",
+    "onnxruntime",
+)
 
 
-def imports(source: str):
-    """The packages that a file imports, at its top or inside of a function; relative ones stay in their own."""
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def imports(source: str) -> set[str]:
+    """The top-level packages that a file imports, also inside functions.
+
+    Relative imports stay in their own package and are left out.
+    """
+    packages = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            packages.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.split(".")[0]
+            packages.add(node.module.split(".")[0])
+    return packages
 
 
-@pytest.mark.parametrize("part", ABOVE)
-def test_nothing_imports_upward(part):
-    assert FILES[part]
-    for path in FILES[part]:
-        assert not ABOVE[part] & set(imports(path.read_text(encoding="utf-8"))), path
+def files_in_table(package: str) -> set[str]:
+    """The files that docs/architecture.md lists under a package."""
+    page = read("docs/architecture.md")
+    section = re.search(rf"^### {package}/\n(.*?)(?=^### |\Z)", page, re.M | re.S)
+    return set(re.findall(r"^\| `([\w/]+\.py)` \|", section[1], re.M))
 
 
-def test_the_check_itself_sees_what_it_must():
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_never_go_upward(package):
+    assert FILES[package]
+    for path in FILES[package]:
+        imported = imports(path.read_text(encoding="utf-8"))
+        assert not FORBIDDEN[package] & imported, path
+
+
+def test_imports_are_found_in_every_form():
     source = "import a.b as c, torch\ndef f():\n    from invert.loss import L1\nfrom .d import e\n"
-    assert sorted(imports(source)) == ["a", "invert", "torch"]
+    assert imports(source) == {"a", "invert", "torch"}
 
 
-def test_importing_invert_is_light():
-    """Of degrade, see test_operator; of the command, tests/pipelines/test_cli."""
-    heavy = "{'torchvision', 'lpips', 'kornia', 'PIL', 'pipelines', 'torchmetrics', 'ray', 'optuna', 'onnxruntime'}"
-    code = f"import sys, invert; print(*{heavy} & set(sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == ""
+def test_invert_imports_no_slow_library():
+    """test_operator checks the same of degrade, and tests/pipelines/test_cli of the command."""
+    code = f"import sys, invert; print(*set({SLOW_LIBRARIES}) & set(sys.modules))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("part", ABOVE)
-def test_every_file_is_on_the_page_and_no_other(part):
-    table = re.search(rf"^### {part}/\n(.*?)(?=^### |\Z)", PAGE, re.M | re.S)[1]
-    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", table, re.M))
-    there = {path.relative_to(ROOT / part).as_posix() for path in FILES[part]}
-    assert {path for path in there if not Path(path).name.startswith("_")} <= listed <= there
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_architecture_page_lists_every_file(package):
+    """Files whose names begin with an underscore may be left out."""
+    existing = {path.relative_to(ROOT / package).as_posix() for path in FILES[package]}
+    required = {path for path in existing if not Path(path).name.startswith("_")}
+    listed = files_in_table(package)
+    assert required <= listed
+    assert listed <= existing
 
 
-@pytest.mark.parametrize("package", [degrade, invert], ids=lambda package: package.__name__)
-def test_every_public_name_is_on_its_page(package):
-    page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text(encoding="utf-8")
-    shown = {
-        path.split(".")[-1] for path in re.findall(rf"^::: ({package.__name__}[\w.]*)$", page, re.M)
-    }
-    named = set(re.findall(r"^##+ `(\w+)`", page, re.M))  # written by hand
-    assert set(package.__all__) <= shown | named
+@pytest.mark.parametrize("package", [degrade, invert], ids=["degrade", "invert"])
+def test_api_page_shows_every_public_name(package):
+    page = read(f"docs/api/{package.__name__}.md")
+    directives = re.findall(rf"^::: ({package.__name__}[\w.]*)$", page, re.M)
+    generated = {path.split(".")[-1] for path in directives}
+    written_by_hand = set(re.findall(r"^##+ `(\w+)`", page, re.M))
+    assert set(package.__all__) <= generated | written_by_hand
 
 
 @pytest.mark.parametrize("cls", [invert.Restoration, invert.Step])
-def test_results_are_described_field_by_field(cls):
-    page = (ROOT / "docs" / "api" / "invert.md").read_text(encoding="utf-8")
-    told = re.search(rf"^::: invert.{cls.__name__}$\n\n((?:\* .*\n)+)", page, re.M)[1]
-    names = {
-        name for line in told.splitlines() for name in re.findall(r"`(\w+)`", line.split(":")[0])
-    }
-    assert names == {field.name for field in fields(cls)}
+def test_api_page_describes_every_field(cls):
+    page = read("docs/api/invert.md")
+    bullets = re.search(rf"^::: invert.{cls.__name__}$\n\n((?:\* .*\n)+)", page, re.M)[1]
+    described = set()
+    for bullet in bullets.splitlines():
+        described.update(re.findall(r"`(\w+)`", bullet.split(":")[0]))
+    assert described == {field.name for field in fields(cls)}
 
 
-def test_version_and_changes_agree():
-    said = [(ROOT / name).read_text(encoding="utf-8") for name in ("CITATION.cff", "CHANGELOG.md")]
-    assert f"\nversion: {degrade.__version__}\n" in said[0]
-    assert re.search(r"^## (\d\S*\d)", said[1], re.M)[1] == degrade.__version__
+def test_version_agrees_with_changelog_and_citation():
+    assert f"\nversion: {degrade.__version__}\n" in read("CITATION.cff")
+    newest = re.search(r"^## (\d\S*\d)", read("CHANGELOG.md"), re.M)[1]
+    assert newest == degrade.__version__

@@ -23,9 +23,8 @@ AVATARS = sorted((Path(__file__).parents[2] / "examples" / "avatars").glob("*.pn
 def make_pictures(folder: Path, count: int) -> None:
     noise = numpy.random.default_rng(0)
     for i in range(count):
-        picture = (
-            Image.open(AVATARS[i % len(AVATARS)]).convert("RGB").resize((512, 512), Image.BICUBIC)
-        )
+        avatar = Image.open(AVATARS[i % len(AVATARS)]).convert("RGB")
+        picture = avatar.resize((512, 512), Image.BICUBIC)
         pixels = numpy.asarray(picture, dtype=float) + noise.normal(0, 6, (512, 512, 3))
         Image.fromarray(pixels.clip(0, 255).astype(numpy.uint8)).save(folder / f"{i:03}.png")
 
@@ -34,21 +33,13 @@ def with_pillow(folder: Path, output: Path) -> None:
     output.mkdir()
     for path in sorted(folder.iterdir()):
         with Image.open(path) as picture:
-            picture.convert("RGB").resize((128, 128), Image.BICUBIC).save(
-                output / f"{path.stem}.jpg", quality=12
-            )
+            small = picture.convert("RGB").resize((128, 128), Image.BICUBIC)
+        small.save(output / f"{path.stem}.jpg", quality=12)
 
 
 def with_degrade(folder: Path, output: Path) -> None:
-    command = [
-        "apply",
-        str(folder),
-        "-o",
-        str(output),
-        "--op",
-        "downsample:4 >> jpeg:12",
-        "--quiet",
-    ]
+    operator = ["--op", "downsample:4 >> jpeg:12"]
+    command = ["apply", str(folder), "-o", str(output), *operator, "--quiet"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
 
@@ -66,16 +57,14 @@ def main() -> None:
         pictures.mkdir()
         make_pictures(pictures, count)
         with_degrade(pictures, Path(root, "warm"))  # imports and caches
-        times = [
-            (
-                seconds(with_pillow, pictures, Path(root, f"p{i}")),
-                seconds(with_degrade, pictures, Path(root, f"d{i}")),
-            )
-            for i in range(3)
-        ]
+        pillow_times, degrade_times = [], []
+        for i in range(3):
+            pillow_times.append(seconds(with_pillow, pictures, Path(root, f"p{i}")))
+            degrade_times.append(seconds(with_degrade, pictures, Path(root, f"d{i}")))
         for path in Path(root, "p0").iterdir():
             assert path.read_bytes() == Path(root, "d0", path.name).read_bytes(), path
-    pillow, ours = (statistics.median(column) for column in zip(*times, strict=True))
+    pillow = statistics.median(pillow_times)
+    ours = statistics.median(degrade_times)
     print(f"Pillow loop  {count / pillow:7.1f} pictures/s")
     print(
         f"degrade      {count / ours:7.1f} pictures/s   "

@@ -35,10 +35,13 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    rounds = [[seconds(*wait) for wait in WAITS.values()] for _ in range(count + 1)][
-        1:
-    ]  # the first fills caches
-    for name, times in zip(WAITS, zip(*rounds, strict=True), strict=True):
+    times_of: dict[str, list[float]] = {name: [] for name in WAITS}
+    for number in range(count + 1):
+        for name, wait in WAITS.items():
+            elapsed = seconds(*wait)
+            if number > 0:  # the first round fills caches
+                times_of[name].append(elapsed)
+    for name, times in times_of.items():
         print(
             f"{name:27}  fastest {min(times):.2f} s  "
             f"median {statistics.median(times):.2f} s  of {count}"
