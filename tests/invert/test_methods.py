@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import invert
 from degrade import parse
 from invert import METHODS, Method, Phase, perceptual
-from invert.latent import Codes, Gaussian, Weights
+from invert.latent import Codes, GaussianCodes, Weights
 from invert.loss import L1, MSE, Lpips, Term
 from invert.optim import (
     NGD,
@@ -110,7 +110,7 @@ def test_pulse_stays_on_its_sphere(small):
 def test_ilo_stays_in_its_balls(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
     ball = Adam(0.1, project=(L1Ball(z=2.0, noise=3.0, features=5.0),))
-    phase = Phase(Gaussian(block=1, noises=7), 10, ball, METHODS["ilo"].phases[1].loss)
+    phase = Phase(GaussianCodes(block=1, noises=7), 10, ball, METHODS["ilo"].phases[1].loss)
     for name, radius in (("z", 2.0), ("noises", 3.0), ("start", 5.0)):
         start, end = (z_of(small, y, phase, steps, name) for steps in (0, 10))
         pairs = zip(start, end, strict=True) if name == "noises" else [(start, end)]
@@ -160,7 +160,7 @@ def test_methods_ask_for_what_they_need(small):
             with pytest.raises(ValueError, match="this generator has no W"):
                 invert.restore(y, parse("clamp"), G, name, **QUICK)
     with pytest.raises(ValueError, match="layer 4.*blocks 1 to 3, not 4"):
-        phase = Phase(Gaussian(block=4), 1, Adam(0.1), (MSE(),))
+        phase = Phase(GaussianCodes(block=4), 1, Adam(0.1), (MSE(),))
         invert.restore(y, parse("clamp"), small, Method((phase,)), **QUICK)
 
 
@@ -270,10 +270,10 @@ def test_further_constants_are_the_published_ones():
     pulse, ilo, pti, cri_, dgp = (
         METHODS[name].phases for name in ("pulse", "ilo", "pti", "cri", "dgp")
     )
-    assert pulse[0].space == Gaussian(0, 5, quiet_end=True) and pulse[0].loss[0] == MSE(
+    assert pulse[0].space == GaussianCodes(0, 5, quiet_end=True) and pulse[0].loss[0] == MSE(
         100, unit=1, floor=2e-3
     )
-    assert [phase.space for phase in ilo] == [Gaussian(k, 5 + 2 * k) for k in range(4)]
+    assert [phase.space for phase in ilo] == [GaussianCodes(k, 5 + 2 * k) for k in range(4)]
     assert {phase.keep for phase in ilo} == {"mse"} and ilo[0].loss[0].unit == 2
     assert pti[0].space == Codes("W", jitter=0.05, noises=True) and pti[1].stop == Below(
         "lpips", 0.06

@@ -9,7 +9,7 @@ import torch
 import invert
 from degrade import parse
 from invert import METHODS, Method, Phase, perceptual, roles
-from invert.latent import Codes, Gaussian, Space
+from invert.latent import Codes, GaussianCodes, Space
 from invert.loss import FILLS, L1, MSE, Lpips
 from invert.optim import NGD, Adam, Patience, Ramp, Sphere
 from invert.point import Point
@@ -25,7 +25,7 @@ LOSS = (MSE(), Lpips(enlarge=True))
 PHASES = {
     "ngd": Phase("W++", FILLS + 8, NGD(0.05), LOSS),
     "adam": Phase(
-        Gaussian(block=1),
+        GaussianCodes(block=1),
         FILLS + 8,
         Adam(0.1, schedule=Ramp(), project=(Sphere(),)),
         LOSS,

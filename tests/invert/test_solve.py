@@ -228,7 +228,7 @@ def test_measurements_are_compared_without_perceptual_terms(small, name):
     y = SENSING(small.synthesize(small.some_w(1)[0]).clamp(0, 1))
     r = invert.restore(y, SENSING, small, name, steps=8)
     assert "lpips" not in r.terms and torch.isfinite(r.history).all()
-    assert any("lpips was left out" in note for note in r.told)
+    assert any("lpips was left out" in note for note in r.notes)
     assert r.history[-1] < r.history[0]
 
 
