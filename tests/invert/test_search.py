@@ -75,7 +75,7 @@ def assert_same(a, b):
     tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0) or x, a, b)
 
 
-def test_step_does_not_change_the_state_it_is_given(small):
+def test_step_does_not_change_its_input_state(small):
     problem = problem_of(small)
     search = Search.of(PHASES["adam"], METHODS["robust"].start(problem), problem, "phase0")
     state, _ = search.step(search.init())
