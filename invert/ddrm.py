@@ -44,16 +44,13 @@ class Denoiser(nn.Module):
     ):
         super().__init__()
         if betas is None:
-            betas = torch.linspace(
-                1e-4,
-                0.02,
-                1000,
-                dtype=torch.float64,
-            )
+            betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
         betas = betas.double()
         if betas.ndim != 1 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas must be variances between 0 and 1, one for each step")
-        self.module, self.resolution, self.channels = module, resolution, channels
+        self.module = module
+        self.resolution = resolution
+        self.channels = channels
         self.register_buffer("alpha_bar", (1 - betas).cumprod(0))
         self.eval().requires_grad_(False)
 
@@ -98,8 +95,9 @@ class DDRM(RestorationMethod):
 
     def __post_init__(self) -> None:
         for name in ("eta", "eta_b"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value} must be from 0 to 1")
 
     def stages(self) -> tuple[Sampling]:
         return (Sampling(self.steps),)
@@ -117,49 +115,24 @@ class DDRM(RestorationMethod):
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
         denoiser = problem.denoiser
-        known = Observed.of(problem)
+        observed = Observed.of(problem)
         draws = Rng.of(streams(problem.seeds, "ddrm"), problem.batch)
         times = self._times(len(denoiser.alpha_bar))
-        x = known.start(denoiser.noise_level(times[0]), draws.child("start"))
-        broken = torch.zeros(
-            len(x),
-            1,
-            1,
-            1,
-            dtype=torch.bool,
-            device=x.device,
-        )
+        x = observed.start(denoiser.noise_level(times[0]), draws.child("start"))
+        finite = finite_rows(x)
         image, losses = x, []
         for step, t in enumerate(times, 1):
             noise = denoiser(x * denoiser.alpha_bar[t].sqrt().to(x), t)
             # an image that is not finite ends here, and leaves the others of its batch alone
-            broken = broken | ~torch.isfinite(noise).flatten(1).all(1).view(
-                -1,
-                1,
-                1,
-                1,
-            )
-            noise = torch.where(broken, 0.0, noise)
+            finite = finite & finite_rows(noise)
+            noise = torch.where(finite, noise, 0.0)
             x0 = x - denoiser.noise_level(t) * noise
-            following = times[step] if step < len(times) else None
-            level = denoiser.noise_level(following)
+            next_t = times[step] if step < len(times) else None
+            level = denoiser.noise_level(next_t)
             fresh = draws.child(f"step{step - 1}").normal(x)
-            x = known.move(
-                self,
-                level,
-                x0,
-                noise,
-                fresh,
-            )
-            image = torch.where(broken, torch.nan, (x + 1) / 2)
-            losses.append(
-                self._report(
-                    problem,
-                    step,
-                    image,
-                    report,
-                )
-            )
+            x = observed.move(self, level, x0, noise, fresh)
+            image = torch.where(finite, (x + 1) / 2, torch.nan)
+            losses.append(self._report(problem, step, image, report))
         return self._restoration(image, torch.stack(losses))
 
     def _times(self, trained_steps: int) -> list[int]:
@@ -175,12 +148,12 @@ class DDRM(RestorationMethod):
         report: Report,
     ) -> Tensor:
         """Report a step, and return its loss [B] on the CPU."""
-        good = torch.isfinite(image).flatten(1).all(1)
+        finite = finite_rows(image).flatten()
         finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
         draws = streams(problem.seeds, f"step{step}")
         prediction = problem.operator(finite_image, draws)
         mse = (prediction - problem.observation).square().flatten(1).mean(1)
-        loss = torch.where(good, mse, torch.nan).cpu()
+        loss = torch.where(finite, mse, torch.nan).cpu()
         (phase,) = self.stages()
         report(
             Step(
@@ -197,14 +170,14 @@ class DDRM(RestorationMethod):
         return loss
 
     def _restoration(self, image: Tensor, history: Tensor) -> Restoration:
-        shown = torch.nan_to_num(image).clamp(0, 1)
+        final_image = torch.nan_to_num(image).clamp(0, 1)
         (phase,) = self.stages()
         return Restoration(
-            image=shown,
+            image=final_image,
             latent=image,
             history=history,
-            phase_images={phase.name: shown},
-            finite=torch.isfinite(image).flatten(1).all(1).cpu(),
+            phase_images={phase.name: final_image},
+            finite=finite_rows(image).flatten().cpu(),
             point=Point(image),
             terms={"mse": history},
         )
@@ -225,13 +198,19 @@ class DDRM(RestorationMethod):
         hidden = ~(informative | noisy)
         kept = (1 - self.eta**2) ** 0.5 * level
         pull = kept / sigma if sigma else 0.0
-        left = (level**2 - (self.eta_b * sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
+        remaining = remaining_noise(level, self.eta_b * sigma, s)
+        of_model = noisy * (1 - pull * s) + informative * (1 - self.eta_b)
         return {
-            "x0": hidden * 1.0 + noisy * (1 - pull * s) + informative * (1 - self.eta_b),
+            "x0": hidden * 1.0 + of_model,
             "noise": hidden * kept,
             "y": noisy * pull + informative * self.eta_b / _safe(s),
-            "fresh": torch.where(informative, left, self.eta * level),
+            "fresh": torch.where(informative, remaining, self.eta * level),
         }
+
+
+def finite_rows(images: Tensor) -> Tensor:
+    """Whether each image of a batch is free of NaN and infinity, [B, 1, 1, 1]."""
+    return torch.isfinite(images).flatten(1).all(1).view(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -260,12 +239,7 @@ class Observed:
             offsets.append(white if linear is None else linear(white))
         y = 2 * problem.observation - torch.cat(offsets)
         svd = spectra([linear for linear, _ in rows], shape, problem.device)
-        return Observed(
-            y,
-            2 * sigma,
-            svd,
-            problem.image_shape,
-        )
+        return Observed(y, 2 * sigma, svd, problem.image_shape)
 
     def start(self, level: float, rng: Rng) -> Tensor:
         """Draw the first images, at this noise level, in units where the image's scale is 1."""
@@ -275,8 +249,8 @@ class Observed:
             return (s * level > self.sigma) & (s > 0)
 
         def spread(s: Tensor) -> Tensor:
-            left = (level**2 - (self.sigma / _safe(s)) ** 2).clamp_min(0).sqrt()
-            return torch.where(informative(s), left, level)
+            remaining = remaining_noise(level, self.sigma, s)
+            return torch.where(informative(s), remaining, level)
 
         x = self.spectrum.of_image(spread, fresh)
         return x + self.spectrum.of_observation(lambda s: informative(s) / _safe(s), self.y)
@@ -298,6 +272,12 @@ class Observed:
         x = x + self.spectrum.of_image(share("noise"), noise)
         x = x + self.spectrum.of_observation(share("y"), self.y)
         return x + self.spectrum.of_image(share("fresh"), fresh)
+
+
+def remaining_noise(level: float, sigma: float, s: Tensor) -> Tensor:
+    """The deviation that is missing to `level` beside the observation's own noise, sigma / s."""
+    variance = level**2 - (sigma / _safe(s)) ** 2
+    return variance.clamp_min(0).sqrt()
 
 
 def parts(operator: Operator) -> tuple[Operator | None, float]:
@@ -471,12 +451,7 @@ class Probes:
         self.draws = torch.Generator().manual_seed(0)
 
     def random(self, size: tuple[int, ...]) -> Tensor:
-        return torch.randn(
-            size,
-            generator=self.draws,
-            dtype=torch.float32,
-            device="cpu",
-        )
+        return torch.randn(size, generator=self.draws, dtype=torch.float32, device="cpu")
 
     def diagonal(self) -> Diagonal | None:
         """The decomposition, where every pixel is multiplied by its own number."""
@@ -546,19 +521,10 @@ class Probes:
 
     def _matrix(self, size: int, per_channel: bool) -> Tensor:
         _, channels, height, width = self.shape
-        basis = torch.eye(size, dtype=torch.float32, device="cpu").view(
-            size,
-            -1,
-            height,
-            width,
-        )
+        identity = torch.eye(size, dtype=torch.float32, device="cpu")
+        basis = identity.view(size, -1, height, width)
         if per_channel:
-            basis = basis.expand(
-                -1,
-                channels,
-                -1,
-                -1,
-            )
+            basis = basis.expand(-1, channels, -1, -1)
         columns = torch.cat([self.operator(chunk) for chunk in basis.split(64)])
         if per_channel:
             columns = columns[:, :1]
@@ -567,12 +533,7 @@ class Probes:
 
 def alike(a: Tensor, b: Tensor) -> bool:
     """Equal up to rounding."""
-    return torch.allclose(
-        a,
-        b,
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def _safe(s: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class FrozenConv(nn.Module):
         self.padding_back = []
         for kernel, padding in zip(conv.kernel_size, self.padding, strict=True):
             self.padding_back.append(kernel - 1 - padding)
-        flipped = weight.transpose(0, 1).flip(2, 3).contiguous()
+        swapped = weight.transpose(0, 1)
+        flipped = swapped.flip(2, 3).contiguous()
         self.weight = _laid_out(weight, self.padding)
         self.weight_back = _laid_out(flipped, self.padding_back)
 
@@ -49,36 +50,43 @@ class _ConvRelu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
+        conv: FrozenConv = ctx.conv
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
-        return _convolve(grad, ctx.conv.weight_back, None, ctx.conv.padding_back, "none"), None
+        grad_x = _convolve(grad, conv.weight_back, None, conv.padding_back, "none")
+        return grad_x, None
 
 
 def freeze(network: nn.Module) -> None:
     """Replace the network's convolutions that precede a ReLU, if that is faster on this CPU."""
-    sequences = [module for module in network.modules() if isinstance(module, nn.Sequential)]
+    modules = list(network.modules())
     try:
-        for sequence in sequences:
-            _freeze_sequence(sequence)
+        for module in modules:
+            if isinstance(module, nn.Sequential):
+                _freeze_sequence(module)
     except (RuntimeError, AttributeError):  # this build of PyTorch has no such layout
         return
 
 
 def _freeze_sequence(sequence: nn.Sequential) -> None:
     layers = list(sequence.named_children())
-    for (name, conv), (next_name, activation) in zip(layers, layers[1:], strict=False):
+    for layer, next_layer in zip(layers, layers[1:], strict=False):
+        name, conv = layer
+        next_name, activation = next_layer
         if not isinstance(conv, nn.Conv2d) or not isinstance(activation, nn.ReLU):
             continue
         if not _is_plain(conv) or not _has_one_layout(conv):
             continue
         frozen = FrozenConv(conv)
-        if _is_usable(frozen, nn.Sequential(conv, activation), conv):
+        original = nn.Sequential(conv, activation)
+        if _is_usable(frozen, original, conv):
             setattr(sequence, name, frozen)
             setattr(sequence, next_name, nn.Identity())
 
 
 def _is_usable(frozen: FrozenConv, original: nn.Module, conv: nn.Conv2d) -> bool:
     """Return whether this CPU uses the layout as it is. If not, it is twenty times slower."""
-    x = torch.zeros(1, conv.in_channels, 8, 8, dtype=conv.weight.dtype, device="cpu")
+    shape = (1, conv.in_channels, 8, 8)
+    x = torch.zeros(shape, dtype=conv.weight.dtype, device="cpu")
     x.requires_grad_()
     return _seconds(frozen, x) < 4 * _seconds(original, x)
 
@@ -92,7 +100,8 @@ def _has_one_layout(conv: nn.Conv2d) -> bool:
     are so far apart that noise never changes the result between runs.
     """
     for channels in (conv.in_channels, conv.out_channels):
-        if channels < 64 or channels & (channels - 1) != 0:
+        power_of_two = channels & (channels - 1) == 0
+        if channels < 64 or not power_of_two:
             return False
     return True
 
@@ -103,18 +112,24 @@ def _seconds(layer: nn.Module, x: Tensor) -> float:
     times = []
     for _ in range(4):
         started = time.perf_counter()
-        torch.autograd.grad(layer(x).sum(), x)
+        total = layer(x).sum()
+        torch.autograd.grad(total, x)
         times.append(time.perf_counter() - started)
     return min(times)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
     """Return whether it has a bias and zero padding, but no stride, dilation or groups."""
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str) or conv.bias is None:
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return False
-    if conv.stride != (1, 1) or conv.dilation != (1, 1) or conv.groups != 1:
+    if conv.bias is None or conv.groups != 1:
         return False
-    return all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
+    if conv.stride != (1, 1) or conv.dilation != (1, 1):
+        return False
+    for padding, kernel in zip(conv.padding, conv.kernel_size, strict=True):
+        if padding >= kernel:
+            return False
+    return True
 
 
 def _sides(conv: nn.Conv2d) -> list[int]:
@@ -134,5 +149,10 @@ def _convolve(
 ) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     convolution = torch.ops.mkldnn._convolution_pointwise
-    y: Tensor = convolution(x, weight, bias, padding, _SAME, _SAME, 1, activation, [], "")
+    stride, dilation, groups = _SAME, _SAME, 1
+    scalars: list[float] = []  # parameters of the activation, which has none
+    algorithm = ""
+    y: Tensor = convolution(
+        x, weight, bias, padding, stride, dilation, groups, activation, scalars, algorithm
+    )
     return y

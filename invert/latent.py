@@ -138,7 +138,7 @@ class Offset(Space):
 
 
 @dataclass(frozen=True)
-class Gaussian(Space):
+class GaussianCodes(Space):
     """W+ through a Gaussian: w = leaky_relu(σ·z + μ) for a z ~ N(0, I) of each layer.
 
     block: from 1 on, the features that enter this block of the synthesis are free, too, and start

@@ -73,7 +73,7 @@ class Term:
         """Return one number per image, [B], before the weight; images must not mix."""
         raise NotImplementedError
 
-    def told(self, problem: Problem) -> str | None:
+    def note(self, problem: Problem) -> str | None:
         """A note for readers of the result on how the term was measured."""
         if self.applies(problem):
             return None
@@ -251,7 +251,7 @@ class Deep(Term):
     """Mean |difference| of deep features, summed over layers.
 
     The features are the discriminator's where the generator's file has one, and else those of the
-    perceptual network; `told` says which. Source: Pan et al. 2021 (DGP), eq. 6.
+    perceptual network; `note` says which. Source: Pan et al. 2021 (DGP), eq. 6.
     """
 
     weight: float = 1.0
@@ -260,9 +260,9 @@ class Deep(Term):
     def applies(self, problem: Problem) -> bool:
         return problem.shows_picture
 
-    def told(self, problem: Problem) -> str | None:
+    def note(self, problem: Problem) -> str | None:
         if not self.applies(problem):
-            return super().told(problem)
+            return super().note(problem)
         if problem.generator.discriminator() is not None:
             return "deep features are the discriminator's"
         return f"deep features are those of {problem.net}, for want of a discriminator"

@@ -86,11 +86,19 @@ def check_prior(method: RestorationMethod, problem: Problem) -> None:
         )
 
 
-def check_options(method: RestorationMethod, name: str, options: Mapping[str, object]) -> None:
+def check_options(method: RestorationMethod, problem: Problem, class_label: object) -> None:
     """Raise ValueError for optional arguments that the method does not use."""
-    useless = []
+    options = {
+        "class_label": class_label,
+        "init": problem.init,
+        "identity": problem.identity,
+        "lr_scale": problem.lr_scale,
+    }
+    unused = []
     for option, value in options.items():
         if value is not None and option not in method.options:
-            useless.append(option)
-    if useless:
-        raise ValueError(f"{', '.join(useless)}: method={name} has no use for it; leave it out")
+            unused.append(option)
+    if unused:
+        raise ValueError(
+            f"{', '.join(unused)}: method={problem.method_name} has no use for it; leave it out"
+        )

@@ -7,7 +7,7 @@ your own is a `Method` too: see examples/own_method.py.
 from __future__ import annotations
 
 from .ddrm import DDRM
-from .latent import Codes, Gaussian, Offset, Weights, Z
+from .latent import Codes, GaussianCodes, Offset, Weights, Z
 from .loss import L1, MSE, Deep, Lpips, SamePerson, Term
 from .method import Knob, RestorationMethod
 from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
@@ -69,7 +69,7 @@ def _pulse(steps: int, lr: float, source: str) -> Method:
     adam = Adam(lr, schedule=CycleWithDrop(), project=(Sphere(),))
     loss = (MSE(100, floor=2e-3), Geodesic(0.05, of="latent"))
     return Method(
-        (Phase(Gaussian(noises=5, quiet_end=True), steps, adam, loss),),
+        (Phase(GaussianCodes(noises=5, quiet_end=True), steps, adam, loss),),
         source=source,
         departures=(
             "the operator in place of bicubic reduction; W's statistics from 10 000 draws, not a "
@@ -139,7 +139,7 @@ def _ilo() -> Method:
     loss = (MSE(unit=2), Lpips(at_most=256, enlarge=True), Geodesic(0.01))
     phases = []
     for block, steps in enumerate((50, 50, 25, 25)):
-        space = Gaussian(block=block, noises=5 + 2 * block)
+        space = GaussianCodes(block=block, noises=5 + 2 * block)
         phases.append(Phase(space, steps, adam, loss, keep="mse"))
     return Method(
         tuple(phases),

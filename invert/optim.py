@@ -40,7 +40,8 @@ class CodeScale:
     def of(spread: float, w_dim: int) -> CodeScale:
         """The scale of a generator with this mean ‖w - w_avg‖ and this many coordinates."""
         published = FFHQ_SPREAD / math.sqrt(FFHQ_W_DIM)
-        return CodeScale(spread / FFHQ_SPREAD, spread / math.sqrt(w_dim) / published)
+        coordinate = spread / math.sqrt(w_dim)
+        return CodeScale(spread / FFHQ_SPREAD, coordinate / published)
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,17 @@ def ngd(latent: Tensor, grad: Tensor, lr: float) -> Tensor:
     The scale of the loss cancels, and a code travels at most lr·steps. That bound is the only
     regularisation of the method. Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
     """
-    grad = torch.nan_to_num(grad, posinf=0.0, neginf=0.0)
+    grad = finite_gradient(grad)
     largest = grad.abs().amax(-1, keepdim=True)
     grad = torch.where(largest > 0, grad / largest, 0.0)  # squares of tiny gradients would vanish
     norm = torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
-    return latent - lr * torch.where(norm > 0, grad / norm, 0.0)
+    direction = torch.where(norm > 0, grad / norm, 0.0)
+    return latent - lr * direction
+
+
+def finite_gradient(grad: Tensor) -> Tensor:
+    """The gradient with 0 in place of NaN and infinity."""
+    return torch.nan_to_num(grad, posinf=0.0, neginf=0.0)
 
 
 class Optimiser(Generic[S]):
@@ -118,8 +125,9 @@ class NGD(Optimiser[NoState]):
     ) -> tuple[Variables, NoState]:
         moved = {}
         for name, value in values.items():
-            follows = conditions.roles[name].follows_spread
-            lr = self.lr * (conditions.scale.length if follows else 1.0)
+            role = conditions.roles[name]
+            scale = conditions.scale.length if role.follows_spread else 1.0
+            lr = self.lr * scale
             moved[name] = ngd(value, grads[name], lr)
         return moved, state
 
@@ -146,8 +154,10 @@ class CycleWithDrop:
 
     def __call__(self, t: float) -> float:
         if t < 0.9:
-            return (9 * (1 - 2 * abs(t / 0.9 - 0.5)) + 1) / 10
-        return 0.1 + (t - 0.9) / 0.1 * (0.001 - 0.1)
+            rise = 1 - 2 * abs(t / 0.9 - 0.5)  # 0 → 1 → 0
+            return (9 * rise + 1) / 10
+        drop = (t - 0.9) / 0.1
+        return 0.1 + drop * (0.001 - 0.1)
 
 
 def constant(t: float) -> float:
@@ -254,8 +264,10 @@ def onto_l1_ball(d: Tensor, radius: float) -> Tensor:
     u = size.sort(1, descending=True).values
     excess = u.cumsum(1) - radius
     counts = torch.arange(1, u.shape[1] + 1, device=d.device)
-    last = (u * counts > excess).sum(1, keepdim=True).clamp_min(1)
-    threshold = (excess.gather(1, last - 1) / last).clamp_min(0)
+    above = (u * counts > excess).sum(1, keepdim=True)
+    last = above.clamp_min(1)
+    mean_excess = excess.gather(1, last - 1) / last
+    threshold = mean_excess.clamp_min(0)
     inside = size.sum(1, keepdim=True) <= radius
     shrunk = flat.sign() * (size - threshold).clamp_min(0)
     return torch.where(inside, flat, shrunk).view_as(d)
@@ -296,11 +308,14 @@ class Adam(Optimiser[AdamState]):
         return replace(self, lr=self.lr * factor, z_lr=z_lr)
 
     def init(self, values: Variables, conditions: Conditions) -> AdamState:
+        remembered = []
+        for constraint in self.project:
+            remembered.append(constraint.init(values, conditions))
         return {
             "step": 0,
             "first": tree_map(torch.zeros_like, values),
             "second": tree_map(torch.zeros_like, values),
-            "constraints": tuple(c.init(values, conditions) for c in self.project),
+            "constraints": tuple(remembered),
         }
 
     def update(
@@ -311,7 +326,7 @@ class Adam(Optimiser[AdamState]):
         factor = self.schedule(step / conditions.steps)
         first, second, moved = {}, {}, {}
         for name, value in values.items():
-            g = torch.nan_to_num(grads[name], posinf=0.0, neginf=0.0)
+            g = finite_gradient(grads[name])
             first[name] = beta1 * state["first"][name] + (1 - beta1) * g
             second[name] = beta2 * state["second"][name] + (1 - beta2) * g.square()
             mean = first[name] / (1 - beta1 ** (step + 1))
@@ -330,7 +345,9 @@ class Adam(Optimiser[AdamState]):
     def _rate(self, role: Role, scale: CodeScale) -> float:
         if role == roles.Z and self.z_lr is not None:
             return self.z_lr
-        return self.lr * (scale.coordinate if role.follows_spread else 1.0)
+        if role.follows_spread:
+            return self.lr * scale.coordinate
+        return self.lr
 
 
 class StopRule(Generic[S]):
@@ -364,12 +381,7 @@ class Patience(StopRule[PatienceState]):
     steps: int = 15
 
     def init(self, batch: int) -> PatienceState:
-        best = torch.full(
-            (batch,),
-            math.inf,
-            dtype=torch.float32,
-            device="cpu",
-        )
+        best = torch.full((batch,), math.inf, dtype=torch.float32, device="cpu")
         return {"best": best, "since": torch.zeros_like(best)}
 
     def update(

@@ -40,22 +40,28 @@ class Perceptual(nn.Module):
             warnings.simplefilter("ignore")  # torchvision warns about arguments that lpips passes
             model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
         file = load_file(bundled(f"lpips-{net}"), device="cpu")
-        weights = {name: value.float() for name, value in file.items()}
-        trunk = {}
-        for name in model.net.state_dict():  # slice2.5.bias is features.5.bias in the file
-            _, rest = name.split(".", 1)
-            trunk[name] = weights[f"features.{rest}"]
-        model.net.load_state_dict(trunk, assign=True)
-        self.trunk = model.net.to(dtype, memory_format=torch.channels_last)
-        # a head is a non-negative weight per channel; the features are scaled by its square root
+        self.trunk = self._loaded_trunk(model.net, file)
         self.layers = model.L
         for i in range(self.layers):
-            self.register_buffer(f"head{i}", weights[f"lin{i}"].sqrt().view(1, -1, 1, 1))
+            # a head is a non-negative weight per channel; features are scaled by its square root
+            head = file[f"lin{i}"].float().sqrt()
+            self.register_buffer(f"head{i}", head.view(1, -1, 1, 1))
         # the scaling layer of lpips, for inputs in [0, 1] instead of [-1, 1]
-        shift, scale = _constant(-0.030, -0.088, -0.188), _constant(0.458, 0.448, 0.450)
+        shift = _constant(-0.030, -0.088, -0.188)
+        scale = _constant(0.458, 0.448, 0.450)
         self.register_buffer("mean", (shift + 1) / 2)
         self.register_buffer("std", scale / 2)
         self.eval().requires_grad_(False)
+
+    def _loaded_trunk(self, trunk: nn.Module, file: dict[str, Tensor]) -> nn.Module:
+        """Give the trunk its weights from the file, in the type of the convolutions."""
+        weights = {}
+        for name in trunk.state_dict():  # slice2.5.bias is features.5.bias in the file
+            _, rest = name.split(".", 1)
+            weights[name] = file[f"features.{rest}"].float()
+        trunk.load_state_dict(weights, assign=True)
+        trunk.to(self.dtype)
+        return trunk.to(memory_format=torch.channels_last)
 
     def maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the network's feature maps of x [B, 3, H, W] in [0, 1], one per layer."""
@@ -79,7 +85,10 @@ class Perceptual(nn.Module):
     @staticmethod
     def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Return LPIPS [B] between images with the features `a` and `b`."""
-        distances = [(p - q).square().sum(1).mean((1, 2)) for p, q in zip(a, b, strict=True)]
+        distances = []
+        for p, q in zip(a, b, strict=True):
+            squares = (p - q).square().sum(1)  # [B, h, w]
+            distances.append(squares.mean((1, 2)))
         return _summed(distances)
 
     def distance_to(self, maps: tuple[Tensor, ...], x: Tensor) -> Tensor:
@@ -87,13 +96,16 @@ class Perceptual(nn.Module):
 
         It is faster than `distance`. The gradient reaches x only.
         """
-        layers = zip(self.maps(x), maps, self.heads, strict=True)
-        return _summed([_Distance.apply(*layer) for layer in layers])
+        distances = []
+        for own_map, other_map, head in zip(self.maps(x), maps, self.heads, strict=True):
+            distances.append(_Distance.apply(own_map, other_map, head))
+        return _summed(distances)
 
 
 def _constant(*values: float) -> Tensor:
     """One value per colour, [1, 3, 1, 1]."""
-    return torch.tensor(values, dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
+    colours = torch.tensor(values, dtype=torch.float32, device="cpu")
+    return colours.view(1, 3, 1, 1)
 
 
 def _summed(distances: list[Tensor]) -> Tensor:
@@ -118,11 +130,14 @@ class _Distance(torch.autograd.Function):
     @staticmethod
     def forward(ctx, maps: Tensor, others: Tensor, head: Tensor) -> Tensor:
         batch, channels, height, width = maps.shape
-        m, n = _rows(maps), _rows(others.expand_as(maps))
-        pixels, weight = height * width, head.flatten().square()
+        m = _rows(maps)
+        n = _rows(others.expand_as(maps))
+        pixels = height * width
+        weight = head.flatten().square()
         grad = torch.empty_like(m)
         values = torch.empty(len(m), dtype=torch.float32, device=m.device)
-        tile = max(1, _TILE // channels) if m.device.type == "cpu" else len(m)
+        on_cpu = m.device.type == "cpu"
+        tile = max(1, _TILE // channels) if on_cpu else len(m)
         for start in range(0, len(m), tile):
             part = slice(start, start + tile)
             u, inverse_norm = _directions(m[part])
@@ -130,9 +145,11 @@ class _Distance(torch.autograd.Function):
             difference = torch.sub(u, v, out=v)
             g = difference * weight
             torch.sum(difference.mul_(g), 1, out=values[part])
-            along = torch.mul(u, g, out=difference).sum(1, keepdim=True)
+            product = torch.mul(u, g, out=difference)
+            along = product.sum(1, keepdim=True)
             g.addcmul_(u, along, value=-1)
-            grad[part] = g.mul_(inverse_norm.mul_(2 / pixels))
+            scale = inverse_norm.mul_(2 / pixels)
+            grad[part] = g.mul_(scale)
         ctx.save_for_backward(grad)
         ctx.shape = batch, height, width, channels
         return values.view(batch, -1).mean(1)
@@ -141,18 +158,20 @@ class _Distance(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        scaled = grad.view(ctx.shape) * upstream.view(-1, 1, 1, 1).to(grad)
+        of_images = upstream.view(-1, 1, 1, 1).to(grad)
+        scaled = grad.view(ctx.shape) * of_images
         return scaled.permute(0, 3, 1, 2), None, None
 
 
 def _rows(maps: Tensor) -> Tensor:
     """[B, C, H, W] → [B·H·W, C]."""
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    channels_last = maps.permute(0, 2, 3, 1)
+    return channels_last.reshape(-1, maps.shape[1])
 
 
 def _directions(m: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows of m scaled to length 1, and the scales."""
-    m = m.float() if m.dtype != torch.float32 else m.clone()
+    m = m.clone() if m.dtype == torch.float32 else m.float()
     norm = torch.linalg.vector_norm(m, dim=1, keepdim=True)
     scale = norm.clamp_min_(1e-10).reciprocal_()
     return m.mul_(scale), scale
@@ -163,10 +182,12 @@ def enlarged(x: Tensor, shortest: int) -> Tensor:
     scale = math.ceil(shortest / min(x.shape[2:]))
     if scale <= 1:
         return x
-    return x.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    taller = x.repeat_interleave(scale, 2)
+    return taller.repeat_interleave(scale, 3)
 
 
 def check(net: str) -> str:
+    """Return the network's name. Raises ValueError for one that does not exist."""
     if net not in NETS:
         raise ValueError(f"perceptual={net!r} must be one of {', '.join(NETS)}")
     return net
@@ -221,4 +242,6 @@ def lpips(a: Tensor, b: Tensor, net: str = "vgg") -> Tensor:
         raise ValueError(
             f"{net} needs a side of at least {network.min_side - 1}, the images have {shortest}"
         )
-    return network.distance(network.features(a.float()), network.features(b.float()))
+    features_a = network.features(a.float())
+    features_b = network.features(b.float())
+    return network.distance(features_a, features_b)

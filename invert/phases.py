@@ -226,7 +226,7 @@ class Method(RestorationMethod):
             phase_images=images,
             finite=finite,
             point=point,
-            told=notes(phases, problem),
+            notes=notes_of(phases, problem),
             terms=joined_terms(results),
         )
 
@@ -258,15 +258,15 @@ class Method(RestorationMethod):
         return Point(codes), phases
 
 
-def notes(phases: tuple[Phase, ...], problem: Problem) -> tuple[str, ...]:
+def notes_of(phases: tuple[Phase, ...], problem: Problem) -> tuple[str, ...]:
     """What readers of the result must know of how its terms were measured, each note once."""
-    found: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for phase in phases:
         for term in phase.loss:
-            note = term.told(problem)
+            note = term.note(problem)
             if note:
-                found[note] = None
-    return tuple(found)
+                unique[note] = None
+    return tuple(unique)
 
 
 def is_tuple_of_terms(loss: object) -> bool:

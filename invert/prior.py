@@ -33,12 +33,12 @@ class Geodesic(PriorTerm):
 
     def value(self, view: View, problem: Problem) -> Tensor:
         v: Tensor = getattr(view.point, self.of)
-        a, b = v[:, :, None], v[:, None]
-        # θ = 2·atan2(‖a-b‖, ‖a+b‖); the tiny number keeps the slope of the root finite where a = b
-        difference = (a - b).square().sum(-1).add(1e-12).sqrt()
-        total = (a + b).square().sum(-1).add(1e-12).sqrt()
-        angle = 2 * torch.atan2(difference, total)
-        return v.shape[-1] / 8 * angle.square().mean((1, 2))
+        a = v[:, :, None]
+        b = v[:, None]
+        # θ = 2·atan2(‖a-b‖, ‖a+b‖)
+        angle = 2 * torch.atan2(smooth_length(a - b), smooth_length(a + b))
+        mean_square = angle.square().mean((1, 2))
+        return v.shape[-1] / 8 * mean_square
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class Normal(PriorTerm):
     name = "prior on z"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        return z_of(view.point).square().flatten(1).mean(1)
+        squares = z_of(view.point).square()
+        return squares.flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ class OffsetNorm(PriorTerm):
         offset = view.variables["offset"].flatten(1)
         if self.order == 1:
             return offset.abs().sum(1)
-        # the tiny number keeps the slope at 0 finite
-        return offset.square().sum(1).add(1e-12).sqrt()
+        return smooth_length(offset)
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class WhiteNoise(PriorTerm):
         for noise in view.point.noises or ():
             while True:
                 for axis in (2, 3):
-                    product = noise * noise.roll(1, axis)
-                    correlation = product.flatten(1).mean(1)
+                    shifted = noise.roll(1, axis)
+                    correlation = (noise * shifted).flatten(1).mean(1)
                     total = total + correlation.square()
                 if noise.shape[-1] <= 8:
                     break
@@ -154,13 +154,10 @@ class Locality(PriorTerm):
         with torch.no_grad():
             before = problem.generator.synthesize(code, noise_mode="none")
         (weights,) = view.point.weights_of_images
-        after = torch.func.functional_call(
-            problem.generator,
-            weights,
-            code,
-            {"noise_mode": "none"},
-        )
-        squares: Tensor = (2 * (after - before)).square().flatten(1).mean(1)
+        options = {"noise_mode": "none"}
+        after = torch.func.functional_call(problem.generator, weights, code, options)
+        difference = 2 * (after - before)
+        squares: Tensor = difference.square().flatten(1).mean(1)
         features_after = network.features(enlarged(after, network.min_side))
         features_before = network.features(enlarged(before, network.min_side))
         lpips = network.distance(features_after, features_before)
@@ -168,19 +165,23 @@ class Locality(PriorTerm):
 
     def _other_code(self, view: View, problem: Problem) -> Tensor:
         generator, pivot = problem.style, view.point.latent
-        like = torch.empty(
-            1,
-            generator.z_dim,
-            device="cpu",
-            dtype=torch.float32,
-        )
-        z = view.rng.child("locality").normal(like).to(pivot)
+        like = torch.empty(1, generator.z_dim, device="cpu", dtype=torch.float32)
+        rng = view.rng.child("locality")
+        z = rng.normal(like).to(pivot)
         w: Tensor = generator.mapping(z, problem.label, self.truncation_psi)
         if pivot.ndim == 2:  # the distance is that of all layers together
             pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
-        direction = w.view(1, *[1] * (pivot.ndim - 2), -1) - pivot
+        while w.ndim < pivot.ndim:
+            w = w[:, None]  # one code for all layers
+        direction = w - pivot
         length: Tensor = torch.linalg.vector_norm(direction)
         return pivot + self.distance * direction / length
+
+
+def smooth_length(v: Tensor) -> Tensor:
+    """√(Σ v² + 1e-12) over the last axis; the tiny number keeps the slope at 0 finite."""
+    square: Tensor = v.square().sum(-1)
+    return square.add(1e-12).sqrt()
 
 
 def z_of(point: Point) -> Tensor:

@@ -58,7 +58,7 @@ class Restoration:
     the loss before each step, on the CPU; for a diffusion model the MSE after it. phase_images: the
     image at the end of each phase, by its name. finite: [B], False where a loss became NaN or
     infinite and the image is the last good one. point: everything that decides the image: latent,
-    noise maps, features and weights. told: notes for readers on how it was measured. terms: the
+    noise maps, features and weights. notes: for readers, on how it was measured. terms: the
     value [steps, B] of each term of the loss before its weight, by its name, on the CPU; NaN in
     phases without the term.
     """
@@ -69,5 +69,5 @@ class Restoration:
     phase_images: dict[str, Tensor]
     finite: Tensor
     point: Point
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     terms: dict[str, Tensor] = field(default_factory=dict)

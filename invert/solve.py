@@ -63,21 +63,11 @@ def restore(
     """
     check_image(observation, "observation")
     with own_settings(observation.device):
-        if observation.is_inference():
-            observation = observation.clone()
-        name = repr(method) if isinstance(method, str) else "own"
         check_shapes(observation, operator, generator)
         check_weights(generator)
         solver = method_of(method, steps)
-        options = {
-            "class_label": class_label,
-            "init": init,
-            "identity": identity,
-            "lr_scale": lr_scale,
-        }
-        check_options(solver, name, options)
         problem = Problem(
-            observation=observation.float(),
+            observation=usable(observation),
             operator=operator,
             prior=generator,
             seeds=image_seeds(seed, len(observation)),
@@ -85,11 +75,11 @@ def restore(
             identity=identity,
             init=init,
             lr_scale=lr_scale,
-            method_name=name,
+            method_name=repr(method) if isinstance(method, str) else "own",
         )
+        check_options(solver, problem, class_label)
         check_prior(solver, problem)
-        label = labels_of(class_label, problem)
-        problem = replace(problem, label=label)
+        problem = replace(problem, label=labels_of(class_label, problem))
         solver.check(problem)
         restoration = solver.solve(problem, callback or ignore)
         return made_consistent(restoration, problem) if consistency else restoration
@@ -113,6 +103,13 @@ def own_settings(device: torch.device) -> Iterator[None]:
                 "the generator, the operator or the identity was made under "
                 "torch.inference_mode() and has no gradients; make it outside"
             ) from error
+
+
+def usable(observation: Tensor) -> Tensor:
+    """The observation in float32, as a tensor that may enter autograd."""
+    if observation.is_inference():
+        observation = observation.clone()
+    return observation.float()
 
 
 def ignore(step: Step) -> None:
@@ -150,16 +147,11 @@ def labels_of(class_label: Label | Callable[[Tensor], Label], problem: Problem) 
     c_dim = problem.prior.c_dim
     if callable(class_label):
         class_label = recognised(class_label(problem.observation), c_dim)
-    return labels(
-        class_label,
-        problem.batch,
-        c_dim,
-        problem.device,
-    )
+    return labels(class_label, problem.batch, c_dim, problem.device)
 
 
 def recognised(result: Label, c_dim: int) -> Label:
-    """The classes that a classifier found: of scores [B, c_dim], the highest."""
+    """The classes that a classifier returned; of scores [B, c_dim], the class of the highest."""
     if result is None or isinstance(result, int):
         return result
     scores = torch.as_tensor(result)

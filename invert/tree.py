@@ -6,7 +6,7 @@ it, such as None or a number, stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar, cast
 
@@ -39,7 +39,7 @@ def tree_cat(first: T, *others: T) -> T:
     return tree_map(lambda *tensors: torch.cat(tensors), first, *others)
 
 
-def _map(change: Callable[..., Tensor], trees: tuple[object, ...]) -> object:
+def _map(change: Callable[..., Tensor], trees: Sequence[object]) -> object:
     first = trees[0]
     if isinstance(first, Tensor):
         return change(*trees)
@@ -47,19 +47,19 @@ def _map(change: Callable[..., Tensor], trees: tuple[object, ...]) -> object:
         dictionaries = cast("tuple[dict[str, object], ...]", trees)
         mapped = {}
         for key in first:
-            values = tuple(dictionary[key] for dictionary in dictionaries)
+            values = [dictionary[key] for dictionary in dictionaries]
             mapped[key] = _map(change, values)
         return mapped
     if isinstance(first, tuple):
         tuples = cast("tuple[tuple[object, ...], ...]", trees)
         items = []
-        for values in zip(*tuples, strict=True):
-            items.append(_map(change, values))
+        for branches in zip(*tuples, strict=True):
+            items.append(_map(change, branches))
         return tuple(items)
     if is_dataclass(first) and not isinstance(first, type):
         changes = {}
         for field in fields(first):
-            values = tuple(getattr(tree, field.name) for tree in trees)
+            values = [getattr(tree, field.name) for tree in trees]
             changes[field.name] = _map(change, values)
         return replace(first, **changes)
     return first

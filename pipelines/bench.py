@@ -152,7 +152,7 @@ class Bench:
         for row in rows:
             if row.get("note"):
                 tuned.add(f"{row['method']} on {row['task']} is {row['note']}.")
-            warnings.update(row.get("told", ()))
+            warnings.update(row.get("notes", ()))
         notes += sorted(tuned) + sorted(warnings)
         return Results(self.folder, rows, self.picture, tuple(notes))
 
@@ -405,7 +405,7 @@ def _about(solved: Solved, seconds: float) -> Row:
         "steps": len(solved.losses),
         "finite": solved.finite,
         "batch": solved.batch,
-        "told": list(solved.told),
+        "notes": list(solved.notes),
         "loss": thinned(solved.losses),
         "terms": thinned_terms(solved.terms),
     }

@@ -154,7 +154,7 @@ class Restore:
         if solved and before.get("clean") == clean_text:
             return Todo(source, log), None
         if solved:  # only the sheet is drawn again
-            for key in ("told", "loss", "terms"):
+            for key in ("notes", "loss", "terms"):
                 if key in before:
                     log[key] = before[key]
             return Todo(source, log, observation), None
@@ -314,7 +314,7 @@ def _curves(solved: list[Solved]) -> dict:
     for name in solved[0].terms:
         terms[name] = _mean_curve([solution.terms[name] for solution in solved])
     loss = _mean_curve([solution.losses for solution in solved])
-    return {"told": list(solved[0].told), "loss": loss, "terms": terms}
+    return {"notes": list(solved[0].notes), "loss": loss, "terms": terms}
 
 
 def _mean_curve(curves: Sequence[Sequence[float | None]]) -> Curve:

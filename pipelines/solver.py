@@ -27,7 +27,7 @@ class Solved:
     latent: Tensor
     losses: list[float]  # one for each step
     finite: bool
-    told: tuple[str, ...]  # what a reader of the results must know
+    notes: tuple[str, ...]  # what a reader of the results must know
     batch: int  # how many pictures were solved at a time
     terms: dict[str, Curve] = field(default_factory=dict)  # before their weights, by name
 
@@ -118,7 +118,7 @@ def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
             latents[row : row + 1].clone(),
             restoration.history[:, row].tolist(),
             bool(restoration.finite[row]),
-            restoration.told,
+            restoration.notes,
             batch,
             {name: _with_gaps(curve[:, row]) for name, curve in restoration.terms.items()},
         )

@@ -133,7 +133,9 @@ class StyleGenerator(Generator):
 
     @cached_property
     def _file_discriminator(self) -> Discriminator | None:
-        return None if self.read_discriminator is None else self.read_discriminator()
+        if self.read_discriminator is None:
+            return None
+        return self.read_discriminator()
 
     def discriminator(self) -> Discriminator | None:
         discriminator = self._file_discriminator
@@ -159,12 +161,14 @@ class StyleGenerator(Generator):
     @cached_property
     def w_spread(self) -> float:
         """Mean distance ‖w - w_avg‖ over W, from 4096 draws."""
-        return float(self._offsets(4096).norm(dim=1).mean())
+        distances = self._offsets(4096).norm(dim=1)
+        return float(distances.mean())
 
     @cached_property
     def w_std(self) -> float:
         """√(mean ‖w - w_avg‖²) from 10 000 draws, which the projectors call the deviation of W."""
-        return float(self._offsets(10_000).square().sum(1).mean().sqrt())
+        square_distances = self._offsets(10_000).square().sum(1)
+        return float(square_distances.mean().sqrt())
 
     @property
     def w_gaussian(self) -> tuple[Tensor, Tensor]:
@@ -205,15 +209,21 @@ class StyleGenerator(Generator):
 
     def latent_shape(self, space: str) -> tuple[int, ...]:
         super().latent_shape(space)
-        shapes = {"W": (), "W+": (self.num_ws,), "W++": (self.num_ws, self.num_filters)}
-        return (*shapes[space], self.w_dim)
+        counts = {
+            "W": (),
+            "W+": (self.num_ws,),
+            "W++": (self.num_ws, self.num_filters),
+        }
+        return (*counts[space], self.w_dim)
 
     def pack(self, latent: Tensor) -> Tensor:
         """Drop the codes of a W++ that belong to no filter: [B, sum(filters), w_dim].
 
         `synthesize` takes this form, too. A latent of another space is returned unchanged.
         """
-        return latent if latent.ndim < 4 else torch.cat(self._codes_of_filters(latent), 1)
+        if latent.ndim < 4:
+            return latent
+        return torch.cat(self._codes_of_filters(latent), 1)
 
     def unpack(self, latent: Tensor) -> Tensor:
         """Undo `pack`. Missing codes are filled with the first code of their layer."""
@@ -239,8 +249,11 @@ class StyleGenerator(Generator):
             return packed
         shapes = [self.latent_shape(space) for space in self.spaces]
         if tuple(latent.shape[1:]) not in shapes:
-            expected = ", ".join(str(["B", *shape]).replace("'", "") for shape in shapes)
-            raise ValueError(f"latent has shape {list(latent.shape)}; give {expected}")
+            expected = []
+            for shape in shapes:
+                sides = ", ".join(map(str, shape))
+                expected.append(f"[B, {sides}]")
+            raise ValueError(f"latent has shape {list(latent.shape)}; give {', '.join(expected)}")
         if latent.ndim == 2:
             return [latent[:, None]] * self.num_ws
         if latent.ndim == 4:
@@ -249,8 +262,14 @@ class StyleGenerator(Generator):
         return [codes[:, None] for codes in latent.unbind(1)]
 
     def _codes_of_filters(self, latent: Tensor) -> list[Tensor]:
-        layers = zip(latent.unbind(1), self.filters, strict=True)
-        return [codes[:, :count] for codes, count in layers]
+        """For every layer the codes [B, number of filters, w_dim] that it uses."""
+        layers = []
+        for codes, count in zip(latent.unbind(1), self.filters, strict=True):
+            layers.append(codes[:, :count])
+        return layers
 
     def _is_packed(self, latent: Tensor) -> bool:
-        return bool(self.filters) and tuple(latent.shape[1:]) == (sum(self.filters), self.w_dim)
+        if not self.filters:
+            return False
+        packed_shape = (sum(self.filters), self.w_dim)
+        return tuple(latent.shape[1:]) == packed_shape

@@ -21,6 +21,7 @@ from .stylegan2 import StyleGAN2
 from .stylegan3 import StyleGAN3, layers_of
 
 BUNDLED = ("avatars-128",)
+Shapes = Mapping[str, list[int]]  # of tensors, by their names
 FAMILIES = {"stylegan2": StyleGAN2, "stylegan3": StyleGAN3}
 # the first bytes of torch's files before they were zip files
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -61,7 +62,9 @@ def load_discriminator(name_or_path: str | Path) -> Discriminator | None:
         with torch.inference_mode(False), torch.device("cpu"):
             content = pickles.read(path)
             module = content.get("D") if isinstance(content, dict) else None
-            return _discriminator(module) if isinstance(module, pickles.Module) else None
+            if not isinstance(module, pickles.Module):
+                return None
+            return _discriminator(module)
     except OSError:
         raise
     except Exception as error:  # a damaged file may raise anything
@@ -70,8 +73,8 @@ def load_discriminator(name_or_path: str | Path) -> Discriminator | None:
 
 def _discriminator(module: pickles.Module) -> Discriminator:
     tensors = pickles.state_dict(module)
-    names = [name.split(".")[0] for name in tensors if name.endswith(".conv0.weight")]
-    first = module[names[0]]["conv0"]
+    blocks = [name.split(".")[0] for name in tensors if name.endswith(".conv0.weight")]
+    first = module[blocks[0]]["conv0"]
     if first.get("activation") != "lrelu":
         raise ValueError("its activation is not lrelu, the only one that is known")
     return Discriminator(tensors, first.get("conv_clamp"))
@@ -114,18 +117,21 @@ def _load(path: Path) -> StyleGenerator:
         raise ValueError(f"it is of the unknown family {family!r}; update degrade")
     with torch.device("meta"):  # the weights are replaced at once, so they need no memory
         generator: StyleGenerator = FAMILIES[family](**config)
-    shape, known_mean = generator.w_avg.shape, "mapping.w_avg" in tensors
+    shape = generator.w_avg.shape
+    known_mean = "mapping.w_avg" in tensors
     if not known_mean:
         if len(shape) == 2:
             raise ValueError("it lacks mapping.w_avg, the means of its classes")
-        tensors = {**tensors, "mapping.w_avg": torch.zeros((), dtype=torch.float32).expand(shape)}
+        placeholder = torch.zeros((), dtype=torch.float32)
+        tensors = {**tensors, "mapping.w_avg": placeholder.expand(shape)}
     try:
         generator.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise ValueError(f"its tensors do not fit its config: {error}") from error
     generator.float().requires_grad_(False)
     if not known_mean:
-        generator.mapping.w_avg = generator.some_w(10_000)[0].mean(0)
+        w, _ = generator.some_w(10_000)
+        generator.mapping.w_avg = w.mean(0)
     return generator
 
 
@@ -133,17 +139,25 @@ def _check(config: object, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError if loading needs more memory or time than the size of the file justifies."""
     if not isinstance(config, dict):
         raise ValueError("its config is no dictionary")
-    layers = (config.get("mapping") or {}).get("num_layers", 0)
+    mapping = config.get("mapping") or {}
+    layers = mapping.get("num_layers", 0)
     if not isinstance(layers, int) or not 0 <= layers <= len(tensors):
         raise ValueError(
             f"its config says {layers!r} layers of mapping, and it has {len(tensors)} tensors"
         )
     for name, value in tensors.items():
-        if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
-            raise ValueError(f"{name} is no plain tensor of numbers")
-        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-            raise ValueError(f"{name} says {list(value.shape)} and holds less")
-        if name.endswith(".resample_filter") and not torch.equal(value, value.flip(0, 1)):
+        _check_tensor(name, value)
+
+
+def _check_tensor(name: str, value: Tensor) -> None:
+    if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
+        raise ValueError(f"{name} is no plain tensor of numbers")
+    needed = value.numel() * value.element_size()
+    if value.untyped_storage().nbytes() < needed:
+        raise ValueError(f"{name} says {list(value.shape)} and holds less")
+    if name.endswith(".resample_filter"):
+        flipped = value.flip(0, 1)
+        if not torch.equal(value, flipped):
             raise ValueError(f"{name} is not symmetric; only symmetric filters are known")
 
 
@@ -151,13 +165,20 @@ def _in_one_line(error: Exception) -> str:
     """Return the error's message in printable characters, at most 400 of them."""
     kind = type(error).__name__
     message = " ".join(str(error).split()) or kind
-    message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    message = "".join(map(_printable, message))
     if isinstance(error, KeyError):
         message = f"it lacks {message}, and is none of the kinds that are known"
     elif not isinstance(error, (ValueError, RuntimeError)):
         reason = f"{kind}: {message}"
         message = f"it is damaged, or holds something else than its names say ({reason})"
-    return message if len(message) <= 400 else message[:400] + "…"
+    if len(message) <= 400:
+        return message
+    return message[:400] + "…"
+
+
+def _printable(character: str) -> str:
+    """The character, or an escape such as \\x07 for it."""
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
@@ -165,7 +186,8 @@ def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     with path.open("rb") as file:
         head = file.read(len(_OLD_TORCH))
     # a safetensors file begins with the length of its header, which may look like another format
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= path.stat().st_size:
+    header_end = int.from_bytes(head[:8], "little") + 8
+    if head[8:9] == b"{" and header_end <= path.stat().st_size:
         return _from_safetensors(path)
     if head.startswith(b"PK") or head == _OLD_TORCH:
         return _from_torch(path)
@@ -184,7 +206,9 @@ def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     except SafetensorError as error:
         raise ValueError(f"it is no checkpoint that is known: {error}") from error
     try:
-        return (_config(tensors) if config is None else json.loads(config)), tensors
+        if config is None:
+            return _config(tensors), tensors
+        return json.loads(config), tensors
     except json.JSONDecodeError as error:
         raise ValueError(f"it has a damaged 'config' in its metadata: {error}") from error
 
@@ -194,7 +218,8 @@ def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise ValueError(f"it cannot be read safely: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"it cannot be read safely: {reason}") from error
     state = content.get("g_ema", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not _is_state_dict(state):
         raise ValueError("it holds no 'g_ema' and is no dictionary of tensors")
@@ -204,8 +229,10 @@ def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
 
 
 def _is_state_dict(state: dict) -> bool:
-    items = state.items()
-    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items)
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            return False
+    return True
 
 
 def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
@@ -234,75 +261,110 @@ def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
 
 def _config(tensors: Mapping[str, Tensor]) -> dict:
     """Return the constructor's arguments, as far as names and shapes determine them."""
-    shape = {key: list(value.shape) for key, value in tensors.items()}
-    fc = []
-    for i in range(len(shape)):
-        if f"mapping.fc{i}.weight" in shape:
-            fc.append(shape[f"mapping.fc{i}.weight"])
-    if not fc:
+    shapes = {key: list(value.shape) for key, value in tensors.items()}
+    config = _mapping_config(shapes)
+    if "synthesis.input.weight" in shapes:
+        return config | _stylegan3_config(tensors)
+    return config | _stylegan2_config(shapes)
+
+
+def _mapping_config(shapes: Shapes) -> dict:
+    """The sizes of Z, W and classes, and the arguments of `Mapping`."""
+    layers = []
+    for i in range(len(shapes)):
+        layer = f"mapping.fc{i}.weight"
+        if layer in shapes:
+            layers.append(shapes[layer])
+    if not layers:
         raise KeyError("mapping.fc0.weight")
-    mapping: dict = {"num_layers": len(fc)}
-    if len(fc) > 1:
-        mapping["layer_features"] = fc[0][0]
-    z_dim, w_dim, c_dim = fc[0][1], fc[-1][0], 0
-    if "mapping.embed_proj.weight" in shape:
-        c_dim, z_dim = shape["mapping.embed.weight"][0], shape["mapping.embed_proj.weight"][0]
-        mapping |= {
-            "pretrained": shape["mapping.embed.weight"],
-            "means_per_class": len(shape["mapping.w_avg"]) == 2,
-        }
-        c_dim = shape["mapping.w_avg"][0] if mapping["means_per_class"] else c_dim
-    elif "mapping.embed.bias" in shape:
-        mapping["embed_features"], c_dim = shape["mapping.embed.weight"]
+    mapping: dict = {"num_layers": len(layers)}
+    if len(layers) > 1:
+        mapping["layer_features"] = layers[0][0]
+    z_dim = layers[0][1]
+    w_dim = layers[-1][0]
+    c_dim = 0
+    if "mapping.embed_proj.weight" in shapes:
+        z_dim = shapes["mapping.embed_proj.weight"][0]
+        c_dim = shapes["mapping.embed.weight"][0]
+        means_per_class = len(shapes["mapping.w_avg"]) == 2
+        mapping["pretrained"] = shapes["mapping.embed.weight"]
+        mapping["means_per_class"] = means_per_class
+        if means_per_class:
+            c_dim = shapes["mapping.w_avg"][0]
+    elif "mapping.embed.bias" in shapes:
+        mapping["embed_features"], c_dim = shapes["mapping.embed.weight"]
         z_dim -= mapping["embed_features"]
-    config = {"z_dim": z_dim, "w_dim": w_dim, "c_dim": c_dim, "mapping": mapping}
-    if "synthesis.input.weight" in shape:
-        start, layers = layers_of(tensors)
-        size = int(layers[-1]["name"].split("_")[1])
-        return config | {
-            "family": "stylegan3",
-            "img_resolution": size,
-            "img_channels": layers[-1]["out"],
-            "input": start,
-            "layers": layers,
-        }
-    sides = [2**k for k in range(2, 13) if f"synthesis.b{2**k}.conv1.weight" in shape]
+    return {"z_dim": z_dim, "w_dim": w_dim, "c_dim": c_dim, "mapping": mapping}
+
+
+def _stylegan3_config(tensors: Mapping[str, Tensor]) -> dict:
+    """The arguments of `StyleGAN3` besides those of the mapping."""
+    start, layers = layers_of(tensors)
+    last = layers[-1]
+    size = int(last["name"].split("_")[1])
+    return {
+        "family": "stylegan3",
+        "img_resolution": size,
+        "img_channels": last["out"],
+        "input": start,
+        "layers": layers,
+    }
+
+
+def _stylegan2_config(shape: Shapes) -> dict:
+    """The arguments of `StyleGAN2` besides those of the mapping."""
+    sides = []
+    widths = []
+    for side in (2**k for k in range(2, 13)):
+        convolution = f"synthesis.b{side}.conv1.weight"
+        if convolution in shape:
+            sides.append(side)
+            widths.append(shape[convolution][0])
     if "synthesis.b4.torgb.weight" in shape:
         architecture = "skip"
     elif "synthesis.b8.skip.weight" in shape:
         architecture = "resnet"
     else:
         architecture = "orig"
-    return config | {
+    largest = sides[-1]
+    return {
         "family": "stylegan2",
-        "img_resolution": sides[-1],
-        "img_channels": shape[f"synthesis.b{sides[-1]}.torgb.weight"][0],
+        "img_resolution": largest,
+        "img_channels": shape[f"synthesis.b{largest}.torgb.weight"][0],
         "synthesis": {
             "architecture": architecture,
             "use_noise": "synthesis.b4.conv1.noise_const" in shape,
-            "widths": [shape[f"synthesis.b{side}.conv1.weight"][0] for side in sides],
+            "widths": widths,
         },
     }
 
 
 def _with_attributes(module: pickles.Module, config: dict) -> dict:
     """Return `config` with what only the attributes of NVIDIA's modules determine."""
-    fc, synthesis = module["mapping"]["fc0"], module["synthesis"]
-    features = config["z_dim"] + config["mapping"].get("embed_features", 0)
-    features += config["z_dim"] if "pretrained" in config["mapping"] else 0
-    mapping = config["mapping"] | {"lr_multiplier": round(fc.get("weight_gain") * features**0.5, 9)}
-    config = config | {"mapping": mapping}
+    fc = module["mapping"]["fc0"]
+    synthesis = module["synthesis"]
+    mapping = config["mapping"]
+    features = config["z_dim"] + mapping.get("embed_features", 0)
+    if "pretrained" in mapping:
+        features += config["z_dim"]
+    lr_multiplier = round(fc.get("weight_gain") * features**0.5, 9)
+    config = config | {"mapping": mapping | {"lr_multiplier": lr_multiplier}}
     if config["family"] == "stylegan2":
         layer = synthesis["b4"]["conv1"]
-        for name, activation in (
-            ("mapping", fc.get("activation")),
-            ("synthesis", layer.get("activation")),
-        ):
-            if activation != "lrelu":
-                raise ValueError(
-                    f"the {name}'s activation is not lrelu, the only one that is known"
-                )
-        return config | {"synthesis": config["synthesis"] | {"conv_clamp": layer.get("conv_clamp")}}
+        _check_activation("mapping", fc)
+        _check_activation("synthesis", layer)
+        arguments = config["synthesis"] | {"conv_clamp": layer.get("conv_clamp")}
+        return config | {"synthesis": arguments}
+    return config | _stylegan3_attributes(synthesis, config)
+
+
+def _check_activation(name: str, layer: pickles.Module) -> None:
+    """Raise ValueError for a layer with another activation than leaky ReLU."""
+    if layer.get("activation") != "lrelu":
+        raise ValueError(f"the {name}'s activation is not lrelu, the only one that is known")
+
+
+def _stylegan3_attributes(synthesis: pickles.Module, config: dict) -> dict:
     start = synthesis["input"]
     geometry = {
         "size": int(start.get("size")[0]),
@@ -321,4 +383,4 @@ def _with_attributes(module: pickles.Module, config: dict) -> dict:
         }
         layers.append(layer | attributes)
     scale = float(synthesis.get("output_scale", 1))
-    return config | {"input": config["input"] | geometry, "layers": layers, "output_scale": scale}
+    return {"input": config["input"] | geometry, "layers": layers, "output_scale": scale}

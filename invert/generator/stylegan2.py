@@ -56,16 +56,21 @@ class StyleGAN2(StyleGenerator):
         self.filters = self.synthesis.filters
         self.num_ws = len(self.filters)
         self.blocks = len(self.synthesis.resolutions)
-        noisy = [conv for conv in self.synthesis.convs if conv.noise]
-        self.noise_sides = tuple(conv.noise_const.shape[-1] for conv in noisy)
+        sides = []
+        for conv in self.synthesis.convs:
+            if conv.noise:
+                sides.append(conv.noise_const.shape[-1])
+        self.noise_sides = tuple(sides)
         self.eval().requires_grad_(False)
 
     def tunable(self, blocks: int | None = None) -> list[str]:
         names = super().tunable()
         if blocks is None:
             return names
-        prefixes = tuple(f"synthesis.b{side}." for side in self.synthesis.resolutions[:blocks])
-        return [name for name in names if name.startswith(prefixes) and ".torgb." not in name]
+        sides = self.synthesis.resolutions[:blocks]
+        prefixes = tuple(f"synthesis.b{side}." for side in sides)
+        of_blocks = [name for name in names if name.startswith(prefixes)]
+        return [name for name in of_blocks if ".torgb." not in name]
 
     def synthesize(
         self,
@@ -112,14 +117,20 @@ class StyleGAN2(StyleGenerator):
         generator: torch.Generator | None,
         noises: Sequence[Tensor] | None,
     ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
-        codes, convs = self.codes(latent, noise_mode), self.synthesis.convs
+        """The codes and the noise map of every layer."""
+        codes = self.codes(latent, noise_mode)
+        maps: list[Tensor | None] = []
         if noises is None:
-            return codes, [conv.noise_map(noise_mode, latent, generator) for conv in convs]
+            for conv in self.synthesis.convs:
+                maps.append(conv.noise_map(noise_mode, latent, generator))
+            return codes, maps
         sides = [noise.shape[-1] for noise in noises]
         if tuple(sides) != self.noise_sides:
             raise ValueError(f"noises have the sides {sides}; give {self.noise_sides}")
         remaining = iter(noises)
-        return codes, [next(remaining) if conv.noise else None for conv in convs]
+        for conv in self.synthesis.convs:
+            maps.append(next(remaining) if conv.noise else None)
+        return codes, maps
 
 
 class Synthesis(nn.Module):
@@ -149,7 +160,8 @@ class Synthesis(nn.Module):
             raise ValueError(
                 f"architecture={architecture!r} must be one of {', '.join(ARCHITECTURES)}"
             )
-        if not 4 <= resolution <= 1 << 16 or resolution & (resolution - 1):
+        power_of_two = resolution & (resolution - 1) == 0
+        if not 4 <= resolution <= 65536 or not power_of_two:
             raise ValueError(f"img_resolution={resolution} must be a power of two from 4 to 65536")
         check_clamp(conv_clamp)
         self.architecture = architecture
@@ -246,7 +258,9 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the features and the image so far, both enlarged to this resolution."""
         if x is None:
-            x = self.conv1(self.const.expand(len(codes[0]), -1, -1, -1), codes[0], noises[0])
+            batch = len(codes[0])
+            x = self.const.expand(batch, -1, -1, -1)
+            x = self.conv1(x, codes[0], noises[0])
         else:
             gain = 1.0 if self.skip is None else math.sqrt(0.5)
             y = self.conv0(x, codes[0], noises[0])
@@ -277,7 +291,10 @@ class StyledConv(nn.Module):
         up: bool = False,
     ):
         super().__init__()
-        self.up, self.clamp, self.out, self.noise = up, clamp, out, noise
+        self.up = up
+        self.clamp = clamp
+        self.out = out
+        self.noise = noise
         self.affine = Linear(w_dim, features)
         self.weight = nn.Parameter(torch.zeros(out, features, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out))
@@ -317,7 +334,9 @@ class ToRGB(nn.Module):
 
     def __init__(self, features: int, channels: int, w_dim: int, clamp: float | None):
         super().__init__()
-        self.clamp, self.channels, self.gain = clamp, channels, 1 / math.sqrt(features)
+        self.clamp = clamp
+        self.channels = channels
+        self.gain = 1 / math.sqrt(features)
         self.affine = Linear(w_dim, features)
         self.weight = nn.Parameter(torch.zeros(channels, features, 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -340,7 +359,8 @@ class Skip(nn.Module):
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return upsample(F.conv2d(x, self.weight * self.gain), self.resample_filter)
+        x = F.conv2d(x, self.weight * self.gain)
+        return upsample(x, self.resample_filter)
 
 
 def convolve(
@@ -355,11 +375,14 @@ def convolve(
     batch, (out, features, k, _) = len(x), weight.shape
     power = weight.square().sum((2, 3))  # [O, I], enough for the norm
     if styles.shape[1] == 1:
-        norm = (styles.square() @ power.T + 1e-8).rsqrt() if demodulate else None  # [B, 1, O]
-        y = _ungrouped(x * styles.transpose(1, 2)[..., None], weight, up)
-        return y if norm is None else y * norm.transpose(1, 2)[..., None]
+        y = _ungrouped(x * _per_channel(styles), weight, up)
+        if not demodulate:
+            return y
+        demodulation = (styles.square() @ power.T + 1e-8).rsqrt()  # [B, 1, O]
+        return y * _per_channel(demodulation)
     if demodulate:
-        styles = styles * ((styles.square() * power).sum(2, keepdim=True) + 1e-8).rsqrt()
+        squares = (styles.square() * power).sum(2, keepdim=True)
+        styles = styles * (squares + 1e-8).rsqrt()
     weights = weight * styles[..., None, None]
     if batch == 1:
         return _ungrouped(x, weights[0], up)
@@ -373,7 +396,13 @@ def convolve(
     return y.view(batch, out, *y.shape[2:])
 
 
+def _per_channel(factors: Tensor) -> Tensor:
+    """[B, 1, C] → [B, C, 1, 1], factors of the channels of an image."""
+    return factors.transpose(1, 2)[..., None]
+
+
 def _ungrouped(x: Tensor, weight: Tensor, up: bool) -> Tensor:
+    """Convolve with one weight for all images."""
     # channels_last is faster here, but not for grouped convolutions
     x = x.contiguous(memory_format=torch.channels_last)
     weight = weight.contiguous(memory_format=torch.channels_last)

@@ -140,21 +140,18 @@ class Input(nn.Module):
         self.size, self.sampling_rate, self.bandwidth = size, sampling_rate, bandwidth
         self.weight = nn.Parameter(torch.zeros(channels, channels))
         self.affine = Linear(w_dim, 4)
-        self.register_buffer(
-            "transform", torch.zeros(3, 3)
-        )  # set by the user, usually the identity
+        # set by the user, usually the identity
+        self.register_buffer("transform", torch.zeros(3, 3))
         self.register_buffer("freqs", torch.zeros(channels, 2))
         self.register_buffer("phases", torch.zeros(channels))
 
     def forward(self, w: Tensor) -> Tensor:
         t = self.affine(w)
         cos, sin, right, down = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
-        one, zero = torch.ones_like(cos), torch.zeros_like(cos)
-        rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], 1)
-        translation = torch.stack([one, zero, -right, zero, one, -down, zero, zero, one], 1)
         # it transforms coordinates, so the image is transformed by the inverse
-        transform = rotation.view(-1, 3, 3) @ translation.view(-1, 3, 3) @ self.transform
-        phases = self.phases + (self.freqs @ transform[:, :2, 2:])[:, :, 0]  # [B, C]
+        transform = rotation(cos, sin) @ translation(right, down) @ self.transform
+        shift = self.freqs @ transform[:, :2, 2:]
+        phases = self.phases + shift[:, :, 0]  # [B, C]
         freqs = self.freqs @ transform[:, :2, :2]  # [B, C, (x, y)]
         nyquist = self.sampling_rate / 2
         fading = (freqs.norm(dim=2) - self.bandwidth) / (nyquist - self.bandwidth)
@@ -165,7 +162,28 @@ class Input(nn.Module):
         along_y = position * freqs[..., 1:]
         angle = along_x[:, :, None] + along_y[..., None] + phases[..., None, None]
         x = torch.sin(2 * math.pi * angle) * amplitudes[..., None, None]
-        return torch.einsum("oc,bchw->bohw", self.weight / math.sqrt(len(self.weight)), x)
+        weight = self.weight / math.sqrt(len(self.weight))
+        return torch.einsum("oc,bchw->bohw", weight, x)
+
+
+def rotation(cos: Tensor, sin: Tensor) -> Tensor:
+    """Matrices [B, 3, 3] that rotate points (x, y, 1)."""
+    one = torch.ones_like(cos)
+    zero = torch.zeros_like(cos)
+    first = torch.stack([cos, -sin, zero], 1)
+    second = torch.stack([sin, cos, zero], 1)
+    third = torch.stack([zero, zero, one], 1)
+    return torch.stack([first, second, third], 1)
+
+
+def translation(right: Tensor, down: Tensor) -> Tensor:
+    """Matrices [B, 3, 3] that move points (x, y, 1) to the left and up."""
+    one = torch.ones_like(right)
+    zero = torch.zeros_like(right)
+    first = torch.stack([one, zero, -right], 1)
+    second = torch.stack([zero, one, -down], 1)
+    third = torch.stack([zero, zero, one], 1)
+    return torch.stack([first, second, third], 1)
 
 
 class FilteredConv(nn.Module):
@@ -179,32 +197,43 @@ class FilteredConv(nn.Module):
         super().__init__()
         self.layer = layer
         self.affine = Linear(w_dim, layer.features)
-        self.weight = nn.Parameter(
-            torch.zeros(layer.out, layer.features, layer.kernel, layer.kernel)
-        )
+        shape = (layer.out, layer.features, layer.kernel, layer.kernel)
+        self.weight = nn.Parameter(torch.zeros(shape))
         self.bias = nn.Parameter(torch.zeros(layer.out))
         self.register_buffer("magnitude_ema", torch.ones(()))
-        for name, taps in (("up_filter", layer.up_taps), ("down_filter", layer.down_taps)):
-            self.register_buffer(name, torch.zeros(*taps) if taps else None)
+        self.register_buffer("up_filter", empty_filter(layer.up_taps))
+        self.register_buffer("down_filter", empty_filter(layer.down_taps))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        layer, styles = self.layer, self.affine(w)
+        layer = self.layer
+        styles: Tensor = self.affine(w)
         weight: Tensor = self.weight
         if layer.torgb:
             styles = styles / math.sqrt(weight[0].numel())
         else:
-            weight = weight * weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
-            styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
+            power_of_filter = weight.square().mean((1, 2, 3), keepdim=True)
+            weight = weight * power_of_filter.rsqrt()
+            power_of_style = styles.square().mean(1, keepdim=True)
+            styles = styles * power_of_style.rsqrt()
         x = x * styles[:, :, None, None]
-        x = F.conv2d(x, weight * self.magnitude_ema.rsqrt(), padding=layer.kernel - 1)
+        gain = self.magnitude_ema.rsqrt()
+        x = F.conv2d(x, weight * gain, padding=layer.kernel - 1)
         if not layer.torgb:
             power = weight.square().sum((2, 3))  # [O, I]
-            x = x * (styles.square() @ power.T + 1e-8).rsqrt()[:, :, None, None]
-        x = resampled(x + self.bias[:, None, None], self.up_filter, layer.up, 1, layer.padding)
-        x = x if layer.torgb else leaky_relu(x)
+            demodulation = (styles.square() @ power.T + 1e-8).rsqrt()
+            x = x * demodulation[:, :, None, None]
+        x = x + self.bias[:, None, None]
+        x = resampled(x, self.up_filter, layer.up, 1, layer.padding)
+        if not layer.torgb:
+            x = leaky_relu(x)
         if layer.clamp is not None:
             x = x.clamp(-layer.clamp, layer.clamp)
         return resampled(x, self.down_filter, 1, layer.down)
+
+
+def empty_filter(taps: Sequence[int]) -> Tensor | None:
+    """A filter of this shape, whose values are loaded later; None if there is none."""
+    return torch.zeros(*taps) if taps else None
 
 
 def resampled(
@@ -217,18 +246,22 @@ def resampled(
     """
     if up > 1:  # up - 1 zeros after every sample
         batch, channels, height, width = x.shape
-        x = F.pad(x[:, :, :, None, :, None], (0, up - 1, 0, 0, 0, up - 1))
+        spaced = x[:, :, :, None, :, None]
+        x = F.pad(spaced, (0, up - 1, 0, 0, 0, up - 1))
         x = x.reshape(batch, channels, height * up, width * up)
     x = F.pad(x, list(padding))
     if kernel is None:
         return (x * up**2)[:, :, ::down, ::down]
     channels = x.shape[1]
-    kernel = kernel.flip(tuple(range(kernel.ndim))) * up**kernel.ndim
+    axes = tuple(range(kernel.ndim))
+    kernel = kernel.flip(axes) * up**kernel.ndim
     if kernel.ndim == 2:
-        return F.conv2d(x, kernel.expand(channels, 1, -1, -1), stride=down, groups=channels)
-    row, column = kernel[None, :], kernel[:, None]
-    x = F.conv2d(x, row.expand(channels, 1, 1, -1), stride=(1, down), groups=channels)
-    return F.conv2d(x, column.expand(channels, 1, -1, 1), stride=(down, 1), groups=channels)
+        weight = kernel.expand(channels, 1, -1, -1)
+        return F.conv2d(x, weight, stride=down, groups=channels)
+    row = kernel[None, :].expand(channels, 1, 1, -1)
+    column = kernel[:, None].expand(channels, 1, -1, 1)
+    x = F.conv2d(x, row, stride=(1, down), groups=channels)
+    return F.conv2d(x, column, stride=(down, 1), groups=channels)
 
 
 def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
@@ -240,17 +273,23 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
     """
     names = _layer_names(state)
     sizes = [int(name.split("_")[1]) for name in names]
-    rates = [size if size == sizes[-1] else size - 2 * MARGIN for size in sizes]
+    rates = []
+    for size in sizes:
+        last = size == sizes[-1]  # the last two layers have the same size, and no margin
+        rates.append(size if last else size - 2 * MARGIN)
     layers = []
     for i, name in enumerate(names):
-        before, torgb = max(i - 1, 0), i == len(names) - 1
+        before = max(i - 1, 0)
+        torgb = i == len(names) - 1
         out, features, kernel, _ = state[f"synthesis.{name}.weight"].shape
-        between = max(rates[before], rates[i]) * (1 if torgb else 2)
-        up, down = between // rates[before], between // rates[i]
+        highest_rate = max(rates[before], rates[i])
+        between = highest_rate if torgb else 2 * highest_rate
+        up = between // rates[before]
+        down = between // rates[i]
         up_taps = _taps(state, f"synthesis.{name}.up_filter")
         down_taps = _taps(state, f"synthesis.{name}.down_filter")
         # choose the padding so that sizes[i] samples remain after both filters
-        trimmed = sum(taps[0] - 1 for taps in (up_taps, down_taps) if taps)
+        trimmed = _trimmed(up_taps) + _trimmed(down_taps)
         needed = (sizes[i] - 1) * down + 1 + trimmed
         padding = needed - (sizes[before] + kernel - 1) * up
         low = (padding + up) // 2
@@ -272,7 +311,17 @@ def _layer_names(state: Dictionary[str, Tensor]) -> list[str]:
     for key in state:
         if re.fullmatch(r"synthesis\.L\d+_\d+_\d+\.weight", key):
             names.add(key.split(".")[1])
-    return sorted(names, key=lambda name: int(name[1:].split("_")[0]))
+    return sorted(names, key=_layer_number)
+
+
+def _layer_number(name: str) -> int:
+    """The 12 of L12_276_128."""
+    return int(name[1:].split("_")[0])
+
+
+def _trimmed(taps: list[int]) -> int:
+    """How many samples a filter of this shape removes on each axis."""
+    return taps[0] - 1 if taps else 0
 
 
 def _taps(state: Dictionary[str, Tensor], name: str) -> list[int]:

@@ -36,7 +36,7 @@ def randomize(generator, seed=0):
 
 
 class Call:
-    """Pickles as a call of module.name with these arguments, whether such a module exists or not."""
+    """Pickles as a call of module.name with these arguments; the module need not exist."""
 
     stubs: dict[str, types.ModuleType] = {}
 
@@ -140,7 +140,7 @@ def nvidia(generator, names=("Generator", "SynthesisLayer")):
 
 
 def rosinality(generator):
-    """The g_ema of the same StyleGAN2, in the names of the other port. Written from that port's layout."""
+    """The g_ema of the same StyleGAN2, in the names and the layout of the other port."""
     s, found = generator.state_dict(), {}
     for i in range(generator.mapping.num_layers):
         for part in ("weight", "bias"):
@@ -175,7 +175,7 @@ def rosinality(generator):
 
 
 def stylegan3(names, kernel=3, radial=False, c_dim=0, mapping=None, z_dim=5, w_dim=7):
-    """A small StyleGAN3 with layers of these names, the shapes as the published constructor would make them."""
+    """A small StyleGAN3 with layers of these names and the published constructor's shapes."""
     split = [tuple(map(int, name[1:].split("_"))) for name in names]
     rates = [size if size == split[-1][1] else size - 20 for _, size, _ in split]
     state = {}

@@ -1,6 +1,7 @@
-"""StyleGAN2 and 3 once more, written from the papers' formulas with scipy, in float64, one image at a time.
+"""StyleGAN2 and 3 once more, written from the papers' formulas with scipy, in float64.
 
-Slow and plain on purpose: `scipy.signal.upfirdn` and `correlate` do every filter and convolution.
+One image at a time. Slow and plain on purpose: `scipy.signal.upfirdn` and `correlate` do every
+filter and convolution.
 """
 
 import numpy as np
@@ -50,7 +51,7 @@ def _convolve(x, w):
 
 
 def _filtered(x, kernel, up, down, pad):
-    """Zero insertion, padding or cropping [left, right, top, bottom], a 2-D filter (convolved), decimation."""
+    """Insert zeros, pad or crop [left, right, top, bottom], convolve in 2-D, decimate."""
     gained = kernel * up**2
     out = []
     for channel in x:
@@ -170,9 +171,7 @@ def discriminator(state, image, clamp=None):
     def conv(x, name, down=1, activate=True, gain=1.0):
         w = s[f"{name}.weight"]
         k = w.shape[2]
-        if (
-            down == 2
-        ):  # the filter with the convolution's border, every value; then every second of the convolution
+        if down == 2:  # filter with the convolution's border, then convolve with stride 2
             margin = k // 2
             x = _filtered(x, s[f"{name}.resample_filter"], 1, 1, [margin + 1] * 4)
         else:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import invert
-from invert.latent import Gaussian, Weights
+from invert.latent import GaussianCodes, Weights
 from invert.point import Point
 
 from .checkpoints import SHARED_LAYERS, conditional_xl, stylegan2, stylegan3
@@ -70,9 +70,9 @@ def test_features_need_blocks():
         with pytest.raises(ValueError, match="cannot go on from features"):
             generator.features(torch.zeros(1, 12), 1)
     with pytest.raises(ValueError, match="cannot go on from features"):
-        Gaussian(block=1).check(stylegan3(SHARED_LAYERS))
+        GaussianCodes(block=1).check(stylegan3(SHARED_LAYERS))
     with pytest.raises(ValueError, match="blocks 1 to 2, not 3"):
-        Gaussian(block=3).check(stylegan2(resolution=16))
+        GaussianCodes(block=3).check(stylegan2(resolution=16))
 
 
 def test_statistics_follow_the_generator():

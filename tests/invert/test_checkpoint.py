@@ -69,7 +69,7 @@ GENERATORS = {
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_nvidia_s_pickles(tmp_path, kind, protocol):
+def test_nvidia_pickles_load(tmp_path, kind, protocol):
     G = GENERATORS[kind]()
     content = {
         "G": None,
@@ -87,14 +87,14 @@ def test_nvidia_s_pickles(tmp_path, kind, protocol):
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_a_converted_file_is_the_same_generator(tmp_path, kind):
+def test_save_generator_keeps_every_bit(tmp_path, kind):
     G = invert.load_generator(write(tmp_path / "g.pkl", {"G_ema": nvidia(GENERATORS[kind]())}))
     invert.save_generator(G, tmp_path / "g.safetensors")
     assert same_generator(G, invert.load_generator(tmp_path / "g.safetensors"))
 
 
 @pytest.mark.parametrize("kind", ["skip", "resnet, free", "grey, classes", "T", "R"])
-def test_a_state_dict_with_nvidia_s_names(tmp_path, kind):
+def test_state_dict_with_nvidia_names_loads(tmp_path, kind):
     G = GENERATORS[kind]()
     save_file(G.state_dict(), tmp_path / "s.safetensors")
     torch.save(G.state_dict(), tmp_path / "s.pt")
@@ -104,7 +104,7 @@ def test_a_state_dict_with_nvidia_s_names(tmp_path, kind):
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_rosinality_s_files(tmp_path, trained):
+def test_rosinality_files_load(tmp_path, trained):
     G = stylegan2(resolution=32)
     content = {"g_ema": rosinality(G), "latent_avg": G.w_avg}
     if trained:
@@ -125,7 +125,7 @@ def test_rosinality_s_files(tmp_path, trained):
         assert torch.equal(H.w_avg, G.w_avg)
 
 
-def test_the_file_of_real_structure():
+def test_pickle_of_real_structure_loads():
     """A pickle from the published code, its source text blanked; values computed by that code."""
     data = os.path.join(os.path.dirname(__file__), "..", "data")
     G = invert.load_generator(os.path.join(data, "nvlabs-like.pkl"))
@@ -134,7 +134,7 @@ def test_the_file_of_real_structure():
     assert torch.allclose(G.synthesize(expected["ws"]) * 2 - 1, expected["image"], atol=1e-4)
 
 
-def test_half_precision_files_are_computed_in_float32(tmp_path):
+def test_half_precision_files_become_float32(tmp_path):
     G = stylegan2()
     save_file({k: v.half() for k, v in G.state_dict().items()}, tmp_path / "h.safetensors")
     assert (
@@ -156,7 +156,7 @@ def served(tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_an_address_is_fetched_once_checked_and_kept(served, tmp_path):
+def test_download_is_fetched_once_and_verified(served, tmp_path):
     folder, address = served
     path = write(folder / "g.pkl", {"G_ema": nvidia(stylegan2())})
     digest = sha256(path.read_bytes()).hexdigest()
@@ -171,7 +171,7 @@ def test_an_address_is_fetched_once_checked_and_kept(served, tmp_path):
             invert.load_generator(address + bad)
 
 
-def test_a_damaged_config_is_named(tmp_path):
+def test_damaged_config_is_named(tmp_path):
     state = stylegan2().state_dict()
     for config, words in [
         ("{", "damaged"),
@@ -187,7 +187,7 @@ def test_a_damaged_config_is_named(tmp_path):
         invert.load_generator(tmp_path / "a.safetensors")
 
 
-def test_an_unused_table_of_an_unconditional_xl_is_left_out(tmp_path):
+def test_stylegan_xl_drops_unused_class_table(tmp_path):
     G = stylegan3(SHARED_LAYERS)
     content = nvidia(G)
     mapping = content.reduced[1][0]["state"]["_modules"]["mapping"].reduced[1][0]["state"]
@@ -197,14 +197,14 @@ def test_an_unused_table_of_an_unconditional_xl_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("padding", range(32))
-def test_no_length_of_a_header_is_taken_for_another_format(tmp_path, padding):
+def test_safetensors_header_length_is_no_other_format(tmp_path, padding):
     G = stylegan2(resolution=4)
     config = {"config": json.dumps(G.config), "pad": "x" * 8 * padding}
     save_file(G.state_dict(), tmp_path / "g.safetensors", config)
     assert same_generator(G, invert.load_generator(tmp_path / "g.safetensors"))
 
 
-def test_a_file_whose_layers_share_a_filter_can_be_saved(tmp_path):
+def test_save_generator_with_shared_filters(tmp_path):
     G = stylegan2()
     state = G.state_dict()
     shared = {
@@ -216,7 +216,7 @@ def test_a_file_whose_layers_share_a_filter_can_be_saved(tmp_path):
     assert same_generator(G, invert.load_generator(tmp_path / "g.safetensors"))
 
 
-def test_the_spread_of_a_conditional_generator_is_measured_from_each_class_s_mean():
+def test_w_spread_is_measured_from_class_means():
     G = conditional_xl()
     w, label = G.some_w(4096)
     expected = (w - G.w_avg[label]).norm(dim=1).mean()
@@ -224,7 +224,7 @@ def test_the_spread_of_a_conditional_generator_is_measured_from_each_class_s_mea
     assert len(set(label.tolist())) == 4
 
 
-def test_a_download_that_breaks_off_is_not_kept(served, tmp_path, monkeypatch):
+def test_download_that_breaks_off_is_not_kept(served, tmp_path, monkeypatch):
     folder, address = served
     whole = write(folder / "g.pkl", {"G_ema": nvidia(stylegan2())}).read_bytes()
     send = http.server.SimpleHTTPRequestHandler.copyfile
@@ -238,7 +238,7 @@ def test_a_download_that_breaks_off_is_not_kept(served, tmp_path, monkeypatch):
     assert invert.load_generator(f"{address}/g.pkl").resolution == 16
 
 
-def test_a_kept_file_is_checked_again(served, tmp_path):
+def test_cached_download_is_verified_again(served, tmp_path):
     folder, address = served
     write(folder / "g.pkl", {"G_ema": nvidia(stylegan2())})
     invert.load_generator(f"{address}/g.pkl")
@@ -249,7 +249,7 @@ def test_a_kept_file_is_checked_again(served, tmp_path):
 @pytest.mark.parametrize(
     "address", ["http://localhost:abc/x.pkl", "http://a b/x.pkl", f"http://localhost:1/{'x' * 300}"]
 )
-def test_a_wrong_address_is_one_line(tmp_path, monkeypatch, address):
+def test_download_error_is_one_line(tmp_path, monkeypatch, address):
     monkeypatch.setenv("DEGRADE_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="cannot be fetched") as error:
         invert.load_generator(address)
@@ -271,7 +271,7 @@ def test_a_wrong_address_is_one_line(tmp_path, monkeypatch, address):
         {"w_dim": 2**30},
     ],
 )
-def test_a_config_that_asks_for_too_much_is_refused_at_once(tmp_path, config):
+def test_config_of_huge_sizes_is_refused_at_once(tmp_path, config):
     G = stylegan2()
     state = {k: v for k, v in G.state_dict().items() if k != "mapping.w_avg"}
     save_file(state, tmp_path / "g.safetensors", {"config": json.dumps(G.config | config)})
@@ -292,7 +292,7 @@ def test_a_config_that_asks_for_too_much_is_refused_at_once(tmp_path, config):
         {"mapping.fc0.weight": torch.zeros(7, 5, dtype=torch.complex64)},
     ],
 )
-def test_a_state_dict_of_odd_tensors_is_one_line(tmp_path, change):
+def test_state_dict_of_odd_tensors_is_one_line_error(tmp_path, change):
     torch.save({**stylegan2().state_dict(), **change}, tmp_path / "g.pt")
     with pytest.raises(ValueError) as error:
         invert.load_generator(tmp_path / "g.pt")

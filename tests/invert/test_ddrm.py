@@ -13,7 +13,7 @@ SIDE, DEVIATION = 4, 0.2
 
 
 class Mixture(nn.Module):
-    """The noise in x, as a mixture of Gaussians N(mean, 0.2²) in [-1, 1] units has it: closed-form."""
+    """The noise in x for a mixture of Gaussians N(mean, 0.2²) in [-1, 1] units, in closed form."""
 
     def __init__(self, means, alpha):
         super().__init__()
@@ -42,7 +42,7 @@ def matrix(operator, shape):
     "spec, sigma",
     [("pool:2", 0.02), ("pool:2", 0.0), ("box:0.5", 0.05), ("blur:gaussian,0.5", 0.02)],
 )
-def test_samples_have_the_mean_of_the_posterior(spec, sigma):
+def test_ddrm_samples_have_the_posterior_mean(spec, sigma):
     """Three clusters of images; the observation tells which one, and where in it."""
     means = torch.randn(3, SIDE**2, generator=rng(0)) * 0.5
     clean = (means[1] + DEVIATION * torch.randn(SIDE**2, generator=rng(1))).view(1, 1, SIDE, SIDE)
@@ -80,7 +80,7 @@ def test_samples_have_the_mean_of_the_posterior(spec, sigma):
         ("pool:2 >> blur:gaussian,1", Dense, (1, 1, 8, 8)),
     ],
 )
-def test_spectra_are_those_of_the_matrix(spec, kind, shape):
+def test_spectrum_equals_the_svd_of_the_matrix(spec, kind, shape):
     operator = parse(spec).sample(shape)
     if kind is Dense and not operator.linear:
         pytest.fail(f"{spec} is not linear")
@@ -103,7 +103,7 @@ def test_spectra_are_those_of_the_matrix(spec, kind, shape):
     assert torch.allclose(svd.of_observation(g, y).flatten().double(), expected, atol=1e-3)
 
 
-def test_without_noise_the_observation_is_kept():
+def test_ddrm_without_noise_keeps_the_observation():
     means = torch.zeros(1, SIDE**2)
     f = parse("pool:2")
     y = torch.rand(2, 1, 2, 2, generator=rng())
@@ -115,7 +115,7 @@ def test_without_noise_the_observation_is_kept():
     assert len(invert.restore(y, f, model(means), "ddrm", steps=5).history) == 5
 
 
-def test_every_image_may_have_its_own_operator():
+def test_ddrm_takes_an_operator_per_image():
     means = torch.randn(3, SIDE**2, generator=rng(0)) * 0.5
     f = parse("pixels:0.5 >> gaussian:0.05").sample((3, 1, SIDE, SIDE), [rng(1), rng(2), rng(1)])
     y = f(torch.rand(3, 1, SIDE, SIDE, generator=rng()), [rng(3), rng(4), rng(5)])
@@ -125,7 +125,7 @@ def test_every_image_may_have_its_own_operator():
         assert torch.allclose(together.image[i : i + 1], alone.image, atol=1e-5)
 
 
-def test_an_image_that_is_not_finite_stops_alone():
+def test_nan_image_stops_alone():
     class Breaks(nn.Module):
         def forward(self, x, t):
             return torch.where(torch.arange(len(x))[:, None, None, None] == 0, torch.nan, x)
@@ -145,14 +145,14 @@ def test_an_image_that_is_not_finite_stops_alone():
         ("pool:2 >> gaussian:0.1 >> clamp", "gaussian:0.1 is neither"),
     ],
 )
-def test_an_operator_that_is_not_linear_is_refused_by_name(operator, words):
+def test_ddrm_rejects_nonlinear_operators_by_name(operator, words):
     f = parse(operator)
     y = torch.rand(f.output_shape((1, 1, SIDE, SIDE)), generator=rng())
     with pytest.raises(ValueError, match=words):
         invert.restore(y, f, model(torch.zeros(1, SIDE**2)), "ddrm")
 
 
-def test_what_cannot_be_done_is_said(avatars):
+def test_ddrm_errors_name_the_reason(avatars):
     y = torch.rand(1, 3, 128, 128, generator=rng())
     with pytest.raises(ValueError, match="needs a diffusion model"):
         invert.restore(y, parse("pool:1"), avatars, "ddrm")

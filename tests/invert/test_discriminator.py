@@ -1,4 +1,4 @@
-"""The discriminator beside a generator: read from its file, equal to the formulas, and used where it is there."""
+"""The discriminator beside a generator: read from its file, and equal to the formulas."""
 
 import numpy
 import pytest
@@ -60,7 +60,7 @@ def pickled(state, clamp=None):
 
 @pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
 @pytest.mark.parametrize("clamp", [None, 0.8])
-def test_features_equal_the_formulas(architecture, clamp):
+def test_discriminator_features_equal_the_formulas(architecture, clamp):
     state = tensors(architecture)
     image = torch.rand(2, 3, 16, 16, generator=rng())
     found = Discriminator(state, clamp).features(image)
@@ -71,7 +71,7 @@ def test_features_equal_the_formulas(architecture, clamp):
             assert numpy.allclose(mine[i].double().numpy(), theirs, atol=1e-4)
 
 
-def test_it_is_read_from_the_file_of_its_generator(tmp_path):
+def test_discriminator_loads_from_the_generator_file(tmp_path):
     state = tensors("resnet", resolution=16)
     G = stylegan2(resolution=16, clamp=0.9)
     path = write(tmp_path / "g.pkl", {"G_ema": nvidia(G), "D": pickled(state, 0.7)})
@@ -93,7 +93,7 @@ def test_it_is_read_from_the_file_of_its_generator(tmp_path):
         load_discriminator(odd)
 
 
-def test_dgp_uses_it_and_says_so(tmp_path):
+def test_dgp_uses_the_discriminator_and_notes_it(tmp_path):
     G = stylegan2(resolution=16)
     path = write(
         tmp_path / "g.pkl", {"G_ema": nvidia(G), "D": pickled(tensors("resnet", resolution=16))}
@@ -108,7 +108,7 @@ def test_dgp_uses_it_and_says_so(tmp_path):
     )
     own = invert.restore(generator=invert.load_generator(path), **args)
     without = invert.restore(generator=G, **args)
-    assert own.told == ("deep features are the discriminator's",)
-    assert without.told == ("deep features are those of alex, for want of a discriminator",)
+    assert own.notes == ("deep features are the discriminator's",)
+    assert without.notes == ("deep features are those of alex, for want of a discriminator",)
     assert not torch.equal(own.history, without.history)
-    assert invert.restore(generator=G, **args | {"method": "pulse"}).told == ()
+    assert invert.restore(generator=G, **args | {"method": "pulse"}).notes == ()

@@ -18,7 +18,7 @@ def network(inputs, outputs, kernel, padding, dtype=torch.float32):
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_a_frozen_convolution_is_the_convolution_and_its_gradient(data):
+def test_frozen_conv_equals_conv_and_its_gradient(data):
     kernel = data.draw(st.tuples(*[st.sampled_from([1, 2, 3, 5])] * 2))
     padding = tuple(data.draw(st.integers(0, k - 1)) for k in kernel)
     height, width = (data.draw(st.integers(5, 20)) for _ in range(2))
@@ -42,7 +42,7 @@ def test_a_frozen_convolution_is_the_convolution_and_its_gradient(data):
         (32, True, nn.Conv2d),
     ],
 )
-def test_only_what_gains_is_frozen(monkeypatch, channels, faster, expected):
+def test_freeze_takes_only_faster_convolutions(monkeypatch, channels, faster, expected):
     monkeypatch.setattr(
         frozen,
         "_seconds",
@@ -56,7 +56,7 @@ def test_only_what_gains_is_frozen(monkeypatch, channels, faster, expected):
     assert torch.allclose(net(x), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_what_has_no_frozen_form_stays():
+def test_freeze_leaves_other_convolutions():
     plain = nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Tanh()
     ).requires_grad_(False)
@@ -70,7 +70,7 @@ def test_what_has_no_frozen_form_stays():
     )
 
 
-def test_a_build_without_the_layouts_goes_on_without(monkeypatch):
+def test_freeze_does_nothing_without_the_layout(monkeypatch):
     def missing(*_):
         raise RuntimeError("mkldnn is not here")
 
@@ -80,7 +80,7 @@ def test_a_build_without_the_layouts_goes_on_without(monkeypatch):
     assert torch.equal(net(x), F.relu(F.conv2d(x, net[0].weight, net[0].bias, padding=1)))
 
 
-def test_second_derivatives_are_refused_instead_of_wrong():
+def test_frozen_conv_refuses_second_derivatives():
     net, x = frozen.FrozenConv(network(3, 4, 3, 1)[0]), torch.rand(1, 3, 8, 8, requires_grad=True)
     (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):

@@ -76,27 +76,27 @@ def attacks(canary):
 
 
 @pytest.mark.parametrize("kind", sorted(attacks("x")))
-def test_nothing_in_a_file_is_run(tmp_path, kind):
+def test_hostile_pickle_runs_nothing(tmp_path, kind):
     canary = tmp_path / "canary"
     with pytest.raises(ValueError) as error:
         invert.load_generator(write(tmp_path / "evil.pkl", attacks(canary)[kind]))
     assert not canary.exists() and "\n" not in str(error.value)
 
 
-def test_the_attacks_would_do_harm_elsewhere(tmp_path):
+def test_hostile_pickle_would_run_in_plain_pickle(tmp_path):
     """Else the test above would show nothing."""
     pickle.loads(pickle.dumps(attacks(tmp_path / "canary")["a call"]))
     assert (tmp_path / "canary").exists()
 
 
-def test_no_module_is_imported(tmp_path):
+def test_hostile_pickle_imports_no_module(tmp_path):
     (tmp_path / "g.pkl").write_bytes(b"\x80\x04cantigravity\nfly\n0}.")
     with pytest.raises(ValueError, match="holds no 'G_ema'"):
         invert.load_generator(tmp_path / "g.pkl")
     assert "antigravity" not in sys.modules
 
 
-def test_a_refused_name_is_named(tmp_path):
+def test_refused_global_is_named(tmp_path):
     state = nvidia(stylegan2()).reduced[1][0]["state"]
     content = {"G_ema": persistent("Generator", {**state, "extra": Call("some.package", "Layer")})}
     with pytest.raises(
@@ -105,7 +105,7 @@ def test_a_refused_name_is_named(tmp_path):
         invert.load_generator(write(tmp_path / "g.pkl", content))
 
 
-def test_a_network_of_tensorflow_is_told_its_converter(tmp_path):
+def test_tensorflow_pickle_error_names_the_converter(tmp_path):
     network = Call("dnnlib.tflib.network", "Network", state={"version": 4})
     with pytest.raises(ValueError, match=r"TensorFlow; convert it with legacy\.py"):
         invert.load_generator(write(tmp_path / "tf.pkl", (network, network, network)))
@@ -124,7 +124,7 @@ def test_a_network_of_tensorflow_is_told_its_converter(tmp_path):
         (b"", (2,), (1,), "is damaged"),
     ],
 )
-def test_tensors_that_claim_what_they_do_not_have(tmp_path, blob, size, stride, words):
+def test_tensors_larger_than_their_storage_are_refused(tmp_path, blob, size, stride, words):
     tensor = Call(
         "torch._utils",
         "_rebuild_tensor_v2",
@@ -149,7 +149,7 @@ def test_tensors_that_claim_what_they_do_not_have(tmp_path, blob, size, stride, 
         {},
     ],
 )
-def test_modules_of_odd_contents(tmp_path, change):
+def test_modules_of_odd_contents_are_refused(tmp_path, change):
     with pytest.raises(ValueError) as error:
         invert.load_generator(write(tmp_path / "g.pkl", {"G_ema": persistent("Generator", change)}))
     assert "\n" not in str(error.value)
@@ -164,13 +164,13 @@ def test_modules_of_odd_contents(tmp_path, change):
         ("synthesis.b4.conv1.affine.weight", torch.zeros(1, 1)),
     ],
 )
-def test_tensors_of_odd_shapes(tmp_path, name, tensor):
+def test_tensors_of_odd_shapes_are_refused(tmp_path, name, tensor):
     save_file({**stylegan2().state_dict(), name: tensor}, tmp_path / "s.safetensors")
     with pytest.raises(ValueError):
         invert.load_generator(tmp_path / "s.safetensors")
 
 
-def test_files_that_never_end(tmp_path):
+def test_pickles_that_never_end_are_refused(tmp_path):
     around = {"_modules": {}}
     ring = persistent("Generator", around)
     around["_modules"]["mapping"] = ring
@@ -190,10 +190,13 @@ FLIPS = """
 import random, resource, signal, sys, time, torch, invert
 from pathlib import Path
 
-FORBIDDEN = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "subprocess.Popen", "pickle.find_class",
+FORBIDDEN = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove",
+             "subprocess.Popen", "pickle.find_class",
              "socket.connect", "ctypes.dlopen", "shutil.rmtree"}
 whole, kind, count = Path(sys.argv[1]).read_bytes(), sys.argv[2], int(sys.argv[3])
-chance, path, outcomes = random.Random(0), Path(sys.argv[1]).with_name("g" + kind), {"loaded": 0, "refused": 0}
+chance = random.Random(0)
+path = Path(sys.argv[1]).with_name("g" + kind)
+outcomes = {"loaded": 0, "refused": 0}
 path.write_bytes(whole)
 invert.load_generator(path)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -207,7 +210,9 @@ sys.addaudithook(watch)
 for _ in range(count):
     data = bytearray(whole)
     for _ in range(chance.choice((1, 1, 2, 5, 20))):  # in the whole file, or where its structure is
-        data[chance.randrange(chance.choice((len(data), min(len(data), 2000))))] = chance.randrange(256)
+        byte = chance.randrange(256)
+        end = chance.choice((len(data), min(len(data), 2000)))
+        data[chance.randrange(end)] = byte
     data = data[: chance.choice((len(data), len(data), chance.randrange(len(data))))]
     path.write_bytes(data)
     signal.alarm(10)
@@ -224,7 +229,7 @@ print(*outcomes.values())
 
 
 @pytest.mark.parametrize("kind", [".pkl", ".pt", ".safetensors"])
-def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, kind):
+def test_damaged_files_load_or_fail_in_one_line(tmp_path, kind):
     """In a process that dies of a program it starts, of ten seconds for a file, or of 512 MB."""
     G = stylegan2(resolution=4)
     if kind == ".pkl":
@@ -241,7 +246,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, kind):
     assert loaded + refused == 60 * EFFORT and loaded and refused
 
 
-def test_numbers_and_arrays_are_read_without_numpy_s_own_builders(tmp_path):
+def test_numpy_values_load_without_numpy_builders(tmp_path):
     values = {
         "a": numpy.float64(1.5),
         "b": numpy.arange(6, dtype=">i4").reshape(2, 3),
@@ -319,7 +324,7 @@ def test_dill_builders_run_nothing(tmp_path, monkeypatch, opcodes, named):
     assert not (tmp_path / "canary").exists() and "antigravity" not in sys.modules
 
 
-def test_a_tensor_may_be_a_part_of_its_storage_and_of_any_type(tmp_path):
+def test_tensors_may_be_views_of_any_dtype(tmp_path):
     whole = torch.arange(12.0)
     for tensor in (
         whole[3:9].view(2, 3),
@@ -333,7 +338,7 @@ def test_a_tensor_may_be_a_part_of_its_storage_and_of_any_type(tmp_path):
         assert held.dtype == tensor.dtype and torch.equal(held, tensor)
 
 
-def test_what_only_the_discriminator_names_does_not_matter(tmp_path):
+def test_generator_loads_beside_an_odd_discriminator(tmp_path):
     odd = [
         Call("dill._dill", "_load_type", "MethodType"),
         Call("_codecs", "encode", "x", "utf-8"),
@@ -349,7 +354,7 @@ def test_what_only_the_discriminator_names_does_not_matter(tmp_path):
     assert torch.equal(G.synthesize(w), H.synthesize(w))
 
 
-def test_one_file_leaves_nothing_behind_for_the_next(tmp_path):
+def test_pickle_reader_keeps_no_state_between_files(tmp_path):
     evil = b"\x80\x04cdnnlib.util\nEasyDict\nN}\x8c\x07__new__cevil\nname\ns\x86b."
     (tmp_path / "evil.pkl").write_bytes(evil)
     with pytest.raises(ValueError, match="sets the state"):
@@ -418,7 +423,7 @@ def doubled_name():
     ],
     ids=lambda c: getattr(c, "__name__", "bytes"),
 )
-def test_a_short_file_takes_neither_long_nor_much(tmp_path, content):
+def test_short_files_take_little_time_and_memory(tmp_path, content):
     """In a process of its own, with little memory and little time."""
     made = content() if callable(content) else content
     path = tmp_path / "g.pkl"

@@ -31,7 +31,7 @@ def flat(*colours):
     return torch.tensor(colours)[:, :, None, None].expand(-1, -1, 128, 128)
 
 
-def test_the_degraded_restoration_is_compared_with_the_observation_or_the_image_with_a_photo():
+def test_identity_compares_observation_or_reference():
     red, green, dark = flat((1.0, 0.5, 0.5)), flat((0.5, 1.0, 0.5)), flat((0.0, 0.5, 0.5))
     alone = invert.FaceIdentity(MeanColour())
     assert loss(alone, red, red, green).item() == pytest.approx(
@@ -49,7 +49,7 @@ def test_the_degraded_restoration_is_compared_with_the_observation_or_the_image_
     assert told.similarity(red, dark).item() == pytest.approx(-1, abs=1e-6)
 
 
-def test_it_draws_a_restoration_towards_the_person(avatars):
+def test_identity_draws_towards_the_person(avatars):
     """adam-id, observed in grey: the reference photo brings the colour."""
     f, y = parse("gray"), parse("gray")(picture(0))
     photo = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(11)))).clamp(0, 1)
@@ -67,7 +67,7 @@ def test_it_draws_a_restoration_towards_the_person(avatars):
     )
 
 
-def test_embeddings_come_from_files(tmp_path, monkeypatch):
+def test_identity_networks_load_from_files(tmp_path, monkeypatch):
     torch.jit.script(MeanColour()).save(str(tmp_path / "e.pt"))
     module = invert.load_embedding(tmp_path / "e.pt")
     x = torch.rand(2, 3, 112, 112, generator=rng())

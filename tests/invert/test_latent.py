@@ -6,12 +6,12 @@ import torch
 import invert
 from degrade import parse
 from degrade.rng import Rng
-from invert.latent import Codes, Gaussian, Space, Weights
+from invert.latent import Codes, GaussianCodes, Space, Weights
 from invert.point import Moment, Point
 from tests.conftest import rng
 
 
-def test_what_leaves_a_block_can_enter_it_again(small):
+def test_features_continue_the_synthesis(small):
     w = small.some_w(2)[0]
     ws = w[:, None] + 0.1 * torch.randn(2, small.num_ws, 7, generator=rng())
     image = small.synthesize(ws)
@@ -42,7 +42,7 @@ def values_of(free):
     return {name: variable.value for name, variable in free.items()}
 
 
-def test_every_space_begins_with_the_image_it_is_given(small):
+def test_spaces_begin_with_the_given_image(small):
     problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (1, 2))
     w = small.some_w(2)[0]
     spaces: list[Space] = [Codes("W"), Codes("W+"), Codes("W++"), invert.latent.Offset(), Weights()]
@@ -54,7 +54,7 @@ def test_every_space_begins_with_the_image_it_is_given(small):
         assert torch.allclose(placed.image(small), point.image(small), atol=1e-5)
     point = Point(w)
     for block in (0, 1, 2):  # each round of ILO begins where the one before ended
-        space = Gaussian(block=block)
+        space = GaussianCodes(block=block)
         begun, free = space.begin(point, problem)
         free = values_of(free)
         placed = space.place(free, begun, problem, Moment(1.0, Rng.of((), 0)))
@@ -64,7 +64,7 @@ def test_every_space_begins_with_the_image_it_is_given(small):
         point = space.place(free, begun, problem, Moment(1.0, Rng.of((), 0))).detached()
 
 
-def test_the_pivot_s_jitter_fades(small):
+def test_jitter_of_codes_fades(small):
     problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (1,))
     space = Codes("W", jitter=0.05)
     w = torch.zeros(1, 7)

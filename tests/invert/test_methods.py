@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import invert
 from degrade import parse
 from invert import METHODS, Method, Phase, perceptual
-from invert.latent import Codes, Gaussian, Weights
+from invert.latent import Codes, GaussianCodes, Weights
 from invert.loss import L1, MSE, Lpips, Term
 from invert.optim import (
     NGD,
@@ -31,7 +31,7 @@ from .solving import QUICK, SEARCHES, lively, quick
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_method_lowers_its_loss_and_repeats_itself(small, name):
+def test_methods_lower_their_loss_repeatably(small, name):
     f = parse("downsample:2 >> poisson:96").approx()
     y = f(small.synthesize(small.some_w(5)[0][3:]).clamp(0, 1), [rng(1), rng(2)])
     before = {k: v.clone() for k, v in small.state_dict().items()}
@@ -55,7 +55,7 @@ def test_a_method_lowers_its_loss_and_repeats_itself(small, name):
 
 # longer variants cost several times what they vary, and are tried where time is given
 @pytest.mark.parametrize("name", [n for n in SEARCHES if EFFORT > 1 or not n.endswith("-original")])
-def test_a_method_ends_nearer_to_the_picture_than_the_mean(avatars, name):
+def test_methods_end_nearer_than_the_mean(avatars, name):
     """On `downsample:4 >> jpeg:18`, with 200 steps, and nothing set but the network."""
     f = parse("downsample:4 >> jpeg:18")
     clean = picture(0)
@@ -65,7 +65,7 @@ def test_a_method_ends_nearer_to_the_picture_than_the_mean(avatars, name):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_method_finds_what_the_generator_itself_drew(avatars, name):
+def test_methods_recover_a_generated_image(avatars, name):
     """With the identity for operator: within LPIPS 0.3, from 0.5 or more at the start."""
     clean = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(4)))).clamp(0, 1)
     mean = avatars.synthesize(avatars.w_avg[None]).clamp(0, 1)
@@ -74,7 +74,7 @@ def test_a_method_finds_what_the_generator_itself_drew(avatars, name):
 
 
 @pytest.mark.parametrize("name", ["pti", "cri", "dgp"])
-def test_an_image_that_is_tuned_on_its_own_does_not_see_its_batch(small, name, monkeypatch):
+def test_weight_tuning_ignores_the_batch(small, name, monkeypatch):
     monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)
     f = parse("downsample:2").approx()
     y = f(small.synthesize(small.some_w(5)[0][2:]).clamp(0, 1))
@@ -110,7 +110,7 @@ def test_pulse_stays_on_its_sphere(small):
 def test_ilo_stays_in_its_balls(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
     ball = Adam(0.1, project=(L1Ball(z=2.0, noise=3.0, features=5.0),))
-    phase = Phase(Gaussian(block=1, noises=7), 10, ball, METHODS["ilo"].phases[1].loss)
+    phase = Phase(GaussianCodes(block=1, noises=7), 10, ball, METHODS["ilo"].phases[1].loss)
     for name, radius in (("z", 2.0), ("noises", 3.0), ("start", 5.0)):
         start, end = (z_of(small, y, phase, steps, name) for steps in (0, 10))
         pairs = zip(start, end, strict=True) if name == "noises" else [(start, end)]
@@ -123,7 +123,7 @@ def test_ilo_stays_in_its_balls(small):
             )  # the first map lies before the block
 
 
-def test_pti_keeps_its_pivot_and_dgp_its_other_weights(small):
+def test_pti_keeps_pivot_and_dgp_other_weights(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
     phases = METHODS["pti"].phases
     pivot, tuned = (
@@ -160,11 +160,11 @@ def test_methods_ask_for_what_they_need(small):
             with pytest.raises(ValueError, match="this generator has no W"):
                 invert.restore(y, parse("clamp"), G, name, **QUICK)
     with pytest.raises(ValueError, match="layer 4.*blocks 1 to 3, not 4"):
-        phase = Phase(Gaussian(block=4), 1, Adam(0.1), (MSE(),))
+        phase = Phase(GaussianCodes(block=4), 1, Adam(0.1), (MSE(),))
         invert.restore(y, parse("clamp"), small, Method((phase,)), **QUICK)
 
 
-def test_a_class_is_said_or_recognised():
+def test_class_label_is_given_or_recognised():
     G = lively(c_dim=3)
     y = torch.rand(2, 3, 32, 32, generator=rng())
     args = dict(observation=y, operator=parse("clamp"), generator=G, method="lbrgm", **QUICK)
@@ -254,7 +254,7 @@ TABLE = {  # METHODS.md, sections 3 to 10: steps, optimiser, and every term with
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_constants_are_the_published_ones(name):
+def test_methods_have_the_published_constants(name):
     found = [
         (
             phase.steps,
@@ -266,14 +266,14 @@ def test_constants_are_the_published_ones(name):
     assert found == TABLE[name]
 
 
-def test_further_constants_are_the_published_ones():
+def test_methods_have_further_published_constants():
     pulse, ilo, pti, cri_, dgp = (
         METHODS[name].phases for name in ("pulse", "ilo", "pti", "cri", "dgp")
     )
-    assert pulse[0].space == Gaussian(0, 5, quiet_end=True) and pulse[0].loss[0] == MSE(
+    assert pulse[0].space == GaussianCodes(0, 5, quiet_end=True) and pulse[0].loss[0] == MSE(
         100, unit=1, floor=2e-3
     )
-    assert [phase.space for phase in ilo] == [Gaussian(k, 5 + 2 * k) for k in range(4)]
+    assert [phase.space for phase in ilo] == [GaussianCodes(k, 5 + 2 * k) for k in range(4)]
     assert {phase.keep for phase in ilo} == {"mse"} and ilo[0].loss[0].unit == 2
     assert pti[0].space == Codes("W", jitter=0.05, noises=True) and pti[1].stop == Below(
         "lpips", 0.06
@@ -294,7 +294,7 @@ def test_further_constants_are_the_published_ones():
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_every_knob_turns_something_and_the_first_term_has_none(name):
+def test_knobs_change_methods_but_no_first_term(name):
     method = METHODS[name]
     assert method.tuned({}) == method and method.knobs[0].name == "lr"
     assert method.phases[0].loss[0].name not in {knob.name for knob in method.knobs}
@@ -316,13 +316,13 @@ class OfTheBatch(Term):
         return (view.prediction - problem.observation).abs().mean()
 
 
-def test_a_term_that_mixes_the_images_of_a_batch_is_named(small):
+def test_term_that_mixes_a_batch_is_named(small):
     method = Method((Phase("W", 2, NGD(0.1), (OfTheBatch(),)),))
     with pytest.raises(ValueError, match=r"term 'own' gives \[\]; give a number for each image"):
         invert.restore(torch.rand(2, 3, 32, 32), parse("clamp"), small, method)
 
 
-def test_an_optimiser_of_one_s_own_needs_no_more_than_its_steps(small):
+def test_custom_optimiser_needs_only_update(small):
     class Descent(Optimiser):
         def update(self, grads, state, values, conditions):
             rate = conditions.scale.length
@@ -348,6 +348,6 @@ def test_an_optimiser_of_one_s_own_needs_no_more_than_its_steps(small):
         (dict(optimiser=0.1), "optimiser=0.1 must be an Optimiser"),
     ],
 )
-def test_a_phase_names_what_is_wrong_with_it(change, said):
+def test_phase_errors_name_the_argument(change, said):
     with pytest.raises(ValueError, match=said):
         Phase(**dict(space="W", steps=1, optimiser=NGD(0.1), loss=(MSE(),)) | change)

@@ -1,4 +1,4 @@
-"""Observations that say nothing, generators that cannot move, numbers that are none: all ends well, or in one line."""
+"""Observations without information, generators that cannot move, and weights that are NaN."""
 
 import copy
 import math
@@ -22,14 +22,14 @@ def check(r):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_to_go_by(avatars, method):
+def test_restore_without_visible_pixels_is_finite(avatars, method):
     check(invert.restore(torch.zeros(1, 3, 32, 32), FOURFOLD, avatars, method, **QUICK))
     hidden = Mask(torch.zeros(1, 1, 128, 128))
     check(invert.restore(torch.zeros(1, 3, 128, 128), hidden, avatars, method, **QUICK))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_generator_that_draws_one_image_only(avatars, method):
+def test_generator_of_one_image_restores(avatars, method):
     constant = copy.deepcopy(avatars)
     for weight in constant.synthesis.parameters():
         weight.zero_()
@@ -39,7 +39,7 @@ def test_a_generator_that_draws_one_image_only(avatars, method):
         assert (r.latent == avatars.w_avg).all()
 
 
-def test_a_generator_of_broken_weights_is_named(avatars):
+def test_generator_with_nan_weights_is_named(avatars):
     broken = copy.deepcopy(avatars)
     broken.synthesis.b16.conv0.weight[0, 0, 0, 0] = math.nan
     with pytest.raises(ValueError, match="synthesis.b16.conv0.weight holds NaN or infinity"):

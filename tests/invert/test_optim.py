@@ -29,12 +29,12 @@ from tests.conftest import rng
 
 
 @given(st.integers(-60, 60).map(lambda k: 10.0**k), st.integers(0, 1000))
-def test_ngd_does_not_see_the_loss_s_scale(scale, seed):
+def test_ngd_ignores_the_scale_of_the_loss(scale, seed):
     v, g = (torch.randn(2, 3, 8, generator=rng(seed + i), dtype=torch.float64) for i in range(2))
     assert torch.allclose(ngd(v, g, 0.1), ngd(v, g * scale, 0.1), rtol=1e-12)
 
 
-def test_ngd_moves_every_code_by_the_learning_rate_and_a_flat_one_not_at_all():
+def test_ngd_moves_codes_by_the_learning_rate():
     v, g = torch.zeros(2, 3, 8), torch.randn(2, 3, 8, generator=rng())
     g[0, 1], g[1, 2, 3] = 0, torch.nan
     g[1, 0] *= 1e-30  # its square is below float32
@@ -46,7 +46,7 @@ def test_ngd_moves_every_code_by_the_learning_rate_and_a_flat_one_not_at_all():
 
 
 @given(st.integers(0, 1000))
-def test_shortened_phases_add_up_keep_their_share_and_reach_as_far(steps):
+def test_with_steps_keeps_shares_and_distance(steps):
     shortened, whole = method_of("robust", steps).phases, METHODS["robust"].phases
     counts = [p.steps for p in shortened]
     assert sum(counts) == steps and max(counts) - min(counts) <= 1
@@ -60,7 +60,7 @@ def test_shortened_phases_add_up_keep_their_share_and_reach_as_far(steps):
 
 
 @given(st.integers(0, 99), st.floats(0.1, 20))
-def test_the_l1_ball_s_nearest_point(seed, radius):
+def test_l1_ball_projection_is_the_nearest_point(seed, radius):
     """The solution is a soft threshold; the threshold is found by bisection, in float64."""
     d = torch.randn(3, 2, 7, generator=rng(seed), dtype=torch.float64) * 2
     found = onto_l1_ball(d, radius)
@@ -79,7 +79,7 @@ def test_the_l1_ball_s_nearest_point(seed, radius):
         assert torch.allclose(projected, expected, atol=1e-9)
 
 
-def test_schedules_and_rules_to_stop():
+def test_schedules_and_stop_rules():
     ramp, drop = Ramp(), CycleWithDrop()
     assert [ramp(t) for t in (0, 0.025, 0.05, 0.5, 0.75, 0.875, 1)] == pytest.approx(
         [0, 0.5, 1, 1, 1, 0.5, 0]
@@ -128,7 +128,7 @@ def test_adam_schedule_is_read_before_the_step():
     assert torch.isfinite(third["x"]).all() and third["x"][0, 2] < second["x"][0, 2]
 
 
-def test_update_leaves_the_old_state_as_it_was():
+def test_update_does_not_change_the_old_state():
     v, g = {"x": torch.zeros(1, 3)}, {"x": torch.ones(1, 3)}
     adam, fixed = Adam(0.1), conditions(4, x=roles.Z)
     state = adam.init(v, fixed)
@@ -154,7 +154,7 @@ def test_learning_rate_follows_the_role_not_the_name():
     )
 
 
-def test_code_scale_is_that_of_lengths_and_of_coordinates():
+def test_code_scale_of_lengths_and_coordinates():
     assert CodeScale.of(9.5, 512) == CodeScale(1.0, 1.0)
     assert CodeScale.of(9.5, 128) == CodeScale(1.0, pytest.approx(2.0))
     codes = torch.randn(20_000, 128, generator=rng()) * 0.3

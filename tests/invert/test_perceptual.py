@@ -8,7 +8,7 @@ from tests.conftest import picture, rng
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
 @pytest.mark.parametrize("net", ["vgg", "alex"])
-def test_lpips_equals_the_package_s(net):
+def test_lpips_equals_the_package(net):
     """The package's own forward and heads, with our trunk weights (the package ships none)."""
     reference = LPIPS(net=net, pnet_rand=True, verbose=False)
     reference.net.load_state_dict(perceptual.load(net).trunk.state_dict())
@@ -29,7 +29,7 @@ def test_lpips_is_a_distance_for_each_image(net):
 
 
 @pytest.mark.parametrize("net", ["vgg", "alex"])
-def test_a_solve_s_bfloat16_network_measures_nearly_the_same(net):
+def test_lpips_in_bfloat16_is_nearly_the_same(net):
     exact, fast = perceptual.load(net), perceptual.load(net, dtype=torch.bfloat16)
     a = torch.cat([picture(i) for i in range(4)])
     for b in (a.flip(0), (a + 0.1 * torch.randn(a.shape, generator=rng())).clamp(0, 1)):
@@ -39,7 +39,7 @@ def test_a_solve_s_bfloat16_network_measures_nearly_the_same(net):
 
 @pytest.mark.parametrize("net", ["vgg", "alex"])
 @pytest.mark.parametrize("dtype, error", [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
-def test_a_solve_s_quick_network_has_the_plain_one_s_distance_and_gradient(net, dtype, error):
+def test_lpips_for_losses_has_the_same_gradient(net, dtype, error):
     plain, quick = perceptual.load(net, dtype=dtype), perceptual.for_losses(net, "cpu", dtype)
     image, target = torch.cat([picture(0), picture(1)])[..., :75, :110], picture(2)[..., :75, :110]
     image[0, :, :40] = 0  # a flat part
@@ -56,13 +56,13 @@ def test_a_solve_s_quick_network_has_the_plain_one_s_distance_and_gradient(net, 
         assert (mine - theirs).norm() < error * theirs.norm()
 
 
-def test_gradients_are_finite_where_features_vanish():
+def test_lpips_gradient_is_finite_at_zero_features():
     flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
     d = perceptual.lpips(flat, torch.ones(1, 3, 32, 32))
     assert torch.isfinite(torch.autograd.grad(d.sum(), flat)[0]).all()
 
 
-def test_images_too_small_or_of_unlike_size_are_refused():
+def test_lpips_rejects_small_or_unequal_images():
     with pytest.raises(ValueError, match="alex needs a side of at least 31, the images have 30"):
         perceptual.lpips(torch.rand(1, 3, 30, 64), torch.rand(1, 3, 30, 64), "alex")
     with pytest.raises(ValueError, match="two batches"):

@@ -39,7 +39,7 @@ class Breaks(Term):
         return measure
 
 
-def test_a_loss_that_is_not_finite_stops_its_image_at_the_last_good_place(small):
+def test_nan_loss_returns_the_last_finite_image(small):
     y = torch.zeros(2, 3, 32, 32)
 
     def run(step, steps):
@@ -62,7 +62,7 @@ class Bursts(torch.nn.Module):
 
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
-def test_an_image_that_is_not_finite_stops_alone(steps):
+def test_nan_image_stops_alone(steps):
     """Also where only the last step leads to it, which no loss sees."""
     G = invert.wrap(Bursts(), z_dim=4)
     start = torch.tensor([[-3.0] * 4, [3.0] * 4])
@@ -105,7 +105,7 @@ def test_terms_of_one_kind_add_up(small):
     )
 
 
-def test_what_happens_to_batch_mates_changes_no_draw(small, monkeypatch):
+def test_draws_ignore_the_rest_of_the_batch(small, monkeypatch):
     """A mate that stops early, draws nothing, or has a mask."""
     monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)
     phase = Phase("W", 12, NGD(0.05), (MSE(), Lpips(enlarge=True)), stop=Patience(2))
@@ -140,7 +140,7 @@ class Plan(Term):
         return measure
 
 
-def test_images_stop_one_by_one_and_the_lowest_can_be_kept(small):
+def test_stop_rule_is_per_image_and_keep_is_lowest(small):
     y = torch.zeros(2, 3, 32, 32)
     plan = Plan([(5, 5), (4, 6), (3, 7), (2, 8), (9, 9), (9, 9)])
     stopped = Method((Phase("W", 6, NGD(0.1), (plan,), stop=Patience(2)),))
@@ -168,7 +168,7 @@ def test_images_stop_one_by_one_and_the_lowest_can_be_kept(small):
     )
 
 
-def test_every_image_has_draws_of_its_own(small):
+def test_draws_differ_between_images(small):
     problem = invert.problem.Problem(
         torch.zeros(3, 3, 32, 32), parse("gaussian:0.2"), small, (1, 2, 1)
     )
@@ -182,7 +182,7 @@ def test_every_image_has_draws_of_its_own(small):
     assert not torch.equal(problem.predict(image, "a"), problem.predict(image, "b"))
 
 
-def test_a_search_goes_on_from_a_latent(small):
+def test_init_continues_from_a_latent(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
     args = dict(observation=y, operator=parse("clamp"), generator=small, **QUICK)
     first = invert.restore(**args, steps=6)
@@ -214,7 +214,7 @@ def test_a_search_goes_on_from_a_latent(small):
             invert.restore(**args, method=method, init=init)
 
 
-def test_the_solver_can_be_told_which_pixels_are_dead():
+def test_oracle_mask_keeps_dead_pixels_exact():
     f = parse("downsample:2 >> poisson:48 >> deadpixels:0.5 >> jpeg:30").sample(
         (2, 3, 32, 32), [rng(1), rng(2)]
     )
@@ -244,7 +244,7 @@ def test_the_solver_can_be_told_which_pixels_are_dead():
         ),
     ],
 )
-def test_wrong_arguments_are_named(small, change, words):
+def test_restore_errors_name_the_argument(small, change, words):
     args = dict(
         observation=torch.rand(1, 3, 32, 32),
         operator=parse("clamp"),
@@ -256,7 +256,7 @@ def test_wrong_arguments_are_named(small, change, words):
         invert.restore(**args | change)
 
 
-def test_a_phase_that_cannot_be_is_refused():
+def test_phase_of_impossible_space_is_refused():
     for arguments, words in [
         (dict(loss=()), "no terms"),
         (dict(loss=(MSE(),), keep="lpips"), "one term 'lpips'; the loss has 0"),

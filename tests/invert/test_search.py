@@ -9,7 +9,7 @@ import torch
 import invert
 from degrade import parse
 from invert import METHODS, Method, Phase, perceptual, roles
-from invert.latent import Codes, Gaussian, Space
+from invert.latent import Codes, GaussianCodes, Space
 from invert.loss import FILLS, L1, MSE, Lpips
 from invert.optim import NGD, Adam, Patience, Ramp, Sphere
 from invert.point import Point
@@ -25,7 +25,7 @@ LOSS = (MSE(), Lpips(enlarge=True))
 PHASES = {
     "ngd": Phase("W++", FILLS + 8, NGD(0.05), LOSS),
     "adam": Phase(
-        Gaussian(block=1),
+        GaussianCodes(block=1),
         FILLS + 8,
         Adam(0.1, schedule=Ramp(), project=(Sphere(),)),
         LOSS,
@@ -75,7 +75,7 @@ def assert_same(a, b):
     tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0) or x, a, b)
 
 
-def test_step_does_not_change_the_state_it_is_given(small):
+def test_step_does_not_change_its_input_state(small):
     problem = problem_of(small)
     search = Search.of(PHASES["adam"], METHODS["robust"].start(problem), problem, "phase0")
     state, _ = search.step(search.init())

@@ -14,7 +14,7 @@ from invert.loss import L1, Lpips
 from invert.optim import NGD
 from tests.conftest import picture, rng
 
-from .solving import QUICK, lively
+from .solving import QUICK, lively, quick
 
 
 def test_robust_is_the_published_schedule():
@@ -25,7 +25,7 @@ def test_robust_is_the_published_schedule():
     )
 
 
-def test_a_portrait_is_found_again(avatars):
+def test_robust_recovers_a_generated_portrait(avatars):
     """The observation is the generator's own; the solve starts far and ends near it."""
     w = avatars.mapping(torch.randn(1, 128, generator=rng(4)))
     clean = avatars.synthesize(w).clamp(0, 1)
@@ -39,7 +39,7 @@ def test_a_portrait_is_found_again(avatars):
 
 
 @pytest.mark.parametrize("steps", [3, 12])
-def test_codes_travel_no_further_than_the_published_schedule_allows(avatars, steps):
+def test_codes_travel_within_the_published_distance(avatars, steps):
     y = picture(0)
     r = invert.restore(y, parse("clamp"), avatars, steps=steps, lr_scale=0.5, **QUICK)
     unit = 0.5 * (0.08 + 0.02 + 0.005)
@@ -58,7 +58,7 @@ def test_learning_rates_follow_the_spread_of_w(avatars):
     assert torch.equal(own.latent, scaled.latent)
 
 
-def test_one_seed_one_result_another_seed_another(avatars):
+def test_seed_decides_the_result(avatars):
     f = parse("downsample:2 >> poisson:24 >> strokes:2,seed=1").approx()
     y = f(picture(0), rng())
     a, b, c = (invert.restore(y, f, avatars, seed=s, steps=4, **QUICK) for s in (1, 1, 2))
@@ -66,7 +66,7 @@ def test_one_seed_one_result_another_seed_another(avatars):
     assert not torch.equal(a.history, c.history)
 
 
-def test_a_batch_gives_each_image_what_it_gets_alone(avatars, monkeypatch):
+def test_batch_gives_each_image_its_own_result(avatars, monkeypatch):
     monkeypatch.setattr(
         perceptual, "fastest_dtype", lambda device: torch.float32
     )  # float tolerance needs floats
@@ -85,8 +85,8 @@ def test_a_batch_gives_each_image_what_it_gets_alone(avatars, monkeypatch):
         assert torch.allclose(r.image[i : i + 1], one.image, atol=2e-3)
 
 
-def test_a_full_solve_in_a_batch_restores_as_well_as_alone(avatars):
-    """Normalised steps through rounding are chaotic, so the images drift apart; their quality does not."""
+def test_batch_restores_as_well_as_single_images(avatars):
+    """Rounding makes the images drift apart, but their quality stays the same."""
     f = parse("downsample:2 >> jpeg:30")
     x = torch.cat([picture(0), picture(1)])
     together = invert.restore(f(x), f.approx(), avatars, seed=3, **QUICK)
@@ -97,14 +97,14 @@ def test_a_full_solve_in_a_batch_restores_as_well_as_alone(avatars):
     assert abs(reached[0] - reached[1]) < 5e-3
 
 
-def test_one_seed_gives_every_row_the_same_stream(avatars):
+def test_seed_gives_every_row_the_same_stream(avatars):
     f = parse("downsample:4 >> gaussian:0.2").approx()
     y = f(torch.cat([picture(0)] * 2), [rng(), rng()])
     r = invert.restore(y, f, avatars, seed=7, steps=3, **QUICK)
     assert torch.allclose(r.history[:, 0], r.history[:, 1], rtol=1e-4)
 
 
-def test_the_callback_sees_every_step(avatars):
+def test_callback_gets_every_step(avatars):
     seen = []
     r = invert.restore(picture(0), parse("clamp"), avatars, steps=6, callback=seen.append, **QUICK)
     assert [s.step for s in seen] == [1, 2, 3, 4, 5, 6] and {s.total for s in seen} == {6}
@@ -116,7 +116,7 @@ def test_the_callback_sees_every_step(avatars):
     assert torch.equal(r.phase_images["W++"], r.image) and torch.equal(seen[5].latent, r.latent)
 
 
-def test_a_caller_without_gradients_gets_the_same(avatars):
+def test_no_grad_changes_no_bit(avatars):
     plain = invert.restore(picture(0), parse("clamp"), avatars, steps=2, seed=5, **QUICK)
     with torch.no_grad():
         r = invert.restore(
@@ -129,7 +129,7 @@ def test_a_caller_without_gradients_gets_the_same(avatars):
     )
 
 
-def test_no_steps_give_the_mean_image(avatars):
+def test_zero_steps_give_the_mean_image(avatars):
     r = invert.restore(picture(0), parse("clamp"), avatars, steps=0, **QUICK)
     assert torch.allclose(r.image, avatars.synthesize(avatars.w_avg[None]).clamp(0, 1), atol=1e-5)
     assert r.history.shape == (0, 1)
@@ -151,7 +151,7 @@ def test_no_steps_give_the_mean_image(avatars):
         (dict(operator=Mask(torch.ones(1, 1, 8, 8))), "give one of their size"),
     ],
 )
-def test_mistakes_are_named(avatars, change, words):
+def test_restore_mistakes_are_named(avatars, change, words):
     args = (
         dict(observation=picture(0), operator=parse("clamp"), generator=avatars, steps=1, **QUICK)
         | change
@@ -173,7 +173,7 @@ def test_inference_mode_changes_no_bit(small):
     assert torch.equal(further.image, invert.restore(y, init=plain.latent, **args).image)
 
 
-def test_tensors_of_inference_mode_are_refused_in_a_line(small):
+def test_inference_tensors_are_refused_in_one_line(small):
     y = torch.rand(1, 3, 32, 32, generator=rng())
     with torch.inference_mode():
         mask = Mask(torch.ones(1, 1, 32, 32))
@@ -184,6 +184,22 @@ def test_tensors_of_inference_mode_are_refused_in_a_line(small):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["robust", "pulse", "brgm", "ilo"])
+def test_restore_ignores_the_default_dtype(name):
+    y = torch.rand(1, 3, 32, 32, generator=rng())
+    args = dict(operator=parse("strokes:3,seed=1"), generator=lively(), steps=2, **QUICK)
+    expected = invert.restore(y, method=quick(name), seed=1, **args)
+    torch.set_default_dtype(torch.float64)
+    try:
+        result = invert.restore(y, method=quick(name), seed=1, **args)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for field in ("image", "latent", "history"):
+        before, after = getattr(expected, field), getattr(result, field)
+        assert after.dtype == torch.float32
+        assert torch.equal(after, before)
+
+
 def test_autocast_changes_no_bit(small, dtype):
     f = parse("downsample:2 >> jpeg:30").approx()
     y = f(torch.rand(1, 3, 32, 32, generator=rng()))
@@ -194,7 +210,7 @@ def test_autocast_changes_no_bit(small, dtype):
     assert torch.equal(inside.image, plain.image) and torch.equal(inside.history, plain.history)
 
 
-def test_ddrm_under_autocast_and_inference_mode_keeps_its_bits():
+def test_ddrm_ignores_autocast_and_inference_mode():
     denoiser = invert.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1), 8, 1)
     denoiser.forward = lambda x, t: torch.nn.functional.conv2d(x, denoiser.module.weight, padding=1)
     f = parse("pool:2")
@@ -205,7 +221,7 @@ def test_ddrm_under_autocast_and_inference_mode_keeps_its_bits():
     assert torch.equal(inside.image, plain.image)
 
 
-def test_classifier_scores_are_argmaxed():
+def test_class_label_takes_the_argmax_of_logits():
     G = lively(c_dim=3)
     y = torch.rand(2, 3, 32, 32, generator=rng())
     args = dict(observation=y, operator=parse("clamp"), generator=G, steps=1, method="robust")
@@ -224,22 +240,22 @@ SENSING = parse("compressedsensing:0.5,seed=1")
 
 
 @pytest.mark.parametrize("name", ["ilo", "robust", "robust-text", "adam-id"])
-def test_measurements_are_compared_without_perceptual_terms(small, name):
+def test_measurements_skip_perceptual_terms(small, name):
     y = SENSING(small.synthesize(small.some_w(1)[0]).clamp(0, 1))
     r = invert.restore(y, SENSING, small, name, steps=8)
     assert "lpips" not in r.terms and torch.isfinite(r.history).all()
-    assert any("lpips was left out" in note for note in r.told)
+    assert any("lpips was left out" in note for note in r.notes)
     assert r.history[-1] < r.history[0]
 
 
 @pytest.mark.parametrize("name", ["pti", "cri", "lbrgm", "dgp"])
-def test_measurements_are_refused_where_pictures_are_needed(small, name):
+def test_measurements_are_refused_for_pictures_only(small, name):
     y = SENSING(small.synthesize(small.some_w(1)[0]).clamp(0, 1))
     with pytest.raises(ValueError, match=rf"^method='{name}' [^\n]*picture[^\n]*1536\]; use ilo"):
         invert.restore(y, SENSING, small, name, steps=2)
 
 
-def test_ilo_recovers_a_picture_from_compressed_sensing(avatars):
+def test_ilo_recovers_compressed_sensing(avatars):
     """Half as many measurements as values; nothing is set but the steps."""
     clean = picture(0)
     y = parse("compressedsensing:0.5,seed=1")(clean)
@@ -248,7 +264,7 @@ def test_ilo_recovers_a_picture_from_compressed_sensing(avatars):
     assert -10 * math.log10(mse) > 22
 
 
-def test_method_of_ones_own_solves_itself(small):
+def test_custom_method_solves_itself(small):
     """A method that is no search: check and solve are all that it defines."""
 
     class Nearest(invert.RestorationMethod):

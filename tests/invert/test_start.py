@@ -12,7 +12,7 @@ from invert.start import BestOf, Centroids, distances, kmeans
 from tests.conftest import rng
 
 
-def test_kmeans_finds_clusters_that_are_there():
+def test_kmeans_finds_separated_clusters():
     centers = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
     points = torch.cat([c + torch.randn(50, 2, generator=rng(i)) for i, c in enumerate(centers)])
     found = kmeans(points, 3)
@@ -29,7 +29,7 @@ def test_kmeans_finds_clusters_that_are_there():
 @pytest.mark.parametrize(
     "start", [BestOf(20, Lpips(enlarge=True)), Centroids(4), Centroids(4, through_operator=False)]
 )
-def test_the_chosen_start_is_the_nearest(small, start):
+def test_start_is_the_nearest_candidate(small, start):
     f = parse("downsample:2").approx()
     y = f(small.synthesize(small.some_w(3)[0]).clamp(0, 1))
     problem = invert.problem.Problem(y, f, small, (1, 2, 3), "alex")
@@ -56,7 +56,7 @@ def test_the_chosen_start_is_the_nearest(small, start):
             )
 
 
-def test_truncated_candidates_lie_nearer_to_the_mean(small):
+def test_start_truncation_moves_to_the_mean(small):
     problem = invert.problem.Problem(torch.rand(1, 3, 32, 32), parse("clamp"), small, (1,), "alex")
     near, far = (BestOf(1, Lpips(enlarge=True), psi)(problem) for psi in (0.5, 1.0))
     assert torch.allclose(near.latent - small.w_avg, (far.latent - small.w_avg) / 2, atol=1e-6)

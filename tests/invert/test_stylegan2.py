@@ -32,7 +32,7 @@ def random_generator(seed=0, resolution=16, w_dim=8, channel_max=6, conv_clamp=N
     return G
 
 
-def test_the_bundled_generator_matches_an_independent_implementation(avatars):
+def test_bundled_generator_matches_another_code(avatars):
     assert torch.allclose(avatars.mapping(CHECK["z"]), CHECK["w"], atol=1e-4)
     assert torch.allclose(avatars.synthesize(CHECK["w"]) * 2 - 1, CHECK["image"], atol=1e-4)
     assert torch.allclose(
@@ -40,13 +40,13 @@ def test_the_bundled_generator_matches_an_independent_implementation(avatars):
     )
 
 
-def test_the_protocol(avatars):
+def test_bundled_generator_follows_the_protocol(avatars):
     assert (avatars.resolution, avatars.num_ws, avatars.num_filters) == (128, 12, 192)
     assert avatars.w_avg.shape == (256,) and avatars.w_spread == pytest.approx(7.5, abs=0.1)
     assert not any(p.requires_grad for p in avatars.parameters())
 
 
-def test_extending_leaves_the_image_as_it_is(avatars):
+def test_extend_keeps_the_image(avatars):
     w = CHECK["w"]
     image = avatars.synthesize(w)
     for space in SPACES:
@@ -74,8 +74,8 @@ def test_repeated_codes_give_equal_images(seed, resolution, channel_max, clamp):
     assert torch.allclose(one, image[1:], rtol=1e-4, atol=1e-4)
 
 
-def test_every_filter_of_w_plus_plus_listens_to_its_own_code():
-    """Filter o of conv1 at 4×4 with code o alone equals that channel under W with code o everywhere."""
+def test_w_plus_plus_filters_use_their_own_code():
+    """Filter o of conv1 at 4×4 with only code o equals that channel of W with code o."""
     G = random_generator(resolution=4)
     conv, x = G.synthesis.b4.conv1, torch.randn(1, 6, 4, 4, generator=rng())
     codes = torch.randn(1, 6, 8, generator=rng(1))
@@ -84,7 +84,7 @@ def test_every_filter_of_w_plus_plus_listens_to_its_own_code():
         assert torch.allclose(together[:, o], conv(x, codes[:, o : o + 1], None)[:, o], atol=1e-4)
 
 
-def test_codes_of_filters_that_do_not_exist_change_nothing(avatars):
+def test_w_plus_plus_ignores_codes_without_filter(avatars):
     w = extend(CHECK["w"][:1], "W++", avatars).requires_grad_()
     (g,) = torch.autograd.grad(avatars.synthesize(w).sum(), w)
     live = g.abs().sum(-1)[0] > 0  # [num_ws, N]
@@ -94,7 +94,7 @@ def test_codes_of_filters_that_do_not_exist_change_nothing(avatars):
 @pytest.mark.parametrize(
     "architecture, channels", [("skip", 3), ("resnet", 3), ("orig", 1), ("skip", 5)]
 )
-def test_a_packed_latent_has_the_codes_that_are_listened_to_and_no_other(architecture, channels):
+def test_pack_keeps_only_the_used_codes(architecture, channels):
     G = stylegan2(resolution=16, architecture=architecture, channels=channels, width=7)
     full = torch.randn(2, *G.latent_shape("W++"), generator=rng()).requires_grad_()
     packed = G.pack(full.detach()).requires_grad_()
@@ -109,7 +109,7 @@ def test_a_packed_latent_has_the_codes_that_are_listened_to_and_no_other(archite
     assert torch.equal(G.pack(w), w) and torch.equal(G.unpack(w), w)
 
 
-def test_noise_modes():
+def test_noise_modes_const_random_none():
     G = random_generator()
     w = torch.randn(1, 8, generator=rng())
     const, none = G.synthesize(w), G.synthesize(w, noise_mode="none")
@@ -127,12 +127,12 @@ def test_noise_modes():
         G.synthesize(w, noise_mode="loud")
 
 
-def test_a_latent_of_another_shape_is_refused(avatars):
+def test_latent_of_wrong_shape_is_refused(avatars):
     with pytest.raises(ValueError, match=r"give \[B, 256\], \[B, 12, 256\], \[B, 12, 192, 256\]"):
         avatars.synthesize(torch.zeros(1, 512))
 
 
-def test_what_is_no_generator_is_refused(tmp_path):
+def test_load_generator_refuses_other_files(tmp_path):
     with pytest.raises(ValueError, match="neither a file nor one of avatars-128"):
         invert.load_generator("nosuch")
     (tmp_path / "junk.safetensors").write_bytes(b"junk" * 9)

@@ -65,7 +65,7 @@ def loss_of(terms, y, visible=None, network=None):
         ("vgg", 31, 1, 15),
     ],
 )
-def test_scales_are_the_published_ones(net, side, levels, l1_side):
+def test_lpips_pyramid_has_the_published_scales(net, side, levels, l1_side):
     network = Recorder(perceptual.load(net).min_side)
     x, y = (torch.rand(1, 3, side, side, generator=rng(seed)) for seed in (0, 1))
     loss_of((Lpips(levels=6),), y, network=network)
@@ -75,7 +75,7 @@ def test_scales_are_the_published_ones(net, side, levels, l1_side):
     assert torch.allclose(found, (coarse[0] - coarse[1]).abs().mean(), rtol=1e-4)
 
 
-def test_the_text_s_scales_are_halved_once_and_go_down_to_16():
+def test_robust_text_scales_go_down_to_16():
     network = Recorder()
     text = METHODS["robust-text"].phases[0].loss
     y = torch.rand(1, 3, 128, 128, generator=rng())
@@ -86,14 +86,14 @@ def test_the_text_s_scales_are_halved_once_and_go_down_to_16():
     assert torch.allclose(loss(x, Rng.of(rng(), 1)), lpips + 0.1 * y.abs().mean(), rtol=1e-5)
 
 
-def test_the_loss_is_a_sum_of_lpips_over_scales_and_l1_at_the_last():
+def test_loss_sums_lpips_over_scales_and_l1():
     x, y = picture(1)[..., :64, :64], picture(2)[..., :64, :64]
     expected = perceptual.lpips(x, y) + perceptual.lpips(F.avg_pool2d(x, 2), F.avg_pool2d(y, 2))
     expected = expected + 0.1 * (F.avg_pool2d(x, 4) - F.avg_pool2d(y, 4)).abs().mean()
     assert torch.allclose(loss_of(MULTISCALE, y)(x, Rng.of(rng(), 1)), expected, rtol=1e-5)
 
 
-def test_hidden_regions_do_not_enter_the_perceptual_part():
+def test_hidden_regions_do_not_enter_lpips():
     """With everything hidden both images turn into the same noise; L1 alone sees a difference."""
     x, y = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
     loss = loss_of(MULTISCALE, y, torch.zeros(1, 1, 64, 64))
@@ -105,8 +105,8 @@ def test_hidden_regions_do_not_enter_the_perceptual_part():
     assert torch.allclose(shown, plain)
 
 
-def test_hidden_regions_are_filled_with_fresh_noise_at_every_scale():
-    """N(0.25, 0.5²), as strong as the region is hidden, equal in both images and new at the next step."""
+def test_noise_fill_is_fresh_at_every_scale():
+    """N(0.25, 0.5²) times the hidden share, equal in both images and new at the next step."""
     visible = torch.ones(1, 1, 128, 128)
     visible[..., 33:] = 0  # an odd edge, so that a column is hidden in part at the coarser scales
     x, y = (level * visible.expand(1, 3, 128, 128) for level in (0.5, 0.75))
@@ -133,7 +133,7 @@ def test_hidden_regions_are_filled_with_fresh_noise_at_every_scale():
 
 
 @pytest.mark.parametrize(("side", "again"), [(32, True), (256, True), (264, False)])
-def test_fresh_noise_comes_again_after_some_steps_where_it_can_be_kept(side, again):
+def test_noise_fill_repeats_where_cached(side, again):
     """Then nothing is drawn, and the network is not asked again for the observation."""
     visible = torch.zeros(1, 1, side, side)
     x = y = torch.zeros(1, 3, side, side)
@@ -150,7 +150,7 @@ def test_fresh_noise_comes_again_after_some_steps_where_it_can_be_kept(side, aga
     assert torch.equal(network.shown[-1], first[3]) == again
 
 
-def test_terms_in_closed_form(small):
+def test_terms_equal_their_closed_form(small):
     a, b = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0, 2.0, 0, 0])
     latent = torch.stack([a, b])[None]
     # two layers at a right angle: of four pairs, two have θ = π/2
@@ -189,13 +189,13 @@ def test_terms_in_closed_form(small):
     assert torch.allclose(enlarged, perceptual.lpips(x, x / 2, "alex"), rtol=2e-2)
 
 
-def test_the_geodesic_term_has_a_gradient_where_layers_are_equal():
+def test_geodesic_gradient_is_finite_at_equal_layers():
     w = torch.ones(1, 3, 4, requires_grad=True)
     value(Geodesic(of="latent"), Point(w)).sum().backward()
     assert torch.isfinite(w.grad).all()
 
 
-def test_locality_is_nothing_for_the_generator_itself_and_more_for_another(small):
+def test_locality_is_zero_without_tuning(small):
     problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (0,))
     own = {k: v[None] for k, v in small.named_parameters() if k.startswith("synthesis.")}
     w = small.some_w(1)[0]
@@ -221,7 +221,7 @@ def test_locality_is_nothing_for_the_generator_itself_and_more_for_another(small
     )
 
 
-def test_large_images_are_compared_at_256(small):
+def test_lpips_reduces_large_images_to_256(small):
     x, y = torch.rand(1, 3, 300, 300, generator=rng()), torch.rand(1, 3, 300, 300, generator=rng(1))
     problem = invert.problem.Problem(y, parse("clamp"), small, (0,), "alex")
     small_x, small_y = (F.interpolate(image, (256, 256), mode="area") for image in (x, y))
