@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 WIDTH, HEIGHT = 300, 190  # of the drawing, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 8, 26  # margins; labels stand in the left and the lower one
 
 Points = list[tuple[float | None, float | None]]
-Scale = tuple[float, float, float, float]  # lowest x, width, lowest y, height, in data units
+Point = tuple[float, float]
 
 
 def chart(
@@ -23,56 +25,97 @@ def chart(
     lines: name → points; a point with None is left out. colour: name → colour. ticks: texts at
     x = 0, 1, … below the drawing. dots_only: draw dots and no lines.
     """
-    points: dict[str, list[tuple[float, float]]] = {}
-    for name, line in lines.items():
-        points[name] = [(x, y) for x, y in line if x is not None and y is not None]
-    everything = [point for known_points in points.values() for point in known_points]
+    points = {name: _known(line) for name, line in lines.items()}
+    everything: list[Point] = []
+    for known_points in points.values():
+        everything += known_points
     if not everything:
         return ""
-    lowest_x, lowest_y = (min(values) for values in zip(*everything, strict=True))
-    highest_x, highest_y = (max(values) for values in zip(*everything, strict=True))
-    scale = (lowest_x, (highest_x - lowest_x) or 1, lowest_y, (highest_y - lowest_y) or 1)
-
-    drawn = []
+    axes = Axes.around(everything)
+    drawn: list[str] = []
     for name, known_points in points.items():
-        places = [_place(x, y, scale) for x, y in known_points]
-        if not dots_only and len(places) > 1:
-            drawn.append(_polyline(places, colour[name]))
+        positions = [axes.position(point) for point in known_points]
+        if not dots_only and len(positions) > 1:
+            drawn.append(_polyline(positions, colour[name]))
         if dots_only or ticks:
-            drawn += [_dot(place, colour[name]) for place in places]
-    for y in (lowest_y, highest_y):
-        height = _place(lowest_x, y, scale)[1]
-        drawn.append(f"<text x='{LEFT - 4}' y='{height + 4}' text-anchor='end'>{y:.3g}</text>")
-    if ticks:
-        drawn += [_tick(_place(i, lowest_y, scale)[0], text) for i, text in enumerate(ticks)]
-    elif dots_only:
-        for x in (lowest_x, highest_x):
-            drawn.append(_tick(_place(x, lowest_y, scale)[0], f"{x:.3g}"))
-    legend = [f"<li style='--c:{colour[name]}'>{html.escape(name)}</li>" for name in points]
+            drawn += [_dot(position, colour[name]) for position in positions]
+    drawn += _labels(axes, ticks, dots_only)
     caption = html.escape(title)
     return (
         f"<figure class=chart><figcaption>{caption}</figcaption>"
         f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{caption}'>"
         f"{''.join(drawn)}</svg>"
-        f"<ul class=legend>{''.join(legend)}</ul></figure>"
+        f"<ul class=legend>{_legend(points, colour)}</ul></figure>"
     )
 
 
-def _place(x: float, y: float, scale: Scale) -> tuple[float, float]:
-    """The position of a point in the drawing, in pixels from its upper left corner."""
-    lowest_x, x_span, lowest_y, y_span = scale
-    across = (x - lowest_x) / x_span * (WIDTH - LEFT - RIGHT)
-    up = (y - lowest_y) / y_span * (HEIGHT - BOTTOM - TOP)
-    return round(LEFT + across, 1), round(HEIGHT - BOTTOM - up, 1)
+@dataclass(frozen=True)
+class Axes:
+    """The range of x and y that the drawing shows."""
+
+    left: float
+    right: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def around(cls, points: list[Point]) -> Axes:
+        """The axes that just hold all points."""
+        xs = [x for x, _ in points]
+        ys = [y for _, y in points]
+        return cls(min(xs), max(xs), min(ys), max(ys))
+
+    def position(self, point: Point) -> Point:
+        """The position of a point in the drawing, in pixels from its upper left corner."""
+        x, y = point
+        width = (self.right - self.left) or 1
+        height = (self.highest - self.lowest) or 1
+        across = (x - self.left) / width * (WIDTH - LEFT - RIGHT)
+        up = (y - self.lowest) / height * (HEIGHT - BOTTOM - TOP)
+        return round(LEFT + across, 1), round(HEIGHT - BOTTOM - up, 1)
 
 
-def _polyline(places: list[tuple[float, float]], colour: str) -> str:
-    path = " ".join(f"{x},{y}" for x, y in places)
+def _known(line: Points) -> list[Point]:
+    """The points that have both numbers."""
+    known = []
+    for x, y in line:
+        if x is not None and y is not None:
+            known.append((x, y))
+    return known
+
+
+def _labels(axes: Axes, ticks: list[str] | None, dots_only: bool) -> list[str]:
+    """The numbers beside the drawing and below it."""
+    labels = []
+    for y in (axes.lowest, axes.highest):
+        _, height = axes.position((axes.left, y))
+        labels.append(f"<text x='{LEFT - 4}' y='{height + 4}' text-anchor='end'>{y:.3g}</text>")
+    below: list[tuple[float, str]] = []
+    if ticks:
+        below = list(enumerate(ticks))
+    elif dots_only:
+        below = [(axes.left, f"{axes.left:.3g}"), (axes.right, f"{axes.right:.3g}")]
+    for x, text in below:
+        across, _ = axes.position((x, axes.lowest))
+        labels.append(_tick(across, text))
+    return labels
+
+
+def _legend(names: Iterable[str], colour: dict[str, str]) -> str:
+    items = ""
+    for name in names:
+        items += f"<li style='--c:{colour[name]}'>{html.escape(name)}</li>"
+    return items
+
+
+def _polyline(positions: list[Point], colour: str) -> str:
+    path = " ".join(f"{x},{y}" for x, y in positions)
     return f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.6'/>"
 
 
-def _dot(place: tuple[float, float], colour: str) -> str:
-    return f"<circle cx='{place[0]}' cy='{place[1]}' r='3' fill='{colour}'/>"
+def _dot(position: Point, colour: str) -> str:
+    x, y = position
+    return f"<circle cx='{x}' cy='{y}' r='3' fill='{colour}'/>"
 
 
 def _tick(x: float, text: str) -> str:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from degrade.constants import cached_constant
 
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, across); their products are fitted
 # The model uses patches that are at least this sharp, relative to the sharpest patch.
@@ -39,16 +40,20 @@ class Model:
         sharp_features = []
         for picture in pictures:
             features, sharpness = patches(picture, side)
-            sharp_features.append(features[sharpness >= SHARPEST * sharpness.max()])
-        return cls(*gaussian(torch.cat(sharp_features)), side)
+            is_sharp = sharpness >= SHARPEST * sharpness.max()
+            sharp_features.append(features[is_sharp])
+        mean, covariance = gaussian(torch.cat(sharp_features))
+        return cls(mean, covariance, side)
 
     def distance(self, picture: Tensor) -> float:
         """NIQE of a picture [1, C, H, W] in [0, 1]."""
         features, _ = patches(picture, self.side)
         mean, covariance = gaussian(features)
+        mean_covariance = (self.covariance + covariance) / 2
+        inverse = torch.linalg.pinv(mean_covariance)
         difference = self.mean - mean
-        inverse = torch.linalg.pinv((self.covariance + covariance) / 2)
-        return float((difference @ inverse @ difference).clamp_min(0).sqrt())
+        squared = difference @ inverse @ difference
+        return float(squared.clamp_min(0).sqrt())
 
 
 def side_of(resolution: int) -> int:
@@ -68,30 +73,37 @@ def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
 def patches(picture: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Compute 36 features of each patch [N, 36], 18 at each of two scales, and sharpness [N]."""
     x = _luminance(picture) * 255
-    height, width = (length // side * side for length in x.shape[2:])
-    count = (height // side) * (width // side)
-    step = side if count >= FEW_PATCHES else side // 4
-    x = x[:, :, :height, :width]
+    rows, columns = x.shape[2] // side, x.shape[3] // side
+    x = x[:, :, : rows * side, : columns * side]
+    step = side if rows * columns >= FEW_PATCHES else side // 4
     normalised, deviation = mscn(x)
     sharpness = F.avg_pool2d(deviation, side, step).flatten()
+    fine = _fits_of(cut(normalised, side, step))
     half = F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True)
     half_normalised, _ = mscn(half)
-    fine = [fits(patch) for patch in cut(normalised, side, step)]
-    coarse = [fits(patch) for patch in cut(half_normalised, side // 2, step // 2)]
-    return torch.cat([torch.cat(fine), torch.cat(coarse)], 1), sharpness
+    coarse = _fits_of(cut(half_normalised, side // 2, step // 2))
+    return torch.cat([fine, coarse], 1), sharpness
+
+
+def _fits_of(patches: Tensor) -> Tensor:
+    """The parameters of every patch, [N, 18]."""
+    return torch.cat([fits(patch) for patch in patches])
 
 
 def _luminance(picture: Tensor) -> Tensor:
     """[1, 1, H, W] in float64 of a picture with 3 channels, or of a grey one."""
     if picture.shape[1] != 3:
         return picture.double()
-    weights = torch.tensor(LUMA).double().view(1, -1, 1, 1)
-    return (picture.double() * weights).sum(1, keepdim=True)
+    weights = torch.tensor(LUMA, dtype=torch.float32).double()
+    weighted = picture.double() * weights.view(1, 3, 1, 1)
+    return weighted.sum(1, keepdim=True)
 
 
 def cut(x: Tensor, side: int, step: int) -> Tensor:
     """Cut x [1, 1, H, W] into patches [N, side, side], one every `step` pixels."""
-    return x[0, 0].unfold(0, side, step).unfold(1, side, step).reshape(-1, side, side)
+    rows = x[0, 0].unfold(0, side, step)
+    patches = rows.unfold(1, side, step)
+    return patches.reshape(-1, side, side)
 
 
 def mscn(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,16 +111,18 @@ def mscn(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Mean and deviation are taken in a Gaussian window of 7×7 pixels.
     """
+    mean = _blurred(x)
+    variance = _blurred(x * x) - mean * mean
+    deviation = variance.clamp_min(0).sqrt()
+    return (x - mean) / (deviation + 1), deviation
+
+
+def _blurred(x: Tensor) -> Tensor:
     positions = torch.arange(-3, 4, dtype=x.dtype)
     line = torch.exp(-0.5 * (positions / (7 / 6)) ** 2)
-    window = torch.outer(line, line)[None, None] / line.sum() ** 2
-
-    def blurred(y: Tensor) -> Tensor:
-        return F.conv2d(F.pad(y, (3, 3, 3, 3), mode="replicate"), window)
-
-    mean = blurred(x)
-    deviation = (blurred(x * x) - mean * mean).clamp_min(0).sqrt()
-    return (x - mean) / (deviation + 1), deviation
+    window = torch.outer(line, line) / line.sum() ** 2
+    padded = F.pad(x, (3, 3, 3, 3), mode="replicate")
+    return F.conv2d(padded, window[None, None])
 
 
 def fits(patch: Tensor) -> Tensor:
@@ -120,17 +134,19 @@ def fits(patch: Tensor) -> Tensor:
         shape, left, right = generalised_gaussian(product)
         gamma_1 = torch.lgamma(1 / shape).exp()
         gamma_2 = torch.lgamma(2 / shape).exp()
-        parameters += [shape, (right - left) * gamma_2 / gamma_1, left, right]
+        mean = (right - left) * gamma_2 / gamma_1
+        parameters += [shape, mean, left, right]
     return torch.stack(parameters)[None]
 
 
-@lru_cache(maxsize=1)
+@cached_constant(maxsize=1)
 def _ratios() -> tuple[Tensor, Tensor]:
     """A grid of shapes a, and Γ(2/a)² / (Γ(1/a)·Γ(3/a)) of each."""
-    with torch.inference_mode(False):
-        shapes = torch.arange(0.2, 10, 0.001, dtype=torch.float64, device="cpu")
-        log_1, log_2, log_3 = (torch.lgamma(k / shapes) for k in (1, 2, 3))
-        return shapes, (2 * log_2 - log_1 - log_3).exp()
+    shapes = torch.arange(0.2, 10, 0.001, dtype=torch.float64)
+    log_1 = torch.lgamma(1 / shapes)
+    log_2 = torch.lgamma(2 / shapes)
+    log_3 = torch.lgamma(3 / shapes)
+    return shapes, (2 * log_2 - log_1 - log_3).exp()
 
 
 def generalised_gaussian(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,20 +154,25 @@ def generalised_gaussian(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Source: Lasmar et al. 2009, as used by Mittal et al. 2013, eqs. 5 to 7.
     """
-    tiny = torch.finfo(x.dtype).tiny
     left = _one_sided_deviation(x, x < 0)
     right = _one_sided_deviation(x, x > 0)
+    tiny = torch.finfo(x.dtype).tiny
+    mean_square = x.square().mean().clamp_min(tiny)
+    ratio = x.abs().mean().square() / mean_square
     asymmetry = left / right
-    ratio = x.abs().mean().square() / x.square().mean().clamp_min(tiny)
-    ratio = ratio * (asymmetry**3 + 1) * (asymmetry + 1) / (asymmetry**2 + 1) ** 2
+    ratio = ratio * (asymmetry**3 + 1) * (asymmetry + 1)
+    ratio = ratio / (asymmetry**2 + 1) ** 2
     shapes, ratios = _ratios()
-    shape = shapes[(ratios - ratio).abs().argmin()]
-    log_scale = (torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2
-    return shape, left * log_scale.exp(), right * log_scale.exp()
+    nearest = (ratios - ratio).abs().argmin()
+    shape = shapes[nearest]
+    log_scale = torch.lgamma(1 / shape) - torch.lgamma(3 / shape)
+    scale = (log_scale / 2).exp()
+    return shape, left * scale, right * scale
 
 
 def _one_sided_deviation(x: Tensor, side: Tensor) -> Tensor:
     """The root mean square of the values on one side of zero; never zero."""
+    count = side.sum().clamp_min(1)
+    variance = x[side].square().sum() / count
     tiny = torch.finfo(x.dtype).tiny
-    variance = x[side].square().sum() / side.sum().clamp_min(1)
     return variance.clamp_min(tiny).sqrt()
