@@ -383,7 +383,7 @@ def test_ops_shows_one_operator_in_full(name):
     assert degrade.parse(example)[0].name == name
 
 
-def test_inspect_tells_mode_depth_alpha_palette_and_profile(tmp_path):
+def test_inspect_tells_mode_depth_alpha_and_profile(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGBA", (8, 9), (9, 9, 9, 99)).save(tmp_path / "alpha.png", icc_profile=srgb)
     Image.new("P", (8, 9)).save(tmp_path / "palette.png")

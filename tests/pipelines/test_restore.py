@@ -22,7 +22,7 @@ from tests.conftest import AVATARS, rng
 from .shell import FOURFOLD, apply, pixels, run
 
 
-def test_restore_reads_the_manifest_and_writes_all_files(tmp_path):
+def test_restore_reads_manifest_and_writes_all_files(tmp_path):
     apply(AVATARS / "003.png", output=tmp_path / "observed", op=FOURFOLD)
     arguments = [
         "restore",
@@ -91,7 +91,7 @@ def test_sheet_tiles_equal_the_files_they_show(tmp_path):
         assert (shown == tile.repeat(256 // len(tile), 0).repeat(256 // len(tile), 1)).all(), i
 
 
-def test_restore_depends_on_the_name_not_on_other_files(tmp_path):
+def test_restore_depends_on_name_not_on_other_files(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(AVATARS / "000.png", tmp_path / "in" / name)
