@@ -14,19 +14,19 @@ from .rng import Rng
 
 @register("identity", exact="the input", gradient="identity")
 class Identity(Operator):
-    """Nothing happened. Gradient: identity."""
+    """Return the image unchanged. Gradient: identity."""
 
     linear = local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x.clone()  # so that changing the result leaves the input alone
+        return x.clone()  # the caller may change the result in place
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return y
 
 
 class _Choice(Operator):
-    """Decided by `sample`, for each image on its own; then the chosen operator stands in its place."""
+    """Base of operators that `sample` replaces by one of several, for each image separately."""
 
     varies = True
 
@@ -35,7 +35,7 @@ class _Choice(Operator):
 
     @property
     def possible(self) -> tuple[Operator, ...]:
-        """What it may become."""
+        """The operators that may replace it."""
         return self.nested
 
     def approx(self) -> Operator:
@@ -43,16 +43,17 @@ class _Choice(Operator):
 
     def output_shape(self, shape: Shape) -> Shape:
         shapes = {f.output_shape(shape) for f in self.possible}
-        return shapes.pop() if len(shapes) == 1 else self._undecided()
+        if len(shapes) > 1:
+            self._refuse_undecided()
+        return shapes.pop()
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return (
-            seen
-            if all(f.visible(shape, seen) is seen for f in self.possible)
-            else self._undecided()
-        )
+        for f in self.possible:
+            if f.visible(shape, seen) is not seen:
+                self._refuse_undecided()
+        return seen
 
-    def _undecided(self) -> NoReturn:
+    def _refuse_undecided(self) -> NoReturn:
         raise ValueError(
             "it is not decided yet; name one operator, or use .sample(shape, generator)"
         )
@@ -60,7 +61,10 @@ class _Choice(Operator):
 
 @register("oneof", exact="the one drawn", gradient="of the one drawn")
 class OneOf(_Choice):
-    """One of the operators, each as likely: OneOf(a, b, …), written `oneof(a ; b)`."""
+    """Apply one of several operators, each with the same probability.
+
+    OneOf(a, b, …), written `oneof(a ; b)`.
+    """
 
     operators: tuple[Operator, ...] = nested(several=True)
 
@@ -75,7 +79,10 @@ class OneOf(_Choice):
 
 @register("maybe", exact="the one drawn", gradient="of the one drawn")
 class Maybe(_Choice):
-    """The operator with probability prob, else nothing: Maybe(0.5, a), written `maybe:0.5(a)`."""
+    """Apply an operator with probability `prob`, else leave the image unchanged.
+
+    Maybe(0.5, a), written `maybe:0.5(a)`.
+    """
 
     prob: Numbers = number(low=0, high=1)
     operator: Operator = nested()
@@ -85,7 +92,8 @@ class Maybe(_Choice):
         return (self.operator, Identity())
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        (u,) = rng.integers(2**53)
-        prob = cast(float, self.prob)  # `row` has chosen one for this image
-        happens = u < prob * 2**53
-        return self.operator._drawn(shape, rng.child("chosen")) if happens else Identity()
+        (uniform,) = rng.integers(2**53)
+        prob = cast(float, self.prob)  # `row` has selected the value of this image
+        if uniform < prob * 2**53:
+            return self.operator._drawn(shape, rng.child("chosen"))
+        return Identity()

@@ -1,4 +1,4 @@
-"""Tensors that are computed once from plain numbers and kept for later calls."""
+"""Cached tensors: computed once from plain numbers and used again by later calls."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ def cached_constant(
             with ordinary_tensors():
                 return build(*args, **kwargs)
 
-        kept = lru_cache(maxsize)(build_plainly)
+        cache = lru_cache(maxsize)(build_plainly)
+        # every argument is hashable, which the type of lru_cache cannot tell from `build`
+        look_up = cast(Build[Arguments, Constant], cache)
 
         @wraps(build)
         def constant(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
-            return kept(*args, **kwargs)
+            return look_up(*args, **kwargs)
 
         # what torch.compiler.assume_constant_result sets, without the second its import takes
         constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
-        constant.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
+        constant.cache_clear = cache.cache_clear  # type: ignore[attr-defined]
         return cast(Build[Arguments, Constant], constant)
 
     return decorate

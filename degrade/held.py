@@ -1,4 +1,4 @@
-"""Operators that hold a tensor, given as a tensor or as the path of a file."""
+"""Base of operators with a tensor parameter, which may be given as the path of a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from .transforms import is_transformed
 
 
 class Held(Operator):
-    """Base of operators with one `tensor(…)` parameter. They are equal where its values are.
+    """Base of operators with one `tensor(…)` parameter.
 
-    Files are read at the first use: an image file as `channels` of 8 bits, a .safetensors file as
-    the tensor with the parameter's name. A tensor prints as its digest; give the path of a file for
-    a text that can be parsed.
+    A file is read when the operator is first used. An image file gives `channels` of 8 bits, a
+    .safetensors file the tensor with the parameter's name. Two operators are equal if the values
+    of their tensors are equal, whether these were given as tensors or as paths. A tensor prints as
+    its digest, which cannot be parsed; give the path of a file if the text must be parsed.
     """
 
     @property
@@ -49,13 +50,12 @@ class Held(Operator):
         from safetensors.torch import load
 
         name = f"{self.held}={path!r}"
+        data = contents(path, name)
+        if Path(path).suffix != ".safetensors":
+            image = picture(data, name, self._kind.channels)
+            levels = numpy.atleast_3d(numpy.array(image, dtype="float32"))
+            return torch.from_numpy(levels / 255).permute(2, 0, 1)[None]
         try:
-            data = contents(path, name)
-            if Path(path).suffix != ".safetensors":
-                shown = numpy.atleast_3d(
-                    numpy.array(picture(data, name, self._kind.channels), dtype="float32")
-                )
-                return torch.from_numpy(shown / 255).permute(2, 0, 1)[None]
             value = load(data)[self.held]
         except (SafetensorError, KeyError) as error:
             raise ValueError(f"{name} cannot be read as a {self.held}: {error}") from error
@@ -70,9 +70,7 @@ class Held(Operator):
 
         size = "x".join(map(str, self._tensor.shape))
         values = self._tensor.cpu().contiguous()
-        if is_transformed(
-            values
-        ):  # such as under torch.func.grad, where there is no array to share
+        if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
             array = numpy.array(values.tolist(), dtype="float32")
         else:
             array = values.numpy()
@@ -81,8 +79,8 @@ class Held(Operator):
     def arguments(self) -> list[tuple[str, object, bool]]:
         arguments = []
         for name, value, positional in super().arguments():
-            shown = self._digest if isinstance(value, Tensor) else value
-            arguments.append((name, shown, positional))
+            printed = self._digest if isinstance(value, Tensor) else value
+            arguments.append((name, printed, positional))
         return arguments
 
     def row(self, index: int, batch: int) -> Operator:
@@ -93,20 +91,34 @@ class Held(Operator):
         return self.with_values({self.held: self._tensor[index : index + 1]})
 
     def same(self, other: object) -> bool:
-        """Whether type, parameters and tensor are equal; subclasses set it as __eq__."""
-        if type(self) is not type(other):
+        """Whether both operators are of one class, with equal parameters and equal tensors.
+
+        Subclasses set it as `__eq__`. Two paths may name files with equal content, so files are
+        compared by content unless the paths are the same.
+        """
+        if not isinstance(other, Held) or type(self) is not type(other):
             return False
-        mine, others = ({n: v for n, v, _ in f.arguments() if n != f.held} for f in (self, other))
-        paths = [getattr(f, f.held) for f in (self, other)]
-        if mine != others:
+        if self._other_arguments() != other._other_arguments():
             return False
-        if not any(isinstance(path, Tensor) for path in paths) and paths[0] == paths[1]:
-            return True  # even if nothing is there yet
+        mine = getattr(self, self.held)
+        others = getattr(other, other.held)
+        if mine is None or others is None:
+            return mine is others
+        both_paths = not isinstance(mine, Tensor) and not isinstance(others, Tensor)
+        if both_paths and mine == others:
+            return True  # equal even if the file does not exist
         try:
-            return not any(path is None for path in paths) and self._digest == other._digest
-        except ValueError:  # a file that cannot be read equals only itself
+            return self._digest == other._digest
+        except ValueError:  # a file that cannot be read is equal to itself only
             return False
 
+    def _other_arguments(self) -> dict[str, object]:
+        """The parameters besides the tensor."""
+        return {name: value for name, value, _ in self.arguments() if name != self.held}
+
     def kind(self) -> int:
-        """A hash for __hash__ that ignores the tensor, since one tensor may have several paths."""
+        """A hash by the class only, since equal tensors may be given by different paths.
+
+        Subclasses set it as `__hash__`.
+        """
         return hash(self.name)

@@ -1,4 +1,4 @@
-"""Read image files without trusting them, and turn them into what they are meant to look like."""
+"""Read untrusted image files safely, and convert them to RGB or grey as a viewer shows them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# the formats that are read, and how their names end; Pillow knows many more, and runs PostScript
-# for some of them
+# The formats that are read, and the suffixes of their files. Pillow reads many more, and runs
+# PostScript for some of them.
 SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
@@ -27,18 +27,19 @@ SUFFIXES = {
 FORMATS = tuple(SUFFIXES)
 PIXELS = 100_000_000  # largest number of pixels in a picture; each takes twelve bytes
 BYTES = 2**31  # largest file
-GREY = ("1", "L", "LA", "La", "I", "F")  # modes of Pillow, besides I;16 and its kin
+GREY = ("1", "L", "LA", "La", "I", "F")  # modes of Pillow, besides those that begin with I;16
 _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF
 
 
 class Note(UserWarning):
-    """Something that was done to a picture in order to show it; the message names the file."""
+    """A warning that a picture was converted on reading; the message names the file."""
 
 
 def contents(path: str | Path, name: str | None = None) -> bytes:
-    """All bytes of a file.
+    """Read all bytes of a file.
 
-    Raises ValueError if it cannot be read; the message begins with `name`, or the path.
+    name: how error messages call the file; by default its path. Raises ValueError if the file
+    cannot be read, is no regular file, or is larger than `BYTES`.
     """
     path = Path(path)
     name = str(path) if name is None else name
@@ -49,19 +50,21 @@ def contents(path: str | Path, name: str | None = None) -> bytes:
             return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError for a name that holds a null character
         raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
-    if not regular:  # reading a pipe could wait for ever
+    if not regular:  # reading from a pipe could block forever
         raise ValueError(f"{name} cannot be read: it is no ordinary file")
     size = f"it has {status.st_size:,} bytes, and at most {BYTES:,} are taken"
     raise ValueError(f"{name} cannot be read: {size}")
 
 
 def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False) -> Image:
-    """The picture in an image file: upright, laid over white if transparent, converted to sRGB.
+    """Decode an image file: rotated by its EXIF tag, composited over white, converted to sRGB.
 
-    channels: 3 for RGB, 1 for grey, None for grey where the file is grey and RGB elsewhere.
-    deep: grey of more than 8 bits is returned in 16 bits (Pillow's mode "I;16"), without it in 8.
-    Raises ValueError, which begins with `name`, for a file that is no picture, is damaged, or has
-    more than `PIXELS` pixels.
+    data: the bytes of the file. name: how error messages call it.
+    channels: 3 for RGB, 1 for grey, None to keep the file's choice of grey or colour.
+    deep: whether grey of more than 8 bits is returned with 16 (Pillow's mode "I;16") instead of 8.
+
+    Raises ValueError for a file that is no image, is damaged, or has more than `PIXELS` pixels.
+    Warns with `Note` about what was converted.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -73,7 +76,7 @@ def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False
                 depth = max(_png_depth(data), *_tag(image, _BITS, (8,)))
                 if depth > 8 and not _is_grey(image):
                     _note(name, f"{depth} bits per colour channel become 8, which Pillow reads")
-                return _shown(image, name, channels, deep)
+                return _decoded(image, name, channels, deep)
             size = f"{image.width} x {image.height}"
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image that can be read; convert it to PNG") from error
@@ -89,7 +92,7 @@ def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False
     raise ValueError(f"{name} has {size} pixels; {limit}")
 
 
-def _shown(image: Image, name: str, channels: int | None, deep: bool) -> Image:
+def _decoded(image: Image, name: str, channels: int | None, deep: bool) -> Image:
     """Decode an opened file; see `picture`."""
     from PIL import ImageOps
 
@@ -102,7 +105,7 @@ def _shown(image: Image, name: str, channels: int | None, deep: bool) -> Image:
         deep = deep and not profile and "transparency" not in image.info
         image = _rescaled(image, name, 16 if deep else 8)
     elif max(_tag(image, _BITS, (8,))) > 8 and _tag(image, _PLANAR, 1) == 2:
-        # Pillow mixes up their bytes
+        # Pillow reads the bytes of these in the wrong order
         raise ValueError("its colours lie in separate planes of more than 8 bits")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
@@ -122,17 +125,21 @@ def _is_grey(image: Image) -> bool:
 
 
 def _png_depth(data: bytes) -> int:
-    """Bits a channel by the header of a PNG; 8 for other files."""
-    return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else 8
+    """Bits per channel in the header of a PNG file; 8 for other files."""
+    is_png = data.startswith(b"\x89PNG") and len(data) > 24
+    return data[24] if is_png else 8
 
 
 def _tag(image: Image, number: int, default: Any) -> Any:
-    """A TIFF's tag, of whatever type the file gives it."""
-    tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    """The value of a TIFF tag, or the default if the file is no TIFF or has no such tag."""
+    if image.format != "TIFF":
+        return default
+    tags = getattr(image, "tag_v2", None)
     return default if tags is None else tags.get(number, default)
 
 
 def _over_white(image: Image, name: str) -> Image:
+    """Composite a transparent image over white."""
     from PIL import Image
 
     image = image.convert("RGBA")
@@ -144,7 +151,7 @@ def _over_white(image: Image, name: str) -> Image:
 
 
 def _rescaled(image: Image, name: str, wanted: int) -> Image:
-    """Grey of up to 16 bits, scaled to 8 or 16 bits; 32-bit integers may stand for 16 bits only."""
+    """Scale grey of up to 16 bits to 8 or 16 bits. 32-bit integers must hold 16-bit values."""
     import numpy
     from PIL import Image
 
@@ -158,17 +165,18 @@ def _rescaled(image: Image, name: str, wanted: int) -> Image:
     if wanted == 8 and bits > 8:
         _note(name, f"{bits} bits are rounded to 8")
     levels = numpy.rint(grey * (2**wanted - 1))
-    shown = Image.fromarray(levels.astype(numpy.uint8 if wanted == 8 else numpy.uint16))
+    level_type = numpy.uint8 if wanted == 8 else numpy.uint16
+    rescaled = Image.fromarray(levels.astype(level_type))
     transparent_value = image.info.get("transparency")
     if isinstance(transparent_value, int):
         opaque = (values != transparent_value) * 255
-        shown.putalpha(Image.fromarray(opaque.astype(numpy.uint8)))
-    shown.getexif().update(image.getexif())
-    return shown
+        rescaled.putalpha(Image.fromarray(opaque.astype(numpy.uint8)))
+    rescaled.getexif().update(image.getexif())
+    return rescaled
 
 
 def _in_srgb(image: Image, name: str, profile: bytes) -> Image:
-    """Convert by an ICC profile; a picture that is sRGB already stays as it is."""
+    """Convert an image from its ICC profile to sRGB. An sRGB image stays as it is."""
     from PIL import ImageCms
 
     try:
@@ -188,9 +196,10 @@ def _in_srgb(image: Image, name: str, profile: bytes) -> Image:
 
 
 def _changes_little(transform: Any) -> bool:
-    """Whether a transform moves no value by more than 2; names of profiles are not to be trusted.
+    """Whether a transform changes no value by more than 2.
 
-    It is tried on ramps of the three channels and of all their combinations.
+    It is tested on ramps of the three channels and all their combinations, since the name of a
+    profile may be wrong.
     """
     import numpy
     from PIL import Image, ImageCms

@@ -1,7 +1,7 @@
-"""Kinds of parameters: what each may hold. Checks, draws and descriptions follow from it.
+"""Kinds of parameters: each checks values, draws from a range, and describes itself in words.
 
-A kind turns a given value into a plain one that compares and hashes: lists and tensors of numbers
-become tuples, with one number per image.
+An operator stores plain values, which can be compared and hashed: a kind turns lists and tensors of
+numbers into tuples with one number per image.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Kind:
         words = self.text
         if self.per_image:
             words += ", or one per image"
-        return words + ", or None" if self.optional else words
+        if self.optional:
+            words += ", or None"
+        return words
 
 
 def _requires_grad(given: object) -> bool:
@@ -133,7 +135,7 @@ class SizeKind(NumberKind):
     def check(self, name: str, given: object) -> object:
         sides = given
         if isinstance(given, str):
-            sides = [int(side) if side.isdecimal() else side for side in given.split("x")]
+            sides = list(map(_side, given.split("x")))
         if isinstance(sides, Range) and not self.drawn:
             return super().check(name, given)
         plain = check_numbers(name, sides, self.low, self.high, integer=True)
@@ -141,14 +143,18 @@ class SizeKind(NumberKind):
             return plain
         if len(plain) != 2:
             raise ValueError(
-                f"{name}={show(given)} must be (h, w), or one side for a square, "
-                f"not {len(plain)} sides"
+                f"{name}={show(given)} has {len(plain)} sides; give (h, w), or one for a square"
             )
         return plain[0] if plain[0] == plain[1] else plain
 
     @property
     def text(self) -> str:
         return f"{super().text} for a square, or (h, w), written 40x60"
+
+
+def _side(text: str) -> int | str:
+    """A side as a number; other text stays as it is and is refused by `check_numbers`."""
+    return int(text) if text.isdecimal() else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,14 +285,14 @@ def check_numbers(
 
     `above` excludes `low` itself. Raises ValueError naming the parameter, value and interval.
     """
-    items, many = _numbers_of(given)
+    items, several = _numbers_of(given)
     for item in items:
         if not _fits(item, low, high, integer, above, odd):
-            wanted = _interval_text(low, high, integer, above, odd)
-            hint = (
-                "; a|b is one for each image, low..high is drawn" if isinstance(item, str) else ""
-            )
-            raise ValueError(f"{name}={show(given)} must be {wanted}{hint}")
+            message = f"{name}={show(given)} must be "
+            message += _interval_text(low, high, integer, above, odd)
+            if isinstance(item, str):
+                message += "; a|b is one for each image, low..high is drawn"
+            raise ValueError(message)
     if not items:
         raise ValueError(f"{name}=() is empty; give a number, or one per image")
     if isinstance(given, Range):
@@ -296,7 +302,7 @@ def check_numbers(
         return Range(number_type(given.low), number_type(given.high))
     if integer:
         items = tuple(map(int, items))
-    return items if many and len(items) > 1 else items[0]
+    return items if several and len(items) > 1 else items[0]
 
 
 def _numbers_of(given: object) -> tuple[tuple, bool]:
@@ -325,13 +331,16 @@ def _fits(item: object, low: float, high: float, integer: bool, above: bool, odd
 
 
 def _interval_text(low: float, high: float, integer: bool, above: bool, odd: bool) -> str:
-    number = "an integer" if integer else "a number"
+    """The interval in words, such as "an integer from 1 to 100"."""
+    words = "an integer" if integer else "a number"
     if odd:
-        number = "an odd integer"
-    ends = [f"{end:.0f}" if integer else f"{end:g}" for end in (low, high)]
-    start = "above" if above else "from"
-    words = f"{number} {start} {ends[0]}" if low > -math.inf else number
-    return f"{words} to {ends[1]}" if high < math.inf else words
+        words = "an odd integer"
+    number_format = ".0f" if integer else "g"
+    if low > -math.inf:
+        words += f" above {low:{number_format}}" if above else f" from {low:{number_format}}"
+    if high < math.inf:
+        words += f" to {high:{number_format}}"
+    return words
 
 
 def check_choice(name: str, value: object, options: Iterable[str]) -> None:

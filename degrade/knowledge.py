@@ -1,4 +1,4 @@
-"""What an observation says of the image: visible pixels, and projection onto what is certain."""
+"""What an observation says about the image: visible pixels, and projection (data consistency)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from .stages import through_stages
 if TYPE_CHECKING:
     from .operator import Operator, Shape
 
+    _ShapeAndMask = tuple[Shape, Tensor | None]
+
 
 @runtime_checkable
 class Agrees(Protocol):
-    """An operator that can find an image near x from which it makes y.
+    """An operator with a method `agree`, which finds an image near x that gives y.
 
-    Operators without it say nothing certain of their input: they draw, or give the same y for
-    images that are far apart.
+    From the output of other operators nothing certain follows: they draw, or give the same y for
+    very different images.
     """
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
@@ -27,24 +29,27 @@ class Agrees(Protocol):
 
 
 def certain(f: Operator) -> bool:
-    """Whether y says something certain of x: every stage has `agree` and nothing left to draw.
+    """Whether every stage has `agree` and nothing left to draw.
 
-    A single stage without it explains any difference, and so the stages before it cannot be held
-    to the observation.
+    A stage without `agree` may explain any difference, so `project` cannot hold the stages before
+    it to the observation.
     """
     return all(isinstance(stage, Agrees) and stage.decided for stage in f.stages)
 
 
 @torch.no_grad()
 def project(f: Operator, x: Tensor, y: Tensor) -> Tensor:
-    """An image near x for which f(x') is y, as near as can be: data consistency.
+    """Data consistency: an image x' near x for which f(x') equals y as closely as possible.
 
-    x [B, C, H, W] → the same shape and dtype; y [B, C, h, w], both in [0, 1]. Each operator's
-    docstring says how exactly, and what "near" is. Where something of f is drawn or unknown (noise,
-    dead pixels, an undecided filter), or a stage has no `agree` (a blur), nothing is certain, and x
-    comes back unchanged; so does an x with f(x) = y. Each image depends only on its own row. There
-    is no gradient. Raises ValueError if f does not give images like y from images like x, and for
-    NaN or infinity. Source: projections onto convex sets (Youla & Webb 1982), one for each stage.
+    x: images [B, C, H, W] in [0, 1]; the result has the same shape and dtype.
+    y: the observations [B, C, h, w] in [0, 1].
+
+    The docstring of each operator says how close f(x') comes and what "near" means. x is returned
+    unchanged where f(x) = y already, and where nothing is certain: something of f is random or
+    unknown (noise, dead pixels, an undecided filter), or a stage has no `agree` (a blur). Images
+    are independent of each other. No gradient. Raises ValueError if f does not turn the shape of x
+    into that of y, and for NaN or infinity. Source: projections onto convex sets (Youla & Webb
+    1982), one for each stage.
     """
     check_image(x)
     check_image(y, "y", scale=False)
@@ -53,11 +58,13 @@ def project(f: Operator, x: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(x.shape)} into {list(output)}")
     images = (x if x.dtype == torch.float64 else x.float()).contiguous()
     observations = y.to(images).contiguous()
+    batch = len(x)
     projected = []
     with torch.autocast(x.device.type, enabled=False):
-        for i in range(len(x)):
-            image, observation = images[i : i + 1], observations[i : i + 1]
-            projected.append(_project_row(f.row(i, len(x)), image, observation))
+        for i in range(batch):
+            row_operator = f.row(i, batch)
+            row = slice(i, i + 1)
+            projected.append(_project_row(row_operator, images[row], observations[row]))
     return torch.cat(projected).to(x.dtype)
 
 
@@ -67,7 +74,7 @@ def _project_row(f: Operator, x: Tensor, y: Tensor) -> Tensor:
     inputs = [x]
     for stage in f.stages[:-1]:
         inputs.append(stage(inputs[-1]))
-    # Backwards: what the last stage says of its input is the observation of the stage before it
+    # Backwards: the input that the last stage agrees with is the observation of the stage before it
     for stage, stage_input in zip(reversed(f.stages), reversed(inputs), strict=True):
         assert isinstance(stage, Agrees)
         y = stage.agree(stage_input, y)
@@ -75,11 +82,9 @@ def _project_row(f: Operator, x: Tensor, y: Tensor) -> Tensor:
 
 
 def visible_through_chain(f: Operator, shape: Shape, seen: Tensor | None) -> Tensor | None:
-    """`visible` of each stage in turn."""
+    """Pass the mask of visible pixels through the stages of a chain."""
 
-    def step(
-        stage: Operator, state: tuple[Shape, Tensor | None], _: str
-    ) -> tuple[Shape, Tensor | None]:
+    def step(stage: Operator, state: _ShapeAndMask, key: str) -> _ShapeAndMask:
         shape, visible = state
         return stage.output_shape(shape), stage.visible(shape, visible)
 

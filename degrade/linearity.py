@@ -1,4 +1,4 @@
-"""Linear operators: an operator declares `linear`, and `adjoint` asks for it."""
+"""The adjoint of linear operators, which declare `linear`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def adjoint(f: Operator, y: Tensor, shape: Shape | None = None) -> Tensor:
-    """fᵀ y for a linear operator: ⟨f x, y⟩ = ⟨x, fᵀ y⟩. y [B, C, h, w] → `shape`.
+    """Apply the adjoint fᵀ of a linear operator to y: ⟨f x, y⟩ = ⟨x, fᵀ y⟩.
+
+    y: a tensor [B, C, h, w] of any range. shape: the shape of x; by default `f.input_shape`.
 
     The gradient of a linear operator *is* its adjoint, so this is one backward pass. The result has
-    no gradient itself. Raises ValueError if f is not linear, or does not give images like y.
+    no gradient. Raises ValueError if f is not linear or does not turn `shape` into that of y.
     """
     if not f.linear:
         raise ValueError(f"{f} has no adjoint: it is not linear, or not yet sampled")

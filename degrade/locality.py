@@ -1,4 +1,4 @@
-"""Local operators: what an operator does to a part of an image, asked of its `reach` and `cut`."""
+"""Local operators: the operator for a window of an image, found from `reach` and `cut`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Cuts(Protocol):
-    """An operator that says what it does to a part, where `proportional_cut` does not hold."""
+    """An operator with its own method `cut`, because `proportional_cut` is wrong for it."""
 
     def cut(self, shape: Shape, window: Window) -> Part | None:
-        """(g, w): g does to the window of an image what f does there; w is that part of f(x).
+        """(g, w): g applied to the window of x gives the part w of f(x).
 
-        None where the window cuts through a pixel or block of f(x). Asked only where `reach` is
-        finite.
+        None if the window cuts through a pixel or block of f(x). Called only if `reach` is finite.
         """
 
 
 def part(f: Operator, shape: Shape, window: Window) -> Part | None:
-    """(g, w): g does to this window of an image what f does there; w is that part of f(x).
+    """(g, w): g applied to the window of an image x gives the part w of f(x).
 
-    window: rows and columns, slices with start and stop within the image. Exact except for
-    `f.reach(shape)` pixels of x along the window's borders inside the image. None where there is no
-    such g: f looks at the whole image, or the window cuts through a pixel or block of it. Raises
-    ValueError where `sample` has not yet drawn what decides shapes or masks.
+    window: rows and columns, slices with start and stop within the image.
+
+    The values are equal except within `f.reach(shape)` pixels of x from those borders of the window
+    that lie inside the image. Returns None if there is no such g: f uses the whole image, or the
+    window cuts through a pixel or block of f(x). Raises ValueError if `sample` has not yet drawn
+    what decides shapes or masks.
     """
     sides = list(zip(window, shape[2:], strict=True))
     for span, n in sides:
@@ -52,7 +53,7 @@ def _lies_within(span: slice, n: int) -> bool:
 
 
 def cut(f: Operator, shape: Shape, window: Window) -> Part | None:
-    """`part` for a window smaller than the image, stage by stage."""
+    """Compute `part` stage by stage, for a window smaller than the image."""
     from .operator import compose
 
     stages: list[Operator] = []
@@ -70,23 +71,29 @@ def cut(f: Operator, shape: Shape, window: Window) -> Part | None:
 
 
 def proportional_cut(f: Operator, shape: Shape, window: Window) -> Part | None:
-    """The operator itself, where the window cuts through no pixel of f(x)."""
+    """(f, w), with w in proportion to the window; None if it cuts through a pixel of f(x)."""
+    output = f.output_shape(shape)
     spans = []
-    for span, n, m in zip(window, shape[2:], f.output_shape(shape)[2:], strict=True):
-        if span.start * m % n or span.stop * m % n:
+    for span, n, m in zip(window, shape[2:], output[2:], strict=True):
+        start, start_rest = divmod(span.start * m, n)
+        stop, stop_rest = divmod(span.stop * m, n)
+        if start_rest or stop_rest:
             return None
-        spans.append(slice(span.start * m // n, span.stop * m // n))
-    return f, (spans[0], spans[1])
+        spans.append(slice(start, stop))
+    rows, columns = spans
+    return f, (rows, columns)
 
 
 def reach_of_chain(f: Operator, shape: Shape) -> float:
-    """The sum of the stages' reaches, each in pixels of the image that the chain gets."""
-    total, scale = 0.0, 1.0
+    """The sum of the reaches of all stages, each converted to pixels of the chain's input."""
+    total = 0.0
+    scale = 1.0  # pixels of the chain's input per pixel of the stage's input
     for stage in f.stages:
         total += stage.reach(shape) * scale
         output = stage.output_shape(shape)
+        (height, width), (new_height, new_width) = shape[2:], output[2:]
         turns = stage.local and sorted(shape[2:]) == sorted(output[2:])  # a turn swaps the sides
         if not turns:
-            scale *= max(n / m for n, m in zip(shape[2:], output[2:], strict=True))
+            scale *= max(height / new_height, width / new_width)
         shape = output
     return total

@@ -1,8 +1,8 @@
-"""The operator: what happened to an image, as an immutable value that is applied and composed.
+"""The base class of operators: immutable values that are applied to images and composed.
 
 An operator's values are exact and its gradient is a declared surrogate. Chains are flat, so `>>`
 is associative; a single operator is a chain of one stage. What only some operators can do is in
-files of its own: `linearity`, `locality`, `knowledge`.
+separate files: `linearity`, `locality`, `knowledge`.
 """
 
 from __future__ import annotations
@@ -33,24 +33,27 @@ class Operator(Declared):
     computed in float32 and cast back. The input is never changed.
     """
 
-    exact: ClassVar[str]  # what its values equal, in a few words
-    gradient: ClassVar[str]  # the gradient that autograd gets, in a few words
+    exact: ClassVar[str]  # what the values equal, in a few words
+    gradient: ClassVar[str]  # which gradient autograd gets, in a few words
 
     # What a subclass may define -----------------------------------------------------------------
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        """Exact values, surrogate gradient; draw only from `rng`. x is contiguous, 32 or 64 bits."""
+        """Compute f(x): exact values with the surrogate gradient.
+
+        x is contiguous, float32 or float64. Draw random numbers from `rng` only.
+        """
         raise NotImplementedError
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        """This operator with everything random *in the operator* fixed, for images of `shape`.
+        """Fix everything random *in the operator*, such as the place of a mask, for `shape`.
 
         `forward` is called on the returned operator only.
         """
         return self
 
     def approx(self) -> Operator:
-        """The operator a solver may assume: unknown draws replaced by their model."""
+        """The operator that a solver may assume: a model instead of the unknown random draws."""
         return self
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -63,42 +66,45 @@ class Operator(Declared):
 
     # Capabilities that a subclass may declare; also `agree` (knowledge) and `cut` (locality) -----
 
-    linear: bool = False  # f(x) is linear in x, and so has an adjoint
-    local: bool = False  # each pixel of f(x) depends on the pixels at its own place only
+    linear: bool = False  # f(x) is linear in x, so f has an adjoint
+    local: bool = False  # each pixel of f(x) depends on x at the same position only
 
     def reach(self, shape: Shape) -> float:
-        """How far a pixel of x acts beyond its place in f(x), in pixels of x; inf if unknown."""
+        """How far from its position a pixel of x changes f(x), in pixels of x; inf if unknown."""
         return 0.0 if self.local else math.inf
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        """How much of each pixel of f(x) carries information, for x of `shape`.
+        """The mask of visible pixels of f(x): 1 where a pixel carries information of x, else 0.
 
-        `seen` is the same for x. Returns [1 or B, 1, h, w] in [0, 1], or None where all is visible.
+        seen: the mask of x, [1 or B, 1, H, W] in [0, 1]; None if everything is visible. Returns
+        the same for f(x).
         """
         return seen
 
     # What every operator offers -----------------------------------------------------------------
 
     def __call__(self, x: Tensor, generator: Generators = None) -> Tensor:
-        """Apply to x [B, C, H, W]. `generator`: a torch.Generator, a seed, or a list of B of them;
-        None is torch's own generator.
+        """Apply to images x [B, C, H, W] in [0, 1].
 
-        With a list, row i equals the call on x[i:i+1] with entry i. Raises TypeError if x is no
-        tensor, ValueError for a wrong rank or dtype, NaN or infinity; an error inside a chain names
-        the stage.
+        generator: a torch.Generator, an integer seed, or a list with one of them per image; None
+            is torch's global generator. With a list, image i gets what f(x[i:i+1], generator[i])
+            gives.
+
+        Raises TypeError if x is no tensor, and ValueError for a wrong shape or dtype, for levels
+        of 0 to 255, NaN or infinity. An error inside a chain names the stage.
         """
         check_image(x)
         rng = Rng.of(generator, len(x))
         y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        y = y.contiguous()  # sums in one order: a memory layout changes no bit
+        y = y.contiguous()  # so that sums have one order, whatever the memory layout
         with torch.autocast(x.device.type, enabled=False):
             y = self._drawn(x.shape, rng)._run(y, rng)
         return y.to(x.dtype)
 
     def sample(self, shape: Shape, generator: Generators = None) -> Operator:
-        """Draw whatever is random in the operator for images of `shape` [B, C, H, W].
+        """Draw everything random in the operator for images of `shape` [B, C, H, W].
 
-        f.sample(x.shape, g)(x, g') with equal generators g, g' is f(x, g).
+        f.sample(x.shape, g)(x, h) equals f(x, g) if the generators g and h are equal.
         """
         return self._drawn(tuple(shape), Rng.of(generator, shape[0]))
 
@@ -109,7 +115,7 @@ class Operator(Declared):
 
     @property
     def stages(self) -> tuple[Operator, ...]:
-        """The operators that are applied one after another; of a single operator, itself."""
+        """The operators of the chain in order. A single operator is a chain of itself."""
         return (self,)
 
     def __iter__(self) -> Iterator[Operator]:
@@ -128,15 +134,15 @@ class Operator(Declared):
         return self.stages[index]
 
     def row(self, index: int, batch: int) -> Operator:
-        """The operator that image `index` of a batch gets, for that image alone."""
+        """The operator for image `index` of a batch, as an operator for one image."""
         row_operator = self.with_values(self.row_values(index, batch))
         return row_operator.with_nested(lambda f: f.row(index, batch))
 
-    # Short names of what the capabilities offer -------------------------------------------------
+    # Shortcuts to functions of linearity, locality and knowledge --------------------------------
 
     @property
     def certain(self) -> bool:
-        """Whether y says something certain of x; see `degrade.knowledge.certain`."""
+        """Whether f(x) determines something of x with certainty; see `degrade.knowledge`."""
         return knowledge.certain(self)
 
     def adjoint(self, y: Tensor, shape: Shape | None = None) -> Tensor:
@@ -144,17 +150,17 @@ class Operator(Declared):
         return linearity.adjoint(self, y, shape)
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """An image near x for which f(x') is y; see `degrade.knowledge.project`."""
+        """Data consistency: an image x' near x with f(x') = y; see `degrade.knowledge.project`."""
         return knowledge.project(self, x, y)
 
     def part(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        """What f does to a window of an image; see `degrade.locality.part`."""
+        """The operator for a window of an image; see `degrade.locality.part`."""
         return locality.part(self, shape, window)
 
     # How it is applied --------------------------------------------------------------------------
 
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
-        """Apply an operator that has nothing left to draw."""
+        """Apply a sampled operator."""
 
         def step(stage: Operator, x: Tensor, key: str) -> Tensor:
             y = stage.forward(x, rng.child(key))
@@ -164,7 +170,7 @@ class Operator(Declared):
         return through_stages(self, x, step)
 
     def _drawn(self, shape: Shape, rng: Rng) -> Operator:
-        """Draw each stage; where images may get different operators, image by image."""
+        """Draw each stage, image by image if images may get different operators."""
         if not any(stage.varies for stage in self.stages):
             return self._drawn_stages(shape, rng)
         if shape[0] == 1:
@@ -240,7 +246,7 @@ class Chain(Operator):
 
 
 def compose(stages: Iterable[Operator]) -> Operator:
-    """The operator that applies `stages` in order; a single stage is itself."""
+    """The operator that applies `stages` in order. A single stage is returned as it is."""
     stages = tuple(stages)
     if not stages:
         raise ValueError("an operator needs at least one stage")
@@ -248,9 +254,9 @@ def compose(stages: Iterable[Operator]) -> Operator:
 
 
 class PerImage(Operator):
-    """A chain of its own for every image of a batch, as `sample` draws them.
+    """A separate operator for each image of a batch, as `sample` draws them.
 
-    Within a chain it is taken apart: what is applied is one chain for each image.
+    PerImage(f, g) >> h is applied as one chain per image: f >> h and g >> h.
     """
 
     operators: tuple[Operator, ...] = nested(several=True)
@@ -296,8 +302,8 @@ class PerImage(Operator):
             rows.append(f.visible((1, *shape[1:]), row))
         if all(row is None for row in rows):
             return None
-        height, width = self.output_shape(shape)[2:]
-        everything = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
+        size = self.output_shape(shape)[2:]
+        everything = torch.ones(1, 1, *size, dtype=torch.float32, device="cpu")
         return torch.cat([everything if row is None else row for row in rows])
 
     def _for(self, shape: Sequence[int]) -> tuple[Operator, ...]:

@@ -1,12 +1,14 @@
 """The tasks of the papers, by name: `tasks["denoising/XL"]`, `tasks["UNAP"]`.
 
-Poirier-Ginter & Lalonde 2023: four tasks at five levels, `upsampling`, `denoising`, `deartifacting`
-and `inpainting` at XS, S, M, L, XL, and their eleven compositions at M, named by initials in the
-order of application: U(psampling), N(oise), A(rtifacts), P(ainting). Between stages pictures are
-saved with 8 bits; where the published code and the text differ (chroma 4:2:0 against 4:2:2), the
-preset follows the code and `NAME/text` the text. Saving rounds here, where that code truncates.
+Poirier-Ginter & Lalonde 2023 have four tasks at five levels: `upsampling`, `denoising`,
+`deartifacting` and `inpainting` at XS, S, M, L and XL. They combine them at level M into eleven
+compositions, named by initials in the order of application: U(psampling), N(oise), A(rtifacts),
+P(ainting). Pictures are saved with 8 bits between stages. Saving rounds here; the published code
+truncates. Where the published code and the text differ (chroma 4:2:0 against 4:2:2), the preset
+follows the code and `NAME/text` follows the text.
 
-Wang 2023 (`cri/…`) and the comparison with DDRM at 256² (`ddrm/…`, σ² = 0.8 in units of [0, 1]).
+`cri/…` are the tasks of Wang 2023, `ddrm/…` those of the comparison with DDRM at 256²
+(σ² = 0.8 in units of [0, 1]).
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from .operator import Operator
 from .spec import parse
 
 LEVELS = ("XS", "S", "M", "L", "XL")
+_COMPOSED_LEVEL = LEVELS.index("M")
 _SAVED = " >> clamp >> quantize"
 _LEVELLED = {
     "upsampling": [f"downsample:{factor},filter=any" + _SAVED for factor in (2, 4, 8, 16, 32)],
     "denoising": [
-        f"poisson:{peak} >> deadpixels:{prob}" + _SAVED
-        for peak, prob in ((96, 0.04), (48, 0.08), (24, 0.16), (12, 0.32), (6, 0.64))
+        "poisson:96 >> deadpixels:0.04" + _SAVED,
+        "poisson:48 >> deadpixels:0.08" + _SAVED,
+        "poisson:24 >> deadpixels:0.16" + _SAVED,
+        "poisson:12 >> deadpixels:0.32" + _SAVED,
+        "poisson:6 >> deadpixels:0.64" + _SAVED,
     ],
     "deartifacting": [f"jpeg:{quality}" for quality in (18, 15, 12, 9, 6)],
     "inpainting": [f"strokes:{count}" + _SAVED for count in (1, 5, 9, 13, 17)],
@@ -45,44 +51,44 @@ _OTHERS = {
 
 
 def _published() -> dict[str, str]:
-    specs = {
-        f"{task}/{level}": spec
-        for task, row in _LEVELLED.items()
-        for level, spec in zip(LEVELS, row, strict=True)
-    }
+    """The texts of the operators by task, as the published code applies them."""
+    specs = {}
+    for task, levels in _LEVELLED.items():
+        for level, spec in zip(LEVELS, levels, strict=True):
+            specs[f"{task}/{level}"] = spec
     for size in (2, 3, 4):
         for initials in combinations("UNAP", size):
-            specs["".join(initials)] = " >> ".join(
-                _LEVELLED[_INITIALS[i]][LEVELS.index("M")] for i in initials
-            )
+            stages = [_LEVELLED[_INITIALS[initial]][_COMPOSED_LEVEL] for initial in initials]
+            specs["".join(initials)] = " >> ".join(stages)
     return specs
 
 
-def _as_in_the_text(spec: str) -> str:
-    return " >> ".join(
-        s + ",subsampling=4:2:2" if s.startswith("jpeg:") else s for s in spec.split(" >> ")
-    )
+def _as_in_the_text(specs: Mapping[str, str]) -> dict[str, str]:
+    """The variants `NAME/text` of the tasks with JPEG: chroma 4:2:2, as the paper says."""
+    variants = {}
+    for name, spec in specs.items():
+        stages = spec.split(" >> ")
+        for i, stage in enumerate(stages):
+            if stage.startswith("jpeg:"):
+                stages[i] = stage + ",subsampling=4:2:2"
+        variant = " >> ".join(stages)
+        if variant != spec:
+            variants[f"{name}/text"] = variant
+    return variants
 
 
 class Tasks(Mapping[str, Operator]):
-    """Name → operator, with what is random still to be drawn by `sample`."""
+    """Maps a task's name to its operator. `sample` draws what is random in it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         published = _published()
-        text = {
-            f"{name}/text": _as_in_the_text(spec)
-            for name, spec in published.items()
-            if "jpeg" in spec
-        }
-        self._specs = published | text | _OTHERS
+        self._specs = published | _as_in_the_text(published) | _OTHERS
 
     def __getitem__(self, name: str) -> Operator:
         if name not in self._specs:
-            near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.4) or [
-                "denoising/M",
-                "UNAP",
-            ]
-            raise KeyError(f"no task {name!r}; did you mean {' or '.join(near)}?")
+            similar = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.4)
+            suggestions = " or ".join(similar or ["denoising/M", "UNAP"])
+            raise KeyError(f"no task {name!r}; did you mean {suggestions}?")
         return parse(self._specs[name])
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The operators that have a name, and how one gets it."""
+"""The registry of operators by name, and the decorator that adds to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Kind = TypeVar("Kind", bound=Operator)
 
 
 class Registered(Protocol):
-    """What `register` returns: a class stays that class, and a function becomes an operator."""
+    """The decorator that `register` returns: classes stay classes, functions become operators."""
 
     @overload
     def __call__(self, cls: type[Kind]) -> type[Kind]: ...
@@ -53,12 +53,14 @@ class Registered(Protocol):
     ),
 )
 def register(name: str, exact: str = "", gradient: str = "its own") -> Registered:
-    """Decorator that makes an operator known to `parse` as `name`.
+    """Decorator that adds an operator to the registry, so that `parse` knows it as `name`.
 
-    exact: what the values equal; gradient: the declared one; both for `degrade ops`.
+    exact: what the values equal, in a few words, for `degrade ops`.
+    gradient: which gradient it has, in a few words, for `degrade ops`.
+
     An Operator subclass becomes a frozen dataclass. Each field declares what it may hold (see
-    `degrade.params`); a field that does not is a TypeError. A function or torch module x → y becomes
-    an operator without parameters, whose gradient is its own.
+    `degrade.params`); a field without a declaration raises TypeError. A function or torch module
+    x → y becomes an operator without parameters, with its own gradient.
 
     >>> from degrade.params import Numbers, number, per_image
     >>> @register("fade")
@@ -66,9 +68,9 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Registere
     ...     amount: Numbers = number(default=0.5, low=0, high=1)
     ...     def forward(self, x, rng):
     ...         return x * per_image(self.amount, x, "amount")
-    >>> Fade("oops")
+    >>> Fade(2)
     Traceback (most recent call last):
-    ValueError: amount='oops' must be a number from 0 to 1; a|b is one for each image, low..high is drawn
+    ValueError: amount=2 must be a number from 0 to 1
 
     >>> sepia = register("sepia")(lambda x: x * 0.9)
     """
@@ -81,14 +83,9 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Registere
                 "__module__": cls.__module__,
             }
             return decorate(type(name, (Operator,), body))()
-        taken = REGISTRY.get(name)
-        if taken is not None and (taken.__module__, taken.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            raise ValueError(
-                f"the operator name {name!r} is taken by {taken.__module__}.{taken.__qualname__}"
-            )
+        registered = REGISTRY.get(name)
+        if registered is not None and _full_name(registered) != _full_name(cls):
+            raise ValueError(f"the operator name {name!r} is taken by {_full_name(registered)}")
         if not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII):
             raise ValueError(
                 f"the operator name {name!r} could not be parsed; use letters, digits, - and _"
@@ -96,17 +93,25 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Registere
         cls = dataclass(frozen=True, repr=False)(cls)
         cls.name, cls.exact, cls.gradient = name, exact, gradient
         kinds = declared_kinds(cls)
-        holders = [n for n, kind in kinds.items() if kind.nested]
-        cls.kinds, cls.holds = kinds, holders[0] if holders else None
+        cls.kinds = kinds
         cls.files = tuple(n for n, kind in kinds.items() if kind.file)
-        cls.positional = tuple(
-            f.name for f in fields(cls) if f.default is MISSING and f.name != cls.holds
-        )
+        cls.holds = None
+        positional = []
+        for field in fields(cls):
+            if kinds[field.name].nested:
+                cls.holds = field.name
+            elif field.default is MISSING:
+                positional.append(field.name)
+        cls.positional = tuple(positional)
         REGISTRY[name] = cls
         return cls
 
     return decorate
 
 
-# `sample` makes these, so that its class stands beside Operator
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+# `Operator.sample` makes these, so the class is defined beside Operator and registered here
 register("perimage", exact="each row's own", gradient="each row's own")(PerImage)

@@ -1,9 +1,9 @@
-"""Random numbers that depend on nothing but the caller's generator.
+"""Random numbers that depend only on the caller's generator.
 
-Every image of a batch and every stage of a chain has a stream of its own: the seed of image i
-comes from the caller's generator, the stage's from that seed, the stage's name and how often the
-name occurred before it. Draws are made on the CPU, so a device never changes a bit, and inserting
-a stage changes the draws of no stage but later ones of the same name.
+Every image of a batch and every stage of a chain has its own stream. The seed of an image comes
+from the caller's generator. The seed of a stage comes from that of the image, the stage's name and
+the number of earlier stages with this name. Draws are made on the CPU, so they are the same on
+every device. An inserted stage changes the draws only of later stages with the same name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .surrogate import outside_transforms
 
-_MOST_COUNTS = 2.0**62  # torch.poisson counts in 64-bit integers, and more would wrap around
+_LARGEST_MEAN = 2.0**62  # torch.poisson counts in 64-bit integers, which would overflow
 
 Generator = torch.Generator | int  # an integer is a seed
 Generators = Generator | Sequence[Generator] | None
@@ -45,7 +45,8 @@ def _seeded(generator: object) -> torch.Generator | None:
     return torch.Generator().manual_seed(seed)
 
 
-# Laws and streams; a graph of torch.compile holds no generator, so there a stream is its state -----
+# Distributions and streams. A graph of torch.compile cannot hold a generator, so it passes the
+# state of each stream instead.
 
 
 def _normal(rate: Tensor, generator: torch.Generator) -> Tensor:
@@ -57,10 +58,10 @@ def _uniform(rate: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.poisson(rate.cpu().clamp(max=_MOST_COUNTS), generator=generator)
+    return torch.poisson(rate.cpu().clamp(max=_LARGEST_MEAN), generator=generator)
 
 
-LAWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+DISTRIBUTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "normal": _normal,
     "uniform": _uniform,
     "poisson": _poisson,
@@ -69,20 +70,31 @@ LAWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 def _streams(seeds: Sequence[int], key: str) -> list[torch.Generator]:
     """One generator per image, at the start of its stream `key`."""
-    return [torch.Generator("cpu").manual_seed(child_seed(seed, key)) for seed in seeds]
+    streams = []
+    for seed in seeds:
+        generator = torch.Generator("cpu")
+        streams.append(generator.manual_seed(child_seed(seed, key)))
+    return streams
 
 
-def _draw(law: str, like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One draw per element of `like`, of its dtype and device; a Poisson law's means are `like`."""
-    function = LAWS[law]
-    rows = zip(like.detach().unbind(), generators, strict=True)
-    return torch.stack([function(row, generator) for row, generator in rows]).to(like)
+def _states_of(generators: Sequence[torch.Generator]) -> Tensor:
+    """The states of generators, [B, bytes]."""
+    return torch.stack([generator.get_state() for generator in generators])
+
+
+def _draw(distribution: str, like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """One draw per element of `like`, of its dtype and device. For Poisson, `like` is the mean."""
+    function = DISTRIBUTIONS[distribution]
+    draws = []
+    for row, generator in zip(like.detach().unbind(), generators, strict=True):
+        draws.append(function(row, generator))
+    return torch.stack(draws).to(like)
 
 
 @torch.library.custom_op("degrade::start_streams", mutates_args=())
 def start_streams(seeds: Tensor, key: str) -> Tensor:
     """The states [B, bytes] of the streams of `seeds` [B]."""
-    return torch.stack([generator.get_state() for generator in _streams(seeds.tolist(), key)])
+    return _states_of(_streams(seeds.tolist(), key))
 
 
 @start_streams.register_fake
@@ -91,25 +103,28 @@ def _(seeds: Tensor, key: str) -> Tensor:
 
 
 @torch.library.custom_op("degrade::draw_in_graph", mutates_args=())
-def draw_in_graph(law: str, like: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-    """(draws, the states after them)."""
+def draw_in_graph(distribution: str, like: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw from streams in the given states. Returns the draws and the states after them."""
     generators = []
     for state in states:
         generator = torch.Generator("cpu")
         generator.set_state(state.clone())
         generators.append(generator)
-    values = _draw(law, like, generators)
-    return values, torch.stack([generator.get_state() for generator in generators])
+    values = _draw(distribution, like, generators)
+    return values, _states_of(generators)
 
 
 @draw_in_graph.register_fake
-def _(law: str, like: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+def _(distribution: str, like: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(like), torch.empty_like(states)
 
 
 class Rng:
-    """One stream per image. Seeds are drawn from the caller's generator at the first use only,
-    so that a deterministic operator leaves the generator's state alone."""
+    """One random stream per image.
+
+    Seeds are drawn from the caller's generator at the first use, so a deterministic operator does
+    not change the generator's state.
+    """
 
     def __init__(self, seeds: Callable[[], Tensor], key: str = ""):
         self._seeds, self._key = seeds, key
@@ -117,32 +132,39 @@ class Rng:
 
     @classmethod
     def of(cls, generator: Generators, batch: int) -> Rng:
-        """`generator`: a generator or seed for the batch, one per image, or None for torch's own."""
-        if isinstance(generator, Sequence) and len(generator) != batch:
-            raise ValueError(
-                f"generator: {len(generator)} generators for {batch} images; "
-                "give one, or one per image"
-            )
-        given = list(generator) if isinstance(generator, Sequence) else [generator]
-        each = [_seeded(entry) for entry in given]
-        drawn: list[Tensor] = []
+        """The streams of a batch.
 
-        def seeds() -> Tensor:
-            if not drawn:
-                for g in each:
+        generator: one generator or seed for the batch, a list with one per image, or None for
+            torch's global generator.
+        """
+        if isinstance(generator, Sequence):
+            if len(generator) != batch:
+                raise ValueError(
+                    f"generator: {len(generator)} generators for {batch} images; "
+                    "give one, or one per image"
+                )
+            generators = list(map(_seeded, generator))
+        else:
+            generators = [_seeded(generator)]
+        seeds: list[Tensor] = []
+
+        def draw_seeds_once() -> Tensor:
+            if not seeds:
+                for g in generators:
                     device = "cpu" if g is None else g.device
-                    size = (batch // len(each),)
-                    seed = torch.randint(2**63 - 1, size, generator=g, device=device)
-                    drawn.append(seed.cpu())
-            return torch.cat(drawn)
+                    size = (batch // len(generators),)
+                    drawn = torch.randint(2**63 - 1, size, generator=g, device=device)
+                    seeds.append(drawn.cpu())
+            return torch.cat(seeds)
 
-        return cls(seeds)
+        return cls(draw_seeds_once)
 
     def child(self, key: str) -> Rng:
+        """The streams of a part, such as a stage, that is named by `key`."""
         return Rng(self._seeds, f"{self._key}/{key}")
 
     def row(self, index: int) -> Rng:
-        """What image `index` of the batch would have got on its own."""
+        """The stream that image `index` of the batch would get alone."""
         return Rng(lambda: self._seeds()[index : index + 1], self._key)
 
     @cached_property
@@ -158,13 +180,13 @@ class Rng:
         return self._draw("uniform", like)
 
     def poisson(self, rate: Tensor) -> Tensor:
-        """Counts with mean `rate` (the values; no gradient)."""
+        """Counts from a Poisson distribution with mean `rate`. No gradient."""
         return self.draw(lambda rate: self._draw("poisson", rate), rate)
 
     def draw(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """function(x), whose draws depend on the values of x; no gradient.
+        """function(x), for a function that draws by the values of x. No gradient.
 
-        Under torch.func.vmap every slice of x gets the draws that it would get on its own.
+        Under torch.func.vmap every slice of x gets the draws that it would get alone.
         """
         if torch.compiler.is_compiling():
             return function(x.detach())
@@ -179,17 +201,17 @@ class Rng:
 
     def integers(self, high: int) -> list[int]:
         """One integer in [0, high) per image."""
-        draws = [
-            torch.randint(high, (), generator=generator, device="cpu")
-            for generator in self._generators
-        ]
-        return [int(drawn) for drawn in draws]
+        integers = []
+        for generator in self._generators:
+            drawn = torch.randint(high, (), generator=generator, device="cpu")
+            integers.append(int(drawn))
+        return integers
 
-    def _draw(self, law: str, like: Tensor) -> Tensor:
+    def _draw(self, distribution: str, like: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
-            return _draw(law, like, self._generators)
+            return _draw(distribution, like, self._generators)
         if self._states is None:
             self._states = start_streams(self._seeds(), self._key)
-        result: tuple[Tensor, Tensor] = draw_in_graph(law, like.detach(), self._states)
+        result: tuple[Tensor, Tensor] = draw_in_graph(distribution, like.detach(), self._states)
         values, self._states = result
         return values

@@ -1,4 +1,7 @@
-"""One image of a batch at a time: where a library's sums could depend on the batch, or parameters differ."""
+"""Apply a function to one image of a batch at a time.
+
+Some library functions sum in an order that depends on the batch, or take one parameter for all.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,16 @@ from torch import Tensor
 from .params import check_count
 
 
-def row_by_row(function: Callable[..., Tensor], x: Tensor, **parameters) -> Tensor:
-    """function(x[i:i+1], …) of every image, with parameters that are one for all or a tuple of one per image.
+def row_by_row(function: Callable[..., Tensor], x: Tensor, **parameters: object) -> Tensor:
+    """function(x[i:i+1], …) for every image i of the batch.
 
-    A row's bits then never depend on its batch mates, whatever FFT, power or encoder is underneath.
+    parameters: each is one value for all images, or a tuple with one per image. The bits of an
+    image never depend on the rest of the batch, whatever FFT, power or encoder is used.
     """
-    columns = []
     for name, value in parameters.items():
         check_count(name, value, len(x))
-        columns.append(value if isinstance(value, tuple) else (value,) * len(x))
-    return torch.cat(
-        [function(row, *values) for row, *values in zip(x.split(1), *columns, strict=True)]
-    )
+    rows = []
+    for i in range(len(x)):
+        values = [value[i] if isinstance(value, tuple) else value for value in parameters.values()]
+        rows.append(function(x[i : i + 1], *values))
+    return torch.cat(rows)

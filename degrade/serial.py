@@ -1,7 +1,7 @@
 """Operators as JSON, and the files they refer to.
 
 {"version": 1, "stages": [{"name": "jpeg", "quality": 12}, …]}. A tensor or file is stored by
-reference: a file's name within one folder, and nowhere outside it.
+reference: the record holds the name of a file in one folder. A file outside it is refused.
 """
 
 from __future__ import annotations
@@ -23,73 +23,85 @@ VERSION = 1
 
 
 def to_json(f: Operator, folder: str | Path | None = None) -> dict[str, Any]:
-    """The record of an operator, for json.dump. Files and tensors that f holds are put into `folder`.
+    """The record of an operator, for json.dump.
 
-    Without `folder` files keep their paths; raises ValueError if f holds a tensor.
+    folder: where the files and tensors of f are written; the record holds their names there.
+        Without it files keep their paths, and an operator that holds a tensor raises ValueError.
     """
     if folder is not None:
-        f = collect(f, lambda name, data: (Path(folder) / name).write_bytes(data))
-    return {"version": VERSION, "stages": _stages(f)}
+        target = Path(folder)
+        f = collect(f, lambda name, data: (target / name).write_bytes(data))
+    return {"version": VERSION, "stages": _stage_records(f)}
 
 
 def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Operator:
     """The operator of a record. Raises ValueError for anything else.
 
-    Files are looked up in `folder`, and nowhere outside it; without it, wherever the record says:
-    give a folder if the record is a stranger's.
+    folder: where the files of the record are looked up; a file outside it is refused. Without it
+        the record may name any file, so give a folder if the record comes from someone else.
     """
     if not isinstance(record, dict) or not isinstance(record.get("stages"), list):
         raise ValueError("this is no operator: it needs 'version' and a list 'stages'")
-    if record.get("version") != VERSION or isinstance(record["version"], bool):
-        raise ValueError(
-            f"version={record.get('version')!r} is unknown; this release reads version {VERSION}"
-        )
+    version = record.get("version")
+    if version != VERSION or isinstance(version, bool):
+        raise ValueError(f"version={version!r} is unknown; this release reads version {VERSION}")
     return _chain(record["stages"], None if folder is None else Path(folder), 0)
 
 
 def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
-    """f with every file or tensor it holds written by `write(name, bytes)`, and named by that name.
+    """Write every file or tensor that f holds with `write(name, bytes)`.
 
-    The name is a digest of the content, so equal contents share a file. It does not end as a
-    picture's does: what lies beside pictures is not to be taken for one of them.
+    Returns f with each of them replaced by its name, which is a digest of the content: equal
+    contents share a file. The name does not end like that of an image, so that a folder of images
+    may hold these files too.
     """
     stages = []
     for stage in f:
         for field in stage.files:
-            value = getattr(stage, field)
-            if value is None:
-                continue
-            if isinstance(value, Tensor):
-                from safetensors.torch import save
-
-                data, suffix = save({field: value.contiguous().cpu()}), ".safetensors"
-            else:
-                data, suffix = contents(value, str(stage)), Path(value).suffix
-            name = f"{sha256(data).hexdigest()[:16]}.{field}" + (
-                ".safetensors" if suffix == ".safetensors" else ""
-            )
-            write(name, data)
-            stage = stage.with_values({field: name})
-        stages.append(stage.with_nested(lambda g: collect(g, write)))
+            if getattr(stage, field) is not None:
+                name, data = _named_content(stage, field)
+                write(name, data)
+                stage = stage.with_values({field: name})
+        stages.append(stage.with_nested(lambda inner: collect(inner, write)))
     return compose(stages)
 
 
-def _stages(f: Operator) -> list[dict]:
+def _named_content(stage: Operator, field: str) -> tuple[str, bytes]:
+    """The file name and the bytes of the tensor or file that a stage holds."""
+    value = getattr(stage, field)
+    if isinstance(value, Tensor):
+        from safetensors.torch import save
+
+        data = save({field: value.contiguous().cpu()})
+        suffix = ".safetensors"
+    else:
+        data = contents(value, str(stage))
+        suffix = ".safetensors" if Path(value).suffix == ".safetensors" else ""
+    digest = sha256(data).hexdigest()[:16]
+    return f"{digest}.{field}{suffix}", data
+
+
+def _stage_records(f: Operator) -> list[dict[str, object]]:
     records = []
     for stage in f:
-        if any(isinstance(getattr(stage, field), Tensor) for field in stage.files):
-            raise ValueError(f"{stage} holds a tensor; give a folder to put it into")
-        record = {"name": stage.name, **{n: _value(v) for n, v, _ in stage.arguments()}}
+        for field in stage.files:
+            if isinstance(getattr(stage, field), Tensor):
+                raise ValueError(f"{stage} holds a tensor; give a folder to put it into")
+        record: dict[str, object] = {"name": stage.name}
+        for name, value, _ in stage.arguments():
+            record[name] = _plain_value(value)
         if stage.nested:
-            record["operators"] = [_stages(g) for g in stage.nested]
+            record["operators"] = list(map(_stage_records, stage.nested))
         records.append(record)
     return records
 
 
-def _value(value: object) -> object:
+def _plain_value(value: object) -> object:
     if isinstance(value, Range):
         return {"range": [value.low, value.high]}
-    return [_value(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(map(_plain_value, value))
+    return value
 
 
 def _chain(records: object, folder: Path | None, depth: int) -> Operator:
@@ -106,27 +118,28 @@ def _stage(record: object, folder: Path | None, depth: int) -> Operator:
     cls = REGISTRY.get(record["name"])
     if cls is None:
         raise ValueError(f"unknown operator {record['name']!r}")
-    values = {
-        key: _parsed(key, value)
-        for key, value in record.items()
-        if key not in ("name", "operators")
-    }
-    inner = record.get("operators", [])
-    if not isinstance(inner, list) or (inner and cls.holds is None):
+    values: dict[str, object] = {}
+    for key, value in record.items():
+        if key not in ("name", "operators"):
+            values[key] = _parameter_value(key, value)
+    nested_records = record.get("operators", [])
+    if not isinstance(nested_records, list) or (nested_records and cls.holds is None):
         raise ValueError(f"{cls.name}: 'operators' does not belong here")
-    nested = [_chain(stages, folder, depth + 1) for stages in inner]
+    nested: list[object] = []
+    for stage_records in nested_records:
+        nested.append(_chain(stage_records, folder, depth + 1))
     try:
         return build(cls, nested, values, folder)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{cls.name}: {error}") from error
 
 
-def _parsed(key: str, value: object) -> object:
+def _parameter_value(key: str, value: object) -> object:
     if isinstance(value, list):
-        return tuple(_parsed(key, item) for item in value)
-    if isinstance(value, dict):
-        ends = value.get("range")
-        if set(value) != {"range"} or not isinstance(ends, list) or len(ends) != 2:
-            raise ValueError(f"{key}: an object here is {{'range': [low, high]}}")
-        return Range(*ends)
-    return value
+        return tuple(_parameter_value(key, item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    ends = value.get("range")
+    if set(value) != {"range"} or not isinstance(ends, list) or len(ends) != 2:
+        raise ValueError(f"{key}: an object here is {{'range': [low, high]}}")
+    return Range(*ends)

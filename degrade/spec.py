@@ -1,9 +1,9 @@
 """The text form of operators: `downsample:8 >> poisson:24 >> jpeg:quality=12,subsampling=4:2:0`.
 
-A stage is `name`, or `name:` and parameters in the class's order or by keyword, separated by
-commas; `12|15|9` is one value per image, `5..30` is drawn for each image; a string's odd characters
-are percent-encoded. Operators made of operators hold them in parentheses: `maybe:0.5(jpeg:12)`,
-`oneof(jpeg:5..30 ; blur:gaussian,2 >> jpeg:50)`. parse(str(f)) == f.
+A stage is `name`, or `name:` and its parameters, separated by commas, in the order of the class or
+by keyword. `12|15|9` gives one value per image. `5..30` is drawn for each image. Special characters
+in a string are percent-encoded. Operators made of operators hold them in parentheses:
+`maybe:0.5(jpeg:12)`, `oneof(jpeg:5..30 ; blur:gaussian,2 >> jpeg:50)`. parse(str(f)) == f.
 """
 
 from __future__ import annotations
@@ -15,141 +15,200 @@ from .operator import Operator, compose
 from .params import parse_value
 from .registry import REGISTRY
 
-DEEPEST = 20  # parentheses within parentheses
+DEEPEST = 20  # how deep parentheses may be nested
+_QUOTED = 60  # how many characters an error shows on each side of the mistake
 
 
 class SpecError(ValueError):
-    """A text spec that cannot be read; the message shows the place."""
+    """A text that cannot be parsed as an operator. The message marks the position."""
 
     def __init__(self, message: str, text: str, position: int):
         self.text, self.position = text, position
-        near = text[max(0, position - 60) : position], text[position : position + 60]
-        super().__init__(f"{message}: {near[0]}⟨here⟩{near[1]}")
+        before = text[max(0, position - _QUOTED) : position]
+        after = text[position : position + _QUOTED]
+        super().__init__(f"{message}: {before}⟨here⟩{after}")
 
 
 def parse(text: str, folder: str | Path | None = None) -> Operator:
-    """The operator that `text` describes. Raises SpecError (a ValueError) showing what is wrong.
+    """The operator that `text` describes. Raises SpecError (a ValueError) that marks the mistake.
 
-    With `folder`, files that the text names are looked up there, and nowhere outside it.
+    folder: where the files that the text names are looked up; a file outside it is refused.
+        Without it, file names are used as they are.
     """
-    return _Parser(text, None if folder is None else Path(folder)).chain(0, len(text), 0)
+    parser = _Parser(text, None if folder is None else Path(folder))
+    return parser.chain(0, len(text), 0)
 
 
 class _Parser:
-    """Reads pieces text[start:end] of one text, so that every mistake knows its place."""
+    """Parses pieces text[start:end] of one text, so that every error knows its position."""
 
     def __init__(self, text: str, folder: Path | None):
         self.text, self.folder = text, folder
 
     def chain(self, start: int, end: int, depth: int) -> Operator:
         if depth > DEEPEST:
-            raise SpecError(f"more than {DEEPEST} parentheses within each other", self.text, start)
-        return compose(self.stage(a, b, depth) for a, b in self.split(start, end, ">>"))
+            raise self.error(f"more than {DEEPEST} parentheses within each other", start)
+        stages = []
+        for stage_start, stage_end in self.split(start, end, ">>"):
+            stages.append(self.stage(stage_start, stage_end, depth))
+        return compose(stages)
 
     def split(self, start: int, end: int, separator: str) -> list[tuple[int, int]]:
-        """The pieces between separators that stand in no parentheses."""
-        pieces, depth, at = [], 0, start
-        i = start
+        """The (start, end) of the pieces between separators outside parentheses."""
+        pieces = []
+        depth = 0
+        piece_start = i = start
         while i < end:
-            depth += (self.text[i] == "(") - (self.text[i] == ")")
+            if self.text[i] == "(":
+                depth += 1
+            elif self.text[i] == ")":
+                depth -= 1
             if depth < 0:
-                raise SpecError("a closing parenthesis without an opening one", self.text, i)
+                raise self.error("a closing parenthesis without an opening one", i)
             if depth == 0 and self.text.startswith(separator, i, end):
-                pieces.append((at, i))
-                i = at = i + len(separator)
+                pieces.append((piece_start, i))
+                i += len(separator)
+                piece_start = i
             else:
                 i += 1
         if depth:
-            raise SpecError("a parenthesis is not closed", self.text, end)
-        return [*pieces, (at, end)]
+            raise self.error("a parenthesis is not closed", end)
+        pieces.append((piece_start, end))
+        return pieces
 
     def stage(self, start: int, end: int, depth: int) -> Operator:
-        text = self.text
-        while start < end and text[start].isspace():
-            start += 1
-        while end > start and text[end - 1].isspace():
-            end -= 1
-        opened = text.find("(", start, end)
-        head = end if opened < 0 else opened
-        name, colon, rest = text[start:head].partition(":")
-        if not name.strip():
-            raise SpecError("an operator is missing", text, start)
-        cls = REGISTRY.get(name.strip())
-        if cls is None:
-            near = difflib.get_close_matches(
-                name.strip().lower(), REGISTRY, n=3, cutoff=0.5
-            ) or sorted(REGISTRY)
-            said = f"unknown operator {name!r}; did you mean {' or '.join(near)}? Your own must be imported first"
-            raise SpecError(said, text, start)
-        args, kwargs = self.values(cls, rest, head - len(rest)) if colon else ([], {})
-        if opened >= 0:
-            if cls.holds is None or text[end - 1] != ")":
-                raise SpecError(
-                    f"{cls.name}: nothing may stand in or after its parentheses", text, opened
-                )
-            args += [self.chain(a, b, depth + 1) for a, b in self.split(opened + 1, end - 1, ";")]
-        return self.build(cls, args, kwargs, start)
-
-    def values(self, cls: type[Operator], rest: str, at: int) -> tuple[list, dict]:
+        start, end = self.stripped(start, end)
+        opening = self.text.find("(", start, end)
+        has_parentheses = opening >= 0
+        head_end = opening if has_parentheses else end
+        name, colon, parameters = self.text[start:head_end].partition(":")
+        cls = self.operator_class(name, start)
         args: list[object] = []
         kwargs: dict[str, object] = {}
-        for piece in rest.split(","):
-            before, equals, after = piece.partition("=")
-            key, value = before.strip() if equals else None, (after if equals else before).strip()
-            if not value:
-                raise SpecError(f"{cls.name}: a value is missing", self.text, at)
-            if key in kwargs:
-                raise SpecError(f"{cls.name}: {key} is given twice", self.text, at)
-            if key is None and kwargs:
-                raise SpecError(
-                    f"{cls.name}: a plain value follows a keyword; name it too", self.text, at
+        if colon:
+            args, kwargs = self.values(cls, parameters, head_end - len(parameters))
+        if has_parentheses:
+            if cls.holds is None or self.text[end - 1] != ")":
+                raise self.error(
+                    f"{cls.name}: nothing may stand in or after its parentheses", opening
                 )
-            if key is None:
-                args.append(parse_value(value))
-            else:
+            for inner_start, inner_end in self.split(opening + 1, end - 1, ";"):
+                args.append(self.chain(inner_start, inner_end, depth + 1))
+        return self.build(cls, args, kwargs, start)
+
+    def stripped(self, start: int, end: int) -> tuple[int, int]:
+        """The (start, end) of a piece without the white space around it."""
+        while start < end and self.text[start].isspace():
+            start += 1
+        while end > start and self.text[end - 1].isspace():
+            end -= 1
+        return start, end
+
+    def operator_class(self, name: str, position: int) -> type[Operator]:
+        if not name.strip():
+            raise self.error("an operator is missing", position)
+        cls = REGISTRY.get(name.strip())
+        if cls is not None:
+            return cls
+        similar = difflib.get_close_matches(name.strip().lower(), REGISTRY, n=3, cutoff=0.5)
+        suggestions = " or ".join(similar or sorted(REGISTRY))
+        raise self.error(
+            f"unknown operator {name!r}; did you mean {suggestions}? "
+            "Your own must be imported first",
+            position,
+        )
+
+    def values(
+        self, cls: type[Operator], text: str, position: int
+    ) -> tuple[list[object], dict[str, object]]:
+        """The positional and keyword parameters in `text`, which begins at `position`."""
+        args: list[object] = []
+        kwargs: dict[str, object] = {}
+        for piece in text.split(","):
+            before, equals, after = piece.partition("=")
+            key = before.strip() if equals else None
+            value = after.strip() if equals else before.strip()
+            if not value:
+                raise self.error(f"{cls.name}: a value is missing", position)
+            if key in kwargs:
+                raise self.error(f"{cls.name}: {key} is given twice", position)
+            if key is not None:
                 kwargs[key] = parse_value(value)
-            at += len(piece) + 1
+            elif kwargs:
+                raise self.error(
+                    f"{cls.name}: a plain value follows a keyword; name it too", position
+                )
+            else:
+                args.append(parse_value(value))
+            position += len(piece) + 1
         return args, kwargs
 
-    def build(self, cls: type[Operator], args: list, kwargs: dict, at: int) -> Operator:
+    def build(
+        self, cls: type[Operator], args: list[object], kwargs: dict[str, object], position: int
+    ) -> Operator:
         """The operator, or an error that says which parameter is unknown, missing or wrong."""
         try:
             return build(cls, args, kwargs, self.folder)
         except (ValueError, OverflowError) as error:
-            raise SpecError(f"{cls.name}: {error}", self.text, at) from error
+            raise self.error(f"{cls.name}: {error}", position) from error
+
+    def error(self, message: str, position: int) -> SpecError:
+        return SpecError(message, self.text, position)
 
 
-def build(cls: type[Operator], args: list, kwargs: dict, folder: Path | None) -> Operator:
-    """cls(*args, **kwargs) with files looked up in `folder`. Raises ValueError for wrong arguments."""
-    names = [name for name in cls.kinds if name != cls.holds]
-    plain = [value for value in args if not isinstance(value, Operator)]
-    nested = args[len(plain) :]
-    offered = f"it takes {', '.join(names)}" if names else "it takes no parameters"
-    unknown = [key for key in kwargs if key not in names]
-    if unknown:
-        raise ValueError(f"no parameter {unknown[0]!r}; {offered}")
-    if len(plain) > len(names):
-        raise ValueError(f"{len(plain)} values are too many; {offered}")
-    twice = set(names[: len(plain)]) & kwargs.keys()
-    if twice:
-        raise ValueError(f"{twice.pop()} is given twice")
-    missing = [n for n in cls.positional if n not in kwargs and n not in names[: len(plain)]]
-    if missing:
-        raise ValueError(f"{missing[0]} is missing, as in {cls.name}:{missing[0]}=…")
+def build(
+    cls: type[Operator], args: list[object], kwargs: dict[str, object], folder: Path | None
+) -> Operator:
+    """cls(*args, **kwargs), with files looked up in `folder`.
+
+    args: plain values first, then the operators in parentheses. Raises ValueError that names the
+    parameter that is unknown, missing, given twice or wrong.
+    """
+    plain: list[object] = []
+    nested: list[Operator] = []
+    for value in args:
+        if isinstance(value, Operator):
+            nested.append(value)
+        else:
+            plain.append(value)
+    values = _by_name(cls, plain, kwargs)
     if cls.holds and not nested:
         raise ValueError(f"an operator is missing, as in {cls.name}(jpeg:12)")
-    values = dict(zip(names, plain, strict=False), **kwargs)
     if folder is not None:
         for name in cls.files:
-            if isinstance(values.get(name), str):
-                values[name] = _inside(values[name], folder)
+            file = values.get(name)
+            if isinstance(file, str):
+                values[name] = _path_in_folder(file, folder)
     try:
         return cls(*values.values(), *nested) if nested else cls(**values)
     except TypeError as error:
         raise ValueError(f"{len(nested)} operators in parentheses are too many") from error
 
 
-def _inside(file: str, folder: Path) -> str:
+def _by_name(
+    cls: type[Operator], plain: list[object], kwargs: dict[str, object]
+) -> dict[str, object]:
+    """All values by the names of their parameters, the positional ones first."""
+    names = [name for name in cls.kinds if name != cls.holds]
+    offered = f"it takes {', '.join(names)}" if names else "it takes no parameters"
+    for key in kwargs:
+        if key not in names:
+            raise ValueError(f"no parameter {key!r}; {offered}")
+    if len(plain) > len(names):
+        raise ValueError(f"{len(plain)} values are too many; {offered}")
+    values = dict(zip(names, plain, strict=False))
+    for key in kwargs:
+        if key in values:
+            raise ValueError(f"{key} is given twice")
+    values.update(kwargs)
+    for name in cls.positional:
+        if name not in values:
+            raise ValueError(f"{name} is missing, as in {cls.name}:{name}=…")
+    return values
+
+
+def _path_in_folder(file: str, folder: Path) -> str:
+    """The path of a file that must lie in `folder`. Raises ValueError for a file outside it."""
     path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{file} is outside {folder}; a file must lie beside what names it")

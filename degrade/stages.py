@@ -1,4 +1,4 @@
-"""Walk along the stages of a chain."""
+"""Apply a function to the stages of a chain, one after another."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ State = TypeVar("State")
 def through_stages(
     f: Operator, state: State, step: Callable[[Operator, State, str], State]
 ) -> State:
-    """Apply step(stage, state, key) along the stages of f, and return the last state.
+    """Apply state = step(stage, state, key) for each stage of f, and return the last state.
 
-    key: the name of the stage and how often it occurred before. A ValueError names its stage.
+    key: the name of the stage and the number of earlier stages with this name. A ValueError gets
+    the stage's position and text in front of its message.
     """
     occurred: Counter[str] = Counter()
     for index, stage in enumerate(f.stages):

@@ -19,7 +19,7 @@ def samples(f, n=2000):
     return [f.sample((1, 3, 4, 4), rng(i)) for i in range(n)]
 
 
-def test_ranges_are_uniform_with_integers_where_the_parameter_is_one():
+def test_range_is_uniform_and_keeps_integers():
     qualities = [f.quality for f in samples(JPEG(Range(5, 9)))]
     assert stats.chisquare([qualities.count(q) for q in range(5, 10)]).pvalue > FALSE_ALARM
     assert set(qualities) == {5, 6, 7, 8, 9}
@@ -27,7 +27,7 @@ def test_ranges_are_uniform_with_integers_where_the_parameter_is_one():
     assert stats.kstest(peaks, "uniform", args=(6, 90)).pvalue > FALSE_ALARM
 
 
-def test_choices_are_as_likely_as_said():
+def test_choice_has_the_given_probabilities():
     drawn = samples(OneOf(Gaussian(0.1), Gaussian(0.2), Gaussian(0.3) >> JPEG(50)))
     assert (
         stats.chisquare([drawn.count(f) for f in set(drawn)]).pvalue > FALSE_ALARM
@@ -37,18 +37,18 @@ def test_choices_are_as_likely_as_said():
     assert stats.binomtest(happened, 2000, 0.3).pvalue > FALSE_ALARM
 
 
-def test_certain_and_impossible():
+def test_maybe_with_probability_zero_and_one():
     assert Maybe(1, JPEG(50)).sample((1, 3, 4, 4)) == JPEG(50)
     assert Maybe(0, JPEG(50)).sample((1, 3, 4, 4)) == Identity()
 
 
-def test_what_is_drawn_stands_in_its_place():
+def test_sample_replaces_choices_by_the_drawn_operator():
     g = parse(PIPELINE).sample((1, 3, 8, 8), rng(3))
     assert all(stage.name in ("gaussian", "jpeg", "poisson", "identity") for stage in g)
     assert g.sample((1, 3, 8, 8), rng(4)) == g and parse(str(g)) == g
 
 
-def test_every_image_of_a_batch_gets_what_it_gets_alone():
+def test_choice_is_the_same_in_a_batch_as_alone():
     x = torch.rand(5, 3, 9, 7, generator=rng())
     f = parse(PIPELINE)
     together = f(x, [rng(i) for i in range(5)])
@@ -60,14 +60,14 @@ def test_every_image_of_a_batch_gets_what_it_gets_alone():
         assert sampled.operators[i] == f.sample((1, 3, 9, 7), rng(i))
 
 
-def test_visibility_differs_from_image_to_image():
+def test_visible_may_differ_between_images():
     f = parse("oneof(strokes:9 ; identity)").sample((8, 3, 16, 16), [rng(i) for i in range(8)])
     visible = f.visible((8, 3, 16, 16))
     hidden = [(visible[i] < 1).any().item() for i in range(8)]
     assert hidden == [f.operators[i] != Identity() for i in range(8)] and len(set(hidden)) == 2
 
 
-def test_rows_given_by_hand_are_drawn_and_stand_in_a_chain():
+def test_perimage_is_sampled_and_composed():
     f = parse("perimage(strokes:3 ; oneof(clamp ; jpeg:3)) >> gaussian:0.1..0.2")
     g = f.sample((2, 3, 8, 8), [rng(0), rng(1)])
     assert [f.name for f in g.operators[0]] == ["strokes", "gaussian"]
@@ -76,12 +76,12 @@ def test_rows_given_by_hand_are_drawn_and_stand_in_a_chain():
         f.sample((3, 3, 8, 8))
 
 
-def test_images_that_would_get_different_sizes_are_refused():
+def test_perimage_refuses_different_output_sizes():
     with pytest.raises(ValueError, match="different sizes"):
         parse("downsample:2..8")(torch.rand(6, 3, 16, 16), [rng(i) for i in range(6)])
 
 
-def test_a_choice_not_yet_made_has_no_shape_unless_all_agree():
+def test_choice_has_a_shape_only_if_all_agree():
     with pytest.raises(ValueError, match="sample"):
         parse("oneof(clamp ; downsample:2)").output_shape((1, 3, 8, 8))
     with pytest.raises(ValueError, match="sample"):
@@ -90,7 +90,7 @@ def test_a_choice_not_yet_made_has_no_shape_unless_all_agree():
     assert parse("maybe:0.5(jpeg:12)").visible((1, 3, 8, 8)) is None
 
 
-def test_a_user_s_function_or_module_becomes_an_operator():
+def test_register_accepts_functions_and_modules():
     from degrade.registry import REGISTRY
 
     try:

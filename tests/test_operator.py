@@ -10,14 +10,14 @@ from degrade import Clamp, Downsample, Gaussian, Poisson, Strokes, parse
 from .conftest import rng
 
 
-def test_chains_are_flat_indexed_and_iterated():
+def test_chain_is_flat_indexed_and_iterable():
     f = parse("downsample:2 >> poisson:24 >> clamp")
     assert len(f) == 3 and f[0] == Downsample(2) and list(f)[1] == Poisson(24)
     assert f[1:] == Poisson(24) >> Clamp()
     assert f[2:] == Clamp() and list(Clamp()) == [Clamp()]
 
 
-def test_an_error_names_the_stage():
+def test_error_names_the_stage():
     f = Clamp() >> Gaussian((0.1, 0.2, 0.3))
     with pytest.raises(
         ValueError, match=r"stage 2, gaussian:0.1\|0.2\|0.3: sigma has 3 values for 2 images"
@@ -25,7 +25,7 @@ def test_an_error_names_the_stage():
         f(torch.rand(2, 3, 4, 4))
 
 
-def test_operators_are_values():
+def test_operators_compare_and_hash_by_value():
     assert Poisson(24) == Poisson(24.0) and hash(Poisson(24)) == hash(Poisson(24.0))
     assert Gaussian(torch.tensor([0.5, 0.25])) == Gaussian((0.5, 0.25))
     assert len({Gaussian(0.5), Gaussian(0.5), Gaussian(0.25)}) == 2
@@ -33,14 +33,14 @@ def test_operators_are_values():
         Gaussian(0.5).sigma = 1
 
 
-def test_deterministic_operators_leave_generators_alone():
+def test_generator_unchanged_by_deterministic_operators():
     g = rng()
     before = g.get_state(), torch.get_rng_state()
     parse("clamp >> downsample:2 >> quantize")(torch.rand(1, 1, 4, 4, generator=rng(1)), g)
     assert torch.equal(g.get_state(), before[0]) and torch.equal(torch.get_rng_state(), before[1])
 
 
-def test_successive_calls_with_one_generator_differ():
+def test_generator_gives_new_draws_at_each_call():
     g, x = rng(), torch.zeros(1, 1, 8, 8)
     assert not torch.equal(Gaussian(1)(x, g), Gaussian(1)(x, g))
 
@@ -48,19 +48,19 @@ def test_successive_calls_with_one_generator_differ():
 @pytest.mark.parametrize(
     "text", ["gaussian:1 >> gaussian:1", "perimage(gaussian:1 ; clamp) >> gaussian:1"]
 )
-def test_two_stages_of_one_name_draw_apart(text):
+def test_stages_of_one_name_draw_independently(text):
     y = parse(text)(torch.zeros(2, 1, 200, 200), rng())[0]
     assert (
         abs(y.var() - 2) < 4 * 2 * (2 / y.numel()) ** 0.5
     )  # not 4: four standard errors of a variance
 
 
-def test_a_wrong_number_of_generators_is_refused():
+def test_generator_list_of_wrong_length_is_refused():
     with pytest.raises(ValueError, match="2 generators for 3 images"):
         Gaussian(1)(torch.zeros(3, 1, 2, 2), [rng(), rng()])
 
 
-def test_visibility_is_carried_through_resampling():
+def test_visible_passes_through_resampling():
     mask = torch.ones(1, 1, 8, 8)
     mask[..., :2] = 0
     f = degrade.Mask(mask) >> Downsample(4)
@@ -70,12 +70,12 @@ def test_visibility_is_carried_through_resampling():
     assert torch.equal(both.visible((1, 3, 8, 8)), torch.tensor([[[[0.5, 0.0], [0.5, 1.0]]]]))
 
 
-def test_what_is_visible_under_undecided_strokes_is_refused():
+def test_visible_refuses_unsampled_strokes():
     with pytest.raises(ValueError, match="sample"):
         Strokes(3).visible((1, 3, 8, 8))
 
 
-def test_importing_degrade_is_light():
+def test_import_loads_no_heavy_modules():
     heavy = "{'torchvision', 'lpips', 'kornia', 'PIL', 'invert', 'pipelines'}"
     code = f"import sys, degrade; print(*{heavy} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -95,12 +95,12 @@ def test_importing_degrade_is_light():
         (torch.full((1, 3, 8, 8), torch.nan), None, "y holds NaN"),
     ],
 )
-def test_an_adjoint_names_what_is_wrong_with_y(y, shape, said):
+def test_adjoint_names_what_is_wrong_with_y(y, shape, said):
     with pytest.raises(ValueError, match=said):
         degrade.parse("downsample:2").adjoint(y, shape)
 
 
-def test_an_operator_that_was_not_registered_is_told_to_be():
+def test_unregistered_operator_is_told_to_register():
     class Nameless(degrade.Operator):
         def forward(self, x, rng):
             return 1 - x
@@ -165,3 +165,9 @@ def test_wrong_output_names_the_operator(result, message):
             (Clamp() >> faulty)(torch.ones(2, 3, 8, 8))
     finally:
         del REGISTRY["faulty"]
+
+
+def test_rng_of_no_images_needs_no_generator():
+    from degrade.rng import Rng
+
+    Rng.of([], 0).child("stage")

@@ -20,11 +20,11 @@ SHAPE = (2, 3, 24, 20)
 @pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
 @cases(4)
 @given(data=st.data())
-def test_our_own_pass(name, data):
+def test_check_passes_all_operators(name, data):
     degrade.check(SIZED[name](*SHAPE) if name in SIZED else data.draw(STRATEGIES[name]), SHAPE)
 
 
-def test_one_of_somebody_else_passes():
+def test_check_passes_an_operator_of_a_user():
     degrade.check(Broken(0.7))
 
 
@@ -41,16 +41,16 @@ def test_one_of_somebody_else_passes():
     ],
 )
 @pytest.mark.parametrize("shape", [(2, 3, 48, 40), (2, 3, 64, 64)])
-def test_parts_are_compared_away_from_their_cuts_wherever_these_come_to_lie(spec, shape):
+def test_check_compares_parts_away_from_cuts(spec, shape):
     degrade.check(degrade.parse(spec), shape)
 
 
-def test_what_holds_a_tensor_deep_inside_has_no_text():
+def test_check_skips_text_of_nested_tensors():
     degrade.check(degrade.Maybe(0.5, degrade.Mask(torch.ones(1, 1, 48, 40))))
 
 
 @pytest.mark.parametrize("task", ["denoising/XL", "UNAP", "cri/colorization", "ddrm/uncrop"])
-def test_chains_pass(task):
+def test_check_passes_chains(task):
     degrade.check(degrade.tasks[task], (2, 3, 64, 64))
 
 
@@ -227,13 +227,13 @@ class Away(Broken):
 
 
 @pytest.mark.parametrize("cls", Broken.__subclasses__(), ids=lambda cls: cls.__name__)
-def test_a_broken_law_is_named(cls):
+def test_check_names_the_broken_law(cls):
     f = degrade.register(f"broken-{cls.__name__}")(cls)()
     with pytest.raises(AssertionError, match=cls.told):
         degrade.check(f)
 
 
-def test_an_operator_that_ignores_its_image_has_no_gradient_to_it():
+def test_check_finds_a_gradient_that_is_missing():
     class Blank(Broken):
         def forward(self, x, rng):
             return torch.full_like(x, self.amount).requires_grad_()
@@ -242,6 +242,6 @@ def test_an_operator_that_ignores_its_image_has_no_gradient_to_it():
         degrade.check(degrade.register("broken-Blank")(Blank)())
 
 
-def test_a_shape_that_shows_nothing_is_refused():
+def test_check_rejects_a_shape_of_one_image():
     with pytest.raises(ValueError, match="two images"):
         degrade.check(degrade.Gaussian(0.1), (1, 3, 8, 8))

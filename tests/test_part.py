@@ -65,7 +65,7 @@ def assert_same_inside(f, x, window):
 @pytest.mark.parametrize("name", STRATEGIES)
 @cases(25)
 @given(data=st.data())
-def test_inside_of_a_part_it_is_the_whole(name, data):
+def test_part_equals_the_whole_away_from_cuts(name, data):
     x = torch.rand(SHAPE, generator=rng(data.draw(st.integers(0, 99))))
     f, window = data.draw(STRATEGIES[name]).sample(x.shape, rng()), data.draw(windows(16))
     found = f.part(x.shape, window)
@@ -80,13 +80,13 @@ def test_inside_of_a_part_it_is_the_whole(name, data):
     "name", ["gaussian", "maybe", "poisson", "poissongaussian", "saltpepper", "speckle", "uniform"]
 )
 @given(data=st.data())
-def test_noise_of_a_part_is_the_same_noise(name, data):
+def test_part_of_noise_is_the_same_operator(name, data):
     """The operator is itself; where a choice is not made yet there is no part."""
     f, window = data.draw(STRATEGIES[name]), (slice(16, 48), slice(0, 80))
     assert f.part(SHAPE, window) == (None if name == "maybe" else (f, window))
 
 
-def test_a_chain_reaches_as_far_as_its_stages_in_the_pixels_of_each():
+def test_reach_of_a_chain_adds_up_over_scales():
     assert degrade.parse("downsample:4 >> blur:gaussian,1").reach(SHAPE) == 3 * 4 + 4 * (4 * 1 + 1)
     assert degrade.parse("turn:1,0 >> shift:0,3 >> turn:3,0").reach(SHAPE) == 3
     # the sides are swapped, but nothing is turned: a pixel across becomes three quarters of one
@@ -120,7 +120,7 @@ def test_a_chain_reaches_as_far_as_its_stages_in_the_pixels_of_each():
     ),
     windows(32),
 )
-def test_a_chain_s_part_is_that_of_its_stages(names, window):
+def test_part_of_a_chain_is_that_of_its_stages(names, window):
     x = torch.rand(SHAPE, generator=rng())
     stages, shape = [], SHAPE
     for name in names:
@@ -148,7 +148,7 @@ def test_a_chain_s_part_is_that_of_its_stages(names, window):
     ],
     ids=str,
 )
-def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
+def test_part_equals_a_window_of_the_result(f):
     """But for what reaches over its border."""
     x = torch.nn.functional.interpolate(picture(3), scale_factor=4, mode="bicubic").clamp(0, 1)
     window = slice(128, 384), slice(256, 512)  # whole blocks in all sizes
@@ -161,8 +161,9 @@ def test_a_window_of_what_was_done_is_what_was_done_to_the_window(f):
     assert part.shape == end.shape and torch.equal(part[..., inner, inner], end[..., inner, inner])
 
 
-def test_what_differs_for_a_part_has_none():
-    """Seeds draw for a size; what is nested, and other codecs, see the whole; edges must not cut pixels or blocks."""
+def test_part_is_none_where_a_part_differs():
+    """Seeds draw for one size, nested operators and codecs use the whole image, and the edges of a
+    window must not cut pixels or blocks."""
     window = (slice(0, 32), slice(16, 64))
     for spec in (
         "crop:3,5",
@@ -190,7 +191,7 @@ def test_what_differs_for_a_part_has_none():
         slice(-32, -16),
     ],
 )
-def test_a_window_that_is_none_of_the_image_is_named(rows):
+def test_part_names_a_window_outside_the_image(rows):
     with pytest.raises(ValueError, match="must be from a first to a last of 96 pixels"):
         Downsample(2).part(SHAPE, (rows, slice(0, 64)))
 
@@ -198,6 +199,6 @@ def test_a_window_that_is_none_of_the_image_is_named(rows):
 @pytest.mark.parametrize(
     "spec", ["strokes:5", "turn:0..3,0", "downsample:2..4", "resize:size=20..40"]
 )
-def test_what_is_not_sampled_yet_has_no_part_that_is_known(spec):
+def test_part_refuses_unsampled_operators(spec):
     with pytest.raises(ValueError, match="not decided yet"):
         degrade.parse(spec).part(SHAPE, (slice(0, 64), slice(0, 64)))

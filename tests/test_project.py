@@ -1,4 +1,4 @@
-"""Projections, each against the equation that it is to solve, and where there is one, Pillow's own pixels."""
+"""Projections, each against the equation that it solves, and against Pillow where possible."""
 
 import numpy
 import pytest
@@ -63,7 +63,7 @@ masks = st.sampled_from([Box(), Uncrop(), Strokes(4, seed=3), Pixels(0.5, seed=1
 
 
 @given(masks, st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
-def test_what_a_mask_shows_comes_back_bit_for_bit(f, h, w, seed):
+def test_project_restores_visible_pixels_exactly(f, h, w, seed):
     x0, x = drawn(h, w, seed), drawn(h, w, seed + 1)
     mask, near = f.visible(x.shape), f.project(x, f(x0))
     assert torch.equal((near * mask)[(mask == 1).expand_as(x)], f(x0)[(mask == 1).expand_as(x)])
@@ -74,13 +74,13 @@ def test_what_a_mask_shows_comes_back_bit_for_bit(f, h, w, seed):
 
 
 @given(st.integers(0, 99))
-def test_a_soft_mask_is_divided_out(seed):
+def test_project_divides_by_a_soft_mask(seed):
     x0, x, mask = drawn(20, 30, seed), drawn(20, 30, seed + 1), drawn(20, 30, seed + 2, c=1)
     near, told = Mask(mask).project(x, Mask(mask)(x0)), (mask >= 1 / 64).expand_as(x)
     assert away((mask * near)[told], (mask * x0)[told]) < 1e-6 and away(near[told], x0[told]) < 1e-4
 
 
-def test_a_seam_is_feathered():
+def test_project_feathers_the_seam():
     """The residual goes on across the edge and is gone a few pixels further."""
     x0, f = picture(3), Box(0.5, 0.5)
     x, hidden = blurred(x0) * 0.8, f.visible(x0.shape) == 0
@@ -93,7 +93,7 @@ def test_a_seam_is_feathered():
     assert changed[32:36].any() and not changed[40:88, 40:88].any()
 
 
-def test_nothing_seen_changes_nothing():
+def test_project_keeps_image_if_nothing_is_visible():
     x, f = drawn(8, 9), Pixels(1, seed=0)
     assert torch.equal(f.project(x, f(drawn(8, 9, 1))), x)
 
@@ -111,7 +111,7 @@ FILTERS = ["box", "bilinear", "hamming", "bicubic", "lanczos", "nearest"]
     st.integers(16, 60),
     st.integers(0, 99),
 )
-def test_an_image_made_smaller_is_met(dtype, tolerance, filter, factor, h, w, seed):
+def test_project_meets_a_downsampled_image(dtype, tolerance, filter, factor, h, w, seed):
     """Inside the gamut; both near enough to it, as a restoration is."""
     x0 = blurred(drawn(h, w, seed, low=0.2, dtype=dtype))
     x = x0 + 0.1 * (drawn(h, w, seed + 1, dtype=dtype) - 0.5)
@@ -126,7 +126,7 @@ def test_an_image_made_smaller_is_met(dtype, tolerance, filter, factor, h, w, se
 
 
 @pytest.mark.parametrize("filter", FILTERS)
-def test_in_eight_bits_pillow_makes_nearly_the_same_of_it(filter):
+def test_project_in_8_bits_agrees_with_pillow(filter):
     """Measured: all pixels within one level; 0.9 % are one off for box, less for the others."""
     x0 = picture(3)
 
@@ -142,7 +142,7 @@ def test_in_eight_bits_pillow_makes_nearly_the_same_of_it(filter):
 
 
 @given(st.sampled_from(FILTERS[1:-1]), st.integers(4, 20), st.integers(4, 20), st.floats(1, 3))
-def test_an_enlarged_image_is_found_by_least_squares(filter, h, w, scale):
+def test_project_solves_upsampling_by_least_squares(filter, h, w, scale):
     x0, f = drawn(h, w, low=0.3, dtype=torch.float64), Resize(scale=scale, filter=filter)
     noise = 1e-3 * torch.randn(f(x0).shape, generator=rng(1), dtype=torch.float64)
     near = f.project(torch.full_like(x0, 0.5), f(x0) + noise)
@@ -164,9 +164,7 @@ jpegs = (
 
 
 @given(*jpegs)
-def test_saved_again_by_pillow_it_is_the_observed_file(
-    kind, h, w, channels, sampling, quality, seed
-):
+def test_project_jpeg_saved_again_gives_the_file(kind, h, w, channels, sampling, quality, seed):
     """Everywhere, where the observation is what its own pixels are saved as."""
     y = content(kind, h, w, channels, seed)
     for _ in range(8):
@@ -180,10 +178,8 @@ def test_saved_again_by_pillow_it_is_the_observed_file(
 
 
 @given(*jpegs[:4], *jpegs[5:])
-def test_each_block_is_no_farther_from_the_file_than_its_pixels_saved_again(
-    kind, h, w, channels, quality, seed
-):
-    """Of any file whose blocks stand alone: also where no picture is found, or what is saturated hides the file's."""
+def test_project_jpeg_beats_saving_the_pixels_again(kind, h, w, channels, quality, seed):
+    """Of any file with independent blocks, also if no image gives it or saturation hides it."""
     y = codec(content(kind, h, w, channels, seed), "4:4:4", quality=quality)
     x = blurred(content(kind, h, w, channels, seed))
     found = [
@@ -198,7 +194,7 @@ def test_each_block_is_no_farther_from_the_file_than_its_pixels_saved_again(
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("quality, most", [(10, 0.0), (50, 0.01), (75, 0.02), (90, 0.06)])
-def test_nearly_all_of_a_real_file_is_met(quality, most, sampling):
+def test_project_meets_nearly_all_of_a_real_jpeg(quality, most, sampling):
     """Though its pixels, saved again, give other ones in up to half of the picture."""
     x0 = picture(1)[..., 3:120, 5:118]
     y = codec(x0, sampling, quality=quality)
@@ -208,7 +204,7 @@ def test_nearly_all_of_a_real_file_is_met(quality, most, sampling):
     assert torch.equal(JPEG(quality, sampling).project(x0, y), x0)
 
 
-def test_tables_and_a_quality_for_each_image():
+def test_project_jpeg_tables_and_quality_per_image():
     tables = torch.randint(20, 60, (2, 64), generator=rng(4)).tolist()
     x0 = picture(2)[..., :50, :39]
     y = codec(x0, "4:2:2", qtables=tables)
@@ -223,7 +219,7 @@ def test_tables_and_a_quality_for_each_image():
 
 
 @given(st.integers(2, 1000), st.integers(0, 99))
-def test_the_nearest_value_of_a_level(levels, seed):
+def test_project_quantize_takes_the_nearest_value(levels, seed):
     f, x0, x = (
         Quantize(levels),
         drawn(6, 7, seed, dtype=torch.float64),
@@ -235,14 +231,14 @@ def test_the_nearest_value_of_a_level(levels, seed):
     assert away(near, nearest) <= half / 32 + 1e-12
 
 
-def test_a_clamp_tells_what_is_inside():
+def test_project_clamp_keeps_values_beyond_the_ends():
     x, y = torch.tensor([-0.5, 0.5, 0.5, 1.5, 0.5]), torch.tensor([0.0, 0.0, 0.25, 1.0, 1.0])
     near = Clamp().project(x.view(1, 1, 1, 5), y.view(1, 1, 1, 5))
     assert near.flatten().tolist() == [-0.5, 0.0, 0.25, 1.5, 1.0]
 
 
 @given(st.integers(0, 99))
-def test_grey_is_met_with_the_smallest_change(seed):
+def test_project_gray_is_the_smallest_change(seed):
     x0, x = (drawn(9, 8, seed + i, dtype=torch.float64) ** 3 for i in (0, 1))
     near = Gray().project(x, Gray()(x0))
     assert away(Gray()(near), Gray()(x0)) < 1e-9 and near.min() >= 0 and near.max() <= 1
@@ -252,14 +248,14 @@ def test_grey_is_met_with_the_smallest_change(seed):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(-12, 12), st.integers(-12, 12))
-def test_what_was_shifted_comes_back(h, w, dy, dx):
+def test_project_undoes_a_shift(h, w, dy, dx):
     x0, x, f = drawn(h, w), drawn(h, w, 1), Shift(dy, dx)
     near = f.project(x, f(x0))
     assert torch.equal(f(near), f(x0))
     assert ((near == x0) | (near == x)).all()
 
 
-def test_a_window_is_put_back():
+def test_project_puts_a_crop_back():
     x0, x, f = drawn(9, 8), drawn(9, 8, 1), Crop(2, 3, 4, 4)
     inside = Crop(2, 3, 4, 4).adjoint(torch.ones(1, 3, 4, 4), x.shape) > 0
     assert torch.equal(f.project(x, f(x0)), torch.where(inside, x0, x))
@@ -281,7 +277,7 @@ def test_a_window_is_put_back():
         ("downsample:2 >> clamp >> quantize >> jpeg:30", 1),
     ],
 )
-def test_a_chain_is_met_from_its_end(spec, levels):
+def test_project_a_chain_from_its_end(spec, levels):
     """Every stage: mean difference in 8-bit levels, all but none."""
     x0, f = picture(4), parse(spec)
     x, y = blurred(x0), f(x0)
@@ -289,7 +285,7 @@ def test_a_chain_is_met_from_its_end(spec, levels):
     assert found[1] <= min(0.5 * found[0], levels + 1e-3)
 
 
-def test_what_draws_or_is_unknown_leaves_the_image():
+def test_project_keeps_image_under_random_stages():
     x0, x = drawn(32, 32), drawn(32, 32, 1)
     for spec in (
         "poisson:9",
@@ -307,7 +303,7 @@ def test_what_draws_or_is_unknown_leaves_the_image():
     assert parse("maybe:1(gray)").sample(x.shape, rng()).certain and Maybe(1, Gray()).varies
 
 
-def test_one_s_own_operator_says_what_it_is_told_to():
+def test_project_uses_agree_of_a_user_operator():
     @register("halved")
     class Halved(Identity):
         def forward(self, x, rng):
@@ -327,7 +323,7 @@ def test_one_s_own_operator_says_what_it_is_told_to():
 @pytest.mark.parametrize(
     "name", ["upsampling/M", "inpainting/M", "deartifacting/M", "UAP", "cri/colorization"]
 )
-def test_rows_are_independent_and_nothing_is_changed_in_place(name):
+def test_project_rows_are_independent(name):
     x0 = torch.cat([picture(i) for i in range(2)])
     f = tasks[name].sample(x0.shape, [rng(0), rng(1)])
     x, y = blurred(x0), f(x0)
@@ -355,12 +351,12 @@ def test_rows_are_independent_and_nothing_is_changed_in_place(name):
         (torch.cat([drawn(8, 8)] * 2), drawn(4, 4), "but pool:2 turns"),
     ],
 )
-def test_bad_images_are_refused(x, y, words):
+def test_project_rejects_bad_images(x, y, words):
     with pytest.raises(ValueError, match=words):
         Pool(2).project(x, y)
 
 
-def test_a_restoration_can_be_held_to_the_observation():
+def test_project_holds_a_restoration_to_y():
     G, f = lively(), Pool(4) >> Clamp() >> Quantize()
     y = f(drawn(32, 32))
     free, held = (

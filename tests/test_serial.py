@@ -20,9 +20,10 @@ def test_json_round_trip(stages):
     assert from_json(json.loads(json.dumps(to_json(f)))) == f
 
 
-def test_the_record_is_plain():
+def test_json_record_is_plain():
     f = parse(
-        "downsample:2 >> jpeg:5..30,subsampling=4:4:4 >> gaussian:0.1|0.2 >> maybe:0.5(strokes:3,seed=7)"
+        "downsample:2 >> jpeg:5..30,subsampling=4:4:4 >> gaussian:0.1|0.2"
+        " >> maybe:0.5(strokes:3,seed=7)"
     )
     assert to_json(f) == {
         "version": 1,
@@ -39,7 +40,7 @@ def test_the_record_is_plain():
     }
 
 
-def test_tensors_travel_by_reference(tmp_path):
+def test_json_stores_tensors_by_reference(tmp_path):
     m = torch.rand(2, 1, 4, 5)
     f = JPEG(50) >> Mask(m) >> OneOf(Mask(1 - m), JPEG(12))
     record = to_json(f, tmp_path)
@@ -48,7 +49,7 @@ def test_tensors_travel_by_reference(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 and str(tmp_path) not in json.dumps(record)
 
 
-def test_records_share_a_folder(tmp_path):
+def test_json_records_share_a_folder(tmp_path):
     masks = [Mask(torch.full((1, 1, 2, 2), v)) for v in (0.0, 0.5, 0.5)]
     records = [to_json(f, tmp_path) for f in masks]
     assert [from_json(r, tmp_path) for r in records] == masks and len(list(tmp_path.iterdir())) == 2
@@ -83,12 +84,12 @@ def test_records_share_a_folder(tmp_path):
         ({"version": 1, "stages": [{"name": "oneof", "operators": 3}]}, "does not belong"),
     ],
 )
-def test_hostile_records_are_refused(tmp_path, record, words):
+def test_json_refuses_hostile_records(tmp_path, record, words):
     with pytest.raises(ValueError, match=words):
         from_json(record, tmp_path)
 
 
-def test_depth_is_bounded():
+def test_json_depth_is_bounded():
     record = [{"name": "clamp"}]
     for _ in range(40):
         record = [{"name": "oneof", "operators": [record]}]
@@ -113,7 +114,7 @@ stage_like = st.builds(
 
 @cases(150)
 @given(st.lists(stage_like | json_values, max_size=3))
-def test_any_record_is_read_or_refused(stages):
+def test_json_accepts_or_refuses_any_record(stages):
     try:
         f = from_json({"version": 1, "stages": stages})
     except ValueError:

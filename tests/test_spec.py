@@ -10,14 +10,14 @@ from degrade.registry import REGISTRY
 from .conftest import cases, rng
 
 
-def test_the_design_s_example_reads_both_ways():
+def test_parse_and_str_of_the_basic_example():
     text = "downsample:8 >> poisson:24 >> deadpixels:0.16 >> jpeg:12 >> strokes:9"
     f = parse(text)
     assert f == Downsample(8) >> Poisson(24) >> degrade.DeadPixels(0.16) >> JPEG(12) >> Strokes(9)
     assert str(f) == text
 
 
-def test_keywords_and_values_per_image():
+def test_parse_keywords_and_values_per_image():
     assert parse("jpeg:quality=12,subsampling=4:2:0") == JPEG(12)
     assert parse("jpeg:12,subsampling=4:4:4") == JPEG(12, subsampling="4:4:4")
     assert parse("gaussian:0.1|0.2") == Gaussian((0.1, 0.2))
@@ -65,14 +65,14 @@ def test_keywords_and_values_per_image():
         ("oneof(" * 30 + "clamp" + ")" * 30, "within each other"),
     ],
 )
-def test_mistakes_are_named(text, words):
+def test_parse_names_the_mistake(text, words):
     with pytest.raises(SpecError) as error:
         parse(text)
     assert words in str(error.value)
     assert isinstance(error.value, ValueError)
 
 
-def test_choices_and_ranges_read_both_ways():
+def test_parse_and_str_of_choices_and_ranges():
     text = "maybe:0.5(blurred) >> oneof(jpeg:5..30 ; poisson:6..96 >> jpeg:50) >> clamp".replace(
         "blurred", "gaussian:0.1"
     )
@@ -83,7 +83,7 @@ def test_choices_and_ranges_read_both_ways():
     )
 
 
-def test_the_place_of_a_mistake_is_shown():
+def test_parse_marks_the_position_of_the_mistake():
     with pytest.raises(SpecError) as error:
         parse("downsample:2 >> jpg:12")
     assert "downsample:2 >> ⟨here⟩jpg:12" in str(error.value)
@@ -115,7 +115,7 @@ stages = st.builds(
     | st.lists(pieces, max_size=9).map("".join)
     | st.lists(stages, max_size=3).map(" >> ".join)
 )
-def test_any_text_is_read_or_refused_and_what_is_read_is_applied_or_refused(text):
+def test_parse_accepts_or_refuses_any_text(text):
     try:
         f = parse(text)
     except SpecError as error:
@@ -139,18 +139,18 @@ def test_any_text_is_read_or_refused_and_what_is_read_is_applied_or_refused(text
 @example("nan")
 @example("not utf-8 \udcff")
 @given(st.text(min_size=1, max_size=30).filter(lambda s: "\0" not in s))
-def test_any_file_name_survives(name):
+def test_text_keeps_any_file_name(name):
     assert parse(str(Mask(name))) == Mask(name)
 
 
-def test_files_are_looked_up_in_the_folder_and_nowhere_else(tmp_path):
+def test_parse_refuses_files_outside_the_folder(tmp_path):
     assert parse("mask:m.png", folder=tmp_path) == Mask(tmp_path.resolve() / "m.png")
     for outside in ("../m.png", "/etc/m.png"):
         with pytest.raises(ValueError, match="outside"):
             parse(f"mask:{outside}", folder=tmp_path)
 
 
-def test_a_user_s_operator_is_composed_and_parsed():
+def test_parse_knows_registered_operators_of_users():
     from degrade.registry import REGISTRY
 
     try:
@@ -175,6 +175,6 @@ def test_a_user_s_operator_is_composed_and_parsed():
         REGISTRY.pop("fade", None)
 
 
-def test_unknown_keywords_raise():
+def test_constructor_rejects_unknown_keywords():
     with pytest.raises(TypeError):
         Gaussian(0.1, nosuch=1)

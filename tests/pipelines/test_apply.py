@@ -197,6 +197,8 @@ def faulty(x):
     if kind == 5: raise RuntimeError('no such kernel')
     if kind == 6: raise MemoryError
     if kind == 7: return x[0]
+    if kind == 9: return (x * 255).byte()
+    if kind == 10: return x / 0
     return x
 """
 
@@ -204,7 +206,7 @@ def faulty(x):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads):
     (tmp_path / "in").mkdir()
-    for kind in range(9):
+    for kind in range(11):
         Image.new("RGB", (8, 8), (kind, 9, 9)).save(tmp_path / "in" / f"{kind}.png")
     (tmp_path / f"faulty{threads}.py").write_text(FAULTY)
     monkeypatch.chdir(tmp_path)
@@ -217,9 +219,13 @@ def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads)
     lines = result.stderr.splitlines()
     assert result.exit_code == 3, result.output
     assert sorted(line.split(":")[1].strip() for line in lines) == [
-        f"in/{kind}.png" for kind in range(1, 8)
+        f"in/{kind}.png" for kind in (1, 10, 2, 3, 4, 5, 6, 7, 9)
     ]
     assert all(line.startswith("error:") for line in lines)
+    wrong_outputs = {1: "NaN", 3: "NoneType", 7: "shape", 9: "torch.uint8", 10: "NaN or infinity"}
+    for kind, words in wrong_outputs.items():
+        named = f"error: in/{kind}.png: stage 1, faulty: gives {words}"
+        assert any(line.startswith(named) for line in lines), (kind, lines)
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"0.png", "8.png"}
 
 

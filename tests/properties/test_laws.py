@@ -17,7 +17,7 @@ from tests.conftest import cases, rng
 from .examples import SIZED, SLOPES, STRATEGIES, chains, images, operators
 
 
-def test_no_operator_escapes():
+def test_examples_cover_every_operator():
     assert set(STRATEGIES) | set(SIZED) == {
         n for n, c in REGISTRY.items() if c.__module__.startswith("degrade.")
     }
@@ -25,7 +25,7 @@ def test_no_operator_escapes():
 
 @pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
 @given(data=st.data())
-def test_shape_range_purity_and_repetition(name, data):
+def test_output_has_declared_shape_and_repeats(name, data):
     x = data.draw(images())
     f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
     before = x.clone()
@@ -39,7 +39,7 @@ def test_shape_range_purity_and_repetition(name, data):
 
 @pytest.mark.parametrize("name", [*STRATEGIES, "mask"])  # perimage is made for one batch
 @given(data=st.data())
-def test_rows_of_a_batch_are_independent(name, data):
+def test_batch_rows_are_independent(name, data):
     x = data.draw(images(batch=(3,)))
     f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
     together = f(x, [rng(i) for i in range(3)])
@@ -50,7 +50,7 @@ def test_rows_of_a_batch_are_independent(name, data):
 
 @pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
 @given(data=st.data())
-def test_a_row_of_the_operator_does_to_its_image_what_the_batch_got(name, data):
+def test_row_operator_equals_its_row_of_the_batch(name, data):
     """Also before anything is decided, beside a value per image and a range."""
     x = data.draw(images(batch=(3,)))
     f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
@@ -63,7 +63,7 @@ def test_a_row_of_the_operator_does_to_its_image_what_the_batch_got(name, data):
 
 
 @given(chains, images())
-def test_sampling_then_applying_is_applying(stages, x):
+def test_sample_then_apply_equals_apply(stages, x):
     f = compose(stages)
     g = f.sample(x.shape, rng(5))
     assert torch.equal(f(x, rng(5)), g(x, rng(5)))
@@ -93,7 +93,7 @@ def test_approx_is_idempotent_and_distributes(first, second):
 
 
 @given(chains, images())
-def test_inserting_a_stage_leaves_the_draws_of_others(stages, x):
+def test_inserted_stage_keeps_draws_of_others(stages, x):
     f, g = compose(stages), parse("identity") >> compose(stages)
     one = (1, *x.shape[1:])
     assert list(f.sample(one, rng(1))) == list(g.sample(one, rng(1)))[1:]
@@ -102,7 +102,7 @@ def test_inserting_a_stage_leaves_the_draws_of_others(stages, x):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @given(data=st.data())
-def test_linear_operators_have_their_adjoint(name, data):
+def test_adjoint_of_linear_operators_is_exact(name, data):
     x = data.draw(images(dtype=torch.float64))
     f = data.draw(STRATEGIES[name]).sample(x.shape, rng())
     if not f.linear:
@@ -118,7 +118,7 @@ def test_linear_operators_have_their_adjoint(name, data):
 
 @pytest.mark.parametrize("name", SLOPES)
 @given(data=st.data())
-def test_other_operators_have_their_declared_gradient(name, data):
+def test_gradient_of_other_operators_is_as_declared(name, data):
     x = (data.draw(images(dtype=torch.float64)) + 1e-3).requires_grad_()
     f = data.draw(STRATEGIES[name]).sample(x.shape, rng())
     y = f(x, rng(1))
@@ -132,8 +132,8 @@ def test_other_operators_have_their_declared_gradient(name, data):
 @pytest.mark.parametrize("name", [*STRATEGIES, "mask"])
 @cases(20)
 @given(data=st.data())
-def test_a_projection_comes_nearer_to_what_was_observed(name, data):
-    """Or leaves the image as it is where nothing is certain; and what agrees already stays, bit for bit."""
+def test_project_comes_closer_to_the_observation(name, data):
+    """The image stays as it is where nothing is certain, and where it agrees already."""
     x0 = data.draw(images())
     x = 0.9 * x0.flip(3) + 0.05
     f = SIZED[name](*x0.shape) if name in SIZED else data.draw(STRATEGIES[name])
@@ -155,7 +155,7 @@ def test_a_projection_comes_nearer_to_what_was_observed(name, data):
 
 
 @given(chains, images(dtype=torch.float64))
-def test_what_is_drawn_has_the_gradient_of_the_draw(stages, x):
+def test_gradient_equals_that_of_the_sampled_operator(stages, x):
     x, f = x.requires_grad_(), compose(stages)
     both = [torch.autograd.grad(g(x, rng(1)).sum(), x)[0] for g in (f, f.sample(x.shape, rng(1)))]
     assert torch.equal(*both)
@@ -173,7 +173,7 @@ def test_half_precision_is_computed_in_float32(name, data):
 @pytest.mark.parametrize("name", STRATEGIES)
 @cases(20)
 @given(data=st.data())
-def test_ranges_draw_values_that_are_accepted(name, data):
+def test_range_draws_accepted_values(name, data):
     """A range between the values of two operators, wherever the constructor accepts it."""
     f, other = data.draw(STRATEGIES[name]), data.draw(STRATEGIES[name])
     for parameter, kind in f.kinds.items():
@@ -196,7 +196,7 @@ def test_ranges_draw_values_that_are_accepted(name, data):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @given(data=st.data())
-def test_a_parameter_that_is_no_number_is_refused_by_name(name, data):
+def test_parameter_rejects_other_than_numbers(name, data):
     f = data.draw(STRATEGIES[name])
     numeric = [
         n for n, value, _ in f.arguments() if isinstance(value, (int, float)) and not f.holds
@@ -209,7 +209,7 @@ def test_a_parameter_that_is_no_number_is_refused_by_name(name, data):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @given(data=st.data())
-def test_bad_images_are_refused(name, data):
+def test_call_rejects_bad_images(name, data):
     f = data.draw(STRATEGIES[name])
     for bad, word in [
         (torch.rand(3, 8, 8), "shape"),
@@ -227,7 +227,7 @@ def test_bad_images_are_refused(name, data):
 @pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
 @cases(10)
 @given(data=st.data())
-def test_outputs_may_be_changed_in_place(name, data):
+def test_output_can_be_changed_in_place(name, data):
     """Also while autograd records; the gradient is that of the operation out of place."""
     x = data.draw(images()).requires_grad_()
     f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
