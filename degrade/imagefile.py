@@ -32,7 +32,7 @@ _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF
 
 
 class Note(UserWarning):
-    """A warning that a picture was converted on reading, such as from 16 bits to 8."""
+    """A warning that a picture was converted on reading; the message names the file."""
 
 
 def contents(path: str | Path, name: str | None = None) -> bytes:
@@ -75,8 +75,8 @@ def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False
             if image.width * image.height <= PIXELS:
                 depth = max(_png_depth(data), *_tag(image, _BITS, (8,)))
                 if depth > 8 and not _is_grey(image):
-                    _note(f"in colour, of {depth} bits a channel; Pillow reads the upper 8")
-                return _decoded(image, channels, deep)
+                    _note(name, f"{depth} bits per colour channel become 8, which Pillow reads")
+                return _decoded(image, name, channels, deep)
             size = f"{image.width} x {image.height}"
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image that can be read; convert it to PNG") from error
@@ -92,18 +92,18 @@ def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False
     raise ValueError(f"{name} has {size} pixels; {limit}")
 
 
-def _decoded(image: Image, channels: int | None, deep: bool) -> Image:
+def _decoded(image: Image, name: str, channels: int | None, deep: bool) -> Image:
     """Decode an opened file; see `picture`."""
     from PIL import ImageOps
 
     grey = _is_grey(image)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         # phones keep a small copy of a photo as the second frame of an MPO
-        _note("animated or of several pages; of such pictures the first is taken")
+        _note(name, "it is animated or has several pages; the first is taken")
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         deep = deep and not profile and "transparency" not in image.info
-        image = _rescaled(image, 16 if deep else 8)
+        image = _rescaled(image, name, 16 if deep else 8)
     elif max(_tag(image, _BITS, (8,))) > 8 and _tag(image, _PLANAR, 1) == 2:
         # Pillow reads the bytes of these in the wrong order
         raise ValueError("its colours lie in separate planes of more than 8 bits")
@@ -111,11 +111,11 @@ def _decoded(image: Image, channels: int | None, deep: bool) -> Image:
     if image.mode.startswith("I;16"):
         return image
     if image.has_transparency_data:
-        image = _over_white(image)
+        image = _over_white(image, name)
     if image.mode in ("P", "1"):
         image = image.convert("RGB" if image.mode == "P" else "L")
     if profile:
-        image = _in_srgb(image, profile)
+        image = _in_srgb(image, name, profile)
     one_channel = grey if channels is None else channels == 1
     return image.convert("L" if one_channel else "RGB")
 
@@ -138,19 +138,19 @@ def _tag(image: Image, number: int, default: Any) -> Any:
     return default if tags is None else tags.get(number, default)
 
 
-def _over_white(image: Image) -> Image:
+def _over_white(image: Image, name: str) -> Image:
     """Composite a transparent image over white."""
     from PIL import Image
 
     image = image.convert("RGBA")
     lowest, _ = image.getchannel("A").getextrema()
     if isinstance(lowest, (int, float)) and lowest < 255:
-        _note("transparent; such pictures are laid over white")
+        _note(name, "it is transparent, and laid over white")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _rescaled(image: Image, wanted: int) -> Image:
+def _rescaled(image: Image, name: str, wanted: int) -> Image:
     """Scale grey of up to 16 bits to 8 or 16 bits. 32-bit integers must hold 16-bit values."""
     import numpy
     from PIL import Image
@@ -163,7 +163,7 @@ def _rescaled(image: Image, wanted: int) -> Image:
     if _tag(image, _PHOTOMETRIC, 1) == 0:  # white is 0
         grey = 1 - grey
     if wanted == 8 and bits > 8:
-        _note(f"of {bits} bits; it is rounded to 8")
+        _note(name, f"{bits} bits are rounded to 8")
     levels = numpy.rint(grey * (2**wanted - 1))
     level_type = numpy.uint8 if wanted == 8 else numpy.uint16
     rescaled = Image.fromarray(levels.astype(level_type))
@@ -175,7 +175,7 @@ def _rescaled(image: Image, wanted: int) -> Image:
     return rescaled
 
 
-def _in_srgb(image: Image, profile: bytes) -> Image:
+def _in_srgb(image: Image, name: str, profile: bytes) -> Image:
     """Convert an image from its ICC profile to sRGB. An sRGB image stays as it is."""
     from PIL import ImageCms
 
@@ -189,9 +189,9 @@ def _in_srgb(image: Image, profile: bytes) -> Image:
             return image
         converted = ImageCms.applyTransform(image, transform)
     except (OSError, ValueError, ImageCms.PyCMSError):
-        _note("of a broken colour profile; it is left out, and sRGB assumed")
+        _note(name, "its colour profile is broken and left out; sRGB is assumed")
         return image
-    _note("of another colour space; by its profile it is converted to sRGB")
+    _note(name, "its colours are converted to sRGB by its colour profile")
     return image if converted is None else converted
 
 
@@ -211,5 +211,6 @@ def _changes_little(transform: Any) -> bool:
     return bool(abs(ramps - numpy.asarray(after).astype(int)).max() <= 2)
 
 
-def _note(text: str) -> None:
-    warnings.warn(f"a picture is {text}", Note, stacklevel=2)
+def _note(name: str, text: str) -> None:
+    """Warn of what was done to a file; Python shows an equal message once."""
+    warnings.warn(f"{name.removeprefix('file=')}: {text}", Note, stacklevel=2)

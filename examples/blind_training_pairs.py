@@ -25,18 +25,21 @@ AVATARS = Path(__file__).parent / "avatars"
 
 
 def seeded_generators(count: int) -> list[torch.Generator]:
-    """One generator per image, so that an image does not depend on the others of its batch."""
-    return [torch.Generator().manual_seed(i) for i in range(count)]
+    """Make one generator per image, so that an image does not depend on the rest of its batch."""
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
 
 
 def main(folder: str = "out/blind_training_pairs") -> None:
     chain = degrade.parse(f"{ONCE} >> {ONCE} >> {FINISH}")
-    x = torch.cat([read_image(AVATARS / f"{i:03}.png") for i in range(5)])
+    images = [read_image(path) for path in sorted(AVATARS.glob("*.png"))[:5]]
+    x = torch.cat(images)
     drawn = chain.sample(x.shape, seeded_generators(len(x)))
     y = drawn(x, seeded_generators(len(x)))
     for f in drawn.nested:
         print(f)
-    pictures = {f"image {i}": to_pil(row[None]) for i, row in enumerate(y)}
+    pictures = {}
+    for i, image in enumerate(y.split(1)):
+        pictures[f"image {i}"] = to_pil(image)
     path = Path(folder) / "blind_training_pairs.png"
     write(path, encode(sheet(pictures)))
     print(path)

@@ -18,6 +18,7 @@ from invert.optim import NGD, Adam, Ramp
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
 
+AVATAR = Path(__file__).parent / "avatars" / "003.png"
 LOSS = (Lpips(levels=6), L1(0.1, coarsest=True))
 MINE = Method(
     (
@@ -30,14 +31,14 @@ MINE = Method(
 
 def main(folder: str = "out/own_method") -> None:
     generator = invert.load_generator("avatars-128")
-    clean = read_image(Path(__file__).parent / "avatars" / "003.png")
+    clean = read_image(AVATAR)
     f = degrade.parse("downsample:4 >> jpeg:30")
     observed = f(clean)
     panels = {"clean": clean, "observed": observed}
     for name, method in (("mine", MINE), ("robust", "robust")):
         r = invert.restore(observed, f.approx(), generator, method, perceptual="alex", steps=48)
-        distance = invert.perceptual.lpips(r.image, clean).item()
-        print(f"{name}: LPIPS to the clean picture {distance:.3f}")
+        distance = invert.perceptual.lpips(r.image, clean)
+        print(f"{name}: LPIPS to the clean picture {distance.item():.3f}")
         panels[name] = r.image
     pictures = {name: to_pil(image) for name, image in panels.items()}
     path = Path(folder) / "own_method.png"

@@ -19,6 +19,8 @@ from degrade.params import Numbers, number, per_image
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet
 
+AVATAR = Path(__file__).parent / "avatars" / "012.png"
+
 
 @degrade.register("vignette", exact="x · (1 - strength r²)", gradient="the mask")
 class Vignette(degrade.Operator):
@@ -35,22 +37,29 @@ class Vignette(degrade.Operator):
         rows = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)
         columns = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device)
         r2 = (rows[:, None] ** 2 + columns**2) / 2
-        return x * (1 - per_image(self.strength, x, "strength") * r2)
+        strength = per_image(self.strength, x, "strength")
+        return x * (1 - strength * r2)
 
 
 def main(folder: str = "out/own_operator") -> None:
     x = torch.rand(2, 3, 5, 7)
     degrade.check(Vignette(0.9), x.shape)  # among others ⟨f x, y⟩ = ⟨x, fᵀ y⟩
-    drawn = degrade.parse("vignette:0.2..0.9").sample(x.shape, torch.Generator().manual_seed(0))
-    print(f"{Vignette(0.9)} keeps the laws; drawn for each image: {drawn}")
+    print(Vignette(0.9), "keeps the laws")
+    random = degrade.parse("vignette:0.2..0.9")
+    rng = torch.Generator().manual_seed(0)
+    print("drawn for each image:", random.sample(x.shape, rng))
 
-    clean = read_image(Path(__file__).parent / "avatars" / "012.png")
+    clean = read_image(AVATAR)
     f = degrade.parse("vignette:0.9 >> downsample:2 >> jpeg:40")
     observed = f(clean)
     G = invert.load_generator("avatars-128")
     r = invert.restore(observed, f.approx(), G, perceptual="alex", steps=60)
-    again = f(r.image)
-    panels = {"clean": clean, "observed": observed, "restored": r.image, "degraded again": again}
+    panels = {
+        "clean": clean,
+        "observed": observed,
+        "restored": r.image,
+        "degraded again": f(r.image),
+    }
     pictures = {name: to_pil(image) for name, image in panels.items()}
     path = Path(folder) / "own_operator.png"
     write(path, encode(sheet(pictures)))

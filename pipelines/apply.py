@@ -110,23 +110,29 @@ def degraded(job: ApplyJob) -> Degraded:
     """Degrade one picture."""
     image = picture(job.data, str(job.source.path), channels=None, deep=True)
     x = files.from_pil(image)
-    drawn = job.operator.row(0, 1).sample(x.shape, _generator(job.seed, job.source.relative))
-    bits, note = 8, None
-    if image.mode.startswith("I;16"):
-        stage = _eight_bit_stage(drawn, x, job)
-        bits = 16 if stage is None else 8
-        note = None if stage is None else f"16 bits become 8, because {stage} works in 8 bits"
+    stream = _generator(job.seed, job.source.relative)
+    drawn = job.operator.row(0, 1).sample(x.shape, stream)
+    bits = 16 if image.mode.startswith("I;16") else 8
+    note = None
+    if bits == 16:
+        eight_bit_stage = _eight_bit_stage(drawn, x, job)
+        if eight_bit_stage is not None:
+            bits = 8
+            note = f"16 bits become 8, because {eight_bit_stage} works in 8 bits"
     operator = for_file(drawn, bits)
     last = operator[-1]
     if isinstance(last, JPEG):
         y = _prefix(operator, len(operator) - 1, x, job)
-        suffix, data = ".jpg", files.encode(files.to_pil(y), "JPEG", **_codec_options(last, y))
+        suffix = ".jpg"
+        data = files.encode(files.to_pil(y), "JPEG", **_codec_options(last, y))
     else:
         y = _prefix(operator, len(operator), x, job)
-        suffix, data = ".png", files.encode(files.to_pil(y, bits))
+        suffix = ".png"
+        data = files.encode(files.to_pil(y, bits))
     arrays: dict[str, bytes] = {}
     text = str(collect(operator, arrays.__setitem__))
-    return Degraded(suffix, data, text, arrays, list(x.shape[2:]), list(y.shape[2:]), note)
+    source_size, size = list(x.shape[2:]), list(y.shape[2:])
+    return Degraded(suffix, data, text, arrays, source_size, size, note)
 
 
 def again(x: Tensor, manifest: dict, operator: Operator) -> Tensor:

@@ -269,8 +269,11 @@ class Bench:
 
 
 def _names_of(sources: list[Source]) -> list[str]:
-    """A name for each picture, which is also a file name. Raises ValueError if two are equal."""
-    names = [str(source.relative.with_suffix("")).replace(os.sep, "~") for source in sources]
+    """A name for each picture, which is also a file name. Raises ValueError if two are equal.
+
+    Pictures of one folder that share a stem keep their suffixes.
+    """
+    names = [str(source.result_name("")).replace(os.sep, "~") for source in sources]
     if len(set(names)) < len(names):
         duplicate = max(names, key=names.count)
         raise ValueError(f"two pictures would be called {duplicate}; rename one")

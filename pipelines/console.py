@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 # characters that a terminal would obey, without the tab
 _CONTROL = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
+
+LONGEST_LIST = 8  # numbers in a row that are still printed
+_NUMBER = r"-?[\d.]+(?:e[+-]?\d+)?"
+_LONG_LIST = re.compile(rf"{_NUMBER}(?:(?:\||, ?){_NUMBER}){{{LONGEST_LIST},}}")
 
 T = TypeVar("T")  # what `finish` needs to know about a picture
 J = TypeVar("J")  # a job
@@ -210,8 +215,8 @@ def load(plugins: list[str]) -> None:
 
 
 def say(message: str) -> None:
-    """Print one line to stderr; control characters are escaped."""
-    _print(message, sys.stderr)
+    """Print one line to stderr. Control characters are escaped, long lists of numbers shortened."""
+    _print(shortened(message), sys.stderr)
 
 
 def echo(message: object) -> None:
@@ -228,3 +233,18 @@ def _print(message: str, stream: TextIO | None) -> None:
     printable = line.encode(encoding, "backslashreplace").decode(encoding)
     with suppress(OSError, ValueError):  # a full disk, a closed pipe, a closed file
         print(printable, file=stream, flush=True)
+
+
+def shortened(text: str) -> str:
+    """Replace each long list of numbers by its first three and their count.
+
+    >>> shortened("blur:kernel=" + "|".join("0123456789" * 2))
+    'blur:kernel=0|1|2|… (20 numbers)'
+    """
+
+    def shorter(match: re.Match[str]) -> str:
+        numbers = re.findall(_NUMBER, match[0])
+        separator = "|" if "|" in match[0] else ", "
+        return separator.join([*numbers[:3], f"… ({len(numbers)} numbers)"])
+
+    return _LONG_LIST.sub(shorter, text)

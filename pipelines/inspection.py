@@ -12,7 +12,7 @@ from degrade.forensics import Guess, guess
 from degrade.imagefile import FORMATS, contents
 
 from . import files, tables
-from .console import say
+from .console import say, shortened
 
 BITS_PER_SAMPLE = 258  # the tag of TIFF
 
@@ -25,14 +25,14 @@ def show(path: Path) -> int:
     for finding in result.findings:
         # A finding without a stage is a remark, whose confidence would say nothing.
         confidence = f"{finding.confidence:.2f}" if finding.stage else ""
-        stage, why = tables.shortened(finding.stage), tables.shortened(finding.why)
+        stage, why = shortened(finding.stage), shortened(finding.why)
         table.add_row(Text(stage), confidence, Text(why))
     if result.clipped:
         share = f"{result.clipped:.2%} of the pixels lie in areas of 0 or 255"
         table.add_row("", "", f"{share}, which tell less than others")
     if table.row_count:
         tables.show(table)
-    tables.show(Text(tables.shortened(str(result.operator))))
+    tables.show(Text(shortened(str(result.operator))))
     return 0
 
 
@@ -48,7 +48,7 @@ def show_folder(folder: Path) -> int:
             say(f"error: {error}")
             failed += 1
             continue
-        chain = Text(tables.shortened(str(result.operator)))
+        chain = Text(shortened(str(result.operator)))
         name = Text(source.relative.as_posix())
         table.add_row(name, about["size"], about["mode"], chain, _least_confidence(result))
     if table.row_count:

@@ -39,10 +39,14 @@ class Spot:
 
     def corners(self, keep: bool = False) -> list[tuple[float, float]]:
         """(x, y) of the corners of the square, or of its kept part, clockwise from the top left."""
-        a, b, c, d, e, f = self.matrix
         left, top, right, bottom = self.keep if keep else (0, 0, 1, 1)
-        square = (left, top), (right, top), (right, bottom), (left, bottom)
-        return [(a * u + b * v + c, d * u + e * v + f) for u, v in square]
+        a, b, c, d, e, f = self.matrix
+        corners = []
+        for u, v in ((left, top), (right, top), (right, bottom), (left, bottom)):
+            x = a * u + b * v + c
+            y = d * u + e * v + f
+            corners.append((x, y))
+        return corners
 
     def extent(self, axis: int) -> tuple[float, float]:
         """The least and the largest x (axis 0) or y (axis 1) of the square."""
@@ -58,15 +62,22 @@ def centre(height: int, width: int) -> Spot:
 
 def box(x: float, y: float, w: float, h: float, height: int, width: int) -> Spot:
     """The square around a box; only the box is pasted back. All in pixels of the photo."""
-    if not (min(w, h) > 0 and min(x, y) >= 0 and x + w <= width and y + h <= height):
+    begins_inside = min(x, y) >= 0
+    ends_inside = x + w <= width and y + h <= height
+    if not (min(w, h) > 0 and begins_inside and ends_inside):
         size = f"{width}x{height}"
         raise ValueError(
             f"box={x:g},{y:g},{w:g},{h:g} is not within the photo's {size} pixels (x,y,w,h)"
         )
     side = max(w, h)
-    left, top = x + (w - side) / 2, y + (h - side) / 2
-    keep = ((x - left) / side, (y - top) / side, (x + w - left) / side, (y + h - top) / side)
-    return Spot((side, 0.0, left, 0.0, side, top), keep)
+    left = x + (w - side) / 2
+    top = y + (h - side) / 2
+    keep_left = (x - left) / side
+    keep_top = (y - top) / side
+    keep_right = (x + w - left) / side
+    keep_bottom = (y + h - top) / side
+    matrix = (side, 0.0, left, 0.0, side, top)
+    return Spot(matrix, (keep_left, keep_top, keep_right, keep_bottom))
 
 
 @dataclass(frozen=True)
@@ -99,9 +110,12 @@ class Photo:
             if high <= 0 or low >= size:
                 photo = f"the photo's {width}x{height} pixels"
                 raise ValueError(f"what is to be restored lies outside {photo}")
-        area, most = height * width * self.enlarged**2, 4 * LARGEST
+        most = 4 * LARGEST
+        area = height * width * self.enlarged**2
         rows, columns = self.window
-        part = (rows.stop - rows.start) * (columns.stop - columns.start) * self.enlarged**2
+        part_height = rows.stop - rows.start
+        part_width = columns.stop - columns.start
+        part = part_height * part_width * self.enlarged**2
         if part > LARGEST or area > most:
             sizes = f"{part:,} pixels of a picture of {area:,}; at most {LARGEST:,} of {most:,} fit"
             raise ValueError(f"what is to be restored takes {sizes}: reduce or crop the photo")
@@ -163,7 +177,7 @@ class Photo:
 
         Both are reduced if the photo shows the square at twice the generator's resolution or more.
         """
-        region = self.observed[(..., *self.window)]
+        region = _cut(self.observed, self.window)
         background = self._background
         placed = Place(self._matrix, _size(background), background)
         operator = placed >> self.happened
@@ -179,17 +193,20 @@ class Photo:
         Outside the kept part it is the photo: bit for bit if s is 1, else enlarged.
         consistent: enforce data consistency inside, except in blocks that the border cuts.
         """
-        around = self._background
-        size = _size(around)
-        drawn = Place(self._matrix, size, around)(image).clamp(0, 1)
+        background = self._background
+        size = _size(background)
+        place = Place(self._matrix, size, background)
+        drawn = place(image).clamp(0, 1)
         weight = self._weight(size)
-        mixed = torch.where(weight > 0, around + weight * (drawn - around), around)
+        mixed = background + weight * (drawn - background)
+        mixed = torch.where(weight > 0, mixed, background)
         if consistent:
-            region = self.observed[(..., *self.window)]
-            projected = self.happened.approx().project(mixed, region).clamp(0, 1)
-            mixed = torch.where(weight > 0, projected, around)
+            region = _cut(self.observed, self.window)
+            projected = self.happened.approx().project(mixed, region)
+            mixed = torch.where(weight > 0, projected.clamp(0, 1), background)
         photo = self._undamaged.clone()
-        photo[(..., *self._undamaged_window)] = mixed
+        rows, columns = self._undamaged_window
+        photo[..., rows, columns] = mixed
         return photo
 
     def aligned(self, side: int) -> Tensor:
@@ -210,7 +227,9 @@ class Photo:
         a, b, c, d, e, f = self._matrix
         left, top, right, bottom = self.spot.keep
         w, h = right - left, bottom - top
-        kept = (a * w, b * h, c + a * left + b * top, d * w, e * h, f + d * left + e * top)
+        kept_x = c + a * left + b * top
+        kept_y = f + d * left + e * top
+        kept = (a * w, b * h, kept_x, d * w, e * h, kept_y)
         feather = FEATHER * self.enlarged * self.spot.side * min(w, h)
         top_left, top_right, bottom_right, bottom_left = self.spot.corners(keep=True)
         edges = (
@@ -221,9 +240,11 @@ class Photo:
         )
         weight = torch.ones(size)
         for distance, (start, end) in zip(sides(kept, size), edges, strict=True):
-            if not self._at_border(start, end):
-                t = (distance / feather).clamp(0, 1).float()
-                weight = torch.minimum(weight, t * t * (3 - 2 * t))
+            if self._at_border(start, end):
+                continue
+            t = (distance / feather).clamp(0, 1).float()
+            smoothstep = t * t * (3 - 2 * t)
+            weight = torch.minimum(weight, smoothstep)
         return weight
 
     def _at_border(self, start: tuple[float, float], end: tuple[float, float]) -> bool:
@@ -240,8 +261,9 @@ class Photo:
         """The square's matrix in pixels of the undamaged window."""
         a, b, c, d, e, f = self.spot.matrix
         rows, columns = self.window
-        matrix = (a, b, c - columns.start, d, e, f - rows.start)
-        return tuple(self.enlarged * m for m in matrix)
+        x = c - columns.start
+        y = f - rows.start
+        return tuple(self.enlarged * m for m in (a, b, x, d, e, y))
 
     @property
     def _undamaged_shape(self) -> Shape:
@@ -251,7 +273,9 @@ class Photo:
     def _undamaged_window(self) -> Window:
         rows, columns = self.window
         s = self.enlarged
-        return slice(s * rows.start, s * rows.stop), slice(s * columns.start, s * columns.stop)
+        undamaged_rows = slice(s * rows.start, s * rows.stop)
+        undamaged_columns = slice(s * columns.start, s * columns.stop)
+        return undamaged_rows, undamaged_columns
 
     @cached_property
     def _undamaged(self) -> Tensor:
@@ -264,7 +288,12 @@ class Photo:
     @property
     def _background(self) -> Tensor:
         """The window of the enlarged photo."""
-        return self._undamaged[(..., *self._undamaged_window)]
+        return _cut(self._undamaged, self._undamaged_window)
+
+
+def _cut(x: Tensor, window: Window) -> Tensor:
+    rows, columns = window
+    return x[..., rows, columns]
 
 
 def _size(x: Tensor) -> tuple[int, int]:
@@ -285,28 +314,39 @@ def padded(photo: Tensor, spot: Spot) -> tuple[Tensor, tuple[int, int]]:
     """
     height, width = photo.shape[2:]
     border = max(round(spot.side * 0.1), 3)
-    before, after = [], []  # columns, then rows
-    for axis, size in ((0, width), (1, height)):
-        low, high = spot.extent(axis)
-        before.append(max(0, math.ceil(border - low)))
-        after.append(max(0, math.ceil(high - size + border)))
-    if max(*before, *after) <= border - 4:
+    counts = [*_missing(spot, 0, width, border), *_missing(spot, 1, height, border)]
+    if max(counts) <= border - 4:
         return photo, (0, 0)
     least = round(spot.side * 0.3)
-    left, top = (max(count, least) for count in before)
-    right, bottom = (max(count, least) for count in after)
+    left, right, top, bottom = (max(count, least) for count in counts)
     widths = ((0, 0), (0, 0), (top, bottom), (left, right))
     if min(height, width) > 1:
         array = numpy.pad(photo.numpy(), widths, "reflect")
     else:
         array = numpy.pad(photo.numpy(), widths, "edge")
     x = torch.from_numpy(array)
-    rows = torch.arange(x.shape[2], dtype=torch.float32)
-    columns = torch.arange(x.shape[3], dtype=torch.float32)
-    across = 1 - torch.minimum(columns / left, (x.shape[3] - 1 - columns) / right)
-    down = 1 - torch.minimum(rows / top, (x.shape[2] - 1 - rows) / bottom)
+    across = _outside(x.shape[3], left, right)
+    down = _outside(x.shape[2], top, bottom)
     outside = torch.maximum(across, down[:, None])
-    blurred = degrade.Blur("gaussian", min(100.0, spot.side * 0.02))(x)
-    x = x + (blurred - x) * (3 * outside + 1).clamp(0, 1)
-    median = x.flatten(2).median(2).values[..., None, None]
-    return x + (median - x) * outside.clamp(0, 1), (left, top)
+    blur = degrade.Blur("gaussian", min(100.0, spot.side * 0.02))
+    blurred_share = (3 * outside + 1).clamp(0, 1)
+    x = x + (blur(x) - x) * blurred_share
+    median = x.flatten(2).median(2).values
+    x = x + (median[..., None, None] - x) * outside.clamp(0, 1)
+    return x, (left, top)
+
+
+def _missing(spot: Spot, axis: int, size: int, border: int) -> tuple[int, int]:
+    """How many pixels the square and a border need before and after the photo, along an axis."""
+    low, high = spot.extent(axis)
+    before = math.ceil(border - low)
+    after = math.ceil(high - size + border)
+    return max(0, before), max(0, after)
+
+
+def _outside(size: int, before: int, after: int) -> Tensor:
+    """For each pixel of a padded line: 1 at its ends, 0 where the photo begins, negative inside."""
+    positions = torch.arange(size, dtype=torch.float32)
+    from_start = positions / before
+    from_end = (size - 1 - positions) / after
+    return 1 - torch.minimum(from_start, from_end)

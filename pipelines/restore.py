@@ -15,8 +15,9 @@ from torch import Tensor
 
 import degrade
 import invert
+from degrade.filter import Gray
 from degrade.forensics import guess
-from degrade.imagefile import Note
+from degrade.imagefile import Note, contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
 
@@ -73,6 +74,7 @@ class Observation:
     manifest: dict | None
     photo: Photo | None  # set if only a part of the picture is restored
     clean: Tensor | None  # the undamaged picture, for the sheet
+    grey_bits: int | None  # bits per pixel of a result that is written in grey; None for colour
 
 
 @dataclass(frozen=True)
@@ -169,14 +171,32 @@ class Restore:
 
     def _observation(self, source: Source) -> Observation:
         manifest, operator = what_happened(source, self.settings.op)
-        pixels = files.read_image(source.path, self.shape[1])
+        pixels, grey_bits = self._read(source, operator)
         photo = self._photo(source, pixels, operator)
         path = self._clean_path(source, manifest)
         clean = None
         if path is not None:
             _check_clean(path, source, manifest, operator)
             clean = files.read_image(path)
-        return Observation(source, pixels, operator, manifest, photo, clean)
+        return Observation(source, pixels, operator, manifest, photo, clean, grey_bits)
+
+    def _read(self, source: Source, operator: degrade.Operator) -> tuple[Tensor, int | None]:
+        """The observation with the generator's channels, and the bits of a result in grey.
+
+        A grey file has a result in grey, unless the operator itself turns colours into grey: then
+        the colours are what is to be restored.
+        """
+        channels = self.shape[1]
+        image = picture(contents(source.path), str(source.path), channels=None, deep=True)
+        bits = 16 if image.mode.startswith("I;16") else 8
+        if image.mode == "RGB" and channels == 1:
+            _note(f"{source.path}: its colours become grey, which is all that the generator draws")
+            image = image.convert("L")
+        pixels = files.from_pil(image)
+        if pixels.shape[1] == channels:
+            return pixels, bits if channels == 1 else None
+        removes_colour = any(isinstance(stage, Gray) for stage in operator)
+        return pixels.repeat(1, channels, 1, 1), None if removes_colour else bits
 
     def _photo(self, source: Source, observed: Tensor, operator: degrade.Operator) -> Photo | None:
         """The photo of which a part is restored; None if the generator can draw the whole."""
@@ -224,9 +244,8 @@ class Restore:
         is_photo = observation.photo is not None
         made: dict[Path, bytes] = {}
         if solved is None:
-            drawn = self._paths(source, _drawn(self.settings.samples, is_photo))
-            images = [files.read_image(path, self.shape[1]) for path in drawn]
-            result = files.read_image(target, self.shape[1])
+            images = self._read_drawn(observation)
+            result = self._read_result(observation, target)
         else:
             if not all(solution.finite for solution in solved):
                 raise ValueError(
@@ -234,9 +253,11 @@ class Restore:
                 )
             log |= _curves(solved)
             images = [solution.image for solution in solved]
-            results = self._results(images, observation.photo)
+            results = self._results(images, observation)
             result = results[0]
-            made = self._encoded(source, images, results)
+            made = self._encoded(observation, images, results)
+            if not is_photo:
+                images = results
             latents = torch.cat([solution.latent for solution in solved])
             made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
         tiles = self._tiles(observation, images, result)
@@ -249,21 +270,46 @@ class Restore:
     def _paths(self, source: Source, suffixes: list[str]) -> list[Path]:
         return [source.target(self.output, suffix) for suffix in suffixes]
 
-    def _results(self, images: list[Tensor], photo: Photo | None) -> list[Tensor]:
+    def _results(self, images: list[Tensor], observation: Observation) -> list[Tensor]:
         """The restored pictures: the generator's images, pasted into the photo if there is one."""
-        if photo is None:
+        photo = observation.photo
+        if photo is not None:
+            images = [photo.pasted(image, self.settings.keep_visible) for image in images]
+        if observation.grey_bits is None:
             return images
-        return [photo.pasted(image, self.settings.keep_visible) for image in images]
+        if self.shape[1] > 1:
+            _note(
+                f"{observation.source.path}: it is grey, and so is the result; the generator "
+                "draws in colour, of which the luma is kept"
+            )
+        return [Gray()(image.clamp(0, 1))[:, :1] for image in images]
+
+    def _read_result(self, observation: Observation, path: Path) -> Tensor:
+        """A restored picture, in grey if it was written so."""
+        channels = self.shape[1] if observation.grey_bits is None else 1
+        return files.read_image(path, channels, deep=True)
+
+    def _read_drawn(self, observation: Observation) -> list[Tensor]:
+        """The generator's images of an earlier run, as their files hold them."""
+        source, samples = observation.source, self.settings.samples
+        if observation.photo is None:
+            paths = self._paths(source, _numbered(samples))
+            return [self._read_result(observation, path) for path in paths]
+        paths = self._paths(source, _drawn(samples, photo=True))
+        return [files.read_image(path, self.shape[1]) for path in paths]
 
     def _encoded(
-        self, source: Source, images: list[Tensor], results: list[Tensor]
+        self, observation: Observation, images: list[Tensor], results: list[Tensor]
     ) -> dict[Path, bytes]:
-        samples, is_photo = self.settings.samples, results is not images
-        made = {}
-        drawn = self._paths(source, _drawn(samples, is_photo))
-        whole = self._paths(source, _numbered(samples))
-        for path, image in zip(drawn + whole, images + results, strict=True):
-            if path not in made:
+        """The picture files: the results and, beside a photo, what the generator drew."""
+        source, samples = observation.source, self.settings.samples
+        made: dict[Path, bytes] = {}
+        bits = observation.grey_bits or 8
+        for path, result in zip(self._paths(source, _numbered(samples)), results, strict=True):
+            made[path] = files.encode(files.to_pil(result, bits))
+        if observation.photo is not None:
+            drawn_paths = self._paths(source, _drawn(samples, photo=True))
+            for path, image in zip(drawn_paths, images, strict=True):
                 made[path] = files.encode(files.to_pil(image))
         return made
 
@@ -296,7 +342,7 @@ class Restore:
         if len(images) > 1:
             tiles[f"spread, white is {SPREAD}"] = _spread(images) / SPREAD
         if observation.manifest is not None:
-            written = files.from_pil(files.to_pil(result))
+            written = files.from_pil(files.to_pil(result, observation.grey_bits or 8))
             degraded = again(written, observation.manifest, observation.operator)
             tiles["restored, degraded again"] = degraded
         return {caption: files.to_pil(tile) for caption, tile in tiles.items()}
@@ -441,12 +487,14 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
     path = source.path.with_suffix(".json")
     manifest = files.read_json(path, MANIFEST)
     if manifest is None:
-        operator = guess(source.path).operator
+        result = guess(source.path)
+        remarks = [finding.why for finding in result.findings if not finding.stage]
         _note(
-            f"{source.path}: taken to have happened: {operator}; "
-            "`degrade inspect` tells why, --op says better"
+            f"{source.path}: taken to have happened: {result.operator}; "
+            + "".join(f"{remark}; " for remark in remarks)
+            + "`degrade inspect` tells why, --op says better"
         )
-        return None, operator
+        return None, result.operator
     if manifest.get("begun"):
         raise ValueError(
             f"{path} says that apply was stopped here; run it again, or say what happened with --op"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,11 @@ class Table:
 
     def best(self, task: str) -> float | None:
         """The best value of a task, by the direction of the metric."""
-        values = [self.cells.get((task, method)) for method in self.methods]
-        known = [value for value in values if value is not None]
+        known = []
+        for method in self.methods:
+            value = self.cells.get((task, method))
+            if value is not None:
+                known.append(value)
         if not known:
             return None
         return min(known) if self.metric.lower_is_better else max(known)
@@ -59,11 +62,8 @@ def tables_of(rows: list[Row], realism: dict[str, Cells]) -> list[Table]:
 
     realism: the cells of the metrics of sets, by the name of the metric, from `realism_of`.
     """
-    known_tasks = SUITES["paper"]
-    tasks_in_rows = _distinct(row["task"] for row in rows)
-    tasks = [task for task in known_tasks if task in tasks_in_rows]
-    tasks += [task for task in tasks_in_rows if task not in known_tasks]
-    methods = sorted(_distinct(row["method"] for row in rows), key=_place_of_method)
+    tasks = sorted(_distinct(rows, "task"), key=_place_of_task)
+    methods = sorted(_distinct(rows, "method"), key=_place_of_method)
     tables = []
     for metric in METRICS:
         is_mean = metric.of_set is None
@@ -73,9 +73,15 @@ def tables_of(rows: list[Row], realism: dict[str, Cells]) -> list[Table]:
     return tables
 
 
-def _distinct(names: Iterable[str]) -> list[str]:
-    """The different names, in the order of their first appearance."""
-    return list(dict.fromkeys(names))
+def _distinct(rows: list[Row], column: str) -> list[str]:
+    """The different values of a column, in the order of their first appearance."""
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def _place_of_task(task: str) -> int:
+    """Where a task stands in the paper; others come last."""
+    known = list(SUITES["paper"])
+    return known.index(task) if task in known else len(known)
 
 
 def _place_of_method(label: str) -> int:
@@ -93,24 +99,33 @@ def _means(rows: list[Row], metric: str) -> Cells:
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         if metric in row:
-            values.setdefault((row["task"], row["method"]), []).append(row[metric])
-    return {key: sum(numbers) / len(numbers) for key, numbers in values.items()}
+            key = (row["task"], row["method"])
+            values.setdefault(key, []).append(row[metric])
+    means: Cells = {}
+    for key, numbers in values.items():
+        means[key] = sum(numbers) / len(numbers)
+    return means
 
 
 def is_curve(values: object, gaps: bool = False) -> bool:
     """Whether a value that was read from a file is a list of numbers, with None at gaps."""
     if not isinstance(values, list):
         return False
-    return all(isinstance(value, (int, float)) or (gaps and value is None) for value in values)
+    for value in values:
+        is_gap = gaps and value is None
+        if not is_gap and not isinstance(value, (int, float)):
+            return False
+    return True
 
 
 def thinned(curve: Sequence[float | None], most: int = CURVE_POINTS) -> Curve:
     """Keep at most `most` values, evenly spaced, the first and the last included."""
     count = min(most, len(curve))
     last = len(curve) - 1
+    intervals = max(count - 1, 1)
     kept: Curve = []
     for i in range(count):
-        value = curve[round(i * last / max(count - 1, 1))]
+        value = curve[round(i * last / intervals)]
         kept.append(None if value is None else round(value, 5))
     return kept
 
@@ -119,7 +134,11 @@ def thinned_terms(terms: object) -> dict[str, Curve]:
     """The curve of each term of a loss, for a row; whatever else a file may hold is left out."""
     if not isinstance(terms, dict):
         return {}
-    return {name: thinned(curve) for name, curve in terms.items() if is_curve(curve, gaps=True)}
+    curves = {}
+    for name, curve in terms.items():
+        if is_curve(curve, gaps=True):
+            curves[name] = thinned(curve)
+    return curves
 
 
 def as_csv(rows: list[Row]) -> str:
@@ -140,21 +159,27 @@ def as_markdown(tables: list[Table], notes: list[str]) -> str:
     """
     lines = ["# Results", ""]
     lines += [f"* {note}" for note in notes]
-    joined, others = tables[:3], tables[3:]
-    for group in (joined, *([table] for table in others)):
-        lines += ["", *_markdown_table(group)]
+    lines += ["", *_markdown_table(tables[:3])]
+    for table in tables[3:]:
+        lines += ["", *_markdown_table([table])]
     return "\n".join(lines) + "\n"
 
 
 def _markdown_table(group: list[Table]) -> list[str]:
-    heads = [f"{table.metric.title} {method}" for table in group for method in table.methods]
-    lines = [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    heads = ["task"]
+    for table in group:
+        heads += [f"{table.metric.title} {method}" for method in table.methods]
+    lines = [_markdown_line(heads), "|---" * len(heads) + "|"]
     for task in group[0].tasks:
-        cells: list[str] = []
+        cells = [task]
         for table in group:
             cells += _markdown_cells(table, task)
-        lines.append(f"| {task} | {' | '.join(cells)} |")
+        lines.append(_markdown_line(cells))
     return lines
+
+
+def _markdown_line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _markdown_cells(table: Table, task: str) -> list[str]:
@@ -182,7 +207,7 @@ def realism_of(results: Results, resolution: int, reference: Path | None) -> dic
         crop_statistics = statistics(reference)
 
     references: dict[tuple[Path, ...], Reference] = {}
-    cells: dict[str, Cells] = {metric.name: {} for metric in METRICS if metric.of_set is not None}
+    cells: dict[str, Cells] = {}
     for key, names in _images_by_cell(results.rows).items():
         restored = [results.picture(*key, name) for name in names]
         clean = tuple(results.picture(None, "clean", name) for name in names)
@@ -191,7 +216,8 @@ def realism_of(results: Results, resolution: int, reference: Path | None) -> dic
             references[real] = Reference(real, resolution, FRECHET, crop_statistics)
         for metric in METRICS:
             if metric.of_set is not None:
-                cells[metric.name][key] = metric.of_set(restored, references[real])
+                cells_of_metric = cells.setdefault(metric.name, {})
+                cells_of_metric[key] = metric.of_set(restored, references[real])
     return cells
 
 
@@ -199,5 +225,6 @@ def _images_by_cell(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
     """(task, method) → sorted names of its pictures, so that equal sets compare equal."""
     images: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        images.setdefault((row["task"], row["method"]), []).append(row["image"])
+        key = (row["task"], row["method"])
+        images.setdefault(key, []).append(row["image"])
     return {key: sorted(names) for key, names in images.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from contextlib import suppress
 
@@ -15,9 +14,6 @@ from rich.text import Text
 from .console import say
 
 PIPE_WIDTH = 160  # characters, where the output is no terminal
-LONGEST_LIST = 8  # numbers in a row that are still printed
-_NUMBER = r"-?[\d.]+(?:e[+-]?\d+)?"
-_LONG_LIST = re.compile(rf"{_NUMBER}(?:(?:\||, ?){_NUMBER}){{{LONGEST_LIST},}}")
 
 
 def columns(*heads: str) -> Table:
@@ -52,18 +48,3 @@ def discard_output() -> None:
     """Send what stdout still holds to nowhere; otherwise Python tries again to write it at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def shortened(text: str) -> str:
-    """Replace each long list of numbers by its first three and their count.
-
-    >>> shortened("blur:kernel=" + "|".join("0123456789" * 2))
-    'blur:kernel=0|1|2|… (20 numbers)'
-    """
-
-    def shorter(match: re.Match[str]) -> str:
-        numbers = re.findall(_NUMBER, match[0])
-        separator = "|" if "|" in match[0] else ", "
-        return separator.join([*numbers[:3], f"… ({len(numbers)} numbers)"])
-
-    return _LONG_LIST.sub(shorter, text)

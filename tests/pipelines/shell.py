@@ -61,7 +61,7 @@ def observations(folder, count):
 
 
 def contents(folder):
-    """What a user finds there: (file → bytes), and the rows of a benchmark without the seconds they took."""
+    """What a user finds there: (file → bytes), and the rows of a benchmark without their times."""
     found = {}
     for path in folder.rglob("*"):
         if path.is_file() and not path.name.startswith(".degrade-"):

@@ -244,6 +244,16 @@ def test_bench_reports_mistakes_in_one_line(tmp_path, change, words):
     assert not (tmp_path / "b").exists()
 
 
+def test_bench_keeps_two_pictures_of_one_stem(tmp_path):
+    (tmp_path / "in").mkdir()
+    for suffix in ("png", "bmp"):
+        Image.open(AVATARS / "000.png").save(tmp_path / "in" / f"p.{suffix}")
+    command = ["bench", "--images", tmp_path / "in", "-o", tmp_path / "b", "--steps", 1]
+    result = run(*command, "--perceptual", "alex", "--tasks", "UP", "--methods", "brgm")
+    assert result.exit_code == 0, result.output
+    assert {key[2] for key in rows_of(tmp_path / "b")} == {"p.png", "p.bmp"}
+
+
 def test_tasks_of_selects_the_papers_tasks():
     assert len(tasks.tasks_of("all")) == 31 and len(tasks.tasks_of("single")) == 20
     assert len(tasks.tasks_of("composed")) == 11 and "UNAP" in tasks.tasks_of("composed")

@@ -21,7 +21,7 @@ import invert
 from degrade.params import described
 from invert.generator import BUNDLED
 from invert.perceptual import NETS
-from pipelines import cli, files, options, tables
+from pipelines import cli, console, files, options
 from pipelines.completion import operator_names
 from pipelines.tasks import SUITES
 from tests.conftest import AVATARS, rng
@@ -383,7 +383,7 @@ def test_ops_shows_one_operator_in_full(name):
     assert degrade.parse(example)[0].name == name
 
 
-def test_inspect_tells_mode_depth_alpha_palette_and_profile(tmp_path):
+def test_inspect_tells_mode_depth_alpha_and_profile(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGBA", (8, 9), (9, 9, 9, 99)).save(tmp_path / "alpha.png", icc_profile=srgb)
     Image.new("P", (8, 9)).save(tmp_path / "palette.png")
@@ -407,8 +407,8 @@ def test_inspect_tells_mode_depth_alpha_palette_and_profile(tmp_path):
 
 def test_long_lists_are_shortened(tmp_path):
     numbers = "|".join(str(i / 441) for i in range(441))
-    assert tables.shortened(f"blur:kernel={numbers}").endswith("… (441 numbers)")
-    assert tables.shortened("place:1|0|8|0|1|8,16x16") == "place:1|0|8|0|1|8,16x16"
+    assert console.shortened(f"blur:kernel={numbers}").endswith("… (441 numbers)")
+    assert console.shortened("place:1|0|8|0|1|8,16x16") == "place:1|0|8|0|1|8,16x16"
     quality_tables = [[7] * 64, list(range(1, 65))]
     Image.open(AVATARS / "000.png").convert("RGB").save(tmp_path / "t.jpg", qtables=quality_tables)
     result = run("inspect", tmp_path / "t.jpg")

@@ -44,6 +44,15 @@ def test_transparency_is_laid_over_white(tmp_path):
     assert shown(tmp_path, Image.new("RGBA", (3, 2), (*RED, 255)))[1] == ""
 
 
+def test_transparency_notes_name_every_file(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGBA", (3, 2), (*RED, 9)).save(tmp_path / "in" / name)
+    result = run("apply", tmp_path / "in", "-o", tmp_path / "out", "--op", "clamp")
+    notes = sorted(result.stderr.splitlines())
+    assert len(notes) == 2 and "a.png: it is transparent" in notes[0] and "b.png" in notes[1]
+
+
 @pytest.mark.parametrize("mode", ["P", "L", "1", "LA", "PA", "CMYK", "YCbCr"])
 def test_modes_of_pillow_are_all_read(tmp_path, mode):
     image = (
@@ -92,7 +101,7 @@ def test_colour_16_bits_read_as_8_are_reported(tmp_path):
     body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
     result = run("apply", tmp_path / "in.png", "-o", tmp_path / "out", "--op", "clamp")
-    assert result.exit_code == 0 and "of 16 bits a channel" in result.stderr
+    assert result.exit_code == 0 and "in.png: 16 bits per colour channel become 8" in result.stderr
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1"])
@@ -242,17 +251,18 @@ def linear_profile(name):
 
 
 @pytest.mark.parametrize("name", [b"linear light", b"GIMP built-in Linear sRGB"])
-def test_icc_profile_is_converted_and_reported_once(tmp_path, name):
+def test_icc_conversion_is_reported_for_each_file(tmp_path, name):
     grey = numpy.arange(256, dtype=numpy.uint8).reshape(16, 16)
     image = Image.fromarray(numpy.dstack([grey, grey, grey]))
     (tmp_path / "in").mkdir()
     for file in "abc":
         image.save(tmp_path / "in" / f"{file}.png", icc_profile=linear_profile(name))
     result = run("apply", tmp_path / "in", "-o", tmp_path / "out", "--op", "clamp")
-    assert (
-        result.exit_code == 0
-        and result.stderr.count("converted to sRGB") == result.stderr.count("note:") == 1
-    )
+    assert result.exit_code == 0
+    notes = sorted(result.stderr.splitlines())  # pictures are degraded side by side
+    assert len(notes) == 3
+    for file, note in zip("abc", notes, strict=True):
+        assert f"{file}.png: its colours are converted to sRGB by its colour profile" in note
     light = grey / 255
     wanted = 255 * numpy.where(
         light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055

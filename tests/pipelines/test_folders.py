@@ -317,7 +317,7 @@ def test_checkpoint_is_never_its_own_output(tmp_path):
         )
 
 
-def test_concurrent_runs_of_other_op_leave_whole_results(tmp_path):
+def test_concurrent_runs_leave_whole_results(tmp_path):
     """Each manifest names a picture that is there, whichever of two runs came last."""
     folder = copies(tmp_path / "in", *(f"{i}.png" for i in range(8)))
     command = [COMMAND, "apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]

@@ -22,7 +22,7 @@ from tests.conftest import AVATARS, rng
 from .shell import FOURFOLD, apply, pixels, run
 
 
-def test_restore_reads_the_manifest_and_writes_all_files(tmp_path):
+def test_restore_reads_manifest_and_writes_all_files(tmp_path):
     apply(AVATARS / "003.png", output=tmp_path / "observed", op=FOURFOLD)
     arguments = [
         "restore",
@@ -91,7 +91,7 @@ def test_sheet_tiles_equal_the_files_they_show(tmp_path):
         assert (shown == tile.repeat(256 // len(tile), 0).repeat(256 // len(tile), 1)).all(), i
 
 
-def test_restore_depends_on_the_name_not_on_other_files(tmp_path):
+def test_restore_depends_on_name_not_on_other_files(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(AVATARS / "000.png", tmp_path / "in" / name)
@@ -417,9 +417,63 @@ def test_log_holds_the_curve_of_each_term(tmp_path):
     assert log["terms"] and all(len(curve) == 3 for curve in log["terms"].values())
 
 
-def test_restore_takes_grey_pictures(tmp_path):
+def test_restore_keeps_grey_and_says_so(tmp_path):
     Image.open(AVATARS / "000.png").convert("L").save(tmp_path / "grey.png")
     apply(tmp_path / "grey.png", output=tmp_path / "o", op="gaussian:0.1 >> jpeg:50")
     clean = ["--clean", tmp_path / "grey.png"]
     result = alex(tmp_path / "o", tmp_path / "r", *clean, steps=1)
     assert result.exit_code == 0, result.output
+    assert "grey.jpg: it is grey, and so is the result" in result.stderr
+    assert Image.open(tmp_path / "r" / "grey.png").mode == "L"
+    sheet = (tmp_path / "r" / "grey.sheet.png").read_bytes()
+    assert alex(tmp_path / "o", tmp_path / "r", steps=1).exit_code == 0
+    redrawn = alex(tmp_path / "o", tmp_path / "r", *clean, steps=1)  # from the files
+    assert redrawn.exit_code == 0 and (tmp_path / "r" / "grey.sheet.png").read_bytes() == sheet
+
+
+def test_restore_keeps_grey_of_16_bits(tmp_path):
+    image = numpy.array(Image.open(AVATARS / "000.png").convert("L")).astype(numpy.uint16)
+    Image.fromarray(image * 257 + 1).save(tmp_path / "deep.png")
+    result = alex(tmp_path / "deep.png", tmp_path / "r", "--op", "clamp", steps=1)
+    assert result.exit_code == 0 and "rounded" not in result.stderr, result.output
+    restored = Image.open(tmp_path / "r" / "deep.png")
+    levels = numpy.array(restored)
+    assert restored.mode == "I;16" and len(numpy.unique(levels)) > 256
+
+
+def test_restore_of_op_gray_gives_colour(tmp_path):
+    Image.open(AVATARS / "000.png").convert("L").save(tmp_path / "grey.png")
+    result = alex(tmp_path / "grey.png", tmp_path / "r", "--op", "gray", steps=1)
+    assert result.exit_code == 0 and "so is the result" not in result.stderr, result.output
+    assert Image.open(tmp_path / "r" / "grey.png").mode == "RGB"
+
+
+def test_jpeg_sampling_4_1_1_is_told_in_words(tmp_path):
+    """4:2:0 and 4:1:1 have as many blocks in a unit, so that only the header needs a change."""
+    path = tmp_path / "p.jpg"
+    Image.open(AVATARS / "000.png").convert("RGB").save(path, subsampling="4:2:0")
+    data = path.read_bytes()
+    frame = data.index(b"\xff\xc0")
+    assert data[frame + 11] == 0x22  # luma: 2 across, 2 down
+    path.write_bytes(data[: frame + 11] + b"\x41" + data[frame + 12 :])
+    inspected = run("inspect", path)
+    assert inspected.exit_code == 0 and "the file is a JPEG, but" in inspected.stdout
+    result = alex(path, tmp_path / "r", steps=1)
+    assert result.exit_code == 0 and "the file is a JPEG, but" in result.stderr, result.output
+
+
+def test_note_never_prints_a_long_list(tmp_path):
+    tables = [list(range(1, 65)), [7] * 64]
+    Image.open(AVATARS / "000.png").convert("RGB").save(tmp_path / "p.jpg", qtables=tables)
+    result = alex(tmp_path / "p.jpg", tmp_path / "r", steps=1)
+    assert result.exit_code == 0, result.output
+    assert "numbers)" in result.stderr and "|11|12|13" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_restore_works_with_a_full_stderr(tmp_path):
+    command = [Path(sys.executable).parent / "degrade", "restore", AVATARS / "000.png"]
+    command += ["--op", "clamp", "--steps", "1", "--perceptual", "alex", "-o", tmp_path / "r"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stderr=full, timeout=300)
+    assert done.returncode == 0 and (tmp_path / "r" / "000.json").exists()
