@@ -11,11 +11,11 @@ from pathlib import Path
 # This must be set before torch and numpy are imported, and processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from PIL import Image
 
 # Multiplies the number of random cases and of killed runs.
 EFFORT = int(os.environ.get("DEGRADE_EFFORT", "1"))
