@@ -44,17 +44,12 @@ def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]
         alike = [band for band in bands if band[0] < 1.3 * bands[0][0]]
         if alike:
             weight = sum(w for _, w, _ in alike)
-            variance, tails = (sum(band[i] * band[1] for band in alike) / weight for i in (0, 2))
-            found.append(
-                Grain(
-                    float(level[flat].mean()),
-                    variance,
-                    weight,
-                    len(alike) / len(bands),
-                    len(bands),
-                    tails,
-                )
-            )
+            variance = sum(v * w for v, w, _ in alike) / weight
+            tails = sum(t * w for _, w, t in alike) / weight
+            brightness = float(level[flat].mean())
+            white = len(alike) / len(bands)
+            grain = Grain(brightness, variance, weight, white, len(bands), tails)
+            found.append(grain)
     return found, len(found) / bins
 
 
@@ -111,12 +106,9 @@ def law(found: list[Grain]) -> Law:
         line, sloped, better = _lower_edge(torch.stack([x, one], 1), v, w)
         if line[0] > 0 and line[1] < 0:
             line, sloped, better = _lower_edge(x[:, None], v, w)
-        if (
-            line[0] > 0
-            and worse - better > 12
-            and sloped.max() > 1.5 * sloped.min()
-            and _off(sloped, v, w) < 0.3
-        ):
+        much_better = worse - better > 12
+        steep = line[0] > 0 and sloped.max() > 1.5 * sloped.min()
+        if much_better and steep and _off(sloped, v, w) < 0.3:
             at, slope = sloped, float(line[0])
             base = float(line[1]) if len(line) > 1 else 0.0
     return Law(slope, base, _off(at, v, w))
@@ -134,9 +126,11 @@ def _lower_edge(basis: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor, fl
     at = v
     for _ in range(20):
         weight = w / at.square() * torch.where(v > at, 0.4, 1.0)
-        matrix = (basis * weight[:, None]).T @ basis + 1e-12 * torch.eye(
-            basis.shape[1], dtype=v.dtype
-        )
-        value = torch.linalg.solve(matrix, (basis * weight[:, None]).T @ v)
+        weighted = (basis * weight[:, None]).T
+        ridge = 1e-12 * torch.eye(basis.shape[1], dtype=v.dtype)
+        matrix = weighted @ basis + ridge
+        value = torch.linalg.solve(matrix, weighted @ v)
         at = (basis @ value).clamp(min=float(v.min()) / 4)
-    return value, at, float((w * (v / at - 1).square() * torch.where(v > at, 0.4, 1.0)).sum() / 4)
+    above = torch.where(v > at, 0.4, 1.0)
+    squares = w * (v / at - 1).square() * above
+    return value, at, float(squares.sum() / 4)
