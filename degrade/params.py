@@ -195,6 +195,15 @@ class Parameter:
         """What is allowed, in words: "a number from 0 to 1, or one per image"."""
         return self.kind.description
 
+    @property
+    def default_text(self) -> str:
+        """The default as `degrade ops` and the documentation show it; empty if there is none."""
+        if self.required or self.default is None:
+            return ""
+        if isinstance(self.default, float):
+            return f"{self.default:.3g}"
+        return format_value(self.default)
+
 
 def described(cls: type) -> list[Parameter]:
     """The parameters of a registered operator class, in the order in which text gives them."""

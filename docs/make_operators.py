@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 import degrade
+from degrade.params import described
 from degrade.registry import REGISTRY
 from degrade.rng import child_seed
 from pipelines.files import encode, read_image, to_pil, write
-from pipelines.operators import linear, parameters
+from pipelines.operators import linear
 from pipelines.sheet import sheet
 
 DOCS = Path(__file__).parent
@@ -91,8 +92,19 @@ def section(name: str) -> str:
     summary = (cls.__doc__ or "").split("\n\n")[0]
     text = summary.replace("\n    ", " ")
     specs = " · ".join(f"`{f}`" for f in operators)
-    facts = f"Parameters: {parameters(cls) or 'none'}. {specs}"
-    return f"## {name}\n\n{text}\n\n{facts}\n\n![{name}](operators/{name}.png)\n"
+    picture = f"![{name}](operators/{name}.png)"
+    return f"## {name}\n\n{text}\n\n{parameter_list(cls)}{specs}\n\n{picture}\n"
+
+
+def parameter_list(cls: type[degrade.Operator]) -> str:
+    """The parameters with what each may hold, from their declarations."""
+    lines = []
+    for parameter in described(cls):
+        line = f"* `{parameter.name}`: {parameter.description}"
+        if parameter.default_text:
+            line += f"; default {parameter.default_text}"
+        lines.append(line)
+    return "\n".join(lines) + "\n\n" if lines else ""
 
 
 def row(name: str) -> str:

@@ -57,8 +57,8 @@ def show(name: str) -> None:
     )
     for parameter in described(operator):
         text = parameter.description
-        if not parameter.required and parameter.default is not None:
-            text += f"; default {_short(parameter.default)}"
+        if parameter.default_text:
+            text += f"; default {parameter.default_text}"
         table.add_row(parameter.name, Text(text))
     table.add_row("example", Text(example(name)))
     tables.show(table)
@@ -69,7 +69,7 @@ def parameters(operator: type[Operator]) -> str:
     texts = []
     for parameter in described(operator):
         name = parameter.name
-        texts.append(name if parameter.required else f"{name}={_short(parameter.default)}")
+        texts.append(name if parameter.required else f"{name}={parameter.default_text}")
     return ", ".join(texts)
 
 
@@ -110,9 +110,3 @@ def linear(operator: type[Operator]) -> str:
     if isinstance(operator.linear, property):
         return "depends"
     return "yes" if operator.linear else ""
-
-
-def _short(default: object) -> str:
-    if default is None:
-        return ""
-    return f"{default:.3g}" if isinstance(default, float) else format_value(default)
