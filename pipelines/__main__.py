@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False  # not from typing, whose import an early Ctrl-C could interrupt
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
@@ -21,7 +24,9 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _end("interrupted", 130)
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
+        if isinstance(end.code, str):
+            _end(end.code, 1)
+        code = end.code or 0
     except OSError as error:  # inside of a command, `user_errors` handles it
         _end(f"error: the output cannot be written: {error.strerror}", 1)
     try:

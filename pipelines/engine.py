@@ -211,19 +211,19 @@ def attempt(function: Callable[..., R], *arguments: object) -> R | Exception:
         return function(*arguments)
     except (ValueError, OSError) as error:
         return error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin may call sys.exit
         if out_of_memory(error):
             return ValueError("it does not fit into the memory of this machine")
         return ValueError(f"{type(error).__name__}: {error} ({_origin(error)})")
 
 
-def _origin(error: Exception) -> str:
+def _origin(error: BaseException) -> str:
     """File and line that raised an error."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, a GPU's, or PyTorch's on the CPU, a plain RuntimeError."""
     of_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
     return isinstance(error, MemoryError) or of_torch

@@ -150,7 +150,7 @@ def test_place_round_trips_with_onto(tmp_path):
         (((1, 0, 0, 0, 1, 0), "4xa"), "size="),
         (
             ((1, 0, 0, 0, 1, 0), (4, 5, 6)),
-            "size=(4, 5, 6) must be (h, w), or one side for a square",
+            "has 3 sides; give (h, w), or one for a square",
         ),
         (((1, 0, 0, 0, 1, 0), (60000, 60000)), "size=(60000, 60000) must be (h, w)"),
         (((1, 0, 0, 0, 1, 0), 4, torch.zeros(4, 4)), "onto has shape [4, 4]"),
