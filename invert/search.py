@@ -6,8 +6,8 @@
         state, measurement = search.step(state)
     point, image, finite = search.finish(state)
 
-A state holds tensors, numbers and dictionaries of them, so `torch.save(vars(state), path)` saves
-it, and `SearchState(**torch.load(path))` goes on with the same bits.
+A state holds tensors, numbers and dictionaries of them. `torch.save(vars(state), path)` saves it,
+and `SearchState(**torch.load(path, weights_only=True))` resumes with the same bits.
 """
 
 from __future__ import annotations
