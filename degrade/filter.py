@@ -17,16 +17,7 @@ from torch import Tensor
 from .constants import cached_constant
 from .images import check_channels
 from .operator import Operator, Shape
-from .params import (
-    Integer,
-    Numbers,
-    check_choice,
-    check_numbers,
-    checked,
-    decided,
-    integer,
-    number,
-)
+from .params import Integer, Numbers, check_choice, check_numbers, checked, decided, integer, number
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row

@@ -36,16 +36,7 @@ from .jpeg_stages import (
     weigh,
 )
 from .operator import Operator, Shape, Window
-from .params import (
-    Integers,
-    Range,
-    check_choice,
-    check_numbers,
-    checked,
-    integer,
-    option,
-    show,
-)
+from .params import Integers, Range, check_choice, check_numbers, checked, integer, option, show
 from .registry import register
 from .rng import Rng
 from .surrogate import CUBIC_BLEND, declare, refuse_second_order, second_order

@@ -124,10 +124,7 @@ def image_size(*, default: object = MISSING, drawn: bool = True) -> Any:
 
 
 def option(
-    *names: str,
-    default: object = MISSING,
-    per_image: bool = False,
-    undecided: str | None = None,
+    *names: str, default: object = MISSING, per_image: bool = False, undecided: str | None = None
 ) -> Any:
     """One of `names`. `undecided` is one more name, which `sample` replaces by one of them."""
     kind = OptionKind(

@@ -140,13 +140,7 @@ class DDRM(RestorationMethod):
         stride = trained_steps // self.steps
         return list(range(0, stride * self.steps, stride))[::-1]
 
-    def _report(
-        self,
-        problem: Problem,
-        step: int,
-        image: Tensor,
-        report: Report,
-    ) -> Tensor:
+    def _report(self, problem: Problem, step: int, image: Tensor, report: Report) -> Tensor:
         """Report a step, and return its loss [B] on the CPU."""
         finite = finite_rows(image).flatten()
         finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
@@ -182,12 +176,7 @@ class DDRM(RestorationMethod):
             terms={"mse": history},
         )
 
-    def shares(
-        self,
-        s: Tensor,
-        level: float,
-        sigma: float,
-    ) -> dict[str, Tensor]:
+    def shares(self, s: Tensor, level: float, sigma: float) -> dict[str, Tensor]:
         """How much of each part goes into a coordinate of singular value s (eq. 8).
 
         level: the next noise level. sigma: the noise of the observation. The parts are the model's
@@ -255,14 +244,7 @@ class Observed:
         x = self.spectrum.of_image(spread, fresh)
         return x + self.spectrum.of_observation(lambda s: informative(s) / _safe(s), self.y)
 
-    def move(
-        self,
-        method: DDRM,
-        level: float,
-        x0: Tensor,
-        noise: Tensor,
-        fresh: Tensor,
-    ) -> Tensor:
+    def move(self, method: DDRM, level: float, x0: Tensor, noise: Tensor, fresh: Tensor) -> Tensor:
         """Put together the images at the next noise level (eqs. 7 and 8)."""
 
         def share(part: str) -> Function:
@@ -490,13 +472,7 @@ class Probes:
         rank = len(s)
         values = torch.zeros(size, dtype=torch.float64, device="cpu")
         values[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
-        return Dense(
-            u[:, :rank].float(),
-            values.float(),
-            vh.T.float(),
-            self.shape,
-            per_channel,
-        )
+        return Dense(u[:, :rank].float(), values.float(), vh.T.float(), self.shape, per_channel)
 
     def _there_and_back(self, y: Tensor) -> Tensor:
         return self.operator(self.operator.adjoint(y, self.shape))

@@ -58,13 +58,7 @@ class Space:
         """
         raise NotImplementedError
 
-    def place(
-        self,
-        variables: Variables,
-        point: Point,
-        problem: Problem,
-        moment: Moment,
-    ) -> Point:
+    def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         """Return the point that the free tensors describe; `point` is the one from `begin`."""
         raise NotImplementedError
 
@@ -94,13 +88,7 @@ class Codes(Space):
         free.update(free_noises(noises))
         return replace(point, noises=noises or point.noises), free
 
-    def place(
-        self,
-        variables: Variables,
-        point: Point,
-        problem: Problem,
-        moment: Moment,
-    ) -> Point:
+    def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         latent = variables["latent"]
         if self.jitter and moment.progress < 0.75:
             fading = (1 - moment.progress / 0.75) ** 2
@@ -127,13 +115,7 @@ class Offset(Space):
         offset = Variable(torch.zeros_like(center), roles.CODES)
         return replace(point, latent=center), {"offset": offset}
 
-    def place(
-        self,
-        variables: Variables,
-        point: Point,
-        problem: Problem,
-        moment: Moment,
-    ) -> Point:
+    def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         return replace(point, latent=point.latent + variables["offset"])
 
 
@@ -182,25 +164,13 @@ class GaussianCodes(Space):
             free["features"] = Variable(start.maps, roles.FEATURES)
         return point, free
 
-    def place(
-        self,
-        variables: Variables,
-        point: Point,
-        problem: Problem,
-        moment: Moment,
-    ) -> Point:
+    def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         start = None
         if point.start is not None and self.block:
             start = replace(point.start, maps=variables["features"])
         z = variables["z"]
         noises = with_free_noises(point.noises, variables)
-        return replace(
-            point,
-            latent=self._latent(z, problem),
-            z=z,
-            noises=noises,
-            start=start,
-        )
+        return replace(point, latent=self._latent(z, problem), z=z, noises=noises, start=start)
 
     def _drawn(self, point: Point, problem: Problem) -> Point:
         """The point with a z for each layer, and new noise maps."""
@@ -243,13 +213,7 @@ class Z(Space):
             free["latent"] = Variable(latent, roles.CODES)
         return point, free
 
-    def place(
-        self,
-        variables: Variables,
-        point: Point,
-        problem: Problem,
-        moment: Moment,
-    ) -> Point:
+    def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         z = variables["z"]
         latent = variables["latent"] if self.codes else problem.map(z)
         return replace(point, latent=latent, z=z)
@@ -291,13 +255,7 @@ class Weights(Space):
             free["z"] = Variable(point.z, roles.Z)
         return replace(point, noises=None), free
 
-    def place(
-        self,
-        variables: Variables,
-        point: Point,
-        problem: Problem,
-        moment: Moment,
-    ) -> Point:
+    def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         weights = {}
         for name, value in variables.items():
             if name.startswith(_WEIGHT):

@@ -272,11 +272,7 @@ class Deep(Term):
         target = features(problem.observation)
 
         def measure(view: View) -> Tensor:
-            total = torch.zeros(
-                len(view.prediction),
-                device=problem.device,
-                dtype=torch.float32,
-            )
+            total = torch.zeros(len(view.prediction), device=problem.device, dtype=torch.float32)
             for x, y in zip(features(view.prediction), target, strict=True):
                 total = total + (x.float() - y.float()).abs().flatten(1).mean(1)
             return total

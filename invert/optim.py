@@ -172,12 +172,7 @@ class Constraint:
         """Return what the constraint must remember of the first values."""
         return {}
 
-    def apply(
-        self,
-        values: Variables,
-        remembered: Variables,
-        conditions: Conditions,
-    ) -> Variables:
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
         """Return the values moved into the set."""
         raise NotImplementedError
 
@@ -194,12 +189,7 @@ class Sphere(Constraint):
                 lengths[name] = _length(value, role)
         return lengths
 
-    def apply(
-        self,
-        values: Variables,
-        remembered: Variables,
-        conditions: Conditions,
-    ) -> Variables:
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
         kept = dict(values)
         for name, length in remembered.items():
             value = values[name]
@@ -218,17 +208,8 @@ class L1Ball(Constraint):
     def init(self, values: Variables, conditions: Conditions) -> Variables:
         return dict(values)
 
-    def apply(
-        self,
-        values: Variables,
-        remembered: Variables,
-        conditions: Conditions,
-    ) -> Variables:
-        radii = {
-            roles.Z: self.z,
-            roles.NOISE: self.noise,
-            roles.FEATURES: self.features,
-        }
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
+        radii = {roles.Z: self.z, roles.NOISE: self.noise, roles.FEATURES: self.features}
         kept = dict(values)
         for name, value in values.items():
             radius = radii.get(conditions.roles[name], math.inf)
@@ -241,12 +222,7 @@ class L1Ball(Constraint):
 class Whiten(Constraint):
     """Noise maps keep mean 0 and mean square 1 (the projector of StyleGAN2)."""
 
-    def apply(
-        self,
-        values: Variables,
-        remembered: Variables,
-        conditions: Conditions,
-    ) -> Variables:
+    def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
         kept = dict(values)
         for name, value in values.items():
             role = conditions.roles[name]

@@ -90,11 +90,7 @@ class Phase:
         """The phase in another number of steps."""
         if not steps or steps == self.steps:
             return replace(self, steps=steps)
-        return replace(
-            self,
-            steps=steps,
-            optimiser=self.optimiser.over(steps / self.steps),
-        )
+        return replace(self, steps=steps, optimiser=self.optimiser.over(steps / self.steps))
 
     def runs(self, batch: int) -> int:
         """How many times its steps are run for a batch."""
@@ -206,13 +202,7 @@ class Method(RestorationMethod):
         results: list[PhaseResult] = []
         images: dict[str, Tensor] = {}
         for number, phase in enumerate(phases):
-            result = run(
-                phase,
-                point,
-                problem,
-                f"phase{number}",
-                reporter,
-            )
+            result = run(phase, point, problem, f"phase{number}", reporter)
             results.append(result)
             point, image = result.point, result.image
             finite = finite & result.finite

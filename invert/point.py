@@ -39,12 +39,7 @@ class Point:
         images = []
         for i, weights in enumerate(self.weights_of_images):
             row = self.row(i)
-            image = torch.func.functional_call(
-                generator,
-                weights,
-                row.latent,
-                row._options(),
-            )
+            image = torch.func.functional_call(generator, weights, row.latent, row._options())
             images.append(image)
         return torch.cat(images)
 

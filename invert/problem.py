@@ -169,12 +169,7 @@ class Problem:
 
     def draw_z(self, key: str) -> Tensor:
         """Draw z ~ N(0, I), [B, z_dim]."""
-        like = torch.empty(
-            self.batch,
-            self.generator.z_dim,
-            device="cpu",
-            dtype=torch.float32,
-        )
+        like = torch.empty(self.batch, self.generator.z_dim, device="cpu", dtype=torch.float32)
         return self.rng(key).normal(like).to(self.device)
 
     def with_z(self, point: Point) -> Point:

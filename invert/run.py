@@ -35,22 +35,12 @@ class PhaseResult:
 class Reporter:
     """Turns what a search measures into the `Step`s that a callback gets."""
 
-    def __init__(
-        self,
-        phases: tuple[Phase, ...],
-        problem: Problem,
-        report: Report,
-    ):
+    def __init__(self, phases: tuple[Phase, ...], problem: Problem, report: Report):
         self.total = sum(phase.steps * phase.runs(problem.batch) for phase in phases)
         self.generator, self.report = problem.generator, report
         self.done = 0
 
-    def measured(
-        self,
-        phase: Phase,
-        number: int,
-        measurement: Measurement,
-    ) -> None:
+    def measured(self, phase: Phase, number: int, measurement: Measurement) -> None:
         """Report step `number` of the current run of a phase."""
         unpack, place = self.generator.unpack, measurement.place
         self.report(
@@ -71,33 +61,13 @@ class Reporter:
         self.done += phase.steps
 
 
-def run(
-    phase: Phase,
-    point: Point,
-    problem: Problem,
-    key: str,
-    reporter: Reporter,
-) -> PhaseResult:
+def run(phase: Phase, point: Point, problem: Problem, key: str, reporter: Reporter) -> PhaseResult:
     """Run one phase: the whole batch at once, or the images one by one where the space asks."""
     if not phase.space.per_image:
-        return run_batch(
-            phase,
-            point,
-            problem,
-            key,
-            reporter,
-        )
+        return run_batch(phase, point, problem, key, reporter)
     results = []
     for i in range(problem.batch):
-        results.append(
-            run_batch(
-                phase,
-                point.row(i),
-                problem.row(i),
-                key,
-                reporter,
-            )
-        )
+        results.append(run_batch(phase, point.row(i), problem.row(i), key, reporter))
     return joined(results)
 
 
@@ -105,12 +75,7 @@ def run_batch(
     phase: Phase, point: Point, problem: Problem, key: str, reporter: Reporter
 ) -> PhaseResult:
     """Run one phase for a batch."""
-    search = Search.of(
-        phase,
-        point,
-        problem,
-        key,
-    )
+    search = Search.of(phase, point, problem, key)
     state = search.init()
     losses: list[Tensor] = []
     terms: dict[str, list[Tensor]] = {name: [] for name, _, _ in search.measures}
@@ -123,24 +88,13 @@ def run_batch(
     reporter.ended(phase)
     end, image, finite = search.finish(state)
     histories = {name: stacked(values, problem.batch) for name, values in terms.items()}
-    return PhaseResult(
-        end,
-        image,
-        finite,
-        stacked(losses, problem.batch),
-        histories,
-    )
+    return PhaseResult(end, image, finite, stacked(losses, problem.batch), histories)
 
 
 def stacked(values: list[Tensor], batch: int) -> Tensor:
     """Stack values [B] of single steps to [steps, B] on the CPU."""
     if not values:
-        return torch.empty(
-            0,
-            batch,
-            device="cpu",
-            dtype=torch.float32,
-        )
+        return torch.empty(0, batch, device="cpu", dtype=torch.float32)
     return torch.stack(values).cpu()
 
 

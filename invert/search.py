@@ -74,12 +74,7 @@ class BestSoFar:
     def init(self, values: Variables) -> BestState:
         batch = len(next(iter(values.values())))
         device = next(iter(values.values())).device
-        lowest = torch.full(
-            (batch,),
-            math.inf,
-            dtype=torch.float32,
-            device=device,
-        )
+        lowest = torch.full((batch,), math.inf, dtype=torch.float32, device=device)
         return {"values": values, "lowest": lowest}
 
     def update(
@@ -152,12 +147,7 @@ class Search:
     measures: tuple[tuple[str, Term, Measure], ...]
 
     @staticmethod
-    def of(
-        phase: Phase,
-        point: Point,
-        problem: Problem,
-        key: str,
-    ) -> Search:
+    def of(phase: Phase, point: Point, problem: Problem, key: str) -> Search:
         """Make a phase ready that begins at `point`."""
         base, free = phase.space.begin(point, problem)
         initial = {name: variable.value.detach() for name, variable in free.items()}
@@ -166,15 +156,7 @@ class Search:
         measures = []
         for name, term in phase.named_terms(problem):
             measures.append((name, term, term.prepare(problem)))
-        return Search(
-            phase,
-            problem,
-            key,
-            base.detached(),
-            initial,
-            conditions,
-            tuple(measures),
-        )
+        return Search(phase, problem, key, base.detached(), initial, conditions, tuple(measures))
 
     def init(self) -> SearchState:
         """Return the state before the first step."""
@@ -209,34 +191,15 @@ class Search:
         active = state.active & good & ~stopped.to(state.active.device)
         best = state.best
         if self.best is not None and best is not None:
-            best = self.best.update(
-                values,
-                measured,
-                good,
-                best,
-            )
+            best = self.best.update(values, measured, good, best)
         moved, optimiser = self.phase.optimiser.update(
             grads, state.optimiser, values, self.conditions
         )
         moved = tree_where(active, moved, values)
-        following = SearchState(
-            state.step + 1,
-            moved,
-            active,
-            optimiser,
-            stop,
-            rollback,
-            best,
-        )
+        following = SearchState(state.step + 1, moved, active, optimiser, stop, rollback, best)
         place = self._placer(moved)
         image, prediction = view.image.detach(), view.prediction.detach()
-        return following, Measurement(
-            loss,
-            terms,
-            image,
-            prediction,
-            place,
-        )
+        return following, Measurement(loss, terms, image, prediction, place)
 
     def finish(self, state: SearchState) -> tuple[Point, Tensor, Tensor]:
         """Return the final point, its image, and which images stayed finite [B]."""
@@ -269,44 +232,18 @@ class Search:
         free = tree_map(lambda value: value.detach().requires_grad_(), state.values)
         rng = self._rng(step)
         moment = Moment(step / self.phase.steps, rng)
-        point = self.phase.space.place(
-            free,
-            self.base,
-            self.problem,
-            moment,
-        )
+        point = self.phase.space.place(free, self.base, self.problem, moment)
         image = point.image(self.problem.generator)
         usable = torch.isfinite(image.detach()).flatten(1).all(1)
         # an image that is not finite stops here, and leaves the others of its batch alone
-        image = torch.where(
-            usable.view(
-                -1,
-                1,
-                1,
-                1,
-            ),
-            image,
-            0.0,
-        )
+        image = torch.where(usable.view(-1, 1, 1, 1), image, 0.0)
         prediction = self.problem.predict(image, f"{self.key}/{step}")
-        return View(
-            prediction,
-            image,
-            point,
-            free,
-            rng,
-            step,
-            self._rng,
-        ), usable
+        return View(prediction, image, point, free, rng, step, self._rng), usable
 
     def _measure(self, view: View, usable: Tensor) -> tuple[dict[str, Tensor], Tensor, Variables]:
         """Return the terms, their weighted sum, and its gradients."""
         terms = {}
-        loss = torch.zeros(
-            self.problem.batch,
-            device=self.problem.device,
-            dtype=torch.float32,
-        )
+        loss = torch.zeros(self.problem.batch, device=self.problem.device, dtype=torch.float32)
         for name, term, measure in self.measures:
             value = measure(view)
             check_per_image(term, value, self.problem.batch)
@@ -320,12 +257,7 @@ class Search:
 
     def _placer(self, values: Variables) -> Callable[[], Point]:
         moment = Moment(1.0, Rng.of((), 0))  # the end of the phase, without random draws
-        return lambda: self.phase.space.place(
-            values,
-            self.base,
-            self.problem,
-            moment,
-        )
+        return lambda: self.phase.space.place(values, self.base, self.problem, moment)
 
 
 @torch.no_grad()

@@ -108,12 +108,7 @@ class Centroids(Start):
                 centers_of[id(w)] = kmeans(w, self.count)
             centers = centers_of[id(w)]
             row = problem.row(i)
-            scores = distances(
-                row,
-                centers,
-                _CENTROID_DISTANCE,
-                self.through_operator,
-            )
+            scores = distances(row, centers, _CENTROID_DISTANCE, self.through_operator)
             points.append(Point(centers[scores.argmin()][None]))
         return Point.cat(points)
 
@@ -130,12 +125,7 @@ def check_applies(term: Term, problem: Problem) -> None:
         )
 
 
-def distances(
-    problem: Problem,
-    latents: Tensor,
-    by: Term,
-    through_operator: bool = True,
-) -> Tensor:
+def distances(problem: Problem, latents: Tensor, by: Term, through_operator: bool = True) -> Tensor:
     """Measure a term for each of many latents [N, …] of one image; all meet the same noise."""
     measure, rng, values = by.prepare(problem), problem.rng("distances"), []
     seed = rng.integers(2**31)[0]
@@ -146,23 +136,8 @@ def distances(
             prediction = problem.operator(image, streams)
         else:
             size = problem.observation.shape[2:]
-            prediction = F.interpolate(
-                image,
-                size,
-                mode="bilinear",
-                antialias=True,
-            )
-        values.append(
-            measure(
-                View(
-                    prediction,
-                    image,
-                    Point(chunk),
-                    {},
-                    rng,
-                )
-            )
-        )
+            prediction = F.interpolate(image, size, mode="bilinear", antialias=True)
+        values.append(measure(View(prediction, image, Point(chunk), {}, rng)))
     return torch.cat(values)
 
 
@@ -170,11 +145,7 @@ def toward_mean(problem: Problem, latent: Tensor, truncation_psi: float) -> Tens
     """Truncate codes of W towards the mean; a latent of Z stays."""
     if truncation_psi == 1 or not problem.has_w:
         return latent
-    return torch.lerp(
-        problem.center.expand(len(latent), -1),
-        latent,
-        truncation_psi,
-    )
+    return torch.lerp(problem.center.expand(len(latent), -1), latent, truncation_psi)
 
 
 def kmeans(points: Tensor, count: int, rounds: int = 100) -> Tensor:

@@ -236,11 +236,7 @@ class Bench:
         return torch.cat([files.read_image(path, channels) for path in paths])
 
     def _finished(
-        self,
-        cell: Cell,
-        names: list[str],
-        digests: dict[str, str],
-        rows: dict[tuple, Row],
+        self, cell: Cell, names: list[str], digests: dict[str, str], rows: dict[tuple, Row]
     ) -> list[Row] | None:
         """The rows of a batch if all of them and all their pictures exist; otherwise None."""
         finished = []

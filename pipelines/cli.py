@@ -96,8 +96,7 @@ def apply(
     inputs: Inputs,
     output: Output,
     op: Annotated[
-        str,
-        typer.Option(help="Chain of operators; `degrade ops` lists them.", metavar="SPEC"),
+        str, typer.Option(help="Chain of operators; `degrade ops` lists them.", metavar="SPEC")
     ],
     run: RunOptions,
     seed: Seed = 0,
@@ -141,8 +140,7 @@ def restore(
         ),
     ] = None,
     method: Annotated[
-        str,
-        search(help="Name from `degrade methods`.", metavar="NAME", autocompletion=METHODS),
+        str, search(help="Name from `degrade methods`.", metavar="NAME", autocompletion=METHODS)
     ] = "robust",
     clean: Annotated[
         Path | None,
@@ -409,8 +407,7 @@ def inspect(
         int, typer.Option(help="Draw this many images of a generator.", min=0, metavar="N")
     ] = 0,
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Picture file for the samples.", metavar="FILE"),
+        Path, typer.Option("--output", "-o", help="Picture file for the samples.", metavar="FILE")
     ] = Path("samples.png"),
     seed: Seed = 0,
 ) -> None:

@@ -69,15 +69,11 @@ Inputs = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for the results.", metavar="DIR")
 ]
-Seed = Annotated[
-    int,
-    running(help="Seed of every random draw.", metavar="N", callback=_check_seed),
-]
+Seed = Annotated[int, running(help="Seed of every random draw.", metavar="N", callback=_check_seed)]
 Plugin = Annotated[
     list[str],
     running(
-        help="Python module that registers operators or methods. May be repeated.",
-        metavar="MODULE",
+        help="Python module that registers operators or methods. May be repeated.", metavar="MODULE"
     ),
 ]
 Tasks = Annotated[
@@ -109,8 +105,7 @@ class DeviceOptions(RunOptions):
     """How a command runs that computes on a device."""
 
     device: Annotated[
-        str,
-        running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=DEVICES),
+        str, running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=DEVICES)
     ] = "auto"
 
 
@@ -135,8 +130,7 @@ class SearchOptions:
         ),
     ] = "vgg"
     steps: Annotated[
-        int | None,
-        search(help="Number of steps in all, for a quick look.", min=0, metavar="N"),
+        int | None, search(help="Number of steps in all, for a quick look.", min=0, metavar="N")
     ] = None
     seed: Seed = 0
     oracle_mask: Annotated[
@@ -166,8 +160,7 @@ class CompareOptions:
         int | None, compared(help="Use only the first N pictures.", min=1, metavar="N")
     ] = None
     batch: Annotated[
-        int,
-        running(help="Pictures per batch; halved if memory runs out.", min=1, metavar="N"),
+        int, running(help="Pictures per batch; halved if memory runs out.", min=1, metavar="N")
     ] = 4
 
 

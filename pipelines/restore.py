@@ -161,11 +161,7 @@ class Restore:
                     log[key] = before[key]
             return Todo(source, log, observation), None
         job = RestoreJob(
-            source.relative.as_posix(),
-            to_solve,
-            assumed,
-            self._seeds(source),
-            self._init(source),
+            source.relative.as_posix(), to_solve, assumed, self._seeds(source), self._init(source)
         )
         return Todo(source, log, observation), job
 

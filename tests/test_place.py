@@ -148,10 +148,7 @@ def test_place_round_trips_with_onto(tmp_path):
         (((2, 4, 0, 1, 2, 0), 4), "leaves no area"),
         (((math.nan, 0, 0, 0, 1, 0), 4), "matrix="),
         (((1, 0, 0, 0, 1, 0), "4xa"), "size="),
-        (
-            ((1, 0, 0, 0, 1, 0), (4, 5, 6)),
-            "has 3 sides; give (h, w), or one for a square",
-        ),
+        (((1, 0, 0, 0, 1, 0), (4, 5, 6)), "has 3 sides; give (h, w), or one for a square"),
         (((1, 0, 0, 0, 1, 0), (60000, 60000)), "size=(60000, 60000) must be (h, w)"),
         (((1, 0, 0, 0, 1, 0), 4, torch.zeros(4, 4)), "onto has shape [4, 4]"),
         (((1, 0, 0, 0, 1, 0), 4, torch.full((1, 3, 4, 4), 2.0)), "onto has values outside [0, 1]"),

@@ -209,11 +209,7 @@ class StyleGenerator(Generator):
 
     def latent_shape(self, space: str) -> tuple[int, ...]:
         super().latent_shape(space)
-        counts = {
-            "W": (),
-            "W+": (self.num_ws,),
-            "W++": (self.num_ws, self.num_filters),
-        }
+        counts = {"W": (), "W+": (self.num_ws,), "W++": (self.num_ws, self.num_filters)}
         return (*counts[space], self.w_dim)
 
     def pack(self, latent: Tensor) -> Tensor:
