@@ -6,7 +6,8 @@
 """
 
 from . import perceptual
-from .ddrm import DDRM, Denoiser
+from .ddrm import DDRM
+from .denoiser import Denoiser
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
 from .identity import FaceIdentity, load_embedding
 from .method import RestorationMethod

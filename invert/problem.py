@@ -20,7 +20,7 @@ from .identity import FaceIdentity
 from .point import Point
 
 if TYPE_CHECKING:
-    from .ddrm import Denoiser
+    from .denoiser import Denoiser
 
 SAMPLES = 10_000  # draws of W that describe its distribution
 

@@ -14,7 +14,7 @@ from degrade.operator import Operator, check_image
 from degrade.rng import child_seed
 
 from . import perceptual as perceptual_net
-from .ddrm import Denoiser
+from .denoiser import Denoiser
 from .generator import Generator
 from .generator.mapping import Label, labels
 from .identity import FaceIdentity

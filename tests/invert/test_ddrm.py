@@ -6,7 +6,8 @@ from torch import nn
 
 import invert
 from degrade import Gaussian, parse
-from invert.ddrm import DDRM, Dense, Diagonal, Tight, spectrum
+from invert.ddrm import DDRM
+from invert.spectrum import Dense, Diagonal, Tight, spectrum
 from tests.conftest import rng
 
 SIDE, DEVIATION = 4, 0.2

@@ -1,0 +1,241 @@
+"""The singular values of a linear operator: functions of them, applied to images.
+
+H = U S Vᵀ is taken apart by the cheapest way that fits: a number for each pixel, one number for a
+tight frame, or a dense decomposition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from degrade.operator import Operator
+
+from .tree import tree_map
+
+LARGEST = 2048  # values of an image (or of a channel) whose dense SVD is computed
+SMALLEST_SINGULAR_VALUE = 1e-3  # of the largest one; smaller ones count as 0
+Function = Callable[[Tensor], Tensor]  # of singular values
+
+
+class Spectrum:
+    """The singular value decomposition H = U S Vᵀ of an operator, as far as DDRM needs it."""
+
+    def to(self, device: torch.device) -> Spectrum:
+        """The same on another device."""
+        return tree_map(lambda tensor: tensor.to(device), self)
+
+    def of_image(self, f: Function, x: Tensor) -> Tensor:
+        """V f(S) Vᵀ x."""
+        raise NotImplementedError
+
+    def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        """V f(S) Uᵀ y."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Diagonal(Spectrum):
+    """Every pixel is multiplied by its own number, as by a mask.
+
+    values: [1, C, H, W], of any sign.
+    """
+
+    values: Tensor
+
+    def of_image(self, f: Function, x: Tensor) -> Tensor:
+        return f(self.values.abs()) * x
+
+    def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        return f(self.values.abs()) * self.values.sign() * y
+
+
+@dataclass(frozen=True)
+class Tight(Spectrum):
+    """H Hᵀ = s²·I: one singular value, and 0 for everything that H hides.
+
+    Means of blocks, gray and orthogonal rows are of this kind.
+    """
+
+    operator: Operator
+    value: float
+
+    def of_image(self, f: Function, x: Tensor) -> Tensor:
+        visible_part = self.operator.adjoint(self.operator(x), x.shape) / self.value**2
+        singular_values = torch.tensor([self.value, 0.0], dtype=x.dtype, device=x.device)
+        of_visible, of_hidden = f(singular_values)
+        image: Tensor = of_visible * visible_part + of_hidden * (x - visible_part)
+        return image
+
+    def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        (factor,) = f(torch.tensor([self.value], dtype=y.dtype, device=y.device))
+        shape = (len(y), *self.operator.input_shape(y.shape)[1:])
+        image: Tensor = factor / self.value * self.operator.adjoint(y, shape)
+        return image
+
+
+@dataclass(frozen=True)
+class Dense(Spectrum):
+    """A matrix, of the whole image or of each channel alike.
+
+    s: the singular values, with a 0 for every column of v beyond u's. shape: of an image.
+    """
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+    shape: tuple[int, ...]
+    per_channel: bool
+
+    def of_image(self, f: Function, x: Tensor) -> Tensor:
+        coordinates = self._rows(x) @ self.v * f(self.s)
+        return (coordinates @ self.v.T).view_as(x)
+
+    def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        rank = self.u.shape[1]
+        coordinates = self._rows(y) @ self.u * f(self.s)[:rank]
+        return (coordinates @ self.v[:, :rank].T).view(len(y), *self.shape[1:])
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.flatten(2) if self.per_channel else x.flatten(1)
+
+
+@dataclass(frozen=True)
+class Each(Spectrum):
+    """A spectrum for each image of a batch."""
+
+    rows: tuple[Spectrum, ...]
+
+    def of_image(self, f: Function, x: Tensor) -> Tensor:
+        images = []
+        for i, row in enumerate(self.rows):
+            images.append(row.of_image(f, x[i : i + 1]))
+        return torch.cat(images)
+
+    def of_observation(self, f: Function, y: Tensor) -> Tensor:
+        images = []
+        for i, row in enumerate(self.rows):
+            images.append(row.of_observation(f, y[i : i + 1]))
+        return torch.cat(images)
+
+
+def spectra(
+    operators: list[Operator | None], shape: tuple[int, ...], device: torch.device
+) -> Spectrum:
+    """The spectrum of a batch. An operator that several images share is decomposed once."""
+    by_text: dict[str, Spectrum] = {}
+    rows = []
+    for operator in operators:
+        text = str(operator)
+        holds_tensors = any(stage.files for stage in operator or ())  # text cannot tell them apart
+        if text not in by_text or holds_tensors:
+            by_text[text] = spectrum(operator, shape).to(device)
+        rows.append(by_text[text])
+    shared = all(row is rows[0] for row in rows)
+    return rows[0] if shared else Each(tuple(rows))
+
+
+def spectrum(operator: Operator | None, shape: tuple[int, ...]) -> Spectrum:
+    """Decompose a linear operator on images [1, C, H, W].
+
+    Raises ValueError for one without a closed form that is too large for a dense decomposition.
+    """
+    if operator is None:
+        return Diagonal(torch.ones(shape, dtype=torch.float32, device="cpu"))
+    probes = Probes(operator, shape)
+    return probes.diagonal() or probes.tight() or probes.dense()
+
+
+class Probes:
+    """Random images and observations that find out what kind of matrix an operator is."""
+
+    def __init__(self, operator: Operator, shape: tuple[int, ...]):
+        self.operator, self.shape = operator, shape
+        self.output = tuple(operator.output_shape(shape))
+        self.draws = torch.Generator().manual_seed(0)
+
+    def random(self, size: tuple[int, ...]) -> Tensor:
+        return torch.randn(size, generator=self.draws, dtype=torch.float32, device="cpu")
+
+    def diagonal(self) -> Diagonal | None:
+        """The decomposition, where every pixel is multiplied by its own number."""
+        if self.output != self.shape:
+            return None
+        values = self.operator(torch.ones(self.shape, dtype=torch.float32, device="cpu"))
+        for _ in range(2):
+            x = self.random(self.shape)
+            if not alike(self.operator(x), values * x):
+                return None
+        return Diagonal(values)
+
+    def tight(self) -> Tight | None:
+        """The decomposition, where H Hᵀ is a multiple of the identity."""
+        first, second = self.random(self.output), self.random(self.output)
+        back = self._there_and_back(first)
+        square = float((back * first).sum() / first.square().sum())
+        if square <= 0 or not alike(back, square * first):
+            return None
+        if not alike(self._there_and_back(second), square * second):
+            return None
+        return Tight(self.operator, square**0.5)
+
+    def dense(self) -> Dense:
+        """The decomposition of the matrix, of each channel where all have the same one."""
+        _, channels, height, width = self.shape
+        per_channel = self._per_channel()
+        size = height * width * (1 if per_channel else channels)
+        if size > LARGEST:
+            raise ValueError(
+                f"method='ddrm' finds no closed form for {self.operator}, and {size} values are "
+                f"too many for a dense decomposition (at most {LARGEST}); use a mask, a mean of "
+                "blocks, or smaller images"
+            )
+        u, s, vh = torch.linalg.svd(self._matrix(size, per_channel), full_matrices=True)
+        rank = len(s)
+        values = torch.zeros(size, dtype=torch.float64, device="cpu")
+        values[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
+        return Dense(u[:, :rank].float(), values.float(), vh.T.float(), self.shape, per_channel)
+
+    def _there_and_back(self, y: Tensor) -> Tensor:
+        return self.operator(self.operator.adjoint(y, self.shape))
+
+    def _per_channel(self) -> bool:
+        """Whether channels do not mix, and all have the same matrix."""
+        channels, height, width = self.shape[1:]
+        x = self.random(self.shape)
+        if self.output[1] != channels:
+            return False
+        same = self.operator(self.random((1, 1, height, width)).expand(self.shape))
+        if not alike(same, same[:, :1].expand(self.output)):
+            return False
+        for channel in range(channels):
+            alone = torch.zeros_like(x)
+            alone[:, channel] = x[:, channel]
+            others = self.operator(alone)[0]
+            others[channel] = 0
+            if others.abs().max() >= 1e-6:
+                return False
+        return True
+
+    def _matrix(self, size: int, per_channel: bool) -> Tensor:
+        _, channels, height, width = self.shape
+        identity = torch.eye(size, dtype=torch.float32, device="cpu")
+        basis = identity.view(size, -1, height, width)
+        if per_channel:
+            basis = basis.expand(-1, channels, -1, -1)
+        columns = torch.cat([self.operator(chunk) for chunk in basis.split(64)])
+        if per_channel:
+            columns = columns[:, :1]
+        return columns.flatten(1).T.double()
+
+
+def alike(a: Tensor, b: Tensor) -> bool:
+    """Equal up to rounding."""
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def nonzero(s: Tensor) -> Tensor:
+    return torch.where(s > 0, s, 1.0)
