@@ -221,7 +221,8 @@ def restore(
         from .engine import engine_of
         from .faces import where_of
         from .report import refuse_foreign, write
-        from .restore import Restore, RestoreSettings, results
+        from .restore import Restore, RestoreSettings
+        from .restored import results
         from .solver import Solver, generator_text, identity_text
 
         load(run.plugin)

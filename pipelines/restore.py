@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,28 +15,26 @@ from torch import Tensor
 import degrade
 import invert
 from degrade.filter import Gray
-from degrade.forensics import guess
-from degrade.imagefile import Note, contents, picture
+from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
 
-from . import files, metrics
-from .apply import MANIFEST, again
+from . import files
+from .apply import again
 from .faces import Where
 from .files import Source
+from .history import check_clean, clean_of, note, what_happened
 from .options import SearchOptions
 from .photo import Photo
 from .progress import SolveBar
-from .results import Curve, Results, is_curve, thinned, thinned_terms
+from .restored import LOG, is_of
+from .results import Curve
 from .sheet import sheet
 from .solver import Solved, Solver
 
-LOG = "log"
 LATENT = ".latent.safetensors"
 MOST_SAMPLES = 1000
 SPREAD = 0.25  # the standard deviation of samples that the sheet shows as white
-TASK = "restored"  # its name in the tables of a report
-ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +149,7 @@ class Restore:
         clean_text = before.get("clean") if clean is None else files.digest(clean)
         log = wanted | {"clean": clean_text}
         complete = all(path.exists() for path in self._targets(source, photo is not None))
-        solved = complete and _says(before, wanted)
+        solved = complete and is_of(before, wanted)
         if solved and before.get("clean") == clean_text:
             return Todo(source, log), None
         if solved:  # only the sheet is drawn again
@@ -172,7 +169,7 @@ class Restore:
         path = self._clean_path(source, manifest)
         clean = None
         if path is not None:
-            _check_clean(path, source, manifest, operator)
+            check_clean(path, source, manifest, operator)
             clean = files.read_image(path)
         return Observation(source, pixels, operator, manifest, photo, clean, grey_bits)
 
@@ -186,7 +183,7 @@ class Restore:
         image = picture(contents(source.path), str(source.path), channels=None, deep=True)
         bits = 16 if image.mode.startswith("I;16") else 8
         if image.mode == "RGB" and channels == 1:
-            _note(f"{source.path}: its colours become grey, which is all that the generator draws")
+            note(f"{source.path}: its colours become grey, which is all that the generator draws")
             image = image.convert("L")
         pixels = files.from_pil(image)
         if pixels.shape[1] == channels:
@@ -202,7 +199,7 @@ class Restore:
                     return None
         spot, message = self.where.spot(source.path, files.to_pil(observed))
         if message:
-            _note(f"{source.path}: {message}")
+            note(f"{source.path}: {message}")
         return Photo(observed, operator, spot)
 
     def _seeds(self, source: Source) -> list[int]:
@@ -230,7 +227,7 @@ class Restore:
         return "random" if self.settings.samples > 1 else None
 
     def _clean_path(self, source: Source, manifest: dict | None) -> Path | None:
-        return None if self.clean is None else _clean_of(source, manifest, self.clean)
+        return None if self.clean is None else clean_of(source, manifest, self.clean)
 
     def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
         source, log, observation = todo.source, todo.log, todo.observation
@@ -274,7 +271,7 @@ class Restore:
         if observation.grey_bits is None:
             return images
         if self.shape[1] > 1:
-            _note(
+            note(
                 f"{observation.source.path}: it is grey, and so is the result; the generator "
                 "draws in colour, of which the luma is kept"
             )
@@ -405,140 +402,14 @@ def restored(
     )
 
 
-def results(
-    sources: list[Source], settings: RestoreSettings, output: Path, clean: Path | None
-) -> Results:
-    """The restorations in `output`, measured for a report.
-
-    Fidelity is always measured, accuracy where the clean pictures are known. Pictures that failed
-    and results of other settings are left out.
-    """
-    rows: list[dict] = []
-    pictures: dict[tuple[str | None, str, str], Path] = {}
-    for source in sources:
-        target = source.target(output, ".png")
-        log = files.read_json(source.target(output, ".json"), LOG) or {}
-        if not _says(log, asdict(settings)) or not target.exists():
-            continue
-        manifest, operator = what_happened(source, settings.op)
-        name = source.result_name("").as_posix()
-        observed, restoration = files.read_image(source.path), files.read_image(target)
-        pictures[TASK, "observed", name] = source.path
-        pictures[TASK, settings.method, name] = target
-        reference = None
-        if clean is not None:
-            clean_path = _clean_of(source, manifest, clean)
-            pictures[None, "clean", name] = clean_path
-            reference = files.read_image(clean_path)
-            if reference.shape != restoration.shape:
-                reference = None
-        if manifest is None:
-            degraded = operator(restoration, torch.Generator().manual_seed(settings.seed))
-        else:
-            degraded = again(restoration, manifest, operator)
-        row: dict[str, object] = {"task": TASK, "method": settings.method, "image": name}
-        row["loss"] = thinned(log["loss"])
-        row["terms"] = thinned_terms(log.get("terms"))
-        for metric, values in metrics.scores(restoration, reference, degraded, observed).items():
-            row[metric] = values[0]
-        rows.append(row)
-    described = f"{settings.perceptual} in the loss; seed {settings.seed}"
-    notes = [f"Generator {settings.generator}; {described}."]
-    if settings.steps is not None:
-        notes.append(f"Shortened: {settings.steps} steps in all.")
-    missing = output / "none"
-    return Results(output, rows, lambda *key: pictures.get(key, missing), tuple(notes))
-
-
-def _says(log: dict, wanted: dict) -> bool:
-    """Whether a log is of a finished run and holds all that is wanted."""
-    finished = not log.get("begun") and is_curve(log.get("loss"))
-    return finished and all(log.get(key) == value for key, value in wanted.items())
-
-
-def _note(text: str) -> None:
-    warnings.warn(text, Note, stacklevel=2)
-
-
 def _note_uncertain(source: Source, operator: degrade.Operator) -> None:
     """Say that --keep-visible has no effect, and which stages are the reason."""
     if not operator.certain:
         stages = ", ".join(str(stage) for stage in operator if not stage.certain)
         reason = f"{stages} leaves nothing certain of what was before it"
-        _note(f"{source.path}: nothing is kept, for {reason}")
+        note(f"{source.path}: nothing is kept, for {reason}")
 
 
 def _text(operator: degrade.Operator) -> str:
     """The operator as text, with files named by their content instead of their paths."""
     return str(collect(operator, lambda name, data: None))
-
-
-def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:
-    """The manifest beside a picture, if it is used, and the operator.
-
-    The operator is `op` where given, else the manifest's, else a guess from the file itself.
-    """
-    if op is not None:
-        return None, degrade.parse(op)
-    path = source.path.with_suffix(".json")
-    manifest = files.read_json(path, MANIFEST)
-    if manifest is None:
-        result = guess(source.path)
-        remarks = [finding.why for finding in result.findings if not finding.stage]
-        _note(
-            f"{source.path}: taken to have happened: {result.operator}; "
-            + "".join(f"{remark}; " for remark in remarks)
-            + "`degrade inspect` tells why, --op says better"
-        )
-        return None, result.operator
-    if manifest.get("begun"):
-        raise ValueError(
-            f"{path} says that apply was stopped here; run it again, or say what happened with --op"
-        )
-    for key, kind in (("operator", str), ("seed", int), ("source", str)):
-        if not isinstance(manifest.get(key), kind):
-            raise ValueError(f"{path} has no {key} that can be used; say what happened with --op")
-    if manifest.get("image") != source.path.name:
-        named = repr(manifest.get("image"))
-        raise ValueError(f"{path} describes {named}, not this picture; say what happened with --op")
-    return manifest, degrade.parse(manifest["operator"], folder=path.parent)
-
-
-def _clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
-    """The undamaged picture of a source, by the name it had when it was degraded."""
-    if not clean.is_dir():
-        return clean
-    name = manifest["source"] if manifest else source.relative
-    path = clean / name
-    if not path.resolve().is_relative_to(clean.resolve()):
-        raise ValueError(f"the manifest's source {name!r} lies outside {clean}")
-    return path
-
-
-def _check_clean(
-    path: Path, source: Source, manifest: dict | None, operator: degrade.Operator
-) -> None:
-    """Raise ValueError if a picture cannot be what the observation was made of.
-
-    Its size must lead to the observation's. With a manifest the operator and its random draws are
-    known, so that degrading the picture must give the observation.
-    """
-    observed = files.read_image(source.path, channels=None, deep=True)
-    clean = files.read_image(path, observed.shape[1], deep=True)
-    clean_shape, observed_shape = tuple(clean.shape), tuple(observed.shape)
-    mend = "give the undamaged picture, or say what happened with --op"
-    try:
-        size_fits = operator.output_shape(clean_shape) == observed_shape
-    except ValueError:  # a mask of another size
-        size_fits = False
-    if not size_fits:
-        sizes = f"{_size(clean)} pixels and {source.path} has {_size(observed)}"
-        raise ValueError(f"clean={path} has {sizes}, to which {operator} does not lead; {mend}")
-    if manifest is not None:
-        degraded = again(clean, manifest, operator)
-        if (degraded - observed).abs().mean() > ANOTHER:
-            raise ValueError(f"clean={path} is not the picture that became {source.path}; {mend}")
-
-
-def _size(x: Tensor) -> str:
-    return f"{x.shape[3]}x{x.shape[2]}"

@@ -1,0 +1,94 @@
+"""What happened to a picture (--op, its manifest or a guess), and which clean picture it was."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from torch import Tensor
+
+import degrade
+from degrade.forensics import guess
+from degrade.imagefile import Note
+
+from . import files
+from .apply import MANIFEST, again
+from .files import Source
+
+ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
+
+
+def note(text: str) -> None:
+    """Tell the user something about a picture, as a line on stderr."""
+    warnings.warn(text, Note, stacklevel=2)
+
+
+def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:
+    """The manifest beside a picture, if it is used, and the operator.
+
+    The operator is `op` where given, else the manifest's, else a guess from the file itself.
+    """
+    if op is not None:
+        return None, degrade.parse(op)
+    path = source.path.with_suffix(".json")
+    manifest = files.read_json(path, MANIFEST)
+    if manifest is None:
+        result = guess(source.path)
+        remarks = [finding.why for finding in result.findings if not finding.stage]
+        note(
+            f"{source.path}: taken to have happened: {result.operator}; "
+            + "".join(f"{remark}; " for remark in remarks)
+            + "`degrade inspect` tells why, --op says better"
+        )
+        return None, result.operator
+    if manifest.get("begun"):
+        raise ValueError(
+            f"{path} says that apply was stopped here; run it again, or say what happened with --op"
+        )
+    for key, kind in (("operator", str), ("seed", int), ("source", str)):
+        if not isinstance(manifest.get(key), kind):
+            raise ValueError(f"{path} has no {key} that can be used; say what happened with --op")
+    if manifest.get("image") != source.path.name:
+        named = repr(manifest.get("image"))
+        raise ValueError(f"{path} describes {named}, not this picture; say what happened with --op")
+    return manifest, degrade.parse(manifest["operator"], folder=path.parent)
+
+
+def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
+    """The undamaged picture of a source, by the name it had when it was degraded."""
+    if not clean.is_dir():
+        return clean
+    name = manifest["source"] if manifest else source.relative
+    path = clean / name
+    if not path.resolve().is_relative_to(clean.resolve()):
+        raise ValueError(f"the manifest's source {name!r} lies outside {clean}")
+    return path
+
+
+def check_clean(
+    path: Path, source: Source, manifest: dict | None, operator: degrade.Operator
+) -> None:
+    """Raise ValueError if a picture cannot be what the observation was made of.
+
+    Its size must lead to the observation's. With a manifest the operator and its random draws are
+    known, so that degrading the picture must give the observation.
+    """
+    observed = files.read_image(source.path, channels=None, deep=True)
+    clean = files.read_image(path, observed.shape[1], deep=True)
+    clean_shape, observed_shape = tuple(clean.shape), tuple(observed.shape)
+    mend = "give the undamaged picture, or say what happened with --op"
+    try:
+        size_fits = operator.output_shape(clean_shape) == observed_shape
+    except ValueError:  # a mask of another size
+        size_fits = False
+    if not size_fits:
+        sizes = f"{_size(clean)} pixels and {source.path} has {_size(observed)}"
+        raise ValueError(f"clean={path} has {sizes}, to which {operator} does not lead; {mend}")
+    if manifest is not None:
+        degraded = again(clean, manifest, operator)
+        if (degraded - observed).abs().mean() > ANOTHER:
+            raise ValueError(f"clean={path} is not the picture that became {source.path}; {mend}")
+
+
+def _size(x: Tensor) -> str:
+    return f"{x.shape[3]}x{x.shape[2]}"

@@ -1,0 +1,72 @@
+"""The restorations in a folder, read back and measured for a report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import files, metrics
+from .apply import again
+from .files import Source
+from .history import clean_of, what_happened
+from .results import Results, is_curve, thinned, thinned_terms
+
+if TYPE_CHECKING:
+    from .restore import RestoreSettings
+
+LOG = "log"  # the kind of record that a restoration leaves
+TASK = "restored"  # its name in the tables of a report
+
+
+def results(
+    sources: list[Source], settings: RestoreSettings, output: Path, clean: Path | None
+) -> Results:
+    """The restorations in `output`, measured for a report.
+
+    Fidelity is always measured, accuracy where the clean pictures are known. Pictures that failed
+    and results of other settings are left out.
+    """
+    rows: list[dict] = []
+    pictures: dict[tuple[str | None, str, str], Path] = {}
+    for source in sources:
+        target = source.target(output, ".png")
+        log = files.read_json(source.target(output, ".json"), LOG) or {}
+        if not is_of(log, asdict(settings)) or not target.exists():
+            continue
+        manifest, operator = what_happened(source, settings.op)
+        name = source.result_name("").as_posix()
+        observed, restoration = files.read_image(source.path), files.read_image(target)
+        pictures[TASK, "observed", name] = source.path
+        pictures[TASK, settings.method, name] = target
+        reference = None
+        if clean is not None:
+            clean_path = clean_of(source, manifest, clean)
+            pictures[None, "clean", name] = clean_path
+            reference = files.read_image(clean_path)
+            if reference.shape != restoration.shape:
+                reference = None
+        if manifest is None:
+            degraded = operator(restoration, torch.Generator().manual_seed(settings.seed))
+        else:
+            degraded = again(restoration, manifest, operator)
+        row: dict[str, object] = {"task": TASK, "method": settings.method, "image": name}
+        row["loss"] = thinned(log["loss"])
+        row["terms"] = thinned_terms(log.get("terms"))
+        for metric, values in metrics.scores(restoration, reference, degraded, observed).items():
+            row[metric] = values[0]
+        rows.append(row)
+    described = f"{settings.perceptual} in the loss; seed {settings.seed}"
+    notes = [f"Generator {settings.generator}; {described}."]
+    if settings.steps is not None:
+        notes.append(f"Shortened: {settings.steps} steps in all.")
+    missing = output / "none"
+    return Results(output, rows, lambda *key: pictures.get(key, missing), tuple(notes))
+
+
+def is_of(log: dict, wanted: dict) -> bool:
+    """Whether a log is of a finished run and holds all that is wanted."""
+    finished = not log.get("begun") and is_curve(log.get("loss"))
+    return finished and all(log.get(key) == value for key, value in wanted.items())
