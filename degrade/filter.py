@@ -65,12 +65,17 @@ def _check_kernel(given: object) -> str | tuple[float, ...]:
 
 
 def _flat_kernel(given: object) -> tuple[float, ...]:
-    """A kernel's k² numbers in rows, from a number, a sequence of k² or a matrix of odd sides."""
+    """A kernel's k² numbers in rows, from a sequence of k² numbers or a matrix of odd sides."""
     try:
         kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         first_line = str(given).splitlines()[0]
         raise ValueError(f"kernel={first_line[:60]} is no kernel; {_MEND}") from error
+    if kernel.numel() == 1:
+        raise ValueError(
+            f"kernel={kernel.item():g} is one number, which only scales the image; "
+            f"a Gaussian with this standard deviation is blur:gaussian,{kernel.item():g}"
+        )
     side = math.isqrt(kernel.numel())
     if kernel.ndim < 2 and side * side == kernel.numel():
         kernel = kernel.view(side, side)

@@ -40,7 +40,7 @@ from .params import Integers, Range, check_choice, check_numbers, checked, integ
 from .registry import register
 from .rng import Rng
 from .surrogate import CUBIC_BLEND, declare, refuse_second_order, second_order
-from .transforms import fold_all, is_transformed, values_are_readable
+from .transforms import fold_all, is_transformed, values_are_readable, without_autocast
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
@@ -57,12 +57,15 @@ def jpeg(
     surrogate: str = "identity",
     clamp: str = "sigmoid",
 ) -> Tensor:
-    """x [B, C, H, W] in [0, 1] after Pillow's save and open: k/255, every pixel, for any H and W.
+    """The pixels that Pillow reads back after it saved x [B, C, H, W] as a JPEG, exactly.
+
+    They are multiples of 1/255, for any H and W.
 
     x is clamped and rounded to 8 bits first. C: 1 (grayscale) or 3. quality: 1 to 100, 75 unless
     tables are given; one, or one per image. tables: 1 to 3 of 64 integers in natural order, instead
-    of a quality's. Either may be a tensor with a gradient: quality [B], tables [n, 8, 8] or
-    [B, n, 8, 8]; a float tensor is rounded, straight through. surrogate, clamp: see `JPEG`.
+    of those that a quality gives. Either may be a tensor with a gradient: quality [B], tables
+    [n, 8, 8] or [B, n, 8, 8]; a float tensor is rounded, straight through. surrogate, clamp: see
+    `JPEG`.
     Raises ValueError for anything else; under torch.compile the contents of tensors go unchecked.
     """
     check_image(x)
@@ -81,7 +84,7 @@ def jpeg(
             raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
         quality = torch.tensor(plain, device=x.device)
     wide = x if x.dtype == torch.float64 else x.float()
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         image = _jpeg(wide.contiguous(), quality, str(sampling), tables, surrogate, clamp)
     return image.to(x.dtype)
 
@@ -107,9 +110,10 @@ class JPEG(Operator):
     integers in natural order (all; luma and chroma; luma, Cb and Cr).
 
     Gradient: straight through all rounding except that of the coefficients, where `surrogate`
-    chooses a rule. With d the distance of a coefficient to the nearest integer:
+    chooses a rule. With g the gradient of the output, J the Jacobian of the codec without rounding,
+    and d the distance of a coefficient to the nearest integer:
 
-    - identity, the default: g, whatever the clamp; with ste the best for inversion
+    - identity, the default: g itself, without the clamp. It and ste are the best for inversion
     - residual, the best for descent to a given file: J g instead of Jᵀ g (the gradient goes forward
       through the codec's linear stages), with the cubic's slope for luma and 1 for chroma
     - cubic: Jᵀ g with slope (1-α) + 3α d², α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15)
@@ -305,7 +309,7 @@ def _gradients(rules: _Rules, grad: Tensor, unclamped: Kept, *kept: Kept) -> tup
     slopes = [None if slope is None else _planes_first(slope) for slope in kept[0::2]]
     rises = [_planes_first(rise) for rise in kept[1::2] if rise is not None]
     to_x = to_steps = None
-    with torch.autocast(grad.device.type, enabled=False):
+    with without_autocast(grad.device):
         limited = grad if unclamped is None else _limit_t(grad, unclamped, rules.clamp)
         m = DCT[0].to(grad) / 2**14.5
         if rules.to_image and rules.surrogate == "identity":

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .images import check_image
 from .stages import through_stages
+from .transforms import without_autocast
 
 if TYPE_CHECKING:
     from .operator import Operator, Shape
@@ -29,7 +30,7 @@ class Agrees(Protocol):
 
 
 def certain(f: Operator) -> bool:
-    """Whether every stage has `agree` and nothing left to draw.
+    """Whether y says something certain about x: no stage draws, and each has `agree`.
 
     A stage without `agree` may explain any difference, so `project` cannot hold the stages before
     it to the observation.
@@ -60,7 +61,7 @@ def project(f: Operator, x: Tensor, y: Tensor) -> Tensor:
     observations = y.to(images).contiguous()
     batch = len(x)
     projected = []
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         for i in range(batch):
             row_operator = f.row(i, batch)
             row = slice(i, i + 1)

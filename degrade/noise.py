@@ -16,7 +16,6 @@ from .rng import Rng
 from .seeded import Seeded, survivors
 from .surrogate import declare
 
-LOUDEST = 1e6  # so that no float32 overflows
 DARKEST = 1e-6  # smallest peak: counts divided by it are finite in float32
 BRIGHTEST = 1e9  # largest peak: counts up to it are exact integers in float64
 _NEVER_ZERO = 1e-3  # photons added to a variance, so that its root and quotient are finite at 0
@@ -124,12 +123,12 @@ class Speckle(Operator):
 
     y = x + sigma·x·ε, ε ~ N(0, 1). Gradient: 1 + sigma·ε at the drawn ε.
 
-    sigma: standard deviation relative to the pixel, ≥ 0; a number, or one per image.
+    sigma: standard deviation relative to the pixel, 0 to 1; a number, or one per image.
 
     Source: the multiplicative noise of Lee 1980, with Gaussian ε.
     """
 
-    sigma: Numbers = number(low=0, high=LOUDEST)
+    sigma: Numbers = number(low=0, high=1)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:

@@ -21,6 +21,7 @@ from .images import check_image, check_output
 from .params import nested
 from .rng import Generators, Rng
 from .stages import through_stages
+from .transforms import without_autocast
 
 Shape = tuple[int, ...]
 Window = tuple[slice, slice]  # rows and columns
@@ -97,7 +98,7 @@ class Operator(Declared):
         rng = Rng.of(generator, len(x))
         y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         y = y.contiguous()  # so that sums have one order, whatever the memory layout
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             y = self._drawn(x.shape, rng)._run(y, rng)
         return y.to(x.dtype)
 

@@ -94,7 +94,7 @@ class Place(Held):
         return (*shape[:2], *self._size)
 
     def input_shape(self, shape: Shape) -> Shape:
-        """A shape of x that the matrix maps to about as many pixels."""
+        """A shape of x with about as many pixels as the area that it is drawn into."""
         a, b, _, d, e, _ = self._matrix
         height = max(1, round(math.hypot(b, e)))
         width = max(1, round(math.hypot(a, d)))
@@ -214,7 +214,7 @@ def cover(matrix: Matrix, size: Size) -> Tensor:
 
 
 def _share(distance: Tensor) -> Tensor:
-    """The share of a pixel inside an edge that its centre is `distance` inside of."""
+    """The share of a pixel that lies inside an edge, if its centre lies `distance` inside."""
     return (distance + 0.5).clamp(0, 1)
 
 

@@ -20,16 +20,20 @@ def through_stages(
     """Apply state = step(stage, state, key) for each stage of f, and return the last state.
 
     key: the name of the stage and the number of earlier stages with this name. A ValueError gets
-    the stage's position and text in front of its message.
+    the stage's position and text in front of its message; any other error gets them as a note.
     """
     occurred: Counter[str] = Counter()
     for index, stage in enumerate(f.stages):
         key = f"{stage.name}/{occurred[stage.name]}"
+        number = f"stage {index + 1}, " if len(f.stages) > 1 else ""
         try:
             state = step(stage, state, key)
         except ValueError as error:
-            number = f"stage {index + 1}, " if len(f.stages) > 1 else ""
             error_type = WrongOutput if isinstance(error, WrongOutput) else ValueError
             raise error_type(f"{number}{stage}: {error}") from error
+        except Exception as error:
+            # what add_note does, which Python 3.10 lacks
+            error.__notes__ = [*getattr(error, "__notes__", []), f"{number}{stage}"]
+            raise
         occurred[stage.name] += 1
     return state

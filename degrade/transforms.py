@@ -5,8 +5,17 @@ A tensor inside a transform of torch.func stands for other tensors and has no st
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Compute in the tensors' own types, whatever torch.autocast the caller has switched on."""
+    if device.type == "meta":  # it computes nothing, and autocast does not know it
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def is_transformed(x: Tensor) -> bool:

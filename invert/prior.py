@@ -1,4 +1,4 @@
-"""What an image or its latent should be, whatever was observed: terms of a loss, too."""
+"""Terms of a loss that do not look at the observation: priors on images, latents and weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PriorTerm(Term):
 
 @dataclass(frozen=True)
 class Geodesic(PriorTerm):
-    """Mean of d·θ²/8 over pairs of layers, θ the angle between their vectors.
+    """Mean of d·θ²/8 over pairs of layers, θ the angle between their vectors of d numbers.
 
     of: "z", or "latent" for W+.
     """
@@ -133,10 +133,11 @@ class WhiteNoise(PriorTerm):
 
 @dataclass(frozen=True)
 class Locality(PriorTerm):
-    """Tuned weights should change no other image: at a code `distance` from the pivot.
+    """Tuned weights should change no other image.
 
-    That code lies towards a random one. The value is mse·MSE + lpips·LPIPS between the images of
-    the tuned and the original generator, in [-1, 1] units and without noise.
+    At a code that lies `distance` from the pivot, in the direction of a random code, the value is
+    mse·MSE + lpips·LPIPS between the images of the tuned and the original generator, in [-1, 1]
+    units and without noise.
     Source: Roich et al. 2021, "Pivotal Tuning", eqs. 4 and 5.
     """
 

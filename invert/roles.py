@@ -11,8 +11,8 @@ from torch import Tensor
 class Role:
     """A kind of free tensor.
 
-    follows_spread: whether its learning rate is in units of W, and so scales with the generator's
-    spread of W. axes: the axes of one vector of it, whose length or mean a constraint keeps.
+    follows_spread: whether its learning rate is multiplied by the spread of the generator's W.
+    axes: the axes that form one vector; constraints keep the length or the mean of each vector.
     """
 
     name: str

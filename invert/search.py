@@ -36,7 +36,7 @@ CHECK_EVERY = 10  # steps between looks at whether all images have stopped, wher
 
 
 class RollbackState(TypedDict):
-    """The last values with a finite loss, and which images never had another one, [B]."""
+    """The last values with a finite loss, and whether every loss of an image was finite, [B]."""
 
     values: Variables
     finite: Tensor
@@ -135,7 +135,8 @@ class Search:
     """One phase, made ready for one problem.
 
     base: the point that the phase is relative to. initial: the first values of the free tensors.
-    key: names the random streams. measures: name, term and function of each part of the loss.
+    key: names the random streams of its draws. measures: for each term of the loss its name, the
+    term, and the function that computes its value.
     """
 
     phase: Phase

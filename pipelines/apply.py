@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -41,6 +42,7 @@ class Degraded:
     data: bytes
     operator: str
     arrays: dict[str, bytes]  # files that the operator refers to
+    source_digest: str  # SHA-256 of the input's bytes
     source_size: list[int]
     size: list[int]
     note: str | None  # what a user must know
@@ -93,9 +95,13 @@ class Apply:
             "spec": self.spec,
             "seed": self.seed,
             "source": source.relative.as_posix(),
+            "source_digest": result.source_digest,
             "source_size": result.source_size,
             "size": result.size,
         }
+        if before.get("source_digest", result.source_digest) != result.source_digest:
+            replaced = "the result of another picture of this name is replaced"
+            warnings.warn(f"{source.path}: {replaced}", Note, stacklevel=2)
         made = {target: result.data}
         for name, data in result.arrays.items():
             made[manifest.with_name(name)] = data
@@ -132,7 +138,8 @@ def degraded(job: ApplyJob) -> Degraded:
     arrays: dict[str, bytes] = {}
     text = str(collect(operator, arrays.__setitem__))
     source_size, size = list(x.shape[2:]), list(y.shape[2:])
-    return Degraded(suffix, data, text, arrays, source_size, size, note)
+    digest = sha256(job.data).hexdigest()
+    return Degraded(suffix, data, text, arrays, digest, source_size, size, note)
 
 
 def again(x: Tensor, manifest: dict, operator: Operator) -> Tensor:

@@ -179,7 +179,7 @@ def _clashes(flow: Flow[T, J, R], sources: list[Source]) -> dict[Source, ValueEr
             if owner is not source:
                 both = f"{owner.path} and {source.path}"
                 problem = f"{both} would share one result, {path.name}"
-                mend = "rename one, or run them apart"
+                mend = "rename one, or give each its own --output"
                 clashes.setdefault(source, ValueError(f"{problem}; {mend}"))
     sweep(*{path.parent for path in owners})
     return clashes

@@ -205,7 +205,8 @@ def attempt(function: Callable[..., R], *arguments: object) -> R | Exception:
     """The function's result, or the error it raised, so that one picture never ends the others.
 
     ValueError and OSError are returned as they are: their message is meant for the user. Any other
-    exception becomes a ValueError that names its type and the line of code it came from.
+    exception becomes a ValueError that names its type, the line of code it came from and, if an
+    operator raised it, the stage.
     """
     try:
         return function(*arguments)
@@ -214,7 +215,8 @@ def attempt(function: Callable[..., R], *arguments: object) -> R | Exception:
     except (Exception, SystemExit) as error:  # a plugin may call sys.exit
         if out_of_memory(error):
             return ValueError("it does not fit into the memory of this machine")
-        return ValueError(f"{type(error).__name__}: {error} ({_origin(error)})")
+        stages = [f"{stage}: " for stage in getattr(error, "__notes__", [])[:1]]
+        return ValueError(f"{''.join(stages)}{type(error).__name__}: {error} ({_origin(error)})")
 
 
 def _origin(error: BaseException) -> str:

@@ -42,7 +42,10 @@ class Source:
     keep_suffix: bool = False  # in the names of results, because another input has the same stem
 
     def result_name(self, suffix: str) -> Path:
-        """The relative path of a result: `a.json` for `a.jpg`, or `a.jpg.json`."""
+        """The relative path of a result: `a.json` for `a.jpg`.
+
+        It is `a.jpg.json` if another input of the folder has the same stem, such as `a.png`.
+        """
         if self.keep_suffix:
             return self.relative.with_name(self.relative.name + suffix)
         return self.relative.with_suffix(suffix)

@@ -44,7 +44,7 @@ def test_blur_gaussian_equals_scipy(h, w, sigma, seed):
     assert numpy.allclose(Blur("gaussian", sigma)(x)[0, 0].numpy(), expected, atol=1e-12)
 
 
-@given(sides, sides, st.sampled_from([1, 3, 5, 9]), st.integers(0, 2**31))
+@given(sides, sides, st.sampled_from([3, 5, 9]), st.integers(0, 2**31))
 def test_blur_any_kernel_equals_scipy(h, w, k, seed):
     x, kernel = noise(h, w, seed), torch.randn(k, k, generator=rng(seed), dtype=torch.float64)
     expected = ndimage.convolve(x[0, 0].numpy(), kernel.numpy(), mode="mirror")
@@ -123,13 +123,7 @@ def test_defocus_kernel_is_share_of_disc(radius):
 
 def test_blur_size_zero_changes_nothing():
     x = noise(5, 7)
-    for f in (
-        Blur("gaussian", 0),
-        Blur("defocus", 0),
-        Blur("motion", 1, 33),
-        Blur(1),
-        Sinc(2.0, size=1),
-    ):
+    for f in (Blur("gaussian", 0), Blur("defocus", 0), Blur("motion", 1, 33), Sinc(2.0, size=1)):
         assert torch.allclose(f(x), x, atol=1e-12)
 
 
@@ -202,12 +196,19 @@ def test_gamma_slope_is_finite_at_black(gamma, values):
     assert torch.isfinite(slope).all()
 
 
+@pytest.mark.parametrize("kernel", [2, 2.0, [2], [[2]], torch.tensor(2.0)])
+def test_blur_refuses_a_kernel_of_one_number(kernel):
+    """Blur(2) doubled the brightness where a reader expects a Gaussian."""
+    with pytest.raises(ValueError, match="one number, .* is blur:gaussian,2$"):
+        Blur(kernel)
+
+
 def test_blur_kernel_round_trips_as_text():
     kernel = torch.tensor([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 8
     f = Blur(kernel)
     kernel.zero_()
     assert f == Blur(f.kernel) == parse(str(f)) and hash(f) == hash(parse(str(f)))
-    assert str(Blur([[0, 1, 0]])) == "blur:0|0|0|0|1|0|0|0|0" and parse("blur:2") == Blur(2.0)
+    assert str(Blur([[0, 1, 0]])) == "blur:0|0|0|0|1|0|0|0|0"
     assert parse("blur:gaussian,2") == Blur("gaussian", 2) and set(KERNELS) == {
         "gaussian",
         "motion",
@@ -238,8 +239,8 @@ def test_filter_ranges_draw_within_bounds():
         (lambda: Blur(None), "kernel=None is no kernel"),
         (lambda: Blur([[1, 2], [3]]), "is no kernel"),
         (lambda: Blur([["a"]]), "is no kernel"),
-        (lambda: Blur(float("nan")), "values that do not fit"),
-        (lambda: Blur(1e300), "values that do not fit"),
+        (lambda: Blur([[0, float("nan"), 0]]), "values that do not fit"),
+        (lambda: Blur([[0, 1e300, 0]]), "values that do not fit"),
         (lambda: Blur(torch.ones(1, 1003)), "below 1002"),
         (lambda: Sinc(0), "cutoff=0 must be a number from 0.001"),
         (lambda: Sinc(4), "cutoff=4"),

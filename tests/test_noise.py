@@ -214,7 +214,10 @@ def test_noise_parameters_apply_per_image():
             lambda: HotPixels(0.5, seed=(1, 2, 3))(torch.zeros(2, 1, 4, 4)),
             "seed has 3 values for 2 images",
         ),
-        (lambda: Speckle((1, 2, 3))(torch.zeros(2, 1, 4, 4)), "sigma has 3 values for 2 images"),
+        (
+            lambda: Speckle((0.1, 0.2, 0.3))(torch.zeros(2, 1, 4, 4)),
+            "sigma has 3 values for 2 images",
+        ),
     ],
 )
 def test_noise_errors_name_parameter(make, words):

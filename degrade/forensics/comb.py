@@ -38,8 +38,9 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
 
     None if too few blocks have contrast. skip_own: leave out the grid that starts at (0, 0).
 
-    Every coefficient outside a comb's first bin counts log(q φ(r/s)/s), with r its distance to the
-    nearest multiple of q: the likelihood of a comb blurred by s against that of anything smooth.
+    Every coefficient that does not round to 0 adds log(q φ(r/s)/s), with φ the normal density, q
+    the step, and r the distance to the nearest multiple of q: the log likelihood of multiples of q
+    blurred by s, against that of a smooth density.
     After Fan & de Queiroz 2003 and Neelamani et al. 2006, with the 64 grids of Luo et al. 2007.
     """
     patches = _liveliest(luma, clipped, 2000)

@@ -184,6 +184,17 @@ def test_overwrite_is_needed_for_other_settings(tmp_path):
         assert run(*command, "poisson:20", "--overwrite").exit_code == 0
 
 
+def test_replacing_another_picture_is_told(tmp_path):
+    for folder, index in (("a", 0), ("b", 1)):
+        (tmp_path / folder).mkdir()
+        shutil.copy(AVATARS / f"{index:03}.png", tmp_path / folder / "face.png")
+    command = ["-o", tmp_path / "out", "--op", "jpeg:50"]
+    assert "replaced" not in run("apply", tmp_path / "a", *command).stderr
+    assert "replaced" not in run("apply", tmp_path / "a", *command).stderr
+    replaced = run("apply", tmp_path / "b", *command)
+    assert replaced.exit_code == 0 and "another picture of this name is replaced" in replaced.stderr
+
+
 FAULTY = """
 import degrade, torch
 
@@ -199,6 +210,7 @@ def faulty(x):
     if kind == 7: return x[0]
     if kind == 9: return (x * 255).byte()
     if kind == 10: return x / 0
+    if kind == 11: raise SystemExit('stop')
     return x
 """
 
@@ -206,7 +218,7 @@ def faulty(x):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads):
     (tmp_path / "in").mkdir()
-    for kind in range(11):
+    for kind in range(12):
         Image.new("RGB", (8, 8), (kind, 9, 9)).save(tmp_path / "in" / f"{kind}.png")
     (tmp_path / f"faulty{threads}.py").write_text(FAULTY)
     monkeypatch.chdir(tmp_path)
@@ -219,12 +231,20 @@ def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads)
     lines = result.stderr.splitlines()
     assert result.exit_code == 3, result.output
     assert sorted(line.split(":")[1].strip() for line in lines) == [
-        f"in/{kind}.png" for kind in (1, 10, 2, 3, 4, 5, 6, 7, 9)
+        f"in/{kind}.png" for kind in (1, 10, 11, 2, 3, 4, 5, 6, 7, 9)
     ]
     assert all(line.startswith("error:") for line in lines)
     wrong_outputs = {1: "NaN", 3: "NoneType", 7: "shape", 9: "torch.uint8", 10: "NaN or infinity"}
     for kind, words in wrong_outputs.items():
         named = f"error: in/{kind}.png: stage 1, faulty: gives {words}"
+        assert any(line.startswith(named) for line in lines), (kind, lines)
+    raised = {
+        2: "IndexError: no such row",
+        4: "KeyError: 'onto'",
+        5: "RuntimeError: no such kernel",
+    }
+    for kind, words in raised.items():
+        named = f"error: in/{kind}.png: stage 1, faulty: {words}"
         assert any(line.startswith(named) for line in lines), (kind, lines)
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"0.png", "8.png"}
 
