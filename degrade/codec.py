@@ -46,6 +46,8 @@ class Codec(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
+        if x.is_meta:  # it has a shape and no values to save
+            return torch.empty_like(x)
         return declare(x, outside_transforms(self._saved, x))
 
     def _saved(self, x: Tensor) -> Tensor:

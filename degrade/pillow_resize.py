@@ -160,11 +160,11 @@ class _Resample(torch.autograd.Function):
 def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
     """Resample along the last axis, then along the one before it."""
     eight_bit = _is_eight_bit(x)
-    compiling = torch.compiler.is_compiling()  # a graph cannot branch on values: it computes both
-    if not compiling and eight_bit.all():
+    without_values = torch.compiler.is_compiling() or x.is_meta  # no branch: both are computed
+    if not without_values and eight_bit.all():
         return _fixed_point(x, size, filter)
     linear = _float_passes(x, size, filter)
-    if not compiling and not eight_bit.any():
+    if not without_values and not eight_bit.any():
         return linear
     fixed_point = _fixed_point(x, size, filter)
     return torch.where(eight_bit, fixed_point, linear)

@@ -84,6 +84,8 @@ def _states_of(generators: Sequence[torch.Generator]) -> Tensor:
 
 def _draw(distribution: str, like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One draw per element of `like`, of its dtype and device. For Poisson, `like` is the mean."""
+    if like.is_meta:  # it has a shape and no values
+        return torch.empty_like(like)
     function = DISTRIBUTIONS[distribution]
     draws = []
     for row, generator in zip(like.detach().unbind(), generators, strict=True):

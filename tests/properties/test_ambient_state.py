@@ -78,6 +78,18 @@ def test_ambient_state_changes_no_bit(name, state, data):
         assert result.dtype == truth.dtype and torch.equal(result, truth)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@cases(4)
+@given(data=st.data())
+def test_meta_tensor_gives_the_output_shape(name: str, data: st.DataObject) -> None:
+    """A meta tensor has a shape and no values; it was refused with an error of torch.autocast."""
+    x = data.draw(images())
+    f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
+    f = f.sample(x.shape, rng())
+    y = f(x.to("meta"), rng())
+    assert y.is_meta and y.dtype == x.dtype and tuple(y.shape) == tuple(f.output_shape(x.shape))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_mask_made_in_inference_mode_trains_later(dtype: torch.dtype) -> None:
     x = torch.rand(1, 3, 4, 5, generator=rng())
