@@ -64,7 +64,7 @@ def test_tunable_without_blocks_is_the_synthesis():
     assert names and all(name.startswith("synthesis.") for name in names)
 
 
-def test_features_need_blocks():
+def test_generator_without_blocks_refuses_features():
     for generator in (stylegan3(SHARED_LAYERS), invert.wrap(nn.Unflatten(1, (3, 2, 2)), 12)):
         assert generator.blocks == 0 and generator.noise_sides == ()
         with pytest.raises(ValueError, match="cannot go on from features"):

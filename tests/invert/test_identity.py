@@ -49,7 +49,7 @@ def test_identity_compares_observation_or_reference():
     assert told.similarity(red, dark).item() == pytest.approx(-1, abs=1e-6)
 
 
-def test_identity_draws_towards_the_person(avatars):
+def test_face_identity_draws_towards_the_person(avatars):
     """adam-id, observed in grey: the reference photo brings the colour."""
     f, y = parse("gray"), parse("gray")(picture(0))
     photo = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(11)))).clamp(0, 1)

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from tests.conftest import AVATARS
 
-COMMAND = Path(sys.executable).with_name(
-    "degrade"
-)  # as pip installed it, for tests that need a process
+# as pip installed it, for tests that need a process
+COMMAND = Path(sys.executable).with_name("degrade")
 FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
 
+FAST = ("--steps", 1, "--perceptual", "alex")  # the shortest solve
 BENCH = ("--perceptual", "alex", "--steps", 2, "--images", AVATARS, "--batch", 2)
 TASKS = "upsampling/XS,upsampling/XL,denoising/M,UNAP"
 

@@ -14,7 +14,7 @@ from degrade.rng import child_seed
 from pipelines import files
 from tests.conftest import AVATARS, rng
 
-from .shell import FOURFOLD, apply, pixels, run
+from .shell import FAST, FOURFOLD, apply, pixels, run
 
 
 def test_apply_writes_the_exact_result_and_a_manifest(tmp_path):
@@ -79,9 +79,7 @@ def test_mask_file_is_stored_beside_the_manifest(tmp_path):
     f = degrade.parse(json.loads(text)["operator"], folder=tmp_path / "out")
     assert torch.equal(f.visible((1, 3, 128, 128))[0, 0], torch.from_numpy(mask) / 255)
     assert (pixels(tmp_path / "out" / "002.png")[:, :64] == 0).all()
-    result = run(
-        "restore", tmp_path / "out", "-o", tmp_path / "r", "--steps", 1, "--perceptual", "alex"
-    )
+    result = run("restore", tmp_path / "out", "-o", tmp_path / "r", *FAST)
     assert result.exit_code == 0, result.output  # the mask beside it is not taken for a picture
     assert str(tmp_path) not in (tmp_path / "r" / "002.json").read_text()
 

@@ -26,23 +26,13 @@ from pipelines.completion import operator_names
 from pipelines.tasks import SUITES
 from tests.conftest import AVATARS, rng
 
-from .shell import pixels, run
+from .shell import FAST, pixels, run
 
 
 def test_quiet_prints_nothing(tmp_path):
     out = run("apply", AVATARS / "000.png", "-o", tmp_path / "o", "--op", "clamp", "--quiet")
     assert (out.exit_code, out.output) == (0, "")
-    out = run(
-        "restore",
-        tmp_path / "o",
-        "-o",
-        tmp_path / "r",
-        "--steps",
-        1,
-        "--perceptual",
-        "alex",
-        "--quiet",
-    )
+    out = run("restore", tmp_path / "o", "-o", tmp_path / "r", *FAST, "--quiet")
     assert (out.exit_code, out.output) == (0, "")
 
 

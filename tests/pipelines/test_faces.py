@@ -9,10 +9,10 @@ from pipelines import faces
 from pipelines.faces import Face, choose, ffhq
 from tests.conftest import AVATARS
 
-from .shell import run
+from .shell import FAST, run
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
-QUICK = ["--steps", 1, "--perceptual", "alex", "--quiet"]
+QUICK = [*FAST, "--quiet"]
 
 
 def test_choose_takes_the_surest_and_names_others():

@@ -19,7 +19,7 @@ from degrade.imagefile import FORMATS, PIXELS, SUFFIXES, picture
 from pipelines.files import gather, read_image
 from tests.conftest import AVATARS, cases
 
-from .shell import COMMAND, pixels, run
+from .shell import COMMAND, FAST, pixels, run
 
 RED, BLUE = (200, 30, 60), (10, 90, 250)
 
@@ -348,18 +348,8 @@ def test_bad_files_are_named_and_others_go_on(tmp_path, command):
     before = {path: path.read_bytes() for path in folder.glob("**/*.*") if not path.is_symlink()}
     inputs = {
         "apply": ["apply", folder, "--op", "clamp"],
-        "restore": ["restore", folder, "--op", "clamp", "--steps", 1, "--perceptual", "alex"],
-        "bench": [
-            "bench",
-            "--images",
-            folder,
-            "--tasks",
-            "UNAP",
-            "--steps",
-            1,
-            "--perceptual",
-            "alex",
-        ],
+        "restore": ["restore", folder, "--op", "clamp", *FAST],
+        "bench": ["bench", "--images", folder, "--tasks", "UNAP", *FAST],
     }
     result = run(*inputs[command], "-o", tmp_path / "out")
     assert result.exit_code == 3, result.output

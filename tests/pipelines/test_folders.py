@@ -14,9 +14,9 @@ from pipelines import files
 from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
 
-from .shell import COMMAND, apply, contents, pixels, run, start_bench
+from .shell import COMMAND, FAST, apply, contents, pixels, run, start_bench
 
-QUICK = ["--steps", 1, "--perceptual", "alex"]
+QUICK = [*FAST]
 
 
 def copies(folder, *names):

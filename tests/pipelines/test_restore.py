@@ -19,7 +19,7 @@ from degrade.rng import child_seed
 from pipelines import files
 from tests.conftest import AVATARS, rng
 
-from .shell import FOURFOLD, apply, pixels, run
+from .shell import FAST, FOURFOLD, apply, pixels, run
 
 
 def test_restore_reads_manifest_and_writes_all_files(tmp_path):
@@ -64,16 +64,7 @@ def test_sheet_tiles_equal_the_files_they_show(tmp_path):
     (tmp_path / "in" / "x").mkdir(parents=True)
     shutil.copy(AVATARS / "003.png", tmp_path / "in" / "x" / "a.png")
     apply(tmp_path / "in", output=tmp_path / "o", op="downsample:2 >> gaussian:0.3", seed=4)
-    command = [
-        "restore",
-        tmp_path / "o",
-        "-o",
-        tmp_path / "r",
-        "--steps",
-        1,
-        "--perceptual",
-        "alex",
-    ]
+    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", *FAST]
     assert run(*command).exit_code == 0
     restored = tmp_path / "r" / "x" / "a.png"
     first, three = restored.stat().st_mtime_ns, Image.open(tmp_path / "r" / "x" / "a.sheet.png")
@@ -139,7 +130,7 @@ def test_restore_takes_op_from_the_command_line(tmp_path):
     apply(AVATARS / "004.png", output=tmp_path, op="downsample:4 >> jpeg:30")
     (tmp_path / "004.json").unlink()
     out = tmp_path / "out"
-    command = ["restore", tmp_path / "004.jpg", "-o", out, "--steps", 1, "--perceptual", "alex"]
+    command = ["restore", tmp_path / "004.jpg", "-o", out, *FAST]
     told = run(*command, "--op", "downsample:4 >> jpeg:30")
     assert (
         told.exit_code == 0
@@ -192,16 +183,7 @@ def test_interrupt_leaves_no_partial_files(tmp_path):
 
 
 def test_restore_notices_a_new_observation(tmp_path):
-    command = [
-        "restore",
-        tmp_path / "o",
-        "-o",
-        tmp_path / "r",
-        "--steps",
-        1,
-        "--perceptual",
-        "alex",
-    ]
+    command = ["restore", tmp_path / "o", "-o", tmp_path / "r", *FAST]
     for seed in (0, 9):
         observed = tmp_path / "o"
         apply(AVATARS / "000.png", "--overwrite", output=observed, op="poisson:10", seed=seed)
@@ -371,7 +353,7 @@ def test_keep_visible_keeps_certain_pixels(tmp_path):
 def test_report_does_not_replace_other_files(tmp_path, name):
     """Neither after a restoration nor after a benchmark, and both say so before they begin."""
     (tmp_path / name).write_text("mine")
-    quick = ["--steps", 1, "--perceptual", "alex", "-o", tmp_path]
+    quick = [*FAST, "-o", tmp_path]
     for command in (
         ["restore", AVATARS / "000.png", "--op", "clamp", "--report"],
         ["bench", "--images", AVATARS, "--limit", 1, "--tasks", "UNAP"],

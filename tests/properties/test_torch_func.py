@@ -108,6 +108,6 @@ def test_func_leaves_cached_tensors_usable():
     plain_gradient(lambda x: f(x, rng(3)).sum(), x)
 
 
-def test_func_bad_content_is_still_refused_outside():
+def test_nan_is_refused_outside_torch_func():
     with pytest.raises(ValueError, match="NaN"):
         Clamp()(image() * torch.nan)
