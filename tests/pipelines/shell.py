@@ -17,7 +17,7 @@ COMMAND = Path(sys.executable).with_name("degrade")
 FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
 
 FAST = ("--steps", 1, "--perceptual", "alex")  # the shortest solve
-BENCH = ("--perceptual", "alex", "--steps", 2, "--images", AVATARS, "--batch", 2)
+BENCH = ("--perceptual", "alex", "--steps", 2, "--batch", 2)
 TASKS = "upsampling/XS,upsampling/XL,denoising/M,UNAP"
 
 
@@ -35,10 +35,12 @@ def pixels(path):
     return numpy.array(Image.open(path).convert("RGB"))
 
 
-def start_bench(output, *more, tasks=TASKS, methods="robust,pulse", limit=2):
+def start_bench(output, *more, tasks=TASKS, methods="robust,pulse", limit=2, images=AVATARS):
     return run(
         "bench",
         *BENCH,
+        "--images",
+        images,
         "-o",
         output,
         "--tasks",
