@@ -277,6 +277,8 @@ def term_charts(rows: list[Row]) -> list[str]:
         if row["image"] != rows[0]["image"]:
             continue
         terms = thinned_terms(row.get("terms"))
+        if not terms:
+            continue
         lines = {name: _curve(values) for name, values in terms.items()}
         title = f"terms of the loss, {row['task']}, {row['method']}"
         charts.append(chart(title, lines, colours_of(list(lines))))
