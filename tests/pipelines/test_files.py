@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import warnings
@@ -27,6 +28,7 @@ RED, BLUE = (200, 30, 60), (10, 90, 250)
 def shown(tmp_path, image, name="in.png", **options):
     """What `degrade apply` makes of the picture when it does nothing to it, and what it says."""
     image.save(tmp_path / name, **options)
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)  # an earlier picture's result
     result = run("apply", tmp_path / name, "-o", tmp_path / "out", "--op", "clamp")
     assert result.exit_code == 0, result.output
     return pixels(tmp_path / "out" / "in.png"), result.stderr
