@@ -47,6 +47,7 @@ class DDRM(RestorationMethod):
     departures: str = "no classifier guidance"
 
     prior_kind = "denoiser"
+    options = frozenset({"class_label"})
     knobs: tuple[Knob, ...] = ()
 
     def __post_init__(self) -> None:
@@ -62,39 +63,29 @@ class DDRM(RestorationMethod):
         return replace(self, steps=steps)
 
     def check(self, problem: Problem) -> None:
-        largest = len(problem.denoiser.alpha_bar)
-        if not 1 <= self.steps <= largest:
-            raise ValueError(
-                f"steps={self.steps} must be 1 to {largest} for method={problem.method_name}"
-            )
+        problem.denoiser.schedule(self.steps)
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
         denoiser = problem.denoiser
         observed = Observed.of(problem)
         draws = Rng.of(streams(problem.seeds, "ddrm"), problem.batch)
-        times = self._times(len(denoiser.alpha_bar))
-        x = observed.start(denoiser.noise_level(times[0]), draws.child("start"))
+        levels = denoiser.schedule(self.steps)
+        x = observed.start(levels[0].sigma, draws.child("start"))
         finite = finite_rows(x)
         image, losses = x, []
-        for step, t in enumerate(times, 1):
-            noise = denoiser(x * denoiser.alpha_bar[t].sqrt().to(x), t)
+        for step, level in enumerate(levels, 1):
+            noise = denoiser.noise_in(x, level, problem.label)
             # an image that is not finite ends here, and leaves the others of its batch alone
             finite = finite & finite_rows(noise)
             noise = torch.where(finite, noise, 0.0)
-            x0 = x - denoiser.noise_level(t) * noise
-            next_t = times[step] if step < len(times) else None
-            level = denoiser.noise_level(next_t)
+            x0 = x - level.sigma * noise
+            next_sigma = levels[step].sigma if step < len(levels) else 0.0
             fresh = draws.child(f"step{step - 1}").normal(x)
-            x = observed.move(self, level, x0, noise, fresh)
+            x = observed.move(self, next_sigma, x0, noise, fresh)
             image = torch.where(finite, (x + 1) / 2, torch.nan)
             losses.append(self._report(problem, step, image, report))
         return self._restoration(image, torch.stack(losses))
-
-    def _times(self, trained_steps: int) -> list[int]:
-        """The model's steps that are used, from the noisiest to 0."""
-        stride = trained_steps // self.steps
-        return list(range(0, stride * self.steps, stride))[::-1]
 
     def _report(self, problem: Problem, step: int, image: Tensor, report: Report) -> Tensor:
         """Report a step, and return its loss [B] on the CPU."""

@@ -1,45 +1,293 @@
-"""A diffusion model as a prior: it predicts the noise in an image, at known noise levels."""
+"""A denoiser as a prior: it estimates the image in one with Gaussian noise of a known level."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .generator.mapping import Label, labels
+from .noise_table import Betas, NoiseTable
+
+PREDICTS = ("x0", "epsilon", "v")
+DEFAULT_RANGE = (0.01, 1.0)
+_LEAST_VARIANCE = 1e-6  # of x0, in the network's own units
+
+
+@dataclass(frozen=True)
+class Level:
+    """A noise level that a sampler visits.
+
+    sigma: the standard deviation in [-1, 1] units. time: the network's own step, an integer, if it
+    was trained at numbered steps.
+    """
+
+    sigma: float
+    time: int | None = None
 
 
 class Denoiser(nn.Module):
-    """A diffusion model as DDRM asks for it.
+    """Estimate the image x0 in x = x0 + σ·n with n ~ N(0, I), by any torch module.
 
-    module: (x [B, C, R, R] in [-1, 1] units, t [B] integers) → the noise in x. betas: the variances
-    of its steps; by default 1000 from 1e-4 to 0.02 in a straight line.
+    module: by default (x, sigma) → x0, with x [B, C, H, W] and x0 in [0, 1] units, unclamped, and
+    sigma [B] in the same units. Keywords say where a module is of another kind:
+
+    * predicts: "x0", "epsilon" (the noise n) or "v" (below).
+    * betas or alpha_bar: the module is called with (x_t, t), where t [B] is the step of its
+      training at which the noise level is σ. Give the variances β of all its steps, or the
+      products ᾱ of 1 − β, or a published table of 1000 steps by name: "linear" (1e-4 to 0.02),
+      "scaled_linear" or "cosine".
+    * signed: the module works in [-1, 1] units.
+    * learned_variance: the module has 2C output channels. The first C are the prediction, the
+      others interpolate between two variances (see `variance`).
+    * classes: how many classes there are. The module is called with labels [B] as a third argument.
+    * takes_map: sigma may be a map [B, 1, H, W] of noise levels.
+    * channels: C. resolution: the side of the only images the module takes; None for any size.
+      multiple: sides that are no multiple of it are padded at the right and at the bottom by
+      repeating the last row and column, and the result is cropped.
+    * sigma_range: the lowest and highest noise level it was trained on, in [0, 1] units. By default
+      that of the table, or 0.01 to 1.
+
+    With z and σ in the module's own units (z = 2x − 1 and twice the σ if signed), s = 1/√(1 + σ²),
+    and t interpolated linearly in log σ between the steps, the output o of the module is
+    o = module(z, σ), or o = module(s z, t) with a table. Then
+
+        x0 = o                 if it predicts x0
+        x0 = z − σ o           if it predicts epsilon
+        x0 = s² z − s σ o      if it predicts v = s n − s σ x0
+
+    The module is put into eval mode and frozen. The result is differentiable in x. Raises
+    ValueError for arguments that contradict each other.
     """
 
     prior_kind = "denoiser"
-    c_dim = 0  # it has no classes
-    alpha_bar: Tensor
+    __call__: Callable[..., Tensor]
 
     def __init__(
-        self, module: nn.Module, resolution: int, channels: int = 3, betas: Tensor | None = None
+        self,
+        module: nn.Module,
+        *,
+        channels: int = 3,
+        resolution: int | None = None,
+        multiple: int = 1,
+        predicts: str = "x0",
+        betas: Betas | None = None,
+        alpha_bar: Tensor | Sequence[float] | None = None,
+        signed: bool = False,
+        learned_variance: bool = False,
+        classes: int = 0,
+        takes_map: bool = False,
+        sigma_range: tuple[float, float] | None = None,
     ):
         super().__init__()
-        if betas is None:
-            betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-        betas = betas.double()
-        if betas.ndim != 1 or not ((betas > 0) & (betas < 1)).all():
-            raise ValueError("betas must be variances between 0 and 1, one for each step")
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"module is a {type(module).__name__}; give a torch.nn.Module")
+        if predicts not in PREDICTS:
+            raise ValueError(f"predicts={predicts!r} is none of {', '.join(PREDICTS)}")
+        self.table: NoiseTable | None = None
+        if betas is not None or alpha_bar is not None:
+            self.table = NoiseTable(betas, alpha_bar)
+        elif learned_variance:
+            raise ValueError("learned_variance needs the variances of the steps; give betas")
+        if self.table is not None and takes_map:
+            raise ValueError("takes_map: a network with a table of steps takes one t per image")
+        for name, value in (("channels", channels), ("multiple", multiple)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be 1 or more")
         self.module = module
-        self.resolution = resolution
         self.channels = channels
-        self.register_buffer("alpha_bar", (1 - betas).cumprod(0))
+        self.resolution = resolution
+        self.multiple = multiple
+        self.predicts = predicts
+        self.signed = signed
+        self.learned_variance = learned_variance
+        self.c_dim = classes
+        self.takes_map = takes_map
+        self.sigma_range = sigma_range or self._default_range()
+        low, high = self.sigma_range
+        if not 0 < low < high < math.inf:
+            raise ValueError(f"sigma_range={self.sigma_range} must be (low, high), above 0")
         self.eval().requires_grad_(False)
 
-    def forward(self, x: Tensor, t: int) -> Tensor:
-        times = torch.full((len(x),), t, device=x.device)
-        noise: Tensor = self.module(x, times)
-        return noise
+    def forward(self, x: Tensor, sigma: Tensor | float, label: Label = None) -> Tensor:
+        return self.denoise(x, sigma, label)
 
-    def noise_level(self, t: int | None) -> float:
-        """The deviation of the noise at time t, beside an image of scale 1; 0 at the end (None)."""
-        if t is None:
-            return 0.0
-        alpha = self.alpha_bar[t]
-        return float(((1 - alpha) / alpha).sqrt())
+    def denoise(self, x: Tensor, sigma: Tensor | float, label: Label = None) -> Tensor:
+        """Estimate the image without its noise, in the type of x, not clamped.
+
+        x: [B, C, H, W] in [0, 1] units, not clamped. sigma: the standard deviation of its noise in
+        the same units: a number, a tensor [B], or a map [B, 1, H, W] if `takes_map`. label: for a
+        network with classes, one class, one per image, or [B, c_dim].
+        Raises ValueError for shapes that the network does not take.
+        """
+        z, level = self._own_units(x, sigma)
+        output, _ = self._output(z, level, self._times(level), label)
+        x0 = self._x0(output, z, level)
+        return (x0 + 1) / 2 if self.signed else x0
+
+    def variance(self, x: Tensor, sigma: Tensor | float, label: Label = None) -> Tensor:
+        """Estimate the variance of each pixel of x0, given x: [B, C, H, W], in squares of x's unit.
+
+        It needs a network with `learned_variance`. Its output v ∈ [-1, 1] stands for the variance
+        Σ of the previous step, log Σ = ½(v+1) log β + ½(1−v) log β̃ (Nichol & Dhariwal 2021), with
+        β̃ = β (1−ᾱ')/(1−ᾱ) and ᾱ' = ᾱ/(1−β). By the law of total variance
+        Var[x0 | x] = (Σ − β̃)/c², where c = β √ᾱ'/(1−ᾱ) (Peng et al. 2024). Between the steps log β
+        is interpolated linearly. It is at least 1e-6 in the network's own units.
+        Raises ValueError for other networks.
+        """
+        if self.table is None or not self.learned_variance:
+            raise ValueError("this denoiser has learned no variance; its MSE must be measured")
+        z, level = self._own_units(x, sigma)
+        times = self._times(level)
+        _, share = self._output(z, level, times, label)
+        alpha_bar = 1 / (1 + level.double().square())
+        beta = self.table.beta(times).view_as(level)
+        alpha_bar_before = alpha_bar / (1 - beta)
+        lower = beta * (1 - alpha_bar_before).clamp_min(0) / (1 - alpha_bar)
+        # at the first step the lower variance is 0, and networks are trained with the second's
+        floor = self.table.second_variance
+        log_variance = (1 + share) / 2 * beta.log()
+        log_variance = log_variance + (1 - share) / 2 * lower.clamp_min(floor).log()
+        scale = beta * alpha_bar_before.sqrt() / (1 - alpha_bar)
+        variance = ((log_variance.exp() - lower) / scale.square()).clamp_min(_LEAST_VARIANCE)
+        if self.signed:
+            variance = variance / 4
+        return variance.to(x.dtype)
+
+    def schedule(self, steps: int) -> list[Level]:
+        """Return noise levels for a sampler, falling.
+
+        A network with a table gets every k-th of its own steps down to the first; any other the
+        geometric series from one end of `sigma_range` to the other.
+        Raises ValueError for more steps than the table has, or less than one.
+        """
+        largest = math.inf if self.table is None else len(self.table)
+        if not 1 <= steps <= largest:
+            allowed = "1 or more" if self.table is None else f"1 to {largest}"
+            raise ValueError(f"steps={steps} must be {allowed} for this denoiser")
+        if self.table is None:
+            low, high = self.sigma_range
+            ratio = (low / high) ** (1 / max(steps - 1, 1))
+            return [Level(2 * high * ratio**step) for step in range(steps)]
+        stride = len(self.table) // steps
+        unit = 1 if self.signed else 2
+        levels = []
+        for time in range(0, stride * steps, stride):
+            levels.append(Level(unit * float(self.table.sigmas[time]), time))
+        return levels[::-1]
+
+    def noise_in(self, x: Tensor, level: Level, label: Label = None) -> Tensor:
+        """Estimate n in x = x0 + σ·n, where x, x0 and σ are in [-1, 1] units."""
+        z, sigma = (x, level.sigma) if self.signed else ((x + 1) / 2, level.sigma / 2)
+        sigmas = torch.full((len(z), 1, 1, 1), sigma, dtype=z.dtype, device=z.device)
+        times = self._times(sigmas)
+        scale = None
+        if self.table is not None and level.time is not None:
+            times = torch.full((len(z),), level.time, device=z.device)
+            scale = self.table.alpha_bar[level.time].sqrt().to(z)
+        output, _ = self._output(z, sigmas, times, label, scale)
+        if self.predicts == "epsilon":
+            return output
+        return (z - self._x0(output, z, sigmas)) / sigmas
+
+    def _x0(self, output: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """The image, from the network's output. All in its own units."""
+        if self.predicts == "x0":
+            return output
+        if self.predicts == "epsilon":
+            return z - level * output
+        squared_scale = 1 / (1 + level.square())
+        return squared_scale * z - squared_scale.sqrt() * level * output
+
+    def _own_units(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
+        """The image, and the noise level as [B, 1, 1, 1] or a map, in the network's own units."""
+        self._check_image(x)
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        if level.ndim == 0:
+            level = level.expand(len(x))
+        if level.shape == (len(x),):
+            level = level.view(-1, 1, 1, 1)
+        elif not self.takes_map or level.shape != (len(x), 1, *x.shape[2:]):
+            wanted = f"a number or [{len(x)}]"
+            if self.takes_map:
+                wanted += f" or a map {[len(x), 1, *x.shape[2:]]}"
+            raise ValueError(f"sigma has shape {list(level.shape)}; this denoiser takes {wanted}")
+        if self.signed:
+            return 2 * x - 1, 2 * level
+        return x, level
+
+    def _check_image(self, x: Tensor) -> None:
+        """Raise ValueError for an image that the network does not take."""
+        side = self.resolution
+        size = "any size" if side is None else f"{side}×{side}"
+        if x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+            raise ValueError(
+                f"x is {list(x.shape)} of {x.dtype}; this denoiser takes floats "
+                f"[B, {self.channels}, H, W] of {size}"
+            )
+        if side is not None and tuple(x.shape[2:]) != (side, side):
+            raise ValueError(f"x is {list(x.shape)}; this denoiser takes images of {size}")
+
+    def _times(self, level: Tensor) -> Tensor:
+        """The network's steps [B] at these noise levels; without a table the levels themselves."""
+        if self.table is None:
+            return level.flatten() if level.shape[2:] == (1, 1) else level
+        return self.table.time(level.flatten())
+
+    def _output(
+        self, z: Tensor, level: Tensor, times: Tensor, label: Label, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Call the network, and return its prediction and its learned variance (or nothing).
+
+        scale: √ᾱ of the step, if it is known exactly.
+        """
+        if self.table is not None:
+            if scale is None:
+                scale = (1 + level.square()).rsqrt()
+            z = z * scale
+        dtype = self._dtype(z)
+        height, width = z.shape[2:]
+        arguments = [self._padded(z).to(dtype), self._condition(times, dtype)]
+        features = labels(label, len(z), self.c_dim, z.device)
+        if features is not None:
+            arguments.append(features.argmax(1))
+        output: Tensor = self.module(*arguments)
+        channels = 2 * self.channels if self.learned_variance else self.channels
+        if output.ndim != 4 or output.shape[1] != channels or len(output) != len(z):
+            raise ValueError(
+                f"the denoiser's module returned {list(output.shape)} instead of "
+                f"{[len(z), channels, 'H', 'W']}; check channels and learned_variance"
+            )
+        output = output[:, :, :height, :width].to(z.dtype)
+        return output[:, : self.channels], output[:, self.channels :]
+
+    def _condition(self, times: Tensor, dtype: torch.dtype) -> Tensor:
+        """The second argument of the network: integers stay, numbers get the network's type."""
+        if times.ndim == 4:
+            times = self._padded(times)
+        return times.to(dtype) if times.is_floating_point() else times
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Repeat the last row and column until the sides are multiples of `multiple`."""
+        bottom = -x.shape[2] % self.multiple
+        right = -x.shape[3] % self.multiple
+        if bottom == right == 0:
+            return x
+        return F.pad(x, (0, right, 0, bottom), mode="replicate")
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        """The type in which the network computes: that of its weights, or that of x without any."""
+        for parameter in self.module.parameters():
+            return parameter.dtype
+        return x.dtype
+
+    def _default_range(self) -> tuple[float, float]:
+        """The range of the table in [0, 1] units."""
+        if self.table is None:
+            return DEFAULT_RANGE
+        unit = 2 if self.signed else 1
+        return float(self.table.sigmas[0]) / unit, float(self.table.sigmas[-1]) / unit

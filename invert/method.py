@@ -12,7 +12,7 @@ from .result import Named, Report, Restoration
 
 PRIORS = {
     "generator": "a generator, such as invert.load_generator('avatars-128')",
-    "denoiser": "a diffusion model: invert.Denoiser(module, resolution)",
+    "denoiser": "a denoiser, such as invert.load_prior(file) or invert.Denoiser(module)",
 }
 M = TypeVar("M", bound="RestorationMethod")
 

@@ -26,12 +26,15 @@ SAMPLES = 10_000  # draws of W that describe its distribution
 
 
 class Prior(Protocol):
-    """What every method may ask of a generator or a diffusion model.
+    """What every method may ask of a generator or a denoiser.
 
-    kind: "generator" or "denoiser"; a method says which one it needs.
+    resolution: the side of its images; None for any size. channels: of its images. c_dim: how many
+    classes it has. prior_kind: "generator" or "denoiser"; a method says which one it needs.
     """
 
-    resolution: int
+    @property
+    def resolution(self) -> int | None: ...
+
     channels: int
     c_dim: int
     prior_kind: str
@@ -91,8 +94,8 @@ class Problem:
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
-        """[B, C, R, R] of the restored images."""
-        return (self.batch, self.prior.channels, self.prior.resolution, self.prior.resolution)
+        """[B, C, H, W] of the restored images."""
+        return image_shape(self.observation, self.operator, self.prior)
 
     @property
     def shows_picture(self) -> bool:
@@ -187,6 +190,19 @@ class Problem:
         if label is not None and len(label) != len(z):
             label = label.expand(len(z), -1)  # many candidates for one image
         return self.style.mapping(z, label)
+
+
+def image_shape(observation: Tensor, operator: Operator, prior: Prior) -> tuple[int, int, int, int]:
+    """[B, C, H, W] of the images that the prior can make of an observation.
+
+    A prior of any size takes the images that the operator turns into images of this size.
+    """
+    batch = len(observation)
+    side = prior.resolution
+    if side is not None:
+        return batch, prior.channels, side, side
+    height, width = operator.input_shape(tuple(observation.shape))[2:]
+    return batch, prior.channels, height, width
 
 
 def streams(seeds: tuple[int, ...], key: str) -> tuple[torch.Generator, ...]:

@@ -20,14 +20,14 @@ from .generator.mapping import Label, labels
 from .identity import FaceIdentity
 from .method import RestorationMethod, check_options, check_prior
 from .methods import method_of
-from .problem import Prior, Problem
+from .problem import Prior, Problem, image_shape
 from .result import Restoration, Step
 
 
 def restore(
     observation: Tensor,
     operator: Operator,
-    generator: Generator | Denoiser,
+    prior: Generator | Denoiser,
     method: str | RestorationMethod = "robust",
     seed: int | Sequence[int] = 0,
     callback: Callable[[Step], None] | None = None,
@@ -40,17 +40,19 @@ def restore(
     identity: FaceIdentity | None = None,
     consistency: bool = False,
 ) -> Restoration:
-    """Search what `generator` can draw for images that `operator` turns into `observation`.
+    """Search what `prior` finds plausible for images that `operator` turns into `observation`.
 
-    observation: [B, C, h, w] in [0, 1], of the generator's channels, on its device. operator: what
-    a solver may assume, usually f.sample(...).approx(). method: a name of METHODS, or a Method.
+    observation: [B, C, h, w] in [0, 1], of the prior's channels, on its device. operator: what a
+    solver may assume, usually f.sample(...).approx(). prior: a generator or a denoiser, see
+    `load_prior`; the method says which one it needs. A denoiser of any size restores images of
+    the shape `operator.input_shape(observation.shape)`. method: a name of METHODS, or a Method.
     seed: one for all images (each gets the same stream, so its result does not depend on the other
     images of the batch), or one per image. callback: called with a `Step` after every step.
     perceptual: "vgg", or "alex" for speed, for terms that do not name their own network. steps: in
     all; every phase is shortened in proportion. lr_scale: factor of the learning rates of style
     codes; None takes the generator's own spread of W, relative to FFHQ's.
 
-    class_label: for a generator with classes: one class, one per image, features [B, c_dim], or a
+    class_label: for a prior with classes: one class, one per image, features [B, c_dim], or a
     classifier. It is called with the observation, and returns classes, or scores [B, c_dim]
     of which the highest counts. init: a latent of W, W+ or W++ to go on from, which skips
     the phases of smaller spaces; or "random", to begin at a code drawn by the seed. identity: the
@@ -58,18 +60,18 @@ def restore(
     with the observation by the operator's `project`; the latent and the phases' images stay.
 
     It works under torch.no_grad(), torch.inference_mode() and torch.autocast(), which change no
-    result. Raises ValueError when the operator does not lead from the generator's images to the
-    observation, the generator lacks what the method needs, or its weights are not finite.
+    result. Raises ValueError when the operator does not lead from the prior's images to the
+    observation, the prior lacks what the method needs, or its weights are not finite.
     """
     check_image(observation, "observation")
     with own_settings(observation.device):
-        check_shapes(observation, operator, generator)
-        check_weights(generator)
+        check_shapes(observation, operator, prior)
+        check_weights(prior)
         solver = method_of(method, steps)
         problem = Problem(
             observation=usable(observation),
             operator=operator,
-            prior=generator,
+            prior=prior,
             seeds=image_seeds(seed, len(observation)),
             net=perceptual_net.check(perceptual),
             identity=identity,
@@ -100,7 +102,7 @@ def own_settings(device: torch.device) -> Iterator[None]:
             if "Inference tensor" not in str(error):
                 raise
             raise ValueError(
-                "the generator, the operator or the identity was made under "
+                "the prior, the operator or the identity was made under "
                 "torch.inference_mode() and has no gradients; make it outside"
             ) from error
 
@@ -124,21 +126,31 @@ def made_consistent(restoration: Restoration, problem: Problem) -> Restoration:
 
 def check_shapes(observation: Tensor, operator: Operator, prior: Prior) -> None:
     """Raise ValueError where the operator does not make observations of this shape."""
-    side = prior.resolution
-    expected = operator.output_shape((len(observation), prior.channels, side, side))
-    if tuple(observation.shape) != tuple(expected):
+    shape = image_shape(observation, operator, prior)
+    height, width = shape[2:]
+    expected = operator.output_shape(shape)
+    if tuple(observation.shape) == tuple(expected):
+        return
+    if prior.resolution is None:
         raise ValueError(
-            f"the observation is {list(observation.shape)}, but {operator} turns the generator's "
-            f"{side}×{side} images into {list(expected)}; crop or resize it, or change the operator"
+            f"the observation is {list(observation.shape)}, but {operator} turns {list(shape)} "
+            f"images of the denoiser into {list(expected)}; crop it, convert it to "
+            f"{prior.channels} channels, or change the operator"
         )
+    raise ValueError(
+        f"the observation is {list(observation.shape)}, but {operator} turns the "
+        f"{prior.prior_kind}'s {height}×{width} images into {list(expected)}; "
+        "crop or resize it, or change the operator"
+    )
 
 
-def check_weights(prior: torch.nn.Module) -> None:
+def check_weights(prior: Generator | Denoiser) -> None:
     """Raise ValueError for weights that are not finite."""
     for name, value in prior.named_parameters():
         if not torch.isfinite(value).all():
             raise ValueError(
-                f"the generator's {name} holds NaN or infinity; its file is damaged, get it anew"
+                f"the {prior.prior_kind}'s {name} holds NaN or infinity; "
+                "its file is damaged, get it anew"
             )
 
 

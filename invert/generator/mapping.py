@@ -113,7 +113,7 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
     """
     if c_dim == 0:
         if class_label is not None:
-            raise ValueError("class_label: this generator has no classes; leave it out")
+            raise ValueError("class_label: this prior has no classes; leave it out")
         return None
     if class_label is None:
         raise ValueError(f"class_label is missing; give one of 0 to {c_dim - 1}, or one per image")

@@ -29,9 +29,15 @@ class Mixture(nn.Module):
 
 
 def model(means):
-    denoiser = invert.Denoiser(nn.Identity(), SIDE, 1)
-    denoiser.module = Mixture(means, denoiser.alpha_bar)
+    denoiser = vp(nn.Identity())
+    denoiser.module = Mixture(means, denoiser.table.alpha_bar)
     return denoiser
+
+
+def vp(module, side=SIDE, channels=1):
+    return invert.Denoiser(
+        module, resolution=side, channels=channels, predicts="epsilon", betas="linear", signed=True
+    )
 
 
 def matrix(operator, shape):
@@ -132,7 +138,7 @@ def test_nan_image_stops_alone():
             return torch.where(torch.arange(len(x))[:, None, None, None] == 0, torch.nan, x)
 
     y = torch.rand(2, 1, 2, 2, generator=rng())
-    r = invert.restore(y, parse("pool:2"), invert.Denoiser(Breaks(), SIDE, 1), "ddrm", seed=[1, 2])
+    r = invert.restore(y, parse("pool:2"), vp(Breaks()), "ddrm", seed=[1, 2])
     assert r.finite.tolist() == [False, True] and torch.isfinite(r.image).all()
     assert torch.isnan(r.history[-1, 0]) and torch.isfinite(r.history[:, 1]).all()
 
@@ -155,16 +161,18 @@ def test_ddrm_rejects_nonlinear_operators_by_name(operator, words):
 
 def test_ddrm_errors_name_the_reason(avatars):
     y = torch.rand(1, 3, 128, 128, generator=rng())
-    with pytest.raises(ValueError, match="needs a diffusion model"):
+    with pytest.raises(ValueError, match="needs a denoiser"):
         invert.restore(y, parse("pool:1"), avatars, "ddrm")
-    big = invert.Denoiser(nn.Identity(), 128, 3)
+    big = vp(nn.Identity(), 128, 3)
     with pytest.raises(ValueError, match="method='robust' needs a generator"):
         invert.restore(y, parse("clamp"), big)
     with pytest.raises(ValueError, match="16384 values are too many"):
         invert.restore(y, parse("blur:gaussian,2"), big, "ddrm")
     with pytest.raises(ValueError, match="betas"):
-        invert.Denoiser(nn.Identity(), 4, 1, torch.tensor([0.5, 2.0]))
-    for name, wrong in dict(init="random", class_label=3, identity=2, lr_scale=1.0).items():
+        invert.Denoiser(nn.Identity(), betas=torch.tensor([0.5, 2.0]))
+    with pytest.raises(ValueError, match="class_label: this prior has no classes"):
+        invert.restore(y, parse("pool:1"), big, "ddrm", class_label=3)
+    for name, wrong in dict(init="random", identity=2, lr_scale=1.0).items():
         with pytest.raises(ValueError, match=f"{name}: method='ddrm' has no use"):
             invert.restore(y, parse("pool:1"), big, "ddrm", **{name: wrong})
     with pytest.raises(ValueError, match="eta=3"):

@@ -167,7 +167,7 @@ def test_methods_ask_for_what_they_need(small):
 def test_class_label_is_given_or_recognised():
     G = lively(c_dim=3)
     y = torch.rand(2, 3, 32, 32, generator=rng())
-    args = dict(observation=y, operator=parse("clamp"), generator=G, method="lbrgm", **QUICK)
+    args = dict(observation=y, operator=parse("clamp"), prior=G, method="lbrgm", **QUICK)
     args["method"] = replace(METHODS["lbrgm"], start=BestOf(3, Lpips(enlarge=True)))
     said = invert.restore(**args, class_label=[2, 0], steps=2)
     seen = []

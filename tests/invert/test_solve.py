@@ -153,7 +153,7 @@ def test_zero_steps_give_the_mean_image(avatars):
 )
 def test_restore_mistakes_are_named(avatars, change, words):
     args = (
-        dict(observation=picture(0), operator=parse("clamp"), generator=avatars, steps=1, **QUICK)
+        dict(observation=picture(0), operator=parse("clamp"), prior=avatars, steps=1, **QUICK)
         | change
     )
     with pytest.raises(ValueError, match=words):
@@ -162,7 +162,7 @@ def test_restore_mistakes_are_named(avatars, change, words):
 
 def test_inference_mode_changes_no_bit(small):
     y = torch.rand(1, 3, 32, 32, generator=rng())
-    args = dict(operator=parse("clamp"), generator=small, steps=3, **QUICK)
+    args = dict(operator=parse("clamp"), prior=small, steps=3, **QUICK)
     plain = invert.restore(y, **args)
     with torch.inference_mode():
         inside = invert.restore(y.clone(), **args)
@@ -186,7 +186,7 @@ def test_generator_made_in_inference_mode_is_refused(small):
 @pytest.mark.parametrize("name", ["robust", "pulse", "brgm", "ilo"])
 def test_restore_ignores_the_default_dtype(name):
     y = torch.rand(1, 3, 32, 32, generator=rng())
-    args = dict(operator=parse("strokes:3,seed=1"), generator=lively(), steps=2, **QUICK)
+    args = dict(operator=parse("strokes:3,seed=1"), prior=lively(), steps=2, **QUICK)
     expected = invert.restore(y, method=quick(name), seed=1, **args)
     torch.set_default_dtype(torch.float64)
     try:
@@ -211,8 +211,11 @@ def test_autocast_changes_no_bit(small, dtype):
 
 
 def test_ddrm_ignores_autocast_and_inference_mode():
-    denoiser = invert.Denoiser(torch.nn.Conv2d(1, 1, 3, padding=1), 8, 1)
-    denoiser.forward = lambda x, t: torch.nn.functional.conv2d(x, denoiser.module.weight, padding=1)
+    class Net(torch.nn.Conv2d):
+        def forward(self, x, sigma):
+            return super().forward(x)
+
+    denoiser = invert.Denoiser(Net(1, 1, 3, padding=1), resolution=8, channels=1)
     f = parse("pool:2")
     y = torch.rand(1, 1, 4, 4, generator=rng())
     plain = invert.restore(y, f, denoiser, "ddrm", steps=4)
@@ -224,7 +227,7 @@ def test_ddrm_ignores_autocast_and_inference_mode():
 def test_class_label_takes_the_argmax_of_logits():
     G = lively(c_dim=3)
     y = torch.rand(2, 3, 32, 32, generator=rng())
-    args = dict(observation=y, operator=parse("clamp"), generator=G, steps=1, method="robust")
+    args = dict(observation=y, operator=parse("clamp"), prior=G, steps=1, method="robust")
     logits = torch.tensor([[-1.0, 0.5, 3.0], [2.5, 0.0, -4.0]])
     said = invert.restore(**args, class_label=[2, 0])
     for result in (logits, logits.softmax(1), logits.tolist(), torch.tensor([2, 0])):
@@ -294,6 +297,6 @@ def test_custom_method_solves_itself(small):
         invert.restore(*args)
     with pytest.raises(ValueError, match="lr_scale: method=own has no use for it"):
         invert.restore(*args, init=w, lr_scale=1.0)
-    denoiser = invert.Denoiser(torch.nn.Identity(), 32)
+    denoiser = invert.Denoiser(torch.nn.Identity(), resolution=32)
     with pytest.raises(ValueError, match="method=own needs a generator"):
         invert.restore(y, parse("clamp"), denoiser, Nearest(), init=w)

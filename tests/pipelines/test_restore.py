@@ -273,7 +273,7 @@ def test_restore_passes_its_options_to_the_solver(tmp_path):
     for wrong, words in [
         (("--person", AVATARS / "002.png"), "needs --embedding"),
         (("--class", 3), "has no classes"),
-        (("--method", "ddrm"), "needs a diffusion model"),
+        (("--method", "ddrm"), "needs a denoiser"),
         (("--embedding", tmp_path / "none"), "is no file"),
     ]:
         result = alex(tmp_path / "o", tmp_path / "w", *wrong)
