@@ -51,8 +51,9 @@ def dead_leaves(
         top_disc[bare[covered]] = len(batches) * _DISCS + topmost[covered]
         bare = bare[~covered]
         batches.append(discs)
-    colours = _colours(torch.cat(batches)[top_disc], top_disc, row, column, palette, generator)
-    return colours.unflatten(1, (height, width))
+    disc = torch.cat(batches)[top_disc]
+    colours = _colours(disc, top_disc, row, column, palette, generator)
+    return colours.reshape(-1, height, width)
 
 
 def falling_discs(
@@ -85,7 +86,8 @@ def power_law(u: Tensor, radii: tuple[float, float]) -> Tensor:
     The share of radii below r is (a⁻² - r⁻²) / (a⁻² - b⁻²), with a and b the smallest and largest.
     """
     smallest, largest = radii[0] ** -2, radii[1] ** -2
-    return (smallest - u * (smallest - largest)).rsqrt()
+    inverse_square = smallest - u * (smallest - largest)
+    return inverse_square.rsqrt()
 
 
 def _colours(

@@ -10,8 +10,7 @@ convolutions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         polynomial.diagonal().add_(a)
         product = polynomial @ product
         gram = polynomial @ gram @ polynomial
-    result = product @ wide
+    result: Tensor = product @ wide
     return result.T if is_tall else result
 
 
@@ -55,8 +54,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
-        """Move every parameter that has a gradient. There is no closure to call."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient. No closure is taken."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
