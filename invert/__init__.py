@@ -10,6 +10,7 @@ from .ddrm import DDRM
 from .denoiser import Denoiser
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
 from .identity import FaceIdentity, load_embedding
+from .load import load_prior, save_denoiser
 from .method import RestorationMethod
 from .methods import METHODS, Method, Phase
 from .problem import oracle_mask
@@ -31,9 +32,11 @@ __all__ = [
     "StyleGAN3",
     "load_embedding",
     "load_generator",
+    "load_prior",
     "oracle_mask",
     "perceptual",
     "restore",
+    "save_denoiser",
     "save_generator",
     "wrap",
 ]

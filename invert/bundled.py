@@ -13,8 +13,14 @@ _SHA256 = {
 
 @cache
 def bundled(name: str) -> Path:
-    """Return the path of a weight file. Raises ValueError if its SHA-256 is not the shipped one."""
+    """Return the path of a weight file.
+
+    Raises ValueError if it is missing, or if its SHA-256 is not the shipped one.
+    """
     path = Path(__file__).parent / "weights" / f"{name}.safetensors"
-    if sha256(path.read_bytes()).hexdigest() != _SHA256[name]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; install degrade anew")
+    expected = _SHA256.get(name)
+    if expected and sha256(path.read_bytes()).hexdigest() != expected:
         raise ValueError(f"{path} is not the file that comes with degrade; install it anew")
     return path

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import pickle
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,16 @@ import torch
 from torch import Tensor
 
 from ..bundled import bundled
+from ..checkpoint_file import (
+    check_tensor,
+    fill,
+    in_one_line,
+    is_state_dict,
+    kind_of,
+    read_safetensors,
+    read_torch,
+)
+from ..networks import DENOISERS, family_of
 from . import pickles, rosinality
 from .base import StyleGenerator
 from .discriminator import Discriminator
@@ -23,8 +31,6 @@ from .stylegan3 import StyleGAN3, layers_of
 BUNDLED = ("avatars-128",)
 Shapes = Mapping[str, list[int]]  # of tensors, by their names
 FAMILIES = {"stylegan2": StyleGAN2, "stylegan3": StyleGAN3}
-# the first bytes of torch's files before they were zip files
-_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu") -> StyleGenerator:
@@ -44,7 +50,7 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
     except OSError:
         raise
     except Exception as error:  # a damaged file may raise anything
-        raise ValueError(f"generator {path}: {_in_one_line(error)}") from error
+        raise ValueError(f"generator {path}: {in_one_line(error)}") from error
     generator.read_discriminator = partial(load_discriminator, path)
     return generator.to(device)
 
@@ -68,7 +74,7 @@ def load_discriminator(name_or_path: str | Path) -> Discriminator | None:
     except OSError:
         raise
     except Exception as error:  # a damaged file may raise anything
-        raise ValueError(f"discriminator in {path}: {_in_one_line(error)}") from error
+        raise ValueError(f"discriminator in {path}: {in_one_line(error)}") from error
 
 
 def _discriminator(module: pickles.Module) -> Discriminator:
@@ -113,6 +119,8 @@ def _load(path: Path) -> StyleGenerator:
     _check(config, tensors)
     config = {key: value for key, value in config.items() if value is not None}
     family = config.pop("family", "stylegan2")
+    if family in DENOISERS:
+        raise ValueError(f"it is a denoiser ({family}); load it with invert.load_prior")
     if family not in FAMILIES:
         raise ValueError(f"it is of the unknown family {family!r}; update degrade")
     with torch.device("meta"):  # the weights are replaced at once, so they need no memory
@@ -124,11 +132,7 @@ def _load(path: Path) -> StyleGenerator:
             raise ValueError("it lacks mapping.w_avg, the means of its classes")
         placeholder = torch.zeros((), dtype=torch.float32)
         tensors = {**tensors, "mapping.w_avg": placeholder.expand(shape)}
-    try:
-        generator.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"its tensors do not fit its config: {error}") from error
-    generator.float().requires_grad_(False)
+    fill(generator, tensors)
     if not known_mean:
         w, _ = generator.some_w(10_000)
         generator.mapping.w_avg = w.mean(0)
@@ -150,89 +154,36 @@ def _check(config: object, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_tensor(name: str, value: Tensor) -> None:
-    if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
-        raise ValueError(f"{name} is no plain tensor of numbers")
-    needed = value.numel() * value.element_size()
-    if value.untyped_storage().nbytes() < needed:
-        raise ValueError(f"{name} says {list(value.shape)} and holds less")
+    check_tensor(name, value)
     if name.endswith(".resample_filter"):
         flipped = value.flip(0, 1)
         if not torch.equal(value, flipped):
             raise ValueError(f"{name} is not symmetric; only symmetric filters are known")
 
 
-def _in_one_line(error: Exception) -> str:
-    """Return the error's message in printable characters, at most 400 of them."""
-    kind = type(error).__name__
-    message = " ".join(str(error).split()) or kind
-    message = "".join(map(_printable, message))
-    if isinstance(error, KeyError):
-        message = f"it lacks {message}, and is none of the kinds that are known"
-    elif not isinstance(error, (ValueError, RuntimeError)):
-        reason = f"{kind}: {message}"
-        message = f"it is damaged, or holds something else than its names say ({reason})"
-    if len(message) <= 400:
-        return message
-    return message[:400] + "…"
-
-
-def _printable(character: str) -> str:
-    """The character, or an escape such as \\x07 for it."""
-    return character if character.isprintable() else ascii(character)[1:-1]
-
-
 def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     """Return the constructor's arguments, and the tensors under NVIDIA's names."""
-    with path.open("rb") as file:
-        head = file.read(len(_OLD_TORCH))
-    # a safetensors file begins with the length of its header, which may look like another format
-    header_end = int.from_bytes(head[:8], "little") + 8
-    if head[8:9] == b"{" and header_end <= path.stat().st_size:
-        return _from_safetensors(path)
-    if head.startswith(b"PK") or head == _OLD_TORCH:
+    kind = kind_of(path)
+    if kind == "torch":
         return _from_torch(path)
-    if head.startswith(b"\x80"):
+    if kind == "pickle":
         return _from_pickle(path)
-    return _from_safetensors(path)  # which raises if it is none
-
-
-def _from_safetensors(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            config = (file.metadata() or {}).get("config")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"it is no checkpoint that is known: {error}") from error
-    try:
-        if config is None:
-            return _config(tensors), tensors
-        return json.loads(config), tensors
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it has a damaged 'config' in its metadata: {error}") from error
+    config, tensors = read_safetensors(path)
+    if config is None:
+        return _config(tensors), tensors
+    if not isinstance(config, dict):
+        raise ValueError("its config is no dictionary")
+    return config, tensors
 
 
 def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
-    with torch.serialization.safe_globals([argparse.Namespace]):  # rosinality's training arguments
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"it cannot be read safely: {reason}") from error
+    content = read_torch(path)
     state = content.get("g_ema", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not _is_state_dict(state):
+    if not isinstance(content, dict) or not isinstance(state, dict) or not is_state_dict(state):
         raise ValueError("it holds no 'g_ema' and is no dictionary of tensors")
     if "style.1.weight" in state:
         state = rosinality.renamed(state, content.get("latent_avg"))
     return _config(state), dict(state)
-
-
-def _is_state_dict(state: dict) -> bool:
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            return False
-    return True
 
 
 def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
@@ -261,6 +212,9 @@ def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
 
 def _config(tensors: Mapping[str, Tensor]) -> dict:
     """Return the constructor's arguments, as far as names and shapes determine them."""
+    family = family_of(tensors)
+    if family:
+        raise ValueError(f"it is a denoiser ({family}); load it with invert.load_prior")
     shapes = {key: list(value.shape) for key, value in tensors.items()}
     config = _mapping_config(shapes)
     if "synthesis.input.weight" in shapes:

@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..checkpoint_file import fill
+
 MULTIPLE = 8  # three layers halve the sides
+SETTINGS = ("residual", "sigma_range")
 PUBLISHED_RANGE = (1 / 255, 50 / 255)  # the noise levels that the published weights were trained on
 _DEPTH = 3  # how many layers halve the sides
 
@@ -85,15 +88,16 @@ class UNetRes(nn.Module):
         return x + output if self.residual else output
 
 
-def is_drunet(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors have the names of a DRUNet."""
+def recognises(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are the names of a DRUNet."""
     return "m_head.weight" in tensors and "m_tail.weight" in tensors
 
 
-def sizes(tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    """Return the arguments of `UNetRes` that the shapes of its tensors determine.
+def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dict]:
+    """Return the network, and the arguments of `Denoiser` for it.
 
-    Raises KeyError for tensors of another network.
+    config: some of SETTINGS: residual, as `UNetRes` takes it, and sigma_range, as `Denoiser` does.
+    Raises ValueError for widths that do not fit, and KeyError if tensors are missing.
     """
     widths = [tensors["m_head.weight"].shape[0]]
     for depth in range(1, _DEPTH + 1):
@@ -102,7 +106,17 @@ def sizes(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     while f"m_body.{blocks}.res.0.weight" in tensors:
         blocks += 1
     channels = tensors["m_tail.weight"].shape[0]
-    return {"channels": channels, "nc": widths, "nb": blocks}
+    with torch.device("meta"):
+        network = UNetRes(channels, widths, blocks, bool(config.get("residual", False)))
+    fill(network, tensors)
+    low, high = config.get("sigma_range", PUBLISHED_RANGE)
+    options = {
+        "channels": channels,
+        "multiple": MULTIPLE,
+        "takes_map": True,
+        "sigma_range": (float(low), float(high)),
+    }
+    return network, options
 
 
 def _last(tensors: Mapping[str, Tensor], prefix: str) -> Tensor:

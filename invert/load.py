@@ -1,0 +1,183 @@
+"""Load a prior from a file, a folder or a hub, and save a denoiser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .bundled import bundled
+from .checkpoint_file import (
+    check_tensor,
+    in_one_line,
+    is_state_dict,
+    kind_of,
+    read_safetensors,
+    read_torch,
+)
+from .denoiser import Denoiser
+from .generator import BUNDLED, Generator, load_generator
+from .generator.download import fetch, is_address
+from .networks import FAMILIES, diffusers, family_of
+from .networks.drunet import UNetRes
+
+BUNDLED_DENOISERS = ("photo",)
+HUB_FILES = ("*.json", *diffusers.WEIGHTS, *[f"unet/{name}" for name in diffusers.WEIGHTS])
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+
+
+def load_prior(
+    name_or_path: str | Path, device: str | torch.device = "cpu", **settings: object
+) -> Generator | Denoiser:
+    """Load a generator or a denoiser, frozen, in float32. The content decides which of the two.
+
+    name_or_path: "photo", the bundled denoiser for any picture; the name of a bundled generator
+    ("avatars-128"); a file; the address of a file that is downloaded and cached (https://…, with
+    #sha256:… to verify it); a folder; or the id of a folder on huggingface.co, "owner/name" or
+    "owner/name@revision", which the extra `degrade[hub]` downloads once.
+
+    Known denoisers are DRUNet (KAIR's drunet_color.pth and drunet_gray.pth, files of `degrade
+    train` and `save_denoiser`), guided-diffusion's networks (.pt), and folders of diffusers with a
+    UNet2DModel. Known generators: see `load_generator`. Nothing in a file is executed.
+
+    settings: what a file of a denoiser does not say, by its family. DRUNet: residual, sigma_range.
+    guided-diffusion: head_width or heads, new_attention_order, betas, predicts, resolution.
+    diffusers: betas, predicts, resolution. The last three are arguments of `Denoiser`.
+    Raises ValueError with the reason if the prior cannot be used.
+    """
+    text = str(name_or_path)
+    if text in BUNDLED:
+        return _generator(text, device, settings)
+    path = _find(text)
+    try:
+        # the prior must be usable after inference mode, and not depend on a default device
+        with torch.inference_mode(False), torch.device("cpu"):
+            denoiser = _denoiser(path, settings)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
+        raise ValueError(f"prior {path}: {in_one_line(error)}") from error
+    if denoiser is None:
+        return _generator(path, device, settings)
+    return denoiser.to(device)
+
+
+def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a denoiser with a DRUNet (`UNetRes`) as .safetensors, for `load_prior`.
+
+    dtype: the type of the weights in the file, such as torch.float16; by default their own, and
+    loading gives the same bits. Raises ValueError for a denoiser with another network.
+    """
+    from safetensors.torch import save_file
+
+    network = denoiser.module
+    if not isinstance(network, UNetRes):
+        raise ValueError(
+            f"a denoiser with a {type(network).__name__} cannot be saved, only one with a DRUNet; "
+            "save its own module"
+        )
+    config = {
+        "family": "drunet",
+        "residual": network.residual,
+        "sigma_range": list(denoiser.sigma_range),
+    }
+    tensors = {}
+    for name, value in network.state_dict().items():
+        tensors[name] = value.detach().to("cpu", dtype).contiguous()
+    save_file(tensors, path, {"config": json.dumps(config)})
+
+
+def _generator(
+    name_or_path: str | Path, device: str | torch.device, settings: Mapping[str, object]
+) -> Generator:
+    if settings:
+        raise ValueError(f"{', '.join(settings)}: a generator has no such setting; leave it out")
+    return load_generator(name_or_path, device)
+
+
+def _find(text: str) -> Path:
+    """Return the file or folder that is meant."""
+    if is_address(text):
+        return fetch(text)
+    if text in BUNDLED_DENOISERS:
+        return bundled(text)
+    path = Path(text)
+    if path.exists():
+        return path
+    if _HUB_ID.fullmatch(text) and path.suffix not in (".pt", ".pth", ".pkl", ".safetensors"):
+        return _from_hub(text)
+    names = ", ".join([*BUNDLED_DENOISERS, *BUNDLED])
+    raise ValueError(f"prior {text!r} is no file, no folder, no owner/name, and none of {names}")
+
+
+def _from_hub(text: str) -> Path:
+    """Download a folder from huggingface.co, or take it from the cache of its library."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ValueError(
+            f"prior {text!r} is no file here; to fetch it from huggingface.co install "
+            "degrade[hub], or download its folder yourself and give that"
+        ) from error
+    name, _, revision = text.partition("@")
+    options = {"revision": revision or None, "allow_patterns": list(HUB_FILES)}
+    try:
+        return Path(snapshot_download(name, **options))
+    except Exception as first:  # without a network, the library may raise anything
+        try:
+            return Path(snapshot_download(name, local_files_only=True, **options))
+        except Exception:
+            raise ValueError(
+                f"prior {text!r} cannot be fetched from huggingface.co: {in_one_line(first)}; "
+                "download its folder yourself and give that"
+            ) from first
+
+
+def _denoiser(path: Path, settings: Mapping[str, object]) -> Denoiser | None:
+    """Read a denoiser; None for a file that holds none."""
+    if path.is_dir():
+        _check_settings("a folder of diffusers", settings, diffusers.SETTINGS)
+        network, options = diffusers.read(path, settings)
+        return _checked(Denoiser(network, **options))
+    config, tensors = _read(path)
+    name = config.get("family") or family_of(tensors)
+    if name not in FAMILIES:
+        return None
+    for key, value in tensors.items():
+        check_tensor(key, value)
+    family = FAMILIES[name]
+    _check_settings(name, settings, family.SETTINGS)
+    network, options = family.read(tensors, {**config, **settings})
+    return _checked(Denoiser(network, **options))
+
+
+def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """Return the config and the tensors of a file; neither for what may hold a generator only."""
+    kind = kind_of(path)
+    if kind == "pickle":
+        return {}, {}
+    if kind == "torch":
+        content = read_torch(path)
+        return ({}, content) if is_state_dict(content) else ({}, {})
+    config, tensors = read_safetensors(path)
+    if config is not None and not isinstance(config, dict):
+        raise ValueError("its config is no dictionary")
+    return config or {}, tensors
+
+
+def _check_settings(name: str, settings: Mapping[str, object], known: tuple[str, ...]) -> None:
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"there is no setting {key!r} of {name}; there are {', '.join(known)}")
+
+
+def _checked(denoiser: Denoiser) -> Denoiser:
+    """Return the denoiser. Raises ValueError for weights that are not finite."""
+    for name, value in denoiser.module.named_parameters():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"its {name} holds NaN or infinity; get the file anew")
+    return denoiser

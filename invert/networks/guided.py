@@ -1,0 +1,203 @@
+"""Files of OpenAI's guided-diffusion: ImageNet, LSUN, and DPS's FFHQ network.
+
+Source: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis", and its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint_file import fill
+from .unet import Settings, UNet, branch, move, under
+
+SETTINGS = ("head_width", "heads", "new_attention_order", "betas", "predicts", "resolution")
+# the side of the images, by the widths of the levels over the width of the first embedding
+SIDES = {
+    (0.5, 1, 1, 2, 2, 4, 4): 512,
+    (1, 1, 2, 2, 4, 4): 256,
+    (1, 1, 2, 3, 4): 128,
+    (1, 2, 3, 4): 64,
+}
+# what shapes do not show of two published networks, by that width and the side
+PUBLISHED: dict[tuple[int, int | None], dict] = {
+    (256, 128): {"heads": 4, "head_width": None},
+    (192, 64): {"new_attention_order": True, "betas": "cosine"},
+}
+_BLOCK = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "emb",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "skip",
+}
+_ENDS = {
+    "time_embed.0": "time.0",
+    "time_embed.2": "time.2",
+    "label_emb": "classes",
+    "out.0": "out_norm",
+    "out.2": "out_conv",
+}
+
+
+def recognises(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are the names of a guided-diffusion network."""
+    return "input_blocks.0.0.weight" in tensors and "time_embed.0.weight" in tensors
+
+
+def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dict]:
+    """Return the network, and the arguments of `Denoiser` for it.
+
+    config: some of SETTINGS. head_width: the channels of an attention head (64), or heads: how many
+    heads there are. new_attention_order: whether queries, keys and values are separated before the
+    heads. betas, predicts, resolution: as `Denoiser` takes them.
+    Raises ValueError for a network that is no denoiser, and KeyError if tensors are missing.
+    """
+    layout = Layout.of(tensors)
+    inputs = tensors["input_blocks.0.0.weight"].shape[1]
+    outputs = tensors["out.2.weight"].shape[0]
+    if outputs not in (inputs, 2 * inputs):
+        raise ValueError(
+            f"it turns {inputs} channels into {outputs}; a network that enlarges is no denoiser"
+        )
+    published = PUBLISHED.get((layout.width, layout.side), {})
+    chosen: dict = {"head_width": 64, "heads": 1, "betas": "linear", "predicts": "epsilon"}
+    chosen = {**chosen, "resolution": layout.side, **published, **config}
+    if "heads" in config and "head_width" not in config:
+        chosen["head_width"] = None
+    settings = Settings(head_width=chosen["head_width"], heads=chosen["heads"])
+    by_head = not chosen.get("new_attention_order", False)
+    renamed = layout.renamed(tensors, settings, by_head)
+    with torch.device("meta"):
+        network = UNet(renamed, settings)
+    fill(network, renamed)
+    classes = tensors["label_emb.weight"].shape[0] if "label_emb.weight" in tensors else 0
+    options = {
+        "channels": inputs,
+        "multiple": 2**layout.halvings,
+        "signed": True,
+        "learned_variance": outputs == 2 * inputs,
+        "classes": classes,
+    }
+    for name in ("betas", "predicts", "resolution"):
+        options[name] = chosen[name]
+    return network, options
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the numbered blocks form levels.
+
+    width: the number of frequencies of the time, from which all widths follow. blocks: residual
+    blocks per level. widths: of the levels over `width`, from full size down.
+    """
+
+    width: int
+    blocks: int
+    widths: tuple[float, ...]
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> Layout:
+        """Read the layout off the decoder.
+
+        A residual block that halves the sides looks like any other, and only the decoder has blocks
+        that end with one that doubles them.
+        """
+        if "output_blocks.0.0.in_layers.2.weight" not in tensors:
+            raise ValueError("it has no output_blocks: a classifier, not a denoiser")
+        width = tensors["time_embed.0.weight"].shape[1]
+        rows = []
+        number = 0
+        doubling = []
+        while f"output_blocks.{number}.0.in_layers.2.weight" in tensors:
+            rows.append(tensors[f"output_blocks.{number}.0.in_layers.2.weight"].shape[0])
+            if _doubles(branch(tensors, f"output_blocks.{number}.")):
+                doubling.append(number)
+            number += 1
+        blocks = doubling[0] if doubling else number - 1
+        levels = rows[:: blocks + 1][::-1]
+        return Layout(width, blocks, tuple(row / width for row in levels))
+
+    @property
+    def halvings(self) -> int:
+        """How often the sides are halved."""
+        return len(self.widths) - 1
+
+    @property
+    def side(self) -> int | None:
+        """The side of the images it was trained on; None if no published network is like it."""
+        return SIDES.get(self.widths)
+
+    def renamed(
+        self, tensors: Mapping[str, Tensor], settings: Settings, by_head: bool
+    ) -> dict[str, Tensor]:
+        """The tensors under the names of `UNet`."""
+        target: dict[str, Tensor] = {}
+        move(tensors, "", target, _ENDS)
+        steps = (self.blocks + 1) * len(self.widths)
+        for number in range(steps):
+            halves = number > 0 and number % (self.blocks + 1) == 0
+            part = branch(tensors, f"input_blocks.{number}.")
+            target |= _step(part, f"inputs.{number}", "shrink" if halves else "block", settings)
+            part = branch(tensors, f"output_blocks.{number}.")
+            target |= _step(part, f"outputs.{number}", "block", settings)
+        middle = branch(tensors, "middle_block.")
+        for number in range(3):
+            part = branch(middle, f"{number}.")
+            one = {f"0.{name}": value for name, value in part.items()}
+            target |= _step(one, f"middle.{number}", "block", settings)
+        if by_head:
+            _separate(target, settings)
+        return target
+
+
+def _doubles(part: Mapping[str, Tensor]) -> bool:
+    """Whether an output block ends by doubling the sides: with a second block, or a convolution."""
+    for number in (1, 2):
+        if f"{number}.in_layers.2.weight" in part or f"{number}.conv.weight" in part:
+            return True
+    return False
+
+
+def _step(
+    part: Mapping[str, Tensor], step: str, first_kind: str, settings: Settings
+) -> dict[str, Tensor]:
+    """Rename the layers of one block. first_kind: what its first residual block does."""
+    target: dict[str, Tensor] = {}
+    for number in range(3):
+        layer = branch(part, f"{number}.")
+        if "in_layers.2.weight" in layer:
+            kind = first_kind if number == 0 else "grow"
+            move(layer, "", target, under(f"{step}.{kind}", _BLOCK))
+        elif "qkv.weight" in layer:
+            channels = layer["proj_out.weight"].shape[0]
+            flat = {name: _matrix(value, channels) for name, value in layer.items()}
+            names = {"norm": "norm", "qkv": "qkv", "proj_out": "out"}
+            move(flat, "", target, under(f"{step}.attention", names))
+        elif "op.weight" in layer:
+            move(layer, "", target, {"op": f"{step}.down.conv"})
+        elif "conv.weight" in layer:
+            move(layer, "", target, {"conv": f"{step}.up.conv"})
+        elif "weight" in layer:
+            for end, value in layer.items():
+                target[f"{step}.conv.{end}"] = value
+    return target
+
+
+def _matrix(value: Tensor, channels: int) -> Tensor:
+    """A convolution of one position as the matrix that it is; a vector stays."""
+    return value if value.ndim == 1 else value.reshape(-1, channels)
+
+
+def _separate(target: dict[str, Tensor], settings: Settings) -> None:
+    """Bring rows that are ordered head by head into the order queries, keys, values."""
+    for name, value in target.items():
+        if ".attention.qkv." not in name:
+            continue
+        heads = settings.heads_of(len(value) // 3)
+        rows = value.reshape(heads, 3, -1, *value.shape[1:])
+        target[name] = rows.transpose(0, 1).reshape(value.shape)

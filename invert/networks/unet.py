@@ -1,0 +1,314 @@
+"""The U-Net of diffusion models: residual blocks, attention, and skips from the inputs to outputs.
+
+Its structure is read off the names and shapes of its tensors. What they do not show is in
+`Settings`. `guided` and `diffusers` rename the tensors of two code bases to the names used here.
+Source: Ho et al. 2020; Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Weights = Mapping[str, Tensor]
+_LONGEST_PERIOD = 10_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the shapes of the tensors do not show.
+
+    groups, eps: of the group normalisation. head_width: the channels of one attention head; None:
+    `heads` says how many heads there are. cosine_first: whether the embedding of the time has its
+    cosines before its sines. frequency_shift: the last frequency is 10000^(-(h-1)/(h-shift)) with h
+    frequencies. down_padding: 1 pads all sides before a convolution halves them, 0 pads the right
+    and the bottom only.
+    """
+
+    groups: int = 32
+    eps: float = 1e-5
+    head_width: int | None = 64
+    heads: int = 1
+    cosine_first: bool = True
+    frequency_shift: float = 0
+    down_padding: int = 1
+
+    def heads_of(self, channels: int) -> int:
+        """How many heads attention over so many channels has."""
+        if self.head_width is None:
+            width, rest = divmod(channels, self.heads)
+        else:
+            width, rest = divmod(channels, self.head_width)
+        if rest or not width:
+            raise ValueError(
+                f"{channels} channels cannot be split into attention heads; give the right "
+                f"head_width (it is {self.head_width}) or heads (it is {self.heads})"
+            )
+        return self.heads if self.head_width is None else width
+
+
+class Conv(nn.Conv2d):
+    """A convolution that does not use the embedding."""
+
+    def __init__(self, weights: Weights, settings: Settings):
+        super().__init__(*_convolution(weights, ""), padding=1, bias="bias" in weights)
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+class Down(nn.Module):
+    """A convolution that halves the sides."""
+
+    def __init__(self, weights: Weights, settings: Settings):
+        super().__init__()
+        self.padding = settings.down_padding
+        self.conv = nn.Conv2d(
+            *_convolution(weights, "conv."), stride=2, padding=self.padding, bias=True
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        if self.padding == 0:
+            x = F.pad(x, (0, 1, 0, 1))
+        halved: Tensor = self.conv(x)
+        return halved
+
+
+class Up(nn.Module):
+    """Double the sides by repeating pixels, then a convolution."""
+
+    def __init__(self, weights: Weights, settings: Settings):
+        super().__init__()
+        self.conv = nn.Conv2d(*_convolution(weights, "conv."), padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        result: Tensor = self.conv(doubled(x))
+        return result
+
+
+def halved(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+def doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+class ResBlock(nn.Module):
+    """x + conv(SiLU(norm(conv(SiLU(norm(x))) ⊕ embedding))).
+
+    ⊕ adds the embedding before the second norm; if it has twice the channels, it scales and shifts
+    the result of the norm instead.
+    """
+
+    resize: Callable[[Tensor], Tensor] = staticmethod(unchanged)
+
+    def __init__(self, weights: Weights, settings: Settings):
+        super().__init__()
+        inputs, outputs, side = _convolution(weights, "conv1.")
+        self.norm1 = nn.GroupNorm(settings.groups, inputs, settings.eps)
+        self.conv1 = nn.Conv2d(inputs, outputs, side, padding=1)
+        self.emb = _linear(weights, "emb.")
+        self.norm2 = nn.GroupNorm(settings.groups, outputs, settings.eps)
+        self.conv2 = nn.Conv2d(outputs, outputs, side, padding=1)
+        self.skip: nn.Module = nn.Identity()
+        if "skip.weight" in weights:
+            self.skip = nn.Conv2d(inputs, outputs, 1)
+        self.scales = self.emb.out_features == 2 * outputs
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        change = self.resize(F.silu(self.norm1(x)))
+        change = self.conv1(change)
+        modulation = self.emb(F.silu(embedding))[:, :, None, None]
+        if self.scales:
+            scale, shift = modulation.chunk(2, 1)
+            change = self.norm2(change) * (1 + scale) + shift
+        else:
+            change = self.norm2(change + modulation)
+        change = self.conv2(F.silu(change))
+        result: Tensor = self.skip(self.resize(x)) + change
+        return result
+
+
+class Shrink(ResBlock):
+    """A residual block that halves the sides."""
+
+    resize = staticmethod(halved)
+
+
+class Grow(ResBlock):
+    """A residual block that doubles the sides."""
+
+    resize = staticmethod(doubled)
+
+
+class Attention(nn.Module):
+    """x + self-attention between all positions.
+
+    The rows of `qkv` are queries, keys and values, each of them head by head.
+    """
+
+    def __init__(self, weights: Weights, settings: Settings):
+        super().__init__()
+        channels = weights["out.weight"].shape[0]
+        self.heads = settings.heads_of(channels)
+        self.norm: nn.Module = nn.Identity()
+        if "norm.weight" in weights:
+            self.norm = nn.GroupNorm(settings.groups, channels, settings.eps)
+        self.qkv = nn.Linear(channels, 3 * channels, bias="qkv.bias" in weights)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        positions = self.norm(x).flatten(2).transpose(1, 2)
+        parts = self.qkv(positions).view(batch, height * width, 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        change = self.out(attended.transpose(1, 2).flatten(2))
+        result: Tensor = x + change.transpose(1, 2).view(batch, channels, height, width)
+        return result
+
+
+LAYERS: dict[str, Callable[[Weights, Settings], nn.Module]] = {
+    "conv": Conv,
+    "block": ResBlock,
+    "attention": Attention,
+    "down": Down,
+    "shrink": Shrink,
+    "up": Up,
+    "grow": Grow,
+}
+
+
+class Step(nn.Module):
+    """Some of LAYERS, one after the other."""
+
+    def __init__(self, weights: Weights, settings: Settings):
+        super().__init__()
+        for name, layer in LAYERS.items():
+            part = branch(weights, f"{name}.")
+            if part:
+                self.add_module(name, layer(part, settings))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for layer in self.children():
+            x = layer(x, embedding)
+        return x
+
+
+class UNet(nn.Module):
+    """The network with these tensors (of which only names and shapes are used).
+
+    inputs, middle, outputs: the steps. Each output step gets the result of the step before it and
+    that of an input step, the last one first. Raises KeyError for tensors of another network.
+    """
+
+    def __init__(self, weights: Weights, settings: Settings):
+        super().__init__()
+        self.settings = settings
+        first = _linear(weights, "time.0.")
+        self.frequencies = first.in_features
+        self.time = nn.Sequential(first, nn.SiLU(), _linear(weights, "time.2."))
+        self.classes: nn.Embedding | None = None
+        if "classes.weight" in weights:
+            self.classes = nn.Embedding(*weights["classes.weight"].shape)
+        self.inputs = _steps(weights, "inputs", settings)
+        self.middle = _steps(weights, "middle", settings)
+        self.outputs = _steps(weights, "outputs", settings)
+        if len(self.inputs) != len(self.outputs) or not self.inputs:
+            raise ValueError(
+                f"it has {len(self.inputs)} blocks on its way down and {len(self.outputs)} up"
+            )
+        channels, outputs, side = _convolution(weights, "out_conv.")
+        self.out_norm = nn.GroupNorm(settings.groups, channels, settings.eps)
+        self.out_conv = nn.Conv2d(channels, outputs, side, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return the prediction [B, C or 2C, H, W].
+
+        x: [B, C, H, W]. time: [B], fractions allowed. label: classes [B], if there are any.
+        """
+        embedding = self.time(self._waves(time).to(x.dtype))
+        if self.classes is not None:
+            embedding = embedding + self.classes(label)
+        skips = []
+        for step in self.inputs:
+            x = step(x, embedding)
+            skips.append(x)
+        for step in self.middle:
+            x = step(x, embedding)
+        for step in self.outputs:
+            x = step(torch.cat([x, skips.pop()], 1), embedding)
+        output: Tensor = self.out_conv(F.silu(self.out_norm(x)))
+        return output
+
+    def _waves(self, time: Tensor) -> Tensor:
+        """Cosines and sines of the time, [B, frequencies]."""
+        half = self.frequencies // 2
+        numbers = torch.arange(half, dtype=torch.float32, device=time.device)
+        exponents = numbers / (half - self.settings.frequency_shift)
+        angles = time.float()[:, None] * (-math.log(_LONGEST_PERIOD) * exponents).exp()
+        waves = [angles.cos(), angles.sin()]
+        if not self.settings.cosine_first:
+            waves.reverse()
+        return F.pad(torch.cat(waves, 1), (0, self.frequencies % 2))
+
+
+def branch(weights: Weights, prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with the prefix, under the rest of their names."""
+    part = {}
+    for name, value in weights.items():
+        if name.startswith(prefix):
+            part[name[len(prefix) :]] = value
+    return part
+
+
+def move(source: Weights, prefix: str, target: dict[str, Tensor], names: Mapping[str, str]) -> None:
+    """Copy the tensors under a prefix into `target`.
+
+    names: what follows the prefix, and the prefix in `target`, both without .weight and .bias.
+    """
+    for old, new in names.items():
+        for end in ("weight", "bias"):
+            name = f"{prefix}{old}.{end}"
+            if name in source:
+                target[f"{new}.{end}"] = source[name]
+
+
+def under(prefix: str, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the same names for `move`, with the new ones under a prefix."""
+    return {old: f"{prefix}.{new}" for old, new in names.items()}
+
+
+def _steps(weights: Weights, name: str, settings: Settings) -> nn.ModuleList:
+    steps = nn.ModuleList()
+    part = branch(weights, f"{name}.")
+    while True:
+        step = branch(part, f"{len(steps)}.")
+        if not step:
+            return steps
+        steps.append(Step(step, settings))
+
+
+def _convolution(weights: Weights, prefix: str) -> tuple[int, int, int]:
+    """The channels that enter a convolution, those that leave it, and the side of its kernel."""
+    shape = weights[f"{prefix}weight"].shape
+    if len(shape) != 4:
+        raise ValueError(f"{prefix}weight is {list(shape)}, not that of a convolution")
+    return shape[1], shape[0], shape[2]
+
+
+def _linear(weights: Weights, prefix: str) -> nn.Linear:
+    shape = weights[f"{prefix}weight"].shape
+    if len(shape) != 2:
+        raise ValueError(f"{prefix}weight is {list(shape)}, not that of a linear layer")
+    return nn.Linear(shape[1], shape[0], bias=f"{prefix}bias" in weights)
