@@ -26,6 +26,8 @@ class Recipe:
     branch_scale: float = 0.3  # factor of a block's last kernel at the start
     tail_scale: float = 0.1  # factor of the last layer's kernel at the start
 
+    # Pixels: a picture is seen reduced to each of these, or as it is if it is smaller than all.
+    longest_sides: tuple[int, ...] = (2000, 1300, 800)
     steps: int = 40_000
     batch: int = 8  # patches in a step
     patch: int = 64  # side in pixels

@@ -78,6 +78,13 @@ class Training:
         self.losses.append(value)
         self.step += 1
 
+    def run(self, callback: Callable[[Training], None] | None = None) -> None:
+        """Make all steps that remain. callback: called after each."""
+        while self.step < self.recipe.steps:
+            self.advance()
+            if callback is not None:
+                callback(self)
+
     def _loss(self, batch: Batch) -> Tensor:
         """Mean |D(x + σ n, σ) - x| / √σ."""
         noisy = batch.noisy.contiguous(memory_format=torch.channels_last)
@@ -145,10 +152,7 @@ def train(
     training = Training(pictures, recipe, device)
     if state is not None:
         training.load_state_dict(state)
-    while training.step < training.recipe.steps:
-        training.advance()
-        if callback is not None:
-            callback(training)
+    training.run(callback)
     return training.denoiser()
 
 
