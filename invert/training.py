@@ -208,13 +208,18 @@ def denoised(network: nn.Module, noisy: Tensor, sigma: float) -> Tensor:
     return estimate.float().clamp(0, 1).cpu()
 
 
+def decibels(estimate: Tensor, picture: Tensor) -> float:
+    """The peak signal-to-noise ratio of an estimate [1, C, H, W] of a picture [C, H, W], uint8."""
+    error = (estimate - picture / 255).square().mean().item()
+    return -10 * math.log10(max(error, 1e-10))
+
+
 def psnr(network: nn.Module, pictures: Sequence[Tensor], sigma: float) -> float:
     """The mean peak signal-to-noise ratio of the denoised pictures, in dB."""
     total = 0.0
     for number, picture in enumerate(pictures):
-        estimate = denoised(network, noisy_picture(picture, sigma, number), sigma)
-        error = (estimate - picture / 255).square().mean().item()
-        total -= 10 * math.log10(max(error, 1e-10))
+        noisy = noisy_picture(picture, sigma, number)
+        total += decibels(denoised(network, noisy, sigma), picture)
     return total / len(pictures)
 
 

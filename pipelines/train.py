@@ -26,7 +26,7 @@ import invert
 from degrade.imagefile import contents
 from degrade.values import Range, parse_value, show
 from invert.recipe import Recipe
-from invert.training import Training, denoised, noisy_picture, psnr
+from invert.training import Training, decibels, denoised, noisy_picture, psnr
 
 from . import files
 from .console import say
@@ -209,12 +209,11 @@ def comparison(
         pixels = held_out[number % len(held_out)]
         noisy = noisy_picture(pixels, level / 255, number)
         estimate = denoised(denoiser, noisy, level / 255)
-        decibels = psnr(denoiser, [pixels], level / 255)
         row = sheet(
             {
                 "clean": files.to_pil(pixels[None] / 255),
                 f"noise {level:g}": files.to_pil(noisy),
-                f"denoised, {decibels:.1f} dB": files.to_pil(estimate),
+                f"denoised, {decibels(estimate, pixels):.1f} dB": files.to_pil(estimate),
             }
         )
         rows.append(row)
