@@ -131,8 +131,9 @@ def _from_hub(text: str) -> Path:
         try:
             return Path(snapshot_download(name, local_files_only=True, **options))
         except Exception:
+            reason = " ".join(str(first).split())[:300]
             raise ValueError(
-                f"prior {text!r} cannot be fetched from huggingface.co: {in_one_line(first)}; "
+                f"prior {text!r} cannot be fetched from huggingface.co: {reason}; "
                 "download its folder yourself and give that"
             ) from first
 

@@ -21,7 +21,7 @@ from ..checkpoint_file import (
     read_safetensors,
     read_torch,
 )
-from .unet import Settings, UNet, branch, move, under
+from .unet import Settings, UNet, branch, check_all_used, move, under
 
 WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
@@ -89,6 +89,7 @@ def read(folder: Path, config: Mapping) -> tuple[nn.Module, dict]:
         down_padding=described.get("downsample_padding", 1),
     )
     weights = renamed(tensors)
+    check_all_used(tensors, weights)
     with torch.device("meta"):
         network = UNet(weights, settings)
     fill(network, weights)

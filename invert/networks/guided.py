@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint_file import fill
-from .unet import Settings, UNet, branch, move, under
+from .unet import Settings, UNet, branch, check_all_used, move, under
 
 SETTINGS = ("head_width", "heads", "new_attention_order", "betas", "predicts", "resolution")
 # the side of the images, by the widths of the levels over the width of the first embedding
@@ -72,6 +72,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dic
     settings = Settings(head_width=chosen["head_width"], heads=chosen["heads"])
     by_head = not chosen.get("new_attention_order", False)
     renamed = layout.renamed(tensors, settings, by_head)
+    check_all_used(tensors, renamed)
     with torch.device("meta"):
         network = UNet(renamed, settings)
     fill(network, renamed)

@@ -56,7 +56,7 @@ class Conv(nn.Conv2d):
     """A convolution that does not use the embedding."""
 
     def __init__(self, weights: Weights, settings: Settings):
-        super().__init__(*_convolution(weights, ""), padding=1, bias="bias" in weights)
+        super().__init__(*_convolution(weights, ""), padding=1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         return super().forward(x)
@@ -68,9 +68,7 @@ class Down(nn.Module):
     def __init__(self, weights: Weights, settings: Settings):
         super().__init__()
         self.padding = settings.down_padding
-        self.conv = nn.Conv2d(
-            *_convolution(weights, "conv."), stride=2, padding=self.padding, bias=True
-        )
+        self.conv = nn.Conv2d(*_convolution(weights, "conv."), stride=2, padding=self.padding)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         if self.padding == 0:
@@ -121,7 +119,7 @@ class ResBlock(nn.Module):
         self.norm2 = nn.GroupNorm(settings.groups, outputs, settings.eps)
         self.conv2 = nn.Conv2d(outputs, outputs, side, padding=1)
         self.skip: nn.Module = nn.Identity()
-        if "skip.weight" in weights:
+        if inputs != outputs:
             self.skip = nn.Conv2d(inputs, outputs, 1)
         self.scales = self.emb.out_features == 2 * outputs
 
@@ -164,7 +162,7 @@ class Attention(nn.Module):
         self.norm: nn.Module = nn.Identity()
         if "norm.weight" in weights:
             self.norm = nn.GroupNorm(settings.groups, channels, settings.eps)
-        self.qkv = nn.Linear(channels, 3 * channels, bias="qkv.bias" in weights)
+        self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -284,6 +282,17 @@ def move(source: Weights, prefix: str, target: dict[str, Tensor], names: Mapping
                 target[f"{new}.{end}"] = source[name]
 
 
+def check_all_used(tensors: Weights, renamed: Weights) -> None:
+    """Raise ValueError if some tensors of a file belong to no layer that was renamed."""
+    before = sum(value.numel() for value in tensors.values())
+    after = sum(value.numel() for value in renamed.values())
+    if before != after:
+        raise ValueError(
+            f"the layers that are known hold {after:,} numbers of its {before:,}; "
+            "it is another network, or tensors are missing"
+        )
+
+
 def under(prefix: str, names: Mapping[str, str]) -> dict[str, str]:
     """Return the same names for `move`, with the new ones under a prefix."""
     return {old: f"{prefix}.{new}" for old, new in names.items()}
@@ -311,4 +320,4 @@ def _linear(weights: Weights, prefix: str) -> nn.Linear:
     shape = weights[f"{prefix}weight"].shape
     if len(shape) != 2:
         raise ValueError(f"{prefix}weight is {list(shape)}, not that of a linear layer")
-    return nn.Linear(shape[1], shape[0], bias=f"{prefix}bias" in weights)
+    return nn.Linear(shape[1], shape[0])

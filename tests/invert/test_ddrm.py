@@ -40,16 +40,44 @@ def vp(module, side=SIDE, channels=1):
     )
 
 
+class MixtureOfSigma(nn.Module):
+    """The image in x for the same mixture, in [0, 1] units and told the noise level."""
+
+    def __init__(self, means):
+        super().__init__()
+        self.means = (means + 1) / 2
+        self.deviation = DEVIATION / 2
+
+    def forward(self, x, sigma):
+        squared_level = sigma.square()[:, None]
+        variance = self.deviation**2 + squared_level
+        away = x.flatten(1)[:, None] - self.means
+        share = torch.softmax(-away.square().sum(2) / (2 * variance), 1)
+        noise = (share[..., None] * away).sum(1) * squared_level / variance
+        return x - noise.view_as(x)
+
+
+def sigma_model(means):
+    return invert.Denoiser(MixtureOfSigma(means), channels=1, sigma_range=(0.001, 50))
+
+
 def matrix(operator, shape):
     size = torch.Size(shape[1:]).numel()
     return operator(torch.eye(size).view(size, *shape[1:])).flatten(1).T
 
 
 @pytest.mark.parametrize(
-    "spec, sigma",
-    [("pool:2", 0.02), ("pool:2", 0.0), ("box:0.5", 0.05), ("blur:gaussian,0.5", 0.02)],
+    "spec, sigma, prior",
+    [
+        ("pool:2", 0.02, model),
+        ("pool:2", 0.0, model),
+        ("box:0.5", 0.05, model),
+        ("blur:gaussian,0.5", 0.02, model),
+        ("pool:2", 0.02, sigma_model),
+        ("box:0.5", 0.05, sigma_model),
+    ],
 )
-def test_ddrm_samples_have_the_posterior_mean(spec, sigma):
+def test_ddrm_samples_have_the_posterior_mean(spec, sigma, prior):
     """Three clusters of images; the observation tells which one, and where in it."""
     means = torch.randn(3, SIDE**2, generator=rng(0)) * 0.5
     clean = (means[1] + DEVIATION * torch.randn(SIDE**2, generator=rng(1))).view(1, 1, SIDE, SIDE)
@@ -58,7 +86,7 @@ def test_ddrm_samples_have_the_posterior_mean(spec, sigma):
     y = f((clean + 1) / 2, rng(2))
     count = 500
     r = invert.restore(
-        y.expand(count, -1, -1, -1), f, model(means), DDRM(steps=100), seed=range(count)
+        y.expand(count, -1, -1, -1), f, prior(means), DDRM(steps=100), seed=range(count)
     )
     found = (2 * r.latent - 1).flatten(1).mean(0)
 
@@ -120,6 +148,25 @@ def test_ddrm_without_noise_keeps_the_observation():
     alone = invert.restore(y[1:], f, model(means), "ddrm", seed=2)
     assert torch.allclose(alone.image, first.image[1:], atol=1e-5)
     assert len(invert.restore(y, f, model(means), "ddrm", steps=5).history) == 5
+
+
+@pytest.mark.parametrize(
+    "spec, shape", [("pool:2", (2, 3, 4, 3)), ("pixels:0.3 >> gaussian:0.05", (1, 3, 9, 14))]
+)
+def test_prior_of_any_size_restores_the_input_shape(spec, shape):
+    """The shape of the image follows from the operator and the observation."""
+    denoiser = invert.Denoiser(nn.Conv2d(3, 3, 1), betas="linear", predicts="epsilon", multiple=4)
+    denoiser.module.forward = lambda x, t: 0.1 * x
+    f = parse(spec)
+    y = torch.rand(shape, generator=rng())
+    image_shape = f.input_shape(shape)
+    f = f.sample(image_shape, rng(1))
+    r = invert.restore(y, f, denoiser, "ddrm", steps=3)
+    assert r.image.shape == image_shape and r.finite.all()
+    with pytest.raises(
+        ValueError, match=r"images of the denoiser into .*; crop it, convert it to 3"
+    ):
+        invert.restore(y[:, :1], parse(spec), denoiser, "ddrm")
 
 
 def test_ddrm_takes_an_operator_per_image():
