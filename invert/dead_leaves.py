@@ -43,12 +43,14 @@ def dead_leaves(
     batches: list[Tensor] = []
     while len(bare):
         discs = falling_discs(height, width, radii, generator)
-        x, y, radius = discs[:, :, None].unbind(1)
-        distance = (column[bare] - x).square() + (row[bare] - y).square()
-        inside = distance < radius.square()
+        x, y, radius = discs.T[:, :, None]
+        across = column[bare] - x
+        down = row[bare] - y
+        inside = across.square() + down.square() < radius.square()
         covered = inside.any(0)
         topmost = inside.int().argmax(0)  # the first that covers the pixel
-        top_disc[bare[covered]] = len(batches) * _DISCS + topmost[covered]
+        number = len(batches) * _DISCS + topmost
+        top_disc[bare[covered]] = number[covered]
         bare = bare[~covered]
         batches.append(discs)
     disc = torch.cat(batches)[top_disc]
@@ -71,9 +73,9 @@ def falling_discs(
         x = _uniform(generator) * (width + 2 * largest) - largest
         y = _uniform(generator) * (height + 2 * largest) - largest
         radius = power_law(_uniform(generator), radii)
-        across = (x - x.clamp(0, width)).square()
-        down = (y - y.clamp(0, height)).square()
-        touches = across + down < radius.square()
+        across = x - x.clamp(0, width)
+        down = y - y.clamp(0, height)
+        touches = across.square() + down.square() < radius.square()
         discs = torch.stack([x, y, radius], 1)
         kept.append(discs[touches])
         count += int(touches.sum())
@@ -85,9 +87,10 @@ def power_law(u: Tensor, radii: tuple[float, float]) -> Tensor:
 
     The share of radii below r is (a⁻² - r⁻²) / (a⁻² - b⁻²), with a and b the smallest and largest.
     """
-    smallest, largest = radii[0] ** -2, radii[1] ** -2
-    inverse_square = smallest - u * (smallest - largest)
-    return inverse_square.rsqrt()
+    smallest, largest = radii
+    highest = smallest**-2
+    range_of_squares = highest - largest**-2
+    return (highest - range_of_squares * u).rsqrt()
 
 
 def _colours(

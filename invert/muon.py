@@ -33,7 +33,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     wide = wide / (wide.norm() + 1e-7)
     a, b, c = COEFFICIENTS
     gram = wide @ wide.T
-    product = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    product = torch.eye(len(gram)).to(gram)
     for _ in range(ITERATIONS):
         polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal().add_(a)
@@ -51,7 +51,8 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+        defaults = {"lr": lr, "momentum": momentum}
+        super().__init__(parameters, defaults)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -33,7 +33,10 @@ class Batch:
         return self.clean + self.sigma * self.noise
 
     def to(self, device: str) -> Batch:
-        return Batch(self.clean.to(device), self.sigma.to(device), self.noise.to(device))
+        clean = self.clean.to(device)
+        sigma = self.sigma.to(device)
+        noise = self.noise.to(device)
+        return Batch(clean, sigma, noise)
 
 
 def draw_batch(pictures: Sequence[Tensor], recipe: Recipe, step: int) -> Batch:
@@ -42,16 +45,17 @@ def draw_batch(pictures: Sequence[Tensor], recipe: Recipe, step: int) -> Batch:
     pictures: each [C, H, W], uint8, with sides of at least `recipe.patch`. Every picture is as
     likely as any other, and every place in it.
     """
-    seed = child_seed(recipe.seed, "step", step)
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(recipe.seed, "step", step)
+    side = recipe.patch
     patches = []
     for _ in range(recipe.batch):
         picture = pictures[_integer(len(pictures), generator)]
         is_synthetic = _uniform(generator) < recipe.synthetic
         if is_synthetic:
-            patch = dead_leaves(recipe.patch, recipe.patch, picture, generator)
+            patch = dead_leaves(side, side, picture, generator)
         else:
-            patch = _turned(_part(picture, recipe.patch, generator), generator)
+            part = random_part(picture, side, side, generator)
+            patch = _turned(part, generator)
         patches.append(patch)
     clean = torch.stack(patches).float() / 255
     sigma = draw_sigma(recipe, generator)
@@ -65,24 +69,33 @@ def draw_sigma(recipe: Recipe, generator: torch.Generator) -> Tensor:
     A map interpolates log σ bilinearly between the points of a small grid of random levels.
     """
     low, high = map(math.log, recipe.sigma)
-    level = torch.rand(recipe.batch, 1, 1, 1, generator=generator) * (high - low) + low
+
+    def exponents(*shape: int) -> Tensor:
+        uniform = torch.rand(shape, generator=generator)
+        return low + (high - low) * uniform
+
+    level = exponents(recipe.batch, 1, 1, 1)
     mapped = round(recipe.maps * recipe.batch)
     if mapped:
         sides = (recipe.patch, recipe.patch)
-        grid_shape = (mapped, 1, recipe.map_grid, recipe.map_grid)
-        grid = torch.rand(grid_shape, generator=generator) * (high - low) + low
+        grid = exponents(mapped, 1, recipe.map_grid, recipe.map_grid)
         smooth = F.interpolate(grid, sides, mode="bilinear", align_corners=True)
-        constant = level[mapped:].expand(-1, -1, *sides)
+        constant = level[mapped:].expand(-1, 1, *sides)
         level = torch.cat([smooth, constant])
     return level.exp()
 
 
-def _part(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """A random square of a picture."""
-    height, width = picture.shape[1:]
-    top = _integer(height - side + 1, generator)
-    left = _integer(width - side + 1, generator)
-    return picture[:, top : top + side, left : left + side]
+def random_part(picture: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """A random part [C, height, width] of a picture [C, H, W], every place as likely as another."""
+    whole_height, whole_width = picture.shape[1:]
+    top = _integer(whole_height - height + 1, generator)
+    left = _integer(whole_width - width + 1, generator)
+    return picture[:, top : top + height, left : left + width]
+
+
+def stream(*path: object) -> torch.Generator:
+    """A random stream that depends on `path` (a seed and names) alone."""
+    return torch.Generator().manual_seed(child_seed(*path))
 
 
 def _turned(patch: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,7 +108,8 @@ def _turned(patch: Tensor, generator: torch.Generator) -> Tensor:
 
 def _integer(high: int, generator: torch.Generator) -> int:
     """An integer in [0, high)."""
-    return int(torch.randint(high, (), generator=generator))
+    drawn = torch.randint(high, (), generator=generator)
+    return int(drawn)
 
 
 def _uniform(generator: torch.Generator) -> float:

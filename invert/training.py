@@ -13,15 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from degrade.rng import child_seed
-
 from .denoiser import Denoiser
 from .muon import Muon
 from .networks.drunet import MULTIPLE, UNetRes
-from .patches import Batch, draw_batch
+from .patches import Batch, draw_batch, stream
 from .perceptual import fastest_dtype
 from .recipe import Recipe
 
+Pictures = Sequence[Tensor]  # each [C, H, W], uint8
 OUTER_LAYERS = ("m_head.", "m_tail.")  # trained by Adam; Muon is for hidden layers
 
 
@@ -33,9 +32,7 @@ class Training:
     Raises ValueError for pictures that do not fit the recipe.
     """
 
-    def __init__(
-        self, pictures: Sequence[Tensor], recipe: Recipe | None = None, device: str = "cpu"
-    ):
+    def __init__(self, pictures: Pictures, recipe: Recipe | None = None, device: str = "cpu"):
         self.recipe = Recipe() if recipe is None else recipe
         check_pictures(pictures, self.recipe)
         self.pictures = pictures
@@ -43,8 +40,9 @@ class Training:
         self.step = 0
         self.losses: list[float] = []
         network = initial_network(self.recipe)
-        self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        network.to(device).to(memory_format=torch.channels_last)
+        self.network = network
+        self.average = copy.deepcopy(network).requires_grad_(False)
         self.optimisers = _optimisers(self.network, self.recipe)
 
     @property
@@ -58,10 +56,10 @@ class Training:
         step before.
         """
         recipe = self.recipe
-        batch = draw_batch(self.pictures, recipe, self.step).to(self.device)
+        batch = draw_batch(self.pictures, recipe, self.step)
         # cuDNN's fastest kernels do not give the same bits twice
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            loss = self._loss(batch)
+            loss = self._loss(batch.to(self.device))
             self.network.zero_grad()
             loss.backward()
         value = loss.item()
@@ -97,9 +95,9 @@ class Training:
     @torch.no_grad()
     def _update_average(self) -> None:
         weight = 1 - self.recipe.decay(self.step)
-        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
-        for average, current in pairs:
-            average.lerp_(current, weight)
+        averages = dict(self.average.named_parameters())
+        for name, current in self.network.named_parameters():
+            averages[name].lerp_(current, weight)
 
     def denoiser(self) -> Denoiser:
         """The denoiser with the averaged weights, on the CPU."""
@@ -135,7 +133,7 @@ class Training:
 
 
 def train(
-    pictures: Sequence[Tensor],
+    pictures: Pictures,
     recipe: Recipe | None = None,
     callback: Callable[[Training], None] | None = None,
     device: str = "cpu",
@@ -162,7 +160,7 @@ def initial_network(recipe: Recipe) -> UNetRes:
     PyTorch's usual start, but small in the last layer and in the last layer of each block, so that
     the network begins near the identity.
     """
-    generator = torch.Generator().manual_seed(child_seed(recipe.seed, "weights"))
+    generator = stream(recipe.seed, "weights")
     network = UNetRes(recipe.channels, recipe.widths, recipe.blocks, residual=True)
     with torch.no_grad():
         for name, weight in network.named_parameters():
@@ -174,15 +172,16 @@ def initial_network(recipe: Recipe) -> UNetRes:
     return network
 
 
-def check_pictures(pictures: Sequence[Tensor], recipe: Recipe) -> None:
+def check_pictures(pictures: Pictures, recipe: Recipe) -> None:
     """Raise ValueError unless there are pictures, and each holds a patch."""
     if not pictures:
         raise ValueError("pictures is empty; give at least one")
     for number, picture in enumerate(pictures):
-        if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != recipe.channels:
-            what = f"{picture.dtype} of shape {list(picture.shape)}"
+        has_channels = picture.ndim == 3 and len(picture) == recipe.channels
+        if picture.dtype != torch.uint8 or not has_channels:
+            kind = f"{picture.dtype} of shape {list(picture.shape)}"
             wanted = f"uint8 of shape [{recipe.channels}, H, W]"
-            raise ValueError(f"pictures[{number}] is {what}; give {wanted}")
+            raise ValueError(f"pictures[{number}] is {kind}; give {wanted}")
         height, width = picture.shape[1:]
         if min(height, width) < recipe.patch:
             raise ValueError(
@@ -193,7 +192,7 @@ def check_pictures(pictures: Sequence[Tensor], recipe: Recipe) -> None:
 
 def noisy_picture(picture: Tensor, sigma: float, seed: int = 0) -> Tensor:
     """A picture [C, H, W], uint8, as [1, C, H, W] in [0, 1] units with noise of a seed."""
-    generator = torch.Generator().manual_seed(child_seed(seed, "validation"))
+    generator = stream(seed, "validation")
     clean = picture[None].float() / 255
     return clean + sigma * torch.randn(clean.shape, generator=generator)
 
@@ -214,7 +213,7 @@ def decibels(estimate: Tensor, picture: Tensor) -> float:
     return -10 * math.log10(max(error, 1e-10))
 
 
-def psnr(network: nn.Module, pictures: Sequence[Tensor], sigma: float) -> float:
+def psnr(network: nn.Module, pictures: Pictures, sigma: float) -> float:
     """The mean peak signal-to-noise ratio of the denoised pictures, in dB."""
     total = 0.0
     for number, picture in enumerate(pictures):

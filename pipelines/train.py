@@ -217,11 +217,10 @@ def comparison(
             }
         )
         rows.append(row)
-    canvas = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
-    top = 0
-    for row in rows:
-        canvas.paste(row, (0, top))
-        top += row.height
+    width, height = rows[0].size
+    canvas = Image.new("RGB", (width, height * len(rows)), "white")
+    for number, row in enumerate(rows):
+        canvas.paste(row, (0, height * number))
     return canvas
 
 
@@ -235,7 +234,8 @@ def denoiser_bytes(denoiser: invert.Denoiser) -> bytes:
 
 def recorded(recipe: Recipe) -> dict[str, Any]:
     """The constants of a recipe as JSON gives them back."""
-    constants: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    text = json.dumps(asdict(recipe))
+    constants: dict[str, Any] = json.loads(text)
     return constants
 
 
@@ -257,7 +257,8 @@ def channels_of(name: str) -> int:
 def write_state(path: Path, progress: Progress) -> None:
     """Save how far a training is, atomically."""
     buffer = io.BytesIO()
-    torch.save({"kind": STATE, "format": files.FORMAT, **vars(progress)}, buffer)
+    header = {"kind": STATE, "format": files.FORMAT}
+    torch.save(header | vars(progress), buffer)
     files.write(path, buffer.getvalue())
 
 
@@ -272,7 +273,8 @@ def read_state(path: Path) -> Progress | None:
     if zipfile.is_zipfile(path):
         with suppress(Exception):  # a damaged file may raise anything
             saved = torch.load(io.BytesIO(contents(path)), weights_only=True)
-    kind, version = saved.pop("kind", None), saved.pop("format", None)
+    kind = saved.pop("kind", None)
+    version = saved.pop("format", None)
     if (kind, version) != (STATE, files.FORMAT):
         raise ValueError(f"{path} is not a {STATE} of degrade's; move it away")
     return Progress(**saved)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
+from invert.patches import random_part, stream
 from invert.recipe import MULTIPLE, Recipe
 
 from . import files
@@ -25,6 +28,9 @@ HELD_OUT = 0.1  # share of the pictures that are held out, if no other folder is
 MOST_HELD_OUT = 16
 CROP = 256  # side of the part of a held-out picture that is measured, in pixels
 MEMORY = 4 * 10**9  # bytes of all pictures; of larger ones a part is kept
+
+
+Pictures = Sequence[Source]
 
 
 @dataclass(frozen=True)
@@ -47,30 +53,34 @@ def choose(images: Path, validation: Path | None, seed: int, leave_out: Path) ->
     though it may lie in the folder. Raises ValueError if nothing is left to learn from or to hold
     out.
     """
-    sources = _without(files.gather([images]), leave_out)
-    digests = {source: files.digest(source.path) for source in sources}
-    if validation is not None:
-        held_out = _without(files.gather([validation]), leave_out)
-        hidden = {files.digest(source.path) for source in held_out}
-        learned = [source for source in sources if digests[source] not in hidden]
-        if not learned:
-            raise ValueError(f"{images} holds no picture that {validation} does not hold, too")
-        return TrainingSet(learned, held_out)
-    different = sorted(set(digests.values()), key=lambda digest: child_seed(seed, digest))
-    if len(different) < 2:
-        raise ValueError(
-            f"{images} holds one picture, and one is held out to measure the result; "
-            "add pictures, or name a folder by --validation"
-        )
-    count = round(HELD_OUT * len(different))
-    hidden = set(different[: min(max(count, 1), MOST_HELD_OUT)])
-    learned = [source for source in sources if digests[source] not in hidden]
-    held_out = [source for source in sources if digests[source] in hidden]
+    sources = _inputs(images, leave_out)
+    if validation is None:
+        hidden = _drawn_lots(sources, images, seed)
+        held_out = [source for source in sources if _digest(source) in hidden]
+    else:
+        held_out = _inputs(validation, leave_out)
+        hidden = set(map(_digest, held_out))
+    learned = [source for source in sources if _digest(source) not in hidden]
+    if not learned:
+        raise ValueError(f"{images} holds no picture that {validation} does not hold, too")
     return TrainingSet(learned, held_out)
 
 
+def _drawn_lots(sources: Pictures, folder: Path, seed: int) -> set[str]:
+    """The digests of the pictures that are held out."""
+    digests = set(map(_digest, sources))
+    if len(digests) < 2:
+        raise ValueError(
+            f"{folder} holds one picture, and one is held out to measure the result; "
+            "add pictures, or name a folder by --validation"
+        )
+    in_random_order = sorted(digests, key=partial(child_seed, seed))
+    count = max(1, round(HELD_OUT * len(digests)))
+    return set(in_random_order[: min(count, MOST_HELD_OUT)])
+
+
 def read_learned(
-    sources: Sequence[Source], recipe: Recipe, report: Callable[[int], None]
+    sources: Pictures, recipe: Recipe, report: Callable[[int], None]
 ) -> tuple[list[Tensor], int]:
     """Read pictures, each at every size of the recipe, as uint8 [C, H, W].
 
@@ -82,22 +92,19 @@ def read_learned(
     pictures: list[Tensor] = []
     failed = 0
     for number, source in enumerate(sources, 1):
-        sizes = attempt(_sizes, source, recipe)
-        if isinstance(sizes, Exception):
-            failed += 1
-            _say_unused(source, sizes)
-        else:
-            share = most // len(sizes)
-            for pixels in sizes:
-                seed = child_seed(recipe.seed, "part", source.relative, pixels.shape)
-                pictures.append(part_of(pixels, share, recipe.patch, seed))
+        sizes = usable_sizes(source, recipe)
+        failed += not sizes
+        for pixels in sizes:
+            generator = stream(recipe.seed, "part", source.relative, pixels.shape)
+            part = part_of(pixels, most // len(sizes), recipe.patch, generator)
+            pictures.append(part)
         report(number)
     if not pictures:
         raise ValueError("no picture can be used; each is named above")
     return pictures, failed
 
 
-def read_held_out(sources: Sequence[Source], recipe: Recipe) -> tuple[list[Tensor], int]:
+def read_held_out(sources: Pictures, recipe: Recipe) -> tuple[list[Tensor], int]:
     """Read the middle of pictures at the smallest size of the recipe, as uint8 [C, H, W].
 
     Returns them, and the number of files that cannot be used. Raises ValueError if none can be.
@@ -105,55 +112,66 @@ def read_held_out(sources: Sequence[Source], recipe: Recipe) -> tuple[list[Tenso
     pictures: list[Tensor] = []
     failed = 0
     for source in sources:
-        sizes = attempt(_sizes, source, recipe)
-        if isinstance(sizes, Exception):
-            failed += 1
-            _say_unused(source, sizes)
-        else:
-            pictures.append(_middle(sizes[-1]))
+        sizes = usable_sizes(source, recipe)
+        failed += not sizes
+        for pixels in sizes[-1:]:
+            pictures.append(_middle(pixels))
     if not pictures:
         raise ValueError("no held-out picture can be used; each is named above")
     return pictures, failed
 
 
-def part_of(pixels: Tensor, most: int, least_side: int, seed: int) -> Tensor:
-    """A copy of a random part of a picture that has at most `most` values, or all of it.
+def usable_sizes(source: Source, recipe: Recipe) -> list[Tensor]:
+    """A picture at every size of the recipe that holds a patch, from the largest.
 
-    The part has the picture's proportions, but no side below `least_side`.
+    There is none if the file cannot be used; it is then named on a line.
     """
-    channels, height, width = pixels.shape
-    scale = (most / pixels.numel()) ** 0.5
-    if scale >= 1:
-        return pixels
-    part_height = min(height, max(least_side, int(height * scale)))
-    part_width = min(width, max(least_side, int(width * scale)))
-    generator = torch.Generator().manual_seed(seed)
-    top = int(torch.randint(height - part_height + 1, (), generator=generator))
-    left = int(torch.randint(width - part_width + 1, (), generator=generator))
-    return pixels[:, top : top + part_height, left : left + part_width].clone()
+    sizes = attempt(_sizes, source, recipe)
+    if isinstance(sizes, Exception):
+        is_named = str(source.path) in str(sizes)
+        say(f"error: {sizes}" if is_named else f"error: {source.path}: {sizes}")
+        return []
+    return sizes
 
 
 def _sizes(source: Source, recipe: Recipe) -> list[Tensor]:
-    """A picture at every size of the recipe that holds a patch, from the largest."""
-    image = picture(contents(source.path), str(source.path), recipe.channels)
+    path = source.path
+    image = picture(contents(path), str(path), recipe.channels)
     longest = max(image.size)
     smaller = [side for side in recipe.longest_sides if side < longest]
+    smaller.sort(reverse=True)
     sizes = []
-    for side in sorted(smaller, reverse=True) or [longest]:
+    for side in smaller or [longest]:
         width = round(image.width * side / longest)
         height = round(image.height * side / longest)
         if min(width, height) >= recipe.patch:
-            sizes.append(_pixels(image.resize((width, height), Image.Resampling.LANCZOS)))
+            reduced = image.resize((width, height), Image.Resampling.LANCZOS)
+            sizes.append(_pixels(reduced))
     if not sizes:
         size = f"{image.width}x{image.height} pixels"
-        raise ValueError(f"{source.path} has {size}, too few for a patch of {recipe.patch}")
+        raise ValueError(f"{path} has {size}, too few for a patch of {recipe.patch}")
     return sizes
 
 
 def _pixels(image: Image.Image) -> Tensor:
     """[C, H, W], uint8."""
     levels = numpy.atleast_3d(numpy.array(image))
-    return torch.from_numpy(levels).permute(2, 0, 1).contiguous()
+    channels_first = torch.from_numpy(levels).permute(2, 0, 1)
+    return channels_first.contiguous()
+
+
+def part_of(pixels: Tensor, most: int, least_side: int, generator: torch.Generator) -> Tensor:
+    """A copy of a random part of a picture that has at most `most` values, or all of it.
+
+    The part has the picture's proportions, but no side below `least_side`.
+    """
+    scale = math.sqrt(most / pixels.numel())
+    if scale >= 1:
+        return pixels
+    height, width = pixels.shape[1:]
+    part_height = min(height, max(least_side, int(height * scale)))
+    part_width = min(width, max(least_side, int(width * scale)))
+    return random_part(pixels, part_height, part_width, generator).clone()
 
 
 def _middle(pixels: Tensor) -> Tensor:
@@ -166,16 +184,18 @@ def _middle(pixels: Tensor) -> Tensor:
     return pixels[:, top : top + part_height, left : left + part_width]
 
 
-def _without(sources: Sequence[Source], leave_out: Path) -> list[Source]:
-    path = leave_out.resolve()
-    return [source for source in sources if source.path.resolve() != path]
+def _inputs(folder: Path, leave_out: Path) -> list[Source]:
+    """The pictures of a folder but one."""
+    outside = leave_out.resolve()
+    sources = files.gather([folder])
+    return [source for source in sources if source.path.resolve() != outside]
 
 
-def _joint_digest(sources: Sequence[Source]) -> str:
-    digests = sorted(files.digest(source.path) for source in sources)
-    return f"sha256:{sha256(' '.join(digests).encode()).hexdigest()}"
+def _digest(source: Source) -> str:
+    return files.digest(source.path)
 
 
-def _say_unused(source: Source, error: Exception) -> None:
-    named = str(source.path) in str(error)
-    say(f"error: {error}" if named else f"error: {source.path}: {error}")
+def _joint_digest(sources: Pictures) -> str:
+    digests = sorted(map(_digest, sources))
+    joined = " ".join(digests).encode()
+    return f"sha256:{sha256(joined).hexdigest()}"

@@ -195,3 +195,15 @@ def test_grey_pictures_train_a_grey_denoiser():
     denoiser = train([AVATAR[:1]], replace(TINY, channels=1, steps=1))
     assert denoiser.channels == 1
     assert denoiser.denoise(torch.rand(1, 1, 13, 9), 0.1).shape == (1, 1, 13, 9)
+
+
+def test_bfloat16_trains_like_float32(monkeypatch):
+    """As on a processor or GPU that multiplies bfloat16; here it is emulated."""
+    exact = Training([AVATAR], TINY)
+    exact.run()
+    monkeypatch.setattr(training, "fastest_dtype", lambda device: torch.bfloat16)
+    rounded = Training([AVATAR], TINY)
+    rounded.run()
+    assert all(weight.dtype == torch.float32 for weight in rounded.network.parameters())
+    assert rounded.losses != exact.losses
+    numpy.testing.assert_allclose(rounded.losses, exact.losses, rtol=0.05)
