@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .generator.mapping import Label, labels
-from .noise_table import Betas, NoiseTable
+from .noise_table import Betas, NoiseTable, Values
 
 PREDICTS = ("x0", "epsilon", "v")
 DEFAULT_RANGE = (0.01, 1.0)
@@ -76,7 +76,7 @@ class Denoiser(nn.Module):
         multiple: int = 1,
         predicts: str = "x0",
         betas: Betas | None = None,
-        alpha_bar: Tensor | Sequence[float] | None = None,
+        alpha_bar: Values | None = None,
         signed: bool = False,
         learned_variance: bool = False,
         classes: int = 0,
@@ -84,20 +84,7 @@ class Denoiser(nn.Module):
         sigma_range: tuple[float, float] | None = None,
     ):
         super().__init__()
-        if not isinstance(module, nn.Module):
-            raise ValueError(f"module is a {type(module).__name__}; give a torch.nn.Module")
-        if predicts not in PREDICTS:
-            raise ValueError(f"predicts={predicts!r} is none of {', '.join(PREDICTS)}")
-        self.table: NoiseTable | None = None
-        if betas is not None or alpha_bar is not None:
-            self.table = NoiseTable(betas, alpha_bar)
-        elif learned_variance:
-            raise ValueError("learned_variance needs the variances of the steps; give betas")
-        if self.table is not None and takes_map:
-            raise ValueError("takes_map: a network with a table of steps takes one t per image")
-        for name, value in (("channels", channels), ("multiple", multiple)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be 1 or more")
+        check_choices(module, predicts, channels, multiple)
         self.module = module
         self.channels = channels
         self.resolution = resolution
@@ -107,6 +94,13 @@ class Denoiser(nn.Module):
         self.learned_variance = learned_variance
         self.c_dim = classes
         self.takes_map = takes_map
+        self.table: NoiseTable | None = None
+        if betas is not None or alpha_bar is not None:
+            self.table = NoiseTable(betas, alpha_bar)
+        if self.table is None and learned_variance:
+            raise ValueError("learned_variance needs the variances of the steps; give betas")
+        if self.table is not None and takes_map:
+            raise ValueError("takes_map: a network with a table of steps takes one t per image")
         self.sigma_range = sigma_range or self._default_range()
         low, high = self.sigma_range
         if not 0 < low < high < math.inf:
@@ -125,38 +119,27 @@ class Denoiser(nn.Module):
         Raises ValueError for shapes that the network does not take.
         """
         z, level = self._own_units(x, sigma)
-        output, _ = self._output(z, level, self._times(level), label)
+        times = self._times(level)
+        output, _ = self._output(z, level, times, label)
         x0 = self._x0(output, z, level)
-        return (x0 + 1) / 2 if self.signed else x0
+        if self.signed:
+            x0 = (x0 + 1) / 2
+        return x0.to(x.dtype)
 
     def variance(self, x: Tensor, sigma: Tensor | float, label: Label = None) -> Tensor:
         """Estimate the variance of each pixel of x0, given x: [B, C, H, W], in squares of x's unit.
 
-        It needs a network with `learned_variance`. Its output v ∈ [-1, 1] stands for the variance
-        Σ of the previous step, log Σ = ½(v+1) log β + ½(1−v) log β̃ (Nichol & Dhariwal 2021), with
-        β̃ = β (1−ᾱ')/(1−ᾱ) and ᾱ' = ᾱ/(1−β). By the law of total variance
-        Var[x0 | x] = (Σ − β̃)/c², where c = β √ᾱ'/(1−ᾱ) (Peng et al. 2024). Between the steps log β
-        is interpolated linearly. It is at least 1e-6 in the network's own units.
-        Raises ValueError for other networks.
+        It needs a network with `learned_variance`; `NoiseTable.variance` has the equations. It is
+        at least 1e-6 in the network's own units. Raises ValueError for other networks.
         """
         if self.table is None or not self.learned_variance:
             raise ValueError("this denoiser has learned no variance; its MSE must be measured")
         z, level = self._own_units(x, sigma)
         times = self._times(level)
         _, share = self._output(z, level, times, label)
-        alpha_bar = 1 / (1 + level.double().square())
-        beta = self.table.beta(times).view_as(level)
-        alpha_bar_before = alpha_bar / (1 - beta)
-        lower = beta * (1 - alpha_bar_before).clamp_min(0) / (1 - alpha_bar)
-        # at the first step the lower variance is 0, and networks are trained with the second's
-        floor = self.table.second_variance
-        log_variance = (1 + share) / 2 * beta.log()
-        log_variance = log_variance + (1 - share) / 2 * lower.clamp_min(floor).log()
-        scale = beta * alpha_bar_before.sqrt() / (1 - alpha_bar)
-        variance = ((log_variance.exp() - lower) / scale.square()).clamp_min(_LEAST_VARIANCE)
-        if self.signed:
-            variance = variance / 4
-        return variance.to(x.dtype)
+        variance = self.table.variance(share, level, times.view_as(level))
+        variance = variance.clamp_min(_LEAST_VARIANCE).to(x.dtype)
+        return variance / 4 if self.signed else variance
 
     def schedule(self, steps: int) -> list[Level]:
         """Return noise levels for a sampler, falling.
@@ -165,34 +148,50 @@ class Denoiser(nn.Module):
         geometric series from one end of `sigma_range` to the other.
         Raises ValueError for more steps than the table has, or less than one.
         """
-        largest = math.inf if self.table is None else len(self.table)
-        if not 1 <= steps <= largest:
-            allowed = "1 or more" if self.table is None else f"1 to {largest}"
-            raise ValueError(f"steps={steps} must be {allowed} for this denoiser")
         if self.table is None:
-            low, high = self.sigma_range
-            ratio = (low / high) ** (1 / max(steps - 1, 1))
-            return [Level(2 * high * ratio**step) for step in range(steps)]
-        stride = len(self.table) // steps
+            return self._geometric(steps)
+        largest = len(self.table)
+        if not 1 <= steps <= largest:
+            raise ValueError(f"steps={steps} must be 1 to {largest} for this denoiser")
+        stride = largest // steps
         unit = 1 if self.signed else 2
         levels = []
         for time in range(0, stride * steps, stride):
-            levels.append(Level(unit * float(self.table.sigmas[time]), time))
+            sigma = float(self.table.sigmas[time])
+            levels.append(Level(unit * sigma, time))
         return levels[::-1]
+
+    def _geometric(self, steps: int) -> list[Level]:
+        """Noise levels from one end of the range to the other, each the same factor lower."""
+        if steps < 1:
+            raise ValueError(f"steps={steps} must be 1 or more")
+        low, high = self.sigma_range
+        gaps = max(steps - 1, 1)
+        levels = []
+        for step in range(steps):
+            sigma = high * (low / high) ** (step / gaps)
+            levels.append(Level(2 * sigma))
+        return levels
 
     def noise_in(self, x: Tensor, level: Level, label: Label = None) -> Tensor:
         """Estimate n in x = x0 + σ·n, where x, x0 and σ are in [-1, 1] units."""
-        z, sigma = (x, level.sigma) if self.signed else ((x + 1) / 2, level.sigma / 2)
+        z = x
+        sigma = level.sigma
+        if not self.signed:
+            z = (x + 1) / 2
+            sigma = sigma / 2
         sigmas = torch.full((len(z), 1, 1, 1), sigma, dtype=z.dtype, device=z.device)
-        times = self._times(sigmas)
-        scale = None
-        if self.table is not None and level.time is not None:
+        if self.table is None or level.time is None:
+            times = self._times(sigmas)
+            output, _ = self._output(z, sigmas, times, label)
+        else:
             times = torch.full((len(z),), level.time, device=z.device)
             scale = self.table.alpha_bar[level.time].sqrt().to(z)
-        output, _ = self._output(z, sigmas, times, label, scale)
+            output, _ = self._call(z * scale, times, label)
         if self.predicts == "epsilon":
             return output
-        return (z - self._x0(output, z, sigmas)) / sigmas
+        x0 = self._x0(output, z, sigmas)
+        return (z - x0) / sigmas
 
     def _x0(self, output: Tensor, z: Tensor, level: Tensor) -> Tensor:
         """The image, from the network's output. All in its own units."""
@@ -204,18 +203,24 @@ class Denoiser(nn.Module):
         return squared_scale * z - squared_scale.sqrt() * level * output
 
     def _own_units(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
-        """The image, and the noise level as [B, 1, 1, 1] or a map, in the network's own units."""
+        """The image, and the noise level as [B, 1, 1, 1] or a map, in the network's own units.
+
+        Half precision is converted to float32.
+        """
         self._check_image(x)
+        batch = len(x)
+        x = x.to(wide(x.dtype))
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
         if level.ndim == 0:
-            level = level.expand(len(x))
-        if level.shape == (len(x),):
-            level = level.view(-1, 1, 1, 1)
-        elif not self.takes_map or level.shape != (len(x), 1, *x.shape[2:]):
-            wanted = f"a number or [{len(x)}]"
+            level = level.expand(batch)
+        map_shape = (batch, 1, *x.shape[2:])
+        if level.shape == (batch,):
+            level = level.view(batch, 1, 1, 1)
+        elif not self.takes_map or level.shape != map_shape:
+            known = f"a number or [{batch}]"
             if self.takes_map:
-                wanted += f" or a map {[len(x), 1, *x.shape[2:]]}"
-            raise ValueError(f"sigma has shape {list(level.shape)}; this denoiser takes {wanted}")
+                known = f"{known} or a map {list(map_shape)}"
+            raise ValueError(f"sigma has shape {list(level.shape)}; this denoiser takes {known}")
         if self.signed:
             return 2 * x - 1, 2 * level
         return x, level
@@ -234,56 +239,43 @@ class Denoiser(nn.Module):
 
     def _times(self, level: Tensor) -> Tensor:
         """The network's steps [B] at these noise levels; without a table the levels themselves."""
+        one_each = level.shape[2:] == (1, 1)
         if self.table is None:
-            return level.flatten() if level.shape[2:] == (1, 1) else level
-        return self.table.time(level.flatten())
+            return level.flatten() if one_each else level
+        times = self.table.time(level.flatten())
+        return times.to(level)
 
     def _output(
-        self, z: Tensor, level: Tensor, times: Tensor, label: Label, scale: Tensor | None = None
+        self, z: Tensor, level: Tensor, times: Tensor, label: Label
     ) -> tuple[Tensor, Tensor]:
-        """Call the network, and return its prediction and its learned variance (or nothing).
+        """What the network says of z: its prediction, and its learned variance (or nothing)."""
+        if self.table is None:
+            return self._call(z, times, label)
+        scale = (1 + level.square()).rsqrt()
+        return self._call(z * scale, times, label)
 
-        scale: √ᾱ of the step, if it is known exactly.
-        """
-        if self.table is not None:
-            if scale is None:
-                scale = (1 + level.square()).rsqrt()
-            z = z * scale
-        dtype = self._dtype(z)
-        height, width = z.shape[2:]
-        arguments = [self._padded(z).to(dtype), self._condition(times, dtype)]
-        features = labels(label, len(z), self.c_dim, z.device)
+    def _call(self, z: Tensor, times: Tensor, label: Label) -> tuple[Tensor, Tensor]:
+        """Call the network in its own type, on sides that it takes, and check what it returns."""
+        batch, _, height, width = z.shape
+        dtype = dtype_of(self.module, z)
+        image = padded(z, self.multiple).to(dtype)
+        if times.ndim == 4:
+            times = padded(times, self.multiple)
+        if times.is_floating_point():
+            times = times.to(dtype if self.table is None else wide(dtype))
+        arguments = [image, times]
+        features = labels(label, batch, self.c_dim, z.device)
         if features is not None:
             arguments.append(features.argmax(1))
         output: Tensor = self.module(*arguments)
         channels = 2 * self.channels if self.learned_variance else self.channels
-        if output.ndim != 4 or output.shape[1] != channels or len(output) != len(z):
+        if output.ndim != 4 or output.shape[:2] != (batch, channels):
             raise ValueError(
                 f"the denoiser's module returned {list(output.shape)} instead of "
-                f"{[len(z), channels, 'H', 'W']}; check channels and learned_variance"
+                f"{[batch, channels, 'H', 'W']}; check channels and learned_variance"
             )
-        output = output[:, :, :height, :width].to(z.dtype)
-        return output[:, : self.channels], output[:, self.channels :]
-
-    def _condition(self, times: Tensor, dtype: torch.dtype) -> Tensor:
-        """The second argument of the network: integers stay, numbers get the network's type."""
-        if times.ndim == 4:
-            times = self._padded(times)
-        return times.to(dtype) if times.is_floating_point() else times
-
-    def _padded(self, x: Tensor) -> Tensor:
-        """Repeat the last row and column until the sides are multiples of `multiple`."""
-        bottom = -x.shape[2] % self.multiple
-        right = -x.shape[3] % self.multiple
-        if bottom == right == 0:
-            return x
-        return F.pad(x, (0, right, 0, bottom), mode="replicate")
-
-    def _dtype(self, x: Tensor) -> torch.dtype:
-        """The type in which the network computes: that of its weights, or that of x without any."""
-        for parameter in self.module.parameters():
-            return parameter.dtype
-        return x.dtype
+        cropped = output[:, :, :height, :width].to(z.dtype)
+        return cropped[:, : self.channels], cropped[:, self.channels :]
 
     def _default_range(self) -> tuple[float, float]:
         """The range of the table in [0, 1] units."""
@@ -291,3 +283,35 @@ class Denoiser(nn.Module):
             return DEFAULT_RANGE
         unit = 2 if self.signed else 1
         return float(self.table.sigmas[0]) / unit, float(self.table.sigmas[-1]) / unit
+
+
+def check_choices(module: object, predicts: str, channels: int, multiple: int) -> None:
+    """Raise ValueError for arguments of `Denoiser` that have no meaning by themselves."""
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module is a {type(module).__name__}; give a torch.nn.Module")
+    if predicts not in PREDICTS:
+        raise ValueError(f"predicts={predicts!r} is none of {', '.join(PREDICTS)}")
+    for name, value in (("channels", channels), ("multiple", multiple)):
+        if value < 1:
+            raise ValueError(f"{name}={value} must be 1 or more")
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The type, or float32 for half precision, which has no room for the fraction of a step."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def padded(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until the sides are multiples of `multiple`."""
+    bottom = -x.shape[2] % multiple
+    right = -x.shape[3] % multiple
+    if bottom == 0 and right == 0:
+        return x
+    return F.pad(x, (0, right, 0, bottom), mode="replicate")
+
+
+def dtype_of(module: nn.Module, x: Tensor) -> torch.dtype:
+    """The type in which a network computes: that of its weights, or that of x without any."""
+    for parameter in module.parameters():
+        return parameter.dtype
+    return x.dtype

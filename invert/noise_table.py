@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-Betas = Tensor | Sequence[float] | str
+Values = Tensor | Sequence[float]
+Betas = Values | str
 
 
 def linear(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
@@ -50,20 +51,19 @@ class NoiseTable:
     1 − β, falling within (0, 1); give one of the two. Raises ValueError for anything else.
     """
 
-    def __init__(
-        self, betas: Betas | None = None, alpha_bar: Tensor | Sequence[float] | None = None
-    ):
+    def __init__(self, betas: Betas | None = None, alpha_bar: Values | None = None):
         if (betas is None) == (alpha_bar is None):
             raise ValueError("give betas or alpha_bar, one of the two")
         if alpha_bar is None:
             self.alpha_bar = (1 - _variances(betas)).cumprod(0)
         else:
             self.alpha_bar = _numbers(alpha_bar)
-        falling = (self.alpha_bar[1:] < self.alpha_bar[:-1]).all()
-        within = ((self.alpha_bar > 0) & (self.alpha_bar < 1)).all()
-        if not (falling and within):
+        steps = self.alpha_bar.diff()
+        first, last = self.alpha_bar[0], self.alpha_bar[-1]
+        if not ((steps < 0).all() and first < 1 and last > 0):
             raise ValueError("alpha_bar must fall from step to step, between 1 and 0")
-        self.sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
+        squares = (1 - self.alpha_bar) / self.alpha_bar
+        self.sigmas = squares.sqrt()
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
@@ -71,31 +71,56 @@ class NoiseTable:
     def time(self, sigma: Tensor) -> Tensor:
         """Return the time at which the noise level is sigma: linear in log σ between the steps.
 
-        Times are fractions. Below and above the table they are its first and last time.
+        Times are fractions, in float64 on the CPU. Below and above the table they are its first and
+        last time.
         """
-        log_sigmas = self.sigmas.log().to(sigma.device)
-        wanted = sigma.double().clamp_min(1e-30).log()
-        above = torch.searchsorted(log_sigmas, wanted).clamp(1, len(self) - 1)
+        table = self.sigmas.log()
+        wanted = sigma.detach().cpu().double().log()
+        above = torch.searchsorted(table, wanted)
+        above = above.clamp(1, len(self) - 1)
         below = above - 1
-        gap = log_sigmas[above] - log_sigmas[below]
-        share = (wanted - log_sigmas[below]) / gap
+        share = (wanted - table[below]) / (table[above] - table[below])
         return below + share.clamp(0, 1)
+
+    def variance(self, share: Tensor, sigma: Tensor, time: Tensor) -> Tensor:
+        """Return Var[x0 | x], in float64, from what a network learned of the step before.
+
+        share: the network's output v ∈ [-1, 1], which stands for the variance Σ of x_{t-1} given
+        x_t, log Σ = ½(v+1) log β + ½(1−v) log β̃ (Nichol & Dhariwal 2021), where
+        β̃ = β (1−ᾱ')/(1−ᾱ) and ᾱ' = ᾱ/(1−β). By the law of total variance
+        Var[x0 | x_t] = (Σ − β̃)/c² with c = β √ᾱ'/(1−ᾱ) (Peng et al. 2024).
+        sigma: the noise level. time: its time. Between the steps log β is interpolated linearly.
+        """
+        beta = self.beta(time)
+        alpha_bar = 1 / (1 + sigma.double().square())
+        alpha_bar_before = (alpha_bar / (1 - beta)).clamp_max(1)
+        lower = beta * (1 - alpha_bar_before) / (1 - alpha_bar)
+        # at the first step the lower variance is 0, and networks are trained with the second's
+        trained_lower = lower.clamp_min(self._second_variance())
+        upper_part = (1 + share) / 2 * beta.log()
+        lower_part = (1 - share) / 2 * trained_lower.log()
+        total = (upper_part + lower_part).exp()
+        scale = beta * alpha_bar_before.sqrt() / (1 - alpha_bar)
+        return (total - lower) / scale.square()
 
     def beta(self, time: Tensor) -> Tensor:
         """Return the variance β of the step at fractional times, by interpolating log β."""
-        log_betas = self._betas().log().to(time.device)
+        table = self._betas().log().to(time.device)
         below = time.long().clamp(0, len(self) - 2)
+        above = below + 1
         share = time - below
-        return (log_betas[below] * (1 - share) + log_betas[below + 1] * share).exp()
+        log_beta = table[below] * (1 - share) + table[above] * share
+        return log_beta.exp()
 
-    @property
-    def second_variance(self) -> float:
-        """β̃ = β (1−ᾱ')/(1−ᾱ) of the second step, the smallest that is not 0."""
+    def _second_variance(self) -> float:
+        """β̃ of the second step, the smallest that is not 0."""
         first, second = self.alpha_bar[:2]
-        return float(self._betas()[1] * (1 - first) / (1 - second))
+        beta = self._betas()[1]
+        return float(beta * (1 - first) / (1 - second))
 
     def _betas(self) -> Tensor:
-        before = torch.cat([torch.ones_like(self.alpha_bar[:1]), self.alpha_bar[:-1]])
+        ones = torch.ones_like(self.alpha_bar[:1])
+        before = torch.cat([ones, self.alpha_bar[:-1]])
         return 1 - self.alpha_bar / before
 
 

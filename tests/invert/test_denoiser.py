@@ -207,6 +207,16 @@ def test_network_computes_in_its_own_type():
     assert denoiser.denoise(torch.rand(2, 3, 4, 4), 0.1).dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_fractions_of_steps_survive_half_precision(dtype):
+    denoiser = invert.Denoiser(Recorder(), betas=BETAS)
+    sigma = float(denoiser.table.sigmas[700:702].log().mean().exp())
+    assert denoiser.denoise(images().to(dtype), sigma).dtype == dtype
+    (times,) = denoiser.module.arguments
+    assert times.dtype == torch.float32
+    assert torch.allclose(times, torch.tensor(700.5), atol=0.001, rtol=0)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
