@@ -17,18 +17,10 @@ from degrade.operator import Operator, compose
 from degrade.rng import Rng
 
 from .method import Knob, RestorationMethod
-from .point import Point
 from .problem import Problem, streams
-from .result import Report, Restoration, Step
+from .result import Report, Restoration
+from .sampling import Sampling, finite_rows, report_step, restoration
 from .spectrum import Function, Spectrum, nonzero, spectra
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """The one phase of a diffusion method."""
-
-    steps: int
-    name: str = "diffusion"
 
 
 @dataclass(frozen=True)
@@ -73,6 +65,7 @@ class DDRM(RestorationMethod):
         levels = denoiser.schedule(self.steps)
         x = observed.start(levels[0].sigma, draws.child("start"))
         finite = finite_rows(x)
+        (phase,) = self.stages()
         image, losses = x, []
         for step, level in enumerate(levels, 1):
             noise = denoiser.noise_in(x, level, problem.label)
@@ -84,44 +77,8 @@ class DDRM(RestorationMethod):
             fresh = draws.child(f"step{step - 1}").normal(x)
             x = observed.move(self, next_sigma, x0, noise, fresh)
             image = torch.where(finite, (x + 1) / 2, torch.nan)
-            losses.append(self._report(problem, step, image, report))
-        return self._restoration(image, torch.stack(losses))
-
-    def _report(self, problem: Problem, step: int, image: Tensor, report: Report) -> Tensor:
-        """Report a step, and return its loss [B] on the CPU."""
-        finite = finite_rows(image).flatten()
-        finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
-        draws = streams(problem.seeds, f"step{step}")
-        prediction = problem.operator(finite_image, draws)
-        mse = (prediction - problem.observation).square().flatten(1).mean(1)
-        loss = torch.where(finite, mse, torch.nan).cpu()
-        (phase,) = self.stages()
-        report(
-            Step(
-                phase=phase,
-                step=step,
-                total=self.steps,
-                loss=loss,
-                terms={"mse": loss},
-                image=image,
-                prediction=prediction,
-                read_latent=lambda: image,
-            )
-        )
-        return loss
-
-    def _restoration(self, image: Tensor, history: Tensor) -> Restoration:
-        final_image = torch.nan_to_num(image).clamp(0, 1)
-        (phase,) = self.stages()
-        return Restoration(
-            image=final_image,
-            latent=image,
-            history=history,
-            phase_images={phase.name: final_image},
-            finite=finite_rows(image).flatten().cpu(),
-            point=Point(image),
-            terms={"mse": history},
-        )
+            losses.append(report_step(phase, problem, step, self.steps, image, report))
+        return restoration(phase, image, torch.stack(losses))
 
     def shares(self, s: Tensor, level: float, sigma: float) -> dict[str, Tensor]:
         """How much of each part goes into a coordinate of singular value s (eq. 8).
@@ -142,11 +99,6 @@ class DDRM(RestorationMethod):
             "y": noisy * pull + informative * self.eta_b / nonzero(s),
             "fresh": torch.where(informative, remaining, self.eta * level),
         }
-
-
-def finite_rows(images: Tensor) -> Tensor:
-    """Whether each image of a batch is free of NaN and infinity, [B, 1, 1, 1]."""
-    return torch.isfinite(images).flatten(1).all(1).view(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)

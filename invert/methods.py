@@ -12,6 +12,7 @@ from .loss import L1, MSE, Deep, Lpips, SamePerson, Term
 from .method import Knob, RestorationMethod
 from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
 from .phases import Method, Phase
+from .pnp import PlugAndPlay
 from .prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, WhiteNoise
 from .start import BestOf, Centroids
 
@@ -255,6 +256,7 @@ METHODS: dict[str, RestorationMethod] = {
     "cri": cri(),
     "dgp": _dgp(),
     "ddrm": DDRM(),
+    "pnp": PlugAndPlay(),
 }
 
 

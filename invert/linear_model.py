@@ -1,0 +1,146 @@
+"""An operator as a plug-and-play method needs it: y = A x + error, with A linear.
+
+The linear stages of a chain make up A. Every other stage keeps the size of the image, and is taken
+as its input plus an error. How large that error is, the operator itself shows on known pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from degrade.knowledge import Agrees
+from degrade.operator import Operator, Shape, compose
+
+ROUNDING = 1 / 255 / 12**0.5  # the standard deviation of rounding to 8 bits
+TOLERANCE = 1e-3  # of the residual, where conjugate gradients stop
+ITERATIONS = 30  # of conjugate gradients, at most
+SMALLEST_SIDE = 2  # of the coarsest image that missing pixels are filled from
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """The equation y = A x + error for one image.
+
+    observation: y [1, C, h, w], where the curves of invertible stages (gamma) are undone. linear:
+    A; None for the identity. shape: of x.
+    """
+
+    observation: Tensor
+    linear: Operator | None
+    shape: Shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x."""
+        return x if self.linear is None else self.linear(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᵀ y."""
+        return y if self.linear is None else self.linear.adjoint(y, self.shape)
+
+    def first_guess(self) -> Tensor:
+        """An image that fits the observation roughly; pixels without one come from around them."""
+        y = self.observation
+        weight = self.adjoint(torch.ones_like(y)).clamp_min(0)
+        return filled(self.adjoint(y), weight)
+
+    def nearest(self, x0: Tensor, prior_sigma: float, error_sigma: float) -> Tensor:
+        """The proximal point: argmin ‖y − A x‖² / error_sigma² + ‖x − x0‖² / prior_sigma².
+
+        Solved by conjugate gradients, preconditioned with the row sums of AᵀA.
+        """
+        data_weight = error_sigma**-2
+        prior_weight = prior_sigma**-2
+        residual = data_weight * self.adjoint(self.observation - self.forward(x0))
+        row_sums = self.adjoint(self.forward(torch.ones_like(x0)))
+        preconditioner = data_weight * row_sums.clamp_min(0) + prior_weight
+
+        def hessian(v: Tensor) -> Tensor:
+            return data_weight * self.adjoint(self.forward(v)) + prior_weight * v
+
+        return x0 + conjugate_gradients(hessian, residual, preconditioner)
+
+
+def linear_model(operator: Operator, y: Tensor) -> LinearModel:
+    """The model of one observation y [1, C, h, w].
+
+    Raises ValueError for a stage that changes the size of the image without being linear.
+    """
+    shape = tuple(operator.input_shape(y.shape))
+    linear_stages = []
+    for stage in operator:
+        before = shape_before(operator, stage, shape)
+        if stage.linear:
+            linear_stages.append(stage)
+        elif tuple(stage.output_shape(before)) != before:
+            raise ValueError(
+                f"{stage} changes the size of the image and is not linear, so that no method for "
+                "denoisers can undo it; sample it, or use a generator"
+            )
+    linear = compose(linear_stages) if linear_stages else None
+    return LinearModel(undone(operator, y), linear, shape)
+
+
+def shape_before(operator: Operator, wanted: Operator, shape: Shape) -> Shape:
+    """The shape of the input of one stage of a chain whose input has `shape`."""
+    for stage in operator:
+        if stage is wanted:
+            break
+        shape = tuple(stage.output_shape(shape))
+    return tuple(shape)
+
+
+def undone(operator: Operator, y: Tensor) -> Tensor:
+    """The observation, with every invertible curve (such as gamma) taken back.
+
+    A stage that loses something, such as JPEG, agrees with what it wrote and leaves y as it is.
+    """
+    for stage in reversed(operator.stages):
+        if not stage.linear and isinstance(stage, Agrees) and stage.decided:
+            y = stage.agree(y, y)
+    return y
+
+
+def filled(values: Tensor, weight: Tensor) -> Tensor:
+    """Divide by the weights; where they are 0, interpolate from coarser and coarser images.
+
+    values: [B, C, H, W], sums with `weight` [B, C, H, W], at least 0. Known as push-pull.
+    """
+    known = weight.clamp(0, 1)
+    mean = values / weight.clamp_min(1e-6)
+    if min(values.shape[2:]) <= SMALLEST_SIDE:
+        total = (known * mean).sum((2, 3), keepdim=True)
+        return (total / known.sum((2, 3), keepdim=True).clamp_min(1e-6)).expand_as(values)
+    coarse_weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    coarse_values = F.avg_pool2d(known * mean, 2, ceil_mode=True)
+    coarse = filled(coarse_values, coarse_weight)
+    around = F.interpolate(coarse, size=values.shape[2:], mode="bilinear", align_corners=False)
+    return known * mean + (1 - known) * around
+
+
+def conjugate_gradients(hessian: Map, target: Tensor, preconditioner: Tensor) -> Tensor:
+    """Solve hessian(x) = target, where hessian is symmetric and positive."""
+    x = torch.zeros_like(target)
+    residual = target.clone()
+    scaled = residual / preconditioner
+    direction = scaled.clone()
+    product = (residual * scaled).sum()
+    enough = TOLERANCE**2 * product
+    for _ in range(ITERATIONS):
+        if product <= enough:
+            break
+        image = hessian(direction)
+        step = product / (direction * image).sum()
+        x = x + step * direction
+        residual = residual - step * image
+        scaled = residual / preconditioner
+        next_product = (residual * scaled).sum()
+        direction = scaled + next_product / product * direction
+        product = next_product
+    return x

@@ -1,0 +1,67 @@
+"""What methods with a denoiser have in common: their one phase, their steps, their result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .point import Point
+from .problem import Problem, streams
+from .result import Report, Restoration, Step
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The one phase of a method with a denoiser."""
+
+    steps: int
+    name: str = "diffusion"
+
+
+def finite_rows(images: Tensor) -> Tensor:
+    """Whether each image of a batch is free of NaN and infinity, [B, 1, 1, 1]."""
+    return torch.isfinite(images).flatten(1).all(1).view(-1, 1, 1, 1)
+
+
+def report_step(
+    phase: Sampling, problem: Problem, step: int, total: int, image: Tensor, report: Report
+) -> Tensor:
+    """Report a step, and return its loss [B] on the CPU: the MSE in the observation."""
+    finite = finite_rows(image).flatten()
+    finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
+    draws = streams(problem.seeds, f"step{step}")
+    prediction = problem.operator(finite_image, draws)
+    mse = (prediction - problem.observation).square().flatten(1).mean(1)
+    loss = torch.where(finite, mse, torch.nan).cpu()
+    report(
+        Step(
+            phase=phase,
+            step=step,
+            total=total,
+            loss=loss,
+            terms={"mse": loss},
+            image=image,
+            prediction=prediction,
+            read_latent=lambda: image,
+        )
+    )
+    return loss
+
+
+def restoration(
+    phase: Sampling, image: Tensor, history: Tensor, notes: tuple[str, ...] = ()
+) -> Restoration:
+    """The result of a method whose latent is the image itself."""
+    final_image = torch.nan_to_num(image).clamp(0, 1)
+    return Restoration(
+        image=final_image,
+        latent=image,
+        history=history,
+        phase_images={phase.name: final_image},
+        finite=finite_rows(image).flatten().cpu(),
+        point=Point(image),
+        notes=notes,
+        terms={"mse": history},
+    )

@@ -1,0 +1,184 @@
+"""How strongly plug-and-play restoration denoises: found by trial, not by a constant of the task.
+
+The operator damages synthetic pictures in the colours of the observation (`dead_leaves`). Since
+their truth is known, the noise level that restores them best can be measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from degrade.operator import Operator, Window
+
+from .dead_leaves import dead_leaves
+from .linear_model import ROUNDING, linear_model
+from .problem import Problem, streams
+from .tiles import nearest_cut
+
+TRIALS = 4  # how many synthetic pictures there are
+TRIAL_SIDE = 96  # of them, in pixels
+TRIAL_STEPS = 4  # of a trial with a linear part
+STRIDE = 2**0.5  # between neighbouring noise levels
+MOST_STRIDES = 7
+EXACT = 1e-4  # errors below this are rounding of float32
+REDUCED = 2  # synthetic pictures are drawn larger by this, so that edges are as soft as in photos
+
+
+@dataclass(frozen=True)
+class Strength:
+    """levels: the falling noise levels of the turns. error: the standard deviation of y − A x.
+
+    note: for readers, how it was found.
+    """
+
+    levels: tuple[float, ...]
+    error: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A synthetic picture [1, C, h, w], its operator, and what the operator made of it."""
+
+    truth: Tensor
+    problem: Problem
+
+
+def find_strength(problem: Problem, steps: int, first: float, last: float) -> Strength:
+    """Choose the noise levels for one image.
+
+    steps, first, last: how many levels there are, and the first and the lowest.
+    """
+    trials = [trial(problem, window, i) for i, window in enumerate(trial_windows(problem))]
+    error = measured_error(trials)
+    linear = linear_model(problem.operator, problem.observation).linear
+    if error < EXACT:
+        if linear is None:
+            note = "the operator changes nothing; the picture is kept"
+            return Strength((problem.denoiser.sigma_range[0],), ROUNDING, note)
+        note = f"noise level {last:g} at the end, since the operator makes no error"
+        return Strength(geometric(first, last, steps), ROUNDING, note)
+    lowest, highest = problem.denoiser.sigma_range
+
+    def levels_to(sigma: float, count: int) -> tuple[float, ...]:
+        return (sigma,) if linear is None else geometric(max(first, sigma), sigma, count)
+
+    def loss(sigma: float) -> float:
+        return trial_loss(trials, Strength(levels_to(sigma, TRIAL_STEPS), error, ""))
+
+    best = descend(loss, error * STRIDE, lowest, highest)
+    note = f"noise level {best:.3f} at the end, the best on synthetic pictures"
+    return Strength(levels_to(best, steps), error, note)
+
+
+def geometric(first: float, last: float, count: int) -> tuple[float, ...]:
+    """`count` levels from `first` to `last`, each the same factor lower."""
+    if count == 1:
+        return (last,)
+    levels = []
+    for i in range(count):
+        levels.append(first * (last / first) ** (i / (count - 1)))
+    return tuple(levels)
+
+
+def descend(loss: Callable[[float], float], start: float, lowest: float, highest: float) -> float:
+    """Walk from `start` in strides to the level of least loss; refine by a parabola."""
+    start = min(max(start, lowest), highest)
+    losses = {0: loss(start)}
+
+    def at(stride: int) -> float:
+        if stride not in losses:
+            losses[stride] = loss(min(max(start * STRIDE**stride, lowest), highest))
+        return losses[stride]
+
+    best = 0
+    for _ in range(MOST_STRIDES):
+        neighbours = (best - 1, best, best + 1)
+        better = min(neighbours, key=at)
+        if better == best:
+            break
+        best = better
+    shift = vertex(at(best - 1), at(best), at(best + 1))
+    return min(max(start * STRIDE ** (best + shift), lowest), highest)
+
+
+def vertex(left: float, middle: float, right: float) -> float:
+    """The position of the minimum of the parabola through (-1, left), (0, middle), (1, right)."""
+    curvature = left - 2 * middle + right
+    if curvature <= 0:
+        return 0.0
+    return min(max((left - right) / (2 * curvature), -1.0), 1.0)
+
+
+def trial_windows(problem: Problem) -> list[tuple[Operator, Window]]:
+    """Windows of the image for the trials, each with the operator of this part."""
+    shape = problem.image_shape
+    windows = []
+    for number in range(TRIALS):
+        at = ((number % 2 * 2 + 1) / 4, (number // 2 * 2 + 1) / 4)
+        sides = []
+        for axis in (0, 1):
+            length = shape[2 + axis]
+            centre = int(at[axis] * length)
+            wanted = min(max(centre - TRIAL_SIDE // 2, 0), max(length - TRIAL_SIDE, 0))
+            start = nearest_cut(problem.operator, shape, wanted, axis)
+            stop = min(start + TRIAL_SIDE, length)
+            if stop < length:
+                stop = nearest_cut(problem.operator, shape, stop, axis) or length
+            sides.append(slice(start, stop))
+        window = (sides[0], sides[1])
+        part = problem.operator.part(shape, window)
+        if part is None:
+            window = (slice(0, shape[2]), slice(0, shape[3]))
+            windows.append((problem.operator, window))
+        else:
+            windows.append((part[0], window))
+    return windows
+
+
+def trial(problem: Problem, part: tuple[Operator, Window], number: int) -> Trial:
+    """Draw a synthetic picture for a window and damage it."""
+    operator, (rows, columns) = part
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    (generator,) = streams(problem.seeds, f"trial{number}")
+    palette = problem.observation[0].cpu()
+    large = dead_leaves(REDUCED * height, REDUCED * width, palette, generator)
+    truth = torch.nn.functional.avg_pool2d(large[None], REDUCED).clamp(0, 1)
+    truth = truth.to(problem.device)
+    observation = operator(truth, generator)
+    return Trial(truth, replace(problem, observation=observation, operator=operator))
+
+
+def measured_error(trials: list[Trial]) -> float:
+    """The standard deviation of y − A x over the trials."""
+    squares = []
+    for trial in trials:
+        model = linear_model(trial.problem.operator, trial.problem.observation)
+        difference = model.observation - model.forward(trial.truth)
+        squares.append(difference.square().mean())
+    return float(torch.stack(squares).mean().sqrt())
+
+
+def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
+    """Half-quadratic splitting: yield the denoised image of each turn, unclamped."""
+    model = linear_model(problem.operator, problem.observation)
+    z = model.first_guess()
+    following = (*strength.levels[1:], None)
+    for sigma, next_sigma in zip(strength.levels, following, strict=True):
+        x0 = problem.denoiser.denoise(z, sigma, problem.label)
+        yield x0
+        if next_sigma is not None:
+            z = model.nearest(x0, next_sigma, strength.error)
+
+
+def trial_loss(trials: list[Trial], strength: Strength) -> float:
+    """The mean squared error of the restored synthetic pictures."""
+    squares = []
+    for trial in trials:
+        *_, x0 = turns(trial.problem, strength)
+        squares.append((x0.clamp(0, 1) - trial.truth).square().mean())
+    return float(torch.stack(squares).mean())
