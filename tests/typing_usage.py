@@ -125,7 +125,7 @@ def restoration(y: Tensor, f: degrade.Operator) -> None:
     assert_type(invert.wrap(nn.Identity(), z_shape=(100, 1, 1)), invert.Generator)
     assert_type(invert.oracle_mask(f), degrade.Operator)
     invert.save_generator(G, "copy.safetensors")
-    invert.restore(y, f, invert.Denoiser(nn.Identity(), 64), "ddrm")
+    invert.restore(y, f, invert.Denoiser(nn.Identity(), resolution=64), "ddrm")
     invert.restore(
         y, f, G, identity=invert.FaceIdentity(invert.load_embedding("face.pt")), init=r.latent
     )
