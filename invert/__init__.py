@@ -14,8 +14,10 @@ from .load import load_prior, save_denoiser
 from .method import RestorationMethod
 from .methods import METHODS, Method, Phase
 from .problem import oracle_mask
+from .recipe import Recipe
 from .result import Restoration, Step
 from .solve import restore
+from .training import Training, train
 
 __all__ = [
     "DDRM",
@@ -25,11 +27,13 @@ __all__ = [
     "Generator",
     "Method",
     "Phase",
+    "Recipe",
     "Restoration",
     "RestorationMethod",
     "Step",
     "StyleGAN2",
     "StyleGAN3",
+    "Training",
     "load_embedding",
     "load_generator",
     "load_prior",
@@ -38,5 +42,6 @@ __all__ = [
     "restore",
     "save_denoiser",
     "save_generator",
+    "train",
     "wrap",
 ]

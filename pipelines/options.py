@@ -21,6 +21,7 @@ from .engine import ENGINES
 degradation = partial(typer.Option, rich_help_panel="Degradation")
 compared = partial(typer.Option, rich_help_panel="What to compare")
 search = partial(typer.Option, rich_help_panel="How to search")
+training = partial(typer.Option, rich_help_panel="Training")
 photos = partial(typer.Option, rich_help_panel="Photos")
 running = partial(typer.Option, rich_help_panel="Running")
 
@@ -55,6 +56,7 @@ GENERATORS = names("avatars-128")
 NETS = names("vgg", "alex")
 SUITES = names("paper", "ddrm", "cri")
 DEVICES = names("auto", "cpu", "cuda", "mps")
+CHANNELS = names("colour", "grey")
 
 
 def _check_seed(value: int) -> int:
@@ -83,6 +85,10 @@ Tasks = Annotated[
 Overwrite = Annotated[
     bool, running("--overwrite", help="Replace results of other settings in the output folder.")
 ]
+Quiet = Annotated[bool, running("--quiet", help="Print no progress and no summary.")]
+Device = Annotated[
+    str, running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=DEVICES)
+]
 METHODS_HELP = "Names from `degrade methods`, separated by commas."
 
 
@@ -97,16 +103,14 @@ class RunOptions:
             help="local, or ray for a cluster.", metavar="NAME", autocompletion=names(*ENGINES)
         ),
     ] = "local"
-    quiet: Annotated[bool, running("--quiet", help="Print no progress and no summary.")] = False
+    quiet: Quiet = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions(RunOptions):
     """How a command runs that computes on a device."""
 
-    device: Annotated[
-        str, running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=DEVICES)
-    ] = "auto"
+    device: Device = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

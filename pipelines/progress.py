@@ -21,7 +21,7 @@ SPEED_PERIOD = 600.0  # seconds over which speed is averaged; one picture takes 
 def starting(quiet: bool) -> None:
     """Say, on a terminal, that the command has begun: PyTorch takes seconds to load."""
     if console.is_terminal and not quiet:
-        console.print("loading PyTorch and the generator …", style="dim")
+        console.print("loading PyTorch …", style="dim")
 
 
 class _Bar:
@@ -93,6 +93,34 @@ class SolveBar(_Bar):
     def _total(self) -> int:
         """Pictures to solve, as far as known."""
         return self._pictures - self._skipped
+
+
+class TrainBar(_Bar):
+    """Pictures that were read; then the step of a training, its loss and its last validation."""
+
+    def __init__(self, quiet: bool):
+        self._task: TaskID | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[now]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet,
+            speed_estimate_period=SPEED_PERIOD,
+        )
+
+    def begin(self, what: str, total: int, completed: int = 0) -> None:
+        """Another kind of work begins; `completed` is what an earlier run did of it."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(what, total=total, completed=completed, now="")
+
+    def update(self, completed: int, now: str = "") -> None:
+        """So much is done. now: how it stands, in a few words."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=completed, now=now)
 
 
 class BenchBar(_Bar):

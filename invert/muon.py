@@ -1,0 +1,75 @@
+"""Muon: momentum whose steps are orthogonal matrices, for the hidden layers of a network.
+
+Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the scale of
+the steps is that of Liu et al. 2025, "Muon is Scalable for LLM Training".
+`torch.optim.Muon` (PyTorch 2.9) multiplies in bfloat16, which takes 15 times as long on a processor
+without bfloat16 (567 ms instead of 36 for a matrix of 192 × 1728), and takes no kernels of
+convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+ITERATIONS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # p(s) = a s + b s³ + c s⁵, by Jordan et al.
+STEP_SIZE = 0.2  # the root mean square of a step, as Adam's steps have it: by Liu et al.
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Move all singular values of a matrix [n, m] to between 0.7 and 1.2, approximately.
+
+    The matrix is divided by its Frobenius norm, and each singular value s becomes p(p(p(p(p(s))))).
+    With X the divided matrix and A = X Xᵀ, one step of this Newton-Schulz iteration is X ← P X with
+    P = a I + b A + c A². Since A ← P A P, the steps need only the small matrix A: X is multiplied
+    once, at the end, by the product of all P.
+    """
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if is_tall else matrix
+    wide = wide / (wide.norm() + 1e-7)
+    a, b, c = COEFFICIENTS
+    gram = wide @ wide.T
+    product = torch.eye(len(gram)).to(gram)
+    for _ in range(ITERATIONS):
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        product = polynomial @ product
+        gram = polynomial @ gram @ polynomial
+    result: Tensor = product @ wide
+    return result.T if is_tall else result
+
+
+class Muon(torch.optim.Optimizer):
+    """w ← w - rate · 0.2 √max(n, m) · orthogonalised(g + β M), where M ← β M + g.
+
+    The kernel of a convolution [out, in, k, k] counts as a matrix [out, in·k·k]; that of a
+    transposed convolution [in, out, k, k] as [in, out·k·k].
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95):
+        defaults = {"lr": lr, "momentum": momentum}
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient. No closure is taken."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, parameter.grad, group["lr"], group["momentum"])
+
+    def _move(self, parameter: Tensor, gradient: Tensor, rate: float, momentum: float) -> None:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        velocity: Tensor = state["momentum"]
+        velocity.mul_(momentum).add_(gradient)
+        ahead = gradient + momentum * velocity
+        matrix = ahead.flatten(1)
+        direction = orthogonalised(matrix).view_as(parameter)
+        scale = STEP_SIZE * math.sqrt(max(matrix.shape))
+        parameter.sub_(direction, alpha=rate * scale)

@@ -1,0 +1,242 @@
+"""Train a denoiser on pictures, from noise of many levels.
+
+A training is a state that can be stopped after any step, saved, and resumed with the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .denoiser import Denoiser
+from .muon import Muon
+from .networks.drunet import MULTIPLE, UNetRes
+from .patches import Batch, draw_batch, stream
+from .perceptual import fastest_dtype
+from .recipe import Recipe
+
+Pictures = Sequence[Tensor]  # each [C, H, W], uint8
+OUTER_LAYERS = ("m_head.", "m_tail.")  # trained by Adam; Muon is for hidden layers
+
+
+class Training:
+    """A denoiser in training.
+
+    pictures: each [C, H, W], uint8, with sides of at least `recipe.patch`.
+    step: how many steps were made. loss: that of the last step, NaN before the first.
+    Raises ValueError for pictures that do not fit the recipe.
+    """
+
+    def __init__(self, pictures: Pictures, recipe: Recipe | None = None, device: str = "cpu"):
+        self.recipe = Recipe() if recipe is None else recipe
+        check_pictures(pictures, self.recipe)
+        self.pictures = pictures
+        self.device = device
+        self.step = 0
+        self.losses: list[float] = []
+        network = initial_network(self.recipe)
+        network.to(device).to(memory_format=torch.channels_last)
+        self.network = network
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.optimisers = _optimisers(self.network, self.recipe)
+
+    @property
+    def loss(self) -> float:
+        return self.losses[-1] if self.losses else math.nan
+
+    def advance(self) -> None:
+        """Make one step.
+
+        Raises ValueError if the loss is NaN or infinite. The weights are then still those of the
+        step before.
+        """
+        recipe = self.recipe
+        batch = draw_batch(self.pictures, recipe, self.step)
+        # cuDNN's fastest kernels do not give the same bits twice
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            loss = self._loss(batch.to(self.device))
+            self.network.zero_grad()
+            loss.backward()
+        value = loss.item()
+        if not math.isfinite(value):
+            mend = f"lower learning_rate={recipe.learning_rate:g}"
+            raise ValueError(f"the loss is {value} at step {self.step + 1}; {mend}")
+        nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        rate = recipe.rate(self.step)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+        self._update_average()
+        self.losses.append(value)
+        self.step += 1
+
+    def run(self, callback: Callable[[Training], None] | None = None) -> None:
+        """Make all steps that remain. callback: called after each."""
+        while self.step < self.recipe.steps:
+            self.advance()
+            if callback is not None:
+                callback(self)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Mean |D(x + σ n, σ) - x| / √σ."""
+        noisy = batch.noisy.contiguous(memory_format=torch.channels_last)
+        with _autocast(self.device):
+            estimate = self.network(noisy, batch.sigma)
+        error = (estimate.float() - batch.clean).abs()
+        weighted: Tensor = error / batch.sigma.sqrt()
+        return weighted.mean()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        weight = 1 - self.recipe.decay(self.step)
+        averages = dict(self.average.named_parameters())
+        for name, current in self.network.named_parameters():
+            averages[name].lerp_(current, weight)
+
+    def denoiser(self) -> Denoiser:
+        """The denoiser with the averaged weights, on the CPU."""
+        network = copy.deepcopy(self.average).to("cpu")
+        network = network.to(memory_format=torch.contiguous_format)
+        return Denoiser(
+            network,
+            channels=self.recipe.channels,
+            multiple=MULTIPLE,
+            takes_map=True,
+            sigma_range=self.recipe.sigma,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all that `load_state_dict` needs: tensors, numbers, lists and dicts."""
+        state = {
+            "step": self.step,
+            "losses": self.losses,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned, with the same pictures and recipe."""
+        self.step = state["step"]
+        self.losses = list(state["losses"])
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(optimiser_state)
+
+
+def train(
+    pictures: Pictures,
+    recipe: Recipe | None = None,
+    callback: Callable[[Training], None] | None = None,
+    device: str = "cpu",
+    state: dict[str, Any] | None = None,
+) -> Denoiser:
+    """Train a denoiser on pictures.
+
+    pictures: each [C, H, W], uint8, with sides of at least `recipe.patch`. recipe: by default that
+    of the bundled prior. callback: called after every step; it may save `training.state_dict()`.
+    state: such a state, to resume from; the result has the same bits as that of a training that was
+    not stopped, on the same device.
+    Raises ValueError for pictures that do not fit the recipe, and if the loss becomes NaN.
+    """
+    training = Training(pictures, recipe, device)
+    if state is not None:
+        training.load_state_dict(state)
+    training.run(callback)
+    return training.denoiser()
+
+
+def initial_network(recipe: Recipe) -> UNetRes:
+    """The network before the first step, decided by the recipe's seed.
+
+    PyTorch's usual start, but small in the last layer and in the last layer of each block, so that
+    the network begins near the identity.
+    """
+    generator = stream(recipe.seed, "weights")
+    network = UNetRes(recipe.channels, recipe.widths, recipe.blocks, residual=True)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
+            if name.endswith("res.2.weight"):
+                weight.mul_(recipe.branch_scale)
+            elif name == "m_tail.weight":
+                weight.mul_(recipe.tail_scale)
+    return network
+
+
+def check_pictures(pictures: Pictures, recipe: Recipe) -> None:
+    """Raise ValueError unless there are pictures, and each holds a patch."""
+    if not pictures:
+        raise ValueError("pictures is empty; give at least one")
+    for number, picture in enumerate(pictures):
+        has_channels = picture.ndim == 3 and len(picture) == recipe.channels
+        if picture.dtype != torch.uint8 or not has_channels:
+            kind = f"{picture.dtype} of shape {list(picture.shape)}"
+            wanted = f"uint8 of shape [{recipe.channels}, H, W]"
+            raise ValueError(f"pictures[{number}] is {kind}; give {wanted}")
+        height, width = picture.shape[1:]
+        if min(height, width) < recipe.patch:
+            raise ValueError(
+                f"pictures[{number}] has {width}x{height} pixels, less than patch={recipe.patch}; "
+                "leave it out, or lower patch"
+            )
+
+
+def noisy_picture(picture: Tensor, sigma: float, seed: int = 0) -> Tensor:
+    """A picture [C, H, W], uint8, as [1, C, H, W] in [0, 1] units with noise of a seed."""
+    generator = stream(seed, "validation")
+    clean = picture[None].float() / 255
+    return clean + sigma * torch.randn(clean.shape, generator=generator)
+
+
+@torch.no_grad()
+def denoised(network: nn.Module, noisy: Tensor, sigma: float) -> Tensor:
+    """The estimate of a network in training, clamped to [0, 1], on the CPU."""
+    device = next(network.parameters()).device
+    level = torch.full((len(noisy),), sigma, device=device)
+    with _autocast(device.type):
+        estimate: Tensor = network(noisy.to(device), level)
+    return estimate.float().clamp(0, 1).cpu()
+
+
+def decibels(estimate: Tensor, picture: Tensor) -> float:
+    """The peak signal-to-noise ratio of an estimate [1, C, H, W] of a picture [C, H, W], uint8."""
+    error = (estimate - picture / 255).square().mean().item()
+    return -10 * math.log10(max(error, 1e-10))
+
+
+def psnr(network: nn.Module, pictures: Pictures, sigma: float) -> float:
+    """The mean peak signal-to-noise ratio of the denoised pictures, in dB."""
+    total = 0.0
+    for number, picture in enumerate(pictures):
+        noisy = noisy_picture(picture, sigma, number)
+        total += decibels(denoised(network, noisy, sigma), picture)
+    return total / len(pictures)
+
+
+def _optimisers(network: UNetRes, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    hidden, outer = [], []
+    for name, weight in network.named_parameters():
+        if name.startswith(OUTER_LAYERS):
+            outer.append(weight)
+        else:
+            hidden.append(weight)
+    muon = Muon(hidden, recipe.learning_rate, recipe.momentum)
+    adam = torch.optim.Adam(outer, recipe.learning_rate, betas=recipe.betas)
+    return [muon, adam]
+
+
+def _autocast(device: str) -> torch.autocast:
+    """Compute in bfloat16 where the device multiplies it."""
+    kind = torch.device(device).type
+    dtype = fastest_dtype(torch.device(device))
+    is_faster = dtype is torch.bfloat16
+    return torch.autocast(kind, torch.bfloat16, enabled=is_faster)
