@@ -49,10 +49,7 @@ def load_prior(
     diffusers: betas, predicts, resolution. The last three are arguments of `Denoiser`.
     Raises ValueError with the reason if the prior cannot be used.
     """
-    text = str(name_or_path)
-    if text in BUNDLED:
-        return _generator(text, device, settings)
-    path = _find(text)
+    path = find(name_or_path)
     try:
         # the prior must be usable after inference mode, and not depend on a default device
         with torch.inference_mode(False), torch.device("cpu"):
@@ -61,9 +58,11 @@ def load_prior(
         raise
     except Exception as error:  # a damaged file may raise anything
         raise ValueError(f"prior {path}: {in_one_line(error)}") from error
-    if denoiser is None:
-        return _generator(path, device, settings)
-    return denoiser.to(device)
+    if denoiser is not None:
+        return denoiser.to(device)
+    if settings:
+        raise ValueError(f"{', '.join(settings)}: a generator has no such setting; leave it out")
+    return load_generator(path, device)
 
 
 def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -91,19 +90,15 @@ def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | Non
     save_file(tensors, path, {"config": json.dumps(config)})
 
 
-def _generator(
-    name_or_path: str | Path, device: str | torch.device, settings: Mapping[str, object]
-) -> Generator:
-    if settings:
-        raise ValueError(f"{', '.join(settings)}: a generator has no such setting; leave it out")
-    return load_generator(name_or_path, device)
+def find(name_or_path: str | Path) -> Path:
+    """Return the file or folder of a prior; addresses and hub ids are downloaded once.
 
-
-def _find(text: str) -> Path:
-    """Return the file or folder that is meant."""
+    Raises ValueError if there is none.
+    """
+    text = str(name_or_path)
     if is_address(text):
         return fetch(text)
-    if text in BUNDLED_DENOISERS:
+    if text in BUNDLED_DENOISERS or text in BUNDLED:
         return bundled(text)
     path = Path(text)
     if path.exists():

@@ -125,7 +125,9 @@ def restoration(y: Tensor, f: degrade.Operator) -> None:
     assert_type(invert.wrap(nn.Identity(), z_shape=(100, 1, 1)), invert.Generator)
     assert_type(invert.oracle_mask(f), degrade.Operator)
     invert.save_generator(G, "copy.safetensors")
-    invert.restore(y, f, invert.Denoiser(nn.Identity(), 64), "ddrm")
+    assert_type(invert.load_prior("photo"), invert.Generator | invert.Denoiser)
+    assert_type(invert.Denoiser(nn.Identity()).denoise(y, 0.1), Tensor)
+    invert.restore(y, f, invert.Denoiser(nn.Identity(), resolution=64), "ddrm")
     invert.restore(
         y, f, G, identity=invert.FaceIdentity(invert.load_embedding("face.pt")), init=r.latent
     )

@@ -61,6 +61,7 @@ _KNOWN: dict[str, tuple[object, ...]] = {
     "act_fn": ("silu", "swish"),
     "class_embed_type": (None,),
     "attn_norm_num_groups": (None,),
+    "downsample_padding": (1, 0),
 }
 _BLOCK_TYPES = ("DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D")
 _MOST_STEPS = 100_000
@@ -98,7 +99,7 @@ def read(folder: Path, config: Mapping) -> tuple[nn.Module, dict]:
     options = {
         "channels": inputs,
         "resolution": side if isinstance(side, int) else None,
-        "multiple": 2 ** (len(described["down_block_types"]) - 1),
+        "multiple": network.multiple,
         "signed": True,
         "learned_variance": weights["out_conv.weight"].shape[0] == 2 * inputs,
         "classes": described.get("num_class_embeds") or 0,

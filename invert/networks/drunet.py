@@ -25,7 +25,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.res = nn.Sequential(_conv(channels, channels), nn.ReLU(), _conv(channels, channels))
+        first = _conv(channels, channels)
+        second = _conv(channels, channels)
+        self.res = nn.Sequential(first, nn.ReLU(), second)
 
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.res(x)
@@ -59,13 +61,13 @@ class UNetRes(nn.Module):
         self.residual = residual
         full, half, quarter, eighth = nc
         self.m_head = _conv(channels + 1, full)
-        self.m_down1 = nn.Sequential(*_blocks(full, nb), _down(full, half))
-        self.m_down2 = nn.Sequential(*_blocks(half, nb), _down(half, quarter))
-        self.m_down3 = nn.Sequential(*_blocks(quarter, nb), _down(quarter, eighth))
+        self.m_down1 = _shrinking(full, half, nb)
+        self.m_down2 = _shrinking(half, quarter, nb)
+        self.m_down3 = _shrinking(quarter, eighth, nb)
         self.m_body = nn.Sequential(*_blocks(eighth, nb))
-        self.m_up3 = nn.Sequential(_up(eighth, quarter), *_blocks(quarter, nb))
-        self.m_up2 = nn.Sequential(_up(quarter, half), *_blocks(half, nb))
-        self.m_up1 = nn.Sequential(_up(half, full), *_blocks(full, nb))
+        self.m_up3 = _growing(eighth, quarter, nb)
+        self.m_up2 = _growing(quarter, half, nb)
+        self.m_up1 = _growing(half, full, nb)
         self.m_tail = _conv(full, channels)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -74,8 +76,10 @@ class UNetRes(nn.Module):
         x: [B, C, H, W] in [0, 1] units, with sides that are multiples of 8. sigma: the standard
         deviation of the noise in the same units, [B] or a map [B, 1, H, W].
         """
-        level = sigma.to(x).reshape(len(x), 1, *_map_sides(sigma))
-        level_map = level.expand(-1, -1, *x.shape[2:])
+        levels = sigma.to(x)
+        if levels.ndim == 1:
+            levels = levels.view(-1, 1, 1, 1)
+        level_map = levels.expand(len(x), 1, *x.shape[2:])
         x1 = self.m_head(torch.cat([x, level_map], 1))
         x2 = self.m_down1(x1)
         x3 = self.m_down2(x2)
@@ -127,13 +131,6 @@ def _last(tensors: Mapping[str, Tensor], prefix: str) -> Tensor:
     return tensors[f"{prefix}.{number}.weight"]
 
 
-def _map_sides(sigma: Tensor) -> tuple[int, int]:
-    """The height and width of a map of noise levels; 1 and 1 for one level per image."""
-    if sigma.ndim != 4:
-        return 1, 1
-    return sigma.shape[2], sigma.shape[3]
-
-
 def _blocks(channels: int, count: int) -> list[nn.Module]:
     return [ResBlock(channels) for _ in range(count)]
 
@@ -142,9 +139,14 @@ def _conv(inputs: int, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
-def _down(inputs: int, outputs: int) -> nn.Module:
-    return nn.Conv2d(inputs, outputs, 2, stride=2, bias=False)
+def _shrinking(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
+    """Residual blocks, then a convolution that halves the sides."""
+    layers = _blocks(inputs, blocks)
+    layers.append(nn.Conv2d(inputs, outputs, 2, stride=2, bias=False))
+    return nn.Sequential(*layers)
 
 
-def _up(inputs: int, outputs: int) -> nn.Module:
-    return nn.ConvTranspose2d(inputs, outputs, 2, stride=2, bias=False)
+def _growing(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
+    """A convolution that doubles the sides, then residual blocks."""
+    up = nn.ConvTranspose2d(inputs, outputs, 2, stride=2, bias=False)
+    return nn.Sequential(up, *_blocks(outputs, blocks))

@@ -79,7 +79,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dic
     classes = tensors["label_emb.weight"].shape[0] if "label_emb.weight" in tensors else 0
     options = {
         "channels": inputs,
-        "multiple": 2**layout.halvings,
+        "multiple": network.multiple,
         "signed": True,
         "learned_variance": outputs == 2 * inputs,
         "classes": classes,
@@ -122,11 +122,6 @@ class Layout:
         blocks = doubling[0] if doubling else number - 1
         levels = rows[:: blocks + 1][::-1]
         return Layout(width, blocks, tuple(row / width for row in levels))
-
-    @property
-    def halvings(self) -> int:
-        """How often the sides are halved."""
-        return len(self.widths) - 1
 
     @property
     def side(self) -> int | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 Weights = Mapping[str, Tensor]
 _LONGEST_PERIOD = 10_000
+_MOST_HALVINGS = 10
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Conv(nn.Conv2d):
     """A convolution that does not use the embedding."""
 
     def __init__(self, weights: Weights, settings: Settings):
-        super().__init__(*_convolution(weights, ""), padding=1)
+        super().__init__(*_convolution(weights, ""), 3, padding=1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         return super().forward(x)
@@ -68,7 +69,7 @@ class Down(nn.Module):
     def __init__(self, weights: Weights, settings: Settings):
         super().__init__()
         self.padding = settings.down_padding
-        self.conv = nn.Conv2d(*_convolution(weights, "conv."), stride=2, padding=self.padding)
+        self.conv = nn.Conv2d(*_convolution(weights, "conv."), 3, stride=2, padding=self.padding)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         if self.padding == 0:
@@ -82,7 +83,7 @@ class Up(nn.Module):
 
     def __init__(self, weights: Weights, settings: Settings):
         super().__init__()
-        self.conv = nn.Conv2d(*_convolution(weights, "conv."), padding=1)
+        self.conv = nn.Conv2d(*_convolution(weights, "conv."), 3, padding=1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         result: Tensor = self.conv(doubled(x))
@@ -112,12 +113,12 @@ class ResBlock(nn.Module):
 
     def __init__(self, weights: Weights, settings: Settings):
         super().__init__()
-        inputs, outputs, side = _convolution(weights, "conv1.")
+        inputs, outputs = _convolution(weights, "conv1.")
         self.norm1 = nn.GroupNorm(settings.groups, inputs, settings.eps)
-        self.conv1 = nn.Conv2d(inputs, outputs, side, padding=1)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.emb = _linear(weights, "emb.")
         self.norm2 = nn.GroupNorm(settings.groups, outputs, settings.eps)
-        self.conv2 = nn.Conv2d(outputs, outputs, side, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip: nn.Module = nn.Identity()
         if inputs != outputs:
             self.skip = nn.Conv2d(inputs, outputs, 1)
@@ -226,9 +227,20 @@ class UNet(nn.Module):
             raise ValueError(
                 f"it has {len(self.inputs)} blocks on its way down and {len(self.outputs)} up"
             )
-        channels, outputs, side = _convolution(weights, "out_conv.")
+        channels, outputs = _convolution(weights, "out_conv.")
         self.out_norm = nn.GroupNorm(settings.groups, channels, settings.eps)
-        self.out_conv = nn.Conv2d(channels, outputs, side, padding=1)
+        self.out_conv = nn.Conv2d(channels, outputs, 3, padding=1)
+
+    @property
+    def multiple(self) -> int:
+        """The sides of the images must be multiples of this."""
+        halvings = 0
+        for step in self.inputs:
+            for name, _ in step.named_children():
+                halvings += name in ("down", "shrink")
+        if halvings > _MOST_HALVINGS:
+            raise ValueError(f"it halves the sides {halvings} times, more than {_MOST_HALVINGS}")
+        return 1 << halvings
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the prediction [B, C or 2C, H, W].
@@ -308,12 +320,12 @@ def _steps(weights: Weights, name: str, settings: Settings) -> nn.ModuleList:
         steps.append(Step(step, settings))
 
 
-def _convolution(weights: Weights, prefix: str) -> tuple[int, int, int]:
-    """The channels that enter a convolution, those that leave it, and the side of its kernel."""
+def _convolution(weights: Weights, prefix: str) -> tuple[int, int]:
+    """The channels that enter a convolution, and those that leave it."""
     shape = weights[f"{prefix}weight"].shape
-    if len(shape) != 4:
-        raise ValueError(f"{prefix}weight is {list(shape)}, not that of a convolution")
-    return shape[1], shape[0], shape[2]
+    if len(shape) != 4 or tuple(shape[2:]) != (3, 3):
+        raise ValueError(f"{prefix}weight is {list(shape)}, not that of a convolution of 3×3")
+    return shape[1], shape[0]
 
 
 def _linear(weights: Weights, prefix: str) -> nn.Linear:

@@ -194,11 +194,11 @@ FORBIDDEN = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove",
              "subprocess.Popen", "pickle.find_class",
              "socket.connect", "ctypes.dlopen", "shutil.rmtree"}
 whole, kind, count = Path(sys.argv[1]).read_bytes(), sys.argv[2], int(sys.argv[3])
-chance = random.Random(0)
+load, chance = getattr(invert, sys.argv[4]), random.Random(0)
 path = Path(sys.argv[1]).with_name("g" + kind)
 outcomes = {"loaded": 0, "refused": 0}
 path.write_bytes(whole)
-invert.load_generator(path)
+load(path)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**29,) * 2)
 armed = []
@@ -218,7 +218,7 @@ for _ in range(count):
     signal.alarm(10)
     armed.append(1)
     try:
-        invert.load_generator(path)
+        load(path)
         outcomes["loaded"] += 1
     except ValueError as error:
         outcomes["refused"] += 1
@@ -238,9 +238,13 @@ def test_damaged_files_load_or_fail_in_one_line(tmp_path, kind):
         torch.save(G.state_dict(), whole := tmp_path / "whole")
     else:
         invert.save_generator(G, whole := tmp_path / "whole.safetensors")
-    ran = subprocess.run(
-        [sys.executable, "-c", FLIPS, whole, kind, str(60 * EFFORT)], capture_output=True, text=True
-    )
+    check_flips(whole, kind, "load_generator")
+
+
+def check_flips(whole, kind, loader):
+    """Load damaged copies of a file: each loads, or is refused in one line."""
+    command = [sys.executable, "-c", FLIPS, whole, kind, str(60 * EFFORT), loader]
+    ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     loaded, refused = map(int, ran.stdout.split())
     assert loaded + refused == 60 * EFFORT and loaded and refused

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sys
 import types
 
@@ -13,10 +14,11 @@ import degrade
 import invert
 from invert.bundled import _SHA256
 from invert.networks.drunet import UNetRes
+from invert.networks.unet import Settings, UNet
 
 from . import network_fixtures as fixtures
 from .checkpoints import nvidia, stylegan2, write
-from .test_hostile_files import Attack
+from .test_hostile_files import Attack, check_flips
 from .test_networks import folder
 
 
@@ -97,6 +99,52 @@ def test_truncated_files_are_refused(tmp_path):
         for length in (0, 1, 9, 100, len(content) // 2, len(content) - 1):
             (tmp_path / f"cut-{name}").write_bytes(content[:length])
             load_error(tmp_path / f"cut-{name}")
+
+
+@pytest.mark.parametrize("kind", [".pt", ".safetensors"])
+@pytest.mark.parametrize("name", ["drunet-gray", "guided-resblocks"])
+def test_damaged_files_load_or_fail_in_one_line(tmp_path, name, kind):
+    tensors = fixtures.weights(fixtures.read(name)[0]["shapes"])
+    whole = tmp_path / "whole"
+    if kind == ".pt":
+        torch.save(tensors, whole)
+    else:
+        save_file(tensors, whole)
+    check_flips(whole, kind, "load_prior")
+
+
+def test_damaged_config_loads_or_fails_in_one_line(tmp_path):
+    folder(tmp_path, "diffusers-others")
+    chance = random.Random(0)
+    outcomes = set()
+    for name in ("config.json", "scheduler_config.json"):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(60):
+            damaged = bytearray(whole)
+            damaged[chance.randrange(len(damaged))] = chance.choice(b'0:9,a"[]{}-')
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                invert.load_prior(tmp_path)
+                outcomes.add("loaded")
+            except ValueError as error:
+                outcomes.add("refused")
+                assert "\n" not in str(error)
+        (tmp_path / name).write_bytes(whole)
+    assert outcomes == {"loaded", "refused"}
+
+
+def test_network_that_halves_without_end_is_refused():
+    """The padding of an image would take all memory."""
+    shapes = {"time.0": (8, 4), "time.2": (8, 8), "inputs.0.conv": (2, 3, 3, 3)}
+    for step in range(1, 12):
+        shapes[f"inputs.{step}.down.conv"] = (2, 2, 3, 3)
+    for step in range(12):
+        shapes[f"outputs.{step}.up.conv"] = (2, 4, 3, 3)
+    shapes["out_conv"] = (3, 2, 3, 3)
+    weights = {f"{name}.weight": torch.zeros(shape) for name, shape in shapes.items()}
+    network = UNet(weights, Settings(groups=1))
+    with pytest.raises(ValueError, match="halves the sides 11 times, more than 10"):
+        print(network.multiple)
 
 
 @pytest.mark.parametrize(
