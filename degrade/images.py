@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ def check_image(x: Tensor, name: str = "x", *, scale: bool = True) -> None:
         raise TypeError(
             f"{name} is a {type(x).__name__}; give a float tensor [B, C, H, W] in [0, 1]"
         )
+    if x.layout != torch.strided:
+        raise ValueError(f"{name} is {x.layout}; give a dense tensor, such as {name}.to_dense()")
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{name} has shape {list(x.shape)}; give [B, C, H, W] with no empty side")
     if x.dtype not in IMAGE_TYPES:
@@ -63,17 +66,32 @@ class WrongOutput(ValueError):
     """The result of an operator's `forward` is no image."""
 
 
-def check_output(y: object, x: Tensor) -> None:
-    """Raise WrongOutput unless `forward` made of x a finite float tensor [B, C, H, W]."""
+def check_output(y: object, x: Tensor, expected: Sequence[int]) -> None:
+    """Raise WrongOutput unless `forward` made of x a finite float tensor [B, C, H, W].
+
+    expected: the shape that the operator's `output_shape` declares. C is 1, 3, or as declared.
+    """
     if not isinstance(y, Tensor):
         raise WrongOutput(f"gives {type(y).__name__}; its forward must return a tensor")
+    if y.layout != torch.strided:
+        raise WrongOutput(f"gives {y.layout}; its forward must return a dense tensor")
     if y.ndim != 4 or 0 in y.shape or len(y) != len(x):
         raise WrongOutput(
             f"gives shape {list(y.shape)} for {len(x)} images; "
             "its forward must return [B, C, H, W] with no empty side"
         )
-    if not y.is_floating_point():
+    channels = y.shape[1]
+    if channels not in (1, 3, expected[1]):
+        raise WrongOutput(
+            f"gives {channels} channels; its forward must return 1 or 3, "
+            f"or its output_shape say {channels}"
+        )
+    if y.dtype not in IMAGE_TYPES:
         raise WrongOutput(f"gives {y.dtype}; its forward must return {x.dtype}")
+    if y.device != x.device:
+        raise WrongOutput(
+            f"gives a tensor on {y.device}; its forward must return one on {x.device}"
+        )
     if values_are_readable(y) and not all(map(math.isfinite, _ends(y))):
         raise WrongOutput("gives NaN or infinity")
 

@@ -154,6 +154,11 @@ def test_sigma_in_levels_is_refused(text):
         (lambda x: (x * 255).byte(), "gives torch.uint8; its forward must return torch.float32"),
         (lambda x: x / 0, "gives NaN or infinity"),
         (lambda x: x[0], r"gives shape \[3, 8, 8\] for 2 images"),
+        (lambda x: torch.cat([x, x], 1), "gives 6 channels; its forward must return 1 or 3"),
+        (lambda x: x.to_sparse(), "gives torch.sparse_coo; its forward must return a dense tensor"),
+        (lambda x: x.to("meta"), "gives a tensor on meta; its forward must return it on cpu"),
+        (lambda x: x.to(torch.complex64), "gives torch.complex64"),
+        (lambda x: x.to(torch.float8_e4m3fn), "gives torch.float8_e4m3fn"),
     ],
 )
 def test_wrong_output_names_the_operator(result, message):
@@ -165,6 +170,28 @@ def test_wrong_output_names_the_operator(result, message):
             (Clamp() >> faulty)(torch.ones(2, 3, 8, 8))
     finally:
         del REGISTRY["faulty"]
+
+
+def test_declared_channels_may_be_any_number():
+    from degrade.registry import REGISTRY
+
+    class Packed(degrade.Operator):
+        def forward(self, x, rng):
+            return x.repeat(1, 2, 1, 1)
+
+        def output_shape(self, shape):
+            return (shape[0], 2 * shape[1], *shape[2:])
+
+    try:
+        f = degrade.register("packed")(Packed)() >> Clamp()
+        assert f(torch.ones(2, 3, 8, 8)).shape == f.output_shape((2, 3, 8, 8)) == (2, 6, 8, 8)
+    finally:
+        del REGISTRY["packed"]
+
+
+def test_sparse_image_is_refused():
+    with pytest.raises(ValueError, match=r"x is torch.sparse_coo; .*x.to_dense\(\)"):
+        Clamp()(torch.ones(1, 3, 8, 8).to_sparse())
 
 
 def test_rng_of_no_images_needs_no_generator():
