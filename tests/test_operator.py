@@ -156,7 +156,7 @@ def test_sigma_in_levels_is_refused(text):
         (lambda x: x[0], r"gives shape \[3, 8, 8\] for 2 images"),
         (lambda x: torch.cat([x, x], 1), "gives 6 channels; its forward must return 1 or 3"),
         (lambda x: x.to_sparse(), "gives torch.sparse_coo; its forward must return a dense tensor"),
-        (lambda x: x.to("meta"), "gives a tensor on meta; its forward must return it on cpu"),
+        (lambda x: x.to("meta"), "gives a tensor on meta; its forward must return one on cpu"),
         (lambda x: x.to(torch.complex64), "gives torch.complex64"),
         (lambda x: x.to(torch.float8_e4m3fn), "gives torch.float8_e4m3fn"),
     ],
