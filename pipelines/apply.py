@@ -70,6 +70,12 @@ class Apply:
     def setup(self) -> Callable[[ApplyJob], Degraded]:
         return degraded
 
+    def about(self) -> dict[str, object]:
+        return {"command": "apply", "spec": self.spec, "seed": self.seed}
+
+    def forget(self) -> None:
+        """Nothing describes degraded pictures as a whole."""
+
     def targets(self, source: Source) -> list[Path]:
         return [source.target(self.output, suffix) for suffix in SUFFIXES]
 

@@ -368,6 +368,21 @@ def test_report_does_not_replace_other_files(tmp_path, name):
         ).read_text() == "mine"
 
 
+def test_overwrite_removes_an_outdated_report(tmp_path):
+    command = ["restore", AVATARS / "000.png", "--op", "clamp", "-o", tmp_path / "r", *FAST]
+    names = {"report.html", "results.csv", "tables.md"}
+    assert run(*command, "--report").exit_code == 0
+    again = run(*command)  # nothing is replaced, so the report is still right
+    assert again.exit_code == 0 and "report" not in again.stderr
+    assert names <= {path.name for path in (tmp_path / "r").iterdir()}
+    other = run(*command, "--overwrite", "--seed", 1)
+    assert other.exit_code == 0 and "its report described results that are replaced" in other.stderr
+    assert not names & {path.name for path in (tmp_path / "r").iterdir()}
+    (tmp_path / "r" / "report.html").write_text("mine")
+    assert run(*command, "--overwrite", "--seed", 2).exit_code == 0
+    assert (tmp_path / "r" / "report.html").read_text() == "mine"
+
+
 def test_clean_of_other_size_or_picture_is_refused(tmp_path):
     apply(AVATARS / "000.png", output=tmp_path / "o", op="downsample:2 >> poisson:40")
     Image.open(AVATARS / "000.png").resize((100, 100)).save(tmp_path / "small.png")
