@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from degrade import imagefile
@@ -30,6 +31,7 @@ except ImportError:  # Windows: runs do not lock, and leftovers of killed runs a
     fcntl = None
 
 SUFFIXES = {suffix for suffixes in imagefile.SUFFIXES.values() for suffix in suffixes}
+_PERCEPTUAL = 0  # the rendering intent, which PNG writes beside the name of sRGB
 FORMAT = 1  # of the records written beside pictures
 TEMPORARY = ".degrade-*.tmp"
 RUN_LOCK = ".degrade-run.lock"  # locked by the runs that write to its folder
@@ -151,8 +153,12 @@ def to_pil(x: Tensor, bits: int = 8) -> Image.Image:
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    """The bytes of an image file."""
+    """The bytes of an image file. A PNG is marked as sRGB, so that viewers agree on its colours."""
     buffer = io.BytesIO()
+    if format == "PNG":
+        marks = PngInfo()
+        marks.add(b"sRGB", bytes([_PERCEPTUAL]))
+        options["pnginfo"] = marks
     image.save(buffer, format, **options)
     return buffer.getvalue()
 

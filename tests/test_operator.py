@@ -140,6 +140,25 @@ def test_image_in_levels_is_refused():
     degrade.Pool(2).adjoint(255 * x)  # an adjoint takes residuals of any size
 
 
+def test_8_bit_image_in_minus_1_to_1_is_refused():
+    x = (torch.rand(1, 3, 16, 16, generator=rng()) * 255).round() / 255
+    for signed in (x * 2 - 1, (x - 0.5) / 0.5, (x.half() * 2 - 1), x.double() * 2 - 1):
+        with pytest.raises(ValueError, match=r"scaled to \[-1, 1\].* give \(x \+ 1\) / 2"):
+            parse("downsample:2 >> jpeg:30")(signed)
+    with pytest.raises(ValueError, match=r"give \(x \+ 1\) / 2"):
+        degrade.jpeg(x * 2 - 1)
+
+
+def test_values_outside_0_to_1_that_noise_or_a_solver_makes_pass():
+    x = (torch.rand(1, 3, 16, 16, generator=rng()) * 255).round() / 255
+    noise = torch.randn(x.shape, generator=rng(1))
+    probe = noise.sign()
+    residual = x - x.flip(3)
+    dark = x / 10 + 0.2 * noise
+    for passes in (x + 0.5 * noise, dark, dark.clamp(-1, 1), probe, residual, 1.001 * x, x - 0.5):
+        Clamp()(passes)
+
+
 @pytest.mark.parametrize("text", ["gaussian:25", "gaussian:15..50", "poissongaussian:24,25"])
 def test_sigma_in_levels_is_refused(text):
     with pytest.raises(ValueError, match=r"sigma=.* from 0 to 1.*: .* (25/255 = 0.0980|15/255)"):

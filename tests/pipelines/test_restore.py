@@ -396,6 +396,20 @@ def test_clean_of_other_size_or_picture_is_refused(tmp_path):
     assert alex(tmp_path / "o", tmp_path / "r", "--clean", AVATARS, steps=1).exit_code == 0
 
 
+@pytest.mark.parametrize("op", ["downsample:2 >> poisson:40", "jpeg:20", "gaussian:0.2 >> clamp"])
+def test_clean_without_manifest_is_checked_by_likeness(tmp_path, op):
+    apply(AVATARS / "000.png", output=tmp_path / "o", op=op, seed=3)
+    (tmp_path / "o" / "000.json").unlink()
+    observed = next((tmp_path / "o").iterdir())
+    command = ["restore", observed, "--op", op, "-o", tmp_path / "r", *FAST, "--clean"]
+    right = run(*command, AVATARS / "000.png")
+    assert right.exit_code == 0 and "only by size and by a coarse likeness" in right.stderr
+    upside_down = tmp_path / "other.png"
+    Image.open(AVATARS / "000.png").transpose(Image.Transpose.ROTATE_180).save(upside_down)
+    wrong = run(*command, upside_down, "--overwrite")
+    assert wrong.exit_code == 2 and f"other.png does not look like {observed}" in wrong.stderr
+
+
 def test_restore_skips_what_is_done_and_says_so(tmp_path):
     apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "o", op="pool:2")
     assert "skipped" not in alex(tmp_path / "o", tmp_path / "r", steps=1).stderr
