@@ -41,7 +41,7 @@ class Kind:
         if _requires_grad(given):
             raise ValueError(
                 f"{name} requires grad, and an operator keeps no gradient of its parameters; "
-                f"give {name}.detach(), or use degrade.jpeg(x, quality=…), which keeps it"
+                f"give {name}.detach(); only the function degrade.jpeg keeps that of its quality"
             )
         return self.check(name, given)
 

@@ -114,11 +114,13 @@ def _looks_unlike(clean: Tensor, observed: Tensor, operator: degrade.Operator) -
 
 def _likeness(a: Tensor, b: Tensor) -> float:
     """The correlation of the coarse structure of two pictures; 0 for a picture without any."""
-    blocks = []
-    for picture in (a, b):
-        means = F.adaptive_avg_pool2d(picture, BLOCKS)
-        blocks.append((means - means.mean((2, 3), keepdim=True)).flatten())
-    return float(F.cosine_similarity(*blocks, dim=0))
+    return float(F.cosine_similarity(_structure(a), _structure(b), dim=0))
+
+
+def _structure(picture: Tensor) -> Tensor:
+    """The means of blocks, each without the mean of its channel, in one row."""
+    means = F.adaptive_avg_pool2d(picture, BLOCKS)
+    return (means - means.mean((2, 3), keepdim=True)).flatten()
 
 
 def _size(x: Tensor) -> str:
