@@ -19,6 +19,8 @@ from .constants import ordinary_tensors
 from .rng import Rng
 from .values import Range, show
 
+_NO_FILE = ("none", "null")  # words that people write where they mean no file
+
 Plain = float | tuple[float, ...] | Range
 
 
@@ -39,7 +41,7 @@ class Kind:
         if _requires_grad(given):
             raise ValueError(
                 f"{name} requires grad, and an operator keeps no gradient of its parameters; "
-                f"give {name}.detach(), or use degrade.jpeg(x, quality=…), which keeps it"
+                f"give {name}.detach(); only the function degrade.jpeg keeps that of its quality"
             )
         return self.check(name, given)
 
@@ -207,6 +209,7 @@ class TensorKind(Kind):
 
     def check(self, name: str, given: object) -> object:
         if isinstance(given, (str, Path)) and str(given):
+            self.check_path(name, str(given))
             return str(given)
         if not isinstance(given, Tensor):
             raise ValueError(
@@ -216,6 +219,12 @@ class TensorKind(Kind):
         self.check_tensor(name, given)
         with ordinary_tensors():
             return given.clone()  # editing the given tensor later does not change the operator
+
+    def check_path(self, name: str, path: str) -> None:
+        """Raise ValueError for a word that stands for no file, such as None in a text."""
+        if path.lower() in _NO_FILE:
+            mend = f"leave {name} out" if self.optional else "give the path of a file"
+            raise ValueError(f"{name}={path} is a word and no file; {mend} (./{path} is a file)")
 
     def check_tensor(self, name: str, value: Tensor) -> None:
         """Raise ValueError unless the shape fits and all values are in [0, 1]."""

@@ -165,7 +165,7 @@ class Operator(Declared):
 
         def step(stage: Operator, x: Tensor, key: str) -> Tensor:
             y = stage.forward(x, rng.child(key))
-            check_output(y, x)
+            check_output(y, x, stage.output_shape(x.shape))
             return y
 
         return through_stages(self, x, step)

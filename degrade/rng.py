@@ -9,7 +9,7 @@ every device. An inserted stage changes the draws only of later stages with the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from numbers import Integral
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .surrogate import outside_transforms
+from .transforms import is_transformed
 
 _LARGEST_MEAN = 2.0**62  # torch.poisson counts in 64-bit integers, which would overflow
 
@@ -43,6 +44,27 @@ def _seeded(generator: object) -> torch.Generator | None:
     if not 0 <= seed < 2**63:
         raise ValueError(f"generator={seed} must be a seed from 0 to 2**63 - 1")
     return torch.Generator().manual_seed(seed)
+
+
+def drawn_alike(draw: Callable[[], Tensor]) -> Tensor:
+    """The draws of a function, which are the same for every slice of torch.func.vmap.
+
+    Raises ValueError under vmap with another randomness than "same".
+    """
+    if torch.compiler.is_compiling():
+        return draw()
+    try:
+        result = draw()
+        if is_transformed(result):
+            result.flatten()[:1].tolist()  # a tensor with other values for each slice has no list
+    except RuntimeError as error:
+        if "randomness" not in str(error) and "storage" not in str(error):
+            raise
+        raise ValueError(
+            "an operator draws the same numbers for every slice of vmap; give vmap "
+            'randomness="same", or one batch of images with a list of generators'
+        ) from error
+    return result
 
 
 # Distributions and streams. A graph of torch.compile cannot hold a generator, so it passes the
@@ -155,8 +177,8 @@ class Rng:
                 for g in generators:
                     device = "cpu" if g is None else g.device
                     size = (batch // len(generators),)
-                    drawn = torch.randint(2**63 - 1, size, generator=g, device=device)
-                    seeds.append(drawn.cpu())
+                    draw = partial(torch.randint, 2**63 - 1, size, generator=g, device=device)
+                    seeds.append(drawn_alike(draw).cpu())
             return torch.cat(seeds)
 
         return cls(draw_seeds_once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from .operator import Operator, Shape
 from .params import Integers, Numbers, check_count, per_image
-from .rng import Rng
+from .rng import Rng, drawn_alike
 
 Seed = int | tuple[int, ...]  # one, or one per image
 
@@ -60,6 +61,6 @@ def seeded_uniform(seed: Seed, size: Shape, batch: int) -> Tensor:
     draws = []
     for one_seed in seeds:
         generator = torch.Generator("cpu").manual_seed(one_seed)
-        draw = torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")
-        draws.append(draw)
+        draw = partial(torch.rand, size, generator=generator, dtype=torch.float32, device="cpu")
+        draws.append(drawn_alike(draw))
     return torch.stack(draws)

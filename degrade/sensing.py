@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from .constants import cached_constant
 from .operator import Shape
 from .params import Integers, Number, decided, number, random_seed
 from .registry import register
-from .rng import Rng
+from .rng import Rng, drawn_alike
 from .rows import row_by_row
 from .seeded import Seeded
 
@@ -76,7 +77,7 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
 def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draw g [n] and the signs [n] in float64, and the m kept indices in order."""
     generator = torch.Generator("cpu").manual_seed(seed)
-    g = torch.randn(n, generator=generator, dtype=torch.float64)
+    g = drawn_alike(partial(torch.randn, n, generator=generator, dtype=torch.float64))
     bits = torch.randint(2, (n,), generator=generator, dtype=torch.float64)
     signs = bits * 2 - 1
     kept = torch.randperm(n, generator=generator)[:m]

@@ -186,6 +186,7 @@ def build(
         for name in cls.files:
             file = values.get(name)
             if isinstance(file, str):
+                cls.kinds[name].check(name, file)
                 values[name] = _path_in_folder(file, folder)
     try:
         return cls(*values.values(), *nested) if nested else cls(**values)

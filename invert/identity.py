@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from degrade.images import check_image, warn_if_signed
+
 SIDE = 112
 
 
@@ -32,6 +34,9 @@ class FaceIdentity:
         shape = None if self.reference is None else tuple(self.reference.shape)
         if shape is not None and (len(shape) != 4 or shape[1] != 3):
             raise ValueError(f"reference is {list(shape)}; give [1 or B, 3, H, W] in [0, 1]")
+        if self.reference is not None:
+            check_image(self.reference, "reference")
+            warn_if_signed(self.reference, "reference")
 
     def embed(self, image: Tensor) -> Tensor:
         """Return unit vectors [B, D] for images [B, 3, H, W] in [0, 1]."""

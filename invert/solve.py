@@ -10,7 +10,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from degrade.operator import Operator, check_image
+from degrade.images import check_image, warn_if_signed
+from degrade.operator import Operator
 from degrade.rng import child_seed
 
 from . import perceptual as perceptual_net
@@ -64,6 +65,7 @@ def restore(
     observation, the prior lacks what the method needs, or its weights are not finite.
     """
     check_image(observation, "observation")
+    warn_if_signed(observation, "observation")
     with own_settings(observation.device):
         check_shapes(observation, operator, prior)
         check_weights(prior)

@@ -70,6 +70,12 @@ class Apply:
     def setup(self) -> Callable[[ApplyJob], Degraded]:
         return degraded
 
+    def about(self) -> dict[str, object]:
+        return {"command": "apply", "spec": self.spec, "seed": self.seed}
+
+    def forget(self) -> None:
+        """Nothing describes degraded pictures as a whole."""
+
     def targets(self, source: Source) -> list[Path]:
         return [source.target(self.output, suffix) for suffix in SUFFIXES]
 
@@ -129,10 +135,12 @@ def degraded(job: ApplyJob) -> Degraded:
     last = operator[-1]
     if isinstance(last, JPEG):
         y = _prefix(operator, len(operator) - 1, x, job)
+        _refuse_channels(operator, x, y)
         suffix = ".jpg"
         data = files.encode(files.to_pil(y), "JPEG", **_codec_options(last, y))
     else:
         y = _prefix(operator, len(operator), x, job)
+        _refuse_channels(operator, x, y)
         suffix = ".png"
         data = files.encode(files.to_pil(y, bits))
     arrays: dict[str, bytes] = {}
@@ -163,11 +171,22 @@ def _prefix(operator: Operator, stages: int, x: Tensor, job: ApplyJob) -> Tensor
     """The first stages of a chain on x, with the same random draws as the whole chain."""
     if stages == 0:
         return x
-    y = operator[:stages](x, _generator(job.seed, job.source.relative))
-    if y.ndim != 4 or not y.is_floating_point():
-        made = f"{str(y.dtype).removeprefix('torch.')} of shape {list(y.shape)}"
-        raise ValueError(f"{operator[:stages]} made {made}; a picture is float [1, C, H, W]")
-    return y
+    return operator[:stages](x, _generator(job.seed, job.source.relative))
+
+
+def _refuse_channels(operator: Operator, x: Tensor, y: Tensor) -> None:
+    """Raise ValueError, which names the stage, unless y has the channels of a picture file."""
+    channels = y.shape[1]
+    if channels in (1, 3):
+        return
+    makers = []
+    shape = tuple(x.shape)
+    for stage in operator:
+        before, shape = shape, stage.output_shape(shape)
+        if shape[1] == channels != before[1]:
+            makers.append(stage)
+    names = ", ".join(map(str, makers)) or str(operator)
+    raise ValueError(f"{names} makes {channels} channels, and a picture has 1 (grey) or 3 (RGB)")
 
 
 def _eight_bit_stage(operator: Operator, x: Tensor, job: ApplyJob) -> Operator | None:

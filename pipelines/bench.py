@@ -311,9 +311,10 @@ def opened(
     sources = files.gather([compare.images], compare.output)[: compare.limit]
     invert.perceptual.check(settings.perceptual)
     model = invert.load_generator(generator)
-    bench = Bench(compare.output, settings)
     workers = engine_of(running.engine, gpu=running.device != "cpu")
-    with BenchBar(running.quiet) as bar:
+    lock = files.running(compare.output, {"command": "bench", **asdict(settings)})
+    with lock, BenchBar(running.quiet) as bar:
+        bench = Bench(compare.output, settings)
         # Only a local engine runs in this process, where steps can be shown.
         step = bar.step if running.engine == "local" else None
         solver = partial(Solver, model, running.device, embedding, step=step)

@@ -46,6 +46,12 @@ class Flow(Protocol[T, J, R]):
     def overwrite(self) -> bool:
         """Whether results of other settings may be replaced."""
 
+    def about(self) -> dict[str, object]:
+        """The command and its settings, which runs that share an output folder have in common."""
+
+    def forget(self) -> None:
+        """Remove what describes earlier results as a whole, before some of them are replaced."""
+
     def targets(self, source: Source) -> list[Path]:
         """All files that may be written for a picture."""
 
@@ -110,13 +116,25 @@ def for_each(
     """Take every picture through a flow and return the exit code.
 
     A picture that fails is named on one line, and the others go on. Raises ValueError before the
-    first picture if the output folder holds results of other settings and `overwrite` is not set.
+    first picture if the output folder holds results of other settings and `overwrite` is not set,
+    or if another run writes results of other settings into it now.
     """
+    from . import files
+
+    with files.running(flow.output, flow.about()):
+        return _take_all(flow, sources, engine, quiet, bar)
+
+
+def _take_all(
+    flow: Flow[T, J, R], sources: list[Source], engine: Engine, quiet: bool, bar: SolveBar | None
+) -> int:
     from . import files
 
     clashes = _clashes(flow, sources)
     if not flow.overwrite:
         _refuse_other_results(flow, sources)
+    elif any(_changes_something(flow, source) for source in sources):
+        flow.forget()
     failed = skipped = 0
 
     def write_result(source: Source, todo: T, result: R | None) -> Path:
@@ -183,6 +201,12 @@ def _clashes(flow: Flow[T, J, R], sources: list[Source]) -> dict[Source, ValueEr
                 clashes.setdefault(source, ValueError(f"{problem}; {mend}"))
     sweep(*{path.parent for path in owners})
     return clashes
+
+
+def _changes_something(flow: Flow[T, J, R], source: Source) -> bool:
+    """Whether an earlier result of other settings is replaced."""
+    changes = attempt(flow.changes, source)
+    return not isinstance(changes, Exception) and bool(changes)
 
 
 def _refuse_other_results(flow: Flow[T, J, R], sources: list[Source]) -> None:

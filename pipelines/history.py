@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import torch.nn.functional as F
 from torch import Tensor
 
 import degrade
@@ -16,6 +17,9 @@ from .apply import MANIFEST, again
 from .files import Source
 
 ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
+REPEATS = 0.6  # least likeness of two draws of an operator, where a picture can be told by likeness
+UNLIKE = 0.6  # share of that likeness, below which a clean picture is of another observation
+BLOCKS = 8  # pictures are compared as BLOCKS × BLOCKS means, which noise hardly changes
 
 
 def note(text: str) -> None:
@@ -71,7 +75,8 @@ def check_clean(
     """Raise ValueError if a picture cannot be what the observation was made of.
 
     Its size must lead to the observation's. With a manifest the operator and its random draws are
-    known, so that degrading the picture must give the observation.
+    known, so that degrading the picture must give the observation. Without one the draws are
+    unknown, so that only a coarse likeness can be asked for, and a note says so.
     """
     observed = files.read_image(source.path, channels=None, deep=True)
     clean = files.read_image(path, observed.shape[1], deep=True)
@@ -88,6 +93,34 @@ def check_clean(
         degraded = again(clean, manifest, operator)
         if (degraded - observed).abs().mean() > ANOTHER:
             raise ValueError(f"clean={path} is not the picture that became {source.path}; {mend}")
+        return
+    if _looks_unlike(clean, observed, operator):
+        raise ValueError(f"clean={path} does not look like {source.path}; {mend}")
+    note(
+        f"{source.path}: it has no manifest, so clean={path} is compared with it only by size and "
+        "by a coarse likeness"
+    )
+
+
+def _looks_unlike(clean: Tensor, observed: Tensor, operator: degrade.Operator) -> bool:
+    """Whether a clean picture, degraded, is further from the observation than chance explains.
+
+    False where two draws of the operator differ too much from each other to tell.
+    """
+    first, second = operator(clean, 0), operator(clean, 1)
+    repeats = _likeness(first, second)
+    return repeats >= REPEATS and _likeness(first, observed) < UNLIKE * repeats
+
+
+def _likeness(a: Tensor, b: Tensor) -> float:
+    """The correlation of the coarse structure of two pictures; 0 for a picture without any."""
+    return float(F.cosine_similarity(_structure(a), _structure(b), dim=0))
+
+
+def _structure(picture: Tensor) -> Tensor:
+    """The means of blocks, each without the mean of its channel, in one row."""
+    means = F.adaptive_avg_pool2d(picture, BLOCKS)
+    return (means - means.mean((2, 3), keepdim=True)).flatten()
 
 
 def _size(x: Tensor) -> str:

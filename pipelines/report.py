@@ -58,6 +58,20 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
+def remove_report(folder: Path) -> bool:
+    """Remove a report that we wrote, and say whether there was one."""
+    page = folder / OUTPUTS[0]
+    if not page.is_file():
+        return False
+    with page.open("rb") as file:
+        beginning = file.read(2000)
+    if MARK not in beginning:
+        return False
+    for name in reversed(OUTPUTS):  # the page last: without it the others would not count as ours
+        (folder / name).unlink(missing_ok=True)
+    return True
+
+
 def write(results: Results, resolution: int, reference: Path | None = None) -> Path:
     """Write report.html, results.csv and tables.md; return the path of the page.
 

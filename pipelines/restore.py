@@ -27,6 +27,7 @@ from .history import check_clean, clean_of, note, what_happened
 from .options import SearchOptions
 from .photo import Photo
 from .progress import SolveBar
+from .report import remove_report
 from .restored import LOG, is_of
 from .results import Curve
 from .sheet import sheet
@@ -111,6 +112,17 @@ class Restore:
     def setup(self) -> Callable[[RestoreJob], list[Solved]]:
         solver = self.solver(step=self.bar and self.bar.step)
         return partial(restored, solver=solver, settings=self.settings, bar=self.bar)
+
+    def about(self) -> dict[str, object]:
+        init = None if self.init is None else str(self.init)
+        return {"command": "restore", **asdict(self.settings), "init": init}
+
+    def forget(self) -> None:
+        if remove_report(self.output):
+            note(
+                f"{self.output}: its report described results that are replaced now, and is "
+                "removed; --report writes a new one"
+            )
 
     def targets(self, source: Source) -> list[Path]:
         return self._targets(source, photo=True)

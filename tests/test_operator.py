@@ -140,6 +140,25 @@ def test_image_in_levels_is_refused():
     degrade.Pool(2).adjoint(255 * x)  # an adjoint takes residuals of any size
 
 
+def test_8_bit_image_in_minus_1_to_1_is_refused():
+    x = (torch.rand(1, 3, 16, 16, generator=rng()) * 255).round() / 255
+    for signed in (x * 2 - 1, (x - 0.5) / 0.5, (x.half() * 2 - 1), x.double() * 2 - 1):
+        with pytest.raises(ValueError, match=r"scaled to \[-1, 1\].* give \(x \+ 1\) / 2"):
+            parse("downsample:2 >> jpeg:30")(signed)
+    with pytest.raises(ValueError, match=r"give \(x \+ 1\) / 2"):
+        degrade.jpeg(x * 2 - 1)
+
+
+def test_values_outside_0_to_1_that_noise_or_a_solver_makes_pass():
+    x = (torch.rand(1, 3, 16, 16, generator=rng()) * 255).round() / 255
+    noise = torch.randn(x.shape, generator=rng(1))
+    probe = noise.sign()
+    residual = x - x.flip(3)
+    dark = x / 10 + 0.2 * noise
+    for passes in (x + 0.5 * noise, dark, dark.clamp(-1, 1), probe, residual, 1.001 * x, x - 0.5):
+        Clamp()(passes)
+
+
 @pytest.mark.parametrize("text", ["gaussian:25", "gaussian:15..50", "poissongaussian:24,25"])
 def test_sigma_in_levels_is_refused(text):
     with pytest.raises(ValueError, match=r"sigma=.* from 0 to 1.*: .* (25/255 = 0.0980|15/255)"):
@@ -154,6 +173,11 @@ def test_sigma_in_levels_is_refused(text):
         (lambda x: (x * 255).byte(), "gives torch.uint8; its forward must return torch.float32"),
         (lambda x: x / 0, "gives NaN or infinity"),
         (lambda x: x[0], r"gives shape \[3, 8, 8\] for 2 images"),
+        (lambda x: torch.cat([x, x], 1), "gives 6 channels; its forward must return 1 or 3"),
+        (lambda x: x.to_sparse(), "gives torch.sparse_coo; its forward must return a dense tensor"),
+        (lambda x: x.to("meta"), "gives a tensor on meta; its forward must return one on cpu"),
+        (lambda x: x.to(torch.complex64), "gives torch.complex64"),
+        (lambda x: x.to(torch.float8_e4m3fn), "gives torch.float8_e4m3fn"),
     ],
 )
 def test_wrong_output_names_the_operator(result, message):
@@ -165,6 +189,28 @@ def test_wrong_output_names_the_operator(result, message):
             (Clamp() >> faulty)(torch.ones(2, 3, 8, 8))
     finally:
         del REGISTRY["faulty"]
+
+
+def test_declared_channels_may_be_any_number():
+    from degrade.registry import REGISTRY
+
+    class Packed(degrade.Operator):
+        def forward(self, x, rng):
+            return x.repeat(1, 2, 1, 1)
+
+        def output_shape(self, shape):
+            return (shape[0], 2 * shape[1], *shape[2:])
+
+    try:
+        f = degrade.register("packed")(Packed)() >> Clamp()
+        assert f(torch.ones(2, 3, 8, 8)).shape == f.output_shape((2, 3, 8, 8)) == (2, 6, 8, 8)
+    finally:
+        del REGISTRY["packed"]
+
+
+def test_sparse_image_is_refused():
+    with pytest.raises(ValueError, match=r"x is torch.sparse_coo; .*x.to_dense\(\)"):
+        Clamp()(torch.ones(1, 3, 8, 8).to_sparse())
 
 
 def test_rng_of_no_images_needs_no_generator():

@@ -179,3 +179,17 @@ def test_place_without_onto_is_read_from_folder(tmp_path):
         record["stages"][0]["onto"] = onto
         with pytest.raises(ValueError, match="onto="):
             from_json(record, tmp_path)
+
+
+@pytest.mark.parametrize("word", ["None", "none", "null"])
+def test_word_for_no_file_is_refused(word, tmp_path):
+    text = f"place:1|0|0|0|1|0,8x8,onto={word}"
+    record = {"name": "place", "matrix": [1, 0, 0, 0, 1, 0], "size": "8x8", "onto": word}
+    for folder in (None, tmp_path):
+        with pytest.raises(ValueError, match=f"onto={word} is a word and no file; leave onto out"):
+            parse(text, folder)
+        with pytest.raises(ValueError, match=f"onto={word} is a word and no file"):
+            from_json({"version": 1, "stages": [record]}, folder)
+        with pytest.raises(ValueError, match=f"mask={word} .*; give the path of a file"):
+            parse(f"mask:{word}", folder)
+    assert parse(f"mask:./{word}").mask == f"./{word}"

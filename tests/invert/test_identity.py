@@ -2,13 +2,14 @@
 
 import sys
 import types
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 import invert
-from degrade import parse
+from degrade import Gaussian, parse
 from invert.loss import SamePerson, View
 from invert.problem import Problem
 from tests.conftest import picture, rng
@@ -47,6 +48,23 @@ def test_identity_compares_observation_or_reference():
     )  # never looks at the observation
     assert loss(None, red, dark, dark).item() == 0
     assert told.similarity(red, dark).item() == pytest.approx(-1, abs=1e-6)
+
+
+def test_images_that_are_probably_in_minus_1_to_1_are_warned_of(avatars):
+    """A restoration and a reference photo; noise on a picture of usual brightness is no reason."""
+    x = torch.rand(1, 3, 128, 128, generator=rng())
+    noisy = Gaussian(0.5)(x, 3)
+    solve = dict(steps=0, perceptual="alex")
+    with pytest.warns(UserWarning, match=r"in \[-1, 1\]; if it is one, give \(observation \+ 1\)"):
+        invert.restore(2 * x - 1, parse("identity"), avatars, **solve)
+    with pytest.warns(UserWarning, match=r"give \(reference \+ 1\) / 2"):
+        invert.FaceIdentity(MeanColour(), 2 * x - 1)
+    with pytest.raises(ValueError, match=r"give \(reference \+ 1\) / 2"):
+        invert.FaceIdentity(MeanColour(), 2 * (x * 255).round() / 255 - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        invert.restore(noisy, Gaussian(0.5), avatars, **solve)
+        invert.FaceIdentity(MeanColour(), 1.001 * x)
 
 
 def test_face_identity_draws_towards_the_person(avatars):

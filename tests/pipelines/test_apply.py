@@ -209,6 +209,8 @@ def faulty(x):
     if kind == 9: return (x * 255).byte()
     if kind == 10: return x / 0
     if kind == 11: raise SystemExit('stop')
+    if kind == 12: return x.repeat(1, 2, 1, 1)
+    if kind == 13: return x.to_sparse()
     return x
 """
 
@@ -216,7 +218,7 @@ def faulty(x):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads):
     (tmp_path / "in").mkdir()
-    for kind in range(12):
+    for kind in range(14):
         Image.new("RGB", (8, 8), (kind, 9, 9)).save(tmp_path / "in" / f"{kind}.png")
     (tmp_path / f"faulty{threads}.py").write_text(FAULTY)
     monkeypatch.chdir(tmp_path)
@@ -229,10 +231,18 @@ def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads)
     lines = result.stderr.splitlines()
     assert result.exit_code == 3, result.output
     assert sorted(line.split(":")[1].strip() for line in lines) == [
-        f"in/{kind}.png" for kind in (1, 10, 11, 2, 3, 4, 5, 6, 7, 9)
+        f"in/{kind}.png" for kind in (1, 10, 11, 12, 13, 2, 3, 4, 5, 6, 7, 9)
     ]
     assert all(line.startswith("error:") for line in lines)
-    wrong_outputs = {1: "NaN", 3: "NoneType", 7: "shape", 9: "torch.uint8", 10: "NaN or infinity"}
+    wrong_outputs = {
+        1: "NaN",
+        3: "NoneType",
+        7: "shape",
+        9: "torch.uint8",
+        10: "NaN or infinity",
+        12: "6 channels",
+        13: "torch.sparse_coo",
+    }
     for kind, words in wrong_outputs.items():
         named = f"error: in/{kind}.png: stage 1, faulty: gives {words}"
         assert any(line.startswith(named) for line in lines), (kind, lines)
@@ -245,6 +255,30 @@ def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads)
         named = f"error: in/{kind}.png: stage 1, faulty: {words}"
         assert any(line.startswith(named) for line in lines), (kind, lines)
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"0.png", "8.png"}
+
+
+PACKED = """
+import degrade
+
+@degrade.register('packed')
+class Packed(degrade.Operator):
+    def forward(self, x, rng):
+        return x.repeat(1, 2, 1, 1)
+    def output_shape(self, shape):
+        return (shape[0], 2 * shape[1], *shape[2:])
+"""
+
+
+def test_channels_no_file_has_name_their_stage(tmp_path, monkeypatch):
+    (tmp_path / "packed_plugin.py").write_text(PACKED)
+    monkeypatch.chdir(tmp_path)
+    command = ["apply", AVATARS / "000.png", "-o", "out", "--plugin", "packed_plugin", "--op"]
+    try:
+        result = run(*command, "clamp >> packed >> clamp")
+    finally:
+        degrade.registry.REGISTRY.pop("packed", None)
+    assert result.exit_code == 2
+    assert "packed makes 6 channels, and a picture has 1 (grey) or 3 (RGB)" in result.stderr
 
 
 def test_codec_limit_fails_one_picture_only(tmp_path):

@@ -272,6 +272,19 @@ def test_icc_conversion_is_reported_for_each_file(tmp_path, name):
     assert abs(pixels(tmp_path / "out" / "b.png") - wanted[..., None]).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+def test_written_png_is_marked_as_srgb(tmp_path, mode):
+    """The mark is that of the PNG standard: a chunk sRGB, before the pixels."""
+    picture = Image.new("I;16" if mode == "I;16" else mode, (4, 4))
+    picture.save(tmp_path / "in.png")
+    assert run("apply", tmp_path / "in.png", "-o", tmp_path / "out", "--op", "clamp").exit_code == 0
+    data = (tmp_path / "out" / "in.png").read_bytes()
+    with Image.open(tmp_path / "out" / "in.png") as written:
+        assert written.info["srgb"] == 0 and written.mode == mode
+        assert "icc_profile" not in written.info
+    assert data.index(b"sRGB") < data.index(b"IDAT")
+
+
 def test_icc_profile_of_rgb_on_grey_is_converted(tmp_path):
     grey = Image.fromarray(numpy.full((2, 2), 51, numpy.uint8))
     found, said = shown(tmp_path, grey, icc_profile=linear_profile(b"linear"))

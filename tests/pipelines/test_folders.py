@@ -1,11 +1,14 @@
 """Folders in every state: foreign files are never replaced, and interrupted runs go on."""
 
+import errno
 import fcntl
 import json
 import os
 import resource
 import shutil
 import subprocess
+import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -314,32 +317,87 @@ def test_checkpoint_is_never_its_own_output(tmp_path):
 
 
 def test_concurrent_runs_leave_whole_results(tmp_path):
-    """Each manifest names a picture that is there, whichever of two runs came last."""
+    """Each manifest names a picture that is there. A run beside another one does not begin."""
     folder = copies(tmp_path / "in", *(f"{i}.png" for i in range(8)))
     command = [COMMAND, "apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]
-    runs = [subprocess.Popen([*command, op]) for op in ("clamp", "jpeg:50", "clamp", "jpeg:50")]
-    assert [run.wait() for run in runs] == [0] * 4
+    runs = []
+    for op in ("clamp", "jpeg:50", "clamp", "jpeg:50"):
+        runs.append(subprocess.Popen([*command, op], stderr=subprocess.PIPE, text=True))
+    errors = [run.communicate()[1] for run in runs]
+    codes = [run.returncode for run in runs]
+    assert 0 in codes and set(codes) <= {0, 2}
+    for code, error in zip(codes, errors, strict=True):
+        assert error.count("\n") == (code == 2) and ("another run (process" in error) == (code == 2)
     images = set()
     for manifest in (tmp_path / "out").glob("*.json"):
         record = json.loads(manifest.read_text())
         assert "begun" not in record
         images.add(record["image"])
-    pictures = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".json"}
+    pictures = {path.name for path in (tmp_path / "out").glob("[!.]*") if path.suffix != ".json"}
     assert len(images) == 8 and pictures == images
 
 
+def test_run_beside_another_is_refused_at_once(tmp_path):
+    settings = {"command": "apply", "spec": "jpeg:50", "seed": 0}
+    command = ["apply", AVATARS / "000.png", "-o", tmp_path / "new" / "out", "--op"]
+    with files.running(tmp_path / "new" / "out", settings):
+        refused = run(*command, "clamp", "--overwrite")
+        assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
+        assert f"another run (process {os.getpid()})" in refused.stderr
+        assert "spec 'jpeg:50' → 'clamp'" in refused.stderr
+        bench = start_bench(tmp_path / "new" / "out")
+        assert bench.exit_code == 2 and "command 'apply' → 'bench'" in bench.stderr
+        assert run(*command, "jpeg:50").exit_code == 0  # equal settings share the folder
+        assert run(*command, "clamp", "--overwrite").exit_code == 2
+    assert run(*command, "clamp", "--overwrite").exit_code == 0
+    assert not list((tmp_path / "new" / "out").glob(".degrade-*"))
+
+
+def test_lock_of_a_killed_run_does_not_block(tmp_path):
+    code = """
+import os, signal, sys
+from pathlib import Path
+from pipelines import files
+with files.running(Path(sys.argv[1]), {"command": "apply", "spec": "jpeg:50", "seed": 0}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path])
+    assert (tmp_path / files.RUN_LOCK).exists()
+    apply(AVATARS / "000.png", output=tmp_path, op="clamp")
+    assert {path.name for path in tmp_path.iterdir()} == {"000.png", "000.json"}
+
+
+def test_folder_without_locks_is_written_to(tmp_path, monkeypatch):
+    def refuse(file, mode):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with files.running(tmp_path, {"command": "apply"}), files.running(tmp_path, {}):
+        pass
+    with files.running(tmp_path / "a" / "b", {}):
+        pass
+
+
+def test_run_leaves_no_empty_folder(tmp_path):
+    with files.running(tmp_path / "a" / "b", {}):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not (tmp_path / "a").exists()
+
+
 def test_run_keeps_results_another_wrote_meanwhile(tmp_path, monkeypatch):
+    """Also in a folder without locks."""
     from pipelines.apply import Apply
 
     plan = Apply.plan
 
     def plan_late(flow, source):
         planned = plan(flow, source)
-        monkeypatch.undo()
+        monkeypatch.setattr(Apply, "plan", plan)
         apply(AVATARS / "000.png", output=tmp_path, op="jpeg:50")
         return planned
 
     monkeypatch.setattr(Apply, "plan", plan_late)
+    monkeypatch.setattr(files, "running", lambda folder, settings: nullcontext())
     late = run("apply", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp")
     assert late.exit_code == 2 and "add --overwrite" in late.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"000.jpg", "000.json"}

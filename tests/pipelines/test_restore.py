@@ -368,6 +368,21 @@ def test_report_does_not_replace_other_files(tmp_path, name):
         ).read_text() == "mine"
 
 
+def test_overwrite_removes_an_outdated_report(tmp_path):
+    command = ["restore", AVATARS / "000.png", "--op", "clamp", "-o", tmp_path / "r", *FAST]
+    names = {"report.html", "results.csv", "tables.md"}
+    assert run(*command, "--report").exit_code == 0
+    again = run(*command)  # nothing is replaced, so the report is still right
+    assert again.exit_code == 0 and "report" not in again.stderr
+    assert names <= {path.name for path in (tmp_path / "r").iterdir()}
+    other = run(*command, "--overwrite", "--seed", 1)
+    assert other.exit_code == 0 and "its report described results that are replaced" in other.stderr
+    assert not names & {path.name for path in (tmp_path / "r").iterdir()}
+    (tmp_path / "r" / "report.html").write_text("mine")
+    assert run(*command, "--overwrite", "--seed", 2).exit_code == 0
+    assert (tmp_path / "r" / "report.html").read_text() == "mine"
+
+
 def test_clean_of_other_size_or_picture_is_refused(tmp_path):
     apply(AVATARS / "000.png", output=tmp_path / "o", op="downsample:2 >> poisson:40")
     Image.open(AVATARS / "000.png").resize((100, 100)).save(tmp_path / "small.png")
@@ -379,6 +394,20 @@ def test_clean_of_other_size_or_picture_is_refused(tmp_path):
         assert result.exit_code == 2 and words in result.stderr
         assert result.stderr.count("\n") == 1 and not (tmp_path / "r").exists()
     assert alex(tmp_path / "o", tmp_path / "r", "--clean", AVATARS, steps=1).exit_code == 0
+
+
+@pytest.mark.parametrize("op", ["downsample:2 >> poisson:40", "jpeg:20", "gaussian:0.2 >> clamp"])
+def test_clean_without_manifest_is_checked_by_likeness(tmp_path, op):
+    apply(AVATARS / "000.png", output=tmp_path / "o", op=op, seed=3)
+    (tmp_path / "o" / "000.json").unlink()
+    observed = next((tmp_path / "o").iterdir())
+    command = ["restore", observed, "--op", op, "-o", tmp_path / "r", *FAST, "--clean"]
+    right = run(*command, AVATARS / "000.png")
+    assert right.exit_code == 0 and "only by size and by a coarse likeness" in right.stderr
+    upside_down = tmp_path / "other.png"
+    Image.open(AVATARS / "000.png").transpose(Image.Transpose.ROTATE_180).save(upside_down)
+    wrong = run(*command, upside_down, "--overwrite")
+    assert wrong.exit_code == 2 and f"other.png does not look like {observed}" in wrong.stderr
 
 
 def test_restore_skips_what_is_done_and_says_so(tmp_path):

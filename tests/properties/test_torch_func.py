@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import grad, jacrev, vjp, vmap
 
-from degrade import JPEG, Clamp, Gaussian, Mask, Operator, PerImage, jpeg
+from degrade import JPEG, Clamp, Gaussian, Mask, Operator, PerImage, jpeg, parse
 from tests.conftest import cases, rng
 
 from .examples import SIZED, STRATEGIES
@@ -69,6 +69,19 @@ def test_func_vmap_equals_a_loop(name, data, at):
     mapped = vmap(lambda x: f(x, rng(3)), in_dims=at, randomness="same")(x.movedim(0, at))
     expected = torch.stack([f(row, rng(3)) for row in x])
     torch.testing.assert_close(mapped, expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize(("randomness", "seed"), [("different", 97), ("error", 98)])
+@pytest.mark.parametrize(
+    "name", ["gaussian:0.1", "pixels:0.3", "strokes:3", "compressedsensing:0.2"]
+)
+def test_func_vmap_refuses_other_randomness(name, randomness, seed):
+    """No mask of the refused call is kept in a cache; each seed is drawn here only."""
+    x = image(3, *SIZE)
+    f = parse(name if name.startswith("gaussian") else f"{name},seed={seed}")
+    with pytest.raises(ValueError, match='give vmap randomness="same"'):
+        vmap(lambda x: f(x, 3), randomness=randomness)(x)
+    assert torch.isfinite(f(x[0], 3)).all()
 
 
 @pytest.mark.parametrize(
