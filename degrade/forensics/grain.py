@@ -186,7 +186,7 @@ class _Fit(NamedTuple):
     error: float
 
 
-def law(measured: list[Grain]) -> Law:
+def fit_law(measured: list[Grain]) -> Law:
     """Fit how the variance of noise depends on the brightness.
 
     The law is sloped only where that explains the grains far better: Poisson noise (Foi et al.
