@@ -57,16 +57,17 @@ def jpeg(
     surrogate: str = "identity",
     clamp: str = "sigmoid",
 ) -> Tensor:
-    """The pixels that Pillow reads back after it saved x [B, C, H, W] as a JPEG, exactly.
+    """Save images x as JPEG and return the pixels that Pillow reads back, bit for bit.
 
-    They are multiples of 1/255, for any H and W.
+    x: [B, C, H, W] with C = 1 (grayscale) or 3 and any H and W. It is clamped to [0, 1] and rounded
+        to 8 bits first.
+    quality: 1 to 100, one number or one per image; 75 unless tables are given.
+    tables: instead of a quality, 1 to 3 tables of 64 integers in natural order.
+    surrogate, clamp: the gradient; see `JPEG`.
 
-    x is clamped and rounded to 8 bits first. C: 1 (grayscale) or 3. quality: 1 to 100, 75 unless
-    tables are given; one, or one per image. tables: 1 to 3 of 64 integers in natural order, instead
-    of those that a quality gives. Either may be a tensor with a gradient: quality [B], tables
-    [n, 8, 8] or [B, n, 8, 8]; a float tensor is rounded, straight through. surrogate, clamp: see
-    `JPEG`.
-    Raises ValueError for anything else; under torch.compile the contents of tensors go unchecked.
+    The result holds multiples of 1/255. quality [B] and tables [n, 8, 8] or [B, n, 8, 8] may be
+    tensors with a gradient; a float tensor is rounded, straight through. Raises ValueError for
+    anything else. Under torch.compile the values of tensors are not checked.
     """
     check_image(x)
     sampling = sampling_name(subsampling)
@@ -77,16 +78,21 @@ def jpeg(
         raise ValueError("quality and tables exclude each other; give one of them")
     if tables is not None and not isinstance(tables, Tensor):
         tables = check_tables(tables)
-    elif tables is None and not isinstance(quality, Tensor):
-        given = 75 if quality is None else quality
-        plain = check_numbers("quality", given, 1, 100, integer=True)
-        if isinstance(plain, Range):
-            raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
-        quality = torch.tensor(plain, device=x.device)
+    if tables is None and not isinstance(quality, Tensor):
+        quality = _checked_quality(quality, x.device)
     wide = x if x.dtype == torch.float64 else x.float()
     with without_autocast(x.device):
         image = _jpeg(wide.contiguous(), quality, str(sampling), tables, surrogate, clamp)
     return image.to(x.dtype)
+
+
+def _checked_quality(quality: int | Sequence[int] | None, device: torch.device) -> Tensor:
+    """The given qualities as a tensor; 75 for None."""
+    given = 75 if quality is None else quality
+    plain = check_numbers("quality", given, 1, 100, integer=True)
+    if isinstance(plain, Range):
+        raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
+    return torch.tensor(plain, device=device)
 
 
 def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: str) -> Tensor:
@@ -164,10 +170,10 @@ class JPEG(Operator):
         return _MCU
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-        for span, size in zip(window, shape[2:], strict=True):
-            for end in (span.start, span.stop):
-                if end % _MCU and end != size:
-                    return None
+        rows, columns = window
+        height, width = shape[2:]
+        if _cuts_through_mcus(rows, height) or _cuts_through_mcus(columns, width):
+            return None
         return self, window
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
@@ -175,38 +181,55 @@ class JPEG(Operator):
         return nearest_saved_as(x, y, steps, SAMPLINGS[self.subsampling])
 
 
+def _cuts_through_mcus(span: slice, n: int) -> bool:
+    """Whether an end of a span of n pixels lies inside an MCU."""
+    return any(end % _MCU != 0 and end != n for end in (span.start, span.stop))
+
+
 def _steps(quality, tables, x: Tensor) -> Tensor:
     """The quantiser's step sizes [1 or B, C, 8, 8], one table for each component of x."""
     if tables is None:
-        name, steps = "quality", quality_tables(_rounded("quality", quality, 100, x).reshape(-1))
+        name = "quality"
+        qualities = _rounded(name, quality, 100, x)
+        steps = quality_tables(qualities.reshape(-1))
     else:
-        name, steps = "tables", _rounded("tables", tables, LARGEST, x)
-        if steps.ndim < 4 and steps.numel() in (64, 128, 192):
-            steps = steps.reshape(1, -1, 8, 8)
-        if steps.ndim != 4 or steps.shape[1] not in (1, 2, 3) or steps.shape[2:] != (8, 8):
-            raise ValueError(
-                f"tables have shape {list(steps.shape)}; "
-                "give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
-            )
+        name = "tables"
+        steps = _as_tables(_rounded(name, tables, LARGEST, x))
     if len(steps) not in (1, len(x)):
         raise ValueError(
             f"{name} has {len(steps)} values for {len(x)} images; give one, or one per image"
         )
     last = steps.shape[1] - 1
-    components = [0] if x.shape[1] == 1 else [0, min(1, last), min(2, last)]
+    components = [0]
+    if x.shape[1] == 3:
+        components = [0, min(1, last), min(2, last)]
     return steps[:, components].expand(len(x), -1, -1, -1)
+
+
+def _as_tables(steps: Tensor) -> Tensor:
+    """Tables of any accepted shape as [1 or B, n, 8, 8]."""
+    if steps.ndim < 4 and steps.numel() in (64, 128, 192):
+        return steps.reshape(1, -1, 8, 8)
+    if steps.ndim != 4 or steps.shape[1] not in (1, 2, 3) or steps.shape[2:] != (8, 8):
+        raise ValueError(
+            f"tables have shape {list(steps.shape)}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
+        )
+    return steps
 
 
 def _rounded(name: str, values, high: int, x: Tensor) -> Tensor:
     """A parameter's values as integers from 1 to `high`, of x's type, straight through."""
-    values = values if isinstance(values, Tensor) else torch.tensor(values, device=x.device)
+    if not isinstance(values, Tensor):
+        values = torch.tensor(values, device=x.device)
     if values.dtype == torch.bool or values.is_complex():
         raise ValueError(f"{name} is a tensor of {values.dtype}; give real numbers")
     values = values.to(x)
-    whole = values.detach().round()
-    if values_are_readable(whole) and not ((whole >= 1) & (whole <= high)).all():
-        raise ValueError(f"{name}={show(values.tolist())} must be from 1 to {high}")
-    return declare(values, whole)
+    integers = values.detach().round()
+    if values_are_readable(integers):
+        in_range = (integers >= 1) & (integers <= high)
+        if not in_range.all():
+            raise ValueError(f"{name}={show(values.tolist())} must be from 1 to {high}")
+    return declare(values, integers)
 
 
 class _Rules(NamedTuple):
@@ -230,7 +253,7 @@ class _Rules(NamedTuple):
         return cubic and (self.to_image or self.to_steps)
 
 
-Kept = Tensor | None  # what a backward pass needs, batch first; None where it does not
+Saved = Tensor | None  # what a backward pass needs, batch first; None where it does not
 
 
 class _Codec(torch.autograd.Function):
@@ -241,55 +264,61 @@ class _Codec(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x: Tensor, steps: Tensor, rules: _Rules) -> tuple[Kept, ...]:
+    def forward(x: Tensor, steps: Tensor, rules: _Rules) -> tuple[Saved, ...]:
         batch, channels = x.shape[:2]
         dtype = _exact_dtype(x.device)
         dct = DCT.to(x.device, dtype)
         tables = steps.to(dtype).transpose(0, 1)
         image = (x * 255).clamp_(0, 255).round_().to(dtype)
         planes = to_planes(image, rules.sampling)
-        kept: list[Kept] = []
-        for i, table in enumerate((tables[:1], tables[1:])[: len(planes)]):
-            blocks = planes[i].shape[2] // 8
-            q = table.flatten(0, 1)[:, None].repeat(1, 1, 1, blocks)  # [planes, 1, 8, width]
-            f = forward_dct(planes[i], dct).unflatten(1, (-1, 8))
+        tables_of_planes = (tables[:1], tables[1:])  # of luma, of chroma
+        saved: list[Saved] = []
+        for i, plane in enumerate(planes):
+            q = _step_plane(tables_of_planes[i], plane.shape[2])
+            f = forward_dct(plane, dct).unflatten(1, (-1, 8))
             k = (f * (_AWAY / (8 * q))).round_()
             slope, rise = _slope_and_rise(rules, f, k, q, x.dtype, luma=i == 0)
-            kept += [_batch_first(slope, batch), _batch_first(rise, batch)]
-            planes[i] = inverse_dct(k.mul_(q).flatten(1, 2), dct).clamp_(-128, 127)
+            saved.append(_batch_first(slope, batch))
+            saved.append(_batch_first(rise, batch))
+            dequantised = k.mul_(q).flatten(1, 2)
+            planes[i] = inverse_dct(dequantised, dct).clamp_(-128, 127)
         if channels == 1:
-            kept += [None, None]
+            saved += [None, None]
         image = to_image(planes, rules.sampling, image)
         unclamped = image.to(torch.int16) if rules.unclamped else None
-        return image.clamp_(0, 255).to(x.dtype).div_(255), unclamped, *kept
+        levels = image.clamp_(0, 255).to(x.dtype)
+        return levels.div_(255), unclamped, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         x, _, ctx.rules = inputs
-        kept = output[1:]
-        ctx.mark_non_differentiable(*(tensor for tensor in kept if tensor is not None))
+        saved = output[1:]
+        tensors = [tensor for tensor in saved if tensor is not None]
+        ctx.mark_non_differentiable(*tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x if is_transformed(x) else None, *kept)
+        ctx.save_for_backward(x if is_transformed(x) else None, *saved)
 
     @staticmethod
     def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
         return fold_all(_Codec, info.batch_size, dims, arguments)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Kept, Kept, None]:
-        x, *kept = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Saved, Saved, None]:
+        x, *saved = ctx.saved_tensors
         if x is not None:
-            return *_CodecGradient.apply(ctx.rules, x, grad, *kept), None
+            to_image, to_steps = _CodecGradient.apply(ctx.rules, x, grad, *saved)
+            return to_image, to_steps, None
         refuse_second_order()
-        return *_gradients(ctx.rules, grad, *kept), None
+        to_image, to_steps = _gradients(ctx.rules, grad, *saved)
+        return to_image, to_steps, None
 
 
 class _CodecGradient(torch.autograd.Function):
     """The backward pass of `_Codec` under torch.func, which would differentiate it again."""
 
     @staticmethod
-    def forward(rules: _Rules, x: Tensor, grad: Tensor, *kept: Kept) -> tuple[Kept, Kept]:
-        return _gradients(rules, grad, *kept)
+    def forward(rules: _Rules, x: Tensor, grad: Tensor, *saved: Saved) -> tuple[Saved, Saved]:
+        return _gradients(rules, grad, *saved)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -304,31 +333,50 @@ class _CodecGradient(torch.autograd.Function):
         raise second_order()
 
 
-def _gradients(rules: _Rules, grad: Tensor, unclamped: Kept, *kept: Kept) -> tuple[Kept, Kept]:
+def _gradients(rules: _Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> tuple[Saved, Saved]:
     """(gradient with respect to the image, with respect to the steps), as `JPEG` declares them."""
-    slopes = [None if slope is None else _planes_first(slope) for slope in kept[0::2]]
-    rises = [_planes_first(rise) for rise in kept[1::2] if rise is not None]
-    to_x = to_steps = None
+    slopes = [None if slope is None else _planes_first(slope) for slope in saved[0::2]]
+    rises = [_planes_first(rise) for rise in saved[1::2] if rise is not None]
     with without_autocast(grad.device):
-        limited = grad if unclamped is None else _limit_t(grad, unclamped, rules.clamp)
+        before_clamp = grad
+        if unclamped is not None:
+            before_clamp = _through_clamp(grad, unclamped, rules.clamp)
         m = DCT[0].to(grad) / 2**14.5
+        to_image = to_steps = None
         if rules.to_image and rules.surrogate == "identity":
-            to_x = grad.clone()
+            to_image = grad.clone()
         elif rules.to_image:
-            to_x = _pull_back(rules, limited, slopes, m)
+            to_image = _through_codec(rules, before_clamp, slopes, m)
         if rules.to_steps:
-            spectra = [analyse(plane, m) for plane in to_image_t(limited / 255, rules.sampling)]
-            products = [c * rise for c, rise in zip(spectra, rises, strict=False)]
-            to_steps = torch.cat([per_table(product, len(grad)) for product in products], 1)
-    return to_x, to_steps
+            to_steps = _gradient_of_steps(rules, before_clamp, rises, m)
+    return to_image, to_steps
 
 
-def _batch_first(planes: Kept, batch: int) -> Kept:
-    return None if planes is None else planes.unflatten(0, (-1, batch)).transpose(0, 1)
+def _gradient_of_steps(rules: _Rules, grad: Tensor, rises: list[Tensor], m: Tensor) -> Tensor:
+    """The gradient with respect to the steps [B, C, 8, 8]."""
+    planes = to_image_t(grad / 255, rules.sampling)
+    sums = []
+    for plane, rise in zip(planes, rises, strict=False):  # grey has one plane
+        product = analyse(plane, m) * rise
+        sums.append(per_table(product, len(grad)))
+    return torch.cat(sums, 1)
 
 
-def _planes_first(kept: Tensor) -> Tensor:
-    return kept.transpose(0, 1).flatten(0, 1)
+def _step_plane(tables: Tensor, width: int) -> Tensor:
+    """Tables [C, B, 8, 8] repeated along rows of blocks: [planes, 1, 8, width]."""
+    return tables.flatten(0, 1)[:, None].repeat(1, 1, 1, width // 8)
+
+
+def _batch_first(planes: Saved, batch: int) -> Saved:
+    if planes is None:
+        return None
+    by_plane: Tensor = planes.unflatten(0, (-1, batch))
+    return by_plane.transpose(0, 1)
+
+
+def _planes_first(saved: Tensor) -> Tensor:
+    """The inverse of `_batch_first`."""
+    return saved.transpose(0, 1).flatten(0, 1)
 
 
 def _exact_dtype(device: torch.device) -> torch.dtype:
@@ -337,41 +385,48 @@ def _exact_dtype(device: torch.device) -> torch.dtype:
         return torch.float64
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     if matmul is None:  # torch before 2.9
-        precision = "none" if torch.get_float32_matmul_precision() == "highest" else "lower"
+        full_precision = torch.get_float32_matmul_precision() == "highest"
     else:
-        precision = matmul.fp32_precision
-    return torch.float32 if precision in ("none", "ieee") else torch.float64
+        full_precision = matmul.fp32_precision in ("none", "ieee")
+    return torch.float32 if full_precision else torch.float64
 
 
 def _slope_and_rise(
     rules: _Rules, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
-) -> tuple[Kept, Kept]:
+) -> tuple[Saved, Saved]:
     """(slope, rise): the declared d(K)/d(F/8q) and d(Kq)/dq; None where not needed."""
     if not (rules.slopes(luma) or rules.to_steps):
         return None, None
-    t, k = f.to(dtype) / (8 * q), k.to(dtype)
+    unrounded = f.to(dtype) / (8 * q)
+    k = k.to(dtype)
     slope = rise = None
     if rules.slopes(luma):
-        slope = (t - k).square_().mul_(3 * CUBIC_BLEND).add_(1 - CUBIC_BLEND)
+        squared_distance = (unrounded - k).square_()
+        slope = squared_distance.mul_(3 * CUBIC_BLEND).add_(1 - CUBIC_BLEND)
     if rules.to_steps:
-        rise = k - (t if slope is None else t * slope)
+        rise = k - (unrounded if slope is None else unrounded * slope)
     return slope, rise
 
 
-def _limit_t(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
+def _through_clamp(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
+    """The gradient before the clamp of the decoded levels `unclamped`."""
     if clamp == "hard":
-        return grad * ((unclamped >= 0) & (unclamped <= 255))
-    s = unclamped.to(grad.dtype).mul_(2 / 255).sub_(1).sigmoid_()
-    return s.addcmul_(s, s, value=-1).mul_(grad).mul_(2)
+        inside = (unclamped >= 0) & (unclamped <= 255)
+        return grad * inside
+    p = unclamped.to(grad.dtype).mul_(2 / 255)
+    s = p.sub_(1).sigmoid_()
+    slope = s.addcmul_(s, s, value=-1)  # half of it: s (1 - s)
+    return slope.mul_(grad).mul_(2)
 
 
-def _pull_back(rules: _Rules, grad: Tensor, slopes: list[Kept], m: Tensor) -> Tensor:
+def _through_codec(rules: _Rules, grad: Tensor, slopes: list[Saved], m: Tensor) -> Tensor:
     """Jᵀ g, or J g for "residual", whose chroma skips the blocks."""
     sampling = rules.sampling
-    if rules.surrogate != "residual":
-        planes = to_image_t(grad, sampling)
-        planes = [weigh(plane, slope, m) for plane, slope in zip(planes, slopes, strict=False)]
-        return to_planes_t(planes, grad.shape, sampling)
-    luma, *chroma = to_planes(grad, sampling, exact=False)
-    planes = [weigh(luma, slopes[0], m), *chroma]
-    return to_image(planes, sampling, torch.empty_like(grad), exact=False)
+    if rules.surrogate == "residual":
+        luma, *chroma = to_planes(grad, sampling, exact=False)
+        weighed = weigh(luma, slopes[0], m)
+        return to_image([weighed, *chroma], sampling, torch.empty_like(grad), exact=False)
+    planes = []
+    for plane, slope in zip(to_image_t(grad, sampling), slopes, strict=False):
+        planes.append(weigh(plane, slope, m))
+    return to_planes_t(planes, grad.shape, sampling)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ SAMPLINGS = {  # how many pixels share a chroma sample: across, down
     "4:4:0": (1, 2),
 }
 LARGEST = 32767  # libjpeg limits the entries of a table to this
+_MOST_BLOCKS = 10  # of an MCU, which libjpeg decodes at once
 
 # Tables K.1 (luminance) and K.2 (chrominance)
 STANDARD = torch.tensor(
@@ -48,9 +50,16 @@ STANDARD = torch.tensor(
     ],
     device="cpu",
 )
-_ZIGZAG = sorted(
-    range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)
-)
+
+
+def _zigzag_order(index: int) -> tuple[int, int]:
+    """Sort by diagonal; odd diagonals run downward and even ones upward."""
+    row, column = divmod(index, 8)
+    diagonal = row + column
+    return diagonal, row if diagonal % 2 else column
+
+
+_ZIGZAG = sorted(range(64), key=_zigzag_order)
 
 _UNSUPPORTED = {
     0xC3: "lossless",
@@ -78,12 +87,15 @@ def quality_tables(quality: Tensor) -> Tensor:
     clamp(⌊(K·S + 50) / 100⌋, 1, 255) with S = ⌊5000 / q⌋ below 50, else 200 - 2q. Gradient: all
     roundings straight through, zero where the clamp holds.
     """
-    each = quality.view(-1, 1, 1, 1).expand(-1, *STANDARD.shape)
-    q, base = each.detach(), STANDARD.to(quality)
+    expanded = quality.view(-1, 1, 1, 1).expand(-1, *STANDARD.shape)
+    q = expanded.detach()
+    base = STANDARD.to(quality)
     scale = torch.where(q < 50, (5000 / q).floor(), 200 - 2 * q)
+    scale_slope = torch.where(q < 50, -5000 / q**2, -2.0)
     entry = ((base * scale + 50) / 100).floor()
-    slope = base / 100 * torch.where(q < 50, -5000 / q**2, -2.0)
-    return declare(each, entry.clamp(1, 255), slope * ((entry >= 1) & (entry <= 255)))
+    inside = (entry >= 1) & (entry <= 255)
+    slope = base / 100 * scale_slope
+    return declare(expanded, entry.clamp(1, 255), slope * inside)
 
 
 def sampling_name(given: object) -> object:
@@ -95,7 +107,8 @@ def sampling_name(given: object) -> object:
 def check_tables(given: object) -> Tables:
     """1 to 3 tables of 64 integers as nested tuples, from nested or flat sequences or an array."""
     values = _flat(given)
-    if len(values) not in (64, 128, 192) or not all(isinstance(value, Real) for value in values):
+    are_numbers = all(isinstance(value, Real) for value in values)
+    if len(values) not in (64, 128, 192) or not are_numbers:
         raise ValueError(
             f"tables={show(given)} must be 1 to 3 tables of 64 integers: "
             "luma, chroma or luma, Cb, Cr"
@@ -105,16 +118,32 @@ def check_tables(given: object) -> Tables:
             raise ValueError(
                 f"tables hold {value:g}; every entry must be an integer from 1 to {LARGEST}"
             )
-    return tuple(tuple(int(v) for v in values[i : i + 64]) for i in range(0, len(values), 64))
+    integers = list(map(int, values))
+    tables = []
+    for first in range(0, len(integers), 64):
+        tables.append(tuple(integers[first : first + 64]))
+    return tuple(tables)
 
 
 def _flat(given: object) -> list:
-    given = given.tolist() if hasattr(given, "tolist") else given  # arrays and tensors
-    return (
-        [value for item in given for value in _flat(item)]
-        if isinstance(given, (list, tuple))
-        else [given]
-    )
+    """The numbers in nested sequences, arrays or tensors, in order."""
+    if hasattr(given, "tolist"):
+        given = given.tolist()
+    if not isinstance(given, (list, tuple)):
+        return [given]
+    values = []
+    for item in given:
+        values.extend(_flat(item))
+    return values
+
+
+class _Component(NamedTuple):
+    """A component of the frame header. across, down: its sampling factors."""
+
+    ident: int
+    across: int
+    down: int
+    table: int
 
 
 def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
@@ -123,49 +152,82 @@ def read_header(file: str | Path | bytes) -> tuple[Tables, str]:
     Tables: one of a grayscale file, else luma and chroma, or luma, Cb and Cr where those differ.
     Raises ValueError naming what is damaged, or what the model does not cover.
     """
-    data = (
-        bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else Path(file).read_bytes()
-    )
-    tables: dict[int, tuple[int, ...]] = {}
-    used: dict[int, tuple[int, ...]] = {}  # each component's table when its first scan began
-    components: list[tuple[int, int, int, int]] = []
-    jfif = False
-    transform: int | None = None
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        data = bytes(file)
+    else:
+        data = Path(file).read_bytes()
+    header = _Header()
     for marker, body in _segments(data):
+        header.read(marker, body)
+        if header.is_complete:
+            break
+    components = header.components
+    if len(components) == 3:
+        header.check_colour()
+    tables = [header.used_tables[component.ident] for component in components]
+    if len(tables) == 3 and tables[1] == tables[2]:
+        tables.pop()
+    return check_tables(tables), _sampling(components)
+
+
+class _Header:
+    """What the segments read so far say about tables, components and colour."""
+
+    def __init__(self) -> None:
+        self.components: list[_Component] = []
+        self.used_tables: dict[int, tuple[int, ...]] = {}  # when a component's first scan began
+        self._tables: dict[int, tuple[int, ...]] = {}
+        self._jfif = False
+        self._adobe_transform: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the first scan of every component has begun."""
+        return bool(self.components) and len(self.used_tables) == len(self.components)
+
+    def read(self, marker: int, body: bytes) -> None:
+        """Take over what one segment says."""
         if marker == _DQT:
-            tables |= _quantisation(body)
+            self._tables |= _quantisation(body)
         elif marker == _APP0 and body.startswith(b"JFIF\0"):
-            jfif = True
+            self._jfif = True
         elif marker == _APP14 and body.startswith(b"Adobe") and len(body) > 11:
-            transform = body[11]
+            self._adobe_transform = body[11]
         elif marker in _UNSUPPORTED:
             raise ValueError(
                 f"this JPEG uses {_UNSUPPORTED[marker]}, which the model does not cover"
             )
         elif marker in _SOF:
-            if components:
+            if self.components:
                 raise ValueError("this JPEG is damaged: it has two frame headers")
-            components = _frame(body)
+            self.components = _frame(body)
         elif marker == _SOS:
-            if not components:
+            self._begin_scan(body)
+
+    def _begin_scan(self, body: bytes) -> None:
+        """Note the tables of the components that a scan holds."""
+        if not self.components:
+            raise ValueError("this JPEG is damaged: it has no frame header before its first scan")
+        idents = body[1 : 1 + 2 * body[0] : 2]
+        for component in self.components:
+            if component.ident not in idents or component.ident in self.used_tables:
+                continue
+            if component.table not in self._tables:
                 raise ValueError(
-                    "this JPEG is damaged: it has no frame header before its first scan"
+                    f"this JPEG is damaged: it lacks quantisation table {component.table}"
                 )
-            for ident, _, _, table in components:
-                if ident in body[1 : 1 + 2 * body[0] : 2] and ident not in used:
-                    if table not in tables:
-                        raise ValueError(
-                            f"this JPEG is damaged: it lacks quantisation table {table}"
-                        )
-                    used[ident] = tables[table]
-            if len(used) == len(components):
-                break
-    if len(components) == 3:
-        _check_colour([ident for ident, *_ in components], jfif, transform)
-    each = [used[ident] for ident, *_ in components]
-    if len(each) == 3 and each[1] == each[2]:
-        each.pop()
-    return check_tables(each), _sampling(components)
+            self.used_tables[component.ident] = self._tables[component.table]
+
+    def check_colour(self) -> None:
+        """libjpeg's guess: YCbCr, unless an Adobe marker or the component ids say RGB."""
+        if self._jfif:
+            return
+        idents = bytes(component.ident for component in self.components)
+        named_rgb = self._adobe_transform is None and idents == b"RGB"
+        if named_rgb or self._adobe_transform == 0:
+            raise ValueError(
+                "this JPEG stores RGB without conversion; the model covers grayscale and YCbCr"
+            )
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -191,24 +253,28 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _quantisation(body: bytes) -> dict[int, tuple[int, ...]]:
+    """The tables of a segment, in natural order, by their number."""
     tables = {}
     while body:
-        precision, ident = body[0] >> 4, body[0] & 15
-        width = 1 + precision
-        if precision > 1 or ident > 3 or len(body) < 1 + 64 * width:
+        precision = body[0] >> 4
+        ident = body[0] & 15
+        width = 1 + precision  # bytes per entry
+        end = 1 + 64 * width
+        if precision > 1 or ident > 3 or len(body) < end:
             raise ValueError(
                 "this JPEG is damaged: a quantisation table is incomplete or has no known kind"
             )
-        zigzag = [
-            int.from_bytes(body[i : i + width], "big") for i in range(1, 1 + 64 * width, width)
-        ]
-        tables[ident] = tuple(value for _, value in sorted(zip(_ZIGZAG, zigzag, strict=True)))
-        body = body[1 + 64 * width :]
+        table = [0] * 64
+        for entry, index in enumerate(_ZIGZAG):
+            first = 1 + entry * width
+            table[index] = int.from_bytes(body[first : first + width], "big")
+        tables[ident] = tuple(table)
+        body = body[end:]
     return tables
 
 
-def _frame(body: bytes) -> list[tuple[int, int, int, int]]:
-    """(id, horizontal factor, vertical factor, table) of each component."""
+def _frame(body: bytes) -> list[_Component]:
+    """The components of a frame header."""
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise ValueError(f"this JPEG is damaged: its frame header has {len(body)} bytes")
     if body[0] != 8:
@@ -222,30 +288,24 @@ def _frame(body: bytes) -> list[tuple[int, int, int, int]]:
         raise ValueError(
             f"this JPEG has {body[5]} components ({kind}); the model covers grayscale and YCbCr"
         )
-    return [
-        (body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, len(body), 3)
-    ]
+    components = []
+    for first in range(6, len(body), 3):
+        ident, factors, table = body[first : first + 3]
+        components.append(_Component(ident, factors >> 4, factors & 15, table))
+    return components
 
 
-def _check_colour(idents: list[int], jfif: bool, transform: int | None) -> None:
-    """libjpeg's guess: YCbCr, unless an Adobe marker or the component ids say RGB."""
-    if not jfif and (transform == 0 or (transform is None and bytes(idents) == b"RGB")):
-        raise ValueError(
-            "this JPEG stores RGB without conversion; the model covers grayscale and YCbCr"
-        )
-
-
-def _sampling(components: list[tuple[int, int, int, int]]) -> str:
+def _sampling(components: list[_Component]) -> str:
+    """The name of the chroma sampling, from the sampling factors."""
     if len(components) == 1:
         return "4:2:0"  # of no consequence
-    (h, v), *chroma = [(h, v) for _, h, v, _ in components]
-    for name, (across, down) in SAMPLINGS.items():
-        fits = (
-            h * v > 0 and h * v + sum(ch * cv for ch, cv in chroma) <= 10
-        )  # blocks that libjpeg decodes at once
-        if fits and all((h, v) == (ch * across, cv * down) for ch, cv in chroma):
-            return name
-    factors = ", ".join(f"{ch}x{cv}" for ch, cv in [(h, v), *chroma])
+    luma, *chroma = [(component.across, component.down) for component in components]
+    blocks = sum(across * down for across, down in (luma, *chroma))
+    if luma[0] * luma[1] > 0 and blocks <= _MOST_BLOCKS:
+        for name, (across, down) in SAMPLINGS.items():
+            if all(luma == (h * across, v * down) for h, v in chroma):
+                return name
+    factors = ", ".join(f"{across}x{down}" for across, down in (luma, *chroma))
     raise ValueError(
         f"this JPEG has sampling factors {factors}; the model covers {', '.join(SAMPLINGS)}"
     )

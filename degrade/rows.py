@@ -1,6 +1,7 @@
 """Apply a function to one image of a batch at a time.
 
-Some library functions sum in an order that depends on the batch, or take one parameter for all.
+Some library functions sum in an order that depends on the batch, or take one value of a parameter
+for the whole batch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .params import check_count
 
 
 def row_by_row(function: Callable[..., Tensor], x: Tensor, **parameters: object) -> Tensor:
-    """function(x[i:i+1], …) for every image i of the batch.
+    """Call function(x[i:i+1], …) for every image i of the batch, and concatenate the results.
 
     parameters: each is one value for all images, or a tuple with one per image. The bits of an
     image never depend on the rest of the batch, whatever FFT, power or encoder is used.
@@ -23,6 +24,8 @@ def row_by_row(function: Callable[..., Tensor], x: Tensor, **parameters: object)
         check_count(name, value, len(x))
     rows = []
     for i in range(len(x)):
-        values = [value[i] if isinstance(value, tuple) else value for value in parameters.values()]
+        values = []
+        for value in parameters.values():
+            values.append(value[i] if isinstance(value, tuple) else value)
         rows.append(function(x[i : i + 1], *values))
     return torch.cat(rows)

@@ -57,10 +57,14 @@ def fold_all(
     function: type[torch.autograd.Function], size: int, dims: tuple, arguments: tuple
 ) -> tuple[tuple[Tensor | None, ...], tuple[int | None, ...]]:
     """A vmap rule: one call of `function` with the dimension of vmap folded into the batch."""
-    folded = [
-        fold(argument, dim, size) if isinstance(argument, Tensor) else argument
-        for argument, dim in zip(arguments, dims, strict=True)
-    ]
-    outputs = function.apply(*folded)
-    unfolded = [None if output is None else unfold(output, size) for output in outputs]
-    return tuple(unfolded), tuple(None if output is None else 0 for output in outputs)
+    folded = []
+    for argument, dim in zip(arguments, dims, strict=True):
+        if isinstance(argument, Tensor):
+            argument = fold(argument, dim, size)
+        folded.append(argument)
+    outputs: list[Tensor | None] = []
+    out_dims: list[int | None] = []
+    for output in function.apply(*folded):
+        outputs.append(None if output is None else unfold(output, size))
+        out_dims.append(None if output is None else 0)
+    return tuple(outputs), tuple(out_dims)

@@ -83,7 +83,8 @@ class Codes(Space):
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         noises = random_noises(problem) if self.noises else ()
-        latent = problem.generator.pack(extend(point.latent, self.name, problem.generator))
+        extended = extend(point.latent, self.name, problem.generator)
+        latent = problem.generator.pack(extended)
         free = {"latent": Variable(latent, roles.CODES)}
         free.update(free_noises(noises))
         return replace(point, noises=noises or point.noises), free
@@ -169,8 +170,9 @@ class GaussianCodes(Space):
         if point.start is not None and self.block:
             start = replace(point.start, maps=variables["features"])
         z = variables["z"]
+        latent = self._latent(z, problem)
         noises = with_free_noises(point.noises, variables)
-        return replace(point, latent=self._latent(z, problem), z=z, noises=noises, start=start)
+        return replace(point, latent=latent, z=z, noises=noises, start=start)
 
     def _drawn(self, point: Point, problem: Problem) -> Point:
         """The point with a z for each layer, and new noise maps."""
@@ -179,7 +181,8 @@ class GaussianCodes(Space):
         z = problem.rng("z").normal(like).to(problem.device)
         noises = random_noises(problem)
         if noises and self.quiet_end:
-            noises = (*noises[:-1], torch.zeros_like(noises[-1]))
+            *others, last = noises
+            noises = (*others, torch.zeros_like(last))
         return replace(point, z=z, noises=noises or None)
 
     def _latent(self, z: Tensor, problem: Problem) -> Tensor:

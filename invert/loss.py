@@ -216,9 +216,13 @@ class L1(Term):
     name = "l1"
 
     def prepare(self, problem: Problem) -> Measure:
-        y, halvings = problem.observation, 0
-        while self.coarsest and halvings < 6 and min(y.shape[2:]) >= problem.network().min_side:
-            y, halvings = halved(y), halvings + 1
+        y = problem.observation
+        halvings = 0
+        if self.coarsest:
+            shortest = problem.network().min_side
+            while halvings < 6 and min(y.shape[2:]) >= shortest:
+                y = halved(y)
+                halvings += 1
 
         def measure(view: View) -> Tensor:
             x = view.prediction
@@ -272,9 +276,11 @@ class Deep(Term):
         target = features(problem.observation)
 
         def measure(view: View) -> Tensor:
-            total = torch.zeros(len(view.prediction), device=problem.device, dtype=torch.float32)
+            batch = len(view.prediction)
+            total = torch.zeros(batch, device=problem.device, dtype=torch.float32)
             for x, y in zip(features(view.prediction), target, strict=True):
-                total = total + (x.float() - y.float()).abs().flatten(1).mean(1)
+                difference = x.float() - y.float()
+                total = total + difference.abs().flatten(1).mean(1)
             return total
 
         return measure

@@ -65,7 +65,8 @@ class Perceptual(nn.Module):
 
     def maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the network's feature maps of x [B, 3, H, W] in [0, 1], one per layer."""
-        x = ((x - self.mean) / self.std).to(self.dtype)
+        standardised = (x - self.mean) / self.std
+        x = standardised.to(self.dtype)
         x = x.contiguous(memory_format=torch.channels_last)  # the faster layout on CPU and GPU
         return tuple(self.trunk(x))
 

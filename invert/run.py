@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,25 +37,31 @@ class Reporter:
     """Turns what a search measures into the `Step`s that a callback gets."""
 
     def __init__(self, phases: tuple[Phase, ...], problem: Problem, report: Report):
-        self.total = sum(phase.steps * phase.runs(problem.batch) for phase in phases)
-        self.generator, self.report = problem.generator, report
+        self.generator = problem.generator
+        self.report = report
+        self.total = 0
+        for phase in phases:
+            self.total += phase.steps * phase.runs(problem.batch)
         self.done = 0
 
     def measured(self, phase: Phase, number: int, measurement: Measurement) -> None:
         """Report step `number` of the current run of a phase."""
-        unpack, place = self.generator.unpack, measurement.place
-        self.report(
-            Step(
-                phase=phase,
-                step=self.done + number,
-                total=self.total,
-                loss=measurement.loss,
-                terms=measurement.terms,
-                image=measurement.image,
-                prediction=measurement.prediction,
-                read_latent=lambda: unpack(place().latent),
-            )
+
+        def read_latent() -> Tensor:
+            point = measurement.place()
+            return self.generator.unpack(point.latent)
+
+        step = Step(
+            phase=phase,
+            step=self.done + number,
+            total=self.total,
+            loss=measurement.loss,
+            terms=measurement.terms,
+            image=measurement.image,
+            prediction=measurement.prediction,
+            read_latent=read_latent,
         )
+        self.report(step)
 
     def ended(self, phase: Phase) -> None:
         """Count the steps of a run that has ended, also those that it did not need."""
@@ -67,7 +74,8 @@ def run(phase: Phase, point: Point, problem: Problem, key: str, reporter: Report
         return run_batch(phase, point, problem, key, reporter)
     results = []
     for i in range(problem.batch):
-        results.append(run_batch(phase, point.row(i), problem.row(i), key, reporter))
+        result = run_batch(phase, point.row(i), problem.row(i), key, reporter)
+        results.append(result)
     return joined(results)
 
 
@@ -78,16 +86,18 @@ def run_batch(
     search = Search.of(phase, point, problem, key)
     state = search.init()
     losses: list[Tensor] = []
-    terms: dict[str, list[Tensor]] = {name: [] for name, _, _ in search.measures}
+    terms: list[Mapping[str, Tensor]] = []
     while not search.ended(state):
         state, measurement = search.step(state)
         losses.append(measurement.loss)
-        for name, value in measurement.terms.items():
-            terms[name].append(value)
+        terms.append(measurement.terms)
         reporter.measured(phase, state.step, measurement)
     reporter.ended(phase)
     end, image, finite = search.finish(state)
-    histories = {name: stacked(values, problem.batch) for name, values in terms.items()}
+    histories = {}
+    for name, _, _ in search.measures:
+        values = [terms_of_step[name] for terms_of_step in terms]
+        histories[name] = stacked(values, problem.batch)
     return PhaseResult(end, image, finite, stacked(losses, problem.batch), histories)
 
 
@@ -100,23 +110,31 @@ def stacked(values: list[Tensor], batch: int) -> Tensor:
 
 def joined(results: list[PhaseResult]) -> PhaseResult:
     """Join the results of single images; shorter histories repeat their last row."""
-    longest = max(len(result.losses) for result in results)
-    losses = [extended(result.losses, longest) for result in results]
+    losses = [result.losses for result in results]
     terms = {}
     for name in results[0].terms:
-        terms[name] = torch.cat([extended(r.terms[name], longest) for r in results], 1)
+        terms[name] = side_by_side([result.terms[name] for result in results])
     return PhaseResult(
         point=Point.cat([result.point for result in results]),
         image=torch.cat([result.image for result in results]),
         finite=torch.cat([result.finite for result in results]),
-        losses=torch.cat(losses, 1),
+        losses=side_by_side(losses),
         terms=terms,
     )
 
 
+def side_by_side(histories: list[Tensor]) -> Tensor:
+    """Join the histories [steps, 1] of single images to [steps, B]."""
+    longest = max(map(len, histories))
+    columns = [extended(history, longest) for history in histories]
+    return torch.cat(columns, 1)
+
+
 def extended(history: Tensor, length: int) -> Tensor:
     """Repeat the last row of a history [steps, B] up to this length."""
-    return torch.cat([history, history[-1:].expand(length - len(history), -1)])
+    missing = length - len(history)
+    last = history[-1:].expand(missing, -1)
+    return torch.cat([history, last])
 
 
 def joined_losses(results: list[PhaseResult], batch: int) -> Tensor:

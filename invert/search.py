@@ -47,9 +47,9 @@ class Rollback:
     """Takes an image whose loss is not finite back to its last good values."""
 
     def init(self, values: Variables) -> RollbackState:
-        batch = len(next(iter(values.values())))
-        device = next(iter(values.values())).device
-        return {"values": values, "finite": torch.ones(batch, dtype=torch.bool, device=device)}
+        first = next(iter(values.values()))
+        finite = torch.ones(len(first), dtype=torch.bool, device=first.device)
+        return {"values": values, "finite": finite}
 
     def update(
         self, values: Variables, good: Tensor, state: RollbackState
@@ -72,9 +72,8 @@ class BestSoFar:
     term: str
 
     def init(self, values: Variables) -> BestState:
-        batch = len(next(iter(values.values())))
-        device = next(iter(values.values())).device
-        lowest = torch.full((batch,), math.inf, dtype=torch.float32, device=device)
+        first = next(iter(values.values()))
+        lowest = torch.full((len(first),), math.inf, dtype=torch.float32, device=first.device)
         return {"values": values, "lowest": lowest}
 
     def update(
@@ -151,13 +150,24 @@ class Search:
     def of(phase: Phase, point: Point, problem: Problem, key: str) -> Search:
         """Make a phase ready that begins at `point`."""
         base, free = phase.space.begin(point, problem)
-        initial = {name: variable.value.detach() for name, variable in free.items()}
-        roles = {name: variable.role for name, variable in free.items()}
+        initial = {}
+        roles = {}
+        for name, variable in free.items():
+            initial[name] = variable.value.detach()
+            roles[name] = variable.role
         conditions = Conditions(roles, phase.steps, code_scale(problem))
         measures = []
         for name, term in phase.named_terms(problem):
             measures.append((name, term, term.prepare(problem)))
-        return Search(phase, problem, key, base.detached(), initial, conditions, tuple(measures))
+        return Search(
+            phase=phase,
+            problem=problem,
+            key=key,
+            base=base.detached(),
+            initial=initial,
+            conditions=conditions,
+            measures=tuple(measures),
+        )
 
     def init(self) -> SearchState:
         """Return the state before the first step."""
@@ -198,9 +208,14 @@ class Search:
         )
         moved = tree_where(active, moved, values)
         following = SearchState(state.step + 1, moved, active, optimiser, stop, rollback, best)
-        place = self._placer(moved)
-        image, prediction = view.image.detach(), view.prediction.detach()
-        return following, Measurement(loss, terms, image, prediction, place)
+        measurement = Measurement(
+            loss=loss,
+            terms=terms,
+            image=view.image.detach(),
+            prediction=view.prediction.detach(),
+            place=self._placer(moved),
+        )
+        return following, measurement
 
     def finish(self, state: SearchState) -> tuple[Point, Tensor, Tensor]:
         """Return the final point, its image, and which images stayed finite [B]."""
@@ -212,7 +227,8 @@ class Search:
         if not good.all():  # no loss was measured where the last step led
             values = tree_where(good, values, state.rollback["values"])
             point = self._placer(values)().detached()
-            image, finite = image_of(point, self.problem), finite & good
+            image = image_of(point, self.problem)
+            finite = finite & good
         return point, image.clamp(0, 1), finite.cpu()
 
     @property

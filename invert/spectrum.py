@@ -64,15 +64,17 @@ class Tight(Spectrum):
     value: float
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        visible_part = self.operator.adjoint(self.operator(x), x.shape) / self.value**2
-        singular_values = torch.tensor([self.value, 0.0], dtype=x.dtype, device=x.device)
-        of_visible, of_hidden = f(singular_values)
-        image: Tensor = of_visible * visible_part + of_hidden * (x - visible_part)
+        back_projected = self.operator.adjoint(self.operator(x), x.shape)
+        visible_part = back_projected / self.value**2
+        hidden_part = x - visible_part
+        of_visible, of_hidden = f(x.new_tensor([self.value, 0.0]))
+        image: Tensor = of_visible * visible_part + of_hidden * hidden_part
         return image
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
-        (factor,) = f(torch.tensor([self.value], dtype=y.dtype, device=y.device))
-        shape = (len(y), *self.operator.input_shape(y.shape)[1:])
+        (factor,) = f(y.new_tensor([self.value]))
+        image_shape = self.operator.input_shape(y.shape)
+        shape = (len(y), *image_shape[1:])
         image: Tensor = factor / self.value * self.operator.adjoint(y, shape)
         return image
 
@@ -96,10 +98,13 @@ class Dense(Spectrum):
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
         rank = self.u.shape[1]
-        coordinates = self._rows(y) @ self.u * f(self.s)[:rank]
-        return (coordinates @ self.v[:, :rank].T).view(len(y), *self.shape[1:])
+        factors = f(self.s)[:rank]
+        coordinates = self._rows(y) @ self.u * factors
+        image = coordinates @ self.v[:, :rank].T
+        return image.view(len(y), *self.shape[1:])
 
     def _rows(self, x: Tensor) -> Tensor:
+        """The values of each image, or of each channel, as rows."""
         return x.flatten(2) if self.per_channel else x.flatten(1)
 
 
@@ -153,7 +158,8 @@ class Probes:
     """Random images and observations that find out what kind of matrix an operator is."""
 
     def __init__(self, operator: Operator, shape: tuple[int, ...]):
-        self.operator, self.shape = operator, shape
+        self.operator = operator
+        self.shape = shape
         self.output = tuple(operator.output_shape(shape))
         self.draws = torch.Generator().manual_seed(0)
 
@@ -164,7 +170,8 @@ class Probes:
         """The decomposition, where every pixel is multiplied by its own number."""
         if self.output != self.shape:
             return None
-        values = self.operator(torch.ones(self.shape, dtype=torch.float32, device="cpu"))
+        white = torch.ones(self.shape, dtype=torch.float32, device="cpu")
+        values = self.operator(white)
         for _ in range(2):
             x = self.random(self.shape)
             if not alike(self.operator(x), values * x):
@@ -173,9 +180,11 @@ class Probes:
 
     def tight(self) -> Tight | None:
         """The decomposition, where H Hᵀ is a multiple of the identity."""
-        first, second = self.random(self.output), self.random(self.output)
+        first = self.random(self.output)
+        second = self.random(self.output)
         back = self._there_and_back(first)
-        square = float((back * first).sum() / first.square().sum())
+        quotient = (back * first).sum() / first.square().sum()
+        square = float(quotient)
         if square <= 0 or not alike(back, square * first):
             return None
         if not alike(self._there_and_back(second), square * second):
@@ -186,20 +195,31 @@ class Probes:
         """The decomposition of the matrix, of each channel where all have the same one."""
         _, channels, height, width = self.shape
         per_channel = self._per_channel()
-        size = height * width * (1 if per_channel else channels)
+        size = height * width
+        if not per_channel:
+            size *= channels
         if size > LARGEST:
             raise ValueError(
                 f"method='ddrm' finds no closed form for {self.operator}, and {size} values are "
                 f"too many for a dense decomposition (at most {LARGEST}); use a mask, a mean of "
                 "blocks, or smaller images"
             )
-        u, s, vh = torch.linalg.svd(self._matrix(size, per_channel), full_matrices=True)
+        matrix = self._matrix(size, per_channel)
+        u, s, vh = torch.linalg.svd(matrix, full_matrices=True)
         rank = len(s)
+        smallest = SMALLEST_SINGULAR_VALUE * s[0]
         values = torch.zeros(size, dtype=torch.float64, device="cpu")
-        values[:rank] = torch.where(s > SMALLEST_SINGULAR_VALUE * s[0], s, 0)
-        return Dense(u[:, :rank].float(), values.float(), vh.T.float(), self.shape, per_channel)
+        values[:rank] = torch.where(s > smallest, s, 0)
+        return Dense(
+            u=u[:, :rank].float(),
+            s=values.float(),
+            v=vh.T.float(),
+            shape=self.shape,
+            per_channel=per_channel,
+        )
 
     def _there_and_back(self, y: Tensor) -> Tensor:
+        """H Hᵀ y."""
         return self.operator(self.operator.adjoint(y, self.shape))
 
     def _per_channel(self) -> bool:
@@ -208,8 +228,10 @@ class Probes:
         x = self.random(self.shape)
         if self.output[1] != channels:
             return False
-        same = self.operator(self.random((1, 1, height, width)).expand(self.shape))
-        if not alike(same, same[:, :1].expand(self.output)):
+        grey = self.random((1, 1, height, width)).expand(self.shape)
+        of_grey = self.operator(grey)
+        first_channel = of_grey[:, :1].expand(self.output)
+        if not alike(of_grey, first_channel):
             return False
         for channel in range(channels):
             alone = torch.zeros_like(x)
@@ -221,21 +243,24 @@ class Probes:
         return True
 
     def _matrix(self, size: int, per_channel: bool) -> Tensor:
+        """The operator as a matrix [outputs, size], of one channel or of all."""
         _, channels, height, width = self.shape
         identity = torch.eye(size, dtype=torch.float32, device="cpu")
         basis = identity.view(size, -1, height, width)
         if per_channel:
             basis = basis.expand(-1, channels, -1, -1)
-        columns = torch.cat([self.operator(chunk) for chunk in basis.split(64)])
+        outputs = [self.operator(chunk) for chunk in basis.split(64)]
+        columns = torch.cat(outputs)
         if per_channel:
             columns = columns[:, :1]
         return columns.flatten(1).T.double()
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding."""
+    """Whether a and b are equal up to rounding."""
     return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def nonzero(s: Tensor) -> Tensor:
+    """The values, with 1 in place of 0, so that they can divide."""
     return torch.where(s > 0, s, 1.0)

@@ -78,7 +78,8 @@ class BestOf(Start):
     def one(self, problem: Problem) -> Point:
         shape = (1, self.count, problem.generator.z_dim)
         like = torch.empty(shape, device="cpu", dtype=torch.float32)
-        z = problem.rng("candidates").normal(like)[0].to(problem.device)
+        draws = problem.rng("candidates").normal(like)
+        z = draws[0].to(problem.device)
         latent = toward_mean(problem, problem.map(z), self.truncation_psi)
         best = distances(problem, latent, self.by).argmin()
         return Point(latent[best][None], z[best][None])
@@ -127,8 +128,10 @@ def check_applies(term: Term, problem: Problem) -> None:
 
 def distances(problem: Problem, latents: Tensor, by: Term, through_operator: bool = True) -> Tensor:
     """Measure a term for each of many latents [N, …] of one image; all meet the same noise."""
-    measure, rng, values = by.prepare(problem), problem.rng("distances"), []
-    seed = rng.integers(2**31)[0]
+    measure = by.prepare(problem)
+    rng = problem.rng("distances")
+    (seed,) = rng.integers(2**31)
+    values = []
     for chunk in latents.split(CHUNK):
         image = problem.generator.synthesize(chunk)
         if through_operator:
@@ -137,7 +140,8 @@ def distances(problem: Problem, latents: Tensor, by: Term, through_operator: boo
         else:
             size = problem.observation.shape[2:]
             prediction = F.interpolate(image, size, mode="bilinear", antialias=True)
-        values.append(measure(View(prediction, image, Point(chunk), {}, rng)))
+        view = View(prediction, image, Point(chunk), {}, rng)
+        values.append(measure(view))
     return torch.cat(values)
 
 
@@ -145,7 +149,8 @@ def toward_mean(problem: Problem, latent: Tensor, truncation_psi: float) -> Tens
     """Truncate codes of W towards the mean; a latent of Z stays."""
     if truncation_psi == 1 or not problem.has_w:
         return latent
-    return torch.lerp(problem.center.expand(len(latent), -1), latent, truncation_psi)
+    mean = problem.center.expand(len(latent), -1)
+    return torch.lerp(mean, latent, truncation_psi)
 
 
 def kmeans(points: Tensor, count: int, rounds: int = 100) -> Tensor:
@@ -155,13 +160,7 @@ def kmeans(points: Tensor, count: int, rounds: int = 100) -> Tensor:
     """
     if not 0 < count <= len(points):
         raise ValueError(f"count={count} centres of {len(points)} points; give 1 to {len(points)}")
-    draws = torch.Generator().manual_seed(0)
-    centers = points[torch.randint(len(points), (1,), generator=draws)]
-    while len(centers) < count:
-        nearest = torch.cdist(points, centers).amin(1).square().double().cpu()
-        if not nearest.sum() > 0:  # fewer different points than centres
-            return torch.cat([centers, centers[:1].expand(count - len(centers), -1)])
-        centers = torch.cat([centers, points[torch.multinomial(nearest, 1, generator=draws)]])
+    centers = _spread_centers(points, count)
     for _ in range(rounds):
         nearest = torch.cdist(points, centers).argmin(1)
         sums = torch.zeros_like(centers).index_add_(0, nearest, points)
@@ -170,4 +169,20 @@ def kmeans(points: Tensor, count: int, rounds: int = 100) -> Tensor:
         if torch.equal(moved, centers):
             break
         centers = moved
+    return centers
+
+
+def _spread_centers(points: Tensor, count: int) -> Tensor:
+    """The start of k-means++: draw each centre with a probability ∝ (distance to the nearest)²."""
+    draws = torch.Generator().manual_seed(0)
+    first = torch.randint(len(points), (1,), generator=draws)
+    centers = points[first]
+    while len(centers) < count:
+        distance = torch.cdist(points, centers).amin(1)
+        probability = distance.square().double().cpu()
+        if not probability.sum() > 0:  # fewer different points than centres
+            missing = count - len(centers)
+            return torch.cat([centers, centers[:1].expand(missing, -1)])
+        drawn = torch.multinomial(probability, 1, generator=draws)
+        centers = torch.cat([centers, points[drawn]])
     return centers

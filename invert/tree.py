@@ -28,7 +28,8 @@ def tree_where(condition: Tensor, chosen: T, otherwise: T) -> T:
     """Take the rows of `chosen` where condition [B] is true, and those of `otherwise` elsewhere."""
 
     def select(a: Tensor, b: Tensor) -> Tensor:
-        rows = condition.view(-1, *[1] * (a.ndim - 1))
+        other_axes = [1] * (a.ndim - 1)
+        rows = condition.view(-1, *other_axes)
         return torch.where(rows, a, b)
 
     return tree_map(select, chosen, otherwise)

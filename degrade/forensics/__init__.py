@@ -29,7 +29,7 @@ from ..params import show
 from ..resample import Resize
 from .blocks import LUMA, blocks_of, coefficients
 from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb
-from .grain import Law, grains, law
+from .grain import Grain, Law, fit_law, grains, weighted_mean
 from .lattice import lattice
 
 SIDE = 1536  # pixels: only the middle of a larger picture is examined
@@ -48,6 +48,11 @@ _LEAST = 0.45  # noise with a lower confidence is not reported
 _LEAST_FACTOR = 1.3  # smaller enlargements are not reported
 _FEW_LINES = 160  # pixels: on a shorter side, the edges of a drawing line up by chance
 _FAINTEST = 1.2  # levels: every picture has noise of a lower standard deviation
+_CLEAR = 40  # nats: weaker evidence of an earlier JPEG is not reported
+_ROUNDING = 1 / 12  # variance of rounding to 8 bits, in levels²
+_ORIENTATION = 0x0112  # EXIF tag
+# An opponent colour has less texture than luma, but a JPEG hardly keeps it.
+_OPPONENT = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -89,41 +94,65 @@ def guess(file: str | Path | bytes) -> Guess:
     """
     if not isinstance(file, (str, Path, bytes)):
         raise ValueError(f"file={show(file)} must be a path or the bytes of a picture")
-    name = "file" if isinstance(file, bytes) else f"file={file}"
-    data = file if isinstance(file, bytes) else contents(file, name)
-    shown = numpy.asarray(picture(data, name))
-    own, turn, pixels, last = _last_generation(data, shown)
-    lossy = any(finding.stage == "" for _, finding in last)  # in a way that no table tells
-    x = torch.tensor(_middle(pixels), dtype=torch.float64)
-    grey = bool((x == x[..., :1]).all())
-    view = _View(x[..., :1] if grey else x)
+    if isinstance(file, bytes):
+        name, data = "file", file
+    else:
+        name = f"file={file}"
+        data = contents(file, name)
+    displayed = numpy.asarray(picture(data, name))
+    saved = _last_save(data, displayed)
+    view = _View(_middle(saved.pixels))
 
-    earlier, before = _earlier(view, own)
-    grid = (before.dy, before.dx) if before else (0, 0)
-    table = TABLES[before.quality - 1] if before else None
-    if own is not None and (table is None or own.sum() > table.sum()):
-        grid, table = (0, 0), own
-    found = [
-        *_enlarged(view, pixels.shape[:2], lossy or table is not None),
+    earlier_stages, earlier_comb = _earlier_jpeg(view, saved.table)
+    grid, table = _coarsest_jpeg(earlier_comb, saved.table)
+    compressed = saved.other_codec or table is not None
+    evidence = [
+        *_enlargement(view, saved.pixels.shape[:2], compressed),
         *_noise(view, grid, table),
-        *earlier,
-        *last,
+        *earlier_stages,
+        *saved.stages,
     ]
-    stages = [op for op, _ in found if op is not None]
-    if stages and turn is not None:
+    operator = _chain([stage for stage, _ in evidence if stage is not None], saved.turn)
+    findings = tuple(finding for _, finding in evidence)
+    return Guess(operator, findings, _clipped_share(displayed))
+
+
+_Evidence = tuple[Operator | None, Finding]  # None where no operator describes the finding
+
+
+def _chain(stages: list[Operator], turn: Turn | None) -> Operator:
+    """The stages in order; those of a picture that was saved on its side are turned first."""
+    if not stages:
+        return Identity()
+    if turn is not None:
         stages = [turn.inverse, *stages, turn]
-    operator = compose([part for stage in stages for part in stage]) if stages else Identity()
-    return Guess(operator, tuple(finding for _, finding in found), _clipped(shown))
+    parts: list[Operator] = []
+    for stage in stages:
+        parts.extend(stage)
+    return compose(parts)
 
 
-_Found = tuple[Operator | None, Finding]
+def _coarsest_jpeg(
+    earlier: Comb | None, last_table: Tensor | None
+) -> tuple[tuple[int, int], Tensor | None]:
+    """(block grid, luma's table) of the JPEG with the larger steps; None without a JPEG."""
+    if earlier is None:
+        return (0, 0), last_table
+    table = TABLES[earlier.quality - 1]
+    if last_table is not None and last_table.sum() > table.sum():
+        return (0, 0), last_table
+    return (earlier.dy, earlier.dx), table
 
 
 class _View:
-    """The planes of the middle of a picture [h, w, 1 or 3], in levels."""
+    """The planes of a picture [h, w, 3], in levels; a grey picture has one plane."""
 
-    def __init__(self, x: Tensor):
-        self.mix = LUMA if x.shape[2] == 3 else torch.ones(1, dtype=torch.float64)
+    def __init__(self, pixels: numpy.ndarray):
+        x = torch.tensor(pixels, dtype=torch.float64)
+        is_grey = bool((x == x[..., :1]).all())
+        if is_grey:
+            x = x[..., :1]
+        self.mix = torch.ones(1, dtype=torch.float64) if is_grey else LUMA
         self.colours = x.movedim(2, 0)
         # Rounded luma is what a JPEG decoder had before it made colours.
         self.luma = (x @ self.mix).round() - 128
@@ -132,170 +161,276 @@ class _View:
 
 def _middle(pixels: numpy.ndarray) -> numpy.ndarray:
     """Crop to the middle, from a multiple of 16 on, so that blocks keep their grid."""
-    top, left = (max(0, n - SIDE) // 32 * 16 for n in pixels.shape[:2])
+    height, width = pixels.shape[:2]
+    top = max(0, height - SIDE) // 32 * 16
+    left = max(0, width - SIDE) // 32 * 16
     return pixels[top : top + SIDE, left : left + SIDE]
 
 
-def _last_generation(
-    data: bytes, shown: numpy.ndarray
-) -> tuple[Tensor | None, Turn | None, numpy.ndarray, list[_Found]]:
-    """(luma's table, the turn that made it upright, pixels as they were saved, findings)."""
+@dataclass(frozen=True)
+class _LastSave:
+    """What the file itself says about how it was saved.
+
+    pixels: as they were saved, before `turn` made them upright. table: luma's, of a JPEG.
+    other_codec: whether a lossy codec wrote the file whose settings are not known.
+    """
+
+    pixels: numpy.ndarray
+    stages: list[_Evidence]
+    table: Tensor | None = None
+    turn: Turn | None = None
+    other_codec: bool = False
+
+
+def _last_save(data: bytes, displayed: numpy.ndarray) -> _LastSave:
+    """Read how the file was saved; `displayed` holds its pixels as a viewer shows them."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
-        kind, orientation = image.format, image.getexif().get(0x0112)
-        if kind in ("WEBP", "AVIF", "JPEG2000"):
+        codec = image.format
+        orientation = image.getexif().get(_ORIENTATION)
+        if codec in ("WEBP", "AVIF", "JPEG2000"):
             why = (
-                f"the file is {kind}, whose settings its pixels do not tell; "
-                f"codec:{kind.lower()},75 would be a guess"
+                f"the file is {codec}, whose settings its pixels do not tell; "
+                f"codec:{codec.lower()},75 would be a guess"
             )
-            return None, None, shown, [(None, Finding("", 1.0, why))]
-        if kind not in ("JPEG", "MPO"):
-            return None, None, shown, []
+            return _unknown_codec(displayed, why)
+        if codec not in ("JPEG", "MPO"):
+            return _LastSave(displayed, [])
         try:
             tables, subsampling = read_header(data)
-            jpeg = _standard(JPEG(tables=tables, subsampling=subsampling))
+            jpeg = _with_quality(JPEG(tables=tables, subsampling=subsampling))
         except ValueError as error:
-            return None, None, shown, [(None, Finding("", 1.0, f"the file is a JPEG, but {error}"))]
+            return _unknown_codec(displayed, f"the file is a JPEG, but {error}")
         pixels = numpy.asarray(image.convert("RGB"))
-    turn = Turn(*_EXIF[orientation]) if orientation in _EXIF else None
-    quarters, mirror = _EXIF.get(orientation or 1, (0, 0))
-    upright = numpy.rot90(pixels, quarters)
-    if mirror:
-        upright = upright[:, ::-1]
-    why = "the file's own tables" + (" and sampling" if len(jpeg.tables or (0, 0)) > 1 else "")
-    if turn is not None:
+    why = "the file's own tables"
+    if len(jpeg.tables or (0, 0)) > 1:
+        why += " and sampling"
+    turn = None
+    if orientation in _EXIF:
+        turn = Turn(*_EXIF[orientation])
         why += "; it was compressed as it lay, and EXIF turns it upright"
-    if upright.shape != shown.shape or not (upright == shown).all():
+    if not numpy.array_equal(_upright(pixels, orientation), displayed):
         why += "; its pixels are shown through a colour profile, which no operator holds"
+    stages: list[_Evidence] = [(jpeg, Finding(str(jpeg), 1.0, why))]
     table = torch.tensor(tables[0]).double()
-    return table, turn, pixels, [(jpeg, Finding(str(jpeg), 1.0, why))]
+    return _LastSave(pixels, stages, table, turn)
 
 
-def _standard(jpeg: JPEG) -> JPEG:
+def _unknown_codec(displayed: numpy.ndarray, why: str) -> _LastSave:
+    """A lossy file whose settings no operator describes."""
+    finding = Finding("", 1.0, why)
+    return _LastSave(displayed, [(None, finding)], other_codec=True)
+
+
+def _upright(pixels: numpy.ndarray, orientation: int | None) -> numpy.ndarray:
+    """The pixels after the turn of their EXIF orientation."""
+    quarters, mirror = _EXIF.get(orientation or 1, (0, 0))
+    turned = numpy.rot90(pixels, quarters)
+    return turned[:, ::-1] if mirror else turned
+
+
+def _with_quality(jpeg: JPEG) -> JPEG:
     """The same JPEG, written by its quality where its tables are libjpeg's."""
-    every = quality_tables(torch.arange(1.0, 101)).flatten(2)
-    own = torch.tensor(jpeg.tables, dtype=every.dtype)
-    if len(own) > 2:
+    tables_of_qualities = quality_tables(torch.arange(1.0, 101)).flatten(2)
+    tables = torch.tensor(jpeg.tables, dtype=tables_of_qualities.dtype)
+    count = len(tables)
+    if count > 2:
         return jpeg
-    same = (every[:, : len(own)] == own).flatten(1).all(1).nonzero()
-    return JPEG(int(same[-1]) + 1, jpeg.subsampling) if len(same) else jpeg
+    equal = (tables_of_qualities[:, :count] == tables).flatten(1).all(1)
+    indices = equal.nonzero()
+    if len(indices) == 0:
+        return jpeg
+    quality = int(indices[-1]) + 1
+    return JPEG(quality, jpeg.subsampling)
 
 
-def _earlier(view: _View, own: Tensor | None) -> tuple[list[_Found], Comb | None]:
-    """A JPEG before the last one, on its own block grid."""
-    found = [shifted_comb(view.luma, view.clipped, own is not None)]
-    if own is not None:
-        free = ~blocks_of(view.clipped).flatten(0, 1).flatten(1).any(1)
-        found.append(aligned_comb(coefficients(blocks_of(view.luma).flatten(0, 1)[free]), own))
-    combs = [comb for comb in found if comb is not None and min(comb.nats, comb.margin) > 40]
-    if not combs:
+def _earlier_jpeg(view: _View, last_table: Tensor | None) -> tuple[list[_Evidence], Comb | None]:
+    """Find a JPEG before the last one, on its own block grid."""
+    comb = _clearest_comb(view, last_table)
+    if comb is None:
         return [], None
-    comb = max(combs, key=lambda comb: comb.margin)
-    jpeg, (dy, dx) = JPEG(comb.quality), (n + 8 * (n > 4) for n in (comb.dy, comb.dx))
-    if own is None and len(view.colours) == 3:
-        jpeg, dy, dx = _sampling(view.colours, comb)
-    dy, dx = (8 - (n + 8) % 16 for n in (dy, dx))  # the shorter way: what a shift moves out is lost
-    chain = Shift(dy, dx) >> jpeg >> Shift(-dy, -dx) if dy or dx else jpeg
+    jpeg = JPEG(comb.quality)
+    top, left = _corner_of_mcus(comb.dy), _corner_of_mcus(comb.dx)
+    if last_table is None and len(view.colours) == 3:
+        jpeg, top, left = _sampling(view.colours, comb)
+    dy, dx = _shorter_shift(top), _shorter_shift(left)
+    chain: Operator = jpeg
     why = f"its coefficients are multiples of the steps of quality {comb.quality}"
     if dy or dx:
+        chain = Shift(dy, dx) >> jpeg >> Shift(-dy, -dx)
         why += (
             f", in blocks that begin {dy % 8} rows and {dx % 8} columns outside: "
             "it was cropped since"
         )
-    confidence = _certain(min(comb.nats, comb.margin), 60)
-    return [(chain, Finding(str(chain), confidence, why))], comb
+    confidence = _confidence(_strength(comb), 60)
+    finding = Finding(str(chain), confidence, why)
+    return [(chain, finding)], comb
+
+
+def _clearest_comb(view: _View, last_table: Tensor | None) -> Comb | None:
+    """The earlier JPEG with the clearest evidence, on a grid of its own or on the last one's."""
+    combs = [shifted_comb(view.luma, view.clipped, last_table is not None)]
+    if last_table is not None:
+        clipped = blocks_of(view.clipped).flatten(0, 1).flatten(1).any(1)
+        blocks = blocks_of(view.luma).flatten(0, 1)
+        combs.append(aligned_comb(coefficients(blocks[~clipped]), last_table))
+    clear = []
+    for comb in combs:
+        if comb is not None and _strength(comb) > _CLEAR:
+            clear.append(comb)
+    return max(clear, key=lambda comb: comb.margin, default=None)
+
+
+def _strength(comb: Comb) -> float:
+    """The weaker of a comb's two pieces of evidence, in nats."""
+    return min(comb.nats, comb.margin)
+
+
+def _corner_of_mcus(corner: int) -> int:
+    """Where the blocks of 16 begin on a grid of blocks of 8, on the side nearer to the edge."""
+    return corner + 8 if corner > 4 else corner
+
+
+def _shorter_shift(corner: int) -> int:
+    """The shift that puts the grid's corner on the edge; the shorter one loses fewer pixels."""
+    return 8 - (corner + 8) % 16
 
 
 def _sampling(colours: Tensor, comb: Comb) -> tuple[JPEG, int, int]:
-    """The chroma sampling, and where its blocks of 16×16 begin."""
+    """Find (JPEG with its chroma sampling, row and column where its blocks of 16×16 begin)."""
+    if _has_full_chroma(colours, comb):
+        jpeg = JPEG(comb.quality, "4:4:4")
+        return jpeg, _corner_of_mcus(comb.dy), _corner_of_mcus(comb.dx)
+    candidates: list[tuple[float, JPEG, int, int]] = []
+    tops = (comb.dy, comb.dy + 8)
+    lefts = (comb.dx, comb.dx + 8)
+    for subsampling, top, left in itertools.product(("4:2:0", "4:2:2"), tops, lefts):
+        jpeg = JPEG(comb.quality, subsampling)
+        part = colours[None, :, top : top + 400, left : left + 400].float() / 255
+        change = jpeg(part) - part  # one more saving with the true sampling changes little
+        candidates.append((float(change.square().mean()), jpeg, top, left))
+    _, jpeg, top, left = min(candidates, key=lambda candidate: candidate[0])
+    return jpeg, top, left
+
+
+def _has_full_chroma(colours: Tensor, comb: Comb) -> bool:
+    """Whether chroma has a comb on luma's grid, so that it was not enlarged."""
     blue = torch.tensordot(_BLUE, colours, 1).round()
-    c = coefficients(blocks_of(blue, comb.dy, comb.dx).flatten(0, 1))[None, :4000]
-    table = quality_tables(torch.tensor([float(comb.quality)]))[:, 1].flatten(1).double()
+    blocks = blocks_of(blue, comb.dy, comb.dx).flatten(0, 1)
+    quality = torch.tensor([float(comb.quality)])
+    table = quality_tables(quality)[:, 1].flatten(1).double()
+    c = coefficients(blocks)[None, :4000]
     nats = comb_nats(c, table, ORDER[:20], (0.35, 0.7))
-    if nats.max() > 40:  # chroma has a comb on the same grid, so it was not enlarged
-        dy, dx = comb.dy + 8 * (comb.dy > 4), comb.dx + 8 * (comb.dx > 4)
-        return JPEG(comb.quality, "4:4:4"), dy, dx
-    tried: list[tuple[float, JPEG, int, int]] = []
-    for name in ("4:2:0", "4:2:2"):
-        for dy, dx in itertools.product((comb.dy, comb.dy + 8), (comb.dx, comb.dx + 8)):
-            x = colours[None, :, dy:, dx:][..., :400, :400].float() / 255
-            jpeg = JPEG(comb.quality, name)
-            change = jpeg(x) - x  # one more saving with the true sampling changes little
-            tried.append((float(change.square().mean()), jpeg, dy, dx))
-    _, jpeg, dy, dx = min(tried, key=lambda entry: entry[0])
-    return jpeg, dy, dx
+    return bool(nats.max() > _CLEAR)
 
 
-def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Found]:
-    """Noise, measured in the flattest blocks, on the grid and at the steps of the coarsest JPEG."""
-    steps = torch.full((64,), _UNROUNDED, dtype=torch.float64) if table is None else table
-    mixes = [view.mix]
-    if table is None and len(view.colours) == 3:
-        # An opponent colour has less texture, but a JPEG hardly keeps it.
-        mixes.append(torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64))
-    seen = [_floor(view, grid, mix, steps) for mix in mixes]
-    floor, sure = min(
-        (pair for pair in seen if pair), key=lambda pair: pair[0].at(128), default=(None, 0.0)
-    )
-    loud = floor is not None and floor.at(128) - 1 / 12 > _FAINTEST**2  # 8 bits rounded it
-    if floor is None or not loud or sure < _LEAST:
+def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Evidence]:
+    """Measure noise in the flattest blocks, on the grid and at the steps of the coarsest JPEG."""
+    measurement = _quietest(view, grid, table)
+    if measurement is None or not _is_loud(measurement):
         if table is None:
             return []
-        return [(None, Finding("", 0.5, "noise, if there was any, is hidden by compression"))]
-    sigma = float(f"{math.sqrt(max(0.0, floor.base - 1 / 12)) / 255:.3g}")
-    if floor.slope > 0:
-        op: Operator = PoissonGaussian(float(f"{255 / floor.slope:.3g}"), sigma)
+        hidden = Finding("", 0.5, "noise, if there was any, is hidden by compression")
+        return [(None, hidden)]
+    law, confidence = measurement
+    read_variance = max(0.0, law.base - _ROUNDING)
+    sigma = _three_digits(math.sqrt(read_variance) / 255)
+    if law.slope > 0:
+        noise: Operator = PoissonGaussian(_three_digits(255 / law.slope), sigma)
         why = (
             "the flattest blocks are rough at all frequencies alike, "
             "and the rougher, the brighter they are"
         )
     else:
-        op = Gaussian(sigma)
+        noise = Gaussian(sigma)
         why = "the flattest blocks are rough at all frequencies and brightnesses alike"
-    chain = op >> Clamp() >> Quantize()
-    return [(chain, Finding(str(chain), round(sure, 3), why))]
+    chain = noise >> Clamp() >> Quantize()
+    finding = Finding(str(chain), round(confidence, 3), why)
+    return [(chain, finding)]
 
 
-def _floor(
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+_Measurement = tuple[Law, float]  # law of the noise, confidence
+
+
+def _is_loud(measurement: _Measurement) -> bool:
+    """Whether the noise is stronger than that of every picture, and measured well enough."""
+    law, confidence = measurement
+    variance = law.at(128) - _ROUNDING
+    return variance > _FAINTEST**2 and confidence >= _LEAST
+
+
+def _quietest(view: _View, grid: tuple[int, int], table: Tensor | None) -> _Measurement | None:
+    """The lowest noise that any mixture of the channels shows; None if none can be measured."""
+    mixes = [view.mix]
+    steps = table
+    if steps is None:
+        steps = torch.full((64,), _UNROUNDED, dtype=torch.float64)
+        if len(view.colours) == 3:
+            mixes.append(_OPPONENT)
+    measurements = []
+    for mix in mixes:
+        measurement = _measure_noise(view, grid, mix, steps)
+        if measurement is not None:
+            measurements.append(measurement)
+    return min(measurements, key=lambda measurement: measurement[0].at(128), default=None)
+
+
+def _measure_noise(
     view: _View, grid: tuple[int, int], mix: Tensor, steps: Tensor
-) -> tuple[Law, float] | None:
+) -> _Measurement | None:
     """The noise of one channel and its confidence, measured in a mixture of the channels."""
     scale = float(mix.norm())
     plane = view.luma if mix is view.mix else torch.tensordot(mix, view.colours, 1)
     c = coefficients(blocks_of(plane, *grid).flatten(0, 1)) / scale
-    means = torch.stack(
-        [blocks_of(colour, *grid).mean((2, 3)).flatten() for colour in view.colours], 1
-    )
-    level, room = means @ (mix / scale).square(), torch.minimum(means, 255 - means).amin(1)
-    free = blocks_of(view.clipped, *grid).flatten(0, 1).double().mean((1, 2)) <= 0.05
+    means = torch.stack([_block_means(colour, grid) for colour in view.colours], 1)
+    brightness = means @ (mix / scale).square()
+    distance_to_ends = torch.minimum(means, 255 - means).amin(1)
+    clipped = blocks_of(view.clipped, *grid).flatten(0, 1).double()
+    usable = clipped.mean((1, 2)) <= 0.05
     for _ in range(2):
-        seen, share = grains(c[free], steps / scale, level[free])
-        if not seen:
+        measured, share = grains(c[usable], steps / scale, brightness[usable])
+        if not measured:
             return None
-        floor = law(seen)
-        free &= room > 2 * math.sqrt(floor.at(128))  # nearer to the ends, clipping took some of it
-    weight = sum(g.weight for g in seen)
-    white, tails, bands = (sum(g.weight * g[i] for g in seen) / weight for i in (3, 5, 4))
-    doubt = 1 - white + max(0.0, tails - 1) / 2 + floor.spread
-    return floor, share * min(1.0, bands / 2) * math.exp(-doubt) * _certain(weight, 200)
+        law = fit_law(measured)
+        # Nearer to 0 or 255, clipping took some of the noise.
+        usable &= distance_to_ends > 2 * math.sqrt(law.at(128))
+    return law, _confidence_in_noise(measured, law, share)
 
 
-def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Found]:
-    """An enlargement of the whole picture, as the distances between its lines show it."""
-    if _repeats(view.luma):
+def _block_means(plane: Tensor, grid: tuple[int, int]) -> Tensor:
+    return blocks_of(plane, *grid).mean((2, 3)).flatten()
+
+
+def _confidence_in_noise(measured: list[Grain], law: Law, share: float) -> float:
+    """How much the grains of a share of the bins look like noise and not like texture."""
+    weights = [grain.weight for grain in measured]
+    white = weighted_mean([grain.white for grain in measured], weights)
+    tails = weighted_mean([grain.tails for grain in measured], weights)
+    bands = weighted_mean([grain.bands for grain in measured], weights)
+    doubt = 1 - white + max(0.0, tails - 1) / 2 + law.spread
+    return share * min(1.0, bands / 2) * math.exp(-doubt) * _confidence(sum(weights), 200)
+
+
+def _enlargement(view: _View, size: tuple[int, int], compressed: bool) -> list[_Evidence]:
+    """Find an enlargement of the whole picture, as the distances between its lines show it."""
+    if _repeats_lines(view.luma):
         why = "lines of pixels are repeated: enlarged by nearest, or drawn so"
         return [(None, Finding("", 1.0, why))]
     estimate = lattice(view.luma, compressed)
     if estimate is None or estimate.factor < _LEAST_FACTOR:
         return []
-    contrast, margin = 0.1, 3.2
+    least_contrast, least_margin = 0.1, 3.2
     if compressed or min(size) < _FEW_LINES:
-        contrast, margin = 0.25, 4
-    if estimate.contrast < contrast or estimate.margin < margin:
+        least_contrast, least_margin = 0.25, 4
+    if estimate.contrast < least_contrast or estimate.margin < least_margin:
         return []
     factor = f"{estimate.factor:.2f}"
-    confidence = _certain(estimate.margin, 3)
+    confidence = _confidence(estimate.margin, 3)
     height = max(1, round(size[0] / estimate.factor))
     width = max(1, round(size[1] / estimate.factor))
     try:
@@ -306,26 +441,33 @@ def _enlarged(view: _View, size: tuple[int, int], compressed: bool) -> list[_Fou
     return [(chain, Finding(str(chain), confidence, why))]
 
 
-def _repeats(luma: Tensor) -> bool:
+def _repeats_lines(luma: Tensor) -> bool:
     """Whether, in both directions, at least a fifth of the lines equal the line before them.
 
     Lines that are almost constant do not count.
     """
-    for plane in (luma, luma.T):
-        live = plane[plane.var(1, correction=0) > 1]
-        if len(live) < 16 or float((live.diff(dim=0) == 0).all(1).double().mean()) < 0.2:
-            return False
-    return True
+    return _repeats_rows(luma) and _repeats_rows(luma.T)
 
 
-def _certain(evidence: float, scale: float) -> float:
+def _repeats_rows(plane: Tensor) -> bool:
+    rows = plane[plane.var(1, correction=0) > 1]
+    if len(rows) < 16:
+        return False
+    repeated = (rows.diff(dim=0) == 0).all(1)
+    return float(repeated.double().mean()) >= 0.2
+
+
+def _confidence(evidence: float, scale: float) -> float:
+    """From 0 without evidence to 1; `scale` is the evidence that gives 1 - 1/e."""
     return round(1 - math.exp(-evidence / scale), 3)
 
 
-def _clipped(shown: numpy.ndarray) -> float:
+def _clipped_share(displayed: numpy.ndarray) -> float:
     """The share of clipped pixels in areas of at least 3×3; noise also clips single pixels."""
-    out = torch.from_numpy(((shown == 0) | (shown == 255)).any(2))[None].float()
-    if min(shown.shape[:2]) < 3:
+    if min(displayed.shape[:2]) < 3:
         return 0.0
-    inner = -functional.max_pool2d(-out, 3, 1)
-    return round(float(functional.max_pool2d(functional.pad(inner, (2, 2, 2, 2)), 3, 1).mean()), 4)
+    clipped = ((displayed == 0) | (displayed == 255)).any(2)
+    mask = torch.from_numpy(clipped)[None].float()
+    eroded = -functional.max_pool2d(-mask, 3, 1)
+    opened = functional.max_pool2d(functional.pad(eroded, (2, 2, 2, 2)), 3, 1)
+    return round(float(opened.mean()), 4)

@@ -23,6 +23,14 @@ ORDER = sorted(range(1, 64), key=lambda i: i // 8 + i % 8)  # low frequencies fi
 _STRAY = math.log(0.02)
 
 
+_MOST_PATCHES = 2000
+_COARSE_PATCHES = 250  # of these, the first scan uses about this many
+_PATCH = 15  # pixels: a patch of this side holds one block of each of the 64 grids
+_COARSE_BLURS = (0.35, 0.9, 2.3)
+_FINE_BLURS = (0.3, 0.5, 0.8, 1.3, 2.1, 3.4)
+_LARGEST_MULTIPLE = 200  # larger coefficients count as this many steps
+
+
 class Comb(NamedTuple):
     """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's."""
 
@@ -43,40 +51,54 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
     blurred by s, against that of a smooth density.
     After Fan & de Queiroz 2003 and Neelamani et al. 2006, with the 64 grids of Luo et al. 2007.
     """
-    patches = _liveliest(luma, clipped, 2000)
+    patches = _liveliest(luma, clipped, _MOST_PATCHES)
     if patches is None:
         return None
-    few = patches[:: max(1, len(patches) // 250)]
-    blocks = few.unfold(1, 8, 1).unfold(2, 8, 1)
-    grids = coefficients(blocks).transpose(0, 2).flatten(0, 1)  # [dx·dy, n, 64]
-    grids = grids.unflatten(0, (8, 8)).transpose(0, 1).flatten(0, 1)
-    nats = comb_nats(grids, TABLES, ORDER[:12], (0.35, 0.9, 2.3))  # [blurs, grids, qualities]
+    nats = _nats_of_grids(patches)
     if skip_own:
-        nats[:, 0] = -math.inf
-    each = nats.amax((0, 2))
-    best = int(each.argmax())
-    margin = float(each[best] - each[torch.arange(64) != best].amax().clamp(min=0))
+        nats[0] = -math.inf
+    best = int(nats.argmax())
+    others = nats[torch.arange(64) != best]
+    margin = nats[best] - others.amax().clamp(min=0)
     dy, dx = divmod(best, 8)
-    own = coefficients(patches[:, dy : dy + 8, dx : dx + 8])[None]
-    fine = comb_nats(own, TABLES, ORDER[:24], (0.3, 0.5, 0.8, 1.3, 2.1, 3.4))[:, 0].amax(0)
-    quality = int(fine.argmax())
-    return Comb(dy, dx, quality + 1, float(fine[quality]), margin)
+    blocks = patches[:, dy : dy + 8, dx : dx + 8]
+    nats_of_blurs = comb_nats(coefficients(blocks)[None], TABLES, ORDER[:24], _FINE_BLURS)
+    nats_of_qualities = nats_of_blurs[:, 0].amax(0)
+    index = int(nats_of_qualities.argmax())
+    return Comb(dy, dx, index + 1, float(nats_of_qualities[index]), float(margin))
+
+
+def _nats_of_grids(patches: Tensor) -> Tensor:
+    """The nats of each of the 64 grids, row by row, for its best quality and blur."""
+    every = max(1, len(patches) // _COARSE_PATCHES)
+    blocks = patches[::every].unfold(1, 8, 1).unfold(2, 8, 1)  # [n, dy, dx, 8, 8]
+    by_grid = coefficients(blocks).permute(1, 2, 0, 3).flatten(0, 1)
+    nats = comb_nats(
+        by_grid.contiguous(), TABLES, ORDER[:12], _COARSE_BLURS
+    )  # [blurs, grids, qualities]
+    return nats.amax((0, 2))
 
 
 def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
     """Patches [n, 15, 15] with most contrast, none clipped; each holds a block of every grid."""
-    if min(luma.shape) < 15:
+    if min(luma.shape) < _PATCH:
         return None
-    step = 8 * max(1, math.isqrt(luma.numel() // (64 * 4 * most)))
-    spots = luma.unfold(0, 15, step).unfold(1, 15, step).flatten(0, 1)
-    free = ~clipped.unfold(0, 15, step).unfold(1, 15, step).flatten(0, 1).flatten(1).any(1)
-    spots = spots[free]
-    if not len(spots):
+    stride = 8 * max(1, math.isqrt(luma.numel() // (64 * 4 * most)))
+    patches = _patches(luma, stride)
+    is_clipped = _patches(clipped, stride).flatten(1).any(1)
+    patches = patches[~is_clipped]
+    if len(patches) == 0:
         return None
-    contrast = spots.flatten(1).var(1)
+    contrast = patches.flatten(1).var(1)
     order = contrast.argsort(descending=True, stable=True)[:most]
     order = order[contrast[order] > 1]
-    return spots[order] if len(order) else None
+    return patches[order] if len(order) else None
+
+
+def _patches(plane: Tensor, stride: int) -> Tensor:
+    """The patches [n, 15, 15] of a plane whose corners are `stride` pixels apart."""
+    rows_of_patches = plane.unfold(0, _PATCH, stride).unfold(1, _PATCH, stride)
+    return rows_of_patches.flatten(0, 1)
 
 
 def comb_nats(
@@ -84,24 +106,25 @@ def comb_nats(
 ) -> Tensor:
     """Nats [blurs, grids, tables] of coefficients [grids, n, 64] and tables [n, 64]."""
     total = c.new_zeros(len(blurs), len(c), len(tables))
-    for f in frequencies:
-        steps, which = tables[:, f].unique(return_inverse=True)
-        q = steps.float()[:, None, None]
-        multiple = (c[..., f].float() / q).round()
-        off, first = (c[..., f].float() - q * multiple).square_(), multiple == 0
-        for i, s in enumerate(blurs):
-            nats = (
-                (off * (-0.5 / s**2))
-                .add_((q / (s * math.sqrt(2 * math.pi))).log())
-                .clamp_(min=_STRAY)
-            )
-            each = nats.sub_(nats.clamp(min=0).mul_(first)).sum(2)  # [steps, grids]
-            total[i] += each.T.double()[:, which]
+    for frequency in frequencies:
+        steps, step_of_table = tables[:, frequency].unique(return_inverse=True)
+        step = steps.float()[:, None, None]
+        values = c[..., frequency].float()
+        multiple = (values / step).round()
+        rounds_to_zero = multiple == 0
+        squared_distance = (values - step * multiple).square_()
+        for i, blur in enumerate(blurs):
+            peak = (step / (blur * math.sqrt(2 * math.pi))).log()
+            nats = squared_distance * (-0.5 / blur**2)
+            nats.add_(peak).clamp_(min=_STRAY)
+            gain = nats.clamp(min=0).mul_(rounds_to_zero)
+            nats_of_steps = nats.sub_(gain).sum(2)  # [steps, grids]
+            total[i] += nats_of_steps.T.double()[:, step_of_table]
     return total
 
 
 def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
-    """The quality of a JPEG before the last one, on the same grid.
+    """Find the quality of a JPEG before the last one, on the same grid.
 
     c: the last JPEG's coefficients [n, 64]. own: the last table [64].
 
@@ -111,35 +134,48 @@ def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
     steps larger than the last are tried: smaller ones leave too little.
     """
     total = c.new_zeros(len(TABLES))
-    for f in ORDER[:20]:
-        q = float(own[f])
-        m = (c[:, f] / q).round().abs()
-        live = m[m > 0].clamp(max=200)
-        if len(live) < 20:
+    for frequency in ORDER[:20]:
+        step = float(own[frequency])
+        multiples = (c[:, frequency] / step).round().abs()
+        multiples = multiples[multiples > 0].clamp(max=_LARGEST_MULTIPLE)
+        if len(multiples) < 20:
             continue
-        count = torch.bincount(live.long(), minlength=201)[1:].double()
-        bins = torch.arange(1.0, 201, dtype=torch.float64)
-        decay = 1 - 1 / float(live.mean().clamp(min=1.001))
-        smooth = torch.stack(
-            [decay**bins, torch.exp(-bins.square() / (2 * float(live.square().mean())))]
-        )
-        smooth /= smooth.sum(1, keepdim=True)
-        steps, which = TABLES[:, f].unique(return_inverse=True)
-        tooth = torch.arange(1, 2000, dtype=torch.float64)[:, None] * steps  # [k, steps]
-        edges = (torch.arange(201, dtype=torch.float64) + 0.5) * q
-        nats = c.new_zeros(len(steps))
-        for i in (steps > 1.15 * q).nonzero().flatten().tolist():
-            near = tooth[: int(edges[-1] / steps[i]) + 2, i]
-            cumulative = torch.special.ndtr((edges[:, None] - near) / _ROUNDED).sum(1)
-            ratio = steps[i] / q * cumulative.diff() * 0.98 + 0.02
-            nats[i] = (count @ ratio.log()) - count.sum() * (smooth @ ratio).log().max()
-        total += nats[which]
-    quality = int(total.argmax())
-    far = (torch.arange(len(total)) - quality).abs() > 5  # neighbours have many steps in common
-    return Comb(
-        0,
-        0,
-        quality + 1,
-        float(total[quality]) / 4,
-        float(total[quality] - total[far].max().clamp(min=0)) / 4,
-    )
+        earlier_steps, step_of_table = TABLES[:, frequency].unique(return_inverse=True)
+        nats = _nats_of_earlier_steps(multiples, step, earlier_steps)
+        total += nats[step_of_table]
+    best = int(total.argmax())
+    # Neighbours have many steps in common.
+    far = (torch.arange(len(total)) - best).abs() > 5
+    margin = total[best] - total[far].max().clamp(min=0)
+    return Comb(0, 0, best + 1, float(total[best]) / 4, float(margin) / 4)
+
+
+def _nats_of_earlier_steps(multiples: Tensor, step: float, earlier_steps: Tensor) -> Tensor:
+    """How much likelier each earlier step makes these multiples of `step` than a smooth density."""
+    counts = torch.bincount(multiples.long(), minlength=_LARGEST_MULTIPLE + 1)[1:].double()
+    smooth = _smooth_densities(multiples)
+    edges = (torch.arange(_LARGEST_MULTIPLE + 1, dtype=torch.float64) + 0.5) * step
+    integers = torch.arange(1, 2000, dtype=torch.float64)
+    teeth = integers[:, None] * earlier_steps
+    nats = multiples.new_zeros(len(earlier_steps))
+    for i in (earlier_steps > 1.15 * step).nonzero().flatten().tolist():
+        earlier_step = earlier_steps[i]
+        reached = int(edges[-1] / earlier_step) + 2
+        distance = edges[:, None] - teeth[:reached, i]
+        cumulative = torch.special.ndtr(distance / _ROUNDED).sum(1)
+        density = earlier_step / step * cumulative.diff()
+        ratio = density * 0.98 + 0.02
+        log_normaliser = (smooth @ ratio).log().max()
+        nats[i] = (counts @ ratio.log()) - counts.sum() * log_normaliser
+    return nats
+
+
+def _smooth_densities(multiples: Tensor) -> Tensor:
+    """The probability of each multiple by a geometric and by a normal distribution [2, bins]."""
+    bins = torch.arange(1.0, _LARGEST_MULTIPLE + 1, dtype=torch.float64)
+    decay = 1 - 1 / float(multiples.mean().clamp(min=1.001))
+    geometric = decay**bins
+    mean_square = float(multiples.square().mean())
+    normal = torch.exp(-bins.square() / (2 * mean_square))
+    densities = torch.stack([geometric, normal])
+    return densities / densities.sum(1, keepdim=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_RING = torch.tensor([i // 8 + i % 8 for i in range(64)])
+_RING = torch.tensor([i // 8 + i % 8 for i in range(64)])  # each coefficient's row plus column
 _BANDS = (range(3, 5), range(5, 7), range(7, 9), range(9, 11), range(11, 15))
+_FEWEST_BLOCKS = 24
+_FEWEST_COEFFICIENTS = 12
+_ALIKE = 1.3  # bands up to this multiple of the lowest variance count as noise
+_ABOVE = 0.4  # weight in the fit of a variance above it, because texture only adds to noise
 
 
 class Grain(NamedTuple):
@@ -19,70 +24,146 @@ class Grain(NamedTuple):
     variance: float
     weight: float  # in coefficients whose magnitude is known exactly
     white: float  # share of the bands that are as quiet: 1 for noise, less for texture
-    bands: int  # how many could be measured
+    bands: int  # how many bands could be measured
     # coefficients above 2σ, relative to a normal distribution: 1 for noise, more for texture
     tails: float
 
 
+class _Band(NamedTuple):
+    """The coefficients of one band of frequencies; a weight of 0 says that none could be measured.
+
+    tails: as in `Grain`.
+    """
+
+    variance: float
+    weight: float
+    tails: float
+
+
+class _Frequency(NamedTuple):
+    """The coefficients [n] of one frequency, known as multiples of `step`."""
+
+    coefficients: Tensor
+    step: float
+    variance: float
+    weight: float
+
+
 def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]:
-    """(a grain for each of up to 8 bins of brightness, share of the bins that have one).
+    """Measure (a grain for each of up to 8 bins of brightness, the share of bins that have one).
 
     c: coefficients [n, 64], known as multiples of `steps` [64]. level: each block's brightness [n].
     Blocks are selected by their low frequencies and measured at the others, so that the selection
     does not bias the measurement.
     """
-    low = (_RING > 0) & (_RING <= 2)
-    found: list[Grain] = []
-    if len(c) < 24:
-        return found, 0.0
+    if len(c) < _FEWEST_BLOCKS:
+        return [], 0.0
     bins = min(8, max(1, len(c) // 60))
-    for part in level.argsort(stable=True).tensor_split(bins):
-        activity = c[part][:, low].square().sum(1)
-        flat = part[activity.argsort(stable=True)[: max(24, len(part) // 5)]]
-        bands = [_band(c[flat], steps, ring) for ring in _BANDS]
-        bands = sorted(band for band in bands if band[1] > 0)
-        alike = [band for band in bands if band[0] < 1.3 * bands[0][0]]
-        if alike:
-            weight = sum(w for _, w, _ in alike)
-            variance = sum(v * w for v, w, _ in alike) / weight
-            tails = sum(t * w for _, w, t in alike) / weight
-            brightness = float(level[flat].mean())
-            white = len(alike) / len(bands)
-            grain = Grain(brightness, variance, weight, white, len(bands), tails)
-            found.append(grain)
-    return found, len(found) / bins
+    by_brightness = level.argsort(stable=True)
+    measured: list[Grain] = []
+    for indices in by_brightness.tensor_split(bins):
+        flat = _flattest(c, indices)
+        brightness = float(level[flat].mean())
+        grain = _grain(c[flat], steps, brightness)
+        if grain is not None:
+            measured.append(grain)
+    return measured, len(measured) / bins
 
 
-def _band(c: Tensor, steps: Tensor, ring: range) -> tuple[float, float, float]:
-    """(variance, weight, tails) over the frequencies of a ring that the quantiser keeps."""
-    rows = [(f, *_spread(c[:, f], float(steps[f]))) for f in range(64) if int(_RING[f]) in ring]
-    rows = [row for row in rows if row[2] > 0]
-    weight = sum(w for *_, w in rows)
-    if not weight:
-        return math.inf, 0.0, 0.0
-    variance = sum(v * w for _, v, w in rows) / weight
-    s, above, expected = math.sqrt(variance), 0.0, 0.0
-    for f, *_ in rows:
-        q = float(steps[f])
-        far = (math.ceil(2 * s / q - 0.5) + 0.5) * q
-        above += float((c[:, f].abs() > far).sum())
-        expected += len(c) * math.erfc(far / (s * math.sqrt(2)))
-    return variance, weight, (above + 1) / (expected + 1)
+def _flattest(c: Tensor, indices: Tensor) -> Tensor:
+    """The fifth of the blocks `indices` with the least energy at low frequencies."""
+    low = (_RING > 0) & (_RING <= 2)
+    energy = c[indices][:, low].square().sum(1)
+    order = energy.argsort(stable=True)
+    count = max(_FEWEST_BLOCKS, len(indices) // 5)
+    return indices[order[:count]]
 
 
-def _spread(c: Tensor, q: float) -> tuple[float, float]:
-    """(variance, weight) of normal coefficients that are known as multiples of q.
+def _grain(c: Tensor, steps: Tensor, brightness: float) -> Grain | None:
+    """Measure the noise in flat blocks of coefficients [n, 64]; None if no band can be measured."""
+    bands = []
+    for ring in _BANDS:
+        band = _band(c, steps, ring)
+        if band.weight > 0:
+            bands.append(band)
+    if not bands:
+        return None
+    bands.sort()
+    limit = _ALIKE * bands[0].variance
+    alike = [band for band in bands if band.variance < limit]
+    if not alike:
+        return None
+    weights = [band.weight for band in alike]
+    variance = weighted_mean([band.variance for band in alike], weights)
+    tails = weighted_mean([band.tails for band in alike], weights)
+    white = len(alike) / len(bands)
+    return Grain(brightness, variance, sum(weights), white, len(bands), tails)
 
-    The share of coefficients within j steps gives σ: P(|c| < (j + ½) q) = 2Φ((j + ½) q / σ) - 1.
+
+def weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    """Σ wᵢ vᵢ / Σ wᵢ."""
+    total = 0.0
+    for value, weight in zip(values, weights, strict=True):
+        total += weight * value
+    return total / sum(weights)
+
+
+def _band(c: Tensor, steps: Tensor, ring: range) -> _Band:
+    """Measure the frequencies of a band that the quantiser keeps."""
+    frequencies = _kept_frequencies(c, steps, ring)
+    if not frequencies:
+        return _Band(math.inf, 0.0, 0.0)
+    weights = [frequency.weight for frequency in frequencies]
+    variance = weighted_mean([frequency.variance for frequency in frequencies], weights)
+    tails = _tails(frequencies, math.sqrt(variance))
+    return _Band(variance, sum(weights), tails)
+
+
+def _kept_frequencies(c: Tensor, steps: Tensor, ring: range) -> list[_Frequency]:
+    """The frequencies of a band whose variance survived the quantiser."""
+    frequencies = []
+    for index in range(64):
+        if int(_RING[index]) not in ring:
+            continue
+        step = float(steps[index])
+        variance, weight = _variance(c[:, index], step)
+        if weight > 0:
+            frequencies.append(_Frequency(c[:, index], step, variance, weight))
+    return frequencies
+
+
+def _tails(frequencies: list[_Frequency], deviation: float) -> float:
+    """The number of coefficients above about 2σ, relative to that of a normal distribution."""
+    above = 0.0
+    expected = 0.0
+    for coefficients, step, _, _ in frequencies:
+        steps_below = math.ceil(2 * deviation / step - 0.5)
+        threshold = (steps_below + 0.5) * step  # an edge of the quantiser
+        above += float((coefficients.abs() > threshold).sum())
+        probability = math.erfc(threshold / (deviation * math.sqrt(2)))
+        expected += len(coefficients) * probability
+    return (above + 1) / (expected + 1)
+
+
+def _variance(coefficients: Tensor, step: float) -> tuple[float, float]:
+    """Estimate (variance, weight) of normal coefficients [n] that are known as multiples of `step`.
+
+    The share of coefficients within j steps gives σ: P(|c| < (j + ½) q) = 2Φ((j + ½) q / σ) - 1
+    with q the step.
     """
-    m = (c / q).round().abs()
-    j = m.quantile(0.6).floor()
-    share = float((m <= j).double().mean())
-    if not 0.05 < share < 0.97 or len(c) < 12:
+    multiples = (coefficients / step).round().abs()
+    j = multiples.quantile(0.6).floor()
+    share = float((multiples <= j).double().mean())
+    if not 0.05 < share < 0.97 or len(coefficients) < _FEWEST_COEFFICIENTS:
         return 0.0, 0.0
-    z = float(torch.special.ndtri(torch.tensor((1 + share) / 2, dtype=torch.float64)))
+    quantile = torch.tensor((1 + share) / 2, dtype=torch.float64)
+    z = float(torch.special.ndtri(quantile))
     density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return float(((j + 0.5) * q / z) ** 2), len(c) * (2 * z * density) ** 2 / (share * (1 - share))
+    edge = (j + 0.5) * step
+    variance = float((edge / z) ** 2)
+    information = (2 * z * density) ** 2
+    weight = len(coefficients) * information / (share * (1 - share))
+    return variance, weight
 
 
 class Law(NamedTuple):
@@ -93,44 +174,78 @@ class Law(NamedTuple):
     spread: float  # mean relative distance of the variances from the law
 
     def at(self, level: float) -> float:
+        """The variance at one brightness."""
         return self.slope * level + self.base
 
 
-def law(found: list[Grain]) -> Law:
-    """Sloped only where that explains the grains far better: Poisson noise (Foi et al. 2008)."""
-    x, v, w = (torch.tensor([g[i] for g in found], dtype=torch.float64) for i in range(3))
-    one = torch.ones_like(x)
-    constant, at, worse = _lower_edge(one[:, None], v, w)
-    slope, base = 0.0, float(constant)
-    if len(x) > 3:
-        line, sloped, better = _lower_edge(torch.stack([x, one], 1), v, w)
-        if line[0] > 0 and line[1] < 0:
-            line, sloped, better = _lower_edge(x[:, None], v, w)
-        much_better = worse - better > 12
-        steep = line[0] > 0 and sloped.max() > 1.5 * sloped.min()
-        if much_better and steep and _off(sloped, v, w) < 0.3:
-            at, slope = sloped, float(line[0])
-            base = float(line[1]) if len(line) > 1 else 0.0
-    return Law(slope, base, _off(at, v, w))
+class _Fit(NamedTuple):
+    """A fit of variances on a basis. error: ½χ²."""
+
+    coefficients: Tensor
+    values: Tensor
+    error: float
 
 
-def _off(at: Tensor, v: Tensor, w: Tensor) -> float:
-    return float(((v / at - 1).abs() * w).sum() / w.sum())
+def fit_law(measured: list[Grain]) -> Law:
+    """Fit how the variance of noise depends on the brightness.
 
-
-def _lower_edge(basis: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor, float]:
-    """(coefficients, fit, ½χ²) of v on `basis`.
-
-    Variances above the fit have less weight, because texture only adds to noise.
+    The law is sloped only where that explains the grains far better: Poisson noise (Foi et al.
+    2008).
     """
-    at = v
+    level = _column(grain.level for grain in measured)
+    variance = _column(grain.variance for grain in measured)
+    weight = _column(grain.weight for grain in measured)
+    constant = _lower_edge(torch.ones_like(level)[:, None], variance, weight)
+    sloped = _sloped_fit(level, variance, weight)
+    if sloped is not None and constant.error - sloped.error > 12:
+        slope = float(sloped.coefficients[0])
+        steep = slope > 0 and sloped.values.max() > 1.5 * sloped.values.min()
+        spread = _spread(sloped, variance, weight)
+        if steep and spread < 0.3:
+            has_base = len(sloped.coefficients) > 1
+            base = float(sloped.coefficients[1]) if has_base else 0.0
+            return Law(slope, base, spread)
+    base = float(constant.coefficients)
+    return Law(0.0, base, _spread(constant, variance, weight))
+
+
+def _column(values: Iterable[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float64)
+
+
+def _sloped_fit(level: Tensor, variance: Tensor, weight: Tensor) -> _Fit | None:
+    """Fit slope · level + base, or slope · level if the base would be negative."""
+    if len(level) <= 3:
+        return None
+    line = torch.stack([level, torch.ones_like(level)], 1)
+    fit = _lower_edge(line, variance, weight)
+    slope, base = fit.coefficients
+    if slope > 0 and base < 0:
+        return _lower_edge(level[:, None], variance, weight)
+    return fit
+
+
+def _spread(fit: _Fit, variance: Tensor, weight: Tensor) -> float:
+    """The weighted mean of the variances' relative distance from a fit."""
+    distance = (variance / fit.values - 1).abs()
+    return float((distance * weight).sum() / weight.sum())
+
+
+def _lower_edge(basis: Tensor, variance: Tensor, weight: Tensor) -> _Fit:
+    """Fit the variances on `basis`; those above the fit weigh less."""
+    values = variance
     for _ in range(20):
-        weight = w / at.square() * torch.where(v > at, 0.4, 1.0)
-        weighted = (basis * weight[:, None]).T
-        ridge = 1e-12 * torch.eye(basis.shape[1], dtype=v.dtype)
+        row_weight = weight / values.square() * _side_weight(variance, values)
+        weighted = (basis * row_weight[:, None]).T
+        ridge = 1e-12 * torch.eye(basis.shape[1], dtype=variance.dtype)
         matrix = weighted @ basis + ridge
-        value = torch.linalg.solve(matrix, weighted @ v)
-        at = (basis @ value).clamp(min=float(v.min()) / 4)
-    above = torch.where(v > at, 0.4, 1.0)
-    squares = w * (v / at - 1).square() * above
-    return value, at, float(squares.sum() / 4)
+        coefficients = torch.linalg.solve(matrix, weighted @ variance)
+        values = (basis @ coefficients).clamp(min=float(variance.min()) / 4)
+    squares = weight * (variance / values - 1).square()
+    squares = squares * _side_weight(variance, values)
+    return _Fit(coefficients, values, float(squares.sum() / 4))
+
+
+def _side_weight(variance: Tensor, fitted: Tensor) -> Tensor:
+    """Less than 1 for variances above the fit."""
+    return torch.where(variance > fitted, _ABOVE, 1.0)

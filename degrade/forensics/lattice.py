@@ -12,9 +12,12 @@ from ..pillow_resize import FILTERS
 
 SPAN = 96  # pixels of a line that are used
 _KERNELS = ("bilinear", "bicubic", "lanczos")
+_COARSE_KERNELS = ("bilinear", "bicubic")  # the first scan does without lanczos
 # Mean square of a line's second differences; a smooth slope, rounded to 8 bits, has no more.
 _LIVELY = 1.0
+_FEWEST_LINES = 32
 _MOCKS = (8 / 6, 8 / 5)  # factors that a JPEG's blocks look like
+_LARGEST = 8.2  # factor
 
 
 class Lattice(NamedTuple):
@@ -37,56 +40,117 @@ def lattice(plane: Tensor, compressed: bool) -> Lattice | None:
     with the phase of the small grid. The energy outside this space depends on the phase only if
     the picture was enlarged. compressed: whether the picture went through a JPEG.
     """
-    products = [p for p in (_products(plane), _products(plane.T)) if p is not None]
-    if not products:
+    products = _products_of_both_axes(plane)
+    if products is None:
         return None
-    factors = [1.25]
-    while factors[-1] < 8.2:
-        factors.append(factors[-1] * (1 + 0.4 * factors[-1] / SPAN))
-    if compressed:
-        factors = [k for k in factors if all(abs(k / mock - 1) > 0.03 for mock in _MOCKS)]
-    scan = torch.tensor(
-        [[_contrast(products, k, name) for k in factors] for name in _KERNELS[:2]]
-    ).amax(0)
-    at, ks = int(scan.argmax()), torch.tensor(factors)
-    others = scan[(ks / ks[at]).log().abs() > 0.08]
-    near = [factors[at] * (1 + 0.05 * i * factors[at] / SPAN) for i in range(-8, 9)]
-    contrast, k, name = max(
-        (_contrast(products, k, name), k, name) for k in near for name in _KERNELS
-    )
-    return Lattice(k, name, contrast, float(scan[at] / others.quantile(0.9)))
+    factors = _factors(compressed)
+    scan = _scan(products, factors)
+    peak = int(scan.argmax())
+    factor, filter, contrast = _refine(products, factors[peak])
+    all_factors = torch.tensor(factors)
+    distance = (all_factors / all_factors[peak]).log().abs()
+    others = scan[distance > 0.08]
+    margin = scan[peak] / others.quantile(0.9)
+    return Lattice(factor, filter, contrast, float(margin))
 
 
-def _contrast(products: list[Tensor], k: float, name: str) -> float:
-    left = _left(torch.stack(products), k, name, max(4, 2 * round(k)))
-    return float((left.mean(1).log() - left.amin(1).log()).mean())
+def _factors(compressed: bool) -> list[float]:
+    """The factors of the first scan; without those that the blocks of a JPEG look like."""
+    factors = []
+    factor = 1.25
+    while factor < _LARGEST:
+        factors.append(factor)
+        factor = factor * (1 + 0.4 * factor / SPAN)
+    factors.append(factor)
+    if not compressed:
+        return factors
+    return [factor for factor in factors if not _like_blocks(factor)]
+
+
+def _like_blocks(factor: float) -> bool:
+    return any(abs(factor / mock - 1) <= 0.03 for mock in _MOCKS)
+
+
+def _scan(products: Tensor, factors: list[float]) -> Tensor:
+    """The contrast at each factor, for the better of two kernels."""
+    rows = []
+    for kernel in _COARSE_KERNELS:
+        contrasts = [_contrast(products, factor, kernel) for factor in factors]
+        rows.append(torch.tensor(contrasts))
+    return torch.stack(rows).amax(0)
+
+
+def _refine(products: Tensor, factor: float) -> tuple[float, str, float]:
+    """(factor, kernel, contrast): the best of all kernels at the factors around one."""
+    candidates = []
+    for i in range(-8, 9):
+        nearby = factor * (1 + 0.05 * i * factor / SPAN)
+        for kernel in _KERNELS:
+            contrast = _contrast(products, nearby, kernel)
+            candidates.append((contrast, nearby, kernel))
+    contrast, best_factor, kernel = max(candidates)
+    return best_factor, kernel, contrast
+
+
+def _contrast(products: Tensor, factor: float, kernel: str) -> float:
+    """How much more energy is outside the interpolated lines at the mean phase than at the best."""
+    phases = max(4, 2 * round(factor))
+    energy = _energy_outside(products, factor, kernel, phases)
+    mean = energy.mean(1).log()
+    least = energy.amin(1).log()
+    return float((mean - least).mean())
+
+
+def _products_of_both_axes(plane: Tensor) -> Tensor | None:
+    """Σ x xᵀ [axes, SPAN, SPAN] of the rows, and of the columns, as far as they can be used."""
+    products = []
+    for lines in (plane, plane.T):
+        product = _products(lines)
+        if product is not None:
+            products.append(product)
+    return torch.stack(products) if products else None
 
 
 def _products(plane: Tensor) -> Tensor | None:
     """Σ x xᵀ [SPAN, SPAN] over the middle of the rows; rows with strong edges weigh less."""
-    if plane.shape[1] < SPAN or plane.shape[0] < 32:
+    height, width = plane.shape
+    if width < SPAN or height < _FEWEST_LINES:
         return None
-    at = (plane.shape[1] - SPAN) // 2
-    x = plane[:: max(1, plane.shape[0] // 1024), at : at + SPAN]
-    rough = x.diff(n=2, dim=1).square().mean(1)
-    live = rough > _LIVELY
-    x = x[live] / (rough[live] + 1).sqrt()[:, None]
-    return x.T @ x if len(x) >= 32 else None
+    left = (width - SPAN) // 2
+    every = max(1, height // 1024)
+    lines = plane[::every, left : left + SPAN]
+    roughness = lines.diff(n=2, dim=1).square().mean(1)
+    lively = roughness > _LIVELY
+    scale = (roughness[lively] + 1).sqrt()
+    lines = lines[lively] / scale[:, None]
+    return lines.T @ lines if len(lines) >= _FEWEST_LINES else None
 
 
-def _left(products: Tensor, k: float, name: str, phases: int) -> Tensor:
-    """Energy [axes, phases] of `products` [axes, SPAN, SPAN] outside the lines enlarged by k.
+def _energy_outside(products: Tensor, factor: float, kernel: str, phases: int) -> Tensor:
+    """Energy [axes, phases] of `products` [axes, SPAN, SPAN] outside the lines enlarged by factor.
 
     It is divided by the number of dimensions outside.
     """
-    support, weight = FILTERS[name]
-    start = torch.arange(phases, dtype=torch.float64)[:, None, None] / phases
-    at = torch.arange(SPAN, dtype=torch.float64)[:, None] / k
-    knot = torch.arange(-math.ceil(support), math.ceil(SPAN / k + support) + 1, dtype=torch.float64)
-    t = at + start - knot
-    basis = torch.where(t.abs() < support, weight(t), 0.0)
-    gram = basis.mT @ basis + 1e-9 * torch.eye(len(knot), dtype=torch.float64)
-    inside = basis @ torch.linalg.solve(gram, basis.mT)  # the projection [phases, SPAN, SPAN]
+    support, _ = FILTERS[kernel]
+    inside = _projection(factor, kernel, phases)
     total = products.diagonal(dim1=1, dim2=2).sum(1)[:, None]
-    left = (total - torch.einsum("pij,aij->ap", inside, products)).clamp(min=1e-6)
-    return left / max(1.0, SPAN - SPAN / k - 2 * support)
+    energy_inside = torch.einsum("pij,aij->ap", inside, products)
+    outside = (total - energy_inside).clamp(min=1e-6)
+    dimensions = max(1.0, SPAN - SPAN / factor - 2 * support)
+    return outside / dimensions
+
+
+def _projection(factor: float, kernel: str, phases: int) -> Tensor:
+    """The projection [phases, SPAN, SPAN] onto the lines enlarged by factor, for each phase."""
+    support, weight = FILTERS[kernel]
+    phase = torch.arange(phases, dtype=torch.float64)[:, None, None] / phases
+    position = torch.arange(SPAN, dtype=torch.float64)[:, None] / factor
+    first = -math.ceil(support)
+    last = math.ceil(SPAN / factor + support)
+    small_pixel = torch.arange(first, last + 1, dtype=torch.float64)
+    distance = position + phase - small_pixel
+    basis = torch.where(distance.abs() < support, weight(distance), 0.0)
+    ridge = 1e-9 * torch.eye(len(small_pixel), dtype=torch.float64)
+    gram = basis.mT @ basis + ridge
+    inverse: Tensor = torch.linalg.solve(gram, basis.mT)
+    return basis @ inverse

@@ -209,8 +209,12 @@ class StyleGenerator(Generator):
 
     def latent_shape(self, space: str) -> tuple[int, ...]:
         super().latent_shape(space)
-        counts = {"W": (), "W+": (self.num_ws,), "W++": (self.num_ws, self.num_filters)}
-        return (*counts[space], self.w_dim)
+        shapes = {
+            "W": (self.w_dim,),
+            "W+": (self.num_ws, self.w_dim),
+            "W++": (self.num_ws, self.num_filters, self.w_dim),
+        }
+        return shapes[space]
 
     def pack(self, latent: Tensor) -> Tensor:
         """Drop the codes of a W++ that belong to no filter: [B, sum(filters), w_dim].

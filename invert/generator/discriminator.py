@@ -85,11 +85,13 @@ class Discriminator(nn.Module):
         """Apply convolution, bias and leaky ReLU. down: halve the size."""
         weight = self._weight(name)
         if down:  # filter first, with a margin for the convolution
-            x = fir(F.pad(x, (1, 1, 1, 1)), self._tensor(f"{name}.resample_filter"))
+            padded = F.pad(x, (1, 1, 1, 1))
+            x = fir(padded, self._tensor(f"{name}.resample_filter"))
             x = F.conv2d(x, weight, stride=2)
         else:
             x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
-        x = leaky_relu(x + self._tensor(f"{name}.bias")[:, None, None])
+        bias = self._tensor(f"{name}.bias")
+        x = leaky_relu(x + bias[:, None, None])
         return clamped(x * gain, self.clamp and self.clamp * gain)
 
     def _weight(self, name: str) -> Tensor:

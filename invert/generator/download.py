@@ -23,7 +23,8 @@ def cache() -> Path:
     chosen = os.environ.get("DEGRADE_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "degrade"
+    cache_of_user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_of_user) / "degrade"
 
 
 def fetch(address: str) -> Path:
@@ -33,11 +34,11 @@ def fetch(address: str) -> Path:
     digest differs, or the download fails.
     """
     url, _, check = address.partition("#")
-    wanted = check.removeprefix("sha256:").lower()
-    if check and (not check.startswith("sha256:") or not re.fullmatch("[0-9a-f]{64}", wanted)):
+    kind, _, digits = check.partition(":")
+    wanted = digits.lower()
+    if check and (kind != "sha256" or not re.fullmatch("[0-9a-f]{64}", wanted)):
         raise ValueError(f"{address}: what follows # must be sha256: and 64 hexadecimal digits")
-    name = re.sub(r"[^\w.-]", "_", url.rpartition("/")[2].partition("?")[0])[-100:] or "file"
-    path = cache() / f"{sha256(url.encode()).hexdigest()[:16]}-{name}"
+    path = cache() / _cached_name(url)
     if not path.exists():
         _download(url, path, wanted)
     elif wanted and _digest(path) != wanted:
@@ -48,15 +49,25 @@ def fetch(address: str) -> Path:
     return path
 
 
+def _cached_name(url: str) -> str:
+    """The name of a downloaded file: a digest of its address, and the end of the address."""
+    last_part = url.rpartition("/")[2]
+    without_query = last_part.partition("?")[0]
+    name = re.sub(r"[^\w.-]", "_", without_query)[-100:] or "file"
+    digest = sha256(url.encode()).hexdigest()[:16]
+    return f"{digest}-{name}"
+
+
 def _download(url: str, path: Path, wanted: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=TIMEOUT) as source, temporary.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-            whole = source.headers.get("Content-Length")
-        if whole is not None and temporary.stat().st_size != int(whole):
-            raise OSError(f"it broke off after {temporary.stat().st_size} of {whole} bytes")
+            promised = source.headers.get("Content-Length")
+        size = temporary.stat().st_size
+        if promised is not None and size != int(promised):
+            raise OSError(f"it broke off after {size} of {promised} bytes")
         if wanted and _digest(temporary) != wanted:
             raise ValueError(f"{url} is not the file with that sha256, but {_digest(temporary)}")
         os.replace(temporary, path)

@@ -23,7 +23,9 @@ class Linear(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        weight = self.weight * self.weight_gain
+        bias = self.bias * self.bias_gain
+        return F.linear(x, weight, bias)
 
 
 class Mapping(nn.Module):
@@ -50,7 +52,10 @@ class Mapping(nn.Module):
         means_per_class: bool = False,
     ):
         super().__init__()
-        self.z_dim, self.w_dim, self.c_dim, self.num_layers = z_dim, w_dim, c_dim, num_layers
+        self.z_dim = z_dim
+        self.w_dim = w_dim
+        self.c_dim = c_dim
+        self.num_layers = num_layers
         self.embed: nn.Module
         label_features = 0
         if c_dim and pretrained:
@@ -66,7 +71,8 @@ class Mapping(nn.Module):
         hidden = [layer_features or w_dim] * (num_layers - 1)
         widths = [z_dim + label_features, *hidden, w_dim]
         for i in range(num_layers):
-            self.add_module(f"fc{i}", Linear(widths[i], widths[i + 1], lr_multiplier))
+            layer = Linear(widths[i], widths[i + 1], lr_multiplier)
+            self.add_module(f"fc{i}", layer)
         means = (c_dim, w_dim) if means_per_class else (w_dim,)
         self.register_buffer("w_avg", torch.zeros(means))
 
@@ -81,9 +87,11 @@ class Mapping(nn.Module):
         x = normalized(z.to(self.w_avg))
         label = labels(class_label, len(z), self.c_dim, z.device)
         if label is not None:
-            x = torch.cat([x, normalized(self._embedded(label.to(x)))], 1)
+            embedded = self._embedded(label.to(x))
+            x = torch.cat([x, normalized(embedded)], 1)
         for i in range(self.num_layers):
-            x = leaky_relu(self.get_submodule(f"fc{i}")(x))
+            layer = self.get_submodule(f"fc{i}")
+            x = leaky_relu(layer(x))
         if truncation_psi == 1:
             return x
         return torch.lerp(self.center(class_label, len(z)), x, truncation_psi)
@@ -125,7 +133,8 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
         ) from error
     if label.shape == (batch, c_dim):
         return label.float()
-    if label.is_floating_point() or label.ndim > 1 or not ((label >= 0) & (label < c_dim)).all():
+    in_range = (label >= 0) & (label < c_dim)
+    if label.is_floating_point() or label.ndim > 1 or not in_range.all():
         raise ValueError(
             f"class_label={class_label!r} must be integers from 0 to {c_dim - 1}, or [B, {c_dim}]"
         )
@@ -133,12 +142,14 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
         raise ValueError(
             f"class_label has {len(label)} values for {batch} images; give one, or one per image"
         )
-    return F.one_hot(label.long().expand(batch), c_dim).float()
+    classes = label.long().expand(batch)
+    return F.one_hot(classes, c_dim).float()
 
 
 def normalized(x: Tensor) -> Tensor:
     """Scale every row to unit mean square."""
-    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    mean_square = x.square().mean(1, keepdim=True)
+    return x * (mean_square + 1e-8).rsqrt()
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -146,7 +157,9 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 
 def check_clamp(limit: object) -> None:
-    if limit is not None and not (isinstance(limit, (int, float)) and 0 < limit < math.inf):
+    if limit is None:
+        return
+    if not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
         raise ValueError("conv_clamp must be None or a number above 0")
 
 

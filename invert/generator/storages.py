@@ -28,11 +28,15 @@ _STORAGES = {
 
 def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
     """Return a view of a storage. Raises ValueError if it needs more elements than there are."""
-    shape, strides = [int(n) for n in size], [int(n) for n in stride]
-    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    shape = [int(n) for n in size]
+    strides = [int(n) for n in stride]
+    last = offset
+    for n, step in zip(shape, strides, strict=True):
+        last += (n - 1) * step
     count = math.prod(shape)
-    negative = min([offset, *shape, *strides]) < 0
-    if count > 0 and (negative or last >= len(storage) or count > len(storage)):
+    is_negative = min([offset, *shape, *strides]) < 0
+    is_too_large = last >= len(storage) or count > len(storage)
+    if count > 0 and (is_negative or is_too_large):
         raise ValueError(f"a tensor of {shape} does not fit its storage of {len(storage)}")
     return storage.as_strided(shape, strides, offset)
 
@@ -40,24 +44,31 @@ def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tens
 def storage(blob: bytes) -> Tensor:
     """Return the flat numbers of a storage, from a blob in torch's format before zip files."""
     file = io.BytesIO(blob)
-    if _Blob(file).load() != _MAGIC or _Blob(file).load() != _PROTOCOL:
+    if _next(file) != _MAGIC or _next(file) != _PROTOCOL:
         raise ValueError("a storage has an unknown format")
-    _Blob(file).load()  # the system it was written on
-    content = _Blob(file).load()
-    fields = (*content, None)[:6] if isinstance(content, tuple) else (None,) * 6
-    kind, dtype, key, _, count, view = fields
+    _next(file)  # the system it was written on
+    content = _next(file)
+    if not isinstance(content, tuple):
+        raise ValueError("a storage has an unknown format")
+    kind, dtype, key, _, count, view = (*content, None)[:6]
     if kind != "storage" or not isinstance(dtype, torch.dtype) or view is not None:
         raise ValueError("a storage has an unknown format")
-    if _Blob(file).load() != [key]:
+    if _next(file) != [key]:
         raise ValueError("a storage has an unknown format")
-    start = file.tell() + 8
-    (stored,) = struct.unpack("<q", blob[start - 8 : start])
-    if stored != count or count < 0 or len(blob) - start < count * dtype.itemsize:
-        raise ValueError(f"a storage says {count} numbers and has {len(blob) - start} bytes")
+    (stored_count,) = struct.unpack("<q", file.read(8))
+    start = file.tell()
+    size = len(blob) - start
+    if stored_count != count or count < 0 or size < count * dtype.itemsize:
+        raise ValueError(f"a storage says {count} numbers and has {size} bytes")
     if count == 0:
         return torch.empty(0, dtype=dtype, device="cpu")
     numbers = bytearray(memoryview(blob)[start:])
     return torch.frombuffer(numbers, dtype=dtype, count=count)
+
+
+def _next(file: io.BytesIO) -> object:
+    """Read the next small pickle of a storage."""
+    return _Blob(file).load()
 
 
 class _Blob(pickle._Unpickler):

@@ -90,7 +90,8 @@ class StyleGAN3(StyleGenerator):
         }
         arguments = {"num_layers": 2} | self.config["mapping"]
         self.mapping = Mapping(z_dim, w_dim, c_dim=c_dim, **arguments)
-        self.synthesis = Synthesis(w_dim, input, [Layer(**layer) for layer in layers], output_scale)
+        all_layers = [Layer(**layer) for layer in layers]
+        self.synthesis = Synthesis(w_dim, input, all_layers, output_scale)
         self.num_ws = len(layers) + 1
         self.eval().requires_grad_(False)
 
@@ -147,21 +148,25 @@ class Input(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         t = self.affine(w)
-        cos, sin, right, down = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
+        length = t[:, :2].norm(dim=1, keepdim=True)
+        cos, sin, right, down = (t / length).unbind(1)
         # it transforms coordinates, so the image is transformed by the inverse
         transform = rotation(cos, sin) @ translation(right, down) @ self.transform
         shift = self.freqs @ transform[:, :2, 2:]
         phases = self.phases + shift[:, :, 0]  # [B, C]
         freqs = self.freqs @ transform[:, :2, :2]  # [B, C, (x, y)]
         nyquist = self.sampling_rate / 2
-        fading = (freqs.norm(dim=2) - self.bandwidth) / (nyquist - self.bandwidth)
+        beyond_bandwidth = freqs.norm(dim=2) - self.bandwidth
+        fading = beyond_bandwidth / (nyquist - self.bandwidth)
         amplitudes = (1 - fading).clamp(0, 1)
         index = torch.arange(self.size, dtype=w.dtype, device=w.device)
         position = (index + 0.5 - self.size / 2) / self.sampling_rate
         along_x = position * freqs[..., :1]  # [B, C, size]
         along_y = position * freqs[..., 1:]
-        angle = along_x[:, :, None] + along_y[..., None] + phases[..., None, None]
-        x = torch.sin(2 * math.pi * angle) * amplitudes[..., None, None]
+        turns = along_x[:, :, None] + along_y[..., None]
+        turns = turns + phases[..., None, None]
+        waves = torch.sin(2 * math.pi * turns)
+        x = waves * amplitudes[..., None, None]
         weight = self.weight / math.sqrt(len(self.weight))
         return torch.einsum("oc,bchw->bohw", weight, x)
 

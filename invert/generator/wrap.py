@@ -16,7 +16,9 @@ class Wrapped(Generator):
 
     def __init__(self, module: nn.Module, z_shape: tuple[int, ...], low: float, high: float):
         super().__init__()
-        self.module, self.z_shape, self.z_dim = module, z_shape, math.prod(z_shape)
+        self.module = module
+        self.z_shape = z_shape
+        self.z_dim = math.prod(z_shape)
         self.low, self.high = low, high
         self.eval().requires_grad_(False)
 
