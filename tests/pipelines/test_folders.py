@@ -14,7 +14,10 @@ from pipelines import files
 from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
 
+from .processes import Started, start
 from .shell import COMMAND, FAST, apply, contents, pixels, run, start_bench
+
+pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py and test_bench.py test it
 
 
 def copies(folder, *names):
@@ -198,14 +201,11 @@ def test_pipes_and_devices_are_never_read(tmp_path, arguments):
         (tmp_path / pipe).parent.mkdir(exist_ok=True)
         os.mkfifo(tmp_path / pipe)
     known = {"in": folder, "out": tmp_path / "out", "pipe": tmp_path / "pipe.png"}
-    command = [COMMAND, *(a.format(**known) for a in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    said = done.stderr.split("\n")
-    assert (
-        done.returncode == 2
-        and "no ordinary file" in done.stderr
-        and len([*filter(None, said)]) == 1
-    ), said
+    (tmp_path / "printed").mkdir()
+    command = [argument.format(**known) for argument in arguments]
+    exit_code, errors = start(tmp_path / "printed", *command, seconds=60)
+    lines = [line for line in errors.split("\n") if line]
+    assert exit_code == 2 and "no ordinary file" in errors and len(lines) == 1, errors
 
 
 def test_sweep_between_create_and_lock_is_harmless(tmp_path, monkeypatch):
@@ -316,9 +316,10 @@ def test_checkpoint_is_never_its_own_output(tmp_path):
 def test_concurrent_runs_leave_whole_results(tmp_path):
     """Each manifest names a picture that is there, whichever of two runs came last."""
     folder = copies(tmp_path / "in", *(f"{i}.png" for i in range(8)))
-    command = [COMMAND, "apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]
-    runs = [subprocess.Popen([*command, op]) for op in ("clamp", "jpeg:50", "clamp", "jpeg:50")]
-    assert [run.wait() for run in runs] == [0] * 4
+    command = ["apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]
+    operators = ("clamp", "jpeg:50", "clamp", "jpeg:50")
+    runs = [Started(tmp_path, *command, operator) for operator in operators]
+    assert [run.wait() for run in runs] == [(0, "")] * 4
     images = set()
     for manifest in (tmp_path / "out").glob("*.json"):
         record = json.loads(manifest.read_text())
