@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -38,7 +39,9 @@ class Started:
         return self.process.exitcode is not None
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+        """Send a signal, unless the process ended before."""
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
     def wait(self, seconds: float = 300) -> tuple[int, str]:
         """Wait until it ends; return its exit code, and what it printed to stderr."""
