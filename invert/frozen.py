@@ -9,18 +9,22 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _SAME = [1, 1]
+# The shortest side that uses the layout, and that `freeze` measures. On smaller images oneDNN may
+# want another layout, and then it converts the weights in every call, twenty times slower.
+SHORTEST_SIDE = 8
 
 
 class FrozenConv(nn.Module):
     """A convolution of stride 1 and the ReLU after it, with the weights in oneDNN's own layout.
 
     PyTorch converts the layout in every call, which takes longer than the convolution for small
-    images. Raises RuntimeError or AttributeError if this build of PyTorch or its CPU has no such
-    layout.
+    images. Images with a side below `SHORTEST_SIDE` pass through the original layers. Raises
+    RuntimeError or AttributeError if this build of PyTorch or its CPU has no such layout.
     """
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: nn.Conv2d, activation: nn.ReLU):
         super().__init__()
+        self.original = nn.Sequential(conv, activation)
         weight = conv.weight.detach()
         self.bias = None if conv.bias is None else conv.bias.detach()
         self.padding = _sides(conv)
@@ -34,6 +38,9 @@ class FrozenConv(nn.Module):
         self.weight_back = _laid_out(flipped, self.padding_back)
 
     def forward(self, x: Tensor) -> Tensor:
+        if min(x.shape[2:]) < SHORTEST_SIDE:
+            small: Tensor = self.original(x)
+            return small
         y: Tensor = _ConvRelu.apply(x, self)
         return y
 
@@ -76,19 +83,18 @@ def _freeze_sequence(sequence: nn.Sequential) -> None:
             continue
         if not _is_plain(conv) or not _has_one_layout(conv):
             continue
-        frozen = FrozenConv(conv)
-        original = nn.Sequential(conv, activation)
-        if _is_usable(frozen, original, conv):
+        frozen = FrozenConv(conv, activation)
+        if _is_usable(frozen, conv):
             setattr(sequence, name, frozen)
             setattr(sequence, next_name, nn.Identity())
 
 
-def _is_usable(frozen: FrozenConv, original: nn.Module, conv: nn.Conv2d) -> bool:
+def _is_usable(frozen: FrozenConv, conv: nn.Conv2d) -> bool:
     """Return whether this CPU uses the layout as it is. If not, it is twenty times slower."""
-    shape = (1, conv.in_channels, 8, 8)
+    shape = (1, conv.in_channels, SHORTEST_SIDE, SHORTEST_SIDE)
     x = torch.zeros(shape, dtype=conv.weight.dtype, device="cpu")
     x.requires_grad_()
-    return _seconds(frozen, x) < 4 * _seconds(original, x)
+    return _seconds(frozen, x) < 4 * _seconds(frozen.original, x)
 
 
 def _has_one_layout(conv: nn.Conv2d) -> bool:

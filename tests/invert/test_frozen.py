@@ -21,14 +21,14 @@ def network(inputs, outputs, kernel, padding, dtype=torch.float32):
 def test_frozen_conv_equals_conv_and_its_gradient(data):
     kernel = data.draw(st.tuples(*[st.sampled_from([1, 2, 3, 5])] * 2))
     padding = tuple(data.draw(st.integers(0, k - 1)) for k in kernel)
-    height, width = (data.draw(st.integers(5, 20)) for _ in range(2))
+    height, width = (data.draw(st.integers(frozen.SHORTEST_SIDE, 20)) for _ in range(2))
     inputs, outputs, batch = (data.draw(st.integers(1, n)) for n in (40, 40, 3))
     net = network(inputs, outputs, kernel, padding)
     x = torch.randn(batch, inputs, height, width, generator=rng(), requires_grad=True)
     wanted = net(x)
     upstream = torch.randn(wanted.shape, generator=rng())
     (slope,) = torch.autograd.grad(wanted, x, upstream)
-    found = frozen.FrozenConv(net[0])(x)
+    found = frozen.FrozenConv(*net)(x)
     assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
     assert torch.allclose(torch.autograd.grad(found, x, upstream)[0], slope, rtol=1e-4, atol=1e-3)
 
@@ -80,8 +80,16 @@ def test_freeze_does_nothing_without_the_layout(monkeypatch):
     assert torch.equal(net(x), F.relu(F.conv2d(x, net[0].weight, net[0].bias, padding=1)))
 
 
+@pytest.mark.parametrize("side", [1, 3, 7, 8])
+def test_frozen_conv_is_never_much_slower(side):
+    """Small images would convert the weights in every call, which takes twenty times as long."""
+    net = network(256, 256, 3, 1)
+    x = torch.rand(1, 256, side, side, generator=rng(), requires_grad=True)
+    assert frozen._seconds(frozen.FrozenConv(*net), x) < 4 * frozen._seconds(net, x)
+
+
 def test_frozen_conv_refuses_second_derivatives():
-    net, x = frozen.FrozenConv(network(3, 4, 3, 1)[0]), torch.rand(1, 3, 8, 8, requires_grad=True)
+    net, x = frozen.FrozenConv(*network(3, 4, 3, 1)), torch.rand(1, 3, 8, 8, requires_grad=True)
     (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()

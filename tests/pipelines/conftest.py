@@ -1,6 +1,6 @@
 import pytest
 
-from .shell import start_bench
+from .shell import leave_out_realism, start_bench
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +10,9 @@ def results(tmp_path_factory):
     result = start_bench(folder)
     assert result.exit_code == 0, result.output
     return folder
+
+
+@pytest.fixture
+def without_realism(monkeypatch):
+    """Reports leave out the metrics of sets of pictures: see `leave_out_realism`."""
+    leave_out_realism(monkeypatch.setattr)

@@ -17,7 +17,10 @@ from pipelines import files
 from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
 
+from .processes import Started, start
 from .shell import COMMAND, FAST, apply, contents, pixels, run, start_bench
+
+pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py and test_bench.py test it
 
 
 def copies(folder, *names):
@@ -201,14 +204,11 @@ def test_pipes_and_devices_are_never_read(tmp_path, arguments):
         (tmp_path / pipe).parent.mkdir(exist_ok=True)
         os.mkfifo(tmp_path / pipe)
     known = {"in": folder, "out": tmp_path / "out", "pipe": tmp_path / "pipe.png"}
-    command = [COMMAND, *(a.format(**known) for a in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    said = done.stderr.split("\n")
-    assert (
-        done.returncode == 2
-        and "no ordinary file" in done.stderr
-        and len([*filter(None, said)]) == 1
-    ), said
+    (tmp_path / "printed").mkdir()
+    command = [argument.format(**known) for argument in arguments]
+    exit_code, errors = start(tmp_path / "printed", *command, seconds=60)
+    lines = [line for line in errors.split("\n") if line]
+    assert exit_code == 2 and "no ordinary file" in errors and len(lines) == 1, errors
 
 
 def test_sweep_between_create_and_lock_is_harmless(tmp_path, monkeypatch):
@@ -319,14 +319,13 @@ def test_checkpoint_is_never_its_own_output(tmp_path):
 def test_concurrent_runs_leave_whole_results(tmp_path):
     """Each manifest names a picture that is there. A run beside another one does not begin."""
     folder = copies(tmp_path / "in", *(f"{i}.png" for i in range(8)))
-    command = [COMMAND, "apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]
-    runs = []
-    for op in ("clamp", "jpeg:50", "clamp", "jpeg:50"):
-        runs.append(subprocess.Popen([*command, op], stderr=subprocess.PIPE, text=True))
-    errors = [run.communicate()[1] for run in runs]
-    codes = [run.returncode for run in runs]
+    command = ["apply", folder, "-o", tmp_path / "out", "--overwrite", "--quiet", "--op"]
+    operators = ("clamp", "jpeg:50", "clamp", "jpeg:50")
+    runs = [Started(tmp_path, *command, operator) for operator in operators]
+    ends = [run.wait() for run in runs]
+    codes = [code for code, _ in ends]
     assert 0 in codes and set(codes) <= {0, 2}
-    for code, error in zip(codes, errors, strict=True):
+    for code, error in ends:
         assert error.count("\n") == (code == 2) and ("another run (process" in error) == (code == 2)
     images = set()
     for manifest in (tmp_path / "out").glob("*.json"):

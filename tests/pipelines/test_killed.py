@@ -16,55 +16,54 @@ from PIL import Image
 
 from tests.conftest import AVATARS, EFFORT
 
-from .shell import COMMAND, FOURFOLD, contents, observations
+from .processes import Started, start
+from .shell import COMMAND, FOURFOLD, contents, leave_out_realism, observations
 
 TIMED = {"results.csv", "tables.md", "report.html"}  # a benchmark's seconds stand in them
 KILLS = EFFORT  # of each command
 
 
 def commands(tmp_path):
+    """A command at a time; those before it have ended."""
     quick = ["--perceptual", "alex", "--steps", "2", "--quiet"]
-    clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 4)
-    cells = ["--tasks", "UNAP,denoising/XL", "--methods", "robust,pulse", "--batch", "2"]
+    clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 3)
+    cells = ["--tasks", "UNAP,denoising/XL", "--methods", "pulse", "--batch", "2"]
     yield ["apply", clean, "--op", FOURFOLD]
-    subprocess.run(
-        [COMMAND, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged"], check=True
-    )
+    finish(tmp_path, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged")
     yield ["restore", tmp_path / "damaged", "--samples", "2", *quick]
     yield ["bench", "--images", few, *cells, *quick]
 
 
-def killed(command, output, chance, duration):
-    """Start it, kill it sometime, and say whether it had ended before."""
-    process = subprocess.Popen(
-        [COMMAND, *command, "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+def finish(folder, *arguments):
+    """Run a command in a process of its own, without the metrics of sets of pictures."""
+    exit_code, errors = start(folder, *arguments, before=leave_out_realism)
+    assert exit_code == 0, errors
+
+
+def killed(folder, command, output, chance, duration):
+    """Start it, kill it sometime, and return whether it ended before."""
+    process = Started(folder, *command, "-o", output, before=leave_out_realism)
     end = time.monotonic() + chance.uniform(0, duration)
     among_writes = chance.random() < 0.7
-    while among_writes and process.poll() is None and not list(output.rglob(".degrade-*.tmp")):
+    while among_writes and not process.ended and not list(output.rglob(".degrade-*.tmp")):
         pass  # something is being written right now
     time.sleep(chance.uniform(0, 0.004) if among_writes else max(0, end - time.monotonic()))
-    process.kill()
-    errors = process.communicate()[1]
-    if process.returncode not in (-signal.SIGKILL, 0):
-        raise AssertionError(errors.decode())
-    return process.returncode == 0
+    process.send_signal(signal.SIGKILL)
+    exit_code, errors = process.wait()
+    assert exit_code in (-signal.SIGKILL, 0), errors
+    return exit_code == 0
 
 
 def test_kill_at_any_moment_leaves_whole_files(tmp_path):
     chance = random.Random(0)
     for command in commands(tmp_path):
         name, started = command[0], time.monotonic()
-        subprocess.run(
-            [COMMAND, *command, "-o", tmp_path / "whole" / name],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        finish(tmp_path, *command, "-o", tmp_path / "whole" / name)
         duration = time.monotonic() - started
         wanted, rows = contents(tmp_path / "whole" / name)
         kills, output = 0, tmp_path / "cut" / name
         while kills < KILLS:
-            if killed(command, output, chance, duration):
+            if killed(tmp_path, command, output, chance, duration):
                 shutil.rmtree(output)  # it got through: from the beginning
                 continue
             kills += 1
@@ -76,7 +75,7 @@ def test_kill_at_any_moment_leaves_whole_files(tmp_path):
                     )
                 elif file not in TIMED:
                     assert data == wanted[file], (file, kills)
-        subprocess.run([COMMAND, *command, "-o", output], check=True, stdout=subprocess.DEVNULL)
+        finish(tmp_path, *command, "-o", output)
         found, found_rows = contents(output)
         assert found_rows == rows
         assert {file for file in found if found[file] != wanted.get(file)} <= TIMED
@@ -86,20 +85,12 @@ def test_kill_at_any_moment_leaves_whole_files(tmp_path):
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     for command in commands(tmp_path):
         output = tmp_path / "cut" / command[0]
-        process = subprocess.Popen(
-            [COMMAND, *command, "-o", output],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(
-                signal.SIGINT, signal.default_int_handler
-            ),  # ignored in some shells
-        )
-        while not list(output.rglob("*.png")) and process.poll() is None:
+        process = Started(tmp_path, *command, "-o", output, before=leave_out_realism)
+        while not list(output.rglob("*.png")) and not process.ended:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        said = process.communicate()[1]
-        ended = process.returncode, said.count("\n")
+        exit_code, said = process.wait()
+        ended = exit_code, said.count("\n")
         assert ended == (130, 1) and said.startswith("interrupted"), (command[0], ended, said)
         assert list(output.rglob("*.png")) and not list(output.rglob(".degrade-*"))
 
@@ -142,12 +133,13 @@ def test_concurrent_equal_runs_do_no_harm(tmp_path, command):
             *quick,
         ],
     }
-    arguments = [COMMAND, command, *more[command], "--quiet", "-o"]
-    subprocess.run([*arguments, tmp_path / "alone"], check=True)
-    both = [
-        subprocess.Popen([*arguments, tmp_path / "both"], stderr=subprocess.PIPE) for _ in range(2)
-    ]
-    assert [(p.communicate()[1], p.returncode) for p in both] == [(b"", 0)] * 2
+    arguments = [command, *more[command], "--quiet", "-o"]
+    finish(tmp_path, *arguments, tmp_path / "alone")
+    both = []
+    for _ in range(2):
+        run = Started(tmp_path, *arguments, tmp_path / "both", before=leave_out_realism)
+        both.append(run)
+    assert [run.wait() for run in both] == [(0, "")] * 2
     (found, rows), (wanted, wanted_rows) = (contents(tmp_path / name) for name in ("both", "alone"))
     assert set(rows) == set(wanted_rows) and found.keys() == wanted.keys()
     assert {file for file in found if found[file] != wanted[file]} <= TIMED

@@ -1,0 +1,14 @@
+"""What the server of `processes` imports, so that no run has to."""
+
+from importlib import import_module
+
+for module in (
+    "lpips",
+    "torchmetrics.functional.image",
+    "torchmetrics.image.fid",
+    "pipelines.apply",
+    "pipelines.bench",
+    "pipelines.report",
+    "pipelines.restore",
+):
+    import_module(module)
