@@ -259,6 +259,8 @@ METHODS: dict[str, RestorationMethod] = {
     "pnp": PlugAndPlay(),
 }
 
+DEFAULT_METHODS = {"generator": "robust", "denoiser": "pnp"}  # by the kind of prior
+
 
 def method_of(method: str | RestorationMethod, steps: int | None = None) -> RestorationMethod:
     """Look up a method by name, and shorten it to `steps` in all (None: as published)."""

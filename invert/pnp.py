@@ -82,16 +82,17 @@ class PlugAndPlay(RestorationMethod):
         parts = tiles(problem.operator, problem.image_shape, self.tile, self.margin)
         (phase,) = self.stages()
         image = torch.zeros(problem.image_shape, device=problem.device)
-        total = len(strength.levels) * len(parts)
+        turns_each = max(1, len(strength.levels))
+        total = turns_each * len(parts)
         losses = torch.zeros(len(parts), self.steps)
         for number, part in enumerate(parts):
             rows, columns = part.observed
             y = problem.observation[..., rows, columns]
             part_problem = replace(problem, observation=y, operator=part.operator)
             for step, x0 in enumerate(turns(part_problem, strength), 1):
-                if step == len(strength.levels):
+                if step == turns_each:
                     x0 = consistent(part.operator, x0, y)
-                done = number * len(strength.levels) + step
+                done = number * turns_each + step
                 loss = report_step(phase, part_problem, done, total, x0, report)
                 losses[number, step - 1 :] = loss
             blend(image, part, x0)

@@ -17,7 +17,7 @@ from degrade.operator import Operator, Window
 from .dead_leaves import dead_leaves
 from .linear_model import ROUNDING, linear_model
 from .problem import Problem, streams
-from .tiles import nearest_cut
+from .tiles import nearest_cut, part_of
 
 TRIALS = 4  # how many synthetic pictures there are
 TRIAL_SIDE = 96  # of them, in pixels
@@ -58,8 +58,8 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
     linear = linear_model(problem.operator, problem.observation).linear
     if error < EXACT:
         if linear is None:
-            note = "the operator changes nothing; the picture is kept"
-            return Strength((problem.denoiser.sigma_range[0],), ROUNDING, note)
+            note = "the operator changes nothing, so the picture is kept as it is"
+            return Strength((), ROUNDING, note)
         note = f"noise level {last:g} at the end, since the operator makes no error"
         return Strength(geometric(first, last, steps), ROUNDING, note)
     lowest, highest = problem.denoiser.sigma_range
@@ -131,7 +131,7 @@ def trial_windows(problem: Problem) -> list[tuple[Operator, Window]]:
                 stop = nearest_cut(problem.operator, shape, stop, axis) or length
             sides.append(slice(start, stop))
         window = (sides[0], sides[1])
-        part = problem.operator.part(shape, window)
+        part = part_of(problem.operator, shape, window)
         if part is None:
             window = (slice(0, shape[2]), slice(0, shape[3]))
             windows.append((problem.operator, window))
@@ -167,6 +167,8 @@ def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
     """Half-quadratic splitting: yield the denoised image of each turn, unclamped."""
     model = linear_model(problem.operator, problem.observation)
     z = model.first_guess()
+    if not strength.levels:
+        yield z
     following = (*strength.levels[1:], None)
     for sigma, next_sigma in zip(strength.levels, following, strict=True):
         x0 = problem.denoiser.denoise(z, sigma, problem.label)

@@ -43,11 +43,19 @@ def tiles(operator: Operator, shape: Shape, side: int, margin: int) -> list[Tile
                 grown(operator, shape, kept, margin, 0),
                 grown(operator, shape, kept, margin, 1),
             )
-            part = operator.part(shape, wider)
+            part = part_of(operator, shape, wider)
             if part is None:
                 return [Tile(whole, operator, observed_whole(operator, shape), whole)]
             parts.append(Tile(wider, part[0], part[1], kept))
     return parts
+
+
+def part_of(operator: Operator, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+    """`operator.part`; None, too, where a random mask is not drawn yet."""
+    try:
+        return operator.part(shape, window)
+    except ValueError:
+        return None
 
 
 def observed_whole(operator: Operator, shape: Shape) -> Window:
@@ -73,7 +81,7 @@ def nearest_cut(operator: Operator, shape: Shape, wanted: int, axis: int) -> int
     for position in range(wanted, max(0, wanted - SEARCHED), -1):
         window = [slice(0, shape[2]), slice(0, shape[3])]
         window[axis] = slice(0, position)
-        if operator.part(shape, (window[0], window[1])) is not None:
+        if part_of(operator, shape, (window[0], window[1])) is not None:
             return position
     return 0
 

@@ -23,10 +23,10 @@ from degrade.rng import child_seed
 from . import files, metrics
 from .engine import Engine, attempt, engine_of
 from .files import Source
-from .options import CompareOptions, DeviceOptions, SearchOptions
+from .options import CompareOptions, DeviceOptions, GeneratorOptions
 from .progress import BenchBar
 from .results import Results, Row, is_curve, thinned, thinned_terms
-from .solver import Solved, Solver, generator_text, identity_text
+from .solver import Solved, Solver, identity_text, prior_text
 
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
@@ -34,7 +34,7 @@ Report = Callable[[int, int, str], None]  # results done, results in all, what i
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchSettings(SearchOptions):
+class BenchSettings(GeneratorOptions):
     """What decides a row besides task, method and picture; kept in settings.json.
 
     generator: a bundled name, or a digest of the file. identity: a digest of the face embedding.
@@ -43,9 +43,9 @@ class BenchSettings(SearchOptions):
     identity: str | None = None
 
     @classmethod
-    def of(cls, options: SearchOptions, embedding: Path | None = None) -> BenchSettings:
+    def of(cls, options: GeneratorOptions, embedding: Path | None = None) -> BenchSettings:
         """Replace the files that the options name by digests of them."""
-        values = asdict(options) | {"generator": generator_text(options.generator)}
+        values = asdict(options) | {"generator": prior_text(options.generator)}
         return cls(**values, identity=identity_text(embedding, None))
 
 
@@ -352,7 +352,7 @@ class Runner:
 
     def __init__(self, settings: BenchSettings, solver: Callable[[], Solver]):
         self.settings, self.solver = settings, solver()
-        if self.solver.generator.c_dim:
+        if self.solver.prior.c_dim:
             raise ValueError(
                 "this generator is conditional, and the benchmark does not know the classes of "
                 "pictures; use an unconditional generator"

@@ -23,13 +23,14 @@ from .options import (
     CompareOptions,
     Device,
     DeviceOptions,
+    GeneratorOptions,
     Inputs,
     Output,
     Overwrite,
     Plugin,
+    PriorOptions,
     Quiet,
     RunOptions,
-    SearchOptions,
     Seed,
     Tasks,
     compared,
@@ -134,7 +135,7 @@ def apply(
 def restore(
     inputs: Inputs,
     output: Output,
-    options: SearchOptions,
+    options: PriorOptions,
     run: DeviceOptions,
     op: Annotated[
         str | None,
@@ -144,8 +145,13 @@ def restore(
         ),
     ] = None,
     method: Annotated[
-        str, search(help="Name from `degrade methods`.", metavar="NAME", autocompletion=METHODS)
-    ] = "robust",
+        str | None,
+        search(
+            help="Name from `degrade methods`. Default: pnp, or robust for a generator.",
+            metavar="NAME",
+            autocompletion=METHODS,
+        ),
+    ] = None,
     clean: Annotated[
         Path | None,
         typer.Option(help="Undamaged picture or folder, shown on the sheet.", metavar="PATH"),
@@ -204,39 +210,43 @@ def restore(
     """Restore degraded pictures.
 
     What degraded a picture is read from the manifest of `apply`, given by --op,
-    or guessed from the file. The method searches the generator's images for one
-    that the same degradation turns into yours. Writes the restored picture, a
-    sheet for comparison, a log and the latent. In a photo of another size than
-    the generator's, one part is restored and pasted back: the centre, a --box, or
-    a face with --align ffhq.
+    or guessed from the file. The prior says what pictures look like. The bundled
+    one, photo, restores any picture of any size. A generator knows one kind of
+    picture: its images are searched for one that the same degradation turns into
+    yours; in a photo of another size, one part is restored and pasted back: the
+    centre, a --box, or a face with --align ffhq. Writes the restored picture, a
+    sheet for comparison, a log and the latent.
 
     \b
-    degrade restore observed -o restored
+    degrade restore holiday.jpg -o restored
     degrade restore small.png -o restored --op "downsample:4 >> jpeg:18"
-    degrade restore photo.jpg -o restored --generator ffhq.pkl --align ffhq
+    degrade restore family.jpg -o restored --prior ffhq.pkl --align ffhq
     """
     with user_errors():
         from .progress import SolveBar, starting
 
         starting(run.quiet)
         import invert
+        from invert.methods import DEFAULT_METHODS
 
         from . import files
         from .engine import engine_of
         from .faces import where_of
         from .report import refuse_foreign, write
-        from .restore import Restore, RestoreSettings
+        from .restore import Images, Restore, RestoreSettings, check_part
         from .restored import results
-        from .solver import Solver, generator_text, identity_text
+        from .solver import Solver, identity_text, prior_text
 
         load(run.plugin)
         sources = files.gather(inputs, output)
         identity = identity_text(embedding, person)
         if report:
             refuse_foreign(output)
-        model = invert.load_generator(options.generator)
+        model = invert.load_prior(options.prior)
+        method = method or DEFAULT_METHODS[model.prior_kind]
         where = where_of(align, landmarks, face, box)
-        recorded = asdict(options) | {"generator": generator_text(options.generator)}
+        check_part(model, where, samples)
+        recorded = asdict(options) | {"prior": prior_text(options.prior)}
         settings = RestoreSettings(
             **recorded,
             method=method,
@@ -252,9 +262,9 @@ def restore(
         with SolveBar(run.quiet, len(sources)) as bar:
             # Only a local engine runs in this process, where steps can be shown.
             shown_bar = bar if run.engine == "local" else None
-            shape = (1, model.channels, model.resolution, model.resolution)
+            images = Images(model.channels, model.resolution)
             flow = Restore(
-                settings, output, shape, solver, clean, init, where, shown_bar, overwrite
+                settings, output, images, solver, clean, init, where, shown_bar, overwrite
             )
             code = for_each(flow, sources, workers, run.quiet, bar)
         if report and code != 2:
@@ -267,7 +277,7 @@ def restore(
 @command
 def bench(
     compare: CompareOptions,
-    options: SearchOptions,
+    options: GeneratorOptions,
     run: DeviceOptions,
     methods: Annotated[str, compared(help=METHODS_HELP, metavar="NAMES")] = "robust",
     tasks: Tasks = "all",
@@ -342,7 +352,7 @@ def bench(
 @command
 def tune(
     compare: CompareOptions,
-    options: SearchOptions,
+    options: GeneratorOptions,
     run: DeviceOptions,
     methods: Annotated[str, compared("--method", "--methods", help=METHODS_HELP, metavar="NAMES")],
     tasks: Tasks,

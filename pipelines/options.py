@@ -46,6 +46,7 @@ METHODS = names(
     "ilo",
     "lbrgm",
     "lbrgm-original",
+    "pnp",
     "pti",
     "pulse",
     "pulse-original",
@@ -53,6 +54,7 @@ METHODS = names(
     "robust-text",
 )
 GENERATORS = names("avatars-128")
+PRIORS = names("photo", "avatars-128")
 NETS = names("vgg", "alex")
 SUITES = names("paper", "ddrm", "cri")
 DEVICES = names("auto", "cpu", "cuda", "mps")
@@ -117,14 +119,6 @@ class DeviceOptions(RunOptions):
 class SearchOptions:
     """What decides the result of a restoration; recorded beside the results."""
 
-    generator: Annotated[
-        str,
-        search(
-            help="Name of a bundled generator, or a checkpoint file.",
-            metavar="NAME",
-            autocompletion=GENERATORS,
-        ),
-    ] = "avatars-128"
     perceptual: Annotated[
         str,
         search(
@@ -144,6 +138,36 @@ class SearchOptions:
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `invert.restore` that these options decide."""
         return {"perceptual": self.perceptual, "steps": self.steps}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions(SearchOptions):
+    """What decides a comparison of methods that search a generator."""
+
+    generator: Annotated[
+        str,
+        search(
+            help="Name of a bundled generator, or a checkpoint file.",
+            metavar="NAME",
+            autocompletion=GENERATORS,
+        ),
+    ] = "avatars-128"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorOptions(SearchOptions):
+    """What decides a restoration of a person's own pictures."""
+
+    prior: Annotated[
+        str,
+        search(
+            "--prior",
+            "--generator",
+            help="What pictures look like: photo (any picture), a generator, or a checkpoint.",
+            metavar="NAME",
+            autocompletion=PRIORS,
+        ),
+    ] = "photo"
 
 
 @dataclass(frozen=True, kw_only=True)

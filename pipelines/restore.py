@@ -24,7 +24,7 @@ from .apply import again
 from .faces import Where
 from .files import Source
 from .history import check_clean, clean_of, note, what_happened
-from .options import SearchOptions
+from .options import PriorOptions
 from .photo import Photo
 from .progress import SolveBar
 from .report import remove_report
@@ -39,7 +39,7 @@ SPREAD = 0.25  # the standard deviation of samples that the sheet shows as white
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoreSettings(SearchOptions):
+class RestoreSettings(PriorOptions):
     """What decides a restoration besides the observation; kept in its log."""
 
     method: str = "robust"
@@ -76,6 +76,18 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Images:
+    """The images that a prior knows: their channels, and their side; None for any size."""
+
+    channels: int
+    side: int | None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int] | None:
+        return None if self.side is None else (1, self.channels, self.side, self.side)
+
+
+@dataclass(frozen=True)
 class Todo:
     """What `Restore.finish` needs to know; there is no observation if the result is complete."""
 
@@ -94,14 +106,14 @@ class Restore:
     with that part, and <name>.part.png what the generator drew. A picture whose log has the same
     settings and observation is not solved again.
 
-    shape: [1, C, R, R] of the generator's images. clean: the undamaged picture or a folder of
+    images: what the prior draws. clean: the undamaged picture or a folder of
     them, for the sheet only. init: a latent to start from, or a folder of them. where: which part
     of a photo. bar: shows the steps of solves in this process.
     """
 
     settings: RestoreSettings
     output: Path
-    shape: tuple[int, ...]
+    images: Images
     solver: Callable[..., Solver]
     clean: Path | None = None
     init: Path | None = None
@@ -128,8 +140,10 @@ class Restore:
         return self._targets(source, photo=True)
 
     def _targets(self, source: Source, photo: bool) -> list[Path]:
-        pictures = _suffixes(self.settings.samples, photo)
-        suffixes = [*pictures, ".sheet.png", LATENT, ".json"]
+        suffixes = [*_suffixes(self.settings.samples, photo), ".sheet.png"]
+        if self.images.side is not None:  # the latent of a denoiser is the image itself
+            suffixes.append(LATENT)
+        suffixes.append(".json")
         return [source.target(self.output, suffix) for suffix in suffixes]
 
     def changes(self, source: Source) -> list[str]:
@@ -143,9 +157,10 @@ class Restore:
         photo, operator = observation.photo, observation.operator
         to_solve = observation.pixels
         if photo is not None:
-            to_solve, operator = photo.problem(self.shape[2])
+            assert self.images.side is not None
+            to_solve, operator = photo.problem(self.images.side)
         settings = self.settings
-        assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
+        assumed = self._assumed(operator)
         if settings.keep_visible:
             _note_uncertain(source, assumed if photo is None else photo.happened.approx())
         record = source.target(self.output, ".json")
@@ -174,6 +189,14 @@ class Restore:
         )
         return Todo(source, log, observation), job
 
+    def _assumed(self, operator: degrade.Operator) -> degrade.Operator:
+        """What the solver assumes: all that is known, and a model of every unknown draw."""
+        if self.settings.oracle_mask:
+            return invert.oracle_mask(operator)
+        if self.images.side is not None:
+            return operator.approx()
+        return invert.linear_model.with_known_filters(operator)
+
     def _observation(self, source: Source) -> Observation:
         manifest, operator = what_happened(source, self.settings.op)
         pixels, grey_bits = self._read(source, operator)
@@ -191,7 +214,7 @@ class Restore:
         A grey file has a result in grey, unless the operator itself turns colours into grey: then
         the colours are what is to be restored.
         """
-        channels = self.shape[1]
+        channels = self.images.channels
         image = picture(contents(source.path), str(source.path), channels=None, deep=True)
         bits = 16 if image.mode.startswith("I;16") else 8
         if image.mode == "RGB" and channels == 1:
@@ -204,10 +227,13 @@ class Restore:
         return pixels.repeat(1, channels, 1, 1), None if removes_colour else bits
 
     def _photo(self, source: Source, observed: Tensor, operator: degrade.Operator) -> Photo | None:
-        """The photo of which a part is restored; None if the generator can draw the whole."""
+        """The photo of which a part is restored; None if the prior can draw the whole."""
+        shape = self.images.shape
+        if shape is None:
+            return None
         if not self.where:
             with suppress(ValueError):  # from a stage that does not fit the shape
-                if operator.output_shape(self.shape) == tuple(observed.shape):
+                if operator.output_shape(shape) == tuple(observed.shape):
                     return None
         spot, message = self.where.spot(source.path, files.to_pil(observed))
         if message:
@@ -263,14 +289,22 @@ class Restore:
             made = self._encoded(observation, images, results)
             if not is_photo:
                 images = results
-            latents = torch.cat([solution.latent for solution in solved])
-            made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
+            if self.images.side is not None:
+                latents = torch.cat([solution.latent for solution in solved])
+                made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
+            else:
+                self._say_how(source, solved[0])
         tiles = self._tiles(observation, images, result)
         made[source.target(self.output, ".sheet.png")] = files.encode(sheet(tiles))
         record = source.target(self.output, ".json")
         before = files.earlier(record, LOG, self.targets(source)) or {}
         files.write_together(record, LOG, log, made, self._stale(source, before, is_photo))
         return target
+
+    def _say_how(self, source: Source, solution: Solved) -> None:
+        """Tell the user what a photo was restored with."""
+        how = f"method {self.settings.method}, prior {self.settings.prior}"
+        note(f"{source.path}: {'; '.join([how, *solution.notes])}")
 
     def _paths(self, source: Source, suffixes: list[str]) -> list[Path]:
         return [source.target(self.output, suffix) for suffix in suffixes]
@@ -282,16 +316,16 @@ class Restore:
             images = [photo.pasted(image, self.settings.keep_visible) for image in images]
         if observation.grey_bits is None:
             return images
-        if self.shape[1] > 1:
+        if self.images.channels > 1:
             note(
-                f"{observation.source.path}: it is grey, and so is the result; the generator "
+                f"{observation.source.path}: it is grey, and so is the result; the prior "
                 "draws in colour, of which the luma is kept"
             )
         return [Gray()(image.clamp(0, 1))[:, :1] for image in images]
 
     def _read_result(self, observation: Observation, path: Path) -> Tensor:
         """A restored picture, in grey if it was written so."""
-        channels = self.shape[1] if observation.grey_bits is None else 1
+        channels = self.images.channels if observation.grey_bits is None else 1
         return files.read_image(path, channels, deep=True)
 
     def _read_drawn(self, observation: Observation) -> list[Tensor]:
@@ -301,7 +335,7 @@ class Restore:
             paths = self._paths(source, _numbered(samples))
             return [self._read_result(observation, path) for path in paths]
         paths = self._paths(source, _drawn(samples, photo=True))
-        return [files.read_image(path, self.shape[1]) for path in paths]
+        return [files.read_image(path, self.images.channels) for path in paths]
 
     def _encoded(
         self, observation: Observation, images: list[Tensor], results: list[Tensor]
@@ -337,7 +371,7 @@ class Restore:
             tiles["observed"] = observation.pixels
             tiles["restored"] = images[0]
         else:
-            side = max(self.shape[2], round(photo.spot.side))
+            side = max(self.images.side or 0, round(photo.spot.side))
             tiles["photo"] = observation.pixels
             tiles["the part"] = photo.aligned(side)
             tiles["restored"] = images[0]
@@ -425,3 +459,19 @@ def _note_uncertain(source: Source, operator: degrade.Operator) -> None:
 def _text(operator: degrade.Operator) -> str:
     """The operator as text, with files named by their content instead of their paths."""
     return str(collect(operator, lambda name, data: None))
+
+
+def check_part(prior: invert.Generator | invert.Denoiser, where: Where, samples: int) -> None:
+    """Raise ValueError for options that only a generator has a use for."""
+    if prior.prior_kind == "generator":
+        return
+    if where:
+        raise ValueError(
+            "--align and --box choose the part of a photo that a generator draws; leave them out, "
+            "or name a generator with --prior"
+        )
+    if samples > 1:
+        raise ValueError(
+            f"--samples {samples}: a denoiser gives one answer; leave it out, or name a generator "
+            "with --prior"
+        )

@@ -59,7 +59,7 @@ def results(
             row[metric] = values[0]
         rows.append(row)
     described = f"{settings.perceptual} in the loss; seed {settings.seed}"
-    notes = [f"Generator {settings.generator}; {described}."]
+    notes = [f"Prior {settings.prior}; {described}."]
     if settings.steps is not None:
         notes.append(f"Shortened: {settings.steps} steps in all.")
     missing = output / "none"

@@ -33,18 +33,18 @@ class Solved:
 
 
 class Solver:
-    """A generator on a device, with a face embedding and a photo of the person if given."""
+    """A prior on a device, with a face embedding and a photo of the person if given."""
 
     def __init__(
         self,
-        generator: invert.Generator,
+        prior: invert.Generator | invert.Denoiser,
         device: str = "auto",
         embedding: Path | None = None,
         person: Path | None = None,
         step: Callable[[invert.Step], None] | None = None,
     ):
         self.device = device_of(device)
-        self.generator = generator.to(self.device)
+        self.prior = prior.to(self.device)
         self.step = step
         self.identity = None
         if embedding is not None:
@@ -97,7 +97,7 @@ class Solver:
             restoration = invert.restore(
                 observed[rows].to(self.device),
                 operator if whole else rows_of(operator, rows, len(seeds)),
-                self.generator,
+                self.prior,
                 method,
                 seeds[rows],
                 self.step,
@@ -148,11 +148,15 @@ def device_of(name: str) -> str:
     return name
 
 
-def generator_text(name_or_path: str) -> str:
-    """A bundled generator's name, or a file's digest, so that a replaced file counts as another."""
-    if name_or_path in invert.generator.BUNDLED:
+def prior_text(name_or_path: str) -> str:
+    """A bundled prior's name, or a file's digest, so that a replaced file counts as another."""
+    if name_or_path in (*invert.load.BUNDLED_DENOISERS, *invert.generator.BUNDLED):
         return name_or_path
-    return f"sha256:{files.digest(invert.generator.find(name_or_path))}"
+    path = invert.load.find(name_or_path)
+    if path.is_dir():
+        digests = [files.digest(file) for file in sorted(path.rglob("*")) if file.is_file()]
+        return f"sha256:{' '.join(digests)}"
+    return f"sha256:{files.digest(path)}"
 
 
 def identity_text(embedding: Path | None, person: Path | None) -> str | None:
