@@ -137,7 +137,8 @@ def degraded(job: ApplyJob) -> Degraded:
         y = _prefix(operator, len(operator) - 1, x, job)
         _refuse_channels(operator, x, y)
         suffix = ".jpg"
-        data = files.encode(files.to_pil(y), "JPEG", **_codec_options(last, y))
+        options = _codec_options(last, y)
+        data = files.encode(files.to_pil(y), "JPEG", **options)
     else:
         y = _prefix(operator, len(operator), x, job)
         _refuse_channels(operator, x, y)
@@ -145,9 +146,16 @@ def degraded(job: ApplyJob) -> Degraded:
         data = files.encode(files.to_pil(y, bits))
     arrays: dict[str, bytes] = {}
     text = str(collect(operator, arrays.__setitem__))
-    source_size, size = list(x.shape[2:]), list(y.shape[2:])
-    digest = sha256(job.data).hexdigest()
-    return Degraded(suffix, data, text, arrays, digest, source_size, size, note)
+    return Degraded(
+        suffix=suffix,
+        data=data,
+        operator=text,
+        arrays=arrays,
+        source_digest=sha256(job.data).hexdigest(),
+        source_size=list(x.shape[2:]),
+        size=list(y.shape[2:]),
+        note=note,
+    )
 
 
 def again(x: Tensor, manifest: dict, operator: Operator) -> Tensor:
@@ -160,10 +168,10 @@ def for_file(operator: Operator, bits: int = 8) -> Operator:
 
     It stays as it is if it ends so, or in a codec.
     """
-    clamp, quantize = Clamp(), Quantize(2**bits)
-    ends_in_both = len(operator) > 1 and (operator[-2], operator[-1]) == (clamp, quantize)
-    if isinstance(operator[-1], JPEG) or ends_in_both:
+    ending = (Clamp(), Quantize(2**bits))
+    if isinstance(operator[-1], JPEG) or operator.stages[-2:] == ending:
         return operator
+    clamp, quantize = ending
     return operator >> clamp >> quantize
 
 
@@ -171,7 +179,8 @@ def _prefix(operator: Operator, stages: int, x: Tensor, job: ApplyJob) -> Tensor
     """The first stages of a chain on x, with the same random draws as the whole chain."""
     if stages == 0:
         return x
-    return operator[:stages](x, _generator(job.seed, job.source.relative))
+    stream = _generator(job.seed, job.source.relative)
+    return operator[:stages](x, stream)
 
 
 def _refuse_channels(operator: Operator, x: Tensor, y: Tensor) -> None:
@@ -201,7 +210,8 @@ def _eight_bit_stage(operator: Operator, x: Tensor, job: ApplyJob) -> Operator |
 
 def _is_8_bit(x: Tensor) -> bool:
     levels = x * 255
-    return bool((levels - levels.round()).abs().max() < 1e-4)
+    distance = (levels - levels.round()).abs()
+    return bool(distance.max() < 1e-4)
 
 
 def _codec_options(stage: JPEG, y: Tensor) -> dict[str, object]:

@@ -103,7 +103,8 @@ class Bench:
     """A folder of results: settings.json, results.jsonl, and pictures under images/."""
 
     def __init__(self, folder: Path, settings: BenchSettings):
-        self.folder, self.settings = folder, settings
+        self.folder = folder
+        self.settings = settings
         self.rows_path = folder / "results.jsonl"
         images = folder / "images"
         files.sweep(folder, *(path for path in images.rglob("*") if path.is_dir()))
@@ -206,7 +207,8 @@ class Bench:
                 files.write(self.picture(*place), data)
             new_rows = []
             for row in outcome.rows:
-                new_rows.append(row | {"source": digests[row["image"]], "note": job.cell.note})
+                origin = {"source": digests[row["image"]], "note": job.cell.note}
+                new_rows.append(row | origin)
             self._append(new_rows)
             rows += new_rows
             report(len(rows), total, what)
@@ -227,7 +229,8 @@ class Bench:
                 failures.append(str(clean))
                 continue
             digests[name] = files.digest(source.path)
-            files.write(self.picture(None, "clean", name), files.encode(files.to_pil(clean)))
+            data = files.encode(files.to_pil(clean))
+            files.write(self.picture(None, "clean", name), data)
         return digests, failures
 
     def _read_clean(self, names: list[str], channels: int) -> Tensor:
@@ -254,11 +257,14 @@ class Bench:
 
         If a killed run left half a line, the rows begin on a new one.
         """
+        text = "".join(json.dumps(row) + "\n" for row in rows)
         with self.rows_path.open("a+b", buffering=0) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-            half_line = file.read(1) not in (b"", b"\n")
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            data = ("\n" * half_line + text).encode()
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            ends_in_half_line = file.read(1) not in (b"", b"\n")
+            if ends_in_half_line:
+                text = "\n" + text
+            data = text.encode()
             while data:  # a disk that is nearly full takes a part; the next write raises
                 data = data[file.write(data) :]
             os.fsync(file.fileno())
@@ -269,7 +275,10 @@ def _names_of(sources: list[Source]) -> list[str]:
 
     Pictures of one folder that share a stem keep their suffixes.
     """
-    names = [str(source.result_name("")).replace(os.sep, "~") for source in sources]
+    names = []
+    for source in sources:
+        name = str(source.result_name(""))
+        names.append(name.replace(os.sep, "~"))
     if len(set(names)) < len(names):
         duplicate = max(names, key=names.count)
         raise ValueError(f"two pictures would be called {duplicate}; rename one")
@@ -308,7 +317,8 @@ def opened(
     """Open the folder of a benchmark under a progress bar."""
     if compare.images.resolve() == compare.output.resolve():
         raise ValueError(f"{compare.output} holds the pictures; choose another --output")
-    sources = files.gather([compare.images], compare.output)[: compare.limit]
+    sources = files.gather([compare.images], compare.output)
+    sources = sources[: compare.limit]
     invert.perceptual.check(settings.perceptual)
     model = invert.load_generator(generator)
     workers = engine_of(running.engine, gpu=running.device != "cpu")
@@ -338,7 +348,8 @@ def prepared(path: Path, side: int, channels: int) -> Tensor:
     """Read a picture as ground truth: its central square, resized by area to side × side."""
     image = picture(contents(path), str(path), channels)
     short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
+    left = (image.width - short) // 2
+    top = (image.height - short) // 2
     square = image.crop((left, top, left + short, top + short))
     if short != side:
         shrinks = short > side
@@ -351,7 +362,8 @@ class Runner:
     """Computes jobs. A job says all that it needs to know, and it writes no file."""
 
     def __init__(self, settings: BenchSettings, solver: Callable[[], Solver]):
-        self.settings, self.solver = settings, solver()
+        self.settings = settings
+        self.solver = solver()
         if self.solver.prior.c_dim:
             raise ValueError(
                 "this generator is conditional, and the benchmark does not know the classes of "
@@ -360,22 +372,27 @@ class Runner:
 
     def __call__(self, job: BenchJob) -> BatchResult:
         """Degrade the batch, restore it and measure the results."""
-        settings, clean, cell = self.settings, job.clean, job.cell
+        settings = self.settings
+        clean = job.clean
+        cell = job.cell
         seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
         operator = degrade.tasks[cell.task].sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
         assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
 
+        arguments = settings.arguments()
         started = time.perf_counter()
-        solved = self.solver.solve(observed, assumed, cell.method, seeds, **settings.arguments())
+        solved = self.solver.solve(observed, assumed, cell.method, seeds, **arguments)
         seconds = (time.perf_counter() - started) / len(job.names)
 
-        pictures, read_back = {}, []
-        for name, one, observation in zip(job.names, solved, observed.split(1), strict=True):
-            image = files.to_pil(one.image)
-            pictures[cell.task, "observed", name] = files.encode(files.to_pil(observation))
-            pictures[cell.task, cell.label, name] = files.encode(image)
-            read_back.append(files.from_pil(image))
+        pictures = {}
+        read_back = []
+        for i, name in enumerate(job.names):
+            observation = files.to_pil(observed[i : i + 1])
+            restoration = files.to_pil(solved[i].image)
+            pictures[cell.task, "observed", name] = files.encode(observation)
+            pictures[cell.task, cell.label, name] = files.encode(restoration)
+            read_back.append(files.from_pil(restoration))
         restored = torch.cat(read_back)  # in 8 bits, so that we measure what the files hold
         degraded = operator(restored, _streams(seeds))
         scores = metrics.scores(
@@ -386,10 +403,12 @@ class Runner:
             self.solver.identity,
         )
         rows = []
-        for i, (name, one) in enumerate(zip(job.names, solved, strict=True)):
+        for i, name in enumerate(job.names):
             row: Row = {"task": cell.task, "method": cell.label, "image": name}
-            row |= {metric: values[i] for metric, values in scores.items()}
-            rows.append(row | _about(one, seconds))
+            for metric, values in scores.items():
+                row[metric] = values[i]
+            row.update(_about(solved[i], seconds))
+            rows.append(row)
         return BatchResult(rows, pictures)
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .progress import SolveBar
 
 # characters that a terminal would obey, without the tab
-_CONTROL = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
+_CODES = {*range(32), *range(127, 160)} - {9}
+_CONTROL = {chr(code): f"\\x{code:02x}" for code in _CODES}
 
 LONGEST_LIST = 8  # numbers in a row that are still printed
 _NUMBER = r"-?[\d.]+(?:e[+-]?\d+)?"

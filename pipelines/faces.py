@@ -43,7 +43,8 @@ def ffhq(points: Points) -> Spot:
         raise ValueError(f"{len(points)} landmarks; {expected}")
     p = numpy.array(points)
     if len(points) == 68:
-        left_eye, right_eye = p[36:42].mean(0), p[42:48].mean(0)
+        left_eye = p[36:42].mean(0)
+        right_eye = p[42:48].mean(0)
         left_mouth, right_mouth = p[48], p[54]
     else:
         left_eye, right_eye = p[0], p[1]
@@ -51,16 +52,19 @@ def ffhq(points: Points) -> Spot:
     eye = (left_eye + right_eye) / 2
     across = right_eye - left_eye
     down = (left_mouth + right_mouth) / 2 - eye
-    if not across[0] * down[1] - across[1] * down[0] > 0:
+    area = across[0] * down[1] - across[1] * down[0]
+    if not area > 0:
         expected = "left before right in the photo, eyes before mouth"
         raise ValueError(f"the landmarks are not those of a face: {expected}")
     x = across - numpy.array([-down[1], down[0]])  # both point across; `down` is turned to do so
-    half_side = max(math.hypot(*across) * 2.0, math.hypot(*down) * 1.8)
+    eye_distance = math.hypot(*across)
+    mouth_distance = math.hypot(*down)
+    half_side = max(eye_distance * 2.0, mouth_distance * 1.8)
     x *= half_side / math.hypot(*x)
     y = numpy.array([-x[1], x[0]])
     corner = eye + 0.1 * down - x - y + 0.5  # from pixel centres to pixel corners
-    matrix = (2 * x[0], 2 * y[0], corner[0], 2 * x[1], 2 * y[1], corner[1])
-    return Spot(tuple(float(value) for value in matrix))
+    matrix = numpy.stack([2 * x, 2 * y, corner], 1)
+    return Spot(tuple(matrix.flatten().tolist()))
 
 
 def read_landmarks(path: Path, photo: Path, width: int, height: int) -> Points:
@@ -93,9 +97,9 @@ def find(photo: Image.Image) -> list[Face]:
     detector, predictor = _networks()
     scale = min(1.0, _LONGEST / max(photo.size))
     if scale < 1:
-        photo = photo.resize(
-            (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-        )
+        width = max(1, round(photo.width * scale))
+        height = max(1, round(photo.height * scale))
+        photo = photo.resize((width, height))
     pixels = numpy.array(photo)
     enlargements = 1  # doubles the photo once: the detector knows faces of 80 pixels
     areas, scores, _ = detector.run(pixels, enlargements, 0.0)
@@ -103,7 +107,9 @@ def find(photo: Image.Image) -> list[Face]:
     for area, score in zip(areas, scores, strict=True):
         points = []
         for part in predictor(pixels, area).parts():
-            points.append(((part.x + 0.5) / scale - 0.5, (part.y + 0.5) / scale - 0.5))
+            x = (part.x + 0.5) / scale - 0.5
+            y = (part.y + 0.5) / scale - 0.5
+            points.append((x, y))
         faces.append(Face(points, score))
     return sorted(faces, key=lambda face: -face.score)
 
@@ -149,7 +155,8 @@ class Where:
             parts["landmarks"] = sha256(contents(self.landmarks)).hexdigest()
         parts["face"] = self.face
         parts["box"] = self.box
-        return " ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+        known = {name: value for name, value in parts.items() if value is not None}
+        return " ".join(f"{name} {value}" for name, value in known.items())
 
     def spot(self, path: Path, photo: Image.Image) -> tuple[Spot, str | None]:
         """The square to restore, and a message for the user."""

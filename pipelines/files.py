@@ -128,7 +128,8 @@ def is_picture(path: Path) -> bool:
 
 def from_pil(image: Image.Image) -> Tensor:
     """[1, C, H, W] in [0, 1] of a picture of 8 bits a channel, or of grey of 16 bits."""
-    pixels = torch.from_numpy(numpy.atleast_3d(numpy.array(image)).astype(numpy.float32))
+    array = numpy.atleast_3d(numpy.array(image))
+    pixels = torch.from_numpy(array.astype(numpy.float32))
     largest = 65535 if image.mode.startswith("I;16") else 255
     return pixels.permute(2, 0, 1)[None] / largest
 
@@ -146,10 +147,15 @@ def to_pil(x: Tensor, bits: int = 8) -> Image.Image:
     values = x.detach().cpu()[0].clamp(0, 1)
     if values.isnan().any():
         raise ValueError("the picture holds NaN and cannot be written")
-    levels = (values.double() * (2**bits - 1)).round() if bits > 8 else (values * 255).round()
-    array = levels.permute(1, 2, 0).contiguous().numpy()
-    array = array.astype(numpy.uint16 if bits > 8 else numpy.uint8)
-    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    if bits > 8:
+        levels = (values.double() * (2**bits - 1)).round()
+        level_type: type = numpy.uint16
+    else:
+        levels = (values * 255).round()
+        level_type = numpy.uint8
+    array = levels.permute(1, 2, 0).contiguous().numpy().astype(level_type)
+    is_grey = array.shape[2] == 1
+    return Image.fromarray(array[:, :, 0] if is_grey else array)
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -198,7 +204,9 @@ def write_together(
         marked = _json(kind, about | {"begun": True})
         begun = stack.enter_context(_staged(record, marked))
         final = stack.enter_context(_staged(record, _json(kind, about)))
-        staged = {path: stack.enter_context(_staged(path, data)) for path, data in made.items()}
+        staged = {}
+        for path, data in made.items():
+            staged[path] = stack.enter_context(_staged(path, data))
         for temporary in (begun, final, *staged.values()):
             _sync(temporary)
         replaces = record.exists()
@@ -445,7 +453,13 @@ def write_json(path: Path, kind: str, record: dict) -> None:
 
 
 def _json(kind: str, record: dict) -> bytes:
-    return (json.dumps({"kind": kind, "format": FORMAT, **record}, indent=2) + "\n").encode()
+    whole = {"kind": kind, "format": FORMAT, **record}
+    text = json.dumps(whole, indent=2) + "\n"
+    return text.encode()
+
+
+def _is_of_kind(record: dict, kind: str) -> bool:
+    return record.get("kind") == kind and record.get("format") == FORMAT
 
 
 def read_json(path: Path, kind: str) -> dict | None:
@@ -457,7 +471,7 @@ def read_json(path: Path, kind: str) -> dict | None:
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split("\n"))
         raise ValueError(f"{path} is not a {kind} of degrade's: {reason}; move it away") from error
-    if not isinstance(record, dict) or (record.get("kind"), record.get("format")) != (kind, FORMAT):
+    if not isinstance(record, dict) or not _is_of_kind(record, kind):
         raise ValueError(
             f"{path} is not a {kind} of degrade's, format {FORMAT}; move it away, or make it again"
         )

@@ -66,14 +66,17 @@ def side_of(resolution: int) -> int:
 def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and covariance of features [N, D]; the covariance of a single one is zero."""
     count, size = features.shape
-    covariance = features.T.cov() if count > 1 else features.new_zeros(size, size)
+    covariance = features.new_zeros(size, size)
+    if count > 1:
+        covariance = features.T.cov()
     return features.mean(0), covariance
 
 
 def patches(picture: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Compute 36 features of each patch [N, 36], 18 at each of two scales, and sharpness [N]."""
     x = _luminance(picture) * 255
-    rows, columns = x.shape[2] // side, x.shape[3] // side
+    rows = x.shape[2] // side
+    columns = x.shape[3] // side
     x = x[:, :, : rows * side, : columns * side]
     step = side if rows * columns >= FEW_PATCHES else side // 4
     normalised, deviation = mscn(x)

@@ -55,12 +55,19 @@ class Crops:
         """Cut [count, C, side, side] from a picture [1, C, H, W]. The name seeds the positions."""
         draws = torch.Generator().manual_seed(child_seed("crops", name))
         height, width = image.shape[2:]
-        tops = torch.randint(height - self.side + 1, (self.count,), generator=draws).tolist()
-        lefts = torch.randint(width - self.side + 1, (self.count,), generator=draws).tolist()
+        tops = self._positions(height, draws)
+        lefts = self._positions(width, draws)
         crops = []
         for top, left in zip(tops, lefts, strict=True):
-            crops.append(image[:, :, top : top + self.side, left : left + self.side])
+            rows = slice(top, top + self.side)
+            columns = slice(left, left + self.side)
+            crops.append(image[:, :, rows, columns])
         return torch.cat(crops)
+
+    def _positions(self, n: int, draws: torch.Generator) -> list[int]:
+        """Draw where crops begin along a side of n pixels."""
+        positions = torch.randint(n - self.side + 1, (self.count,), generator=draws)
+        return list(map(int, positions))
 
 
 class Vgg(nn.Module):
@@ -75,7 +82,8 @@ class Vgg(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return features [B, 512] of images [B, 3, H, W] in [0, 1]."""
-        return self.network.maps(images)[-1].mean((2, 3))
+        last_map = self.network.maps(images)[-1]
+        return last_map.mean((2, 3))
 
 
 @dataclass(frozen=True)

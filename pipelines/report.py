@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -82,7 +83,8 @@ def write(results: Results, resolution: int, reference: Path | None = None) -> P
     refuse_foreign(results.folder)
     tables = tables_of(results.rows, realism_of(results, resolution, reference))
     notes = notes_of(results, tables, Crops.of(resolution), reference)
-    texts = (as_html(results, tables, notes), as_csv(results.rows), as_markdown(tables, notes))
+    page = as_html(results, tables, notes)
+    texts = (page, as_csv(results.rows), as_markdown(tables, notes))
     for name, text in zip(OUTPUTS, texts, strict=True):
         files.write(results.folder / name, text.encode(errors="replace"))
     return results.folder / OUTPUTS[0]
@@ -93,12 +95,13 @@ def notes_of(
 ) -> list[str]:
     """What a reader of the tables must know."""
     pictures = len({row["image"] for row in results.rows})
-    notes = ["1 picture." if pictures == 1 else f"{pictures} pictures.", *results.notes]
-    counts = Counter((row["task"], row["method"]) for row in results.rows).values()
-    if min(counts) < max(counts):
-        notes.append(
-            f"The cells cover different numbers of pictures: {min(counts)} to {max(counts)}."
-        )
+    number = "1 picture." if pictures == 1 else f"{pictures} pictures."
+    notes = [number, *results.notes]
+    rows_of_cells = Counter((row["task"], row["method"]) for row in results.rows)
+    fewest = min(rows_of_cells.values())
+    most = max(rows_of_cells.values())
+    if fewest < most:
+        notes.append(f"The cells cover different numbers of pictures: {fewest} to {most}.")
     compared_with = "the reference" if reference else "the same crops of the clean pictures"
     for table in tables:
         if table.metric.note:
@@ -108,7 +111,9 @@ def notes_of(
 
 def as_html(results: Results, tables: list[Table], notes: list[str]) -> str:
     """Fill the page's template."""
-    tasks, methods, rows = tables[0].tasks, tables[0].methods, results.rows
+    tasks = tables[0].tasks
+    methods = tables[0].methods
+    rows = results.rows
     colour = colours_of(methods)
     charts = [
         *level_charts(tables, colour),
@@ -131,7 +136,7 @@ def as_html(results: Results, tables: list[Table], notes: list[str]) -> str:
 
 def colours_of(names: list[str]) -> dict[str, str]:
     """A colour for each name; they repeat if there are many."""
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    return dict(zip(names, itertools.cycle(COLOURS), strict=False))
 
 
 def table_html(table: Table) -> str:
@@ -158,11 +163,15 @@ def table_html(table: Table) -> str:
 def picture_data(path: Path) -> str:
     """A picture as a data: URL; small ones as PNG, others as JPEG."""
     with Image.open(path) as image:
-        if max(image.size) > LARGEST_PNG:
-            data, kind = files.encode(image.convert("RGB"), "JPEG", quality=90), "jpeg"
-        else:
-            data, kind = files.encode(image.convert("RGB")), "png"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        colours = image.convert("RGB")
+    if max(colours.size) > LARGEST_PNG:
+        kind = "jpeg"
+        data = files.encode(colours, "JPEG", quality=90)
+    else:
+        kind = "png"
+        data = files.encode(colours)
+    text = base64.b64encode(data).decode()
+    return f"data:image/{kind};base64,{text}"
 
 
 def gallery(results: Results) -> list[dict[str, list]]:
@@ -175,13 +184,11 @@ def gallery(results: Results) -> list[dict[str, list]]:
     for row in results.rows:
         group, _, name = row["task"].rpartition("/")
         pictures: list[int | None] = []
-        for task, kind in (
-            (row["task"], "observed"),
-            (row["task"], row["method"]),
-            (None, "clean"),
-        ):
-            path = results.picture(task, kind, row["image"])
-            pictures.append(numbers.setdefault(path, len(numbers)) if path.exists() else None)
+        for path in _pictures_of(row, results):
+            number = None
+            if path.exists():
+                number = numbers.setdefault(path, len(numbers))
+            pictures.append(number)
         item = {
             "method": row["method"],
             "image": row["image"],
@@ -194,12 +201,24 @@ def gallery(results: Results) -> list[dict[str, list]]:
     return [{"items": items, "pictures": [picture_data(path) for path in numbers]}]
 
 
+def _pictures_of(row: Row, results: Results) -> tuple[Path, Path, Path]:
+    """The paths of the observed, the restored and the clean picture of a row."""
+    task = row["task"]
+    image = row["image"]
+    observed = results.picture(task, "observed", image)
+    restored = results.picture(task, row["method"], image)
+    clean = results.picture(None, "clean", image)
+    return observed, restored, clean
+
+
 def scores_text(row: Row) -> str:
     """The metrics of one picture in words, such as "accuracy 0.213 · psnr 24.1 dB"."""
     texts = []
     for metric in METRICS:
-        if metric.of_picture is not None and row.get(metric.name) is not None:
-            texts.append(f"{metric.name} {metric.text(row[metric.name])} {metric.unit}".rstrip())
+        value = row.get(metric.name)
+        if metric.of_picture is not None and value is not None:
+            text = f"{metric.name} {metric.text(value)} {metric.unit}"
+            texts.append(text.rstrip())
     return " · ".join(texts)
 
 
@@ -241,15 +260,23 @@ def level_charts(tables: list[Table], colour: dict[str, str]) -> list[str]:
             levels_of.setdefault(group, []).append(task)
     charts = []
     for group, levels in levels_of.items():
+        if len(levels) == 1:
+            continue
         ticks = [task.partition("/")[2] for task in levels]
-        for table in tables[:3] if len(levels) > 1 else ():
-            lines: dict[str, Points] = {}
-            for method in table.methods:
-                lines[method] = [
-                    (i, table.cells.get((task, method))) for i, task in enumerate(levels)
-                ]
-            charts.append(chart(f"{table.metric.title}, {group}", lines, colour, ticks=ticks))
+        for table in tables[:3]:
+            lines = _lines_of_levels(table, levels)
+            title = f"{table.metric.title}, {group}"
+            charts.append(chart(title, lines, colour, ticks=ticks))
     return charts
+
+
+def _lines_of_levels(table: Table, levels: list[str]) -> dict[str, Points]:
+    """For each method, the value of a metric at each level."""
+    lines: dict[str, Points] = {}
+    for method in table.methods:
+        values = [table.cells.get((task, method)) for task in levels]
+        lines[method] = list(enumerate(values))
+    return lines
 
 
 def scatter(tables: list[Table], colour: dict[str, str]) -> str:
@@ -261,8 +288,11 @@ def scatter(tables: list[Table], colour: dict[str, str]) -> str:
         return ""
     dots: dict[str, Points] = {}
     for method in accuracy.methods:
-        cells = [(task, method) for task in accuracy.tasks]
-        dots[method] = [(accuracy.cells.get(cell), realism.cells.get(cell)) for cell in cells]
+        dots[method] = []
+        for task in accuracy.tasks:
+            cell = (task, method)
+            dot = (accuracy.cells.get(cell), realism.cells.get(cell))
+            dots[method].append(dot)
     title = f"{CROP_DISTANCE.name} (up) against accuracy (right)"
     return chart(title, dots, colour, dots_only=True)
 
@@ -274,11 +304,17 @@ def loss_charts(rows: list[Row], colour: dict[str, str]) -> list[str]:
     """
     lines_of: dict[str, dict[str, Points]] = {}
     for row in rows:
-        if row["image"] == rows[0]["image"] and row["loss"]:
-            first = row["loss"][0] or 1
-            ratios = [loss / first for loss in row["loss"]]
-            lines_of.setdefault(row["task"], {})[row["method"]] = _curve(ratios)
-    return [chart(f"loss ÷ first loss, {task}", lines, colour) for task, lines in lines_of.items()]
+        losses = row["loss"]
+        if row["image"] != rows[0]["image"] or not losses:
+            continue
+        first = losses[0] or 1
+        ratios = [loss / first for loss in losses]
+        lines = lines_of.setdefault(row["task"], {})
+        lines[row["method"]] = _curve(ratios)
+    charts = []
+    for task, lines in lines_of.items():
+        charts.append(chart(f"loss ÷ first loss, {task}", lines, colour))
+    return charts
 
 
 def term_charts(rows: list[Row]) -> list[str]:

@@ -38,7 +38,8 @@ def results(
             continue
         manifest, operator = what_happened(source, settings.op)
         name = source.result_name("").as_posix()
-        observed, restoration = files.read_image(source.path), files.read_image(target)
+        observed = files.read_image(source.path)
+        restoration = files.read_image(target)
         pictures[TASK, "observed", name] = source.path
         pictures[TASK, settings.method, name] = target
         reference = None
@@ -55,7 +56,8 @@ def results(
         row: dict[str, object] = {"task": TASK, "method": settings.method, "image": name}
         row["loss"] = thinned(log["loss"])
         row["terms"] = thinned_terms(log.get("terms"))
-        for metric, values in metrics.scores(restoration, reference, degraded, observed).items():
+        scores = metrics.scores(restoration, reference, degraded, observed)
+        for metric, values in scores.items():
             row[metric] = values[0]
         rows.append(row)
     described = f"{settings.perceptual} in the loss; seed {settings.seed}"
@@ -63,7 +65,11 @@ def results(
     if settings.steps is not None:
         notes.append(f"Shortened: {settings.steps} steps in all.")
     missing = output / "none"
-    return Results(output, rows, lambda *key: pictures.get(key, missing), tuple(notes))
+
+    def picture(task: str | None, kind: str, image: str) -> Path:
+        return pictures.get((task, kind, image), missing)
+
+    return Results(output, rows, picture, tuple(notes))
 
 
 def is_of(log: dict, wanted: dict) -> bool:

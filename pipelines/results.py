@@ -66,8 +66,9 @@ def tables_of(rows: list[Row], realism: dict[str, Cells]) -> list[Table]:
     methods = sorted(_distinct(rows, "method"), key=_place_of_method)
     tables = []
     for metric in METRICS:
-        is_mean = metric.of_set is None
-        cells = _means(rows, metric.name) if is_mean else realism.get(metric.name, {})
+        cells = realism.get(metric.name, {})
+        if metric.of_set is None:
+            cells = _means(rows, metric.name)
         if any(value is not None for value in cells.values()):
             tables.append(Table(metric, tasks, methods, cells))
     return tables

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import invert
 
@@ -12,6 +13,9 @@ from . import files
 from .bench import Cell
 from .metrics import ACCURACY
 from .results import Row
+
+if TYPE_CHECKING:
+    import optuna
 
 TUNED = "tuned"  # the kind of record that tuned.json holds
 ROUND = 8  # trials that are chosen together, on any machine, so that so many can run at once
@@ -55,17 +59,14 @@ def tune(
     study.enqueue_trial({knob.name: 1.0 for knob in method.knobs})
     tried: list[tuple[float, Factors]] = []
     for first in range(0, trials, ROUND):
-        asked = [study.ask() for _ in range(min(ROUND, trials - first))]
-        chosen: list[Factors] = []
-        for trial in asked:
-            factors: Factors = {}
-            for knob in method.knobs:
-                factor = trial.suggest_float(knob.name, knob.low, knob.high, log=True)
-                factors[knob.name] = float(f"{factor:.3g}")
-            chosen.append(factors)
-        # Equal factors make one cell.
-        cells = {label(name, factors): method.tuned(factors) for factors in chosen}
-        rows = run([Cell(task, text, changed) for text, changed in cells.items()])
+        count = min(ROUND, trials - first)
+        asked = [study.ask() for _ in range(count)]
+        chosen = [_suggested_factors(trial, method) for trial in asked]
+        cells: dict[str, Cell] = {}  # equal factors make one cell
+        for factors in chosen:
+            text = label(name, factors)
+            cells[text] = Cell(task, text, method.tuned(factors))
+        rows = run(list(cells.values()))
         for trial, factors in zip(asked, chosen, strict=True):
             accuracy = _mean_accuracy(rows, label(name, factors))
             tried.append((accuracy, factors))
@@ -74,8 +75,20 @@ def tune(
     return Tuned(best_factors, published=tried[0][0], accuracy=best_accuracy)
 
 
+def _suggested_factors(trial: optuna.Trial, method: invert.RestorationMethod) -> Factors:
+    """The factors of the method's knobs that a trial of Optuna tries, with three digits."""
+    factors: Factors = {}
+    for knob in method.knobs:
+        factor = trial.suggest_float(knob.name, knob.low, knob.high, log=True)
+        factors[knob.name] = float(f"{factor:.3g}")
+    return factors
+
+
 def _mean_accuracy(rows: list[Row], method: str) -> float:
-    values: list[float] = [row[ACCURACY.name] for row in rows if row["method"] == method]
+    values: list[float] = []
+    for row in rows:
+        if row["method"] == method:
+            values.append(row[ACCURACY.name])
     return sum(values) / len(values)
 
 
@@ -88,7 +101,8 @@ def label(name: str, factors: Mapping[str, float]) -> str:
 def write_tuned(path: Path, name: str, task: str, factors: Factors) -> None:
     """Add the factors of a method on a task to the file that `read_tuned` reads."""
     record = files.read_json(path, TUNED) or {"factors": {}}
-    record["factors"].setdefault(name, {})[task] = factors
+    factors_of_tasks = record["factors"].setdefault(name, {})
+    factors_of_tasks[task] = factors
     files.write_json(path, TUNED, {"factors": record["factors"]})
 
 

@@ -407,7 +407,20 @@ def test_file_names_may_hold_any_bytes(tmp_path, name):
     os.mkdir(folder)
     with open(os.path.join(folder, os.fsencode(name)), "wb") as file:
         file.write((AVATARS / "000.png").read_bytes())
-    restore = ["restore", "a", "-o", "b", "--steps", "1", "--perceptual", "alex"]
+    restore = [
+        "restore",
+        "a",
+        "-o",
+        "b",
+        "--steps",
+        "1",
+        "--perceptual",
+        "alex",
+        "--generator",
+        "avatars-128",
+        "--generator",
+        "avatars-128",
+    ]
     for arguments in (["apply", "in", "-o", "a", "--op", "jpeg:40"], restore):
         done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -22,7 +22,16 @@ from tests.conftest import AVATARS, picture
 from .shell import apply, contents, pixels, run
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
-QUICK = ["--steps", 2, "--perceptual", "alex"]
+QUICK = [
+    "--steps",
+    2,
+    "--perceptual",
+    "alex",
+    "--generator",
+    "avatars-128",
+    "--generator",
+    "avatars-128",
+]
 
 
 def turned(side, degrees, x, y):
@@ -369,7 +378,18 @@ def test_restored_tilted_face_is_nearer_to_the_truth(tmp_path):
         "--clean",
         tmp_path,
     ]
-    command += ["--landmarks", tmp_path / "points.json", "--steps", 60, "--perceptual", "alex"]
+    command += [
+        "--landmarks",
+        tmp_path / "points.json",
+        "--steps",
+        60,
+        "--perceptual",
+        "alex",
+        "--generator",
+        "avatars-128",
+        "--generator",
+        "avatars-128",
+    ]
     assert run(*command).exit_code == 0
     first = contents(tmp_path / "out")
     assert (

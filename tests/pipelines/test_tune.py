@@ -11,7 +11,20 @@ from tests.conftest import AVATARS
 
 from .shell import run
 
-QUICK = ("--perceptual", "alex", "--steps", 3, "--images", AVATARS, "--limit", 1)
+QUICK = (
+    "--perceptual",
+    "alex",
+    "--generator",
+    "avatars-128",
+    "--generator",
+    "avatars-128",
+    "--steps",
+    3,
+    "--images",
+    AVATARS,
+    "--limit",
+    1,
+)
 
 
 class Bowl:
