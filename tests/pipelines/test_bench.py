@@ -221,15 +221,7 @@ def test_bench_notices_a_changed_picture(tmp_path):
         shutil.copy(AVATARS / f"{number}.png", tmp_path / "in" / "x.png")
         assert (
             run(
-                *command,
-                "--perceptual",
-                "alex",
-                "--generator",
-                "avatars-128",
-                "--generator",
-                "avatars-128",
-                "--steps",
-                1,
+                *command, "--perceptual", "alex", "--generator", "avatars-128", "--steps", 1
             ).exit_code
             == 0
         )
@@ -266,8 +258,6 @@ def test_bench_keeps_two_pictures_of_one_stem(tmp_path):
         *command,
         "--perceptual",
         "alex",
-        "--generator",
-        "avatars-128",
         "--generator",
         "avatars-128",
         "--tasks",

@@ -418,8 +418,6 @@ def test_file_names_may_hold_any_bytes(tmp_path, name):
         "alex",
         "--generator",
         "avatars-128",
-        "--generator",
-        "avatars-128",
     ]
     for arguments in (["apply", "in", "-o", "a", "--op", "jpeg:40"], restore):
         done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, check=False)

@@ -25,17 +25,7 @@ KILLS = EFFORT  # of each command
 
 def commands(tmp_path):
     """A command at a time; those before it have ended."""
-    quick = [
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--generator",
-        "avatars-128",
-        "--steps",
-        "2",
-        "--quiet",
-    ]
+    quick = ["--perceptual", "alex", "--generator", "avatars-128", "--steps", "2", "--quiet"]
     clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 3)
     cells = ["--tasks", "UNAP,denoising/XL", "--methods", "pulse", "--batch", "2"]
     yield ["apply", clean, "--op", FOURFOLD]
@@ -127,16 +117,7 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
 @pytest.mark.parametrize("command", ["apply", "restore", "bench"])
 def test_concurrent_equal_runs_do_no_harm(tmp_path, command):
     folder = observations(tmp_path / "in", 12 if command == "apply" else 2)
-    quick = [
-        "--steps",
-        "1",
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--generator",
-        "avatars-128",
-    ]
+    quick = ["--steps", "1", "--perceptual", "alex", "--generator", "avatars-128"]
     more = {
         "apply": [folder, "--op", "clamp"],
         "restore": [folder, "--op", "clamp", *quick],

@@ -22,16 +22,7 @@ from tests.conftest import AVATARS, picture
 from .shell import apply, contents, pixels, run
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
-QUICK = [
-    "--steps",
-    2,
-    "--perceptual",
-    "alex",
-    "--generator",
-    "avatars-128",
-    "--generator",
-    "avatars-128",
-]
+QUICK = ["--steps", 2, "--perceptual", "alex", "--generator", "avatars-128"]
 
 
 def turned(side, degrees, x, y):
@@ -385,8 +376,6 @@ def test_restored_tilted_face_is_nearer_to_the_truth(tmp_path):
         60,
         "--perceptual",
         "alex",
-        "--generator",
-        "avatars-128",
         "--generator",
         "avatars-128",
     ]

@@ -32,16 +32,7 @@ def test_restore_reads_manifest_and_writes_all_files(tmp_path):
         "--clean",
         AVATARS,
     ]
-    arguments += [
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--generator",
-        "avatars-128",
-        "--steps",
-        3,
-    ]
+    arguments += ["--perceptual", "alex", "--generator", "avatars-128", "--steps", 3]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     out = tmp_path / "restored"
@@ -102,8 +93,6 @@ def test_restore_depends_on_name_not_on_other_files(tmp_path):
         "alex",
         "--generator",
         "avatars-128",
-        "--generator",
-        "avatars-128",
         "--op",
         "gaussian:0.2",
     ]
@@ -126,16 +115,7 @@ def test_restore_takes_names_that_are_not_text(tmp_path):
     subprocess.run(
         [*command, "apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"], check=True
     )
-    options = [
-        "--steps",
-        "1",
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--generator",
-        "avatars-128",
-    ]
+    options = ["--steps", "1", "--perceptual", "alex", "--generator", "avatars-128"]
     subprocess.run(
         [*command, "restore", tmp_path / "o", "-o", tmp_path / "r", *options], check=True
     )
@@ -251,8 +231,6 @@ def alex(source, output, *more, steps=2):
         output,
         "--perceptual",
         "alex",
-        "--generator",
-        "avatars-128",
         "--generator",
         "avatars-128",
         "--steps",
@@ -376,17 +354,7 @@ def test_report_leaves_out_failures_and_other_runs(tmp_path):
 
 
 def test_keep_visible_keeps_certain_pixels(tmp_path):
-    quick = [
-        "--steps",
-        2,
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--generator",
-        "avatars-128",
-        "--keep-visible",
-    ]
+    quick = ["--steps", 2, "--perceptual", "alex", "--generator", "avatars-128", "--keep-visible"]
     apply(AVATARS / "003.png", output=tmp_path / "o", op="strokes:5")
     result = run("restore", tmp_path / "o", "-o", tmp_path / "r", *quick)
     assert result.exit_code == 0 and "note" not in result.stderr
@@ -546,8 +514,6 @@ def test_restore_works_with_a_full_stderr(tmp_path):
         "1",
         "--perceptual",
         "alex",
-        "--generator",
-        "avatars-128",
         "--generator",
         "avatars-128",
         "-o",

@@ -16,8 +16,6 @@ QUICK = (
     "alex",
     "--generator",
     "avatars-128",
-    "--generator",
-    "avatars-128",
     "--steps",
     3,
     "--images",
