@@ -81,7 +81,8 @@ def geometric(first: float, last: float, count: int) -> tuple[float, ...]:
         return (last,)
     levels = []
     for i in range(count):
-        levels.append(first * (last / first) ** (i / (count - 1)))
+        ratio: float = (last / first) ** (i / (count - 1))
+        levels.append(first * ratio)
     return tuple(levels)
 
 
@@ -103,7 +104,8 @@ def descend(loss: Callable[[float], float], start: float, lowest: float, highest
             break
         best = better
     shift = vertex(at(best - 1), at(best), at(best + 1))
-    return min(max(start * STRIDE ** (best + shift), lowest), highest)
+    stride: float = STRIDE ** (best + shift)
+    return min(max(start * stride, lowest), highest)
 
 
 def vertex(left: float, middle: float, right: float) -> float:

@@ -126,4 +126,5 @@ def ramp(tile: Tile, axis: int) -> Tensor:
     if before == 0:
         return torch.ones(len(positions))
     half = before / 2
-    return ((positions - kept.start + half + 0.5) / half).clamp(0, 1).float()
+    weight: Tensor = ((positions - kept.start + half + 0.5) / half).clamp(0, 1).float()
+    return weight

@@ -233,7 +233,7 @@ def restore(
         from .engine import engine_of
         from .faces import where_of
         from .report import refuse_foreign, write
-        from .restore import Images, Restore, RestoreSettings, check_part
+        from .restore import LARGE_PHOTO, Images, Restore, RestoreSettings, check_part
         from .restored import results
         from .solver import Solver, identity_text, prior_text
 
@@ -268,7 +268,8 @@ def restore(
             )
             code = for_each(flow, sources, workers, run.quiet, bar)
         if report and code != 2:
-            page = write(results(sources, settings, output, clean), model.resolution)
+            side = model.resolution or LARGE_PHOTO
+            page = write(results(sources, settings, output, clean), side)
             if not run.quiet:
                 echo(page)
         raise typer.Exit(code)

@@ -35,6 +35,7 @@ from .solver import Solved, Solver
 
 LATENT = ".latent.safetensors"
 MOST_SAMPLES = 1000
+LARGE_PHOTO = 512  # the side that the realism metrics assume of photos of any size
 SPREAD = 0.25  # the standard deviation of samples that the sheet shows as white
 
 
