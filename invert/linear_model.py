@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from degrade.knowledge import Agrees
 from degrade.operator import Operator, Shape, compose
 
 ROUNDING = 1 / 255 / 12**0.5  # the standard deviation of rounding to 8 bits
-TOLERANCE = 1e-3  # of the residual, where conjugate gradients stop
+TOLERANCE = 3e-4  # of the residual, where conjugate gradients stop
 ITERATIONS = 30  # of conjugate gradients, at most
 SMALLEST_SIDE = 2  # of the coarsest image that missing pixels are filled from
 
@@ -28,8 +27,7 @@ Map = Callable[[Tensor], Tensor]
 class LinearModel:
     """The equation y = A x + error for one image.
 
-    observation: y [1, C, h, w], where the curves of invertible stages (gamma) are undone. linear:
-    A; None for the identity. shape: of x.
+    observation: y [1, C, h, w]. linear: A; None for the identity. shape: of x.
     """
 
     observation: Tensor
@@ -84,7 +82,7 @@ def linear_model(operator: Operator, y: Tensor) -> LinearModel:
                 "denoisers can undo it; sample it, or use a generator"
             )
     linear = compose(linear_stages) if linear_stages else None
-    return LinearModel(undone(operator, y), linear, shape)
+    return LinearModel(y, linear, shape)
 
 
 def with_known_filters(operator: Operator) -> Operator:
@@ -105,17 +103,6 @@ def shape_before(operator: Operator, wanted: Operator, shape: Shape) -> Shape:
             break
         shape = tuple(stage.output_shape(shape))
     return tuple(shape)
-
-
-def undone(operator: Operator, y: Tensor) -> Tensor:
-    """The observation, with every invertible curve (such as gamma) taken back.
-
-    A stage that loses something, such as JPEG, agrees with what it wrote and leaves y as it is.
-    """
-    for stage in reversed(operator.stages):
-        if not stage.linear and isinstance(stage, Agrees) and stage.decided:
-            y = stage.agree(y, y)
-    return y
 
 
 def filled(values: Tensor, weight: Tensor) -> Tensor:

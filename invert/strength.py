@@ -171,6 +171,7 @@ def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
     z = model.first_guess()
     if not strength.levels:
         yield z
+        return
     following = (*strength.levels[1:], None)
     for sigma, next_sigma in zip(strength.levels, following, strict=True):
         x0 = problem.denoiser.denoise(z, sigma, problem.label)

@@ -1,0 +1,180 @@
+"""Plug-and-play restoration with a denoiser."""
+
+import pytest
+import torch
+
+import degrade
+import invert
+from invert.linear_model import conjugate_gradients, filled, linear_model, with_known_filters
+from invert.pnp import PlugAndPlay
+from invert.problem import Problem
+from invert.strength import descend, find_strength, geometric
+from invert.tiles import blend, tiles
+from tests.conftest import picture, rng
+
+
+class Shrink(torch.nn.Module):
+    """A denoiser that looks at single pixels: it moves them towards grey."""
+
+    def forward(self, x, sigma):
+        weight = 1 / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+        return 0.5 + weight * (x - 0.5)
+
+
+@pytest.fixture(scope="module")
+def shrink():
+    return invert.Denoiser(Shrink(), sigma_range=(0.005, 1.0))
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return invert.load_prior("photo")
+
+
+def psnr(x, y):
+    return float(-10 * (x - y).square().mean().log10())
+
+
+@pytest.mark.parametrize("spec", ["downsample:2", "blur:gaussian,1.5", "pixels:0.4", "gray"])
+def test_nearest_solves_the_normal_equations(spec):
+    """Against a dense solution of (AᵀA / a² + I / b²) x = Aᵀy / a² + x0 / b²."""
+    shape = (1, 3, 8, 8)
+    f = degrade.parse(spec).sample(shape, rng(1))
+    x0 = torch.rand(shape, generator=rng(2), dtype=torch.float64)
+    y = torch.rand(f.output_shape(shape), generator=rng(3), dtype=torch.float64)
+    grey = torch.full(shape, 0.5, dtype=torch.float64)  # values off the 8-bit grid
+    columns = []
+    for column in torch.eye(192, dtype=torch.float64):
+        changed = f(grey + column.view(shape) / 4)
+        columns.append(4 * (changed - f(grey)).flatten())
+    matrix = torch.stack(columns, 1)
+    a, b = 0.05, 0.2
+    hessian = matrix.T @ matrix / a**2 + torch.eye(192, dtype=torch.float64) / b**2
+    target = matrix.T @ y.flatten() / a**2 + x0.flatten() / b**2
+    expected = torch.linalg.solve(hessian, target).view(shape)
+    solution = linear_model(f, y).nearest(x0, b, a)
+    assert (solution - expected).abs().max() < 2e-3
+
+
+def test_conjugate_gradients_ends_at_the_exact_solution():
+    target = torch.rand(1, 1, 4, 4, generator=rng(0))
+    weight = torch.rand(1, 1, 4, 4, generator=rng(1)) + 0.5
+    solution = conjugate_gradients(lambda v: weight * v, target, weight)
+    assert torch.allclose(solution, target / weight, atol=1e-6)
+
+
+def test_filled_keeps_known_pixels_and_constants():
+    known = (torch.rand(1, 1, 37, 50, generator=rng(0)) < 0.3).float().expand(1, 3, -1, -1)
+    x = torch.rand(1, 3, 37, 50, generator=rng(1))
+    result = filled(known * x, known)
+    assert torch.allclose(result[known == 1], x[known == 1], atol=1e-6)
+    flat = filled(known * 0.3, known)
+    assert torch.allclose(flat, torch.full_like(flat, 0.3), atol=1e-5)
+
+
+def test_known_filter_of_a_reduction_is_assumed():
+    f = degrade.parse("downsample:2 >> poisson:40 >> jpeg:30")
+    model = with_known_filters(f)
+    assert str(model[0]) == str(f[0])
+    assert "model=gaussian" in str(model)
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.12])
+def test_strength_finds_the_sigma_of_noise(photo, sigma):
+    f = degrade.parse(f"gaussian:{sigma}")
+    y = f(picture(0), rng(0))
+    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
+    strength = find_strength(problem, 12, 0.4, 0.015)
+    assert len(strength.levels) == 1
+    assert strength.levels[0] == pytest.approx(sigma, rel=0.25)
+    assert strength.error == pytest.approx(sigma, rel=0.05)
+
+
+def test_descent_finds_the_minimum_of_a_parabola():
+    wanted = 0.07
+
+    def loss(sigma):
+        return (torch.tensor(sigma / wanted).log() ** 2).item()
+
+    assert descend(loss, 0.02, 0.005, 1.0) == pytest.approx(wanted, rel=1e-3)
+    assert descend(loss, 0.2, 0.1, 1.0) == pytest.approx(0.1, rel=0.1)  # the end of the range
+
+
+def test_levels_fall_by_one_factor():
+    levels = geometric(0.4, 0.1, 3)
+    assert levels == pytest.approx((0.4, 0.2, 0.1))
+
+
+def test_jpeg_result_compresses_to_the_same_file(photo):
+    """Data consistency: saving the result again gives the observed picture, bit for bit."""
+    f = degrade.parse("jpeg:20")
+    clean = picture(3)
+    y = f(clean)
+    restored = invert.restore(y, f, photo, "pnp").image
+    assert torch.equal(f(restored), y)
+    assert psnr(restored, clean) > psnr(y, clean) + 0.3
+
+
+def test_inpainting_keeps_known_pixels(photo):
+    f = degrade.parse("strokes:3").sample((1, 3, 128, 128), rng(0))
+    clean = picture(1)
+    y = f(clean)
+    restored = invert.restore(y, f, photo, "pnp").image
+    visible = f.visible(clean.shape).expand_as(clean) == 1
+    assert torch.equal(restored[visible], clean[visible])
+    assert psnr(restored, clean) > 25 > psnr(y, clean)
+
+
+def test_denoising_gains_at_one_setting_for_all(photo):
+    clean = picture(2)
+    for sigma, gain in ((0.04, 3), (0.1, 6), (0.3, 9)):
+        f = degrade.parse(f"gaussian:{sigma}")
+        y = f(clean, rng(1))
+        restored = invert.restore(y, f, photo, "pnp").image
+        assert psnr(restored, clean) > psnr(y, clean) + gain
+
+
+def test_nothing_to_undo_keeps_the_picture(photo):
+    y = picture(0)
+    restoration = invert.restore(y, degrade.parse("clamp"), photo, "pnp")
+    assert torch.equal(restoration.image, y)
+    assert "kept" in restoration.notes[0]
+
+
+def test_images_of_a_batch_are_independent(shrink):
+    f = degrade.parse("gaussian:0.1")
+    y = torch.cat([f(picture(i), rng(i))[..., :64, :64] for i in range(2)])
+    both = invert.restore(y, f, shrink, "pnp", seed=[4, 5])
+    alone = invert.restore(y[1:], f, shrink, "pnp", seed=[5])
+    assert torch.equal(both.image[1:], alone.image)
+
+
+@pytest.mark.parametrize("spec", ["jpeg:30", "downsample:2"])
+def test_tiles_give_the_same_picture(shrink, spec):
+    """A denoiser of single pixels and exact parts of the operator leave no seam."""
+    clean = torch.cat([picture(0), picture(1)], 3)[..., :160]
+    f = degrade.parse(spec).sample(clean.shape, rng(0))
+    y = f(clean)
+    whole = invert.restore(y, f, shrink, PlugAndPlay(steps=3, tile=4096)).image
+    tiled = invert.restore(y, f, shrink, PlugAndPlay(steps=3, tile=64, margin=32)).image
+    assert len(tiles(f, clean.shape, 64, 32)) >= 4
+    assert (tiled - whole).abs().max() < 1 / 255
+
+
+def test_tiles_cover_the_image_once_blended():
+    f = degrade.parse("jpeg:30")
+    shape = (1, 3, 150, 170)
+    x = torch.rand(shape, generator=rng(0))
+    image = torch.zeros(shape)
+    for tile in tiles(f, shape, 64, 16):
+        rows, columns = tile.window
+        blend(image, tile, x[..., rows, columns])
+    assert torch.allclose(image, x, atol=1e-6)
+
+
+def test_pnp_refuses_what_it_cannot_undo(shrink, avatars):
+    y = torch.rand(1, 3, 16, 16)
+    with pytest.raises(ValueError, match="needs a denoiser"):
+        invert.restore(torch.rand(1, 3, 128, 128), degrade.parse("clamp"), avatars, "pnp")
+    with pytest.raises(ValueError, match="steps=0"):
+        invert.restore(y, degrade.parse("clamp"), shrink, "pnp", steps=0)
