@@ -36,7 +36,7 @@ class Recipe:
     maps: float = 0.0  # share of the patches whose noise level varies smoothly
     map_grid: int = 3  # noise levels along each side of such a patch; bilinear in between
 
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-3
     warmup: int = 100  # steps
     constant: float = 0.3  # share of the steps before the rate falls
     final: float = 0.01  # factor of the rate at the end

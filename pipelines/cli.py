@@ -422,7 +422,7 @@ def train(
     ] = "colour",
     learning_rate: Annotated[
         float, training(help="Learning rate, before it falls.", metavar="RATE")
-    ] = 0.005,
+    ] = 0.002,
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,

@@ -106,9 +106,9 @@ def test_dgp_uses_the_discriminator_and_notes_it(tmp_path):
         steps=5,
         perceptual="alex",
     )
-    own = invert.restore(generator=invert.load_generator(path), **args)
-    without = invert.restore(generator=G, **args)
+    own = invert.restore(prior=invert.load_generator(path), **args)
+    without = invert.restore(prior=G, **args)
     assert own.notes == ("deep features are the discriminator's",)
     assert without.notes == ("deep features are those of alex, for want of a discriminator",)
     assert not torch.equal(own.history, without.history)
-    assert invert.restore(generator=G, **args | {"method": "pulse"}).notes == ()
+    assert invert.restore(prior=G, **args | {"method": "pulse"}).notes == ()
