@@ -10,7 +10,9 @@ import invert
 from degrade import Mask, parse
 
 METHODS = sorted(
-    name for name in invert.METHODS if name != "ddrm" and not name.endswith("-original")
+    name
+    for name, method in invert.METHODS.items()
+    if method.prior_kind == "generator" and not name.endswith("-original")
 )
 QUICK = {"perceptual": "alex", "steps": 3}
 FOURFOLD = parse("downsample:4 >> jpeg:18").approx()

@@ -1,0 +1,106 @@
+"""`degrade restore` with the bundled photo prior, which is the default."""
+
+import json
+
+import numpy
+import pytest
+from PIL import Image
+
+import degrade
+from pipelines import files
+from tests.conftest import AVATARS
+
+from .shell import pixels, run
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A small colour picture whose sides are no multiples of a block."""
+    path = tmp_path / "photo.png"
+    Image.open(AVATARS / "000.png").convert("RGB").crop((20, 10, 95, 71)).save(path)
+    return path
+
+
+def test_photo_is_restored_whole_and_says_how(photo, tmp_path):
+    jpeg = tmp_path / "photo.jpg"
+    Image.open(photo).save(jpeg, quality=15)
+    result = run("restore", jpeg, "-o", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    assert "taken to have happened:" in result.stderr and "jpeg:15" in result.stderr
+    assert "method pnp, prior photo" in result.stderr
+    names = sorted(path.name for path in (tmp_path / "r").iterdir())
+    assert names == ["photo.json", "photo.png", "photo.sheet.png"]
+    restored, damaged, clean = (
+        pixels(path).astype(float) for path in (tmp_path / "r" / "photo.png", jpeg, photo)
+    )
+    assert restored.shape == clean.shape
+    assert ((restored - clean) ** 2).mean() < ((damaged - clean) ** 2).mean()
+    log = json.loads((tmp_path / "r" / "photo.json").read_text())
+    assert log["method"] == "pnp" and log["prior"] == "photo"
+
+
+def test_photo_result_is_not_solved_again(photo, tmp_path):
+    command = ["restore", photo, "-o", tmp_path / "r", "--op", "gaussian:0.1"]
+    assert run(*command).exit_code == 0
+    written = (tmp_path / "r" / "photo.png").stat().st_mtime_ns
+    assert run(*command).exit_code == 0
+    assert (tmp_path / "r" / "photo.png").stat().st_mtime_ns == written
+
+
+def test_photo_reduced_by_two_is_enlarged(photo, tmp_path):
+    f = degrade.parse("downsample:2")
+    even = files.read_image(photo)[..., :60, :74]
+    files.to_pil(f(even)).save(tmp_path / "small.png")
+    result = run("restore", tmp_path / "small.png", "-o", tmp_path / "r", "--op", "downsample:2")
+    assert result.exit_code == 0, result.output
+    restored = files.read_image(tmp_path / "r" / "small.png")
+    assert restored.shape == even.shape
+    bicubic = degrade.Resize((60, 74))(files.read_image(tmp_path / "small.png"))
+    assert (restored - even).square().mean() < (bicubic - even).square().mean()
+
+
+def test_photo_without_damage_is_kept(photo, tmp_path):
+    result = run("restore", photo, "-o", tmp_path / "r", "--op", "clamp")
+    assert result.exit_code == 0 and "kept as it is" in result.stderr
+    assert (pixels(tmp_path / "r" / "photo.png") == pixels(photo)).all()
+
+
+def test_photo_in_grey_stays_grey(photo, tmp_path):
+    Image.open(photo).convert("L").save(tmp_path / "grey.png")
+    result = run("restore", tmp_path / "grey.png", "-o", tmp_path / "r", "--op", "gaussian:0.1")
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "r" / "grey.png").mode == "L"
+
+
+def test_photo_of_16_bits_stays_deep(photo, tmp_path):
+    levels = numpy.array(Image.open(photo).convert("L")).astype(numpy.uint16) * 257 + 1
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    result = run("restore", tmp_path / "deep.png", "-o", tmp_path / "r", "--op", "gaussian:0.05")
+    assert result.exit_code == 0, result.output
+    restored = numpy.array(Image.open(tmp_path / "r" / "deep.png"))
+    assert len(numpy.unique(restored)) > 256
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--samples", 2], "gives one answer"),
+        (["--box", "1,1,20,20"], "leave them out"),
+        (["--method", "robust"], "needs a generator"),
+        (["--op", "resize:50"], "resize:size=50 turns"),
+        (["--prior", "nowhere"], "photo, avatars-128"),
+    ],
+)
+def test_photo_options_for_generators_are_refused(photo, tmp_path, options, words):
+    chain = [] if "--op" in options else ["--op", "gaussian:0.1"]
+    result = run("restore", photo, "-o", tmp_path / "r", *chain, *options)
+    assert result.exit_code == 2 and words in result.stderr, result.output
+    assert "Traceback" not in result.output and not (tmp_path / "r" / "photo.png").exists()
+
+
+def test_sheet_of_a_large_photo_shows_a_detail(photo, tmp_path):
+    large = tmp_path / "large.png"
+    Image.open(photo).resize((300, 244)).save(large)
+    assert run("restore", large, "-o", tmp_path / "r", "--op", "gaussian:0.1").exit_code == 0
+    sheet = Image.open(tmp_path / "r" / "large.sheet.png")
+    assert sheet.width == 4 * 264 + 8  # observed, restored, and the detail of both
