@@ -36,10 +36,13 @@ def dead_leaves(
     """
     if not 0 < radii[0] <= radii[1]:
         raise ValueError(f"radii={radii} must be positive, the smaller one first")
-    row = torch.arange(height).repeat_interleave(width) + 0.5
-    column = torch.arange(width).repeat(height) + 0.5
-    top_disc = torch.empty(height * width, dtype=torch.long)  # the disc that a pixel shows
-    bare = torch.arange(height * width)  # the pixels that no disc covers yet
+    rows = torch.arange(height, dtype=torch.float32, device="cpu") + 0.5
+    columns = torch.arange(width, dtype=torch.float32, device="cpu") + 0.5
+    row = rows.repeat_interleave(width)
+    column = columns.repeat(height)
+    pixels = torch.arange(height * width, device="cpu")
+    top_disc = torch.empty_like(pixels)  # the disc that a pixel shows
+    bare = pixels  # the pixels that no disc covers yet
     batches: list[Tensor] = []
     while len(bare):
         discs = falling_discs(height, width, radii, generator)
@@ -108,12 +111,12 @@ def _colours(
     """
     count = int(number.max()) + 1
     palette_colours = palette.flatten(1)
-    picks = torch.randint(palette_colours.shape[1], (2, count), generator=generator)
-    angle = 2 * math.pi * torch.rand(count, generator=generator)
-    shaded = torch.rand(count, generator=generator) < _SHADED
+    picks = torch.randint(palette_colours.shape[1], (2, count), generator=generator, device="cpu")
+    angle = 2 * math.pi * _uniform(generator, count)
+    shaded = _uniform(generator, count) < _SHADED
     first = palette_colours[:, picks[0]].float()
     second = palette_colours[:, picks[1]].float()
-    change = _CHANGE * shaded * (second - first)
+    change = _CHANGE * shaded.to(first) * (second - first)
 
     x, y, radius = disc.unbind(1)
     across = (column - x) * angle.cos()[number]
@@ -125,5 +128,5 @@ def _colours(
     return colours.to(palette.dtype)
 
 
-def _uniform(generator: torch.Generator) -> Tensor:
-    return torch.rand(_TRIES, generator=generator)
+def _uniform(generator: torch.Generator, count: int = _TRIES) -> Tensor:
+    return torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")

@@ -59,7 +59,14 @@ class PlugAndPlay(RestorationMethod):
         if self.steps < 1:
             raise ValueError(f"steps={self.steps} must be 1 or more for a method with a denoiser")
         for i in range(problem.batch):
-            linear_model(problem.operator.row(i, problem.batch), problem.observation[i : i + 1])
+            row_operator = problem.operator.row(i, problem.batch)
+            for stage in row_operator:
+                if stage.ranges or stage.nested:
+                    raise ValueError(
+                        f"{stage} is still to be drawn, and a denoiser needs to know what "
+                        "happened; give f.sample(shape)"
+                    )
+            linear_model(row_operator, problem.observation[i : i + 1])
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
@@ -81,10 +88,10 @@ class PlugAndPlay(RestorationMethod):
         """Restore one image part by part; return it, and the loss of each step [steps]."""
         parts = tiles(problem.operator, problem.image_shape, self.tile, self.margin)
         (phase,) = self.stages()
-        image = torch.zeros(problem.image_shape, device=problem.device)
+        image = torch.zeros(problem.image_shape, dtype=torch.float32, device=problem.device)
         turns_each = max(1, len(strength.levels))
         total = turns_each * len(parts)
-        losses = torch.zeros(len(parts), self.steps)
+        losses = torch.zeros(len(parts), self.steps, dtype=torch.float32, device="cpu")
         for number, part in enumerate(parts):
             rows, columns = part.observed
             y = problem.observation[..., rows, columns]

@@ -93,6 +93,7 @@ def restore(
 def own_settings(device: torch.device) -> Iterator[None]:
     """Compute with gradients and in the tensors' own types, whatever the caller has switched on."""
     with (
+        torch.device("cpu"),  # the default of tensors that name no device
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
@@ -168,14 +169,19 @@ def recognised(result: Label, c_dim: int) -> Label:
     """The classes that a classifier returned; of scores [B, c_dim], the class of the highest."""
     if result is None or isinstance(result, int):
         return result
-    scores = torch.as_tensor(result)
+    wanted = f"give classes [B], or scores [B, {c_dim}]"
+    try:
+        scores = torch.as_tensor(result)
+    except (RuntimeError, TypeError, ValueError) as error:
+        kind = type(result).__name__
+        raise ValueError(f"class_label: the classifier returned a {kind}; {wanted}") from error
     if scores.ndim < 2:
         return result
+    scores = scores.float()
     if scores.ndim > 2 or scores.shape[1] != c_dim:
-        raise ValueError(
-            f"class_label: the classifier returned {list(scores.shape)}; "
-            f"give classes [B], or scores [B, {c_dim}]"
-        )
+        raise ValueError(f"class_label: the classifier returned {list(scores.shape)}; {wanted}")
+    if scores.isnan().any():
+        raise ValueError(f"class_label: the classifier returned NaN; {wanted}")
     return scores.argmax(1)
 
 

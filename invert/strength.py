@@ -6,6 +6,7 @@ their truth is known, the noise level that restores them best can be measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -55,24 +56,40 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
     """
     trials = [trial(problem, window, i) for i, window in enumerate(trial_windows(problem))]
     error = measured_error(trials)
-    linear = linear_model(problem.operator, problem.observation).linear
+    direct = is_direct(problem, trials)
     if error < EXACT:
-        if linear is None:
-            note = "the operator changes nothing, so the picture is kept as it is"
-            return Strength((), ROUNDING, note)
+        if direct:
+            return Strength((), ROUNDING, "nothing to undo, so no pixel is invented")
         note = f"noise level {last:g} at the end, since the operator makes no error"
         return Strength(geometric(first, last, steps), ROUNDING, note)
     lowest, highest = problem.denoiser.sigma_range
 
     def levels_to(sigma: float, count: int) -> tuple[float, ...]:
-        return (sigma,) if linear is None else geometric(max(first, sigma), sigma, count)
+        return (sigma,) if direct else geometric(max(first, sigma), sigma, count)
 
     def loss(sigma: float) -> float:
         return trial_loss(trials, Strength(levels_to(sigma, TRIAL_STEPS), error, ""))
 
     best = descend(loss, error * STRIDE, lowest, highest)
-    note = f"noise level {best:.3f} at the end, the best on synthetic pictures"
-    return Strength(levels_to(best, steps), error, note)
+    gain = 10 * math.log10(trial_loss(trials, Strength((), error, "")) / loss(best))
+    if gain <= 0:
+        note = "no noise level makes synthetic pictures better, so nothing is denoised"
+        return Strength((), error, note)
+    note = f"noise level {best:.3f} at the end, the best of those tried on synthetic pictures "
+    return Strength(levels_to(best, steps), error, note + f"({gain:+.1f} dB)")
+
+
+def is_direct(problem: Problem, trials: list[Trial]) -> bool:
+    """Whether A alone, without the error, leaves nothing open: the first guess is the image."""
+    visible = problem.operator.visible(problem.image_shape)
+    if visible is not None and bool((visible < 1).any()):
+        return False
+    for trial in trials:
+        model = linear_model(trial.problem.operator, trial.problem.observation)
+        without_error = replace(model, observation=model.forward(trial.truth))
+        if (without_error.first_guess() - trial.truth).abs().max() > EXACT:
+            return False
+    return True
 
 
 def geometric(first: float, last: float, count: int) -> tuple[float, ...]:

@@ -121,10 +121,10 @@ def ramp(tile: Tile, axis: int) -> Tensor:
     Only the start of a part fades; what comes after it fades over the part's own end.
     """
     window, kept = tile.window[axis], tile.kept[axis]
-    positions = torch.arange(window.start, window.stop)
+    positions = torch.arange(window.start, window.stop, dtype=torch.float32, device="cpu")
     before = kept.start - window.start
     if before == 0:
-        return torch.ones(len(positions))
+        return torch.ones_like(positions)
     half = before / 2
-    weight: Tensor = ((positions - kept.start + half + 0.5) / half).clamp(0, 1).float()
+    weight: Tensor = ((positions - kept.start + half + 0.5) / half).clamp(0, 1)
     return weight

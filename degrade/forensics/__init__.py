@@ -232,8 +232,10 @@ def _upright(pixels: numpy.ndarray, orientation: int | None) -> numpy.ndarray:
 
 def _with_quality(jpeg: JPEG) -> JPEG:
     """The same JPEG, written by its quality where its tables are libjpeg's."""
-    tables_of_qualities = quality_tables(torch.arange(1.0, 101)).flatten(2)
-    tables = torch.tensor(jpeg.tables, dtype=tables_of_qualities.dtype)
+    tables_of_qualities = quality_tables(
+        torch.arange(1.0, 101, dtype=torch.float32, device="cpu")
+    ).flatten(2)
+    tables = torch.tensor(jpeg.tables, dtype=tables_of_qualities.dtype, device="cpu")
     count = len(tables)
     if count > 2:
         return jpeg

@@ -246,11 +246,7 @@ def test_oracle_mask_keeps_dead_pixels_exact():
 )
 def test_restore_errors_name_the_argument(small, change, words):
     args = dict(
-        observation=torch.rand(1, 3, 32, 32),
-        operator=parse("clamp"),
-        generator=small,
-        steps=1,
-        **QUICK,
+        observation=torch.rand(1, 3, 32, 32), operator=parse("clamp"), prior=small, steps=1, **QUICK
     )
     with pytest.raises(ValueError, match=words):
         invert.restore(**args | change)

@@ -138,7 +138,7 @@ def test_nothing_to_undo_keeps_the_picture(photo):
     y = picture(0)
     restoration = invert.restore(y, degrade.parse("clamp"), photo, "pnp")
     assert torch.equal(restoration.image, y)
-    assert "kept" in restoration.notes[0]
+    assert "nothing to undo" in restoration.notes[0]
 
 
 def test_images_of_a_batch_are_independent(shrink):
@@ -176,5 +176,39 @@ def test_pnp_refuses_what_it_cannot_undo(shrink, avatars):
     y = torch.rand(1, 3, 16, 16)
     with pytest.raises(ValueError, match="needs a denoiser"):
         invert.restore(torch.rand(1, 3, 128, 128), degrade.parse("clamp"), avatars, "pnp")
+    with pytest.raises(ValueError, match="still to be drawn"):
+        invert.restore(y, degrade.parse("maybe:0.5(gaussian:0.1)"), shrink, "pnp")
     with pytest.raises(ValueError, match="steps=0"):
         invert.restore(y, degrade.parse("clamp"), shrink, "pnp", steps=0)
+
+
+def test_pnp_does_not_depend_on_defaults(photo):
+    """Neither the default dtype nor the default device changes a bit."""
+    f = degrade.parse("downsample:2 >> gaussian:0.05")
+    y = f(picture(0)[..., :64, :64], rng(1))
+    expected = invert.restore(y, f, photo, "pnp", steps=2).image
+    torch.set_default_dtype(torch.float64)
+    try:
+        in_double = invert.restore(y, f, photo, "pnp", steps=2).image
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        on_meta = invert.restore(y, f, photo, "pnp", steps=2).image
+    assert torch.equal(in_double, expected)
+    assert torch.equal(on_meta, expected)
+
+
+@pytest.mark.parametrize("spec", ["identity", "turn:1,mirror=1"])
+def test_invertible_operators_take_no_turn(photo, spec):
+    f = degrade.parse(spec)
+    clean = picture(0)[..., :64, :48]
+    restoration = invert.restore(f(clean), f, photo, "pnp")
+    assert torch.equal(restoration.image, clean)
+    assert "nothing to undo" in restoration.notes[0]
+
+
+def test_turned_jpeg_takes_one_turn(photo):
+    f = degrade.parse("turn:1,mirror=1 >> jpeg:20")
+    y = f(picture(0)[..., :64, :48])
+    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
+    assert len(find_strength(problem, 12, 0.4, 0.015).levels) == 1

@@ -12,6 +12,7 @@ from degrade import Mask, parse
 from invert import METHODS, Method, Phase, perceptual
 from invert.loss import L1, Lpips
 from invert.optim import NGD
+from invert.solve import recognised
 from tests.conftest import picture, rng
 
 from .solving import QUICK, lively, quick
@@ -300,3 +301,29 @@ def test_custom_method_solves_itself(small):
     denoiser = invert.Denoiser(torch.nn.Identity(), resolution=32)
     with pytest.raises(ValueError, match="method=own needs a generator"):
         invert.restore(y, parse("clamp"), denoiser, Nearest(), init=w)
+
+
+@pytest.mark.parametrize(
+    "result, words",
+    [
+        ({"logits": torch.zeros(1, 3)}, "returned a dict"),
+        (object(), "returned a object"),
+        (torch.full((1, 3), torch.nan), "returned NaN"),
+        (torch.zeros(1, 4), r"returned \[1, 4\]"),
+    ],
+)
+def test_classifier_results_are_checked(result, words):
+    with pytest.raises(ValueError, match=words):
+        recognised(result, 3)
+
+
+def test_classifier_may_return_a_one_hot_mask():
+    assert recognised(torch.tensor([[False, True, False]]), 3).tolist() == [1]
+
+
+def test_restore_ignores_a_default_device(avatars):
+    y = picture(0)
+    expected = invert.restore(y, parse("clamp"), avatars, steps=3, perceptual="alex").image
+    with torch.device("meta"):
+        inside = invert.restore(y, parse("clamp"), avatars, steps=3, perceptual="alex").image
+    assert torch.equal(inside, expected)
