@@ -184,7 +184,7 @@ def test_draws_differ_between_images(small):
 
 def test_init_continues_from_a_latent(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
-    args = dict(observation=y, operator=parse("clamp"), generator=small, **QUICK)
+    args = dict(observation=y, operator=parse("clamp"), prior=small, **QUICK)
     first = invert.restore(**args, steps=6)
     seen = []
     r = invert.restore(**args, init=first.latent[:, :, 0], steps=6, callback=seen.append)
