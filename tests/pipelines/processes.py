@@ -7,6 +7,7 @@ Tests of the start itself use `shell.COMMAND`.
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,6 +67,8 @@ def _main(
         os.dup2(file, number)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1)
+    # a job in the background of a shell begins with SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if before is not None:
         before()
     sys.argv = ["degrade", *arguments]

@@ -36,6 +36,9 @@ def test_quiet_prints_nothing(tmp_path):
     assert (out.exit_code, out.output) == (0, "")
 
 
+AVATAR = ["--prior", "avatars-128"]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -57,7 +60,7 @@ def test_quiet_prints_nothing(tmp_path):
         (["apply", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp"], "000.json is not a manifest"),
         (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "jpeg:12"], "holds the input"),
         (
-            ["restore", "{tmp}/small.png", "-o", "{tmp}/o", "--op", "resize:50"],
+            ["restore", "{tmp}/small.png", "-o", "{tmp}/o", "--op", "resize:50", *AVATAR],
             "leads to no picture of",
         ),
         (
@@ -161,7 +164,7 @@ def test_completion_offers_method_names():
         "COMP_WORDS": "degrade restore --method p",
         "COMP_CWORD": "3",
     }
-    assert without_torch(**tab).split() == ["pti", "pulse", "pulse-original"]
+    assert without_torch(**tab).split() == ["pnp", "pti", "pulse", "pulse-original"]
 
 
 def test_completion_lists_equal_the_declarations():

@@ -442,7 +442,7 @@ def test_photo_samples_come_with_their_spread(tmp_path):
             and changed[1].min() >= 100
             and changed[1].max() < 196
         )
-    assert run(*command[:-6], "--samples", 2, "--overwrite", *QUICK).exit_code == 0
+    assert run(*command[: -2 - len(QUICK)], "--samples", 2, "--overwrite", *QUICK).exit_code == 0
     assert not any("sample3" in file for file in contents(tmp_path)[0])
 
 
