@@ -46,6 +46,20 @@ def part(f: Operator, shape: Shape, window: Window) -> Part | None:
     return cut(f, shape, window)
 
 
+def can_cut(f: Operator, shape: Shape, position: int, axis: int) -> bool:
+    """Whether the part of an image before a row (axis 0) or column (axis 1) can be taken alone.
+
+    It cannot where the cut goes through a block or a pixel of f(x), nor where f uses the whole
+    image, or holds a mask that is still to be drawn.
+    """
+    window = [slice(0, shape[2]), slice(0, shape[3])]
+    window[axis] = slice(0, position)
+    try:
+        return part(f, shape, (window[0], window[1])) is not None
+    except ValueError:  # a mask that is still to be drawn
+        return False
+
+
 def _lies_within(span: slice, n: int) -> bool:
     if span.step is not None or span.start is None or span.stop is None:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import methodcaller
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ ITERATIONS = 30  # of conjugate gradients, at most
 SMALLEST_SIDE = 2  # of the coarsest image that missing pixels are filled from
 
 Map = Callable[[Tensor], Tensor]
+Model = Callable[[Operator], Operator]  # of what a solver does not know
+APPROX: Model = methodcaller("approx")
 
 
 @dataclass(frozen=True)
@@ -70,39 +73,36 @@ def linear_model(operator: Operator, y: Tensor) -> LinearModel:
 
     Raises ValueError for a stage that changes the size of the image without being linear.
     """
-    shape = tuple(operator.input_shape(y.shape))
+    image_shape = tuple(operator.input_shape(y.shape))
     linear_stages = []
+    shape = image_shape
     for stage in operator:
-        before = shape_before(operator, stage, shape)
+        output = tuple(stage.output_shape(shape))
         if stage.linear:
             linear_stages.append(stage)
-        elif tuple(stage.output_shape(before)) != before:
+        elif output != shape:
             raise ValueError(
                 f"{stage} changes the size of the image and is not linear, so that no method for "
                 "denoisers can undo it; sample it, or use a generator"
             )
+        shape = output
     linear = compose(linear_stages) if linear_stages else None
-    return LinearModel(y, linear, shape)
+    return LinearModel(y, linear, image_shape)
 
 
-def with_known_filters(operator: Operator) -> Operator:
-    """What a solver may assume: `approx()`, but linear stages that change the size as they are."""
+def with_known_filters(operator: Operator, shape: Shape, approximate: Model = APPROX) -> Operator:
+    """What a method for denoisers may assume: the filter of a reduction is known, draws are not.
+
+    Linear stages that change the size stay as they are, and `approximate` models the others. shape:
+    of the image.
+    """
     stages: list[Operator] = []
     for stage in operator:
-        side = 64 * 3  # divisible by the usual factors
-        probe = (1, 3, side, side)
-        resizes = stage.linear and tuple(stage.output_shape(probe)) != probe
-        stages.extend(stage if resizes else stage.approx())
+        output = tuple(stage.output_shape(shape))
+        resizes = stage.linear and output != shape
+        stages.extend(stage if resizes else approximate(stage))
+        shape = output
     return compose(stages)
-
-
-def shape_before(operator: Operator, wanted: Operator, shape: Shape) -> Shape:
-    """The shape of the input of one stage of a chain whose input has `shape`."""
-    for stage in operator:
-        if stage is wanted:
-            break
-        shape = tuple(stage.output_shape(shape))
-    return tuple(shape)
 
 
 def filled(values: Tensor, weight: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral
 
@@ -93,7 +93,7 @@ def restore(
 def own_settings(device: torch.device) -> Iterator[None]:
     """Compute with gradients and in the tensors' own types, whatever the caller has switched on."""
     with (
-        torch.device("cpu"),  # the default of tensors that name no device
+        default_device(),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
@@ -108,6 +108,15 @@ def own_settings(device: torch.device) -> Iterator[None]:
                 "the prior, the operator or the identity was made under "
                 "torch.inference_mode() and has no gradients; make it outside"
             ) from error
+
+
+def default_device() -> AbstractContextManager[object]:
+    """Make the CPU the device of tensors that name none, if the caller has chosen another.
+
+    Otherwise nothing is entered, since torch would intercept every call.
+    """
+    chosen = torch.get_default_device()
+    return nullcontext() if chosen.type == "cpu" else torch.device("cpu")
 
 
 def usable(observation: Tensor) -> Tensor:

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from degrade.operator import Operator, Window
+from degrade.operator import Operator, Shape
 
 from .dead_leaves import dead_leaves
 from .linear_model import ROUNDING, linear_model
 from .problem import Problem, streams
-from .tiles import nearest_cut, part_of
+from .tiles import nearest_cut
 
 TRIALS = 4  # how many synthetic pictures there are
 TRIAL_SIDE = 96  # of them, in pixels
@@ -54,7 +55,7 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
 
     steps, first, last: how many levels there are, and the first and the lowest.
     """
-    trials = [trial(problem, window, i) for i, window in enumerate(trial_windows(problem))]
+    trials = [trial(problem, part, i) for i, part in enumerate(trial_parts(problem))]
     error = measured_error(trials)
     direct = is_direct(problem, trials)
     if error < EXACT:
@@ -133,41 +134,55 @@ def vertex(left: float, middle: float, right: float) -> float:
     return min(max((left - right) / (2 * curvature), -1.0), 1.0)
 
 
-def trial_windows(problem: Problem) -> list[tuple[Operator, Window]]:
-    """Windows of the image for the trials, each with the operator of this part."""
-    shape = problem.image_shape
-    windows = []
-    for number in range(TRIALS):
-        at = ((number % 2 * 2 + 1) / 4, (number // 2 * 2 + 1) / 4)
-        sides = []
-        for axis in (0, 1):
-            length = shape[2 + axis]
-            centre = int(at[axis] * length)
-            wanted = min(max(centre - TRIAL_SIDE // 2, 0), max(length - TRIAL_SIDE, 0))
-            start = nearest_cut(problem.operator, shape, wanted, axis)
-            stop = min(start + TRIAL_SIDE, length)
-            if stop < length:
-                stop = nearest_cut(problem.operator, shape, stop, axis) or length
-            sides.append(slice(start, stop))
-        window = (sides[0], sides[1])
-        part = part_of(problem.operator, shape, window)
-        if part is None:
-            window = (slice(0, shape[2]), slice(0, shape[3]))
-            windows.append((problem.operator, window))
-        else:
-            windows.append((part[0], window))
-    return windows
+def trial_parts(problem: Problem) -> list[tuple[Operator, int, int]]:
+    """The operators of the trials, each with the height and width of its image.
+
+    They are parts of the operator at four places. An operator that cannot be cut is tried on small
+    images, if it takes them; otherwise on images of the full size.
+    """
+    operator, shape = problem.operator, problem.image_shape
+    parts = []
+    for row, column in ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
+        rows = trial_span(operator, shape, row, 0)
+        columns = trial_span(operator, shape, column, 1)
+        if rows is None or columns is None:
+            return [(operator, *uncut_sides(operator, shape))] * TRIALS
+        part = operator.part(shape, (rows, columns))
+        assert part is not None  # its edges are where the operator can be cut
+        parts.append((part[0], rows.stop - rows.start, columns.stop - columns.start))
+    return parts
 
 
-def trial(problem: Problem, part: tuple[Operator, Window], number: int) -> Trial:
-    """Draw a synthetic picture for a window and damage it."""
-    operator, (rows, columns) = part
-    height, width = rows.stop - rows.start, columns.stop - columns.start
+def trial_span(operator: Operator, shape: Shape, at: float, axis: int) -> slice | None:
+    """Rows (axis 0) or columns around a share of the side; None where no cut is possible."""
+    length = shape[2 + axis]
+    if length <= TRIAL_SIDE:
+        return slice(0, length)
+    wanted = int(at * length) - TRIAL_SIDE // 2
+    start = nearest_cut(operator, shape, min(max(wanted, 0), length - TRIAL_SIDE), axis)
+    stop = start + TRIAL_SIDE
+    if stop < length:
+        stop = nearest_cut(operator, shape, stop, axis)
+    return slice(start, stop) if stop > start else None
+
+
+def uncut_sides(operator: Operator, shape: Shape) -> tuple[int, int]:
+    """The height and width of a small image, or those of `shape` if the operator refuses it."""
+    height, width = min(TRIAL_SIDE, shape[2]), min(TRIAL_SIDE, shape[3])
+    try:
+        operator.output_shape((*shape[:2], height, width))
+    except ValueError:  # it holds a mask of the full size
+        return shape[2], shape[3]
+    return height, width
+
+
+def trial(problem: Problem, part: tuple[Operator, int, int], number: int) -> Trial:
+    """Draw a synthetic picture for a part of the operator, and damage it."""
+    operator, height, width = part
     (generator,) = streams(problem.seeds, f"trial{number}")
     palette = problem.observation[0].cpu()
     large = dead_leaves(REDUCED * height, REDUCED * width, palette, generator)
-    truth = torch.nn.functional.avg_pool2d(large[None], REDUCED).clamp(0, 1)
-    truth = truth.to(problem.device)
+    truth = F.avg_pool2d(large[None], REDUCED).clamp(0, 1).to(problem.device)
     observation = operator(truth, generator)
     return Trial(truth, replace(problem, observation=observation, operator=operator))
 

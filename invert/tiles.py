@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from degrade.locality import can_cut
 from degrade.operator import Operator, Shape, Window
 
 SEARCHED = 64  # pixels in which an edge that the operator can be cut at is looked for
@@ -32,36 +33,19 @@ def tiles(operator: Operator, shape: Shape, side: int, margin: int) -> list[Tile
     margin: pixels of x around what is kept of a part. An operator that uses the whole image, or
     that cannot be cut, gives one part, too.
     """
-    whole = (slice(0, shape[2]), slice(0, shape[3]))
     row_edges = edges(operator, shape, side, axis=0)
     column_edges = edges(operator, shape, side, axis=1)
     parts = []
     for rows in spans(row_edges):
         for columns in spans(column_edges):
             kept = (rows, columns)
-            wider = (
-                grown(operator, shape, kept, margin, 0),
-                grown(operator, shape, kept, margin, 1),
-            )
-            part = part_of(operator, shape, wider)
-            if part is None:
-                return [Tile(whole, operator, observed_whole(operator, shape), whole)]
+            wide_rows = grown(operator, shape, kept, margin, 0)
+            wide_columns = grown(operator, shape, kept, margin, 1)
+            wider = (wide_rows, wide_columns)
+            part = operator.part(shape, wider)
+            assert part is not None  # its edges are where the operator can be cut
             parts.append(Tile(wider, part[0], part[1], kept))
     return parts
-
-
-def part_of(operator: Operator, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
-    """`operator.part`; None, too, where a random mask is not drawn yet."""
-    try:
-        return operator.part(shape, window)
-    except ValueError:
-        return None
-
-
-def observed_whole(operator: Operator, shape: Shape) -> Window:
-    """All of the observation."""
-    height, width = operator.output_shape(shape)[2:]
-    return slice(0, height), slice(0, width)
 
 
 def edges(operator: Operator, shape: Shape, side: int, axis: int) -> list[int]:
@@ -79,9 +63,7 @@ def edges(operator: Operator, shape: Shape, side: int, axis: int) -> list[int]:
 def nearest_cut(operator: Operator, shape: Shape, wanted: int, axis: int) -> int:
     """The last position up to `wanted` where the operator can be cut; 0 if there is none near."""
     for position in range(wanted, max(0, wanted - SEARCHED), -1):
-        window = [slice(0, shape[2]), slice(0, shape[3])]
-        window[axis] = slice(0, position)
-        if part_of(operator, shape, (window[0], window[1])) is not None:
+        if can_cut(operator, shape, position, axis):
             return position
     return 0
 
@@ -98,7 +80,7 @@ def grown(operator: Operator, shape: Shape, kept: Window, margin: int, axis: int
     start = nearest_cut(operator, shape, max(0, span.start - margin), axis)
     stop = length
     if span.stop + margin + SEARCHED < length:
-        stop = nearest_cut(operator, shape, span.stop + margin + SEARCHED, axis)
+        stop = nearest_cut(operator, shape, span.stop + margin + SEARCHED, axis) or length
     return slice(start, stop)
 
 

@@ -59,7 +59,7 @@ def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
         method = invert.methods.method_of(name.strip())
         if method.prior_kind != "generator":
             raise ValueError(
-                f"methods: {name.strip()} needs a diffusion model, which the benchmark cannot load"
+                f"methods: {name.strip()} needs a denoiser, which the benchmark does not load"
             )
         methods[name.strip()] = method
     return methods

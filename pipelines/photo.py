@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import degrade
+from degrade.locality import can_cut
 from degrade.operator import Operator, Shape, Window
 from degrade.place import LARGEST, Place, inverse, sides
 
@@ -159,11 +160,7 @@ class Photo:
         """Whether a window may end at this column or row without cutting a block."""
         if edge in (0, self.observed.shape[3 - axis]):
             return True
-        shape = self._undamaged_shape
-        cut = slice(0, edge * self.enlarged)
-        rows = cut if axis == 1 else slice(0, shape[2])
-        columns = cut if axis == 0 else slice(0, shape[3])
-        return self.operator.part(shape, (rows, columns)) is not None
+        return can_cut(self.operator, self._undamaged_shape, edge * self.enlarged, 1 - axis)
 
     @cached_property
     def happened(self) -> Operator:

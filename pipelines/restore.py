@@ -18,6 +18,7 @@ from degrade.filter import Gray
 from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
+from invert import linear_model
 
 from . import files
 from .apply import again
@@ -44,7 +45,7 @@ SPREAD = 0.25  # the standard deviation of samples that the sheet shows as white
 class RestoreSettings(PriorOptions):
     """What decides a restoration besides the observation; kept in its log."""
 
-    method: str = "robust"
+    method: str
     op: str | None = None
     class_label: int | None = None
     samples: int = 1
@@ -162,7 +163,7 @@ class Restore:
             assert self.images.side is not None
             to_solve, operator = photo.problem(self.images.side)
         settings = self.settings
-        assumed = self._assumed(operator)
+        assumed = self._assumed(operator, to_solve)
         if settings.keep_visible:
             _note_uncertain(source, assumed if photo is None else photo.happened.approx())
         record = source.target(self.output, ".json")
@@ -191,13 +192,13 @@ class Restore:
         )
         return Todo(source, log, observation), job
 
-    def _assumed(self, operator: degrade.Operator) -> degrade.Operator:
+    def _assumed(self, operator: degrade.Operator, observed: Tensor) -> degrade.Operator:
         """What the solver assumes: all that is known, and a model of every unknown draw."""
-        if self.settings.oracle_mask:
-            return invert.oracle_mask(operator)
+        model = invert.oracle_mask if self.settings.oracle_mask else linear_model.APPROX
         if self.images.side is not None:
-            return operator.approx()
-        return invert.linear_model.with_known_filters(operator)
+            return model(operator)
+        shape = operator.input_shape(observed.shape)
+        return linear_model.with_known_filters(operator, shape, model)
 
     def _observation(self, source: Source) -> Observation:
         manifest, operator = what_happened(source, self.settings.op)

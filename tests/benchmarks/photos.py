@@ -163,7 +163,7 @@ def main() -> None:
     prior = invert.load_prior(arguments.prior)
 
     def pnp(y: Tensor, f: degrade.Operator) -> Tensor:
-        return invert.restore(y, with_known_filters(f), prior, "pnp").image
+        return invert.restore(y, with_known_filters(f, f.input_shape(y.shape)), prior, "pnp").image
 
     clean_pictures = pictures(arguments.side)
     tasks = arguments.tasks.split(";") if arguments.tasks else TASKS

@@ -74,7 +74,7 @@ def test_filled_keeps_known_pixels_and_constants():
 
 def test_known_filter_of_a_reduction_is_assumed():
     f = degrade.parse("downsample:2 >> poisson:40 >> jpeg:30")
-    model = with_known_filters(f)
+    model = with_known_filters(f, (1, 3, 64, 64))
     assert str(model[0]) == str(f[0])
     assert "model=gaussian" in str(model)
 

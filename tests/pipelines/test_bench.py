@@ -240,7 +240,7 @@ def test_bench_notices_a_changed_picture(tmp_path):
     [
         ({"tasks": "denoising/XXL"}, "'denoising/XXL' is none of"),
         ({"methods": "magic"}, "method='magic'"),
-        ({"methods": "ddrm"}, "needs a diffusion model"),
+        ({"methods": "ddrm"}, "needs a denoiser"),
     ],
 )
 def test_bench_reports_mistakes_in_one_line(tmp_path, change, words):
