@@ -17,7 +17,8 @@ from tests.conftest import AVATARS
 COMMAND = Path(sys.executable).with_name("degrade")
 FOURFOLD = "downsample:2,filter=any >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5"
 
-FAST = ("--steps", 1, "--perceptual", "alex", "--generator", "avatars-128")  # the shortest solve
+AVATARS_128 = ("--perceptual", "alex", "--generator", "avatars-128")
+FAST = ("--steps", 1, *AVATARS_128)  # the shortest solve
 BENCH = ("--perceptual", "alex", "--steps", 2, "--batch", 2)
 TASKS = "upsampling/XS,upsampling/XL,denoising/M,UNAP"
 

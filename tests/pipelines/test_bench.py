@@ -21,7 +21,7 @@ from pipelines.results import Table
 from pipelines.solver import Solver
 from tests.conftest import AVATARS, picture
 
-from .shell import TASKS, pixels, run, start_bench
+from .shell import AVATARS_128, TASKS, pixels, run, start_bench
 
 
 def rows_of(folder):
@@ -219,12 +219,7 @@ def test_bench_notices_a_changed_picture(tmp_path):
     found = []
     for number in ("000", "001"):
         shutil.copy(AVATARS / f"{number}.png", tmp_path / "in" / "x.png")
-        assert (
-            run(
-                *command, "--perceptual", "alex", "--generator", "avatars-128", "--steps", 1
-            ).exit_code
-            == 0
-        )
+        assert run(*command, *AVATARS_128, "--steps", 1).exit_code == 0
         found.append(Bench(tmp_path / "b", BenchSettings(perceptual="alex", steps=1)).rows())
         assert (
             pixels(tmp_path / "b" / "images" / "clean" / "x.png")
@@ -254,17 +249,7 @@ def test_bench_keeps_two_pictures_of_one_stem(tmp_path):
     for suffix in ("png", "bmp"):
         Image.open(AVATARS / "000.png").save(tmp_path / "in" / f"p.{suffix}")
     command = ["bench", "--images", tmp_path / "in", "-o", tmp_path / "b", "--steps", 1]
-    result = run(
-        *command,
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--tasks",
-        "UP",
-        "--methods",
-        "brgm",
-    )
+    result = run(*command, *AVATARS_128, "--tasks", "UP", "--methods", "brgm")
     assert result.exit_code == 0, result.output
     assert {key[2] for key in rows_of(tmp_path / "b")} == {"p.png", "p.bmp"}
 

@@ -17,7 +17,7 @@ from pipelines.engine import Local, Ray, engine_of
 from pipelines.solver import Solver
 from tests.conftest import AVATARS
 
-from .shell import FOURFOLD, run
+from .shell import AVATARS_128, FOURFOLD, run
 
 
 @pytest.fixture
@@ -173,16 +173,7 @@ def test_ray_apply_and_restore_equal_local(cluster, one_thread, tmp_path):
     command = ("apply", AVATARS / "000.png", AVATARS / "001.png", "--op", FOURFOLD)
     for name in ("ray", "local"):
         assert run(*command, "-o", tmp_path / name, "--engine", name).exit_code == 0
-        options = (
-            "--perceptual",
-            "alex",
-            "--generator",
-            "avatars-128",
-            "--steps",
-            2,
-            "--engine",
-            name,
-        )
+        options = (*AVATARS_128, "--steps", 2, "--engine", name)
         restored = run("restore", tmp_path / name, "-o", tmp_path / f"{name}-restored", *options)
         assert restored.exit_code == 0, restored.output
     for folder in ("", "-restored"):
@@ -208,19 +199,7 @@ def test_ray_tune_equals_local(cluster, one_thread, tmp_path):
         3,
     )
     for name in ("ray", "local"):
-        found = run(
-            *command,
-            "--steps",
-            2,
-            "--perceptual",
-            "alex",
-            "--generator",
-            "avatars-128",
-            "--engine",
-            name,
-            "-o",
-            tmp_path / name,
-        )
+        found = run(*command, "--steps", 2, *AVATARS_128, "--engine", name, "-o", tmp_path / name)
         assert found.exit_code == 0, found.output
     assert (tmp_path / "ray" / "tuned.json").read_bytes() == (
         tmp_path / "local" / "tuned.json"

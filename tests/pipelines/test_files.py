@@ -20,7 +20,7 @@ from degrade.imagefile import FORMATS, PIXELS, SUFFIXES, picture
 from pipelines.files import gather, read_image
 from tests.conftest import AVATARS, cases
 
-from .shell import COMMAND, FAST, pixels, run
+from .shell import AVATARS_128, COMMAND, FAST, pixels, run
 
 RED, BLUE = (200, 30, 60), (10, 90, 250)
 
@@ -407,18 +407,7 @@ def test_file_names_may_hold_any_bytes(tmp_path, name):
     os.mkdir(folder)
     with open(os.path.join(folder, os.fsencode(name)), "wb") as file:
         file.write((AVATARS / "000.png").read_bytes())
-    restore = [
-        "restore",
-        "a",
-        "-o",
-        "b",
-        "--steps",
-        "1",
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-    ]
+    restore = ["restore", "a", "-o", "b", "--steps", "1", *AVATARS_128]
     for arguments in (["apply", "in", "-o", "a", "--op", "jpeg:40"], restore):
         done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr

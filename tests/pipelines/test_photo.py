@@ -19,10 +19,10 @@ from pipelines.faces import ffhq
 from pipelines.photo import Photo, Spot, box, centre, padded
 from tests.conftest import AVATARS, picture
 
-from .shell import apply, contents, pixels, run
+from .shell import AVATARS_128, apply, contents, pixels, run
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
-QUICK = ["--steps", 2, "--perceptual", "alex", "--generator", "avatars-128"]
+QUICK = ["--steps", 2, *AVATARS_128]
 
 
 def turned(side, degrees, x, y):
@@ -369,16 +369,7 @@ def test_restored_tilted_face_is_nearer_to_the_truth(tmp_path):
         "--clean",
         tmp_path,
     ]
-    command += [
-        "--landmarks",
-        tmp_path / "points.json",
-        "--steps",
-        60,
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-    ]
+    command += ["--landmarks", tmp_path / "points.json", "--steps", 60, *AVATARS_128]
     assert run(*command).exit_code == 0
     first = contents(tmp_path / "out")
     assert (

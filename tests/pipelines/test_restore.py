@@ -19,7 +19,7 @@ from degrade.rng import child_seed
 from pipelines import files
 from tests.conftest import AVATARS, rng
 
-from .shell import FAST, FOURFOLD, apply, pixels, run
+from .shell import AVATARS_128, FAST, FOURFOLD, apply, pixels, run
 
 
 def test_restore_reads_manifest_and_writes_all_files(tmp_path):
@@ -32,7 +32,7 @@ def test_restore_reads_manifest_and_writes_all_files(tmp_path):
         "--clean",
         AVATARS,
     ]
-    arguments += ["--perceptual", "alex", "--generator", "avatars-128", "--steps", 3]
+    arguments += [*AVATARS_128, "--steps", 3]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     out = tmp_path / "restored"
@@ -86,16 +86,7 @@ def test_restore_depends_on_name_not_on_other_files(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(AVATARS / "000.png", tmp_path / "in" / name)
-    options = [
-        "--steps",
-        2,
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--op",
-        "gaussian:0.2",
-    ]
+    options = ["--steps", 2, *AVATARS_128, "--op", "gaussian:0.2"]
     assert run("restore", tmp_path / "in", "-o", tmp_path / "both", *options).exit_code == 0
     assert (
         run("restore", tmp_path / "in" / "b.png", "-o", tmp_path / "one", *options).exit_code == 0
@@ -115,7 +106,7 @@ def test_restore_takes_names_that_are_not_text(tmp_path):
     subprocess.run(
         [*command, "apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"], check=True
     )
-    options = ["--steps", "1", "--perceptual", "alex", "--generator", "avatars-128"]
+    options = ["--steps", "1", *AVATARS_128]
     subprocess.run(
         [*command, "restore", tmp_path / "o", "-o", tmp_path / "r", *options], check=True
     )
@@ -224,19 +215,7 @@ def test_manifest_edited_wrongly_is_a_one_line_error(tmp_path, change):
 
 
 def alex(source, output, *more, steps=2):
-    return run(
-        "restore",
-        source,
-        "-o",
-        output,
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--steps",
-        steps,
-        *more,
-    )
+    return run("restore", source, "-o", output, *AVATARS_128, "--steps", steps, *more)
 
 
 def test_samples_differ_and_come_with_their_spread(tmp_path):
@@ -329,18 +308,7 @@ def test_report_measures_a_folder_of_restorations(tmp_path):
 
 def test_report_leaves_out_failures_and_other_runs(tmp_path):
     apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "o", op="pool:2")
-    command = (
-        "restore",
-        tmp_path / "o",
-        "-o",
-        tmp_path / "r",
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "--report",
-        "--steps",
-    )
+    command = ("restore", tmp_path / "o", "-o", tmp_path / "r", *AVATARS_128, "--report", "--steps")
     assert run(*command, 2).exit_code == 0
     (tmp_path / "o" / "001.png").write_bytes(b"no picture")
     result = run(*command, 1, "--overwrite")
@@ -354,7 +322,7 @@ def test_report_leaves_out_failures_and_other_runs(tmp_path):
 
 
 def test_keep_visible_keeps_certain_pixels(tmp_path):
-    quick = ["--steps", 2, "--perceptual", "alex", "--generator", "avatars-128", "--keep-visible"]
+    quick = ["--steps", 2, *AVATARS_128, "--keep-visible"]
     apply(AVATARS / "003.png", output=tmp_path / "o", op="strokes:5")
     result = run("restore", tmp_path / "o", "-o", tmp_path / "r", *quick)
     assert result.exit_code == 0 and "note" not in result.stderr
@@ -507,18 +475,7 @@ def test_note_never_prints_a_long_list(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_restore_works_with_a_full_stderr(tmp_path):
     command = [Path(sys.executable).parent / "degrade", "restore", AVATARS / "000.png"]
-    command += [
-        "--op",
-        "clamp",
-        "--steps",
-        "1",
-        "--perceptual",
-        "alex",
-        "--generator",
-        "avatars-128",
-        "-o",
-        tmp_path / "r",
-    ]
+    command += ["--op", "clamp", "--steps", "1", *AVATARS_128, "-o", tmp_path / "r"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stderr=full, timeout=300)
     assert done.returncode == 0 and (tmp_path / "r" / "000.json").exists()

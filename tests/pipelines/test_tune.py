@@ -9,20 +9,9 @@ from invert import METHODS
 from pipelines import tune
 from tests.conftest import AVATARS
 
-from .shell import run
+from .shell import AVATARS_128, run
 
-QUICK = (
-    "--perceptual",
-    "alex",
-    "--generator",
-    "avatars-128",
-    "--steps",
-    3,
-    "--images",
-    AVATARS,
-    "--limit",
-    1,
-)
+QUICK = (*AVATARS_128, "--steps", 3, "--images", AVATARS, "--limit", 1)
 
 
 class Bowl:
