@@ -20,7 +20,7 @@ import invert
 from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
 
-from . import files, metrics
+from . import files, metrics, run_lock
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
@@ -322,7 +322,7 @@ def opened(
     invert.perceptual.check(settings.perceptual)
     model = invert.load_generator(generator)
     workers = engine_of(running.engine, gpu=running.device != "cpu")
-    lock = files.running(compare.output, {"command": "bench", **asdict(settings)})
+    lock = run_lock.running(compare.output, {"command": "bench", **asdict(settings)})
     with lock, BenchBar(running.quiet) as bar:
         bench = Bench(compare.output, settings)
         # Only a local engine runs in this process, where steps can be shown.

@@ -215,7 +215,7 @@ def restore(
     picture: its images are searched for one that the same degradation turns into
     yours; in a photo of another size, one part is restored and pasted back: the
     centre, a --box, or a face with --align ffhq. Writes the restored picture, a
-    sheet for comparison, a log and the latent.
+    sheet for comparison, a log and, of a generator, the latent.
 
     \b
     degrade restore holiday.jpg -o restored
@@ -233,7 +233,7 @@ def restore(
         from .engine import engine_of
         from .faces import where_of
         from .report import refuse_foreign, write
-        from .restore import LARGE_PHOTO, Images, Restore, RestoreSettings, check_part
+        from .restore import LARGE_PHOTO, Images, Restore, RestoreSettings, refuse_generator_options
         from .restored import results
         from .solver import Solver, identity_text, prior_text
 
@@ -245,7 +245,7 @@ def restore(
         model = invert.load_prior(options.prior)
         method = method or DEFAULT_METHODS[model.prior_kind]
         where = where_of(align, landmarks, face, box)
-        check_part(model, where, samples)
+        refuse_generator_options(model, where, samples)
         recorded = asdict(options) | {"prior": prior_text(options.prior)}
         settings = RestoreSettings(
             **recorded,

@@ -120,9 +120,9 @@ def for_each(
     first picture if the output folder holds results of other settings and `overwrite` is not set,
     or if another run writes results of other settings into it now.
     """
-    from . import files
+    from . import run_lock
 
-    with files.running(flow.output, flow.about()):
+    with run_lock.running(flow.output, flow.about()):
         return _take_all(flow, sources, engine, quiet, bar)
 
 

@@ -31,14 +31,12 @@ from .progress import SolveBar
 from .report import remove_report
 from .restored import LOG, is_of
 from .results import Curve
-from .sheet import sheet
+from .sheet import SPREAD, details, sheet, spread
 from .solver import Solved, Solver
 
 LATENT = ".latent.safetensors"
 MOST_SAMPLES = 1000
-DETAIL = 128  # side of the enlarged detail on the sheet of a large photo, in pixels
 LARGE_PHOTO = 512  # the side that the realism metrics assume of photos of any size
-SPREAD = 0.25  # the standard deviation of samples that the sheet shows as white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,38 +380,14 @@ class Restore:
         for number, image in enumerate(images[1:], 2):
             tiles[f"sample {number}"] = image
         if self.images.side is None:
-            tiles.update(_details(observation.pixels, result))
+            tiles.update(details(observation.pixels, result))
         if len(images) > 1:
-            tiles[f"spread, white is {SPREAD}"] = _spread(images) / SPREAD
+            tiles[f"spread, white is {SPREAD}"] = spread(images) / SPREAD
         if observation.manifest is not None:
             written = files.from_pil(files.to_pil(result, observation.grey_bits or 8))
             degraded = again(written, observation.manifest, observation.operator)
             tiles["restored, degraded again"] = degraded
         return {caption: files.to_pil(tile) for caption, tile in tiles.items()}
-
-
-def _details(observed: Tensor, restored: Tensor) -> dict[str, Tensor]:
-    """The part that the restoration changed most, of a photo that the sheet shows reduced."""
-    height, width = restored.shape[2:]
-    if max(height, width) <= 2 * DETAIL or min(height, width) < DETAIL:
-        return {}
-    before = observed
-    if observed.shape != restored.shape:
-        before = degrade.Resize((height, width))(observed)
-    if before.shape[1] != restored.shape[1]:
-        before = before[:, : restored.shape[1]]
-    change = (restored - before).abs().mean(1, keepdim=True)
-    change = torch.nn.functional.avg_pool2d(change, DETAIL, DETAIL // 4)
-    row, column = divmod(int(change.argmax()), change.shape[3])
-    top, left = row * DETAIL // 4, column * DETAIL // 4
-    window = (..., slice(top, top + DETAIL), slice(left, left + DETAIL))
-    return {"detail, before": before[window].clamp(0, 1), "detail, restored": restored[window]}
-
-
-def _spread(images: list[Tensor]) -> Tensor:
-    """Standard deviation over samples, [1, 1, H, W], mean over channels."""
-    samples = torch.cat(images).clamp(0, 1)
-    return samples.std(0, correction=0).mean(0)[None, None]
 
 
 def _curves(solved: list[Solved]) -> dict:
@@ -484,7 +458,9 @@ def _text(operator: degrade.Operator) -> str:
     return str(collect(operator, lambda name, data: None))
 
 
-def check_part(prior: invert.Generator | invert.Denoiser, where: Where, samples: int) -> None:
+def refuse_generator_options(
+    prior: invert.Generator | invert.Denoiser, where: Where, samples: int
+) -> None:
     """Raise ValueError for options that only a generator has a use for."""
     if prior.prior_kind == "generator":
         return

@@ -8,7 +8,7 @@ import invert
 from invert.linear_model import conjugate_gradients, filled, linear_model, with_known_filters
 from invert.pnp import PlugAndPlay
 from invert.problem import Problem
-from invert.strength import descend, find_strength, geometric
+from invert.strength import descend, find_strength, geometric, trial_parts
 from invert.tiles import blend, tiles
 from tests.conftest import picture, rng
 
@@ -212,3 +212,20 @@ def test_turned_jpeg_takes_one_turn(photo):
     y = f(picture(0)[..., :64, :48])
     problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
     assert len(find_strength(problem, 12, 0.4, 0.015).levels) == 1
+
+
+def test_trials_of_large_photos_stay_small(shrink):
+    """Also where the operator cannot be cut, because a mask is still to be drawn."""
+    y = torch.rand(1, 3, 420, 640, generator=rng(0))
+    for spec in ("jpeg:30", "deadpixels:0.1", "downsample:2"):
+        f = degrade.parse(spec)
+        problem = Problem(observation=y, operator=f, prior=shrink, seeds=(0,))
+        parts = trial_parts(problem)
+        assert len(parts) == 4
+        assert all(max(height, width) <= 160 for _, height, width in parts), spec
+
+
+def test_known_mask_and_filter_are_both_assumed():
+    f = degrade.parse("downsample:2 >> deadpixels:0.1").sample((1, 3, 32, 32), rng(0))
+    model = with_known_filters(f, (1, 3, 32, 32), invert.oracle_mask)
+    assert model == f

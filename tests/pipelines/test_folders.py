@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import pytest
 
 import invert
-from pipelines import files
+from pipelines import files, run_lock
 from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
 
@@ -339,7 +339,7 @@ def test_concurrent_runs_leave_whole_results(tmp_path):
 def test_run_beside_another_is_refused_at_once(tmp_path):
     settings = {"command": "apply", "spec": "jpeg:50", "seed": 0}
     command = ["apply", AVATARS / "000.png", "-o", tmp_path / "new" / "out", "--op"]
-    with files.running(tmp_path / "new" / "out", settings):
+    with run_lock.running(tmp_path / "new" / "out", settings):
         refused = run(*command, "clamp", "--overwrite")
         assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
         assert f"another run (process {os.getpid()})" in refused.stderr
@@ -356,12 +356,12 @@ def test_lock_of_a_killed_run_does_not_block(tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
-from pipelines import files
-with files.running(Path(sys.argv[1]), {"command": "apply", "spec": "jpeg:50", "seed": 0}):
+from pipelines import files, run_lock
+with run_lock.running(Path(sys.argv[1]), {"command": "apply", "spec": "jpeg:50", "seed": 0}):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", code, tmp_path])
-    assert (tmp_path / files.RUN_LOCK).exists()
+    assert (tmp_path / run_lock.RUN_LOCK).exists()
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")
     assert {path.name for path in tmp_path.iterdir()} == {"000.png", "000.json"}
 
@@ -371,14 +371,14 @@ def test_folder_without_locks_is_written_to(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(files.fcntl, "flock", refuse)
-    with files.running(tmp_path, {"command": "apply"}), files.running(tmp_path, {}):
+    with run_lock.running(tmp_path, {"command": "apply"}), run_lock.running(tmp_path, {}):
         pass
-    with files.running(tmp_path / "a" / "b", {}):
+    with run_lock.running(tmp_path / "a" / "b", {}):
         pass
 
 
 def test_run_leaves_no_empty_folder(tmp_path):
-    with files.running(tmp_path / "a" / "b", {}):
+    with run_lock.running(tmp_path / "a" / "b", {}):
         assert (tmp_path / "a" / "b").is_dir()
     assert not (tmp_path / "a").exists()
 
@@ -396,7 +396,7 @@ def test_run_keeps_results_another_wrote_meanwhile(tmp_path, monkeypatch):
         return planned
 
     monkeypatch.setattr(Apply, "plan", plan_late)
-    monkeypatch.setattr(files, "running", lambda folder, settings: nullcontext())
+    monkeypatch.setattr(run_lock, "running", lambda folder, settings: nullcontext())
     late = run("apply", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp")
     assert late.exit_code == 2 and "add --overwrite" in late.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"000.jpg", "000.json"}
