@@ -59,7 +59,7 @@ def draw_batch(pictures: Sequence[Tensor], recipe: Recipe, step: int) -> Batch:
         patches.append(patch)
     clean = torch.stack(patches).float() / 255
     sigma = draw_sigma(recipe, generator)
-    noise = torch.randn(clean.shape, generator=generator)
+    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32, device="cpu")
     return Batch(clean, sigma, noise)
 
 
@@ -71,7 +71,7 @@ def draw_sigma(recipe: Recipe, generator: torch.Generator) -> Tensor:
     low, high = map(math.log, recipe.sigma)
 
     def exponents(*shape: int) -> Tensor:
-        uniform = torch.rand(shape, generator=generator)
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
         return low + (high - low) * uniform
 
     level = exponents(recipe.batch, 1, 1, 1)
@@ -108,9 +108,9 @@ def _turned(patch: Tensor, generator: torch.Generator) -> Tensor:
 
 def _integer(high: int, generator: torch.Generator) -> int:
     """An integer in [0, high)."""
-    drawn = torch.randint(high, (), generator=generator)
+    drawn = torch.randint(high, (), generator=generator, device="cpu")
     return int(drawn)
 
 
 def _uniform(generator: torch.Generator) -> float:
-    return float(torch.rand((), generator=generator))
+    return float(torch.rand((), generator=generator, dtype=torch.float32, device="cpu"))

@@ -194,14 +194,15 @@ def noisy_picture(picture: Tensor, sigma: float, seed: int = 0) -> Tensor:
     """A picture [C, H, W], uint8, as [1, C, H, W] in [0, 1] units with noise of a seed."""
     generator = stream(seed, "validation")
     clean = picture[None].float() / 255
-    return clean + sigma * torch.randn(clean.shape, generator=generator)
+    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return clean + sigma * noise
 
 
 @torch.no_grad()
 def denoised(network: nn.Module, noisy: Tensor, sigma: float) -> Tensor:
     """The estimate of a network in training, clamped to [0, 1], on the CPU."""
     device = next(network.parameters()).device
-    level = torch.full((len(noisy),), sigma, device=device)
+    level = torch.full((len(noisy),), sigma, dtype=torch.float32, device=device)
     with _autocast(device.type):
         estimate: Tensor = network(noisy.to(device), level)
     return estimate.float().clamp(0, 1).cpu()

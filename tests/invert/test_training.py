@@ -140,6 +140,21 @@ def test_draws_depend_on_seed_and_step_only():
         assert not torch.equal(first.noise, other.noise)
 
 
+def test_draws_do_not_depend_on_defaults():
+    """Neither on the default dtype nor on the default device."""
+    pictures = [torch.randint(0, 256, (3, 40, 40), generator=rng(0), dtype=torch.uint8)]
+    recipe = Recipe(patch=16, maps=0.5, synthetic=0.5)
+    expected = draw_batch(pictures, recipe, 3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            drawn = draw_batch(pictures, recipe, 3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name in ("clean", "sigma", "noise"):
+        assert torch.equal(getattr(drawn, name), getattr(expected, name)), name
+
+
 def test_rate_rises_stays_and_falls():
     recipe = Recipe(steps=1000, warmup=100, constant=0.3, final=0.01, learning_rate=2.0)
     assert recipe.rate(0) == pytest.approx(0.02)
