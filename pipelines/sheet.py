@@ -52,7 +52,7 @@ def details(observed: Tensor, restored: Tensor) -> dict[str, Tensor]:
         before = Resize((height, width))(observed)
     if before.shape[1] != restored.shape[1]:
         before = before[:, : restored.shape[1]]
-    change = (restored - before).abs().mean(1, keepdim=True)
+    change = (restored - before).abs_().mean(1, keepdim=True)
     change = F.avg_pool2d(change, DETAIL, DETAIL // 4)
     row, column = divmod(int(change.argmax()), change.shape[3])
     top, left = row * DETAIL // 4, column * DETAIL // 4
