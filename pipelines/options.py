@@ -103,7 +103,9 @@ Quiet = Annotated[bool, running("--quiet", help="Print no progress and no summar
 Device = Annotated[
     str, running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=DEVICES)
 ]
-METHODS_HELP = "Names from `degrade methods`, separated by commas."
+METHODS_HELP = (
+    "Names from `degrade methods`, or module:function of your own solver, separated by commas."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,14 @@ class GeneratorOptions(SearchOptions):
             autocompletion=GENERATORS,
         ),
     ] = "avatars-128"
+    denoiser: Annotated[
+        str,
+        search(
+            help="Prior of methods that need a denoiser: photo, or a checkpoint file.",
+            metavar="NAME",
+            autocompletion=names("photo"),
+        ),
+    ] = "photo"
 
 
 @dataclass(frozen=True, kw_only=True)
