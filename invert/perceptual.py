@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.linalg import vector_norm
 
 from .bundled import bundled
 from .frozen import freeze
 
 NETS = {"vgg": 17, "alex": 32}  # name: the shortest side that the network accepts in a loss
+Tensors = dict[str, Tensor]
+Maps = Sequence[Tensor]  # feature maps [B, C, h, w], one per layer
 
 
 class Perceptual(nn.Module):
@@ -33,19 +37,16 @@ class Perceptual(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.min_side = NETS[check(net)]
-        import lpips
         from safetensors.torch import load_file
 
-        with warnings.catch_warnings(), torch.device("meta"):  # weights are assigned below
-            warnings.simplefilter("ignore")  # torchvision warns about arguments that lpips passes
-            model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
+        trunk, self.layers = _architecture(net)
         file = load_file(bundled(f"lpips-{net}"), device="cpu")
-        self.trunk = self._loaded_trunk(model.net, file)
-        self.layers = model.L
+        self.trunk = self._loaded_trunk(trunk, file)
         for i in range(self.layers):
             # a head is a non-negative weight per channel; features are scaled by its square root
-            head = file[f"lin{i}"].float().sqrt()
-            self.register_buffer(f"head{i}", head.view(1, -1, 1, 1))
+            weight = file[f"lin{i}"].float()
+            head = weight.sqrt().view(1, -1, 1, 1)
+            self.register_buffer(f"head{i}", head)
         # the scaling layer of lpips, for inputs in [0, 1] instead of [-1, 1]
         shift = _constant(-0.030, -0.088, -0.188)
         scale = _constant(0.458, 0.448, 0.450)
@@ -53,7 +54,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", scale / 2)
         self.eval().requires_grad_(False)
 
-    def _loaded_trunk(self, trunk: nn.Module, file: dict[str, Tensor]) -> nn.Module:
+    def _loaded_trunk(self, trunk: nn.Module, file: Tensors) -> nn.Module:
         """Give the trunk its weights from the file, in the type of the convolutions."""
         weights = {}
         for name in trunk.state_dict():  # slice2.5.bias is features.5.bias in the file
@@ -87,20 +88,33 @@ class Perceptual(nn.Module):
     def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Return LPIPS [B] between images with the features `a` and `b`."""
         distances = []
-        for p, q in zip(a, b, strict=True):
-            squares = (p - q).square().sum(1)  # [B, h, w]
+        for layer_a, layer_b in zip(a, b, strict=True):
+            difference = layer_a - layer_b
+            squares = difference.square().sum(1)  # [B, h, w]
             distances.append(squares.mean((1, 2)))
         return _summed(distances)
 
-    def distance_to(self, maps: tuple[Tensor, ...], x: Tensor) -> Tensor:
+    def distance_to(self, maps: Maps, x: Tensor) -> Tensor:
         """Return LPIPS [B] from x to images with these `maps`.
 
         It is faster than `distance`. The gradient reaches x only.
         """
         distances = []
-        for own_map, other_map, head in zip(self.maps(x), maps, self.heads, strict=True):
-            distances.append(_Distance.apply(own_map, other_map, head))
+        maps_of_x = self.maps(x)
+        for layer, head in enumerate(self.heads):
+            distance = _Distance.apply(maps_of_x[layer], maps[layer], head)
+            distances.append(distance)
         return _summed(distances)
+
+
+def _architecture(net: str) -> tuple[nn.Module, int]:
+    """The network of the `lpips` package, without weights yet, and the number of its layers."""
+    import lpips
+
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # torchvision warns about arguments that lpips passes
+        model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
+    return model.net, model.L
 
 
 def _constant(*values: float) -> Tensor:
@@ -136,16 +150,19 @@ class _Distance(torch.autograd.Function):
         pixels = height * width
         weight = head.flatten().square()
         grad = torch.empty_like(m)
-        values = torch.empty(len(m), dtype=torch.float32, device=m.device)
-        on_cpu = m.device.type == "cpu"
-        tile = max(1, _TILE // channels) if on_cpu else len(m)
-        for start in range(0, len(m), tile):
+        rows = len(m)
+        values = torch.empty(rows, dtype=torch.float32, device=m.device)
+        tile = rows
+        if m.device.type == "cpu":
+            tile = max(1, _TILE // channels)
+        for start in range(0, rows, tile):
             part = slice(start, start + tile)
             u, inverse_norm = _directions(m[part])
             v, _ = _directions(n[part])
             difference = torch.sub(u, v, out=v)
             g = difference * weight
-            torch.sum(difference.mul_(g), 1, out=values[part])
+            weighted_squares = difference.mul_(g)
+            torch.sum(weighted_squares, 1, out=values[part])
             product = torch.mul(u, g, out=difference)
             along = product.sum(1, keepdim=True)
             g.addcmul_(u, along, value=-1)
@@ -159,9 +176,10 @@ class _Distance(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        of_images = upstream.view(-1, 1, 1, 1).to(grad)
-        scaled = grad.view(ctx.shape) * of_images
-        return scaled.permute(0, 3, 1, 2), None, None
+        of_images = upstream.view(-1, 1, 1, 1)
+        scaled = grad.view(ctx.shape) * of_images.to(grad)
+        channels_second = scaled.permute(0, 3, 1, 2)
+        return channels_second, None, None
 
 
 def _rows(maps: Tensor) -> Tensor:
@@ -172,15 +190,16 @@ def _rows(maps: Tensor) -> Tensor:
 
 def _directions(m: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows of m scaled to length 1, and the scales."""
-    m = m.clone() if m.dtype == torch.float32 else m.float()
-    norm = torch.linalg.vector_norm(m, dim=1, keepdim=True)
+    m = m.to(torch.float32, copy=True)
+    norm = vector_norm(m, dim=1, keepdim=True)
     scale = norm.clamp_min_(1e-10).reciprocal_()
     return m.mul_(scale), scale
 
 
 def enlarged(x: Tensor, shortest: int) -> Tensor:
     """Repeat the pixels of x [B, C, H, W] until no side is below `shortest`."""
-    scale = math.ceil(shortest / min(x.shape[2:]))
+    current = min(x.shape[2:])
+    scale = math.ceil(shortest / current)
     if scale <= 1:
         return x
     taller = x.repeat_interleave(scale, 2)
@@ -233,7 +252,8 @@ def lpips(a: Tensor, b: Tensor, net: str = "vgg") -> Tensor:
     net: "vgg" or "alex". It equals the value of the `lpips` package with version 0.1 heads. Raises
     ValueError if a side is too short for the network (vgg 16, alex 31).
     """
-    if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
+    in_colour = a.ndim == 4 and a.shape[1] == 3
+    if a.shape != b.shape or not in_colour:
         raise ValueError(
             f"a is {list(a.shape)}, b is {list(b.shape)}; give two batches [B, 3, H, W]"
         )
