@@ -17,11 +17,10 @@ from torch import Tensor
 
 from degrade.operator import Operator
 
-from .linear_model import linear_model
 from .method import RestorationMethod
 from .problem import Problem
 from .result import Report, Restoration
-from .sampling import Sampling, report_step, restoration
+from .sampling import Sampling, check_drawn, report_step, restoration
 from .strength import Strength, find_strength, turns
 from .tiles import blend, tiles
 
@@ -58,15 +57,7 @@ class PlugAndPlay(RestorationMethod):
     def check(self, problem: Problem) -> None:
         if self.steps < 1:
             raise ValueError(f"steps={self.steps} must be 1 or more for a method with a denoiser")
-        for i in range(problem.batch):
-            row_operator = problem.operator.row(i, problem.batch)
-            for stage in row_operator:
-                if stage.ranges or stage.nested:
-                    raise ValueError(
-                        f"{stage} is still to be drawn, and a denoiser needs to know what "
-                        "happened; give f.sample(shape)"
-                    )
-            linear_model(row_operator, problem.observation[i : i + 1])
+        check_drawn(problem)
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
