@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.linalg import vector_norm
 
 from .bundled import bundled
 from .frozen import freeze
 
 NETS = {"vgg": 17, "alex": 32}  # name: the shortest side that the network accepts in a loss
-Tensors = dict[str, Tensor]
-Maps = Sequence[Tensor]  # feature maps [B, C, h, w], one per layer
 
 
 class Perceptual(nn.Module):
@@ -37,16 +33,19 @@ class Perceptual(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.min_side = NETS[check(net)]
+        import lpips
         from safetensors.torch import load_file
 
-        trunk, self.layers = _architecture(net)
+        with warnings.catch_warnings(), torch.device("meta"):  # weights are assigned below
+            warnings.simplefilter("ignore")  # torchvision warns about arguments that lpips passes
+            model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
         file = load_file(bundled(f"lpips-{net}"), device="cpu")
-        self.trunk = self._loaded_trunk(trunk, file)
+        self.trunk = self._loaded_trunk(model.net, file)
+        self.layers = model.L
         for i in range(self.layers):
             # a head is a non-negative weight per channel; features are scaled by its square root
-            weight = file[f"lin{i}"].float()
-            head = weight.sqrt().view(1, -1, 1, 1)
-            self.register_buffer(f"head{i}", head)
+            head = file[f"lin{i}"].float().sqrt()
+            self.register_buffer(f"head{i}", head.view(1, -1, 1, 1))
         # the scaling layer of lpips, for inputs in [0, 1] instead of [-1, 1]
         shift = _constant(-0.030, -0.088, -0.188)
         scale = _constant(0.458, 0.448, 0.450)
@@ -54,7 +53,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", scale / 2)
         self.eval().requires_grad_(False)
 
-    def _loaded_trunk(self, trunk: nn.Module, file: Tensors) -> nn.Module:
+    def _loaded_trunk(self, trunk: nn.Module, file: dict[str, Tensor]) -> nn.Module:
         """Give the trunk its weights from the file, in the type of the convolutions."""
         weights = {}
         for name in trunk.state_dict():  # slice2.5.bias is features.5.bias in the file
@@ -94,7 +93,7 @@ class Perceptual(nn.Module):
             distances.append(squares.mean((1, 2)))
         return _summed(distances)
 
-    def distance_to(self, maps: Maps, x: Tensor) -> Tensor:
+    def distance_to(self, maps: tuple[Tensor, ...], x: Tensor) -> Tensor:
         """Return LPIPS [B] from x to images with these `maps`.
 
         It is faster than `distance`. The gradient reaches x only.
@@ -105,16 +104,6 @@ class Perceptual(nn.Module):
             distance = _Distance.apply(maps_of_x[layer], maps[layer], head)
             distances.append(distance)
         return _summed(distances)
-
-
-def _architecture(net: str) -> tuple[nn.Module, int]:
-    """The network of the `lpips` package, without weights yet, and the number of its layers."""
-    import lpips
-
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")  # torchvision warns about arguments that lpips passes
-        model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
-    return model.net, model.L
 
 
 def _constant(*values: float) -> Tensor:
@@ -191,7 +180,7 @@ def _rows(maps: Tensor) -> Tensor:
 def _directions(m: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows of m scaled to length 1, and the scales."""
     m = m.to(torch.float32, copy=True)
-    norm = vector_norm(m, dim=1, keepdim=True)
+    norm = torch.linalg.vector_norm(m, dim=1, keepdim=True)
     scale = norm.clamp_min_(1e-10).reciprocal_()
     return m.mul_(scale), scale
 

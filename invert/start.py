@@ -132,14 +132,14 @@ def distances(problem: Problem, latents: Tensor, by: Term, through_operator: boo
     measure = by.prepare(problem)
     rng = problem.rng("distances")
     (seed,) = rng.integers(2**31)
-    size = problem.observation.shape[2:]
     values = []
     for chunk in latents.split(CHUNK):
         image = problem.generator.synthesize(chunk)
         if through_operator:
-            same_seeds = [seed] * len(chunk)
-            prediction = problem.operator(image, same_seeds)
+            streams = [torch.Generator().manual_seed(seed) for _ in chunk]
+            prediction = problem.operator(image, streams)
         else:
+            size = problem.observation.shape[2:]
             prediction = F.interpolate(image, size, mode="bilinear", antialias=True)
         view = View(prediction, image, Point(chunk), {}, rng)
         values.append(measure(view))
