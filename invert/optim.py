@@ -21,6 +21,7 @@ from .tree import tree_map
 
 Schedule = Callable[[float], float]  # share of the phase's steps done → factor of the learning rate
 S = TypeVar("S")  # an optimiser's or a rule's state
+Measured = Mapping[str, Tensor]  # the values that a stop rule may read
 
 FFHQ_SPREAD = 9.5  # mean ‖w - w_avg‖ of the generator for which learning rates were published
 FFHQ_W_DIM = 512
@@ -357,7 +358,7 @@ class StopRule(Generic[S]):
         """Return the state before the first step."""
         return {}  # type: ignore[return-value]  # a rule with another state defines init
 
-    def update(self, measured: Mapping[str, Tensor], state: S) -> tuple[Tensor, S]:
+    def update(self, measured: Measured, state: S) -> tuple[Tensor, S]:
         """Return which images stop [B], and the next state.
 
         measured: the value [B] of each term by its name, and of their sum as "loss".
@@ -382,9 +383,7 @@ class Patience(StopRule[PatienceState]):
         best = torch.full((batch,), math.inf, dtype=torch.float32, device="cpu")
         return {"best": best, "since": torch.zeros_like(best)}
 
-    def update(
-        self, measured: Mapping[str, Tensor], state: PatienceState
-    ) -> tuple[Tensor, PatienceState]:
+    def update(self, measured: Measured, state: PatienceState) -> tuple[Tensor, PatienceState]:
         loss = measured["loss"].cpu()
         improved = loss < state["best"]
         since = torch.where(improved, 0, state["since"] + 1)
@@ -404,6 +403,6 @@ class Below(StopRule[NoState]):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return (self.term,)
 
-    def update(self, measured: Mapping[str, Tensor], state: NoState) -> tuple[Tensor, NoState]:
+    def update(self, measured: Measured, state: NoState) -> tuple[Tensor, NoState]:
         value = measured[self.term].cpu()
         return value <= self.limit, state

@@ -23,7 +23,7 @@ from torch import Tensor
 from degrade.rng import Rng
 
 from .loss import Measure, Term, View
-from .optim import CodeScale, Conditions, StopRule
+from .optim import CodeScale, Conditions, Measured, StopRule
 from .point import Moment, Point
 from .problem import Problem
 from .roles import Variables
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from .phases import Phase
 
 CHECK_EVERY = 10  # steps between looks at whether all images have stopped, where no rule asks
-
-Terms = Mapping[str, Tensor]  # the value [B] of each term of the loss
 
 
 class RollbackState(TypedDict):
@@ -81,7 +79,7 @@ class BestSoFar:
         return {"values": values, "lowest": lowest}
 
     def update(
-        self, values: Variables, measured: Terms, good: Tensor, state: BestState
+        self, values: Variables, measured: Measured, good: Tensor, state: BestState
     ) -> BestState:
         value = measured[self.term]
         lower = good & (value < state["lowest"])
@@ -95,7 +93,9 @@ class BestSoFar:
 class Never(StopRule[dict[str, Tensor]]):
     """Stops no image."""
 
-    def update(self, measured: Terms, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def update(
+        self, measured: Measured, state: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         stopped = torch.zeros_like(measured["loss"], dtype=torch.bool)
         return stopped, state
 
