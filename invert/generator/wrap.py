@@ -78,10 +78,9 @@ def _shape_of_z(z_dim: int | None, z_shape: Sequence[int] | None) -> tuple[int, 
 
 def _trial_image(generator: Wrapped) -> Tensor:
     """The image of z = 0. Raises ValueError if the module refuses z."""
-    device = torch.device("cpu")
-    for tensor in chain(generator.parameters(), generator.buffers()):
-        device = tensor.device
-        break
+    tensors = chain(generator.parameters(), generator.buffers())
+    first = next(tensors, None)
+    device = torch.device("cpu") if first is None else first.device
     z = torch.zeros(1, generator.z_dim, dtype=torch.float32, device=device)
     try:
         with torch.no_grad():
