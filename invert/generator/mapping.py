@@ -171,8 +171,7 @@ def leaky_relu(x: Tensor) -> Tensor:
 def check_clamp(limit: object) -> None:
     if limit is None:
         return
-    is_number = isinstance(limit, (int, float))
-    if not is_number or not 0 < limit < math.inf:
+    if not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
         raise ValueError("conv_clamp must be None or a number above 0")
 
 

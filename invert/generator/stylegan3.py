@@ -189,7 +189,7 @@ class Input(nn.Module):
         nyquist = self.sampling_rate / 2
         beyond_bandwidth = freqs.norm(dim=2) - self.bandwidth
         fading = beyond_bandwidth / (nyquist - self.bandwidth)
-        amplitudes = 1 - fading
+        amplitudes: Tensor = 1 - fading
         return amplitudes.clamp(0, 1)
 
 

@@ -126,8 +126,8 @@ class Layout:
         if "output_blocks.0.0.in_layers.2.weight" not in tensors:
             raise ValueError("it has no output_blocks: a classifier, not a denoiser")
         width = tensors["time_embed.0.weight"].shape[1]
-        channels = []
-        doubling = []
+        channels: list[int] = []
+        doubling: list[int] = []
         while True:
             number = len(channels)
             block = branch(tensors, f"output_blocks.{number}.")
