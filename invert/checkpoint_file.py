@@ -46,12 +46,10 @@ def read_safetensors(path: Path) -> tuple[object, Tensors]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
+            config = (file.metadata() or {}).get("config")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"it is no checkpoint that is known: {error}") from error
-    config = metadata.get("config")
     if config is None:
         return None, tensors
     try:

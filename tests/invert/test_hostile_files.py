@@ -1,4 +1,4 @@
-"""No file runs code. Every file either loads or is refused with an error of one line."""
+"""No file runs anything, and whatever it holds it is read or refused in one line."""
 
 import functools
 import io
@@ -32,7 +32,7 @@ class Attack:
 
 
 def storage_blob(count, data, dtype=torch.FloatStorage):
-    """A storage in torch's format before zip files, whose header claims `count` numbers."""
+    """A storage as torch wrote it before zip files, saying `count`."""
     file = io.BytesIO()
     for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
         pickle.dump(part, file, 2)
@@ -84,7 +84,7 @@ def test_hostile_pickle_runs_nothing(tmp_path, kind):
 
 
 def test_hostile_pickle_would_run_in_plain_pickle(tmp_path):
-    """The attacks work on a reader without protection, so the test above is meaningful."""
+    """Else the test above would show nothing."""
     pickle.loads(pickle.dumps(attacks(tmp_path / "canary")["a call"]))
     assert (tmp_path / "canary").exists()
 
@@ -230,7 +230,7 @@ print(*outcomes.values())
 
 @pytest.mark.parametrize("kind", [".pkl", ".pt", ".safetensors"])
 def test_damaged_files_load_or_fail_in_one_line(tmp_path, kind):
-    """The process ends if it starts a program, needs ten seconds for a file, or 512 MB more."""
+    """In a process that dies of a program it starts, of ten seconds for a file, or of 512 MB."""
     G = stylegan2(resolution=4)
     if kind == ".pkl":
         whole = write(tmp_path / "whole", {"G_ema": nvidia(G)})
@@ -244,9 +244,9 @@ def test_damaged_files_load_or_fail_in_one_line(tmp_path, kind):
 def check_flips(whole, kind, loader):
     """Load damaged copies of a file: each loads, or is refused in one line."""
     command = [sys.executable, "-c", FLIPS, whole, kind, str(60 * EFFORT), loader]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    loaded, refused = map(int, result.stdout.split())
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    loaded, refused = map(int, ran.stdout.split())
     assert loaded + refused == 60 * EFFORT and loaded and refused
 
 
@@ -256,12 +256,8 @@ def test_numpy_values_load_without_numpy_builders(tmp_path):
         "b": numpy.arange(6, dtype=">i4").reshape(2, 3),
         "c": numpy.bool_(True),
     }
-    restored = pickles.read(write(tmp_path / "n.pkl", values, 3))
-    assert (
-        restored["a"] == 1.5
-        and restored["c"] is True
-        and (restored["b"].value == values["b"]).all()
-    )
+    held = pickles.read(write(tmp_path / "n.pkl", values, 3))
+    assert held["a"] == 1.5 and held["c"] is True and (held["b"].value == values["b"]).all()
     for bad in (
         numpy.array([print], dtype=object),
         numpy.datetime64(0, "s"),
@@ -277,7 +273,7 @@ def test_numpy_values_load_without_numpy_builders(tmp_path):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_dill_files_of_stylegan_xl_load(version):
-    """Files written by dill (see `dill_files.py`), also with the version that the authors use."""
+    """Files that dill wrote (`dill_files.py`), with the version the authors pin among them."""
     generator, expected = invert.load_generator(DATA / f"dill-{version}.pkl"), conditional_xl()
     tensors = generator.state_dict()
     for name, tensor in expected.state_dict().items():
@@ -342,8 +338,8 @@ def test_tensors_may_be_views_of_any_dtype(tmp_path):
         whole.view(3, 4).T,
         whole.int(),
     ):
-        restored = pickles.read(write(tmp_path / "t.pkl", tensor))
-        assert restored.dtype == tensor.dtype and torch.equal(restored, tensor)
+        held = pickles.read(write(tmp_path / "t.pkl", tensor))
+        assert held.dtype == tensor.dtype and torch.equal(held, tensor)
 
 
 def test_generator_loads_beside_an_odd_discriminator(tmp_path):
@@ -432,15 +428,15 @@ def doubled_name():
     ids=lambda c: getattr(c, "__name__", "bytes"),
 )
 def test_short_files_take_little_time_and_memory(tmp_path, content):
-    """The file is loaded in another process, with little memory and little time."""
-    value = content() if callable(content) else content
+    """In a process of its own, with little memory and little time."""
+    made = content() if callable(content) else content
     path = tmp_path / "g.pkl"
-    if isinstance(value, bytes):
-        path.write_bytes(value)
+    if isinstance(made, bytes):
+        path.write_bytes(made)
     else:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(20_000)
-        write(path, value)
+        write(path, made)
         sys.setrecursionlimit(limit)
     code = (
         "import resource, sys, invert; from invert.generator import pickles; import torch\n"
@@ -450,9 +446,7 @@ def test_short_files_take_little_time_and_memory(tmp_path, content):
         "try: invert.load_generator(sys.argv[1])\n"
         "except ValueError as error: print(error)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert (
-        result.returncode == 0
-        and result.stdout.count("\n") == 1
-        and "memory" not in result.stdout.lower()
-    ), result.stderr
+        ran.returncode == 0 and ran.stdout.count("\n") == 1 and "memory" not in ran.stdout.lower()
+    ), ran.stderr
