@@ -211,7 +211,10 @@ def test_ddrm_ignores_autocast_and_inference_mode():
         def forward(self, x, sigma):
             return super().forward(x)
 
-    denoiser = invert.Denoiser(Net(1, 1, 3, padding=1), resolution=8, channels=1)
+    network = Net(1, 1, 3, padding=1)
+    for parameter in network.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=rng())
+    denoiser = invert.Denoiser(network, resolution=8, channels=1)
     f = parse("pool:2")
     y = torch.rand(1, 1, 4, 4, generator=rng())
     plain = invert.restore(y, f, denoiser, "ddrm", steps=4)
