@@ -12,6 +12,9 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+Tensors = dict[str, Tensor]
+# what torch.load raises for a file that is damaged, or that holds forbidden objects
+_REFUSALS = (pickle.UnpicklingError, RuntimeError, EOFError, OSError)
 # the first bytes of torch's files before they were zip files
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -34,7 +37,7 @@ def kind_of(path: Path) -> str:
     return "safetensors"
 
 
-def read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
+def read_safetensors(path: Path) -> tuple[object, Tensors]:
     """Return the JSON value "config" of the metadata (None without one), and the tensors.
 
     Raises ValueError for a damaged file.
@@ -63,19 +66,18 @@ def read_torch(path: Path) -> object:
     with torch.serialization.safe_globals([argparse.Namespace]):  # rosinality's training arguments
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        except _REFUSALS as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"it cannot be read safely: {reason}") from error
 
 
-def is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
+def is_state_dict(content: object) -> TypeGuard[Tensors]:
     """Whether it is a dictionary of tensors by their names."""
     if not isinstance(content, dict):
         return False
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            return False
-    return True
+    names_are_text = all(isinstance(name, str) for name in content)
+    values_are_tensors = all(isinstance(value, Tensor) for value in content.values())
+    return names_are_text and values_are_tensors
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -92,7 +94,8 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def check_tensor(name: str, value: Tensor) -> None:
     """Raise ValueError for a tensor that claims more numbers than its storage holds."""
-    if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
+    is_plain = value.layout == torch.strided and value.device.type == "cpu"
+    if not is_plain or value.is_complex():
         raise ValueError(f"{name} is no plain tensor of numbers")
     needed = value.numel() * value.element_size()
     if value.untyped_storage().nbytes() < needed:
@@ -102,7 +105,8 @@ def check_tensor(name: str, value: Tensor) -> None:
 def in_one_line(error: Exception) -> str:
     """Return the error's message in printable characters, at most 400 of them."""
     kind = type(error).__name__
-    message = " ".join(str(error).split()) or kind
+    words = str(error).split()
+    message = " ".join(words) or kind
     message = "".join(map(_printable, message))
     if isinstance(error, KeyError):
         message = f"it lacks {message}, and is none of the kinds that are known"
@@ -116,4 +120,7 @@ def in_one_line(error: Exception) -> str:
 
 def _printable(character: str) -> str:
     """The character, or an escape such as \\x07 for it."""
-    return character if character.isprintable() else ascii(character)[1:-1]
+    if character.isprintable():
+        return character
+    in_quotes = ascii(character)
+    return in_quotes[1:-1]

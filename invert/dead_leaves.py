@@ -1,8 +1,8 @@
 """Synthetic pictures with the edges, scales and occlusions of photos: dead leaves.
 
 Discs of random sizes fall on top of each other until they hide the ground. Their radii have the
-density r⁻³, so that the picture looks alike at every scale, as photos do; and the colours come from
-a photo. Nobody owns these pictures, and there is no end of them.
+density r⁻³, so that the picture looks alike at every scale, as photos do. The colours come from a
+photo. Nobody owns these pictures, and any number of them can be drawn.
 Source: Achddou, Gousseau & Ladjal 2021, "Synthetic images as a regularity prior for image
 restoration neural networks".
 """
@@ -14,11 +14,13 @@ import math
 import torch
 from torch import Tensor
 
+from .draws import integers, uniform
+
 RADII = (6.0, 600.0)  # of the smallest and the largest disc, in pixels
 _SHADED = 0.4  # share of the discs whose colour changes from one side to the other
 _CHANGE = 0.4  # how far it changes, on the way to a second colour of the photo
 _DISCS = 32  # how many discs fall at a time
-_TRIES = 4096  # how many candidates are drawn at a time, of which few touch the picture
+_TRIES = (4096,)  # how many candidates are drawn at a time, of which few touch the picture
 
 
 def dead_leaves(
@@ -34,12 +36,11 @@ def dead_leaves(
     generator: a CPU generator, which decides everything. radii: of the smallest and the largest
     disc, in pixels. Raises ValueError unless 0 < smallest ≤ largest.
     """
-    if not 0 < radii[0] <= radii[1]:
+    smallest, largest = radii
+    if not 0 < smallest <= largest:
         raise ValueError(f"radii={radii} must be positive, the smaller one first")
-    rows = torch.arange(height, dtype=torch.float32, device="cpu") + 0.5
-    columns = torch.arange(width, dtype=torch.float32, device="cpu") + 0.5
-    row = rows.repeat_interleave(width)
-    column = columns.repeat(height)
+    row = _centres(height).repeat_interleave(width)
+    column = _centres(width).repeat(height)
     pixels = torch.arange(height * width, device="cpu")
     top_disc = torch.empty_like(pixels)  # the disc that a pixel shows
     bare = pixels  # the pixels that no disc covers yet
@@ -49,7 +50,7 @@ def dead_leaves(
         x, y, radius = discs.T[:, :, None]
         across = column[bare] - x
         down = row[bare] - y
-        inside = across.square() + down.square() < radius.square()
+        inside = _within(radius, across, down)
         covered = inside.any(0)
         topmost = inside.int().argmax(0)  # the first that covers the pixel
         number = len(batches) * _DISCS + topmost
@@ -67,22 +68,35 @@ def falling_discs(
     """Draw discs that touch a picture: x, y and radius [N, 3], the topmost first.
 
     Discs fall uniformly on a plane, with radii of density r⁻³. A large disc touches the picture
-    from farther away, so that among the discs that do there are more large ones than r⁻³ says.
+    from farther away, so the share of large discs among those that touch it is higher.
     """
     largest = radii[1]
     kept: list[Tensor] = []
     count = 0
     while count < _DISCS:
-        x = _uniform(generator) * (width + 2 * largest) - largest
-        y = _uniform(generator) * (height + 2 * largest) - largest
-        radius = power_law(_uniform(generator), radii)
+        x = uniform(_TRIES, generator) * (width + 2 * largest) - largest
+        y = uniform(_TRIES, generator) * (height + 2 * largest) - largest
+        quantile = uniform(_TRIES, generator)
+        radius = power_law(quantile, radii)
         across = x - x.clamp(0, width)
         down = y - y.clamp(0, height)
-        touches = across.square() + down.square() < radius.square()
+        touches = _within(radius, across, down)
         discs = torch.stack([x, y, radius], 1)
         kept.append(discs[touches])
         count += int(touches.sum())
     return torch.cat(kept)[:_DISCS]
+
+
+def _centres(count: int) -> Tensor:
+    """The positions of the centres of a row of pixels."""
+    numbers = torch.arange(count, dtype=torch.float32, device="cpu")
+    return numbers + 0.5
+
+
+def _within(radius: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Whether a vector is shorter than the radius."""
+    square_distance = across.square() + down.square()
+    return square_distance < radius.square()
 
 
 def power_law(u: Tensor, radii: tuple[float, float]) -> Tensor:
@@ -111,22 +125,20 @@ def _colours(
     """
     count = int(number.max()) + 1
     palette_colours = palette.flatten(1)
-    picks = torch.randint(palette_colours.shape[1], (2, count), generator=generator, device="cpu")
-    angle = 2 * math.pi * _uniform(generator, count)
-    shaded = _uniform(generator, count) < _SHADED
-    first = palette_colours[:, picks[0]].float()
-    second = palette_colours[:, picks[1]].float()
+    colours = palette_colours.shape[1]
+    first_pick, second_pick = integers(colours, (2, count), generator)
+    angle = 2 * math.pi * uniform((count,), generator)
+    shaded = uniform((count,), generator) < _SHADED
+    first = palette_colours[:, first_pick].float()
+    second = palette_colours[:, second_pick].float()
     change = _CHANGE * shaded.to(first) * (second - first)
 
     x, y, radius = disc.unbind(1)
     across = (column - x) * angle.cos()[number]
     down = (row - y) * angle.sin()[number]
-    share = ((across + down) / radius + 1) / 2  # from 0 at one side of the disc to 1 at the other
-    colours = first[:, number] + share * change[:, number]
+    position = (across + down) / radius  # from -1 at one side of the disc to 1 at the other
+    share = (position + 1) / 2
+    result = first[:, number] + share * change[:, number]
     if not palette.is_floating_point():
-        colours = colours.round()
-    return colours.to(palette.dtype)
-
-
-def _uniform(generator: torch.Generator, count: int = _TRIES) -> Tensor:
-    return torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")
+        result = result.round()
+    return result.to(palette.dtype)

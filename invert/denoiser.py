@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .generator.mapping import Label, labels
 from .noise_table import Betas, NoiseTable, Values
 
+Sigma = Tensor | float
 PREDICTS = ("x0", "epsilon", "v")
 DEFAULT_RANGE = (0.01, 1.0)
 _LEAST_VARIANCE = 1e-6  # of x0, in the network's own units
@@ -107,10 +108,10 @@ class Denoiser(nn.Module):
             raise ValueError(f"sigma_range={self.sigma_range} must be (low, high), above 0")
         self.eval().requires_grad_(False)
 
-    def forward(self, x: Tensor, sigma: Tensor | float, label: Label = None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:
         return self.denoise(x, sigma, label)
 
-    def denoise(self, x: Tensor, sigma: Tensor | float, label: Label = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:
         """Estimate the image without its noise, in the type of x, not clamped.
 
         x: [B, C, H, W] in [0, 1] units, not clamped. sigma: the standard deviation of its noise in
@@ -126,7 +127,7 @@ class Denoiser(nn.Module):
             x0 = (x0 + 1) / 2
         return x0.to(x.dtype)
 
-    def variance(self, x: Tensor, sigma: Tensor | float, label: Label = None) -> Tensor:
+    def variance(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:
         """Estimate the variance of each pixel of x0, given x: [B, C, H, W], in squares of x's unit.
 
         It needs a network with `learned_variance`; `NoiseTable.variance` has the equations. It is
@@ -137,15 +138,17 @@ class Denoiser(nn.Module):
         z, level = self._own_units(x, sigma)
         times = self._times(level)
         _, share = self._output(z, level, times, label)
-        variance = self.table.variance(share, level, times.view_as(level))
-        variance = variance.clamp_min(_LEAST_VARIANCE).to(x.dtype)
+        times = times.view_as(level)
+        variance = self.table.variance(share, level, times)
+        variance = variance.clamp_min(_LEAST_VARIANCE)
+        variance = variance.to(x.dtype)
         return variance / 4 if self.signed else variance
 
     def schedule(self, steps: int) -> list[Level]:
         """Return noise levels for a sampler, falling.
 
-        A network with a table gets every k-th of its own steps down to the first; any other the
-        geometric series from one end of `sigma_range` to the other.
+        A network with a table gets every k-th of its own steps, down to the first. Any other
+        network gets a geometric series from one end of `sigma_range` to the other.
         Raises ValueError for more steps than the table has, or less than one.
         """
         if self.table is None:
@@ -166,10 +169,12 @@ class Denoiser(nn.Module):
         if steps < 1:
             raise ValueError(f"steps={steps} must be 1 or more")
         low, high = self.sigma_range
+        ratio = low / high
         gaps = max(steps - 1, 1)
         levels = []
         for step in range(steps):
-            sigma = high * (low / high) ** (step / gaps)
+            share = step / gaps
+            sigma = high * ratio**share
             levels.append(Level(2 * sigma))
         return levels
 
@@ -180,14 +185,16 @@ class Denoiser(nn.Module):
         if not self.signed:
             z = (x + 1) / 2
             sigma = sigma / 2
-        sigmas = torch.full((len(z), 1, 1, 1), sigma, dtype=z.dtype, device=z.device)
+        batch = len(z)
+        sigmas = z.new_full((batch, 1, 1, 1), sigma)
         if self.table is None or level.time is None:
             times = self._times(sigmas)
             output, _ = self._output(z, sigmas, times, label)
         else:
-            times = torch.full((len(z),), level.time, device=z.device)
-            scale = self.table.alpha_bar[level.time].sqrt().to(z)
-            output, _ = self._call(z * scale, times, label)
+            times = torch.full((batch,), level.time, device=z.device)
+            scale = self.table.alpha_bar[level.time].sqrt()
+            scaled = z * scale.to(z)
+            output, _ = self._call(scaled, times, label)
         if self.predicts == "epsilon":
             return output
         x0 = self._x0(output, z, sigmas)
@@ -202,56 +209,68 @@ class Denoiser(nn.Module):
         squared_scale = 1 / (1 + level.square())
         return squared_scale * z - squared_scale.sqrt() * level * output
 
-    def _own_units(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
+    def _own_units(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Tensor]:
         """The image, and the noise level as [B, 1, 1, 1] or a map, in the network's own units.
 
         Half precision is converted to float32.
         """
         self._check_image(x)
-        batch = len(x)
         x = x.to(wide(x.dtype))
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-        if level.ndim == 0:
-            level = level.expand(batch)
-        map_shape = (batch, 1, *x.shape[2:])
-        if level.shape == (batch,):
-            level = level.view(batch, 1, 1, 1)
-        elif not self.takes_map or level.shape != map_shape:
-            known = f"a number or [{batch}]"
-            if self.takes_map:
-                known = f"{known} or a map {list(map_shape)}"
-            raise ValueError(f"sigma has shape {list(level.shape)}; this denoiser takes {known}")
+        level = self._level(x, sigma)
         if self.signed:
             return 2 * x - 1, 2 * level
         return x, level
+
+    def _level(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """The noise level as [B, 1, 1, 1] or a map [B, 1, H, W].
+
+        Raises ValueError for another shape, and for a map unless the network takes maps.
+        """
+        batch = len(x)
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        if level.ndim == 0:
+            level = level.expand(batch)
+        if level.shape == (batch,):
+            return level.view(batch, 1, 1, 1)
+        map_shape = (batch, 1, *x.shape[2:])
+        if self.takes_map and level.shape == map_shape:
+            return level
+        accepted = f"a number or [{batch}]"
+        if self.takes_map:
+            accepted = f"{accepted} or a map {list(map_shape)}"
+        raise ValueError(f"sigma has shape {list(level.shape)}; this denoiser takes {accepted}")
 
     def _check_image(self, x: Tensor) -> None:
         """Raise ValueError for an image that the network does not take."""
         side = self.resolution
         size = "any size" if side is None else f"{side}×{side}"
-        if x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+        has_channels = x.ndim == 4 and x.shape[1] == self.channels
+        if not has_channels or not x.is_floating_point():
             raise ValueError(
                 f"x is {list(x.shape)} of {x.dtype}; this denoiser takes floats "
                 f"[B, {self.channels}, H, W] of {size}"
             )
-        if side is not None and tuple(x.shape[2:]) != (side, side):
+        if side is None:
+            return
+        if tuple(x.shape[2:]) != (side, side):
             raise ValueError(f"x is {list(x.shape)}; this denoiser takes images of {size}")
 
     def _times(self, level: Tensor) -> Tensor:
         """The network's steps [B] at these noise levels; without a table the levels themselves."""
-        one_each = level.shape[2:] == (1, 1)
-        if self.table is None:
-            return level.flatten() if one_each else level
-        times = self.table.time(level.flatten())
-        return times.to(level)
+        if self.table is not None:
+            times = self.table.time(level.flatten())
+            return times.to(level)
+        is_map = level.shape[2:] != (1, 1)
+        return level if is_map else level.flatten()
 
     def _output(
         self, z: Tensor, level: Tensor, times: Tensor, label: Label
     ) -> tuple[Tensor, Tensor]:
-        """What the network says of z: its prediction, and its learned variance (or nothing)."""
+        """The network's prediction for z, and its learned variance (or an empty tensor)."""
         if self.table is None:
             return self._call(z, times, label)
-        scale = (1 + level.square()).rsqrt()
+        square = level.square()
+        scale = (1 + square).rsqrt()
         return self._call(z * scale, times, label)
 
     def _call(self, z: Tensor, times: Tensor, label: Label) -> tuple[Tensor, Tensor]:
@@ -259,30 +278,43 @@ class Denoiser(nn.Module):
         batch, _, height, width = z.shape
         dtype = dtype_of(self.module, z)
         image = padded(z, self.multiple).to(dtype)
-        if times.ndim == 4:
-            times = padded(times, self.multiple)
-        if times.is_floating_point():
-            times = times.to(dtype if self.table is None else wide(dtype))
-        arguments = [image, times]
+        arguments = [image, self._padded_times(times, dtype)]
         features = labels(label, batch, self.c_dim, z.device)
         if features is not None:
-            arguments.append(features.argmax(1))
+            classes = features.argmax(1)
+            arguments.append(classes)
         output: Tensor = self.module(*arguments)
-        channels = 2 * self.channels if self.learned_variance else self.channels
+        channels = self.channels
+        if self.learned_variance:
+            channels = 2 * self.channels
         if output.ndim != 4 or output.shape[:2] != (batch, channels):
             raise ValueError(
                 f"the denoiser's module returned {list(output.shape)} instead of "
                 f"{[batch, channels, 'H', 'W']}; check channels and learned_variance"
             )
         cropped = output[:, :, :height, :width].to(z.dtype)
-        return cropped[:, : self.channels], cropped[:, self.channels :]
+        prediction = cropped[:, : self.channels]
+        variance = cropped[:, self.channels :]
+        return prediction, variance
+
+    def _padded_times(self, times: Tensor, dtype: torch.dtype) -> Tensor:
+        """The times in the type that the network takes. A map is padded like an image."""
+        if times.ndim == 4:
+            times = padded(times, self.multiple)
+        if not times.is_floating_point():
+            return times
+        if self.table is not None:
+            dtype = wide(dtype)
+        return times.to(dtype)
 
     def _default_range(self) -> tuple[float, float]:
         """The range of the table in [0, 1] units."""
         if self.table is None:
             return DEFAULT_RANGE
         unit = 2 if self.signed else 1
-        return float(self.table.sigmas[0]) / unit, float(self.table.sigmas[-1]) / unit
+        lowest = float(self.table.sigmas[0])
+        highest = float(self.table.sigmas[-1])
+        return lowest / unit, highest / unit
 
 
 def check_choices(module: object, predicts: str, channels: int, multiple: int) -> None:
@@ -291,9 +323,10 @@ def check_choices(module: object, predicts: str, channels: int, multiple: int) -
         raise ValueError(f"module is a {type(module).__name__}; give a torch.nn.Module")
     if predicts not in PREDICTS:
         raise ValueError(f"predicts={predicts!r} is none of {', '.join(PREDICTS)}")
-    for name, value in (("channels", channels), ("multiple", multiple)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be 1 or more")
+    counts = {"channels": channels, "multiple": multiple}
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}={count} must be 1 or more")
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -303,11 +336,13 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def padded(x: Tensor, multiple: int) -> Tensor:
     """Repeat the last row and column until the sides are multiples of `multiple`."""
-    bottom = -x.shape[2] % multiple
-    right = -x.shape[3] % multiple
+    height, width = x.shape[2:]
+    bottom = -height % multiple
+    right = -width % multiple
     if bottom == 0 and right == 0:
         return x
-    return F.pad(x, (0, right, 0, bottom), mode="replicate")
+    margins = (0, right, 0, bottom)
+    return F.pad(x, margins, mode="replicate")
 
 
 def dtype_of(module: nn.Module, x: Tensor) -> torch.dtype:

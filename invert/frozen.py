@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +27,16 @@ class FrozenConv(nn.Module):
         super().__init__()
         self.original = nn.Sequential(conv, activation)
         weight = conv.weight.detach()
-        self.bias = None if conv.bias is None else conv.bias.detach()
-        self.padding = _sides(conv)
-        # the gradient to the input is a convolution with the flipped weights, channels swapped
-        self.padding_back = []
-        for kernel, padding in zip(conv.kernel_size, self.padding, strict=True):
-            self.padding_back.append(kernel - 1 - padding)
+        bias = None if conv.bias is None else conv.bias.detach()
+        padding = _padding(conv)
+        self.convolution = _Convolution(weight, bias, padding, "relu")
+        # the gradient of the input is a convolution with the flipped weights, channels swapped
         swapped = weight.transpose(0, 1)
         flipped = swapped.flip(2, 3).contiguous()
-        self.weight = _laid_out(weight, self.padding)
-        self.weight_back = _laid_out(flipped, self.padding_back)
+        padding_back = []
+        for kernel, margin in zip(conv.kernel_size, padding, strict=True):
+            padding_back.append(kernel - 1 - margin)
+        self.backward_convolution = _Convolution(flipped, None, padding_back, "none")
 
     def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[2:]) < SHORTEST_SIDE:
@@ -48,7 +49,7 @@ class FrozenConv(nn.Module):
 class _ConvRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, conv: FrozenConv) -> Tensor:
-        y = _convolve(x, conv.weight, conv.bias, conv.padding, "relu")
+        y = conv.convolution(x)
         ctx.conv = conv
         ctx.save_for_backward(y)
         return y
@@ -59,8 +60,37 @@ class _ConvRelu(torch.autograd.Function):
         (y,) = ctx.saved_tensors
         conv: FrozenConv = ctx.conv
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
-        grad_x = _convolve(grad, conv.weight_back, None, conv.padding_back, "none")
-        return grad_x, None
+        return conv.backward_convolution(grad), None
+
+
+class _Convolution:
+    """A convolution whose weight is in oneDNN's layout. activation: "relu" or "none"."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, padding: list[int], activation: str):
+        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self.weight = reorder(weight.to_mkldnn(), padding, _SAME, _SAME, 1)
+        self.bias = bias
+        self.padding = padding
+        self.activation = activation
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        stride, dilation, groups = _SAME, _SAME, 1
+        parameters_of_activation: list[float] = []
+        algorithm_of_activation = ""
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x,
+            self.weight,
+            self.bias,
+            self.padding,
+            stride,
+            dilation,
+            groups,
+            self.activation,
+            parameters_of_activation,
+            algorithm_of_activation,
+        )
+        return y
 
 
 def freeze(network: nn.Module) -> None:
@@ -76,10 +106,12 @@ def freeze(network: nn.Module) -> None:
 
 def _freeze_sequence(sequence: nn.Sequential) -> None:
     layers = list(sequence.named_children())
-    for layer, next_layer in zip(layers, layers[1:], strict=False):
+    for layer, next_layer in pairwise(layers):
         name, conv = layer
         next_name, activation = next_layer
-        if not isinstance(conv, nn.Conv2d) or not isinstance(activation, nn.ReLU):
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        if not isinstance(activation, nn.ReLU):
             continue
         if not _is_plain(conv) or not _has_one_layout(conv):
             continue
@@ -94,7 +126,8 @@ def _is_usable(frozen: FrozenConv, conv: nn.Conv2d) -> bool:
     shape = (1, conv.in_channels, SHORTEST_SIDE, SHORTEST_SIDE)
     x = torch.zeros(shape, dtype=conv.weight.dtype, device="cpu")
     x.requires_grad_()
-    return _seconds(frozen, x) < 4 * _seconds(frozen.original, x)
+    usual = _seconds(frozen.original, x)
+    return _seconds(frozen, x) < 4 * usual
 
 
 def _has_one_layout(conv: nn.Conv2d) -> bool:
@@ -138,27 +171,7 @@ def _is_plain(conv: nn.Conv2d) -> bool:
     return True
 
 
-def _sides(conv: nn.Conv2d) -> list[int]:
+def _padding(conv: nn.Conv2d) -> list[int]:
     if isinstance(conv.padding, str):
         raise ValueError(f"padding={conv.padding!r} must be numbers")
     return list(conv.padding)
-
-
-def _laid_out(weight: Tensor, padding: list[int]) -> Tensor:
-    reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
-    weight = weight.to_mkldnn()
-    return reorder(weight, padding, _SAME, _SAME, 1)
-
-
-def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], activation: str
-) -> Tensor:
-    x = x.contiguous(memory_format=torch.channels_last)
-    convolution = torch.ops.mkldnn._convolution_pointwise
-    stride, dilation, groups = _SAME, _SAME, 1
-    scalars: list[float] = []  # parameters of the activation, which has none
-    algorithm = ""
-    y: Tensor = convolution(
-        x, weight, bias, padding, stride, dilation, groups, activation, scalars, algorithm
-    )
-    return y

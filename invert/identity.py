@@ -31,29 +31,32 @@ class FaceIdentity:
 
     def __post_init__(self):
         self.embedding.eval()
-        shape = None if self.reference is None else tuple(self.reference.shape)
-        if shape is not None and (len(shape) != 4 or shape[1] != 3):
-            raise ValueError(f"reference is {list(shape)}; give [1 or B, 3, H, W] in [0, 1]")
-        if self.reference is not None:
-            check_image(self.reference, "reference")
-            warn_if_signed(self.reference, "reference")
+        if self.reference is None:
+            return
+        shape = list(self.reference.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"reference is {shape}; give [1 or B, 3, H, W] in [0, 1]")
+        check_image(self.reference, "reference")
+        warn_if_signed(self.reference, "reference")
 
     def embed(self, image: Tensor) -> Tensor:
         """Return unit vectors [B, D] for images [B, 3, H, W] in [0, 1]."""
-        crop = F.interpolate(
-            image, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
-        )
-        return F.normalize(self.embedding(crop * 2 - 1), dim=1)
+        size = (SIDE, SIDE)
+        crop = F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+        signed = crop * 2 - 1
+        return F.normalize(self.embedding(signed), dim=1)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the cosine [B] of the embeddings of images [B, 3, H, W] in [0, 1]."""
-        return (self.embed(a) * self.embed(b)).sum(1)
+        products = self.embed(a) * self.embed(b)
+        return products.sum(1)
 
     def row(self, index: int, batch: int) -> FaceIdentity:
         """Select the reference of one image of a batch."""
         if self.reference is None or len(self.reference) == 1:
             return self
-        return replace(self, reference=self.reference[index : index + 1])
+        reference = self.reference[index : index + 1]
+        return replace(self, reference=reference)
 
 
 def load_embedding(path: str | Path) -> nn.Module:
@@ -69,11 +72,11 @@ def load_embedding(path: str | Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch advises to save in another format
-            module = torch.jit.load(str(path), map_location="cpu").eval()
+            module = torch.jit.load(str(path), map_location="cpu")
     except RuntimeError as error:
-        raise ValueError(
-            f"embedding {path} is no TorchScript file: {str(error).splitlines()[0]}"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"embedding {path} is no TorchScript file: {reason}") from error
+    module.eval()
     for weight in module.parameters():
         weight.requires_grad_(False)
     return _checked(module, path)
@@ -86,7 +89,8 @@ def _checked(module: nn.Module, path: Path) -> nn.Module:
     try:
         shape = list(module(face).shape)
     except Exception as error:  # the module may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        message = str(error).strip() or type(error).__name__
+        reason = message.splitlines()[-1]
         raise ValueError(
             f"embedding {path} cannot take faces [B, 3, {SIDE}, {SIDE}]: {reason}"
         ) from error
@@ -111,9 +115,8 @@ class OnnxEmbedding(nn.Module):
                 str(path), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises exceptions of many kinds
-            raise ValueError(
-                f"embedding {path} is no ONNX file: {str(error).splitlines()[0]}"
-            ) from error
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"embedding {path} is no ONNX file: {reason}") from error
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
@@ -122,5 +125,6 @@ class OnnxEmbedding(nn.Module):
                 "give a TorchScript file or a torch module for a loss"
             )
         name = self._session.get_inputs()[0].name
-        outputs = self._session.run(None, {name: x.cpu().numpy()})
+        inputs = {name: x.cpu().numpy()}
+        outputs = self._session.run(None, inputs)
         return torch.from_numpy(outputs[0]).to(x)

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import roles
-from .generator import Generator
+from .generator import Features, Generator
 from .point import Moment, Point
 from .problem import Problem
 from .roles import Free, Variable, Variables
 
 SPACES = ("W", "W+", "W++")
+Noises = tuple[Tensor, ...]  # noise maps [B, 1, r, r] in the order of `Generator.noise_sides`
 
 
 def extend(latent: Tensor, space: str, generator: Generator) -> Tensor:
@@ -86,15 +87,18 @@ class Codes(Space):
         extended = extend(point.latent, self.name, problem.generator)
         latent = problem.generator.pack(extended)
         free = {"latent": Variable(latent, roles.CODES)}
-        free.update(free_noises(noises))
-        return replace(point, noises=noises or point.noises), free
+        free |= free_noises(noises)
+        if noises:
+            point = replace(point, noises=noises)
+        return point, free
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         latent = variables["latent"]
         if self.jitter and moment.progress < 0.75:
             fading = (1 - moment.progress / 0.75) ** 2
             width = problem.style.w_std * self.jitter * fading
-            latent = latent + width * moment.rng.child("jitter").normal(latent)
+            rng = moment.rng.child("jitter")
+            latent = latent + width * rng.normal(latent)
         noises = with_free_noises(point.noises, variables)
         return replace(point, latent=latent, noises=noises)
 
@@ -113,11 +117,13 @@ class Offset(Space):
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         center = extend(point.latent, "W+", problem.generator)
-        offset = Variable(torch.zeros_like(center), roles.CODES)
-        return replace(point, latent=center), {"offset": offset}
+        zeros = torch.zeros_like(center)
+        free = {"offset": Variable(zeros, roles.CODES)}
+        return replace(point, latent=center), free
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
-        return replace(point, latent=point.latent + variables["offset"])
+        latent = point.latent + variables["offset"]
+        return replace(point, latent=latent)
 
 
 @dataclass(frozen=True)
@@ -152,18 +158,21 @@ class GaussianCodes(Space):
             point = self._drawn(point, problem)
         z = point.z
         assert z is not None
-        point = replace(point, latent=self._latent(z, problem))
+        latent = self._latent(z, problem)
+        point = replace(point, latent=latent)
         free = {"z": Variable(z, roles.Z)}
         noises = point.noises or ()
-        free.update(free_noises(noises[: self.noises]))
+        free |= free_noises(noises[: self.noises])
         if self.block:
-            with torch.no_grad():
-                start = problem.generator.features(
-                    point.latent, self.block, point.noises, point.start
-                )
+            start = self._features(point, problem)
             point = replace(point, start=start)
             free["features"] = Variable(start.maps, roles.FEATURES)
         return point, free
+
+    @torch.no_grad()
+    def _features(self, point: Point, problem: Problem) -> Features:
+        """What enters the block now."""
+        return problem.generator.features(point.latent, self.block, point.noises, point.start)
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         start = None
@@ -176,9 +185,8 @@ class GaussianCodes(Space):
 
     def _drawn(self, point: Point, problem: Problem) -> Point:
         """The point with a z for each layer, and new noise maps."""
-        shape = (problem.batch, *problem.generator.latent_shape("W+"))
-        like = torch.empty(shape, device="cpu", dtype=torch.float32)
-        z = problem.rng("z").normal(like).to(problem.device)
+        shape = problem.generator.latent_shape("W+")
+        z = problem.normal("z", *shape)
         noises = random_noises(problem)
         if noises and self.quiet_end:
             *others, last = noises
@@ -187,7 +195,8 @@ class GaussianCodes(Space):
 
     def _latent(self, z: Tensor, problem: Problem) -> Tensor:
         mean, deviation = problem.gaussian
-        return F.leaky_relu(z * deviation + mean, 0.2)
+        before = z * deviation + mean
+        return F.leaky_relu(before, 0.2)
 
 
 @dataclass(frozen=True)
@@ -248,7 +257,8 @@ class Weights(Space):
         for name in problem.generator.tunable(self.blocks):
             if name not in weights:
                 weight = problem.generator.get_parameter(name)
-                weights[name] = weight.detach().clone()[None]
+                copy = weight.detach().clone()
+                weights[name] = copy[None]
         free = {}
         for name, value in weights.items():
             free[_WEIGHT + name] = Variable(value, roles.WEIGHTS)
@@ -262,27 +272,28 @@ class Weights(Space):
         weights = {}
         for name, value in variables.items():
             if name.startswith(_WEIGHT):
-                weights[name.removeprefix(_WEIGHT)] = value
+                parameter = name.removeprefix(_WEIGHT)
+                weights[parameter] = value
         if self.z:
             z = variables["z"]
-            point = replace(point, z=z, latent=problem.map(z))
+            latent = problem.map(z)
+            point = replace(point, z=z, latent=latent)
         return replace(point, weights=weights)
 
 
 _WEIGHT, _NOISE = "weight:", "noise"  # how these spaces name free weights and noise maps
 
 
-def random_noises(problem: Problem) -> tuple[Tensor, ...]:
+def random_noises(problem: Problem) -> Noises:
     """Draw noise maps N(0, 1) [B, 1, r, r]; none for a generator that takes none."""
     noises = []
     for i, side in enumerate(problem.generator.noise_sides):
-        shape = (problem.batch, 1, side, side)
-        like = torch.empty(shape, device=problem.device, dtype=torch.float32)
-        noises.append(problem.rng(f"noise{i}").normal(like))
+        noise = problem.normal(f"noise{i}", 1, side, side)
+        noises.append(noise)
     return tuple(noises)
 
 
-def free_noises(noises: tuple[Tensor, ...]) -> Free:
+def free_noises(noises: Noises) -> Free:
     """Make these noise maps free."""
     free = {}
     for i, noise in enumerate(noises):
@@ -290,13 +301,12 @@ def free_noises(noises: tuple[Tensor, ...]) -> Free:
     return free
 
 
-def with_free_noises(
-    noises: tuple[Tensor, ...] | None, variables: Variables
-) -> tuple[Tensor, ...] | None:
+def with_free_noises(noises: Noises | None, variables: Variables) -> Noises | None:
     """Replace the noise maps that are free by their values."""
     if not noises:
         return noises
     current = []
     for i, noise in enumerate(noises):
-        current.append(variables.get(f"{_NOISE}{i}", noise))
+        value = variables.get(f"{_NOISE}{i}", noise)
+        current.append(value)
     return tuple(current)

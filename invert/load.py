@@ -27,7 +27,9 @@ from .networks.drunet import UNetRes
 
 BUNDLED_DENOISERS = ("photo",)
 HUB_FILES = ("*.json", *diffusers.WEIGHTS, *[f"unet/{name}" for name in diffusers.WEIGHTS])
+FILE_SUFFIXES = (".pt", ".pth", ".pkl", ".safetensors")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+Settings = Mapping[str, object]
 
 
 def load_prior(
@@ -86,7 +88,8 @@ def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | Non
     }
     tensors = {}
     for name, value in network.state_dict().items():
-        tensors[name] = value.detach().to("cpu", dtype).contiguous()
+        value = value.detach().to("cpu", dtype)
+        tensors[name] = value.contiguous()
     save_file(tensors, path, {"config": json.dumps(config)})
 
 
@@ -103,7 +106,7 @@ def find(name_or_path: str | Path) -> Path:
     path = Path(text)
     if path.exists():
         return path
-    if _HUB_ID.fullmatch(text) and path.suffix not in (".pt", ".pth", ".pkl", ".safetensors"):
+    if _HUB_ID.fullmatch(text) and path.suffix not in FILE_SUFFIXES:
         return _from_hub(text)
     names = ", ".join([*BUNDLED_DENOISERS, *BUNDLED])
     raise ValueError(f"prior {text!r} is no file, no folder, no owner/name, and none of {names}")
@@ -133,7 +136,7 @@ def _from_hub(text: str) -> Path:
             ) from first
 
 
-def _denoiser(path: Path, settings: Mapping[str, object]) -> Denoiser | None:
+def _denoiser(path: Path, settings: Settings) -> Denoiser | None:
     """Read a denoiser; None for a file that holds none."""
     if path.is_dir():
         _check_settings("a folder of diffusers", settings, diffusers.SETTINGS)
@@ -147,7 +150,8 @@ def _denoiser(path: Path, settings: Mapping[str, object]) -> Denoiser | None:
         check_tensor(key, value)
     family = FAMILIES[name]
     _check_settings(name, settings, family.SETTINGS)
-    network, options = family.read(tensors, {**config, **settings})
+    all_settings = {**config, **settings}
+    network, options = family.read(tensors, all_settings)
     return _checked(Denoiser(network, **options))
 
 
@@ -158,14 +162,15 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
         return {}, {}
     if kind == "torch":
         content = read_torch(path)
-        return ({}, content) if is_state_dict(content) else ({}, {})
+        tensors = content if is_state_dict(content) else {}
+        return {}, tensors
     config, tensors = read_safetensors(path)
     if config is not None and not isinstance(config, dict):
         raise ValueError("its config is no dictionary")
     return config or {}, tensors
 
 
-def _check_settings(name: str, settings: Mapping[str, object], known: tuple[str, ...]) -> None:
+def _check_settings(name: str, settings: Settings, known: tuple[str, ...]) -> None:
     for key in settings:
         if key not in known:
             raise ValueError(f"there is no setting {key!r} of {name}; there are {', '.join(known)}")

@@ -48,6 +48,8 @@ class View:
 
 
 Measure = Callable[[View], Tensor]  # returns the term's value [B], before its weight
+Scale = tuple[Tensor, Tensor | None]  # an image, and the hidden share of each pixel, if any
+FilledScale = tuple[Tensor | float, tuple[Tensor, ...]]  # a noise fill, and LPIPS features under it
 
 
 class Term:
@@ -107,37 +109,36 @@ class Lpips(Term):
 
     def prepare(self, problem: Problem) -> Measure:
         network = problem.network(self.net)
+        pixels = math.prod(problem.observation.shape[2:])
         target = FilledPyramid(
-            self._scales(problem, network),
-            self.fill,
-            network,
-            may_cache=math.prod(problem.observation.shape[2:]) <= LARGEST_KEPT,
+            self._scales(problem, network), self.fill, network, may_cache=pixels <= LARGEST_KEPT
         )
 
         def measure(view: View) -> Tensor:
             x = self._first_scale(view.prediction, network)
-            total = torch.zeros(problem.batch, device=problem.device, dtype=torch.float32)
+            total = problem.zeros()
             for level, (fill, maps) in enumerate(target.at(view)):
-                x = halved(x) if level else x
+                if level > 0:
+                    x = halved(x)
                 total = total + network.distance_to(maps, x + fill)
             return total
 
         return measure
 
-    def _scales(self, problem: Problem, network: Perceptual) -> list[tuple[Tensor, Tensor | None]]:
-        """For each scale the observation, and the hidden share of each pixel."""
+    def _scales(self, problem: Problem, network: Perceptual) -> list[Scale]:
+        """The observation at every scale, with the hidden share of each pixel."""
         y = self._first_scale(problem.observation, network)
         hidden = None
         if problem.visible is not None:
-            hidden = self._first_scale(1 - problem.visible.to(y), network)
-        scales: list[tuple[Tensor, Tensor | None]] = []
-        for level in range(self.levels):
-            if level:
-                y = halved(y)
-                hidden = None if hidden is None else halved(hidden)
-            if min(y.shape[2:]) < self._shortest_side(network):
-                break
+            hidden = 1 - problem.visible.to(y)
+            hidden = self._first_scale(hidden, network)
+        shortest = self._shortest_side(network)
+        scales: list[Scale] = []
+        while len(scales) < self.levels and min(y.shape[2:]) >= shortest:
             scales.append((y, hidden))
+            y = halved(y)
+            if hidden is not None:
+                hidden = halved(hidden)
         return scales
 
     def _shortest_side(self, network: Perceptual) -> int:
@@ -148,16 +149,16 @@ class Lpips(Term):
     def _first_scale(self, x: Tensor, network: Perceptual) -> Tensor:
         """The image at the first scale of the pyramid."""
         for _ in range(self.first):
-            x = halved(x) if min(x.shape[2:]) > 1 else x
-        side = min(x.shape[2:])
-        if self.at_most and side > self.at_most:
-            scale = self.at_most / side
-            size = [max(1, round(n * scale)) for n in x.shape[2:]]
+            if min(x.shape[2:]) > 1:
+                x = halved(x)
+        shorter_side = min(x.shape[2:])
+        if self.at_most and shorter_side > self.at_most:
+            scale = self.at_most / shorter_side
+            size = [max(1, round(side * scale)) for side in x.shape[2:]]
             return F.interpolate(x, size, mode="area")
-        return enlarged(x, self._shortest_side(network)) if self.enlarge else x
-
-
-FilledScale = tuple[Tensor | float, tuple[Tensor, ...]]  # a noise fill, and LPIPS features under it
+        if self.enlarge:
+            return enlarged(x, self._shortest_side(network))
+        return x
 
 
 @dataclass
@@ -167,7 +168,7 @@ class FilledPyramid:
     It caches the features of `FILLS` noise fills, where the observation is small enough.
     """
 
-    scales: list[tuple[Tensor, Tensor | None]]
+    scales: list[Scale]
     noise: tuple[float, float]  # mean and deviation
     network: Perceptual
     may_cache: bool
@@ -188,22 +189,22 @@ class FilledPyramid:
         if number in self.cached:
             return self.cached[number]
         step = number if self.may_cache else view.step
-        filled = self._filled(view.rng_at(step).child("fill"))
+        rng = view.rng_at(step)
+        filled = self._filled(rng.child("fill"))
         if self.may_cache:
             self.cached[number] = filled
         return filled
 
     def _filled(self, rng: Rng) -> list[FilledScale]:
         mean, deviation = self.noise
-        fills: list[Tensor | float] = []
-        for y, hidden in self.scales:
-            if hidden is None:
-                fills.append(0.0)
-            else:
-                fills.append((mean + deviation * rng.normal(y)) * hidden)
         filled: list[FilledScale] = []
-        for fill, (y, _) in zip(fills, self.scales, strict=True):
-            filled.append((fill, self.network.maps(y + fill)))
+        for y, hidden in self.scales:
+            fill: Tensor | float = 0.0
+            if hidden is not None:
+                noise = mean + deviation * rng.normal(y)
+                fill = noise * hidden
+            maps = self.network.maps(y + fill)
+            filled.append((fill, maps))
         return filled
 
 
@@ -228,7 +229,8 @@ class L1(Term):
             x = view.prediction
             for _ in range(halvings):
                 x = halved(x)
-            return (x - y).abs().flatten(1).mean(1)
+            difference = x - y
+            return mean_per_image(difference.abs())
 
         return measure
 
@@ -246,8 +248,9 @@ class MSE(Term):
     name = "mse"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        difference = (view.prediction - problem.observation) * self.unit
-        return difference.square().flatten(1).mean(1).clamp_min(self.floor)
+        difference = view.prediction - problem.observation
+        squares = (difference * self.unit).square()
+        return mean_per_image(squares).clamp_min(self.floor)
 
 
 @dataclass(frozen=True)
@@ -276,11 +279,10 @@ class Deep(Term):
         target = features(problem.observation)
 
         def measure(view: View) -> Tensor:
-            batch = len(view.prediction)
-            total = torch.zeros(batch, device=problem.device, dtype=torch.float32)
+            total = problem.zeros()
             for x, y in zip(features(view.prediction), target, strict=True):
                 difference = x.float() - y.float()
-                total = total + difference.abs().flatten(1).mean(1)
+                total = total + mean_per_image(difference.abs())
             return total
 
         return measure
@@ -290,7 +292,12 @@ class Deep(Term):
         if critic is not None:
             return critic.to(problem.device).features
         network = problem.network()
-        return lambda x: list(network.maps(enlarged(x, network.min_side)))
+
+        def features(x: Tensor) -> list[Tensor]:
+            maps = network.maps(enlarged(x, network.min_side))
+            return list(maps)
+
+        return features
 
 
 @dataclass(frozen=True)
@@ -309,17 +316,24 @@ class SamePerson(Term):
     def prepare(self, problem: Problem) -> Measure:
         identity = problem.identity
         if identity is None:
-            zero = torch.zeros(problem.batch, device=problem.device, dtype=torch.float32)
-            return lambda view: zero
+            zeros = problem.zeros()
+            return lambda view: zeros
         reference = identity.reference
+        target_face = problem.observation if reference is None else reference
         with torch.no_grad():
-            target = identity.embed(problem.observation if reference is None else reference)
+            target = identity.embed(target_face)
 
         def measure(view: View) -> Tensor:
             face = view.prediction if reference is None else view.image
-            return 1 - (identity.embed(face) * target).sum(1)
+            cosine = (identity.embed(face) * target).sum(1)
+            return 1 - cosine
 
         return measure
+
+
+def mean_per_image(values: Tensor) -> Tensor:
+    """The mean over everything but the batch, [B]."""
+    return values.flatten(1).mean(1)
 
 
 def halved(x: Tensor) -> Tensor:

@@ -28,12 +28,15 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     P = a I + b A + c A². Since A ← P A P, the steps need only the small matrix A: X is multiplied
     once, at the end, by the product of all P.
     """
-    is_tall = matrix.shape[0] > matrix.shape[1]
+    height, width = matrix.shape
+    is_tall = height > width
     wide = matrix.T if is_tall else matrix
-    wide = wide / (wide.norm() + 1e-7)
+    norm = wide.norm() + 1e-7
+    wide = wide / norm
     a, b, c = COEFFICIENTS
     gram = wide @ wide.T
-    product = torch.eye(len(gram)).to(gram)
+    identity = torch.eye(len(gram))
+    product = identity.to(gram)
     for _ in range(ITERATIONS):
         polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal().add_(a)
@@ -56,20 +59,25 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient. No closure is taken."""
+        """Move every parameter that has a gradient. A closure has no effect."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group["lr"], group["momentum"])
+                    matrix = self._with_momentum(parameter, group["momentum"]).flatten(1)
+                    direction = orthogonalised(matrix)
+                    longest_side = max(matrix.shape)
+                    length = STEP_SIZE * math.sqrt(longest_side)
+                    rate = group["lr"] * length
+                    parameter.sub_(direction.view_as(parameter), alpha=rate)
 
-    def _move(self, parameter: Tensor, gradient: Tensor, rate: float, momentum: float) -> None:
+    def _with_momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+        """Update M, and return g + β M."""
+        gradient = parameter.grad
+        assert gradient is not None, "the caller leaves out parameters without a gradient"
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
         velocity: Tensor = state["momentum"]
-        velocity.mul_(momentum).add_(gradient)
-        ahead = gradient + momentum * velocity
-        matrix = ahead.flatten(1)
-        direction = orthogonalised(matrix).view_as(parameter)
-        scale = STEP_SIZE * math.sqrt(max(matrix.shape))
-        parameter.sub_(direction, alpha=rate * scale)
+        velocity.mul_(momentum)
+        velocity.add_(gradient)
+        return gradient + momentum * velocity

@@ -18,12 +18,12 @@ Betas = Values | str
 
 def linear(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Variances in a straight line (Ho et al. 2020)."""
-    return torch.linspace(first, last, steps, dtype=torch.float64, device="cpu")
+    return _straight_line(first, last, steps)
 
 
 def scaled_linear(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Variances whose square roots are in a straight line (Rombach et al. 2022)."""
-    roots = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64, device="cpu")
+    roots = _straight_line(first**0.5, last**0.5, steps)
     return roots.square()
 
 
@@ -32,9 +32,17 @@ def cosine(steps: int = 1000, first: float = 0.0, last: float = 0.0) -> Tensor:
 
     first and last have no effect.
     """
-    times = torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps
-    alpha_bar = ((times + 0.008) / 1.008 * math.pi / 2).cos().square()
-    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp_max(0.999)
+    numbers = torch.arange(steps + 1, dtype=torch.float64, device="cpu")
+    times = numbers / steps
+    angles = (times + 0.008) / 1.008 * math.pi / 2
+    alpha_bar = angles.cos().square()
+    ratios = alpha_bar[1:] / alpha_bar[:-1]
+    variances = 1 - ratios
+    return variances.clamp_max(0.999)
+
+
+def _straight_line(first: float, last: float, steps: int) -> Tensor:
+    return torch.linspace(first, last, steps, dtype=torch.float64, device="cpu")
 
 
 NAMED: dict[str, Callable[..., Tensor]] = {
@@ -55,13 +63,11 @@ class NoiseTable:
         if (betas is None) == (alpha_bar is None):
             raise ValueError("give betas or alpha_bar, one of the two")
         if alpha_bar is None:
-            self.alpha_bar = (1 - _variances(betas)).cumprod(0)
+            variances = _variances(betas)
+            self.alpha_bar = (1 - variances).cumprod(0)
         else:
             self.alpha_bar = _numbers(alpha_bar)
-        steps = self.alpha_bar.diff()
-        first, last = self.alpha_bar[0], self.alpha_bar[-1]
-        if not ((steps < 0).all() and first < 1 and last > 0):
-            raise ValueError("alpha_bar must fall from step to step, between 1 and 0")
+        _check_falling(self.alpha_bar)
         squares = (1 - self.alpha_bar) / self.alpha_bar
         self.sigmas = squares.sqrt()
 
@@ -71,19 +77,22 @@ class NoiseTable:
     def time(self, sigma: Tensor) -> Tensor:
         """Return the time at which the noise level is sigma: linear in log σ between the steps.
 
-        Times are fractions, in float64 on the CPU. Below and above the table they are its first and
+        Times are fractions, in float64 on the CPU. A level outside the table gets the first or the
         last time.
         """
-        table = self.sigmas.log()
-        wanted = sigma.detach().cpu().double().log()
-        above = torch.searchsorted(table, wanted)
-        above = above.clamp(1, len(self) - 1)
+        log_table = self.sigmas.log()
+        log_sigma = sigma.detach().cpu().double().log()
+        last = len(self) - 1
+        above = torch.searchsorted(log_table, log_sigma)
+        above = above.clamp(1, last)
         below = above - 1
-        share = (wanted - table[below]) / (table[above] - table[below])
+        low = log_table[below]
+        high = log_table[above]
+        share = (log_sigma - low) / (high - low)
         return below + share.clamp(0, 1)
 
     def variance(self, share: Tensor, sigma: Tensor, time: Tensor) -> Tensor:
-        """Return Var[x0 | x], in float64, from what a network learned of the step before.
+        """Return Var[x0 | x] in float64, from the learned variance of a denoising step.
 
         share: the network's output v ∈ [-1, 1], which stands for the variance Σ of x_{t-1} given
         x_t, log Σ = ½(v+1) log β + ½(1−v) log β̃ (Nichol & Dhariwal 2021), where
@@ -92,10 +101,12 @@ class NoiseTable:
         sigma: the noise level. time: its time. Between the steps log β is interpolated linearly.
         """
         beta = self.beta(time)
-        alpha_bar = 1 / (1 + sigma.double().square())
-        alpha_bar_before = (alpha_bar / (1 - beta)).clamp_max(1)
+        square = sigma.double().square()
+        alpha_bar = 1 / (1 + square)
+        alpha_bar_before = alpha_bar / (1 - beta)
+        alpha_bar_before = alpha_bar_before.clamp_max(1)
         lower = beta * (1 - alpha_bar_before) / (1 - alpha_bar)
-        # at the first step the lower variance is 0, and networks are trained with the second's
+        # The lower variance β̃ of the first step is 0. Networks are trained with the second step's.
         trained_lower = lower.clamp_min(self._second_variance())
         upper_part = (1 + share) / 2 * beta.log()
         lower_part = (1 - share) / 2 * trained_lower.log()
@@ -105,23 +116,37 @@ class NoiseTable:
 
     def beta(self, time: Tensor) -> Tensor:
         """Return the variance β of the step at fractional times, by interpolating log β."""
-        table = self._betas().log().to(time.device)
-        below = time.long().clamp(0, len(self) - 2)
+        log_table = self._betas().log()
+        log_table = log_table.to(time.device)
+        last_but_one = len(self) - 2
+        below = time.long().clamp(0, last_but_one)
         above = below + 1
         share = time - below
-        log_beta = table[below] * (1 - share) + table[above] * share
+        log_beta = log_table[below] * (1 - share) + log_table[above] * share
         return log_beta.exp()
 
     def _second_variance(self) -> float:
         """β̃ of the second step, the smallest that is not 0."""
         first, second = self.alpha_bar[:2]
         beta = self._betas()[1]
-        return float(beta * (1 - first) / (1 - second))
+        lower = beta * (1 - first) / (1 - second)
+        return float(lower)
 
     def _betas(self) -> Tensor:
-        ones = torch.ones_like(self.alpha_bar[:1])
-        before = torch.cat([ones, self.alpha_bar[:-1]])
+        """The variance of every step."""
+        earlier = self.alpha_bar[:-1]
+        before_first = torch.ones_like(self.alpha_bar[:1])
+        before = torch.cat([before_first, earlier])
         return 1 - self.alpha_bar / before
+
+
+def _check_falling(alpha_bar: Tensor) -> None:
+    """Raise ValueError unless the products of 1 − β fall within (0, 1)."""
+    falling = (alpha_bar.diff() < 0).all()
+    below_one = alpha_bar[0] < 1
+    above_zero = alpha_bar[-1] > 0
+    if not (falling and below_one and above_zero):
+        raise ValueError("alpha_bar must fall from step to step, between 1 and 0")
 
 
 def _variances(betas: Betas | None) -> Tensor:
@@ -130,14 +155,15 @@ def _variances(betas: Betas | None) -> Tensor:
             raise ValueError(f"betas={betas!r} is none of {', '.join(NAMED)}; give the variances")
         return NAMED[betas]()
     variances = _numbers(betas)
-    if not ((variances > 0) & (variances < 1)).all():
+    possible = (variances > 0) & (variances < 1)
+    if not possible.all():
         raise ValueError("betas must be variances between 0 and 1, one for each step")
     return variances
 
 
 def _numbers(values: object) -> Tensor:
     """The values as a float64 tensor on the CPU. Raises ValueError for anything but a row."""
-    numbers = torch.as_tensor(values, dtype=torch.float64, device="cpu").detach()
+    numbers = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     if numbers.ndim != 1 or len(numbers) < 2:
         raise ValueError("the table of steps must be a row of at least two numbers")
-    return numbers
+    return numbers.detach()

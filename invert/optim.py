@@ -13,6 +13,7 @@ from typing import Generic, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from . import roles
 from .roles import Role, Variables
@@ -20,9 +21,11 @@ from .tree import tree_map
 
 Schedule = Callable[[float], float]  # share of the phase's steps done → factor of the learning rate
 S = TypeVar("S")  # an optimiser's or a rule's state
+Measured = Mapping[str, Tensor]  # the values that a stop rule may read
 
 FFHQ_SPREAD = 9.5  # mean ‖w - w_avg‖ of the generator for which learning rates were published
 FFHQ_W_DIM = 512
+SHORTEST = 1e-12  # shorter vectors count as this long, so that nothing is divided by 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class CodeScale:
         """The scale of a generator with this mean ‖w - w_avg‖ and this many coordinates."""
         published = FFHQ_SPREAD / math.sqrt(FFHQ_W_DIM)
         coordinate = spread / math.sqrt(w_dim)
-        return CodeScale(spread / FFHQ_SPREAD, coordinate / published)
+        return CodeScale(length=spread / FFHQ_SPREAD, coordinate=coordinate / published)
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,17 @@ class Conditions:
 
 
 def ngd(latent: Tensor, grad: Tensor, lr: float) -> Tensor:
-    """v ← v - lr·g/‖g‖ for every code v (last axis) on its own; a code without gradient stays.
+    """v ← v - lr·g/‖g‖ for every code v (last axis) separately. A code with g = 0 stays.
 
     The scale of the loss cancels, and a code travels at most lr·steps. That bound is the only
     regularisation of the method. Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
     """
     grad = finite_gradient(grad)
+    # Divide by the largest entry first, because the squares of tiny gradients would become 0.
     largest = grad.abs().amax(-1, keepdim=True)
-    grad = torch.where(largest > 0, grad / largest, 0.0)  # squares of tiny gradients would vanish
-    norm = torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
-    direction = torch.where(norm > 0, grad / norm, 0.0)
+    scaled = torch.where(largest > 0, grad / largest, 0.0)
+    norm = vector_norm(scaled, dim=-1, keepdim=True)
+    direction = torch.where(norm > 0, scaled / norm, 0.0)
     return latent - lr * direction
 
 
@@ -125,9 +129,9 @@ class NGD(Optimiser[NoState]):
     ) -> tuple[Variables, NoState]:
         moved = {}
         for name, value in values.items():
-            role = conditions.roles[name]
-            scale = conditions.scale.length if role.follows_spread else 1.0
-            lr = self.lr * scale
+            lr = self.lr
+            if conditions.roles[name].follows_spread:
+                lr = lr * conditions.scale.length
             moved[name] = ngd(value, grads[name], lr)
         return moved, state
 
@@ -143,9 +147,11 @@ class Ramp:
     up: float = 0.05
 
     def __call__(self, t: float) -> float:
+        rising = min(1.0, t / self.up)
         remaining = min(1.0, (1 - t) / self.down)
-        falling = 0.5 * (1 - math.cos(math.pi * remaining))
-        return falling * min(1.0, t / self.up)
+        cosine = math.cos(math.pi * remaining)
+        falling = 0.5 * (1 - cosine)
+        return falling * rising
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,8 @@ class CycleWithDrop:
 
     def __call__(self, t: float) -> float:
         if t < 0.9:
-            rise = 1 - 2 * abs(t / 0.9 - 0.5)  # 0 → 1 → 0
+            share = t / 0.9
+            rise = 1 - 2 * abs(share - 0.5)  # 0 → 1 → 0
             return (9 * rise + 1) / 10
         drop = (t - 0.9) / 0.1
         return 0.1 + drop * (0.001 - 0.1)
@@ -193,7 +200,8 @@ class Sphere(Constraint):
         kept = dict(values)
         for name, length in remembered.items():
             value = values[name]
-            kept[name] = value * length / _length(value, conditions.roles[name])
+            role = conditions.roles[name]
+            kept[name] = value * length / _length(value, role)
         return kept
 
 
@@ -210,11 +218,13 @@ class L1Ball(Constraint):
 
     def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
         radii = {roles.Z: self.z, roles.NOISE: self.noise, roles.FEATURES: self.features}
-        kept = dict(values)
+        kept = {}
         for name, value in values.items():
-            radius = radii.get(conditions.roles[name], math.inf)
+            role = conditions.roles[name]
+            radius = radii.get(role, math.inf)
             start = remembered[name]
-            kept[name] = start + onto_l1_ball(value - start, radius)
+            offset = onto_l1_ball(value - start, radius)
+            kept[name] = start + offset
         return kept
 
 
@@ -227,9 +237,11 @@ class Whiten(Constraint):
         for name, value in values.items():
             role = conditions.roles[name]
             if role == roles.NOISE:
-                centred = value - value.mean(role.axes, keepdim=True)
+                mean = value.mean(role.axes, keepdim=True)
+                centred = value - mean
                 power = centred.square().mean(role.axes, keepdim=True)
-                kept[name] = centred * power.clamp_min(1e-12).rsqrt()
+                power = power.clamp_min(SHORTEST)
+                kept[name] = centred * power.rsqrt()
         return kept
 
 
@@ -237,21 +249,25 @@ def onto_l1_ball(d: Tensor, radius: float) -> Tensor:
     """Project each row of d [B, …] onto Σ|d| ≤ radius. Source: Duchi et al. 2008, Fig. 1."""
     flat = d.flatten(1)
     size = flat.abs()
-    u = size.sort(1, descending=True).values
-    excess = u.cumsum(1) - radius
-    counts = torch.arange(1, u.shape[1] + 1, device=d.device)
-    above = (u * counts > excess).sum(1, keepdim=True)
-    last = above.clamp_min(1)
-    mean_excess = excess.gather(1, last - 1) / last
+    largest_first = size.sort(1, descending=True).values
+    excess = largest_first.cumsum(1) - radius
+    entries = size.shape[1]
+    counts = torch.arange(1, entries + 1, device=d.device)
+    above = largest_first * counts > excess
+    count = above.sum(1, keepdim=True)
+    count = count.clamp_min(1)
+    mean_excess = excess.gather(1, count - 1) / count
     threshold = mean_excess.clamp_min(0)
-    inside = size.sum(1, keepdim=True) <= radius
-    shrunk = flat.sign() * (size - threshold).clamp_min(0)
-    return torch.where(inside, flat, shrunk).view_as(d)
+    shrunk_size = size - threshold
+    shrunk = flat.sign() * shrunk_size.clamp_min(0)
+    norm = size.sum(1, keepdim=True)
+    projected = torch.where(norm <= radius, flat, shrunk)
+    return projected.view_as(d)
 
 
 def _length(value: Tensor, role: Role) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(value, dim=role.axes, keepdim=True)
-    return length.clamp_min(1e-12)
+    length: Tensor = vector_norm(value, dim=role.axes, keepdim=True)
+    return length.clamp_min(SHORTEST)
 
 
 class AdamState(TypedDict):
@@ -267,8 +283,9 @@ class AdamState(TypedDict):
 class Adam(Optimiser[AdamState]):
     """m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  x ← x - lr·m̂/(√v̂ + ε).
 
-    lr: for codes in units of a W whose coordinates spread as FFHQ's do; as it is for all else.
-    z_lr: of z, where it differs. project: constraints, applied in this order after each step.
+    lr: the learning rate. For codes its unit is a W whose coordinates spread as those of FFHQ do.
+    z_lr: the learning rate of z, if it differs. project: constraints, applied in this order after
+    each step.
     Source: Kingma & Ba 2015.
     """
 
@@ -280,8 +297,9 @@ class Adam(Optimiser[AdamState]):
     project: tuple[Constraint, ...] = ()
 
     def times(self, factor: float) -> Adam:
+        lr = self.lr * factor
         z_lr = None if self.z_lr is None else self.z_lr * factor
-        return replace(self, lr=self.lr * factor, z_lr=z_lr)
+        return replace(self, lr=lr, z_lr=z_lr)
 
     def init(self, values: Variables, conditions: Conditions) -> AdamState:
         remembered = []
@@ -303,19 +321,20 @@ class Adam(Optimiser[AdamState]):
         first, second, moved = {}, {}, {}
         for name, value in values.items():
             g = finite_gradient(grads[name])
-            first[name] = beta1 * state["first"][name] + (1 - beta1) * g
-            second[name] = beta2 * state["second"][name] + (1 - beta2) * g.square()
+            first[name] = _running_mean(state["first"][name], g, beta1)
+            second[name] = _running_mean(state["second"][name], g.square(), beta2)
             mean = first[name] / (1 - beta1 ** (step + 1))
             power = second[name] / (1 - beta2 ** (step + 1))
-            rate = self._rate(conditions.roles[name], conditions.scale)
-            moved[name] = value - factor * rate * mean / (power.sqrt() + self.eps)
-        for constraint, remembered in zip(self.project, state["constraints"], strict=True):
-            moved = constraint.apply(moved, remembered, conditions)
+            rate = factor * self._rate(conditions.roles[name], conditions.scale)
+            moved[name] = value - rate * mean / (power.sqrt() + self.eps)
+        remembered = state["constraints"]
+        for constraint, of_constraint in zip(self.project, remembered, strict=True):
+            moved = constraint.apply(moved, of_constraint, conditions)
         return moved, {
             "step": step + 1,
             "first": first,
             "second": second,
-            "constraints": state["constraints"],
+            "constraints": remembered,
         }
 
     def _rate(self, role: Role, scale: CodeScale) -> float:
@@ -324,6 +343,10 @@ class Adam(Optimiser[AdamState]):
         if role.follows_spread:
             return self.lr * scale.coordinate
         return self.lr
+
+
+def _running_mean(old: Tensor, new: Tensor, beta: float) -> Tensor:
+    return beta * old + (1 - beta) * new
 
 
 class StopRule(Generic[S]):
@@ -335,7 +358,7 @@ class StopRule(Generic[S]):
         """Return the state before the first step."""
         return {}  # type: ignore[return-value]  # a rule with another state defines init
 
-    def update(self, measured: Mapping[str, Tensor], state: S) -> tuple[Tensor, S]:
+    def update(self, measured: Measured, state: S) -> tuple[Tensor, S]:
         """Return which images stop [B], and the next state.
 
         measured: the value [B] of each term by its name, and of their sum as "loss".
@@ -360,13 +383,13 @@ class Patience(StopRule[PatienceState]):
         best = torch.full((batch,), math.inf, dtype=torch.float32, device="cpu")
         return {"best": best, "since": torch.zeros_like(best)}
 
-    def update(
-        self, measured: Mapping[str, Tensor], state: PatienceState
-    ) -> tuple[Tensor, PatienceState]:
+    def update(self, measured: Measured, state: PatienceState) -> tuple[Tensor, PatienceState]:
         loss = measured["loss"].cpu()
-        since = torch.where(loss < state["best"], 0, state["since"] + 1)
+        improved = loss < state["best"]
+        since = torch.where(improved, 0, state["since"] + 1)
         best = torch.minimum(state["best"], loss)
-        return since >= self.steps, {"best": best, "since": since}
+        stopped = since >= self.steps
+        return stopped, {"best": best, "since": since}
 
 
 @dataclass(frozen=True)
@@ -380,5 +403,6 @@ class Below(StopRule[NoState]):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return (self.term,)
 
-    def update(self, measured: Mapping[str, Tensor], state: NoState) -> tuple[Tensor, NoState]:
-        return measured[self.term].cpu() <= self.limit, state
+    def update(self, measured: Measured, state: NoState) -> tuple[Tensor, NoState]:
+        value = measured[self.term].cpu()
+        return value <= self.limit, state

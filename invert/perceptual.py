@@ -87,8 +87,9 @@ class Perceptual(nn.Module):
     def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Return LPIPS [B] between images with the features `a` and `b`."""
         distances = []
-        for p, q in zip(a, b, strict=True):
-            squares = (p - q).square().sum(1)  # [B, h, w]
+        for layer_a, layer_b in zip(a, b, strict=True):
+            difference = layer_a - layer_b
+            squares = difference.square().sum(1)  # [B, h, w]
             distances.append(squares.mean((1, 2)))
         return _summed(distances)
 
@@ -98,8 +99,10 @@ class Perceptual(nn.Module):
         It is faster than `distance`. The gradient reaches x only.
         """
         distances = []
-        for own_map, other_map, head in zip(self.maps(x), maps, self.heads, strict=True):
-            distances.append(_Distance.apply(own_map, other_map, head))
+        maps_of_x = self.maps(x)
+        for layer, head in enumerate(self.heads):
+            distance = _Distance.apply(maps_of_x[layer], maps[layer], head)
+            distances.append(distance)
         return _summed(distances)
 
 
@@ -136,16 +139,19 @@ class _Distance(torch.autograd.Function):
         pixels = height * width
         weight = head.flatten().square()
         grad = torch.empty_like(m)
-        values = torch.empty(len(m), dtype=torch.float32, device=m.device)
-        on_cpu = m.device.type == "cpu"
-        tile = max(1, _TILE // channels) if on_cpu else len(m)
-        for start in range(0, len(m), tile):
+        rows = len(m)
+        values = torch.empty(rows, dtype=torch.float32, device=m.device)
+        tile = rows
+        if m.device.type == "cpu":
+            tile = max(1, _TILE // channels)
+        for start in range(0, rows, tile):
             part = slice(start, start + tile)
             u, inverse_norm = _directions(m[part])
             v, _ = _directions(n[part])
             difference = torch.sub(u, v, out=v)
             g = difference * weight
-            torch.sum(difference.mul_(g), 1, out=values[part])
+            weighted_squares = difference.mul_(g)
+            torch.sum(weighted_squares, 1, out=values[part])
             product = torch.mul(u, g, out=difference)
             along = product.sum(1, keepdim=True)
             g.addcmul_(u, along, value=-1)
@@ -159,9 +165,10 @@ class _Distance(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        of_images = upstream.view(-1, 1, 1, 1).to(grad)
-        scaled = grad.view(ctx.shape) * of_images
-        return scaled.permute(0, 3, 1, 2), None, None
+        of_images = upstream.view(-1, 1, 1, 1)
+        scaled = grad.view(ctx.shape) * of_images.to(grad)
+        channels_second = scaled.permute(0, 3, 1, 2)
+        return channels_second, None, None
 
 
 def _rows(maps: Tensor) -> Tensor:
@@ -172,7 +179,7 @@ def _rows(maps: Tensor) -> Tensor:
 
 def _directions(m: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows of m scaled to length 1, and the scales."""
-    m = m.clone() if m.dtype == torch.float32 else m.float()
+    m = m.to(torch.float32, copy=True)
     norm = torch.linalg.vector_norm(m, dim=1, keepdim=True)
     scale = norm.clamp_min_(1e-10).reciprocal_()
     return m.mul_(scale), scale
@@ -180,7 +187,8 @@ def _directions(m: Tensor) -> tuple[Tensor, Tensor]:
 
 def enlarged(x: Tensor, shortest: int) -> Tensor:
     """Repeat the pixels of x [B, C, H, W] until no side is below `shortest`."""
-    scale = math.ceil(shortest / min(x.shape[2:]))
+    current = min(x.shape[2:])
+    scale = math.ceil(shortest / current)
     if scale <= 1:
         return x
     taller = x.repeat_interleave(scale, 2)
@@ -233,7 +241,8 @@ def lpips(a: Tensor, b: Tensor, net: str = "vgg") -> Tensor:
     net: "vgg" or "alex". It equals the value of the `lpips` package with version 0.1 heads. Raises
     ValueError if a side is too short for the network (vgg 16, alex 31).
     """
-    if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
+    in_colour = a.ndim == 4 and a.shape[1] == 3
+    if a.shape != b.shape or not in_colour:
         raise ValueError(
             f"a is {list(a.shape)}, b is {list(b.shape)}; give two batches [B, 3, H, W]"
         )

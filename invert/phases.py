@@ -69,10 +69,9 @@ class Phase:
             )
         names = [term.name for term in self.loss]
         for name in self.needed_terms:
-            if names.count(name) != 1:
-                raise ValueError(
-                    f"keep or stop asks for one term {name!r}; the loss has {names.count(name)}"
-                )
+            count = names.count(name)
+            if count != 1:
+                raise ValueError(f"keep or stop asks for one term {name!r}; the loss has {count}")
         if not names:
             raise ValueError("loss has no terms; give at least one")
 
@@ -83,14 +82,19 @@ class Phase:
     @property
     def needed_terms(self) -> tuple[str, ...]:
         """The names of the terms that `keep` and `stop` read."""
-        kept = (self.keep,) if self.keep else ()
-        return kept + (self.stop.needs if self.stop else ())
+        names = []
+        if self.keep:
+            names.append(self.keep)
+        if self.stop:
+            names.extend(self.stop.needs)
+        return tuple(names)
 
     def over(self, steps: int) -> Phase:
         """The phase in another number of steps."""
-        if not steps or steps == self.steps:
-            return replace(self, steps=steps)
-        return replace(self, steps=steps, optimiser=self.optimiser.over(steps / self.steps))
+        optimiser = self.optimiser
+        if steps and steps != self.steps:
+            optimiser = optimiser.over(steps / self.steps)
+        return replace(self, steps=steps, optimiser=optimiser)
 
     def runs(self, batch: int) -> int:
         """How many times its steps are run for a batch."""
@@ -105,37 +109,46 @@ class Phase:
         named: list[tuple[str, Term]] = []
         counts: dict[str, int] = {}
         for term in self.terms(problem):
-            counts[term.name] = counts.get(term.name, 0) + 1
-            count = counts[term.name]
-            named.append((term.name if count == 1 else f"{term.name} {count}", term))
+            count = counts.get(term.name, 0) + 1
+            counts[term.name] = count
+            name = term.name if count == 1 else f"{term.name} {count}"
+            named.append((name, term))
         return named
 
     def tuned(self, factors: Mapping[str, float]) -> Phase:
         """The phase with its learning rates ("lr") and weights of terms multiplied."""
         terms = []
         for term in self.loss:
-            terms.append(replace_weight(term, term.weight * factors.get(term.name, 1)))
-        optimiser = self.optimiser.times(factors.get("lr", 1))
+            weight = term.weight * factors.get(term.name, 1)
+            terms.append(replace_weight(term, weight))
+        rate_factor = factors.get("lr", 1)
+        optimiser = self.optimiser.times(rate_factor)
         return replace(self, optimiser=optimiser, loss=tuple(terms))
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError where the terms that are left do not compare with the observation."""
-        remaining = self.terms(problem)
-        if len(remaining) == len(self.loss):
-            return
-        names = [term.name for term in remaining]
-        compares = any(term.compares for term in remaining)
-        if compares and all(name in names for name in self.needed_terms):
-            return
-        missing = next(term.name for term in self.loss if not term.applies(problem))
-        raise ValueError(
-            f"method={problem.method_name} needs {missing} in phase {self.name!r}, which compares "
-            f"pictures; {problem.operator} makes {list(problem.observation.shape)}; use ilo"
-        )
+        names = set()
+        compares = False
+        missing = []
+        for term in self.loss:
+            if term.applies(problem):
+                names.add(term.name)
+                compares = compares or term.compares
+            else:
+                missing.append(term.name)
+        has_needed_terms = names.issuperset(self.needed_terms)
+        if missing and not (compares and has_needed_terms):
+            shape = list(problem.observation.shape)
+            raise ValueError(
+                f"method={problem.method_name} needs {missing[0]} in phase {self.name!r}, which "
+                f"compares pictures; {problem.operator} makes {shape}; use ilo"
+            )
 
     def describe(self, text_of: Callable[[object], str]) -> str:
         """Lines that describe the phase."""
-        lines = [f"{self.steps} steps of {text_of(self.optimiser)} in {text_of(self.space)}"]
+        optimiser = text_of(self.optimiser)
+        space = text_of(self.space)
+        lines = [f"{self.steps} steps of {optimiser} in {space}"]
         for term in self.loss:
             lines.append(f"  {term.weight:g} × {text_of(term)}")
         if self.stop:
@@ -143,6 +156,9 @@ class Phase:
         if self.keep:
             lines.append(f"  ends where {self.keep} was lowest")
         return "\n".join(lines)
+
+
+Phases = tuple[Phase, ...]
 
 
 @dataclass(frozen=True)
@@ -165,12 +181,14 @@ class Method(RestorationMethod):
 
     def with_steps(self, steps: int) -> Method:
         """The method in this many steps in all, every phase shortened in proportion."""
-        total = sum(phase.steps for phase in self.phases)
-        published, done, phases = 0, 0, []
+        published_total = sum(phase.steps for phase in self.phases)
+        published = 0
+        done = 0
+        phases = []
         for phase in self.phases:
             published += phase.steps
-            # rounding where each phase ends makes the sum exact
-            end = round(steps * published / max(total, 1))
+            # Each end is rounded, and not each length, so that the lengths add up to `steps`.
+            end = round(steps * published / max(published_total, 1))
             phases.append(phase.over(end - done))
             done = end
         return replace(self, phases=tuple(phases))
@@ -178,11 +196,12 @@ class Method(RestorationMethod):
     def tuned(self, factors: Mapping[str, float]) -> Method:
         """Multiply learning rates ("lr") and weights of terms.
 
-        Raises ValueError for a name that is none, and a factor not above 0.
+        Raises ValueError for an unknown name, and for a factor that is not above 0.
         """
-        names = sorted({term.name for phase in self.phases for term in phase.loss})
-        check_factors(factors, ["lr", *names])
-        return replace(self, phases=tuple(phase.tuned(factors) for phase in self.phases))
+        names = {term.name for term in all_terms(self.phases)}
+        check_factors(factors, ["lr", *sorted(names)])
+        phases = tuple(phase.tuned(factors) for phase in self.phases)
+        return replace(self, phases=phases)
 
     def check(self, problem: Problem) -> None:
         check_spaces(self.phases, problem)
@@ -204,10 +223,12 @@ class Method(RestorationMethod):
         for number, phase in enumerate(phases):
             result = run(phase, point, problem, f"phase{number}", reporter)
             results.append(result)
-            point, image = result.point, result.image
+            point = result.point
+            image = result.image
             finite = finite & result.finite
-            repeated = phase.name in images
-            name = f"{phase.name}, phase {number + 1}" if repeated else phase.name
+            name = phase.name
+            if name in images:
+                name = f"{name}, phase {number + 1}"
             images[name] = image
         return Restoration(
             image=image,
@@ -222,10 +243,12 @@ class Method(RestorationMethod):
 
     def describe(self, text_of: Callable[[object], str]) -> list[tuple[str, str]]:
         rows = [("starts at", text_of(self.start))]
-        for i, phase in enumerate(self.phases, 1):
-            rows.append((f"phase {i}", phase.describe(text_of)))
+        for number, phase in enumerate(self.phases, 1):
+            description = phase.describe(text_of)
+            rows.append((f"phase {number}", description))
         knobs = [f"{knob.name} ×{knob.low:g} to ×{knob.high:g}" for knob in self.knobs]
-        return [*rows, ("knobs", ", ".join(knobs))]
+        rows.append(("knobs", ", ".join(knobs)))
+        return rows
 
     def _begin(self, problem: Problem) -> tuple[Point, tuple[Phase, ...]]:
         """Where to begin, and with which phases."""
@@ -240,28 +263,40 @@ class Method(RestorationMethod):
             return start(problem), self.phases
         codes = initial_codes(problem.init, problem)
         space = space_of(codes, problem)
-        phases = tuple(phase for phase in self.phases if phase.space.goes_on_from(space))
+        phases = []
+        for phase in self.phases:
+            if phase.space.goes_on_from(space):
+                phases.append(phase)
         if not phases:
             raise ValueError(
                 f"init is a latent of {space}; this method has no phase that could go on from it"
             )
-        return Point(codes), phases
+        return Point(codes), tuple(phases)
 
 
-def notes_of(phases: tuple[Phase, ...], problem: Problem) -> tuple[str, ...]:
-    """What readers of the result must know of how its terms were measured, each note once."""
-    unique: dict[str, None] = {}
+def all_terms(phases: Phases) -> list[Term]:
+    """The terms of all phases."""
+    terms: list[Term] = []
     for phase in phases:
-        for term in phase.loss:
-            note = term.note(problem)
-            if note:
-                unique[note] = None
-    return tuple(unique)
+        terms.extend(phase.loss)
+    return terms
+
+
+def notes_of(phases: Phases, problem: Problem) -> tuple[str, ...]:
+    """What readers of the result must know about how its terms were measured, each note once."""
+    notes = []
+    for term in all_terms(phases):
+        note = term.note(problem)
+        if note and note not in notes:
+            notes.append(note)
+    return tuple(notes)
 
 
 def is_tuple_of_terms(loss: object) -> bool:
     """Whether a loss is what a phase can use, and not a single term or a name."""
-    return isinstance(loss, tuple) and all(isinstance(term, Term) for term in loss)
+    if not isinstance(loss, tuple):
+        return False
+    return all(isinstance(term, Term) for term in loss)
 
 
 def replace_weight(term: Term, weight: float) -> Term:
@@ -269,7 +304,7 @@ def replace_weight(term: Term, weight: float) -> Term:
     return replace(term, weight=weight)  # type: ignore[type-var]  # every term is a dataclass
 
 
-def check_spaces(phases: tuple[Phase, ...], problem: Problem) -> None:
+def check_spaces(phases: Phases, problem: Problem) -> None:
     """Raise ValueError where the generator lacks what a phase needs."""
     errors: dict[str, ValueError] = {}
     for phase in phases:
@@ -284,18 +319,20 @@ def check_spaces(phases: tuple[Phase, ...], problem: Problem) -> None:
 
 def check_lr_scale(lr_scale: float | None) -> None:
     """Raise ValueError for a factor that is not a finite number above 0."""
-    if lr_scale is not None and not 0 < lr_scale < math.inf:
+    if lr_scale is None:
+        return
+    if not 0 < lr_scale < math.inf:
         raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
 
 
-def check_identity(identity: object, phases: tuple[Phase, ...], problem: Problem) -> None:
+def check_identity(identity: object, phases: Phases, problem: Problem) -> None:
     """Raise ValueError for an identity that the method or the batch cannot use."""
     if not isinstance(identity, FaceIdentity):
         raise ValueError(
             f"identity is a {type(identity).__name__}; give invert.FaceIdentity(module, reference)"
         )
-    terms = [term for phase in phases for term in phase.loss]
-    if not any(term.name == SamePerson.name for term in terms):
+    names = [term.name for term in all_terms(phases)]
+    if SamePerson.name not in names:
         raise ValueError(
             f"identity: method={problem.method_name} has no term for it; "
             "use adam-id, or add loss.SamePerson"
@@ -330,4 +367,5 @@ def space_of(codes: Tensor, problem: Problem) -> str:
     """The space of a latent: W, W+ or W++."""
     if codes.ndim == 2:
         return "W"
-    return "W+" if codes.shape[1] == problem.style.num_ws else "W++"
+    has_code_per_layer = codes.shape[1] == problem.style.num_ws
+    return "W+" if has_code_per_layer else "W++"

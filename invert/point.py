@@ -49,14 +49,17 @@ class Point:
 
         They are cached, so that gradients of several uses add up in one place.
         """
+        weights = self.weights or {}
         per_image = []
         for i in range(len(self.latent)):
-            per_image.append({name: weight[i] for name, weight in (self.weights or {}).items()})
+            weights_of_image = {name: weight[i] for name, weight in weights.items()}
+            per_image.append(weights_of_image)
         return per_image
 
     def row(self, index: int) -> Point:
         """Select one image of the batch."""
-        return tree_map(lambda tensor: tensor[index : index + 1], self)
+        rows = slice(index, index + 1)
+        return tree_map(lambda tensor: tensor[rows], self)
 
     def detached(self) -> Point:
         """The same point without its gradient history."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import vector_norm
 
-from .loss import Term, View, halved
+from .loss import Term, View, halved, mean_per_image
 from .perceptual import enlarged
 from .point import Point
 from .problem import Problem
@@ -35,8 +37,9 @@ class Geodesic(PriorTerm):
         v: Tensor = getattr(view.point, self.of)
         a = v[:, :, None]
         b = v[:, None]
-        # θ = 2·atan2(‖a-b‖, ‖a+b‖)
-        angle = 2 * torch.atan2(smooth_length(a - b), smooth_length(a + b))
+        difference = smooth_length(a - b)
+        total = smooth_length(a + b)
+        angle = 2 * torch.atan2(difference, total)
         mean_square = angle.square().mean((1, 2))
         return v.shape[-1] / 8 * mean_square
 
@@ -50,8 +53,9 @@ class Near(PriorTerm):
 
     def value(self, view: View, problem: Problem) -> Tensor:
         center = problem.center[:, None]
-        difference = (view.point.latent - center) / problem.style.w_std
-        return difference.square().flatten(1).mean(1)
+        offset = view.point.latent - center
+        standardised = offset / problem.style.w_std
+        return mean_per_image(standardised.square())
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Collinear(PriorTerm):
     def value(self, view: View, problem: Problem) -> Tensor:
         w = F.normalize(view.point.latent, dim=-1)
         cosine = w @ w.mT
-        return (1 - cosine).abs().flatten(1).mean(1)
+        distance = (1 - cosine).abs()
+        return mean_per_image(distance)
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ class Normal(PriorTerm):
     name = "prior on z"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        squares = z_of(view.point).square()
-        return squares.flatten(1).mean(1)
+        z = z_of(view.point)
+        return mean_per_image(z.square())
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Mapped(PriorTerm):
     def value(self, view: View, problem: Problem) -> Tensor:
         mapped = problem.map(z_of(view.point))
         difference = mapped[:, None] - view.point.latent
-        return difference.square().flatten(1).mean(1)
+        return mean_per_image(difference.square())
 
 
 @dataclass(frozen=True)
@@ -118,16 +123,13 @@ class WhiteNoise(PriorTerm):
     name = "noise"
 
     def value(self, view: View, problem: Problem) -> Tensor:
-        total = torch.zeros(problem.batch, device=problem.device, dtype=torch.float32)
+        total = problem.zeros()
         for noise in view.point.noises or ():
-            while True:
+            for level in pyramid(noise, 8):
                 for axis in (2, 3):
-                    shifted = noise.roll(1, axis)
-                    correlation = (noise * shifted).flatten(1).mean(1)
+                    shifted = level.roll(1, axis)
+                    correlation = mean_per_image(level * shifted)
                     total = total + correlation.square()
-                if noise.shape[-1] <= 8:
-                    break
-                noise = halved(noise)
         return total
 
 
@@ -158,25 +160,35 @@ class Locality(PriorTerm):
         options = {"noise_mode": "none"}
         after = torch.func.functional_call(problem.generator, weights, code, options)
         difference = 2 * (after - before)
-        squares: Tensor = difference.square().flatten(1).mean(1)
+        mse = mean_per_image(difference.square())
         features_after = network.features(enlarged(after, network.min_side))
         features_before = network.features(enlarged(before, network.min_side))
         lpips = network.distance(features_after, features_before)
-        return self.mse * squares + self.lpips * lpips
+        return self.mse * mse + self.lpips * lpips
 
     def _other_code(self, view: View, problem: Problem) -> Tensor:
-        generator, pivot = problem.style, view.point.latent
+        generator = problem.style
+        pivot = view.point.latent
         like = torch.empty(1, generator.z_dim, device="cpu", dtype=torch.float32)
         rng = view.rng.child("locality")
         z = rng.normal(like).to(pivot)
         w: Tensor = generator.mapping(z, problem.label, self.truncation_psi)
         if pivot.ndim == 2:  # the distance is that of all layers together
-            pivot = pivot[:, None].expand(-1, generator.num_ws, -1)
+            layers = generator.num_ws
+            pivot = pivot[:, None].expand(-1, layers, -1)
         while w.ndim < pivot.ndim:
             w = w[:, None]  # one code for all layers
         direction = w - pivot
-        length: Tensor = torch.linalg.vector_norm(direction)
+        length: Tensor = vector_norm(direction)
         return pivot + self.distance * direction / length
+
+
+def pyramid(x: Tensor, shortest: int) -> Iterator[Tensor]:
+    """The map, and its 2×2 means again and again, until the side is at most `shortest`."""
+    yield x
+    while x.shape[-1] > shortest:
+        x = halved(x)
+        yield x
 
 
 def smooth_length(v: Tensor) -> Tensor:

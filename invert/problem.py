@@ -12,9 +12,10 @@ from torch import Tensor
 
 from degrade import DeadPixels
 from degrade.operator import Operator, compose
-from degrade.rng import Rng, child_seed
+from degrade.rng import Rng
 
 from . import perceptual
+from .draws import stream
 from .generator import Generator, StyleGenerator
 from .identity import FaceIdentity
 from .point import Point
@@ -111,9 +112,11 @@ class Problem:
     @cached_property
     def center(self) -> Tensor:
         """The mean of W, [B, w_dim]; of the image's class where there are classes."""
-        if self.label is None or self.style.w_avg.ndim == 2:
+        has_means_per_class = self.style.w_avg.ndim == 2
+        if self.label is None or has_means_per_class:
             return self.style.mapping.center(self.label, self.batch)
-        return torch.stack([w.mean(0) for w in self.some_w])
+        means = [w.mean(0) for w in self.some_w]
+        return torch.stack(means)
 
     @cached_property
     def gaussian(self) -> tuple[Tensor, Tensor]:
@@ -123,22 +126,26 @@ class Problem:
         """
         if self.label is None:
             return self.style.w_gaussian
-        before = [F.leaky_relu(w, 5) for w in self.some_w]
-        means = torch.stack([w.mean(0) for w in before])
-        deviations = torch.stack([w.std(0) for w in before])
-        return means[:, None], deviations[:, None]
+        means = []
+        deviations = []
+        for w in self.some_w:
+            before = F.leaky_relu(w, 5)
+            means.append(before.mean(0))
+            deviations.append(before.std(0))
+        return torch.stack(means)[:, None], torch.stack(deviations)[:, None]
 
     @cached_property
     def some_w(self) -> list[Tensor]:
         """Many draws of W for each image, of its class; images of one class share the tensor."""
         if self.label is None:
-            return [self.style.some_w(SAMPLES)[0]] * self.batch
+            w, _ = self.style.some_w(SAMPLES)
+            return [w] * self.batch
         draws: dict[tuple[float, ...], Tensor] = {}
         per_image = []
         for row in self.label:
             key = tuple(row.tolist())
             if key not in draws:
-                draws[key] = self.style.some_w(SAMPLES, row[None])[0]
+                draws[key], _ = self.style.some_w(SAMPLES, row[None])
             per_image.append(draws[key])
         return per_image
 
@@ -148,12 +155,13 @@ class Problem:
         identity = self.identity
         if identity is not None:
             identity = identity.row(index, self.batch)
+        label = None if self.label is None else self.label[rows]
         return replace(
             self,
             observation=self.observation[rows],
             operator=self.operator.row(index, self.batch),
             seeds=self.seeds[rows],
-            label=None if self.label is None else self.label[rows],
+            label=label,
             identity=identity,
         )
 
@@ -161,19 +169,29 @@ class Problem:
         """The random streams of the images for one purpose."""
         return Rng.of(streams(self.seeds, key), self.batch)
 
+    def zeros(self) -> Tensor:
+        """A zero for each image, [B]."""
+        return torch.zeros(self.batch, device=self.device, dtype=torch.float32)
+
+    def normal(self, key: str, *shape: int) -> Tensor:
+        """Draw N(0, 1) for one purpose, [B, *shape]."""
+        like = torch.empty(self.batch, *shape, device="cpu", dtype=torch.float32)
+        draws = self.rng(key).normal(like)
+        return draws.to(self.device)
+
     def predict(self, image: Tensor, key: str) -> Tensor:
         """Apply the operator to an image, with the draws of this key."""
         return self.operator(image, streams(self.seeds, f"{key}/operator"))
 
     def network(self, net: str | None = None) -> perceptual.Perceptual:
         """A perceptual network in the fastest type; by default the restoration's own."""
+        name = net or self.net
         dtype = perceptual.fastest_dtype(self.device)
-        return perceptual.for_losses(net or self.net, str(self.device), dtype)
+        return perceptual.for_losses(name, str(self.device), dtype)
 
     def draw_z(self, key: str) -> Tensor:
         """Draw z ~ N(0, I), [B, z_dim]."""
-        like = torch.empty(self.batch, self.generator.z_dim, device="cpu", dtype=torch.float32)
-        return self.rng(key).normal(like).to(self.device)
+        return self.normal(key, self.generator.z_dim)
 
     def with_z(self, point: Point) -> Point:
         """The point with a z [B, z_dim]; one is drawn where it has none."""
@@ -207,10 +225,7 @@ def image_shape(observation: Tensor, operator: Operator, prior: Prior) -> tuple[
 
 def streams(seeds: tuple[int, ...], key: str) -> tuple[torch.Generator, ...]:
     """Make a new generator for each image, the same one for the same key."""
-    generators = []
-    for seed in seeds:
-        generators.append(torch.Generator().manual_seed(child_seed(seed, key)))
-    return tuple(generators)
+    return tuple(stream(seed, key) for seed in seeds)
 
 
 def oracle_mask(operator: Operator) -> Operator:

@@ -67,9 +67,12 @@ class Recipe:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
-        rising = min(1.0, (step + 1) / max(self.warmup, 1))
+        warmup = max(self.warmup, 1)
+        rising = min(1.0, (step + 1) / warmup)
         remaining = 1 - step / self.steps
-        falling = 1.0 if self.constant == 1 else min(1.0, remaining / (1 - self.constant))
+        falling = 1.0
+        if self.constant < 1:
+            falling = min(1.0, remaining / (1 - self.constant))
         factor = self.final + (1 - self.final) * falling
         return self.learning_rate * rising * factor
 

@@ -98,7 +98,8 @@ def run_batch(
     for name, _, _ in search.measures:
         values = [terms_of_step[name] for terms_of_step in terms]
         histories[name] = stacked(values, problem.batch)
-    return PhaseResult(end, image, finite, stacked(losses, problem.batch), histories)
+    losses_of_steps = stacked(losses, problem.batch)
+    return PhaseResult(end, image, finite, losses_of_steps, histories)
 
 
 def stacked(values: list[Tensor], batch: int) -> Tensor:
@@ -110,14 +111,20 @@ def stacked(values: list[Tensor], batch: int) -> Tensor:
 
 def joined(results: list[PhaseResult]) -> PhaseResult:
     """Join the results of single images; shorter histories repeat their last row."""
-    losses = [result.losses for result in results]
+    points, images, finite, losses = [], [], [], []
+    for result in results:
+        points.append(result.point)
+        images.append(result.image)
+        finite.append(result.finite)
+        losses.append(result.losses)
     terms = {}
     for name in results[0].terms:
-        terms[name] = side_by_side([result.terms[name] for result in results])
+        histories = [result.terms[name] for result in results]
+        terms[name] = side_by_side(histories)
     return PhaseResult(
-        point=Point.cat([result.point for result in results]),
-        image=torch.cat([result.image for result in results]),
-        finite=torch.cat([result.finite for result in results]),
+        point=Point.cat(points),
+        image=torch.cat(images),
+        finite=torch.cat(finite),
         losses=side_by_side(losses),
         terms=terms,
     )
@@ -147,7 +154,9 @@ def joined_losses(results: list[PhaseResult], batch: int) -> Tensor:
 
 def joined_terms(results: list[PhaseResult]) -> dict[str, Tensor]:
     """Join the phases' histories of terms; NaN where a phase lacks the term."""
-    names = dict.fromkeys(name for result in results for name in result.terms)
+    names: dict[str, None] = {}  # as an ordered set
+    for result in results:
+        names |= dict.fromkeys(result.terms)
     histories = {}
     for name in names:
         parts = []

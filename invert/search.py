@@ -23,7 +23,7 @@ from torch import Tensor
 from degrade.rng import Rng
 
 from .loss import Measure, Term, View
-from .optim import CodeScale, Conditions, StopRule
+from .optim import CodeScale, Conditions, Measured, StopRule
 from .point import Moment, Point
 from .problem import Problem
 from .roles import Variables
@@ -55,7 +55,8 @@ class Rollback:
         self, values: Variables, good: Tensor, state: RollbackState
     ) -> tuple[Variables, RollbackState]:
         values = tree_where(good, values, state["values"])
-        return values, {"values": values, "finite": state["finite"] & good}
+        finite = state["finite"] & good
+        return values, {"values": values, "finite": finite}
 
 
 class BestState(TypedDict):
@@ -73,11 +74,12 @@ class BestSoFar:
 
     def init(self, values: Variables) -> BestState:
         first = next(iter(values.values()))
-        lowest = torch.full((len(first),), math.inf, dtype=torch.float32, device=first.device)
+        batch = len(first)
+        lowest = torch.full((batch,), math.inf, dtype=torch.float32, device=first.device)
         return {"values": values, "lowest": lowest}
 
     def update(
-        self, values: Variables, measured: Mapping[str, Tensor], good: Tensor, state: BestState
+        self, values: Variables, measured: Measured, good: Tensor, state: BestState
     ) -> BestState:
         value = measured[self.term]
         lower = good & (value < state["lowest"])
@@ -92,9 +94,10 @@ class Never(StopRule[dict[str, Tensor]]):
     """Stops no image."""
 
     def update(
-        self, measured: Mapping[str, Tensor], state: dict[str, Tensor]
+        self, measured: Measured, state: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return torch.zeros_like(measured["loss"], dtype=torch.bool), state
+        stopped = torch.zeros_like(measured["loss"], dtype=torch.bool)
+        return stopped, state
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,10 @@ class Search:
         """Whether there is no further step."""
         if state.step >= self.phase.steps:
             return True
-        look = self.phase.stop is not None or state.step % CHECK_EVERY == 0
-        return look and not state.active.any()
+        is_time_to_check = state.step % CHECK_EVERY == 0
+        if self.phase.stop is None and not is_time_to_check:
+            return False
+        return not state.active.any()
 
     def step(self, state: SearchState) -> tuple[SearchState, Measurement]:
         """Measure the loss, and move the images that are still active."""
@@ -199,7 +204,8 @@ class Search:
         values, rollback = self.rollback.update(values, good, state.rollback)
         measured = {**terms, "loss": loss}
         stopped, stop = self.stop.update(measured, state.stop)
-        active = state.active & good & ~stopped.to(state.active.device)
+        goes_on = ~stopped.to(good.device)
+        active = state.active & good & goes_on
         best = state.best
         if self.best is not None and best is not None:
             best = self.best.update(values, measured, good, best)
@@ -207,7 +213,15 @@ class Search:
             grads, state.optimiser, values, self.conditions
         )
         moved = tree_where(active, moved, values)
-        following = SearchState(state.step + 1, moved, active, optimiser, stop, rollback, best)
+        following = SearchState(
+            step=state.step + 1,
+            values=moved,
+            active=active,
+            optimiser=optimiser,
+            stop=stop,
+            rollback=rollback,
+            best=best,
+        )
         measurement = Measurement(
             loss=loss,
             terms=terms,
@@ -221,15 +235,19 @@ class Search:
         """Return the final point, its image, and which images stayed finite [B]."""
         values = state.values if state.best is None else state.best["values"]
         finite = state.rollback["finite"]
-        point = self._placer(values)().detached()
-        image = image_of(point, self.problem)
-        good = torch.isfinite(image).flatten(1).all(1)
-        if not good.all():  # no loss was measured where the last step led
+        point, image = self._end(values)
+        good = finite_images(image)
+        if not good.all():  # no loss was measured after the last step
             values = tree_where(good, values, state.rollback["values"])
-            point = self._placer(values)().detached()
-            image = image_of(point, self.problem)
+            point, image = self._end(values)
             finite = finite & good
         return point, image.clamp(0, 1), finite.cpu()
+
+    def _end(self, values: Variables) -> tuple[Point, Tensor]:
+        """The point of these values at the end of the phase, and its image."""
+        point = self._placer(values)().detached()
+        image = image_of(point, self.problem)
+        return point, image
 
     @property
     def rollback(self) -> Rollback:
@@ -246,35 +264,48 @@ class Search:
     def _look(self, state: SearchState) -> tuple[View, Tensor]:
         """Synthesize and degrade; also return which images are finite [B]."""
         step = state.step
-        free = tree_map(lambda value: value.detach().requires_grad_(), state.values)
+        free = tree_map(as_leaf, state.values)
         rng = self._rng(step)
         moment = Moment(step / self.phase.steps, rng)
         point = self.phase.space.place(free, self.base, self.problem, moment)
         image = point.image(self.problem.generator)
-        usable = torch.isfinite(image.detach()).flatten(1).all(1)
-        # an image that is not finite stops here, and leaves the others of its batch alone
+        usable = finite_images(image.detach())
+        # An image that is not finite becomes 0, so that it cannot spoil the gradients of others.
         image = torch.where(usable.view(-1, 1, 1, 1), image, 0.0)
         prediction = self.problem.predict(image, f"{self.key}/{step}")
-        return View(prediction, image, point, free, rng, step, self._rng), usable
+        view = View(prediction, image, point, free, rng, step, self._rng)
+        return view, usable
 
     def _measure(self, view: View, usable: Tensor) -> tuple[dict[str, Tensor], Tensor, Variables]:
         """Return the terms, their weighted sum, and its gradients."""
         terms = {}
-        loss = torch.zeros(self.problem.batch, device=self.problem.device, dtype=torch.float32)
+        loss = self.problem.zeros()
         for name, term, measure in self.measures:
             value = measure(view)
             check_per_image(term, value, self.problem.batch)
             loss = loss + term.weight * value
             terms[name] = torch.where(usable, value.detach(), math.nan)
         grads = gradients(loss, view.variables)
-        return terms, torch.where(usable, loss.detach(), math.nan), grads
+        usable_loss = torch.where(usable, loss.detach(), math.nan)
+        return terms, usable_loss, grads
 
     def _rng(self, step: int) -> Rng:
         return self.problem.rng(f"{self.key}/{step}")
 
     def _placer(self, values: Variables) -> Callable[[], Point]:
-        moment = Moment(1.0, Rng.of((), 0))  # the end of the phase, without random draws
-        return lambda: self.phase.space.place(values, self.base, self.problem, moment)
+        no_draws = Rng.of((), 0)
+        end = Moment(1.0, no_draws)
+        return lambda: self.phase.space.place(values, self.base, self.problem, end)
+
+
+def as_leaf(value: Tensor) -> Tensor:
+    """The tensor as a leaf that gets a gradient."""
+    return value.detach().requires_grad_()
+
+
+def finite_images(images: Tensor) -> Tensor:
+    """Which images hold neither NaN nor infinity, [B]."""
+    return torch.isfinite(images).flatten(1).all(1)
 
 
 @torch.no_grad()
@@ -301,12 +332,13 @@ def check_per_image(term: Term, value: Tensor, batch: int) -> None:
 
 
 def gradients(loss: Tensor, variables: Variables) -> Variables:
-    """Differentiate the sum of loss [B]; 0 for what it does not depend on."""
-    grads: tuple[Tensor | None, ...] = (None,) * len(variables)
-    if loss.requires_grad:  # not where no term sees the image, such as LPIPS alone at 8×8
-        tensors = tuple(variables.values())
-        grads = torch.autograd.grad(loss.sum(), tensors, allow_unused=True)
-    complete = {}
-    for (name, value), grad in zip(variables.items(), grads, strict=True):
-        complete[name] = torch.zeros_like(value) if grad is None else grad
+    """Differentiate the sum of loss [B]; 0 for variables that it does not depend on."""
+    complete = tree_map(torch.zeros_like, variables)
+    if not loss.requires_grad:  # no term depends on the image, such as LPIPS alone at 8×8
+        return complete
+    tensors = tuple(variables.values())
+    grads = torch.autograd.grad(loss.sum(), tensors, allow_unused=True)
+    for name, grad in zip(variables, grads, strict=True):
+        if grad is not None:
+            complete[name] = grad
     return complete

@@ -24,6 +24,8 @@ from .methods import method_of
 from .problem import Prior, Problem, image_shape
 from .result import Restoration, Step
 
+Classifier = Callable[[Tensor], Label]  # returns the class of each image, or scores of all classes
+
 
 def restore(
     observation: Tensor,
@@ -36,7 +38,7 @@ def restore(
     perceptual: str = "vgg",
     steps: int | None = None,
     lr_scale: float | None = None,
-    class_label: Label | Callable[[Tensor], Label] = None,
+    class_label: Label | Classifier = None,
     init: Tensor | str | None = None,
     identity: FaceIdentity | None = None,
     consistency: bool = False,
@@ -131,7 +133,7 @@ def ignore(step: Step) -> None:
 
 
 def made_consistent(restoration: Restoration, problem: Problem) -> Restoration:
-    """Put what the observation says for certain into the final image."""
+    """Project the final image onto the images that agree with the observation."""
     image = problem.operator.project(restoration.image, problem.observation)
     return replace(restoration, image=image.clamp(0, 1))
 
@@ -166,7 +168,7 @@ def check_weights(prior: Generator | Denoiser) -> None:
             )
 
 
-def labels_of(class_label: Label | Callable[[Tensor], Label], problem: Problem) -> Tensor | None:
+def labels_of(class_label: Label | Classifier, problem: Problem) -> Tensor | None:
     """The classes of the images, [B, c_dim]; None without classes."""
     c_dim = problem.prior.c_dim
     if callable(class_label):

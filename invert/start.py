@@ -60,7 +60,8 @@ class Drawn(Start):
 
     def __call__(self, problem: Problem) -> Point:
         z = problem.draw_z("start")
-        return Point(toward_mean(problem, problem.map(z), self.truncation_psi), z)
+        latent = toward_mean(problem, problem.map(z), self.truncation_psi)
+        return Point(latent, z)
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,12 @@ class BestOf(Start):
         check_applies(self.by, problem)
 
     def one(self, problem: Problem) -> Point:
-        shape = (1, self.count, problem.generator.z_dim)
-        like = torch.empty(shape, device="cpu", dtype=torch.float32)
-        draws = problem.rng("candidates").normal(like)
-        z = draws[0].to(problem.device)
+        z_dim = problem.generator.z_dim
+        (z,) = problem.normal("candidates", self.count, z_dim)
         latent = toward_mean(problem, problem.map(z), self.truncation_psi)
         best = distances(problem, latent, self.by).argmin()
-        return Point(latent[best][None], z[best][None])
+        candidates = Point(latent, z)
+        return candidates.row(int(best))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ class Centroids(Start):
             centers = centers_of[id(w)]
             row = problem.row(i)
             scores = distances(row, centers, _CENTROID_DISTANCE, self.through_operator)
-            points.append(Point(centers[scores.argmin()][None]))
+            best = int(scores.argmin())
+            points.append(Point(centers).row(best))
         return Point.cat(points)
 
 
@@ -127,7 +128,7 @@ def check_applies(term: Term, problem: Problem) -> None:
 
 
 def distances(problem: Problem, latents: Tensor, by: Term, through_operator: bool = True) -> Tensor:
-    """Measure a term for each of many latents [N, …] of one image; all meet the same noise."""
+    """Measure a term for each of many latents [N, …] of one image; all get the same noise."""
     measure = by.prepare(problem)
     rng = problem.rng("distances")
     (seed,) = rng.integers(2**31)
@@ -163,9 +164,12 @@ def kmeans(points: Tensor, count: int, rounds: int = 100) -> Tensor:
     centers = _spread_centers(points, count)
     for _ in range(rounds):
         nearest = torch.cdist(points, centers).argmin(1)
-        sums = torch.zeros_like(centers).index_add_(0, nearest, points)
-        sizes = torch.bincount(nearest, minlength=count)[:, None]
-        moved = torch.where(sizes > 0, sums / sizes.clamp_min(1), centers)
+        sums = torch.zeros_like(centers)
+        sums.index_add_(0, nearest, points)
+        sizes = torch.bincount(nearest, minlength=count)
+        sizes = sizes[:, None]
+        means = sums / sizes.clamp_min(1)
+        moved = torch.where(sizes > 0, means, centers)
         if torch.equal(moved, centers):
             break
         centers = moved
@@ -179,10 +183,12 @@ def _spread_centers(points: Tensor, count: int) -> Tensor:
     centers = points[first]
     while len(centers) < count:
         distance = torch.cdist(points, centers).amin(1)
-        probability = distance.square().double().cpu()
+        squares = distance.square()
+        probability = squares.double().cpu()
         if not probability.sum() > 0:  # fewer different points than centres
             missing = count - len(centers)
-            return torch.cat([centers, centers[:1].expand(missing, -1)])
+            repeated = centers[:1].expand(missing, -1)
+            return torch.cat([centers, repeated])
         drawn = torch.multinomial(probability, 1, generator=draws)
         centers = torch.cat([centers, points[drawn]])
     return centers

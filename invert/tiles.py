@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from degrade.locality import can_cut
 from degrade.operator import Operator, Shape, Window
 
-SEARCHED = 64  # pixels in which an edge that the operator can be cut at is looked for
+SEARCHED = 64  # how many pixels before the wanted position a cut is searched for
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Tile:
     """A part of an image.
 
     window: the part of x, with its margin. operator: turns it into the part `observed` of y.
-    kept: the part of x that is taken from it; beside it the result fades into the next tile's.
+    kept: the part of x whose pixels come from this tile. In the margin the result fades into that
+    of the neighbouring tile.
     """
 
     window: Window
@@ -28,10 +30,10 @@ class Tile:
 
 
 def tiles(operator: Operator, shape: Shape, side: int, margin: int) -> list[Tile]:
-    """Split images of `shape` into parts of about `side` pixels; a small image is one part.
+    """Split images of `shape` into parts of about `side` pixels. A small image is one part.
 
-    margin: pixels of x around what is kept of a part. An operator that uses the whole image, or
-    that cannot be cut, gives one part, too.
+    margin: how many pixels of x are added around the pixels that are kept. An operator that uses
+    the whole image, or that cannot be cut, gives one part, too.
     """
     row_edges = edges(operator, shape, side, axis=0)
     column_edges = edges(operator, shape, side, axis=1)
@@ -43,26 +45,30 @@ def tiles(operator: Operator, shape: Shape, side: int, margin: int) -> list[Tile
             wide_columns = grown(operator, shape, kept, margin, 1)
             wider = (wide_rows, wide_columns)
             part = operator.part(shape, wider)
-            assert part is not None  # its edges are where the operator can be cut
-            parts.append(Tile(wider, part[0], part[1], kept))
+            assert part is not None, "its edges are where the operator can be cut"
+            part_operator, observed = part
+            parts.append(Tile(wider, part_operator, observed, kept))
     return parts
 
 
 def edges(operator: Operator, shape: Shape, side: int, axis: int) -> list[int]:
-    """Where an axis is cut, from 0 to its length; without cuts where none is possible."""
+    """The positions where an axis is cut, with 0 and its length."""
     length = shape[2 + axis]
     count = max(1, round(length / side))
-    result = [0]
+    positions = [0]
     for number in range(1, count):
-        edge = nearest_cut(operator, shape, number * length // count, axis)
-        if edge > result[-1]:
-            result.append(edge)
-    return [*result, length]
+        wanted = number * length // count
+        edge = nearest_cut(operator, shape, wanted, axis)
+        if edge > positions[-1]:
+            positions.append(edge)
+    positions.append(length)
+    return positions
 
 
 def nearest_cut(operator: Operator, shape: Shape, wanted: int, axis: int) -> int:
     """The last position up to `wanted` where the operator can be cut; 0 if there is none near."""
-    for position in range(wanted, max(0, wanted - SEARCHED), -1):
+    lowest = max(0, wanted - SEARCHED)
+    for position in range(wanted, lowest, -1):
         if can_cut(operator, shape, position, axis):
             return position
     return 0
@@ -70,18 +76,20 @@ def nearest_cut(operator: Operator, shape: Shape, wanted: int, axis: int) -> int
 
 def spans(positions: list[int]) -> list[slice]:
     """The slices between neighbouring edges."""
-    return [slice(a, b) for a, b in zip(positions[:-1], positions[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(positions)]
 
 
 def grown(operator: Operator, shape: Shape, kept: Window, margin: int, axis: int) -> slice:
     """The rows (axis 0) or columns of a part with its margin, cut where the operator can be."""
     length = shape[2 + axis]
     span = kept[axis]
-    start = nearest_cut(operator, shape, max(0, span.start - margin), axis)
-    stop = length
-    if span.stop + margin + SEARCHED < length:
-        stop = nearest_cut(operator, shape, span.stop + margin + SEARCHED, axis) or length
-    return slice(start, stop)
+    first = max(0, span.start - margin)
+    start = nearest_cut(operator, shape, first, axis)
+    last = span.stop + margin + SEARCHED  # a cut is at most so many pixels before it
+    if last >= length:
+        return slice(start, length)
+    stop = nearest_cut(operator, shape, last, axis)
+    return slice(start, stop or length)
 
 
 def blend(image: Tensor, tile: Tile, part: Tensor) -> None:
@@ -94,19 +102,22 @@ def blend(image: Tensor, tile: Tile, part: Tensor) -> None:
     weight_across = ramp(tile, 1)
     weight = weight_down[:, None] * weight_across
     region = image[..., rows, columns]
-    region += weight.to(image) * (part - region)
+    difference = part - region
+    region += weight.to(image) * difference
 
 
 def ramp(tile: Tile, axis: int) -> Tensor:
-    """The weight of a part along an axis: 0 outside, 1 in what is kept of it, between them a slope.
+    """The weight of a part along an axis. It rises from 0 to 1 before the pixels that are kept.
 
-    Only the start of a part fades; what comes after it fades over the part's own end.
+    Only the start of a part fades. The next part is blended over the end of this one.
     """
-    window, kept = tile.window[axis], tile.kept[axis]
+    window = tile.window[axis]
+    kept = tile.kept[axis]
     positions = torch.arange(window.start, window.stop, dtype=torch.float32, device="cpu")
-    before = kept.start - window.start
-    if before == 0:
+    margin = kept.start - window.start
+    if margin == 0:
         return torch.ones_like(positions)
-    half = before / 2
-    weight: Tensor = ((positions - kept.start + half + 0.5) / half).clamp(0, 1)
-    return weight
+    half = margin / 2
+    distance = positions - kept.start + half + 0.5
+    weight: Tensor = distance / half
+    return weight.clamp(0, 1)

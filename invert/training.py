@@ -8,15 +8,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .denoiser import Denoiser
+from .draws import normal, stream
 from .muon import Muon
 from .networks.drunet import MULTIPLE, UNetRes
-from .patches import Batch, draw_batch, stream
+from .patches import Batch, draw_batch
 from .perceptual import fastest_dtype
 from .recipe import Recipe
 
@@ -39,10 +41,10 @@ class Training:
         self.device = device
         self.step = 0
         self.losses: list[float] = []
-        network = initial_network(self.recipe)
-        network.to(device).to(memory_format=torch.channels_last)
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.network = initial_network(self.recipe).to(device)
+        self.network.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network)
+        self.average.requires_grad_(False)
         self.optimisers = _optimisers(self.network, self.recipe)
 
     @property
@@ -57,8 +59,7 @@ class Training:
         """
         recipe = self.recipe
         batch = draw_batch(self.pictures, recipe, self.step)
-        # cuDNN's fastest kernels do not give the same bits twice
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        with _reproducible():
             loss = self._loss(batch.to(self.device))
             self.network.zero_grad()
             loss.backward()
@@ -66,12 +67,9 @@ class Training:
         if not math.isfinite(value):
             mend = f"lower learning_rate={recipe.learning_rate:g}"
             raise ValueError(f"the loss is {value} at step {self.step + 1}; {mend}")
-        nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
-        rate = recipe.rate(self.step)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.step()
+        parameters = self.network.parameters()
+        nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        self._move()
         self._update_average()
         self.losses.append(value)
         self.step += 1
@@ -88,9 +86,17 @@ class Training:
         noisy = batch.noisy.contiguous(memory_format=torch.channels_last)
         with _autocast(self.device):
             estimate = self.network(noisy, batch.sigma)
-        error = (estimate.float() - batch.clean).abs()
-        weighted: Tensor = error / batch.sigma.sqrt()
+        difference = estimate.float() - batch.clean
+        weighted: Tensor = difference.abs() / batch.sigma.sqrt()
         return weighted.mean()
+
+    def _move(self) -> None:
+        """Let the optimisers move the weights, at the learning rate of this step."""
+        rate = self.recipe.rate(self.step)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -113,12 +119,13 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that `load_state_dict` needs: tensors, numbers, lists and dicts."""
+        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
         state = {
             "step": self.step,
             "losses": self.losses,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimisers": optimisers,
         }
         return copy.deepcopy(state)
 
@@ -128,7 +135,8 @@ class Training:
         self.losses = list(state["losses"])
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
+        states = state["optimisers"]
+        for optimiser, optimiser_state in zip(self.optimisers, states, strict=True):
             optimiser.load_state_dict(optimiser_state)
 
 
@@ -194,7 +202,7 @@ def noisy_picture(picture: Tensor, sigma: float, seed: int = 0) -> Tensor:
     """A picture [C, H, W], uint8, as [1, C, H, W] in [0, 1] units with noise of a seed."""
     generator = stream(seed, "validation")
     clean = picture[None].float() / 255
-    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32, device="cpu")
+    noise = normal(clean.shape, generator)
     return clean + sigma * noise
 
 
@@ -202,7 +210,8 @@ def noisy_picture(picture: Tensor, sigma: float, seed: int = 0) -> Tensor:
 def denoised(network: nn.Module, noisy: Tensor, sigma: float) -> Tensor:
     """The estimate of a network in training, clamped to [0, 1], on the CPU."""
     device = next(network.parameters()).device
-    level = torch.full((len(noisy),), sigma, dtype=torch.float32, device=device)
+    batch = len(noisy)
+    level = torch.full((batch,), sigma, dtype=torch.float32, device=device)
     with _autocast(device.type):
         estimate: Tensor = network(noisy.to(device), level)
     return estimate.float().clamp(0, 1).cpu()
@@ -210,8 +219,9 @@ def denoised(network: nn.Module, noisy: Tensor, sigma: float) -> Tensor:
 
 def decibels(estimate: Tensor, picture: Tensor) -> float:
     """The peak signal-to-noise ratio of an estimate [1, C, H, W] of a picture [C, H, W], uint8."""
-    error = (estimate - picture / 255).square().mean().item()
-    return -10 * math.log10(max(error, 1e-10))
+    difference = estimate - picture / 255
+    mse = difference.square().mean().item()
+    return -10 * math.log10(max(mse, 1e-10))
 
 
 def psnr(network: nn.Module, pictures: Pictures, sigma: float) -> float:
@@ -219,7 +229,8 @@ def psnr(network: nn.Module, pictures: Pictures, sigma: float) -> float:
     total = 0.0
     for number, picture in enumerate(pictures):
         noisy = noisy_picture(picture, sigma, number)
-        total += decibels(denoised(network, noisy, sigma), picture)
+        estimate = denoised(network, noisy, sigma)
+        total += decibels(estimate, picture)
     return total / len(pictures)
 
 
@@ -233,6 +244,14 @@ def _optimisers(network: UNetRes, recipe: Recipe) -> list[torch.optim.Optimizer]
     muon = Muon(hidden, recipe.learning_rate, recipe.momentum)
     adam = torch.optim.Adam(outer, recipe.learning_rate, betas=recipe.betas)
     return [muon, adam]
+
+
+def _reproducible() -> AbstractContextManager[None]:
+    """Avoid cuDNN's fastest kernels, which do not give the same bits twice."""
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True
+    )
+    return flags
 
 
 def _autocast(device: str) -> torch.autocast:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+Change = Callable[..., Tensor]
 
 
-def tree_map(change: Callable[..., Tensor], tree: T, *others: T) -> T:
+def tree_map(change: Change, tree: T, *others: T) -> T:
     """Return `tree` with each tensor replaced by `change(tensor, …)`.
 
-    others: structures of the same form; their tensors at the same place are the further arguments.
+    others: structures of the same form, whose tensors are the further arguments of `change`.
     """
     return cast(T, _map(change, (tree, *others)))
 
@@ -37,26 +38,23 @@ def tree_where(condition: Tensor, chosen: T, otherwise: T) -> T:
 
 def tree_cat(first: T, *others: T) -> T:
     """Concatenate each tensor along the batch."""
-    return tree_map(lambda *tensors: torch.cat(tensors), first, *others)
+
+    def concatenate(*tensors: Tensor) -> Tensor:
+        return torch.cat(tensors)
+
+    return tree_map(concatenate, first, *others)
 
 
-def _map(change: Callable[..., Tensor], trees: Sequence[object]) -> object:
+def _map(change: Change, trees: Sequence[object]) -> object:
     first = trees[0]
     if isinstance(first, Tensor):
         return change(*trees)
     if isinstance(first, dict):
         dictionaries = cast("tuple[dict[str, object], ...]", trees)
-        mapped = {}
-        for key in first:
-            values = [dictionary[key] for dictionary in dictionaries]
-            mapped[key] = _map(change, values)
-        return mapped
+        return _map_dictionaries(change, dictionaries)
     if isinstance(first, tuple):
         tuples = cast("tuple[tuple[object, ...], ...]", trees)
-        items = []
-        for branches in zip(*tuples, strict=True):
-            items.append(_map(change, branches))
-        return tuple(items)
+        return _map_tuples(change, tuples)
     if is_dataclass(first) and not isinstance(first, type):
         changes = {}
         for field in fields(first):
@@ -64,3 +62,18 @@ def _map(change: Callable[..., Tensor], trees: Sequence[object]) -> object:
             changes[field.name] = _map(change, values)
         return replace(first, **changes)
     return first
+
+
+def _map_dictionaries(change: Change, trees: Sequence[dict[str, object]]) -> object:
+    mapped = {}
+    for key in trees[0]:
+        values = [tree[key] for tree in trees]
+        mapped[key] = _map(change, values)
+    return mapped
+
+
+def _map_tuples(change: Change, trees: Sequence[tuple[object, ...]]) -> object:
+    mapped = []
+    for items in zip(*trees, strict=True):
+        mapped.append(_map(change, items))
+    return tuple(mapped)

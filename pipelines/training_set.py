@@ -16,7 +16,8 @@ from torch import Tensor
 
 from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
-from invert.patches import random_part, stream
+from invert.draws import stream
+from invert.patches import random_part
 from invert.recipe import MULTIPLE, Recipe
 
 from . import files

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..draws import integers, normal
 from .mapping import Mapping
 
 if TYPE_CHECKING:
@@ -178,7 +179,9 @@ class StyleGenerator(Generator):
         Source: Menon et al. 2020 (PULSE), §3.2.
         """
         mean, deviation = self._w_gaussian
-        return mean.to(self.w_avg), deviation.to(self.w_avg)
+        mean = mean.to(self.w_avg)
+        deviation = deviation.to(self.w_avg)
+        return mean, deviation
 
     @cached_property
     def _w_gaussian(self) -> tuple[Tensor, Tensor]:
@@ -200,12 +203,13 @@ class StyleGenerator(Generator):
         every class with equal probability.
         """
         draws = torch.Generator().manual_seed(0)
-        z = torch.randn(count, self.z_dim, generator=draws, dtype=torch.float32, device="cpu")
+        z = normal((count, self.z_dim), draws)
+        z = z.to(self.w_avg.device)
         if label is not None:
             label = label.expand(count, -1)
         elif self.c_dim:
-            label = torch.randint(self.c_dim, (count,), generator=draws, device="cpu")
-        return self.mapping(z.to(self.w_avg.device), label), label
+            label = integers(self.c_dim, (count,), draws)
+        return self.mapping(z, label), label
 
     def latent_shape(self, space: str) -> tuple[int, ...]:
         super().latent_shape(space)
@@ -232,7 +236,8 @@ class StyleGenerator(Generator):
         layers = []
         for codes in latent.split(self.filters, 1):
             missing = self.num_filters - codes.shape[1]
-            filling = codes[:, :1].expand(-1, missing, -1)
+            first = codes[:, :1]
+            filling = first.expand(-1, missing, -1)
             layers.append(torch.cat([codes, filling], 1))
         return torch.stack(layers, 1)
 
@@ -247,19 +252,24 @@ class StyleGenerator(Generator):
         if self._is_packed(latent):
             packed: Sequence[Tensor] = latent.split(self.filters, 1)
             return packed
-        shapes = [self.latent_shape(space) for space in self.spaces]
-        if tuple(latent.shape[1:]) not in shapes:
-            expected = []
-            for shape in shapes:
-                sides = ", ".join(map(str, shape))
-                expected.append(f"[B, {sides}]")
-            raise ValueError(f"latent has shape {list(latent.shape)}; give {', '.join(expected)}")
+        self._check_shape(latent)
         if latent.ndim == 2:
             return [latent[:, None]] * self.num_ws
         if latent.ndim == 4:
             return self._codes_of_filters(latent)
         # unbind, because the gradient of a slice would fill the whole tensor each time
         return [codes[:, None] for codes in latent.unbind(1)]
+
+    def _check_shape(self, latent: Tensor) -> None:
+        """Raise ValueError unless the latent belongs to one of `spaces`."""
+        shapes = [self.latent_shape(space) for space in self.spaces]
+        if tuple(latent.shape[1:]) in shapes:
+            return
+        expected = []
+        for shape in shapes:
+            sides = ", ".join(map(str, shape))
+            expected.append(f"[B, {sides}]")
+        raise ValueError(f"latent has shape {list(latent.shape)}; give {', '.join(expected)}")
 
     def _codes_of_filters(self, latent: Tensor) -> list[Tensor]:
         """For every layer the codes [B, number of filters, w_dim] that it uses."""

@@ -79,11 +79,14 @@ def load_discriminator(name_or_path: str | Path) -> Discriminator | None:
 
 def _discriminator(module: pickles.Module) -> Discriminator:
     tensors = pickles.state_dict(module)
-    blocks = [name.split(".")[0] for name in tensors if name.endswith(".conv0.weight")]
-    first = module[blocks[0]]["conv0"]
-    if first.get("activation") != "lrelu":
+    blocks = []
+    for name in tensors:
+        if name.endswith(".conv0.weight"):
+            blocks.append(name.split(".")[0])
+    layer = module[blocks[0]]["conv0"]
+    if layer.get("activation") != "lrelu":
         raise ValueError("its activation is not lrelu, the only one that is known")
-    return Discriminator(tensors, first.get("conv_clamp"))
+    return Discriminator(tensors, layer.get("conv_clamp"))
 
 
 def save_generator(generator: StyleGenerator, path: str | Path) -> None:
@@ -96,8 +99,9 @@ def save_generator(generator: StyleGenerator, path: str | Path) -> None:
         )
     tensors = {}
     for name, value in generator.state_dict().items():
+        value = value.cpu()
         # cloned, because the layers of some files share one filter
-        tensors[name] = value.cpu().clone(memory_format=torch.contiguous_format)
+        tensors[name] = value.clone(memory_format=torch.contiguous_format)
     save_file(tensors, path, {"config": json.dumps(generator.config)})
 
 
@@ -178,8 +182,9 @@ def _read(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
 
 def _from_torch(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
     content = read_torch(path)
-    state = content.get("g_ema", content) if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not isinstance(state, dict) or not is_state_dict(state):
+    content = content if isinstance(content, dict) else {}
+    state = content.get("g_ema", content)
+    if not state or not is_state_dict(state):
         raise ValueError("it holds no 'g_ema' and is no dictionary of tensors")
     if "style.1.weight" in state:
         state = rosinality.renamed(state, content.get("latent_avg"))
@@ -194,14 +199,19 @@ def _from_pickle(path: Path) -> tuple[Mapping, dict[str, Tensor]]:
         parts = list(content)
     else:
         parts = [content]
-    origins = [part.origin for part in parts if isinstance(part, pickles.Inert)]
+    origins = []
+    for part in parts:
+        if isinstance(part, pickles.Inert):
+            origins.append(part.origin)
     if "dnnlib.tflib.network.Network" in origins:
         raise ValueError(
             "it is from TensorFlow; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch"
         )
     module = content.get("G_ema") if isinstance(content, dict) else None
     if not isinstance(module, pickles.Module):
-        reason = f" ({origins[0]} is not allowed; nothing of it was run)" if origins else ""
+        reason = ""
+        if origins:
+            reason = f" ({origins[0]} is not allowed; nothing of it was run)"
         raise ValueError(f"it holds no 'G_ema'{reason}")
     tensors = pickles.state_dict(module)
     if "mapping.embed_proj.weight" not in tensors and "mapping.embed.bias" not in tensors:
@@ -269,7 +279,8 @@ def _stylegan2_config(shape: Shapes) -> dict:
     """The arguments of `StyleGAN2` besides those of the mapping."""
     sides = []
     widths = []
-    for side in (2**k for k in range(2, 13)):
+    for exponent in range(2, 13):
+        side = 2**exponent
         convolution = f"synthesis.b{side}.conv1.weight"
         if convolution in shape:
             sides.append(side)
@@ -331,10 +342,13 @@ def _stylegan3_attributes(synthesis: pickles.Module, config: dict) -> dict:
         attributes = {
             "up": int(stored.get("up_factor")),
             "down": int(stored.get("down_factor")),
-            "padding": [int(n) for n in stored.get("padding")],
+            "padding": list(map(int, stored.get("padding"))),
             "clamp": stored.get("conv_clamp"),
             "torgb": bool(stored.get("is_torgb")),
         }
         layers.append(layer | attributes)
-    scale = float(synthesis.get("output_scale", 1))
-    return {"input": config["input"] | geometry, "layers": layers, "output_scale": scale}
+    return {
+        "input": config["input"] | geometry,
+        "layers": layers,
+        "output_scale": float(synthesis.get("output_scale", 1)),
+    }

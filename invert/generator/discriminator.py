@@ -7,7 +7,7 @@ in the published checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,15 +27,10 @@ class Discriminator(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor], clamp: float | None = None):
         super().__init__()
         check_clamp(clamp)
-        sides = set()
-        for name in tensors:
-            if name.endswith(".conv0.weight"):
-                sides.add(int(name.split(".")[0][1:]))
-        if not sides:
-            raise ValueError("no block of a StyleGAN2 discriminator was found")
-        self.sides, self.clamp = sorted(sides, reverse=True), clamp
+        self.clamp = clamp
+        self.sides = _sides_of_blocks(tensors)
         self.resolution = self.sides[0]
-        prefixes = tuple(f"b{side}." for side in sides)
+        prefixes = tuple(f"b{side}." for side in self.sides)
         for name, value in tensors.items():
             if name.startswith(prefixes):
                 self.register_buffer(_buffer_name(name), value.float())
@@ -61,7 +56,8 @@ class Discriminator(nn.Module):
         outputs = []
         for side in self.sides:
             block = f"b{side}"
-            if side != self.resolution and self._has(f"{block}.fromrgb.weight"):
+            takes_image = self._has(f"{block}.fromrgb.weight")
+            if takes_image and side != self.resolution:
                 x = x + self._conv(image, f"{block}.fromrgb")
             x = self._block(x, block)
             outputs.append(x)
@@ -71,34 +67,55 @@ class Discriminator(nn.Module):
     def _block(self, x: Tensor, block: str) -> Tensor:
         y = self._conv(x, f"{block}.conv0")
         if not self._has(f"{block}.skip.weight"):
-            return self._conv(y, f"{block}.conv1", down=True)
+            return self._halving_conv(y, f"{block}.conv1")
         gain = math.sqrt(0.5)
-        y = self._conv(y, f"{block}.conv1", down=True, gain=gain)
-        return y + self._skip(x, f"{block}.skip") * gain
+        y = self._halving_conv(y, f"{block}.conv1", gain)
+        skipped = self._skip(x, f"{block}.skip")
+        return y + skipped * gain
 
     def _skip(self, x: Tensor, name: str) -> Tensor:
         """Halve the size, then apply a 1×1 convolution without bias."""
         x = halved(x, self._tensor(f"{name}.resample_filter"))
         return F.conv2d(x, self._weight(name))
 
-    def _conv(self, x: Tensor, name: str, down: bool = False, gain: float = 1.0) -> Tensor:
-        """Apply convolution, bias and leaky ReLU. down: halve the size."""
+    def _conv(self, x: Tensor, name: str) -> Tensor:
+        """Apply convolution, bias and leaky ReLU."""
         weight = self._weight(name)
-        if down:  # filter first, with a margin for the convolution
-            padded = F.pad(x, (1, 1, 1, 1))
-            x = fir(padded, self._tensor(f"{name}.resample_filter"))
-            x = F.conv2d(x, weight, stride=2)
-        else:
-            x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
+        margin = weight.shape[2] // 2
+        x = F.conv2d(x, weight, padding=margin)
+        return self._activated(x, name)
+
+    def _halving_conv(self, x: Tensor, name: str, gain: float = 1.0) -> Tensor:
+        """Apply low-pass filter, convolution of stride 2, bias and leaky ReLU."""
+        with_margin = F.pad(x, (1, 1, 1, 1))
+        x = fir(with_margin, self._tensor(f"{name}.resample_filter"))
+        x = F.conv2d(x, self._weight(name), stride=2)
+        return self._activated(x, name, gain)
+
+    def _activated(self, x: Tensor, name: str, gain: float = 1.0) -> Tensor:
         bias = self._tensor(f"{name}.bias")
         x = leaky_relu(x + bias[:, None, None])
-        return clamped(x * gain, self.clamp and self.clamp * gain)
+        limit = None if self.clamp is None else self.clamp * gain
+        return clamped(x * gain, limit)
 
     def _weight(self, name: str) -> Tensor:
         """Return a weight with the equalised learning rate of StyleGAN."""
         weight = self._tensor(f"{name}.weight")
         _, features, side, _ = weight.shape
         return weight / math.sqrt(features * side**2)
+
+
+def _sides_of_blocks(names: Iterable[str]) -> list[int]:
+    """The sides of the blocks, the largest first. Raises ValueError if there is none."""
+    sides = []
+    for name in names:
+        if name.endswith(".conv0.weight"):
+            block = name.split(".")[0]
+            side = block.removeprefix("b")
+            sides.append(int(side))
+    if not sides:
+        raise ValueError("no block of a StyleGAN2 discriminator was found")
+    return sorted(sides, reverse=True)
 
 
 def _buffer_name(name: str) -> str:

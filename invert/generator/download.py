@@ -23,8 +23,9 @@ def cache() -> Path:
     chosen = os.environ.get("DEGRADE_CACHE")
     if chosen:
         return Path(chosen)
-    cache_of_user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_of_user) / "degrade"
+    cache_of_user = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(cache_of_user) if cache_of_user else Path.home() / ".cache"
+    return folder / "degrade"
 
 
 def fetch(address: str) -> Path:
@@ -36,7 +37,8 @@ def fetch(address: str) -> Path:
     url, _, check = address.partition("#")
     kind, _, digits = check.partition(":")
     wanted = digits.lower()
-    if check and (kind != "sha256" or not re.fullmatch("[0-9a-f]{64}", wanted)):
+    is_digest = kind == "sha256" and re.fullmatch("[0-9a-f]{64}", wanted)
+    if check and not is_digest:
         raise ValueError(f"{address}: what follows # must be sha256: and 64 hexadecimal digits")
     path = cache() / _cached_name(url)
     if not path.exists():
@@ -53,9 +55,10 @@ def _cached_name(url: str) -> str:
     """The name of a downloaded file: a digest of its address, and the end of the address."""
     last_part = url.rpartition("/")[2]
     without_query = last_part.partition("?")[0]
-    name = re.sub(r"[^\w.-]", "_", without_query)[-100:] or "file"
-    digest = sha256(url.encode()).hexdigest()[:16]
-    return f"{digest}-{name}"
+    name = re.sub(r"[^\w.-]", "_", without_query)
+    shortened = name[-100:] or "file"
+    digest = sha256(url.encode()).hexdigest()
+    return f"{digest[:16]}-{shortened}"
 
 
 def _download(url: str, path: Path, wanted: str) -> None:

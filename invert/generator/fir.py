@@ -9,24 +9,25 @@ from torch import Tensor
 def fir(x: Tensor, kernel: Tensor) -> Tensor:
     """Filter every channel with padding 1. The sides shrink by one."""
     channels = x.shape[1]
-    weight = per_channel(kernel, channels)
+    weight = _per_channel(kernel, channels)
     return F.conv2d(x, weight, padding=1, groups=channels)
 
 
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:
     """Double the size: insert zeros, then filter."""
     channels = x.shape[1]
-    weight = per_channel(kernel * 4, channels)  # zeros are three quarters of the pixels
+    gain = 4  # three quarters of the filtered pixels are zeros
+    weight = _per_channel(kernel * gain, channels)
     return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
 
 
 def halved(x: Tensor, kernel: Tensor) -> Tensor:
     """Halve the size: filter, then keep every second pixel."""
     channels = x.shape[1]
-    weight = per_channel(kernel, channels)
+    weight = _per_channel(kernel, channels)
     return F.conv2d(x, weight, padding=1, stride=2, groups=channels)
 
 
-def per_channel(kernel: Tensor, channels: int) -> Tensor:
+def _per_channel(kernel: Tensor, channels: int) -> Tensor:
     """The weight of a grouped convolution that applies the same kernel to every channel."""
     return kernel.expand(channels, 1, 4, 4)

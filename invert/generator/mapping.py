@@ -68,11 +68,13 @@ class Mapping(nn.Module):
         elif c_dim:
             label_features = embed_features or w_dim
             self.embed = Linear(c_dim, label_features)
-        hidden = [layer_features or w_dim] * (num_layers - 1)
-        widths = [z_dim + label_features, *hidden, w_dim]
+        features = z_dim + label_features
         for i in range(num_layers):
-            layer = Linear(widths[i], widths[i + 1], lr_multiplier)
+            is_last = i == num_layers - 1
+            out = w_dim if is_last else layer_features or w_dim
+            layer = Linear(features, out, lr_multiplier)
             self.add_module(f"fc{i}", layer)
+            features = out
         means = (c_dim, w_dim) if means_per_class else (w_dim,)
         self.register_buffer("w_avg", torch.zeros(means))
 
@@ -94,7 +96,8 @@ class Mapping(nn.Module):
             x = leaky_relu(layer(x))
         if truncation_psi == 1:
             return x
-        return torch.lerp(self.center(class_label, len(z)), x, truncation_psi)
+        center = self.center(class_label, len(z))
+        return torch.lerp(center, x, truncation_psi)
 
     def _embedded(self, label: Tensor) -> Tensor:
         if isinstance(self.embed, nn.Embedding):
@@ -105,19 +108,21 @@ class Mapping(nn.Module):
 
     def center(self, class_label: Label, batch: int) -> Tensor:
         """Return the mean of W, or of each image's class if every class has its own: [B, w_dim]."""
-        if self.w_avg.ndim == 1:
-            return self.w_avg.expand(batch, -1)
-        label = labels(class_label, batch, self.c_dim, self.w_avg.device)
+        means = self.w_avg
+        if means.ndim == 1:
+            return means.expand(batch, -1)
+        label = labels(class_label, batch, self.c_dim, means.device)
         if label is None:
             raise ValueError("w_avg has a mean per class, but the generator has no classes")
-        return self.w_avg[label.argmax(1)]
+        classes = label.argmax(1)
+        return means[classes]
 
 
 def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> Tensor | None:
     """Return label features [B, c_dim], one-hot for classes; None for a generator without classes.
 
-    A tensor [B, c_dim] is taken as label features. Raises ValueError for any other label that names
-    no class, or not one per image.
+    class_label: one class for all images, a class for each image, or label features [B, c_dim].
+    Raises ValueError for a label that is none of these.
     """
     if c_dim == 0:
         if class_label is not None:
@@ -133,8 +138,7 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
         ) from error
     if label.shape == (batch, c_dim):
         return label.float()
-    in_range = (label >= 0) & (label < c_dim)
-    if label.is_floating_point() or label.ndim > 1 or not in_range.all():
+    if not _is_class(label, c_dim):
         raise ValueError(
             f"class_label={class_label!r} must be integers from 0 to {c_dim - 1}, or [B, {c_dim}]"
         )
@@ -144,6 +148,14 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
         )
     classes = label.long().expand(batch)
     return F.one_hot(classes, c_dim).float()
+
+
+def _is_class(label: Tensor, c_dim: int) -> bool:
+    """Whether a label holds classes: integers from 0 to c_dim - 1, one or a row of them."""
+    if label.is_floating_point() or label.ndim > 1:
+        return False
+    in_range = (label >= 0) & (label < c_dim)
+    return bool(in_range.all())
 
 
 def normalized(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy
 from torch import Tensor
@@ -29,7 +29,8 @@ class Module:
     """A network module as the pickle describes it: the name of its class, and its attributes."""
 
     def __init__(self, class_name: str, state: dict):
-        self.class_name, self.state = class_name, state
+        self.class_name = class_name
+        self.state = state
 
     def __getitem__(self, name: str) -> Module:
         """Return the submodule `name`. Raises KeyError."""
@@ -79,8 +80,10 @@ def read(path: Path) -> object:
     Nothing in the file is executed. Raises ValueError if the file attempts what is not allowed; a
     damaged file may raise any other exception.
     """
+    size = path.stat().st_size
     with path.open("rb") as file:
-        return _Networks(file, path.stat().st_size).load()
+        machine = _Networks(file, size)
+        return machine.load()
 
 
 def state_dict(module: Module) -> dict[str, Tensor]:
@@ -97,10 +100,12 @@ def state_dict(module: Module) -> dict[str, Tensor]:
             name = prefix[:_LONGEST_NAME].rstrip(".")
             raise ValueError(f"{name} is no module, or one of too many")
         for kind in ("_parameters", "_buffers"):
-            for name, value in (node.state.get(kind) or {}).items():
+            values = node.state.get(kind) or {}
+            for name, value in values.items():
                 if isinstance(value, Tensor):
                     tensors[prefix + name] = value
-        for name, child in (node.state.get("_modules") or {}).items():
+        children = node.state.get("_modules") or {}
+        for name, child in children.items():
             if child is not None:
                 queue.append((f"{prefix}{name}.", child))
     return tensors
@@ -108,7 +113,8 @@ def state_dict(module: Module) -> dict[str, Tensor]:
 
 def _refuse_foreign(root: object) -> None:
     """Raise ValueError if `root` contains, at any depth, a name that is not allowed."""
-    stack, visited = [root], set()
+    stack = [root]
+    visited = set()
     while stack:
         node = stack.pop()
         if id(node) in visited:
@@ -121,12 +127,12 @@ def _refuse_foreign(root: object) -> None:
 
 def _contents(node: object) -> list:
     """The objects inside `node`. Raises ValueError if `node` itself is not allowed."""
-    if isinstance(node, Inert) or (isinstance(node, type) and issubclass(node, Inert)):
-        if node.origin != EMBEDDING:
-            raise ValueError(
-                f"the generator needs {node.origin}, which is not allowed; nothing of it was run"
-            )
-        return [node.state] if isinstance(node, Inert) else []
+    if isinstance(node, Inert):
+        _check_origin(node.origin)
+        return [node.state]
+    if _is_inert_class(node):
+        _check_origin(node.origin)
+        return []
     if isinstance(node, Module):
         return [node.state]
     if isinstance(node, _Array) and node.value is None:
@@ -136,6 +142,18 @@ def _contents(node: object) -> list:
     if isinstance(node, (list, tuple, set, frozenset)):
         return list(node)
     return []
+
+
+def _is_inert_class(node: object) -> TypeGuard[type[Inert]]:
+    return isinstance(node, type) and issubclass(node, Inert)
+
+
+def _check_origin(origin: str) -> None:
+    """Raise ValueError for every name that is not allowed, except that of an embedding."""
+    if origin != EMBEDDING:
+        raise ValueError(
+            f"the generator needs {origin}, which is not allowed; nothing of it was run"
+        )
 
 
 # Stand-ins for the names on the list -------------------------------------------------------------
@@ -151,7 +169,8 @@ class _DType:
     NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 
     def __init__(self, code: str, *_):
-        self.code, self.order = code, "<"
+        self.code = code
+        self.order = "<"
 
     def __setstate__(self, state):
         self.order = state[1]
@@ -171,9 +190,11 @@ class _Array:
 
     def __setstate__(self, state):
         _, shape, dtype, fortran, data = state
-        if dtype.real() is not None:
+        real = dtype.real()
+        if real is not None:
             order: Literal["F", "C"] = "F" if fortran else "C"
-            self.value = numpy.frombuffer(data, dtype.real()).reshape(shape, order=order)
+            numbers = numpy.frombuffer(data, real)
+            self.value = numbers.reshape(shape, order=order)
 
 
 def _reconstruct(*_) -> _Array:
@@ -182,7 +203,8 @@ def _reconstruct(*_) -> _Array:
 
 def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array:
     array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", data))
+    fortran = order == "F"
+    array.__setstate__((1, shape, dtype, fortran, data))
     return array
 
 
@@ -222,9 +244,11 @@ def _encoded(text: str, encoding: str = "utf-8") -> bytes | Inert:
 
 
 def _module(meta: dict) -> Module:
-    if not isinstance(meta["class_name"], str) or not isinstance(meta["state"], dict):
+    class_name = meta["class_name"]
+    state = meta["state"]
+    if not isinstance(class_name, str) or not isinstance(state, dict):
         raise ValueError("a module has no name, or no state")
-    return Module(meta["class_name"], meta["state"])
+    return Module(class_name, state)
 
 
 def _type(name: str) -> Callable:
@@ -236,11 +260,17 @@ def _set(items: Iterable = ()) -> set:
 
 
 def _ordered(items: Iterable = ()) -> OrderedDict:
-    return OrderedDict((_key(key), value) for key, value in items)
+    ordered = OrderedDict()
+    for key, value in items:
+        ordered[_key(key)] = value
+    return ordered
 
 
 def _dictionary(keys: list, values: list) -> dict:
-    return {_key(key): value for key, value in zip(keys, values, strict=True)}
+    dictionary = {}
+    for key, value in zip(keys, values, strict=True):
+        dictionary[_key(key)] = value
+    return dictionary
 
 
 def _key(key: object) -> object:
@@ -335,7 +365,8 @@ class _Networks(pickle._Unpickler):
             raise ValueError(f"it names something in more than {_LONGEST_NAME} characters")
         origin = f"{module}.{name}"
         if origin not in self._stand_ins:
-            self._stand_ins[origin] = type("Inert", (Inert,), {"origin": origin})
+            attributes = {"origin": origin}
+            self._stand_ins[origin] = type("Inert", (Inert,), attributes)
         return self._stand_ins[origin]
 
     def persistent_load(self, pid):
@@ -346,16 +377,24 @@ class _Networks(pickle._Unpickler):
         target = self.stack[-1]
         if isinstance(target, (Inert, _DType, _Array)):
             target.__setstate__(state)
-        elif state and not (isinstance(target, type) and issubclass(target, Inert)):
+        elif state and not _is_inert_class(target):
             raise ValueError(f"it sets the state of a {type(target).__name__}")
 
     def _set_items(self) -> None:
-        items = self.pop_mark()
-        self._fill(items[::2], items[1::2])
+        keys, values = self._pop_pairs()
+        self._fill(keys, values)
 
     def _set_item(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
+        value = self.stack.pop()
+        key = self.stack.pop()
         self._fill([key], [value])
+
+    def _pop_pairs(self) -> tuple[list, list]:
+        """The keys and the values above the mark, which alternate."""
+        items = self.pop_mark()
+        keys = items[::2]
+        values = items[1::2]
+        return keys, values
 
     def _fill(self, keys: list, values: list) -> None:
         target = self.stack[-1]
@@ -365,16 +404,18 @@ class _Networks(pickle._Unpickler):
             raise ValueError(f"it sets items of a {type(target).__name__}")
 
     def _dict(self) -> None:
-        items = self.pop_mark()
-        self.append(_dictionary(items[::2], items[1::2]))
+        keys, values = self._pop_pairs()
+        self.append(_dictionary(keys, values))
 
     def _add_items(self) -> None:
         items = self.pop_mark()
-        if isinstance(self.stack[-1], set):
-            self.stack[-1].update(map(_key, items))
+        target = self.stack[-1]
+        if isinstance(target, set):
+            target.update(map(_key, items))
 
     def _frozenset(self) -> None:
-        self.append(frozenset(map(_key, self.pop_mark())))
+        keys = map(_key, self.pop_mark())
+        self.append(frozenset(keys))
 
     _opcodes: dict[int, Callable[..., None]] = {
         pickle.BUILD[0]: _build,

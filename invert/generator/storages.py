@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 # magic number, protocol, system, object, keys, data
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+_UNKNOWN = "a storage has an unknown format"
 _STORAGES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -28,11 +30,11 @@ _STORAGES = {
 
 def tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
     """Return a view of a storage. Raises ValueError if it needs more elements than there are."""
-    shape = [int(n) for n in size]
-    strides = [int(n) for n in stride]
+    shape = list(map(int, size))
+    strides = list(map(int, stride))
     last = offset
-    for n, step in zip(shape, strides, strict=True):
-        last += (n - 1) * step
+    for side, step in zip(shape, strides, strict=True):
+        last += (side - 1) * step
     count = math.prod(shape)
     is_negative = min([offset, *shape, *strides]) < 0
     is_too_large = last >= len(storage) or count > len(storage)
@@ -45,16 +47,18 @@ def storage(blob: bytes) -> Tensor:
     """Return the flat numbers of a storage, from a blob in torch's format before zip files."""
     file = io.BytesIO(blob)
     if _next(file) != _MAGIC or _next(file) != _PROTOCOL:
-        raise ValueError("a storage has an unknown format")
+        raise ValueError(_UNKNOWN)
     _next(file)  # the system it was written on
     content = _next(file)
     if not isinstance(content, tuple):
-        raise ValueError("a storage has an unknown format")
+        raise ValueError(_UNKNOWN)
     kind, dtype, key, _, count, view = (*content, None)[:6]
-    if kind != "storage" or not isinstance(dtype, torch.dtype) or view is not None:
-        raise ValueError("a storage has an unknown format")
+    if kind != "storage" or view is not None:
+        raise ValueError(_UNKNOWN)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(_UNKNOWN)
     if _next(file) != [key]:
-        raise ValueError("a storage has an unknown format")
+        raise ValueError(_UNKNOWN)
     (stored_count,) = struct.unpack("<q", file.read(8))
     start = file.tell()
     size = len(blob) - start

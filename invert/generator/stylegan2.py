@@ -9,7 +9,7 @@ Poirier-Ginter & Lalonde 2023, §3.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +39,10 @@ class StyleGAN2(StyleGenerator):
         synthesis: dict | None = None,
     ):
         super().__init__()
-        self.z_dim, self.c_dim = z_dim, c_dim
-        self.resolution, self.channels = img_resolution, img_channels
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.resolution = img_resolution
+        self.channels = img_channels
         self.config = {
             "family": "stylegan2",
             "z_dim": z_dim,
@@ -69,8 +71,11 @@ class StyleGAN2(StyleGenerator):
             return names
         sides = self.synthesis.resolutions[:blocks]
         prefixes = tuple(f"synthesis.b{side}." for side in sides)
-        of_blocks = [name for name in names if name.startswith(prefixes)]
-        return [name for name in of_blocks if ".torgb." not in name]
+        of_blocks = []
+        for name in names:
+            if name.startswith(prefixes) and ".torgb." not in name:
+                of_blocks.append(name)
+        return of_blocks
 
     def synthesize(
         self,
@@ -166,18 +171,18 @@ class Synthesis(nn.Module):
         check_clamp(conv_clamp)
         self.architecture = architecture
         self.resolutions = [2**k for k in range(2, resolution.bit_length())]
-        widths = widths or [min(channel_base // r, channel_max) for r in self.resolutions]
+        if widths is None:
+            widths = [min(channel_base // side, channel_max) for side in self.resolutions]
         count = len(self.resolutions)
         if len(widths) != count:
             raise ValueError(
                 f"widths={widths} must be {count} numbers, for sides 4 to {resolution}"
             )
         features: int | None = None
-        convs: list[int] = []
-        for r, width in zip(self.resolutions, widths, strict=True):
-            paints = architecture == "skip" or r == resolution
+        for side, width in zip(self.resolutions, widths, strict=True):
+            paints = architecture == "skip" or side == resolution
             block = Block(
-                r,
+                side,
                 features,
                 width,
                 w_dim,
@@ -186,16 +191,24 @@ class Synthesis(nn.Module):
                 conv_clamp,
                 use_noise,
             )
-            self.add_module(f"b{r}", block)
+            self.add_module(f"b{side}", block)
             features = width
-            convs += [width] * block.num_convs
-        # one layer per convolution, whose code the ToRGB before it shares, and the last ToRGB
-        self.filters: tuple[int, ...]
-        self.filters = (convs[0], *(max(width, channels) for width in convs[1:]), channels)
+        self.filters = self._filters(channels)
 
     @property
     def convs(self) -> list[StyledConv]:
         return [module for module in self.modules() if isinstance(module, StyledConv)]
+
+    def _filters(self, channels: int) -> tuple[int, ...]:
+        """How many filters each layer has: the convolutions, and the ToRGB of the last block.
+
+        The ToRGB of any other block shares its codes with the convolution after it.
+        """
+        first, *others = self.convs
+        filters = [first.out]
+        for conv in others:
+            filters.append(max(conv.out, channels))
+        return (*filters, channels)
 
     def run(
         self,
@@ -208,15 +221,20 @@ class Synthesis(nn.Module):
 
         By default these are all blocks.
         """
-        x, image, first = None, None, 0
+        x: Tensor | None = None
+        image: Tensor | None = None
+        first = 0
         if start is not None:
-            x, image, first = start.maps, start.image, start.block
+            x = start.maps
+            image = start.image
+            first = start.block
         layer = 0
         for number, side in enumerate(self.resolutions[:stop]):
             block = self.get_submodule(f"b{side}")
             assert isinstance(block, Block)
             if number >= first:
-                x, image = block(x, image, codes[layer:], noises[layer:])
+                x = block.features(x, codes[layer:], noises[layer:])
+                image = block.paint(image, x, codes[layer:])
             layer += block.num_convs
         assert x is not None, "there is at least one block"
         return x, image
@@ -240,43 +258,50 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.num_convs = 1 if features is None else 2
+        self.skip: Skip | None = None
         if features is None:
-            self.const = nn.Parameter(torch.zeros(width, resolution, resolution))
+            const = torch.zeros(width, resolution, resolution)
+            self.const = nn.Parameter(const)
         else:
             self.conv0 = StyledConv(features, width, w_dim, resolution, clamp, noise, up=True)
         self.conv1 = StyledConv(width, width, w_dim, resolution, clamp, noise)
-        self.skip = Skip(features, width) if architecture == "resnet" and features else None
-        self.torgb = ToRGB(width, channels, w_dim, clamp) if channels else None
+        if features is not None and architecture == "resnet":
+            self.skip = Skip(features, width)
+        self.torgb: ToRGB | None = None
+        if channels:
+            self.torgb = ToRGB(width, channels, w_dim, clamp)
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
-    def forward(
-        self,
-        x: Tensor | None,
-        image: Tensor | None,
-        codes: Sequence[Tensor],
-        noises: Sequence[Tensor | None],
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the features and the image so far, both enlarged to this resolution."""
+    def features(
+        self, x: Tensor | None, codes: Sequence[Tensor], noises: Sequence[Tensor | None]
+    ) -> Tensor:
+        """Return the features of this block. x: those of the block before, None for the first."""
         if x is None:
             batch = len(codes[0])
-            x = self.const.expand(batch, -1, -1, -1)
-            x = self.conv1(x, codes[0], noises[0])
-        else:
-            gain = 1.0 if self.skip is None else math.sqrt(0.5)
-            y = self.conv0(x, codes[0], noises[0])
-            y = self.conv1(y, codes[1], noises[1], gain)
-            x = y if self.skip is None else self.skip(x) * gain + y
+            const = self.const.expand(batch, -1, -1, -1)
+            return self.conv1(const, codes[0], noises[0])
+        y = self.conv0(x, codes[0], noises[0])
+        if self.skip is None:
+            return self.conv1(y, codes[1], noises[1])
+        gain = math.sqrt(0.5)
+        y = self.conv1(y, codes[1], noises[1], gain)
+        return self.skip(x) * gain + y
+
+    def paint(self, image: Tensor | None, x: Tensor, codes: Sequence[Tensor]) -> Tensor | None:
+        """Return the image so far, enlarged to this resolution, plus what this block adds."""
         if image is not None:
             image = upsample(image, self.resample_filter)
-        if self.torgb is not None:
-            rgb = self.torgb(x, codes[self.num_convs])  # shared with the next block's first layer
-            image = rgb if image is None else image + rgb
-        return x, image
+        if self.torgb is None:
+            return image
+        code = codes[self.num_convs]  # shared with the first layer of the next block
+        rgb = self.torgb(x, code)
+        return rgb if image is None else image + rgb
 
 
 class StyledConv(nn.Module):
     """3×3 convolution modulated by codes, then noise, bias and leaky ReLU."""
 
+    __call__: Callable[..., Tensor]
     resample_filter: Tensor
     noise_const: Tensor
 
@@ -296,7 +321,8 @@ class StyledConv(nn.Module):
         self.out = out
         self.noise = noise
         self.affine = Linear(w_dim, features)
-        self.weight = nn.Parameter(torch.zeros(out, features, 3, 3))
+        weight = torch.zeros(out, features, 3, 3)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(out))
         if noise:
             self.noise_strength = nn.Parameter(torch.zeros(()))
@@ -326,11 +352,14 @@ class StyledConv(nn.Module):
         x = leaky_relu(x + self.bias[:, None, None])
         if gain == 1:
             return clamped(x, self.clamp)
-        return clamped(x * gain, self.clamp and self.clamp * gain)
+        limit = None if self.clamp is None else self.clamp * gain
+        return clamped(x * gain, limit)
 
 
 class ToRGB(nn.Module):
     """1×1 convolution modulated by codes, without demodulation."""
+
+    __call__: Callable[..., Tensor]
 
     def __init__(self, features: int, channels: int, w_dim: int, clamp: float | None):
         super().__init__()
@@ -338,24 +367,27 @@ class ToRGB(nn.Module):
         self.channels = channels
         self.gain = 1 / math.sqrt(features)
         self.affine = Linear(w_dim, features)
-        self.weight = nn.Parameter(torch.zeros(channels, features, 1, 1))
+        weight = torch.zeros(channels, features, 1, 1)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
-        styles = self.affine(codes[:, : self.channels]) * self.gain
-        x = convolve(x, self.weight, styles)
+        styles = self.affine(codes[:, : self.channels])
+        x = convolve(x, self.weight, styles * self.gain)
         return clamped(x + self.bias[:, None, None], self.clamp)
 
 
 class Skip(nn.Module):
     """The second path of a resnet block: a 1×1 convolution, enlarged."""
 
+    __call__: Callable[..., Tensor]
     resample_filter: Tensor
 
     def __init__(self, features: int, out: int):
         super().__init__()
         self.gain = 1 / math.sqrt(features)
-        self.weight = nn.Parameter(torch.zeros(out, features, 1, 1))
+        weight = torch.zeros(out, features, 1, 1)
+        self.weight = nn.Parameter(weight)
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -372,27 +404,36 @@ def convolve(
     need a weight per image, in one grouped convolution. demodulate: divide by the norm of each
     filter. up: enlarge the output to [B, O, 2H + 1, 2W + 1]; the filter after it trims the margin.
     """
-    batch, (out, features, k, _) = len(x), weight.shape
     power = weight.square().sum((2, 3))  # [O, I], enough for the norm
     if styles.shape[1] == 1:
-        y = _ungrouped(x * _per_channel(styles), weight, up)
+        modulated = x * _per_channel(styles)
+        y = _ungrouped(modulated, weight, up)
         if not demodulate:
             return y
-        demodulation = (styles.square() @ power.T + 1e-8).rsqrt()  # [B, 1, O]
+        squares = styles.square() @ power.T  # [B, 1, O]
+        demodulation = (squares + 1e-8).rsqrt()
         return y * _per_channel(demodulation)
     if demodulate:
         squares = (styles.square() * power).sum(2, keepdim=True)
         styles = styles * (squares + 1e-8).rsqrt()
     weights = weight * styles[..., None, None]
-    if batch == 1:
+    if len(x) == 1:
         return _ungrouped(x, weights[0], up)
-    x = x.reshape(1, batch * features, *x.shape[2:])
+    return _grouped(x, weights, up)
+
+
+def _grouped(x: Tensor, weights: Tensor, up: bool) -> Tensor:
+    """Convolve each image with its own weight: weights [B, O, I, k, k]."""
+    batch, out, features, side, _ = weights.shape
+    _, _, height, width = x.shape
+    x = x.reshape(1, batch * features, height, width)
     if up:
-        weights = weights.transpose(1, 2).reshape(batch * features, out, k, k)
-        y = F.conv_transpose2d(x, weights, stride=2, groups=batch)
+        swapped = weights.transpose(1, 2)
+        kernels = swapped.reshape(batch * features, out, side, side)
+        y = F.conv_transpose2d(x, kernels, stride=2, groups=batch)
     else:
-        weights = weights.reshape(batch * out, features, k, k)
-        y = F.conv2d(x, weights, padding=k // 2, groups=batch)
+        kernels = weights.reshape(batch * out, features, side, side)
+        y = F.conv2d(x, kernels, padding=side // 2, groups=batch)
     return y.view(batch, out, *y.shape[2:])
 
 
@@ -407,5 +448,7 @@ def _ungrouped(x: Tensor, weight: Tensor, up: bool) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     weight = weight.contiguous(memory_format=torch.channels_last)
     if up:
-        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-    return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        swapped = weight.transpose(0, 1)
+        return F.conv_transpose2d(x, swapped, stride=2)
+    margin = weight.shape[-1] // 2
+    return F.conv2d(x, weight, padding=margin)

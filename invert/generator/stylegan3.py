@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import StyleGenerator
-from .mapping import Linear, Mapping, check_clamp, leaky_relu
+from .mapping import Linear, Mapping, check_clamp, clamped, leaky_relu
 
 MARGIN = 10  # samples around the image in all but the last two layers
 
@@ -74,8 +74,10 @@ class StyleGAN3(StyleGenerator):
         output_scale: float = 0.25,
     ):
         super().__init__()
-        self.z_dim, self.c_dim = z_dim, c_dim
-        self.resolution, self.channels = img_resolution, img_channels
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.resolution = img_resolution
+        self.channels = img_channels
         self.config = {
             "family": "stylegan3",
             "z_dim": z_dim,
@@ -109,7 +111,8 @@ class Synthesis(nn.Module):
 
     def __init__(self, w_dim: int, input: dict, layers: Sequence[Layer], output_scale: float):
         super().__init__()
-        self.input, self.output_scale = Input(w_dim, **input), output_scale
+        self.input = Input(w_dim, **input)
+        self.output_scale = output_scale
         self.layer_names = [layer.name for layer in layers]
         for layer in layers:
             self.add_module(layer.name, FilteredConv(w_dim, layer))
@@ -118,7 +121,8 @@ class Synthesis(nn.Module):
         first, *rest = codes
         x = self.input(first)
         for name, w in zip(self.layer_names, rest, strict=True):
-            x = self.get_submodule(name)(x, w)
+            layer = self.get_submodule(name)
+            x = layer(x, w)
         image: Tensor = x * self.output_scale
         return image
 
@@ -138,7 +142,9 @@ class Input(nn.Module):
         self, w_dim: int, channels: int, size: int, sampling_rate: float, bandwidth: float
     ):
         super().__init__()
-        self.size, self.sampling_rate, self.bandwidth = size, sampling_rate, bandwidth
+        self.size = size
+        self.sampling_rate = sampling_rate
+        self.bandwidth = bandwidth
         self.weight = nn.Parameter(torch.zeros(channels, channels))
         self.affine = Linear(w_dim, 4)
         # set by the user, usually the identity
@@ -147,28 +153,44 @@ class Input(nn.Module):
         self.register_buffer("phases", torch.zeros(channels))
 
     def forward(self, w: Tensor) -> Tensor:
-        t = self.affine(w)
-        length = t[:, :2].norm(dim=1, keepdim=True)
-        cos, sin, right, down = (t / length).unbind(1)
-        # it transforms coordinates, so the image is transformed by the inverse
-        transform = rotation(cos, sin) @ translation(right, down) @ self.transform
-        shift = self.freqs @ transform[:, :2, 2:]
-        phases = self.phases + shift[:, :, 0]  # [B, C]
-        freqs = self.freqs @ transform[:, :2, :2]  # [B, C, (x, y)]
-        nyquist = self.sampling_rate / 2
-        beyond_bandwidth = freqs.norm(dim=2) - self.bandwidth
-        fading = beyond_bandwidth / (nyquist - self.bandwidth)
-        amplitudes = (1 - fading).clamp(0, 1)
-        index = torch.arange(self.size, dtype=w.dtype, device=w.device)
-        position = (index + 0.5 - self.size / 2) / self.sampling_rate
+        transform = self._transform(w)
+        linear = transform[:, :2, :2]
+        shift = transform[:, :2, 2:]
+        freqs = self.freqs @ linear  # [B, C, (x, y)]
+        change = self.freqs @ shift
+        phases = self.phases + change[:, :, 0]  # [B, C]
+        waves = self._waves(freqs, phases)
+        amplitudes = self._amplitudes(freqs)
+        x = waves * amplitudes[..., None, None]
+        channels = len(self.weight)
+        weight = self.weight / math.sqrt(channels)
+        return torch.einsum("oc,bchw->bohw", weight, x)
+
+    def _transform(self, w: Tensor) -> Tensor:
+        """The transform of the coordinates, [B, 3, 3]. The image gets its inverse."""
+        parameters = self.affine(w)
+        length = parameters[:, :2].norm(dim=1, keepdim=True)
+        cos, sin, right, down = (parameters / length).unbind(1)
+        return rotation(cos, sin) @ translation(right, down) @ self.transform
+
+    def _waves(self, freqs: Tensor, phases: Tensor) -> Tensor:
+        """A sine wave for every channel, [B, C, size, size]."""
+        index = torch.arange(self.size, dtype=freqs.dtype, device=freqs.device)
+        offset = index + 0.5 - self.size / 2
+        position = offset / self.sampling_rate
         along_x = position * freqs[..., :1]  # [B, C, size]
         along_y = position * freqs[..., 1:]
         turns = along_x[:, :, None] + along_y[..., None]
         turns = turns + phases[..., None, None]
-        waves = torch.sin(2 * math.pi * turns)
-        x = waves * amplitudes[..., None, None]
-        weight = self.weight / math.sqrt(len(self.weight))
-        return torch.einsum("oc,bchw->bohw", weight, x)
+        return torch.sin(2 * math.pi * turns)
+
+    def _amplitudes(self, freqs: Tensor) -> Tensor:
+        """1 up to the bandwidth, then falling to 0 at half the sampling rate: [B, C]."""
+        nyquist = self.sampling_rate / 2
+        beyond_bandwidth = freqs.norm(dim=2) - self.bandwidth
+        fading = beyond_bandwidth / (nyquist - self.bandwidth)
+        amplitudes: Tensor = 1 - fading
+        return amplitudes.clamp(0, 1)
 
 
 def rotation(cos: Tensor, sin: Tensor) -> Tensor:
@@ -212,28 +234,36 @@ class FilteredConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         layer = self.layer
         styles: Tensor = self.affine(w)
-        weight: Tensor = self.weight
         if layer.torgb:
-            styles = styles / math.sqrt(weight[0].numel())
+            features = self.weight[0].numel()
+            x = self._modulated(x, styles / math.sqrt(features), self.weight)
         else:
-            power_of_filter = weight.square().mean((1, 2, 3), keepdim=True)
-            weight = weight * power_of_filter.rsqrt()
-            power_of_style = styles.square().mean(1, keepdim=True)
-            styles = styles * power_of_style.rsqrt()
-        x = x * styles[:, :, None, None]
-        gain = self.magnitude_ema.rsqrt()
-        x = F.conv2d(x, weight * gain, padding=layer.kernel - 1)
-        if not layer.torgb:
-            power = weight.square().sum((2, 3))  # [O, I]
-            demodulation = (styles.square() @ power.T + 1e-8).rsqrt()
-            x = x * demodulation[:, :, None, None]
+            x = self._demodulated(x, styles)
         x = x + self.bias[:, None, None]
         x = resampled(x, self.up_filter, layer.up, 1, layer.padding)
         if not layer.torgb:
             x = leaky_relu(x)
-        if layer.clamp is not None:
-            x = x.clamp(-layer.clamp, layer.clamp)
+        x = clamped(x, layer.clamp)
         return resampled(x, self.down_filter, 1, layer.down)
+
+    def _demodulated(self, x: Tensor, styles: Tensor) -> Tensor:
+        """Convolve with normalised weights and styles, then divide by the norm of each filter."""
+        power_of_filter = self.weight.square().mean((1, 2, 3), keepdim=True)
+        weight = self.weight * power_of_filter.rsqrt()
+        power_of_style = styles.square().mean(1, keepdim=True)
+        styles = styles * power_of_style.rsqrt()
+        x = self._modulated(x, styles, weight)
+        power = weight.square().sum((2, 3))  # [O, I]
+        squares = styles.square() @ power.T
+        demodulation = (squares + 1e-8).rsqrt()
+        return x * demodulation[:, :, None, None]
+
+    def _modulated(self, x: Tensor, styles: Tensor, weight: Tensor) -> Tensor:
+        """Scale the channels by styles [B, I], then convolve."""
+        x = x * styles[:, :, None, None]
+        gain = self.magnitude_ema.rsqrt()
+        margin = self.layer.kernel - 1
+        return F.conv2d(x, weight * gain, padding=margin)
 
 
 def empty_filter(taps: Sequence[int]) -> Tensor | None:
@@ -256,10 +286,12 @@ def resampled(
         x = x.reshape(batch, channels, height * up, width * up)
     x = F.pad(x, list(padding))
     if kernel is None:
-        return (x * up**2)[:, :, ::down, ::down]
+        x = x * up**2
+        return x[:, :, ::down, ::down]
     channels = x.shape[1]
     axes = tuple(range(kernel.ndim))
-    kernel = kernel.flip(axes) * up**kernel.ndim
+    gain = up**kernel.ndim
+    kernel = kernel.flip(axes) * gain
     if kernel.ndim == 2:
         weight = kernel.expand(channels, 1, -1, -1)
         return F.conv2d(x, weight, stride=down, groups=channels)
@@ -280,26 +312,38 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
     sizes = [int(name.split("_")[1]) for name in names]
     rates = []
     for size in sizes:
-        last = size == sizes[-1]  # the last two layers have the same size, and no margin
-        rates.append(size if last else size - 2 * MARGIN)
+        has_margin = size != sizes[-1]  # the last two layers have the same size, and no margin
+        rates.append(size - 2 * MARGIN if has_margin else size)
     layers = []
     for i, name in enumerate(names):
         before = max(i - 1, 0)
         torgb = i == len(names) - 1
         out, features, kernel, _ = state[f"synthesis.{name}.weight"].shape
         highest_rate = max(rates[before], rates[i])
-        between = highest_rate if torgb else 2 * highest_rate
-        up = between // rates[before]
-        down = between // rates[i]
+        rate_between = highest_rate if torgb else 2 * highest_rate
+        up = rate_between // rates[before]
+        down = rate_between // rates[i]
         up_taps = _taps(state, f"synthesis.{name}.up_filter")
         down_taps = _taps(state, f"synthesis.{name}.down_filter")
         # choose the padding so that sizes[i] samples remain after both filters
         trimmed = _trimmed(up_taps) + _trimmed(down_taps)
         needed = (sizes[i] - 1) * down + 1 + trimmed
-        padding = needed - (sizes[before] + kernel - 1) * up
+        samples = (sizes[before] + kernel - 1) * up
+        padding = needed - samples
         low = (padding + up) // 2
-        sides = [low, padding - low] * 2
-        layer = Layer(name, features, out, kernel, up, down, sides, up_taps, down_taps, torgb=torgb)
+        high = padding - low
+        layer = Layer(
+            name=name,
+            features=features,
+            out=out,
+            kernel=kernel,
+            up=up,
+            down=down,
+            padding=[low, high, low, high],
+            up_taps=up_taps,
+            down_taps=down_taps,
+            torgb=torgb,
+        )
         layers.append(asdict(layer))
     start = {
         "channels": layers[0]["features"],
@@ -331,4 +375,6 @@ def _trimmed(taps: list[int]) -> int:
 
 def _taps(state: Dictionary[str, Tensor], name: str) -> list[int]:
     """Return the shape of a filter, or [] if there is none."""
-    return list(state[name].shape) if name in state else []
+    if name not in state:
+        return []
+    return list(state[name].shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ class Wrapped(Generator):
         self.module = module
         self.z_shape = z_shape
         self.z_dim = math.prod(z_shape)
-        self.low, self.high = low, high
+        self.low = low
+        self.high = high
         self.eval().requires_grad_(False)
 
     def synthesize(
@@ -46,32 +48,46 @@ def wrap(
     black and white. The module is put into eval mode and frozen. Raises ValueError if the module
     does not make such images.
     """
+    shape = _shape_of_z(z_dim, z_shape)
+    low, high = image_range
+    if not low < high:
+        raise ValueError(f"image_range={image_range} must be (black, white) with black below white")
+    generator = Wrapped(module, shape, low, high)
+    image = _trial_image(generator)
+    if image.ndim != 4 or image.shape[2] != image.shape[3]:
+        raise ValueError(
+            f"the module turns z into {list(image.shape)}; it must make square images [B, C, R, R]"
+        )
+    _, generator.channels, generator.resolution, _ = image.shape
+    return generator
+
+
+def _shape_of_z(z_dim: int | None, z_shape: Sequence[int] | None) -> tuple[int, ...]:
+    """The shape that one of the two arguments gives. Raises ValueError for both or none."""
     if z_dim is not None and z_shape is None:
         shape: tuple[int, ...] = (z_dim,)
     elif z_dim is None and z_shape is not None:
         shape = tuple(z_shape)
     else:
         raise ValueError("give z_dim, or z_shape where z is no vector; one of the two")
-    if not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(f"z_shape={shape} must be integers above 0")
-    low, high = image_range
-    if not low < high:
-        raise ValueError(f"image_range={image_range} must be (black, white) with black below white")
-    generator = Wrapped(module, shape, low, high)
-    tensors = [*module.parameters(), *module.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
+    for side in shape:
+        if not isinstance(side, int) or side < 1:
+            raise ValueError(f"z_shape={shape} must be integers above 0")
+    return shape
+
+
+def _trial_image(generator: Wrapped) -> Tensor:
+    """The image of z = 0. Raises ValueError if the module refuses z."""
+    tensors = chain(generator.parameters(), generator.buffers())
+    first = next(tensors, None)
+    device = torch.device("cpu") if first is None else first.device
     z = torch.zeros(1, generator.z_dim, dtype=torch.float32, device=device)
     try:
         with torch.no_grad():
-            image = generator.synthesize(z)
+            return generator.synthesize(z)
     except Exception as error:  # the module may raise anything
         reason = " ".join(str(error).split())
+        shape = ["B", *generator.z_shape]
         raise ValueError(
-            f"the module does not take z of shape {['B', *shape]} in float32: {reason}"
+            f"the module does not take z of shape {shape} in float32: {reason}"
         ) from error
-    if image.ndim != 4 or image.shape[2] != image.shape[3]:
-        raise ValueError(
-            f"the module turns z into {list(image.shape)}; it must make square images [B, C, R, R]"
-        )
-    generator.channels, generator.resolution = image.shape[1], image.shape[2]
-    return generator

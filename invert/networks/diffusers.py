@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import noise_table
 from ..checkpoint_file import (
@@ -21,7 +21,7 @@ from ..checkpoint_file import (
     read_safetensors,
     read_torch,
 )
-from .unet import Settings, UNet, branch, check_all_used, move, under
+from .unet import Settings, Tensors, UNet, Weights, branch, check_all_used, move, under
 
 WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
@@ -109,28 +109,32 @@ def read(folder: Path, config: Mapping) -> tuple[nn.Module, dict]:
     return network, options | dict(config)
 
 
-def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def renamed(tensors: Weights) -> Tensors:
     """Return the tensors under the names of `UNet`."""
-    target: dict[str, Tensor] = {}
+    target: Tensors = {}
     move(tensors, "", target, _ENDS)
     step = 1  # step 0 is the first convolution
     for stage in _parts(tensors, "down_blocks"):
         step = _stage(stage, target, "inputs", step)
         for resampler in _parts(stage, "downsamplers"):
-            _resampler(resampler, target, f"inputs.{step}", "down", "shrink")
+            _resampler(resampler, target, f"inputs.{step}.down", f"inputs.{step}.shrink")
             step += 1
     middle = branch(tensors, "mid_block.")
     _stage(middle, target, "middle", 0)
     step = 0
     for stage in _parts(tensors, "up_blocks"):
         step = _stage(stage, target, "outputs", step)
+        last = f"outputs.{step - 1}"
         for resampler in _parts(stage, "upsamplers"):
-            _resampler(resampler, target, f"outputs.{step - 1}", "up", "grow")
+            _resampler(resampler, target, f"{last}.up", f"{last}.grow")
     return target
 
 
-def _stage(stage: Mapping[str, Tensor], target: dict[str, Tensor], place: str, step: int) -> int:
-    """Rename the residual blocks of a stage and their attention; return the number of the next."""
+def _stage(stage: Weights, target: Tensors, place: str, step: int) -> int:
+    """Rename the residual blocks of a stage and their attention.
+
+    step: the number of the first block. Returns the number after the last block.
+    """
     attentions = _parts(stage, "attentions")
     for number, block in enumerate(_parts(stage, "resnets")):
         move(block, "", target, under(f"{place}.{step}.block", _BLOCK))
@@ -140,29 +144,32 @@ def _stage(stage: Mapping[str, Tensor], target: dict[str, Tensor], place: str, s
     return step
 
 
-def _attention(part: Mapping[str, Tensor], target: dict[str, Tensor], place: str) -> None:
+def _attention(part: Weights, target: Tensors, place: str) -> None:
     """Rename attention, and stack its queries, keys and values."""
-    move(part, "", target, {"group_norm": f"{place}.norm"})
-    move(part, "", target, {"to_out.0": f"{place}.out", "proj_attn": f"{place}.out"})
-    names = ("to_q", "to_k", "to_v") if "to_q.weight" in part else ("query", "key", "value")
+    names = {"group_norm": f"{place}.norm", "to_out.0": f"{place}.out", "proj_attn": f"{place}.out"}
+    move(part, "", target, names)
+    inputs = ("to_q", "to_k", "to_v")
+    if "to_q.weight" not in part:
+        inputs = ("query", "key", "value")
     for end in ("weight", "bias"):
-        if f"{names[0]}.{end}" in part:
-            rows = [part[f"{name}.{end}"] for name in names]
+        if f"{inputs[0]}.{end}" in part:
+            rows = [part[f"{name}.{end}"] for name in inputs]
             target[f"{place}.qkv.{end}"] = torch.cat(rows)
 
 
-def _resampler(
-    part: Mapping[str, Tensor], target: dict[str, Tensor], place: str, convolution: str, block: str
-) -> None:
-    """Rename what changes the size: a convolution, or a residual block."""
-    move(part, "", target, {"conv": f"{place}.{convolution}.conv"})
-    move(part, "", target, under(f"{place}.{block}", _BLOCK))
+def _resampler(part: Weights, target: Tensors, convolution: str, block: str) -> None:
+    """Rename a layer that changes the size: a convolution, or a residual block.
+
+    convolution, block: the name that each of the two gets.
+    """
+    move(part, "", target, {"conv": f"{convolution}.conv"})
+    move(part, "", target, under(block, _BLOCK))
 
 
-def _parts(tensors: Mapping[str, Tensor], name: str) -> list[dict[str, Tensor]]:
+def _parts(tensors: Weights, name: str) -> list[Tensors]:
     """The tensors of name.0, name.1, … as far as there are any."""
     within = branch(tensors, f"{name}.")
-    parts: list[dict[str, Tensor]] = []
+    parts: list[Tensors] = []
     while True:
         part = branch(within, f"{len(parts)}.")
         if not part:
@@ -195,7 +202,7 @@ def _check_config(config: Mapping) -> None:
                 )
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
+def _tensors(folder: Path) -> Tensors:
     """Read the weights in a folder."""
     for name in WEIGHTS:
         path = folder / name

@@ -1,4 +1,4 @@
-"""DRUNet, a U-Net of residual blocks that is told the noise level.
+"""DRUNet, a U-Net of residual blocks whose input contains the noise level.
 
 Source: Zhang et al. 2021, "Plug-and-Play Image Restoration with Deep Denoiser Prior".
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..checkpoint_file import fill
 
+Weights = Mapping[str, Tensor]
 MULTIPLE = 8  # three layers halve the sides
 SETTINGS = ("residual", "sigma_range")
 PUBLISHED_RANGE = (1 / 255, 50 / 255)  # the noise levels that the published weights were trained on
@@ -39,7 +40,7 @@ class UNetRes(nn.Module):
 
     channels: 3 for colour, 1 for grey. nc: the widths at full size, at 1/2, 1/4 and 1/8. nb: how
     many residual blocks there are at each size. residual: whether the output is added to the noisy
-    image; the published weights do without.
+    image. The published weights are used without it.
 
     The network has no biases and only ReLUs, so it is homogeneous: D(cx, cσ) = c D(x, σ) for c > 0.
     Raises ValueError for widths that are not four.
@@ -76,42 +77,45 @@ class UNetRes(nn.Module):
         x: [B, C, H, W] in [0, 1] units, with sides that are multiples of 8. sigma: the standard
         deviation of the noise in the same units, [B] or a map [B, 1, H, W].
         """
-        levels = sigma.to(x)
-        if levels.ndim == 1:
-            levels = levels.view(-1, 1, 1, 1)
-        level_map = levels.expand(len(x), 1, *x.shape[2:])
-        x1 = self.m_head(torch.cat([x, level_map], 1))
-        x2 = self.m_down1(x1)
-        x3 = self.m_down2(x2)
-        x4 = self.m_down3(x3)
-        y = self.m_body(x4)
-        y = self.m_up3(y + x4)
-        y = self.m_up2(y + x3)
-        y = self.m_up1(y + x2)
-        output: Tensor = self.m_tail(y + x1)
+        level = sigma.to(x)
+        if level.ndim == 1:
+            level = level.view(-1, 1, 1, 1)
+        batch, _, height, width = x.shape
+        level_map = level.expand(batch, 1, height, width)
+        image_and_level = torch.cat([x, level_map], 1)
+        full = self.m_head(image_and_level)
+        half = self.m_down1(full)
+        quarter = self.m_down2(half)
+        eighth = self.m_down3(quarter)
+        y = self.m_body(eighth)
+        y = self.m_up3(y + eighth)
+        y = self.m_up2(y + quarter)
+        y = self.m_up1(y + half)
+        output: Tensor = self.m_tail(y + full)
         return x + output if self.residual else output
 
 
-def recognises(tensors: Mapping[str, Tensor]) -> bool:
+def recognises(tensors: Weights) -> bool:
     """Whether these are the names of a DRUNet."""
     return "m_head.weight" in tensors and "m_tail.weight" in tensors
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dict]:
+def read(tensors: Weights, config: Mapping) -> tuple[nn.Module, dict]:
     """Return the network, and the arguments of `Denoiser` for it.
 
     config: some of SETTINGS: residual, as `UNetRes` takes it, and sigma_range, as `Denoiser` does.
     Raises ValueError for widths that do not fit, and KeyError if tensors are missing.
     """
-    widths = [tensors["m_head.weight"].shape[0]]
+    widths = [_outputs(tensors, "m_head")]
     for depth in range(1, _DEPTH + 1):
-        widths.append(_last(tensors, f"m_down{depth}").shape[0])
-    blocks = 0
-    while f"m_body.{blocks}.res.0.weight" in tensors:
-        blocks += 1
-    channels = tensors["m_tail.weight"].shape[0]
+        stage = f"m_down{depth}"
+        last_layer = _count_blocks(tensors, stage)  # it comes after the residual blocks
+        widths.append(_outputs(tensors, f"{stage}.{last_layer}"))
+    channels = _outputs(tensors, "m_tail")
+    blocks = _count_blocks(tensors, "m_body")
+    residual = bool(config.get("residual", False))
     with torch.device("meta"):
-        network = UNetRes(channels, widths, blocks, bool(config.get("residual", False)))
+        network = UNetRes(channels, widths, blocks, residual)
     fill(network, tensors)
     low, high = config.get("sigma_range", PUBLISHED_RANGE)
     options = {
@@ -123,12 +127,17 @@ def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dic
     return network, options
 
 
-def _last(tensors: Mapping[str, Tensor], prefix: str) -> Tensor:
-    """The weight of the layer that ends a sequence: the only one that is no residual block."""
-    number = 0
-    while f"{prefix}.{number}.res.0.weight" in tensors:
-        number += 1
-    return tensors[f"{prefix}.{number}.weight"]
+def _outputs(tensors: Weights, layer: str) -> int:
+    """How many channels leave a layer."""
+    return tensors[f"{layer}.weight"].shape[0]
+
+
+def _count_blocks(tensors: Weights, stage: str) -> int:
+    """How many residual blocks a stage has."""
+    count = 0
+    while f"{stage}.{count}.res.0.weight" in tensors:
+        count += 1
+    return count
 
 
 def _blocks(channels: int, count: int) -> list[nn.Module]:
@@ -141,9 +150,8 @@ def _conv(inputs: int, outputs: int) -> nn.Module:
 
 def _shrinking(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
     """Residual blocks, then a convolution that halves the sides."""
-    layers = _blocks(inputs, blocks)
-    layers.append(nn.Conv2d(inputs, outputs, 2, stride=2, bias=False))
-    return nn.Sequential(*layers)
+    down = nn.Conv2d(inputs, outputs, 2, stride=2, bias=False)
+    return nn.Sequential(*_blocks(inputs, blocks), down)
 
 
 def _growing(inputs: int, outputs: int, blocks: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint_file import fill
-from .unet import Settings, UNet, branch, check_all_used, move, under
+from .unet import Settings, Tensors, UNet, Weights, branch, check_all_used, move, under
 
 SETTINGS = ("head_width", "heads", "new_attention_order", "betas", "predicts", "resolution")
 # the side of the images, by the widths of the levels over the width of the first embedding
@@ -44,12 +44,12 @@ _ENDS = {
 }
 
 
-def recognises(tensors: Mapping[str, Tensor]) -> bool:
+def recognises(tensors: Weights) -> bool:
     """Whether these are the names of a guided-diffusion network."""
     return "input_blocks.0.0.weight" in tensors and "time_embed.0.weight" in tensors
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dict]:
+def read(tensors: Weights, config: Mapping) -> tuple[nn.Module, dict]:
     """Return the network, and the arguments of `Denoiser` for it.
 
     config: some of SETTINGS. head_width: the channels of an attention head (64), or heads: how many
@@ -60,23 +60,21 @@ def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dic
     layout = Layout.of(tensors)
     inputs = tensors["input_blocks.0.0.weight"].shape[1]
     outputs = tensors["out.2.weight"].shape[0]
+    classes = 0
+    if "label_emb.weight" in tensors:
+        classes = tensors["label_emb.weight"].shape[0]
     if outputs not in (inputs, 2 * inputs):
         raise ValueError(
             f"it turns {inputs} channels into {outputs}; a network that enlarges is no denoiser"
         )
-    published = PUBLISHED.get((layout.width, layout.side), {})
-    chosen: dict = {"head_width": 64, "heads": 1, "betas": "linear", "predicts": "epsilon"}
-    chosen = {**chosen, "resolution": layout.side, **published, **config}
-    if "heads" in config and "head_width" not in config:
-        chosen["head_width"] = None
+    chosen = _settings(layout, config)
     settings = Settings(head_width=chosen["head_width"], heads=chosen["heads"])
-    by_head = not chosen.get("new_attention_order", False)
+    by_head = not chosen["new_attention_order"]
     renamed = layout.renamed(tensors, settings, by_head)
     check_all_used(tensors, renamed)
     with torch.device("meta"):
         network = UNet(renamed, settings)
     fill(network, renamed)
-    classes = tensors["label_emb.weight"].shape[0] if "label_emb.weight" in tensors else 0
     options = {
         "channels": inputs,
         "multiple": network.multiple,
@@ -87,6 +85,23 @@ def read(tensors: Mapping[str, Tensor], config: Mapping) -> tuple[nn.Module, dic
     for name in ("betas", "predicts", "resolution"):
         options[name] = chosen[name]
     return network, options
+
+
+def _settings(layout: Layout, config: Mapping) -> dict:
+    """The SETTINGS: the defaults, replaced by those of a published network, then by `config`."""
+    settings: dict = {
+        "head_width": 64,
+        "heads": 1,
+        "new_attention_order": False,
+        "betas": "linear",
+        "predicts": "epsilon",
+        "resolution": layout.side,
+    }
+    settings |= PUBLISHED.get((layout.width, layout.side), {})
+    settings |= config
+    if "heads" in config and "head_width" not in config:
+        settings["head_width"] = None
+    return settings
 
 
 @dataclass(frozen=True)
@@ -102,68 +117,74 @@ class Layout:
     widths: tuple[float, ...]
 
     @staticmethod
-    def of(tensors: Mapping[str, Tensor]) -> Layout:
+    def of(tensors: Weights) -> Layout:
         """Read the layout off the decoder.
 
-        A residual block that halves the sides looks like any other, and only the decoder has blocks
-        that end with one that doubles them.
+        In the encoder, a residual block that halves the sides looks like any other. In the decoder,
+        the last part of a block shows whether the block doubles the sides.
         """
         if "output_blocks.0.0.in_layers.2.weight" not in tensors:
             raise ValueError("it has no output_blocks: a classifier, not a denoiser")
         width = tensors["time_embed.0.weight"].shape[1]
-        rows = []
-        number = 0
-        doubling = []
-        while f"output_blocks.{number}.0.in_layers.2.weight" in tensors:
-            rows.append(tensors[f"output_blocks.{number}.0.in_layers.2.weight"].shape[0])
-            if _doubles(branch(tensors, f"output_blocks.{number}.")):
+        channels: list[int] = []
+        doubling: list[int] = []
+        while True:
+            number = len(channels)
+            block = branch(tensors, f"output_blocks.{number}.")
+            convolution = block.get("0.in_layers.2.weight")
+            if convolution is None:
+                break
+            channels.append(len(convolution))
+            if _doubles(block):
                 doubling.append(number)
-            number += 1
-        blocks = doubling[0] if doubling else number - 1
-        levels = rows[:: blocks + 1][::-1]
-        return Layout(width, blocks, tuple(row / width for row in levels))
+        blocks = doubling[0] if doubling else len(channels) - 1
+        from_smallest = channels[:: blocks + 1]
+        from_full_size = reversed(from_smallest)
+        widths = tuple(count / width for count in from_full_size)
+        return Layout(width, blocks, widths)
 
     @property
     def side(self) -> int | None:
         """The side of the images it was trained on; None if no published network is like it."""
         return SIDES.get(self.widths)
 
-    def renamed(
-        self, tensors: Mapping[str, Tensor], settings: Settings, by_head: bool
-    ) -> dict[str, Tensor]:
-        """The tensors under the names of `UNet`."""
-        target: dict[str, Tensor] = {}
+    def renamed(self, tensors: Weights, settings: Settings, by_head: bool) -> Tensors:
+        """The tensors under the names of `UNet`.
+
+        by_head: whether the rows of queries, keys and values are ordered head by head.
+        """
+        target: Tensors = {}
         move(tensors, "", target, _ENDS)
-        steps = (self.blocks + 1) * len(self.widths)
-        for number in range(steps):
-            halves = number > 0 and number % (self.blocks + 1) == 0
+        steps_per_level = self.blocks + 1
+        for number in range(steps_per_level * len(self.widths)):
+            halves = number > 0 and number % steps_per_level == 0
+            first_kind = "shrink" if halves else "block"
             part = branch(tensors, f"input_blocks.{number}.")
-            target |= _step(part, f"inputs.{number}", "shrink" if halves else "block", settings)
+            target |= _step(part, f"inputs.{number}", first_kind)
             part = branch(tensors, f"output_blocks.{number}.")
-            target |= _step(part, f"outputs.{number}", "block", settings)
+            target |= _step(part, f"outputs.{number}", "block")
         middle = branch(tensors, "middle_block.")
         for number in range(3):
             part = branch(middle, f"{number}.")
-            one = {f"0.{name}": value for name, value in part.items()}
-            target |= _step(one, f"middle.{number}", "block", settings)
+            only_layer = {f"0.{name}": value for name, value in part.items()}
+            target |= _step(only_layer, f"middle.{number}", "block")
         if by_head:
             _separate(target, settings)
         return target
 
 
-def _doubles(part: Mapping[str, Tensor]) -> bool:
+def _doubles(part: Weights) -> bool:
     """Whether an output block ends by doubling the sides: with a second block, or a convolution."""
     for number in (1, 2):
-        if f"{number}.in_layers.2.weight" in part or f"{number}.conv.weight" in part:
+        layer = branch(part, f"{number}.")
+        if "in_layers.2.weight" in layer or "conv.weight" in layer:
             return True
     return False
 
 
-def _step(
-    part: Mapping[str, Tensor], step: str, first_kind: str, settings: Settings
-) -> dict[str, Tensor]:
+def _step(part: Weights, step: str, first_kind: str) -> Tensors:
     """Rename the layers of one block. first_kind: what its first residual block does."""
-    target: dict[str, Tensor] = {}
+    target: Tensors = {}
     for number in range(3):
         layer = branch(part, f"{number}.")
         if "in_layers.2.weight" in layer:
@@ -185,15 +206,19 @@ def _step(
 
 
 def _matrix(value: Tensor, channels: int) -> Tensor:
-    """A convolution of one position as the matrix that it is; a vector stays."""
-    return value if value.ndim == 1 else value.reshape(-1, channels)
+    """The kernel of a 1×1 convolution as a matrix. A vector stays as it is."""
+    if value.ndim == 1:
+        return value
+    return value.reshape(-1, channels)
 
 
-def _separate(target: dict[str, Tensor], settings: Settings) -> None:
+def _separate(target: Tensors, settings: Settings) -> None:
     """Bring rows that are ordered head by head into the order queries, keys, values."""
     for name, value in target.items():
         if ".attention.qkv." not in name:
             continue
-        heads = settings.heads_of(len(value) // 3)
+        channels = len(value) // 3
+        heads = settings.heads_of(channels)
         rows = value.reshape(heads, 3, -1, *value.shape[1:])
-        target[name] = rows.transpose(0, 1).reshape(value.shape)
+        separated = rows.transpose(0, 1)
+        target[name] = separated.reshape(value.shape)

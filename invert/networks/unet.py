@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Weights = Mapping[str, Tensor]
+Tensors = dict[str, Tensor]
+Names = Mapping[str, str]  # old name: new name, both without .weight and .bias
 _LONGEST_PERIOD = 10_000
 _MOST_HALVINGS = 10
 
@@ -41,23 +43,26 @@ class Settings:
 
     def heads_of(self, channels: int) -> int:
         """How many heads attention over so many channels has."""
-        if self.head_width is None:
-            width, rest = divmod(channels, self.heads)
-        else:
-            width, rest = divmod(channels, self.head_width)
-        if rest or not width:
+        divisor = self.heads if self.head_width is None else self.head_width
+        quotient, rest = divmod(channels, divisor)
+        if rest or not quotient:
             raise ValueError(
                 f"{channels} channels cannot be split into attention heads; give the right "
                 f"head_width (it is {self.head_width}) or heads (it is {self.heads})"
             )
-        return self.heads if self.head_width is None else width
+        return self.heads if self.head_width is None else quotient
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        """The group normalisation of so many channels."""
+        return nn.GroupNorm(self.groups, channels, self.eps)
 
 
 class Conv(nn.Conv2d):
     """A convolution that does not use the embedding."""
 
     def __init__(self, weights: Weights, settings: Settings):
-        super().__init__(*_convolution(weights, ""), 3, padding=1)
+        inputs, outputs = _convolution(weights, "")
+        super().__init__(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         return super().forward(x)
@@ -69,7 +74,8 @@ class Down(nn.Module):
     def __init__(self, weights: Weights, settings: Settings):
         super().__init__()
         self.padding = settings.down_padding
-        self.conv = nn.Conv2d(*_convolution(weights, "conv."), 3, stride=2, padding=self.padding)
+        inputs, outputs = _convolution(weights, "conv.")
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=self.padding)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         if self.padding == 0:
@@ -83,7 +89,8 @@ class Up(nn.Module):
 
     def __init__(self, weights: Weights, settings: Settings):
         super().__init__()
-        self.conv = nn.Conv2d(*_convolution(weights, "conv."), 3, padding=1)
+        inputs, outputs = _convolution(weights, "conv.")
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         result: Tensor = self.conv(doubled(x))
@@ -114,10 +121,10 @@ class ResBlock(nn.Module):
     def __init__(self, weights: Weights, settings: Settings):
         super().__init__()
         inputs, outputs = _convolution(weights, "conv1.")
-        self.norm1 = nn.GroupNorm(settings.groups, inputs, settings.eps)
+        self.norm1 = settings.norm(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.emb = _linear(weights, "emb.")
-        self.norm2 = nn.GroupNorm(settings.groups, outputs, settings.eps)
+        self.norm2 = settings.norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip: nn.Module = nn.Identity()
         if inputs != outputs:
@@ -125,9 +132,10 @@ class ResBlock(nn.Module):
         self.scales = self.emb.out_features == 2 * outputs
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        change = self.resize(F.silu(self.norm1(x)))
-        change = self.conv1(change)
-        modulation = self.emb(F.silu(embedding))[:, :, None, None]
+        change = F.silu(self.norm1(x))
+        change = self.conv1(self.resize(change))
+        modulation = self.emb(F.silu(embedding))
+        modulation = modulation[:, :, None, None]
         if self.scales:
             scale, shift = modulation.chunk(2, 1)
             change = self.norm2(change) * (1 + scale) + shift
@@ -162,22 +170,27 @@ class Attention(nn.Module):
         self.heads = settings.heads_of(channels)
         self.norm: nn.Module = nn.Identity()
         if "norm.weight" in weights:
-            self.norm = nn.GroupNorm(settings.groups, channels, settings.eps)
+            self.norm = settings.norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        positions = self.norm(x).flatten(2).transpose(1, 2)
-        parts = self.qkv(positions).view(batch, height * width, 3, self.heads, -1)
+        batch, _, height, width = x.shape
+        count = height * width
+        positions = self.norm(x).flatten(2)
+        positions = positions.transpose(1, 2)  # [B, positions, C]
+        parts = self.qkv(positions)
+        parts = parts.view(batch, count, 3, self.heads, -1)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value)
-        change = self.out(attended.transpose(1, 2).flatten(2))
-        result: Tensor = x + change.transpose(1, 2).view(batch, channels, height, width)
+        joined_heads = attended.transpose(1, 2).flatten(2)
+        change = self.out(joined_heads)
+        result: Tensor = x + change.transpose(1, 2).view(x.shape)
         return result
 
 
-LAYERS: dict[str, Callable[[Weights, Settings], nn.Module]] = {
+MakeLayer = Callable[[Weights, Settings], nn.Module]
+LAYERS: dict[str, MakeLayer] = {
     "conv": Conv,
     "block": ResBlock,
     "attention": Attention,
@@ -215,20 +228,21 @@ class UNet(nn.Module):
         super().__init__()
         self.settings = settings
         first = _linear(weights, "time.0.")
+        second = _linear(weights, "time.2.")
         self.frequencies = first.in_features
-        self.time = nn.Sequential(first, nn.SiLU(), _linear(weights, "time.2."))
+        self.time = nn.Sequential(first, nn.SiLU(), second)
         self.classes: nn.Embedding | None = None
         if "classes.weight" in weights:
             self.classes = nn.Embedding(*weights["classes.weight"].shape)
         self.inputs = _steps(weights, "inputs", settings)
         self.middle = _steps(weights, "middle", settings)
         self.outputs = _steps(weights, "outputs", settings)
-        if len(self.inputs) != len(self.outputs) or not self.inputs:
-            raise ValueError(
-                f"it has {len(self.inputs)} blocks on its way down and {len(self.outputs)} up"
-            )
+        blocks_down = len(self.inputs)
+        blocks_up = len(self.outputs)
+        if blocks_down == 0 or blocks_down != blocks_up:
+            raise ValueError(f"it has {blocks_down} blocks on its way down and {blocks_up} up")
         channels, outputs = _convolution(weights, "out_conv.")
-        self.out_norm = nn.GroupNorm(settings.groups, channels, settings.eps)
+        self.out_norm = settings.norm(channels)
         self.out_conv = nn.Conv2d(channels, outputs, 3, padding=1)
 
     @property
@@ -237,7 +251,8 @@ class UNet(nn.Module):
         halvings = 0
         for step in self.inputs:
             for name, _ in step.named_children():
-                halvings += name in ("down", "shrink")
+                if name in ("down", "shrink"):
+                    halvings += 1
         if halvings > _MOST_HALVINGS:
             raise ValueError(f"it halves the sides {halvings} times, more than {_MOST_HALVINGS}")
         return 1 << halvings
@@ -247,7 +262,8 @@ class UNet(nn.Module):
 
         x: [B, C, H, W]. time: [B], fractions allowed. label: classes [B], if there are any.
         """
-        embedding = self.time(self._waves(time).to(x.dtype))
+        waves = self._waves(time).to(x.dtype)
+        embedding = self.time(waves)
         if self.classes is not None:
             embedding = embedding + self.classes(label)
         skips = []
@@ -257,8 +273,10 @@ class UNet(nn.Module):
         for step in self.middle:
             x = step(x, embedding)
         for step in self.outputs:
-            x = step(torch.cat([x, skips.pop()], 1), embedding)
-        output: Tensor = self.out_conv(F.silu(self.out_norm(x)))
+            skip = skips.pop()
+            x = step(torch.cat([x, skip], 1), embedding)
+        x = F.silu(self.out_norm(x))
+        output: Tensor = self.out_conv(x)
         return output
 
     def _waves(self, time: Tensor) -> Tensor:
@@ -266,23 +284,26 @@ class UNet(nn.Module):
         half = self.frequencies // 2
         numbers = torch.arange(half, dtype=torch.float32, device=time.device)
         exponents = numbers / (half - self.settings.frequency_shift)
-        angles = time.float()[:, None] * (-math.log(_LONGEST_PERIOD) * exponents).exp()
+        frequencies = (-math.log(_LONGEST_PERIOD) * exponents).exp()
+        angles = time.float()[:, None] * frequencies
         waves = [angles.cos(), angles.sin()]
         if not self.settings.cosine_first:
             waves.reverse()
-        return F.pad(torch.cat(waves, 1), (0, self.frequencies % 2))
+        missing = self.frequencies % 2
+        return F.pad(torch.cat(waves, 1), (0, missing))
 
 
-def branch(weights: Weights, prefix: str) -> dict[str, Tensor]:
+def branch(weights: Weights, prefix: str) -> Tensors:
     """Return the tensors whose names begin with the prefix, under the rest of their names."""
     part = {}
     for name, value in weights.items():
         if name.startswith(prefix):
-            part[name[len(prefix) :]] = value
+            rest = name.removeprefix(prefix)
+            part[rest] = value
     return part
 
 
-def move(source: Weights, prefix: str, target: dict[str, Tensor], names: Mapping[str, str]) -> None:
+def move(source: Weights, prefix: str, target: Tensors, names: Names) -> None:
     """Copy the tensors under a prefix into `target`.
 
     names: what follows the prefix, and the prefix in `target`, both without .weight and .bias.
@@ -296,8 +317,8 @@ def move(source: Weights, prefix: str, target: dict[str, Tensor], names: Mapping
 
 def check_all_used(tensors: Weights, renamed: Weights) -> None:
     """Raise ValueError if some tensors of a file belong to no layer that was renamed."""
-    before = sum(value.numel() for value in tensors.values())
-    after = sum(value.numel() for value in renamed.values())
+    before = _count_numbers(tensors)
+    after = _count_numbers(renamed)
     if before != after:
         raise ValueError(
             f"the layers that are known hold {after:,} numbers of its {before:,}; "
@@ -305,7 +326,11 @@ def check_all_used(tensors: Weights, renamed: Weights) -> None:
         )
 
 
-def under(prefix: str, names: Mapping[str, str]) -> dict[str, str]:
+def _count_numbers(tensors: Weights) -> int:
+    return sum(value.numel() for value in tensors.values())
+
+
+def under(prefix: str, names: Names) -> dict[str, str]:
     """Return the same names for `move`, with the new ones under a prefix."""
     return {old: f"{prefix}.{new}" for old, new in names.items()}
 
@@ -325,11 +350,13 @@ def _convolution(weights: Weights, prefix: str) -> tuple[int, int]:
     shape = weights[f"{prefix}weight"].shape
     if len(shape) != 4 or tuple(shape[2:]) != (3, 3):
         raise ValueError(f"{prefix}weight is {list(shape)}, not that of a convolution of 3×3")
-    return shape[1], shape[0]
+    outputs, inputs, _, _ = shape
+    return inputs, outputs
 
 
 def _linear(weights: Weights, prefix: str) -> nn.Linear:
     shape = weights[f"{prefix}weight"].shape
     if len(shape) != 2:
         raise ValueError(f"{prefix}weight is {list(shape)}, not that of a linear layer")
-    return nn.Linear(shape[1], shape[0])
+    outputs, inputs = shape
+    return nn.Linear(inputs, outputs)

@@ -1,4 +1,4 @@
-"""Files as others write them: NVIDIA's network pickles, without NVIDIA's code."""
+"""Write checkpoint files as other programs do: NVIDIA's pickles and rosinality's files."""
 
 import importlib
 import pickle
@@ -17,7 +17,7 @@ KERNEL = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1]))
 
 
 def randomize(generator, seed=0):
-    """Random weights of a size at which images neither vanish nor saturate."""
+    """Give a generator random weights, scaled so that its images neither vanish nor saturate."""
     g = torch.Generator().manual_seed(seed)
     for name, t in generator.state_dict().items():
         t.copy_(torch.randn(t.shape, generator=g) * 0.5)
@@ -49,8 +49,9 @@ class Call:
             return getattr(importlib.import_module(module), name)
         except ImportError:
             pass
-        for at in range(1, module.count(".") + 2):  # the packages it lies in, too
-            package = ".".join(module.split(".")[:at])
+        parts = module.split(".")
+        for count in range(1, len(parts) + 1):  # the module, and every package that contains it
+            package = ".".join(parts[:count])
             cls.stubs.setdefault(package, types.ModuleType(package))
             parent, _, child = package.rpartition(".")
             if parent:
@@ -70,7 +71,7 @@ class Call:
 
 
 def write(path, content, protocol=4):
-    """Pickle `content` while the modules it names seem to exist."""
+    """Pickle `content`. Modules that it names and that are not installed are replaced by stubs."""
     with mock.patch.dict(sys.modules, Call.stubs):
         path.write_bytes(pickle.dumps(content, protocol))
     return path
@@ -88,25 +89,25 @@ def persistent(class_name, state):
 
 
 def nvidia(generator, names=("Generator", "SynthesisLayer")):
-    """The persistent object of a generator, with the attributes that NVIDIA's classes keep."""
-    top, layer = names
+    """The object that NVIDIA's code pickles for a generator. names: of its classes."""
+    generator_class, layer_class = names
     state, modules = generator.state_dict(), dict(generator.named_modules())
     parameters = dict(generator.named_parameters())
 
     def node(prefix):
-        here = prefix + "." if prefix else ""
-        own = {k[len(here) :]: v for k, v in state.items() if k.startswith(here)}
-        tensors = {k: v for k, v in own.items() if "." not in k}
+        path = prefix + "." if prefix else ""
+        part = {k.removeprefix(path): v for k, v in state.items() if k.startswith(path)}
+        tensors = {k: v for k, v in part.items() if "." not in k}
         module = modules[prefix]
         if isinstance(module, torch.nn.Embedding):
             return torch.nn.Embedding.from_pretrained(module.weight.detach().clone())
-        learned = {k: torch.nn.Parameter(v) for k, v in tensors.items() if here + k in parameters}
-        children = dict.fromkeys(k.split(".")[0] for k in own if "." in k)
+        learned = {k: torch.nn.Parameter(v) for k, v in tensors.items() if path + k in parameters}
+        children = dict.fromkeys(k.split(".")[0] for k in part if "." in k)
         attributes = {
             "training": False,
             "_parameters": OrderedDict(learned),
             "_buffers": {k: v for k, v in tensors.items() if k not in learned},
-            "_modules": OrderedDict((k, node(here + k)) for k in children),
+            "_modules": OrderedDict((k, node(path + k)) for k in children),
             "_init_args": (),
             "_init_kwargs": Call("dnnlib.util", "EasyDict"),
             "_forward_hooks": OrderedDict(),
@@ -117,13 +118,13 @@ def nvidia(generator, names=("Generator", "SynthesisLayer")):
         if type(module).__name__ == "StyledConv":
             attributes |= {"conv_clamp": module.clamp, "activation": "lrelu"}
         if type(module).__name__ == "FilteredConv":
-            its = module.layer
+            layer = module.layer
             attributes |= {
-                "up_factor": its.up,
-                "down_factor": its.down,
-                "padding": list(its.padding),
-                "conv_clamp": its.clamp,
-                "is_torgb": its.torgb,
+                "up_factor": layer.up,
+                "down_factor": layer.down,
+                "padding": list(layer.padding),
+                "conv_clamp": layer.clamp,
+                "is_torgb": layer.torgb,
                 "out_size": numpy.array([9, 9]),
             }
         if type(module).__name__ == "Input":
@@ -134,33 +135,33 @@ def nvidia(generator, names=("Generator", "SynthesisLayer")):
             attributes["bandwidth"] = numpy.float64(module.bandwidth)
         if hasattr(module, "output_scale"):
             attributes |= {"output_scale": module.output_scale, "layer_names": module.layer_names}
-        return persistent(top if not prefix else layer, attributes)
+        return persistent(layer_class if prefix else generator_class, attributes)
 
     return node("")
 
 
 def rosinality(generator):
     """The g_ema of the same StyleGAN2, in the names and the layout of the other port."""
-    s, found = generator.state_dict(), {}
+    s, tensors_of_port = generator.state_dict(), {}
     for i in range(generator.mapping.num_layers):
         for part in ("weight", "bias"):
-            found[f"style.{i + 1}.{part}"] = s[f"mapping.fc{i}.{part}"]
+            tensors_of_port[f"style.{i + 1}.{part}"] = s[f"mapping.fc{i}.{part}"]
 
     def layer(theirs, ours):
         weight = s[f"{ours}.weight"]
-        found[f"{theirs}.conv.weight"] = weight[None] * weight[0].numel() ** 0.5
+        tensors_of_port[f"{theirs}.conv.weight"] = weight[None] * weight[0].numel() ** 0.5
         for part in ("weight", "bias"):
-            found[f"{theirs}.conv.modulation.{part}"] = s[f"{ours}.affine.{part}"]
-        found[f"{theirs}.noise.weight"] = s[f"{ours}.noise_strength"].view(1)
-        found[f"{theirs}.activate.bias"] = s[f"{ours}.bias"]
+            tensors_of_port[f"{theirs}.conv.modulation.{part}"] = s[f"{ours}.affine.{part}"]
+        tensors_of_port[f"{theirs}.noise.weight"] = s[f"{ours}.noise_strength"].view(1)
+        tensors_of_port[f"{theirs}.activate.bias"] = s[f"{ours}.bias"]
 
     def to_rgb(theirs, ours):
-        found[f"{theirs}.conv.weight"] = s[f"{ours}.weight"][None]
+        tensors_of_port[f"{theirs}.conv.weight"] = s[f"{ours}.weight"][None]
         for part in ("weight", "bias"):
-            found[f"{theirs}.conv.modulation.{part}"] = s[f"{ours}.affine.{part}"]
-        found[f"{theirs}.bias"] = s[f"{ours}.bias"].view(1, -1, 1, 1)
+            tensors_of_port[f"{theirs}.conv.modulation.{part}"] = s[f"{ours}.affine.{part}"]
+        tensors_of_port[f"{theirs}.bias"] = s[f"{ours}.bias"].view(1, -1, 1, 1)
 
-    found["input.input"] = s["synthesis.b4.const"][None]
+    tensors_of_port["input.input"] = s["synthesis.b4.const"][None]
     layer("conv1", "synthesis.b4.conv1")
     to_rgb("to_rgb1", "synthesis.b4.torgb")
     noises = [s["synthesis.b4.conv1.noise_const"]]
@@ -168,10 +169,12 @@ def rosinality(generator):
         for k in (0, 1):
             layer(f"convs.{2 * j + k}", f"synthesis.b{r}.conv{k}")
             noises.append(s[f"synthesis.b{r}.conv{k}.noise_const"])
-        found[f"convs.{2 * j}.conv.blur.kernel"] = KERNEL * 4
+        tensors_of_port[f"convs.{2 * j}.conv.blur.kernel"] = KERNEL * 4
         to_rgb(f"to_rgbs.{j}", f"synthesis.b{r}.torgb")
-        found[f"to_rgbs.{j}.upsample.kernel"] = KERNEL * 4
-    return found | {f"noises.noise_{i}": noise[None, None] for i, noise in enumerate(noises)}
+        tensors_of_port[f"to_rgbs.{j}.upsample.kernel"] = KERNEL * 4
+    return tensors_of_port | {
+        f"noises.noise_{i}": noise[None, None] for i, noise in enumerate(noises)
+    }
 
 
 def stylegan3(names, kernel=3, radial=False, c_dim=0, mapping=None, z_dim=5, w_dim=7):
@@ -198,7 +201,7 @@ def stylegan3(names, kernel=3, radial=False, c_dim=0, mapping=None, z_dim=5, w_d
 
 
 SHARED_LAYERS = ["L0_36_6", "L1_36_6", "L2_36_5", "L3_36_5", "L4_36_4", "L5_16_4", "L6_16_3"]
-# as StyleGAN-XL grows: the head's numbers go on after the stem's dropped tail, and skip one
+# StyleGAN-XL drops the last layers of a trained network and adds new ones, so a number is missing
 GROWN_LAYERS = [
     "L0_36_6",
     "L1_36_6",

@@ -1,7 +1,7 @@
-"""StyleGAN2 and 3 once more, written from the papers' formulas with scipy, in float64.
+"""A second implementation of StyleGAN2 and 3, from the papers' formulas, with scipy in float64.
 
-One image at a time. Slow and plain on purpose: `scipy.signal.upfirdn` and `correlate` do every
-filter and convolution.
+It computes one image at a time, and is slow because it is kept simple: scipy.signal computes every
+filter and convolution. `s` holds the tensors of a network by their names.
 """
 
 import numpy as np
@@ -87,56 +87,52 @@ def stylegan2(state, ws, clamp=None, noise=True):
         )
 
     x = image = None
-    at, r = 0, 4
-    while f"synthesis.b{r}.conv1.weight" in s:
-        block = f"synthesis.b{r}"
+    layer, side = 0, 4
+    while f"synthesis.b{side}.conv1.weight" in s:
+        block = f"synthesis.b{side}"
         filter = s[f"{block}.resample_filter"]
-        if r == 4:
-            x = styled(f"{block}.conv1", s[f"{block}.const"], ws[at])
-            at += 1
+        if side == 4:
+            x = styled(f"{block}.conv1", s[f"{block}.const"], ws[layer])
+            layer += 1
         else:
             resnet = f"{block}.skip.weight" in s
             gain = np.sqrt(0.5) if resnet else 1.0
-            y = styled(
-                f"{block}.conv1",
-                styled(f"{block}.conv0", x, ws[at], up=True),
-                ws[at + 1],
-                gain=gain,
-            )
+            y = styled(f"{block}.conv0", x, ws[layer], up=True)
+            y = styled(f"{block}.conv1", y, ws[layer + 1], gain=gain)
             if resnet:
                 w = s[f"{block}.skip.weight"]
-                around = np.einsum("oi,ihw->ohw", w[:, :, 0, 0] / np.sqrt(w.shape[1]), x)
-                y = y + _filtered(around, filter, 2, 1, [2, 1, 2, 1]) * gain
+                skip = np.einsum("oi,ihw->ohw", w[:, :, 0, 0] / np.sqrt(w.shape[1]), x)
+                y = y + _filtered(skip, filter, 2, 1, [2, 1, 2, 1]) * gain
             x = y
-            at += 2
+            layer += 2
         image = None if image is None else _filtered(image, filter, 2, 1, [2, 1, 2, 1])
         if f"{block}.torgb.weight" in s:
             w = s[f"{block}.torgb.weight"][:, :, 0, 0]
-            styles = _linear(s, f"{block}.torgb.affine", ws[at]) / np.sqrt(w.shape[1])
+            styles = _linear(s, f"{block}.torgb.affine", ws[layer]) / np.sqrt(w.shape[1])
             rgb = np.einsum("oi,ihw->ohw", w * styles, x) + s[f"{block}.torgb.bias"][:, None, None]
             rgb = np.clip(rgb, -limit, limit)
             image = rgb if image is None else image + rgb
-        r *= 2
+        side *= 2
     return image
 
 
 def stylegan3(state, ws, config):
     """ws [num_ws, w_dim] → image [C, R, R] about in [-1, 1]; config: that of our StyleGAN3."""
-    s, ws, start = {k: _np(v) for k, v in state.items()}, _np(ws), config["input"]
-    t = _linear(s, "synthesis.input.affine", ws[0])
-    c, sn, right, down = t / np.hypot(t[0], t[1])
-    turn, move = (
-        np.array([[c, -sn, 0], [sn, c, 0], [0, 0, 1]]),
-        np.array([[1, 0, -right], [0, 1, -down], [0, 0, 1]]),
-    )
-    matrix = turn @ move @ s["synthesis.input.transform"]
+    s = {k: _np(v) for k, v in state.items()}
+    ws = _np(ws)
+    start = config["input"]
+    parameters = _linear(s, "synthesis.input.affine", ws[0])
+    cos, sin, right, down = parameters / np.hypot(parameters[0], parameters[1])
+    rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    translation = np.array([[1, 0, -right], [0, 1, -down], [0, 0, 1]])
+    matrix = rotation @ translation @ s["synthesis.input.transform"]
     freqs, phases = s["synthesis.input.freqs"], s["synthesis.input.phases"]
     phases = phases + freqs @ matrix[:2, 2]
     freqs = freqs @ matrix[:2, :2]
     rate, band = start["sampling_rate"], start["bandwidth"]
     amplitude = np.clip(1 - (np.hypot(*freqs.T) - band) / (rate / 2 - band), 0, 1)
-    at = (np.arange(start["size"]) + 0.5 - start["size"] / 2) / rate
-    grid = np.stack(np.meshgrid(at, at, indexing="xy"), -1)  # [H, W, (x, y)]
+    positions = (np.arange(start["size"]) + 0.5 - start["size"] / 2) / rate
+    grid = np.stack(np.meshgrid(positions, positions, indexing="xy"), -1)  # [H, W, (x, y)]
     waves = np.sin(2 * np.pi * (np.einsum("hwk,ck->chw", grid, freqs) + phases[:, None, None]))
     weight = s["synthesis.input.weight"]
     x = np.einsum("oc,chw->ohw", weight / np.sqrt(len(weight)), waves * amplitude[:, None, None])
@@ -149,24 +145,34 @@ def stylegan3(state, ws, config):
             weight = weight / np.sqrt((weight**2).mean((1, 2, 3), keepdims=True))
             weight = weight * (styles / np.sqrt((styles**2).mean()))[None, :, None, None]
             weight = weight / np.sqrt((weight**2).sum((1, 2, 3), keepdims=True) + 1e-8)
-        y = (
-            _convolve(x, weight / np.sqrt(s[f"{name}.magnitude_ema"]))
-            + s[f"{name}.bias"][:, None, None]
-        )
-        fu, fd = (s.get(f"{name}.{way}_filter") for way in ("up", "down"))
-        fu, fd = (
-            np.ones((1, 1)) if f is None else np.outer(f, f) if f.ndim == 1 else f for f in (fu, fd)
-        )
-        y = _filtered(y, fu, layer["up"], 1, layer["padding"])
-        y = y if layer["torgb"] else _lrelu(y)
-        y = np.clip(y, -layer["clamp"], layer["clamp"]) if layer["clamp"] else y
-        x = _filtered(y, fd, 1, layer["down"], [0] * 4)
+        y = _convolve(x, weight / np.sqrt(s[f"{name}.magnitude_ema"]))
+        y = y + s[f"{name}.bias"][:, None, None]
+        up_filter = _two_dimensional(s.get(f"{name}.up_filter"))
+        down_filter = _two_dimensional(s.get(f"{name}.down_filter"))
+        y = _filtered(y, up_filter, layer["up"], 1, layer["padding"])
+        if not layer["torgb"]:
+            y = _lrelu(y)
+        if layer["clamp"]:
+            y = np.clip(y, -layer["clamp"], layer["clamp"])
+        x = _filtered(y, down_filter, 1, layer["down"], [0] * 4)
     return x * config["output_scale"]
 
 
+def _two_dimensional(kernel):
+    """A filter as a matrix: [taps] for both directions, [taps, taps], or None for no filter."""
+    if kernel is None:
+        return np.ones((1, 1))
+    if kernel.ndim == 1:
+        return np.outer(kernel, kernel)
+    return kernel
+
+
 def discriminator(state, image, clamp=None):
-    """image [C, R, R] in [-1, 1] → what leaves each block, [F, r, r] each."""
-    s, image, found, x = {k: _np(v) for k, v in state.items()}, _np(image), [], None
+    """image [C, R, R] in [-1, 1] → the output of each block, [F, r, r] each."""
+    s = {k: _np(v) for k, v in state.items()}
+    image = _np(image)
+    outputs = []
+    x = None
 
     def conv(x, name, down=1, activate=True, gain=1.0):
         w = s[f"{name}.weight"]
@@ -193,13 +199,13 @@ def discriminator(state, image, clamp=None):
     while side > 4:
         block = f"b{side}"
         if f"{block}.fromrgb.weight" in s:
-            shown = conv(image, f"{block}.fromrgb")
-            x = shown if x is None else x + shown
+            features = conv(image, f"{block}.fromrgb")
+            x = features if x is None else x + features
         residual = f"{block}.skip.weight" in s
         gain = np.sqrt(0.5) if residual else 1.0
         y = conv(conv(x, f"{block}.conv0"), f"{block}.conv1", 2, gain=gain)
         x = y + conv(x, f"{block}.skip", 2, activate=False, gain=gain) if residual else y
         image = _filtered(image, s[f"{block}.resample_filter"], 1, 2, [1] * 4)
-        found.append(x)
+        outputs.append(x)
         side //= 2
-    return found
+    return outputs

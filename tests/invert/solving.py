@@ -1,4 +1,4 @@
-"""What the tests of the solve share: a generator that is quick, and methods that are."""
+"""Shared by the tests of methods: a small generator, and methods with few candidates."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,29 +18,30 @@ QUICK = {"perceptual": "alex"}
 
 
 def quick(name, count=6):
-    """The method, with few candidates to begin with, so that its phases are what takes time."""
+    """The method with few candidates for its start, so that the start takes little time."""
     method = METHODS[name]
-    start = (
-        replace(method.start, count=count)
-        if isinstance(method.start, (BestOf, Centroids))
-        else method.start
-    )
+    start = method.start
+    if isinstance(start, (BestOf, Centroids)):
+        start = replace(start, count=count)
     return replace(method, start=start)
 
 
 def lively(**options):
-    """A generator of 32² with noise maps that matter, and codes and images of an ordinary size."""
+    """A random generator of 32² whose noise maps and codes have a visible effect on the image."""
     G = stylegan2(resolution=32, width=9, **options)
     for conv in G.synthesis.convs:
         conv.noise_strength.fill_(0.1)
-    for i in range(2):
-        getattr(G.mapping, f"fc{i}").weight_gain *= 200
-    G.mapping.w_avg.copy_(G.some_w(1000)[0].mean(0))
+    for layer in (G.mapping.fc0, G.mapping.fc1):
+        layer.weight_gain *= 200
+    w, _ = G.some_w(1000)
+    G.mapping.w_avg.copy_(w.mean(0))
     return G
 
 
 def value(term, point=None, problem=None, variables=None, prediction=None):
-    problem = problem or SimpleNamespace(batch=1, device=torch.device("cpu"))
-    return term.prepare(problem)(
-        View(prediction, prediction, point, variables or {}, Rng.of(rng(), 1))
-    )
+    """The value of a term, where the prediction is also the image."""
+    if problem is None:
+        problem = SimpleNamespace(batch=1, zeros=lambda: torch.zeros(1))
+    measure = term.prepare(problem)
+    view = View(prediction, prediction, point, variables or {}, Rng.of(rng(), 1))
+    return measure(view)

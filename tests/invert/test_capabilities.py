@@ -17,7 +17,7 @@ from .checkpoints import SHARED_LAYERS, conditional_xl, stylegan2, stylegan3
 
 
 class TwoStages(invert.Generator):
-    """A generator of another family, whose tensors have names of their own."""
+    """A generator of another family, with other names of tensors than StyleGAN2."""
 
     resolution, z_dim, blocks = 4, 3, 2
 
@@ -89,7 +89,7 @@ def test_statistics_follow_the_generator():
 
 @pytest.mark.parametrize("make", [stylegan2, conditional_xl])
 def test_statistics_ignore_the_defaults(make):
-    """The default dtype and device, and inference mode, change no bit and poison no cache."""
+    """The default dtype, the default device and inference mode change no bit and spoil no cache."""
     expected = make()
     generator = make()
     torch.set_default_dtype(torch.float64)
@@ -116,9 +116,10 @@ with torch.inference_mode(), torch.device("meta"):
 w = torch.zeros(1, 256, dtype=torch.float32, requires_grad=True)
 image = generator.synthesize(w)
 for network in networks:
-    far = network.distance(network.features(image), network.features(image.detach() * 0))
-    (slope,) = torch.autograd.grad(far.sum(), w, retain_graph=True)
-    assert slope.dtype == far.dtype == torch.float32 and slope.abs().sum() > 0
+    black = image.detach() * 0
+    distance = network.distance(network.features(image), network.features(black))
+    (gradient,) = torch.autograd.grad(distance.sum(), w, retain_graph=True)
+    assert gradient.dtype == distance.dtype == torch.float32 and gradient.abs().sum() > 0
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

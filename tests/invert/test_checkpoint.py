@@ -1,4 +1,4 @@
-"""Files of all kinds give the images they stand for."""
+"""Files of all kinds load, and the generators give the right images."""
 
 import argparse
 import functools
@@ -40,7 +40,7 @@ def same_generator(G, H):
 
 
 def odd_stylegan3():
-    """Attributes that nothing but the file tells."""
+    """A generator with attributes that only the file determines, not the shapes of its tensors."""
     G = stylegan3(SHARED_LAYERS)
     config = json.loads(json.dumps(G.config)) | {"output_scale": 0.4}
     config["input"] |= {"size": config["input"]["size"], "sampling_rate": 13.0, "bandwidth": 0.1}
@@ -54,7 +54,7 @@ def odd_stylegan3():
 
 GENERATORS = {
     "skip": stylegan2,
-    "resnet": functools.partial(stylegan2, architecture="resnet", clamp=0.7),  # that is met
+    "resnet": functools.partial(stylegan2, architecture="resnet", clamp=0.7),  # values reach it
     "resnet, free": functools.partial(stylegan2, architecture="resnet"),
     "odd mapping": functools.partial(stylegan2, lr_multiplier=0.3, layer_features=9),
     "orig": functools.partial(stylegan2, architecture="orig", noise=False),
@@ -118,7 +118,7 @@ def test_rosinality_files_load(tmp_path, trained):
     H = invert.load_generator(tmp_path / "r.pt")
     w = torch.randn(2, G.num_ws, 7, generator=rng())
     assert torch.allclose(G.synthesize(w), H.synthesize(w), atol=1e-5)
-    if trained:  # no mean is kept: it is estimated
+    if trained:  # the file has no mean of W, so the loader estimates it
         z = torch.randn(40_000, 5, generator=rng(9))
         assert torch.allclose(H.w_avg, G.mapping(z).mean(0), atol=0.05)
     else:
@@ -162,7 +162,7 @@ def test_download_is_fetched_once_and_verified(served, tmp_path):
     digest = sha256(path.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match="is not the file with that sha256"):
         invert.load_generator(f"{address}/g.pkl#sha256:{'0' * 64}")
-    assert not list((tmp_path / "cache").iterdir())  # nothing wrong is kept
+    assert not list((tmp_path / "cache").iterdir())  # the wrong file is not kept
     G = invert.load_generator(f"{address}/g.pkl#sha256:{digest}")
     path.unlink()
     assert same_generator(G, invert.load_generator(f"{address}/g.pkl"))

@@ -41,7 +41,7 @@ def vp(module, side=SIDE, channels=1):
 
 
 class MixtureOfSigma(nn.Module):
-    """The image in x for the same mixture, in [0, 1] units and told the noise level."""
+    """The image in x for the same mixture, in [0, 1] units. The input contains the noise level."""
 
     def __init__(self, means):
         super().__init__()
@@ -78,29 +78,33 @@ def matrix(operator, shape):
     ],
 )
 def test_ddrm_samples_have_the_posterior_mean(spec, sigma, prior):
-    """Three clusters of images; the observation tells which one, and where in it."""
+    """There are three clusters of images. The observation determines the cluster and more."""
     means = torch.randn(3, SIDE**2, generator=rng(0)) * 0.5
     clean = (means[1] + DEVIATION * torch.randn(SIDE**2, generator=rng(1))).view(1, 1, SIDE, SIDE)
     linear = parse(spec).sample(clean.shape)
     f = linear >> Gaussian(sigma) if sigma else linear
     y = f((clean + 1) / 2, rng(2))
-    count = 500
+    count, steps = 300, 60
     r = invert.restore(
-        y.expand(count, -1, -1, -1), f, prior(means), DDRM(steps=100), seed=range(count)
+        y.expand(count, -1, -1, -1), f, prior(means), DDRM(steps=steps), seed=range(count)
     )
     found = (2 * r.latent - 1).flatten(1).mean(0)
 
+    # the posterior mean of a mixture of Gaussians under y = A x + noise, in [-1, 1] units
     a = matrix(linear, clean.shape)
-    seen = (2 * y - linear(torch.ones_like(clean))).flatten()
-    noise = ((2 * sigma) ** 2 + 1e-8) * torch.eye(len(seen))
-    spread = DEVIATION**2 * a @ a.T + noise
-    gain = DEVIATION**2 * a.T @ torch.linalg.inv(spread)
-    misfits = [seen - a @ mean for mean in means]
-    share = torch.stack([-0.5 * d @ torch.linalg.solve(spread, d) for d in misfits]).softmax(0)
-    posterior = sum(p * (mean + gain @ d) for p, mean, d in zip(share, means, misfits, strict=True))
+    signed_y = (2 * y - linear(torch.ones_like(clean))).flatten()
+    noise = ((2 * sigma) ** 2 + 1e-8) * torch.eye(len(signed_y))
+    covariance = DEVIATION**2 * a @ a.T + noise
+    gain = DEVIATION**2 * a.T @ torch.linalg.inv(covariance)
+    residuals = [signed_y - a @ mean for mean in means]
+    log_likelihoods = [-0.5 * d @ torch.linalg.solve(covariance, d) for d in residuals]
+    weights = torch.stack(log_likelihoods).softmax(0)
+    posterior = torch.zeros_like(means[0])
+    for weight, mean, residual in zip(weights, means, residuals, strict=True):
+        posterior += weight * (mean + gain @ residual)
     assert (posterior - means.mean(0)).abs().max() > 0.5  # what is known without an observation
     assert (found - posterior).abs().max() < 0.08
-    assert r.history.shape == (100, count) and r.finite.all()
+    assert r.history.shape == (steps, count) and r.finite.all()
 
 
 @pytest.mark.parametrize(

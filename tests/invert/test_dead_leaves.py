@@ -1,4 +1,4 @@
-"""Dead leaves follow their law: sizes, occlusion, no gap."""
+"""Dead leaves: the sizes of discs, occlusion, and that no pixel stays bare."""
 
 import math
 
@@ -14,7 +14,7 @@ RADII = (3.0, 60.0)
 
 
 def greatest_deviation(radii, density):
-    """Between the empirical distribution of radii and that of a density (Kolmogorov-Smirnov)."""
+    """The Kolmogorov-Smirnov distance between the distribution of radii and that of a density."""
     grid = numpy.geomspace(*RADII, 20001)
     values = density(grid)
     steps = (values[1:] + values[:-1]) / 2 * numpy.diff(grid)
@@ -31,8 +31,8 @@ def test_radii_have_density_of_third_power():
     assert greatest_deviation(radii, lambda r: r**-3) < 1.6 / math.sqrt(len(radii))
 
 
-def test_touching_radii_count_the_places_of_a_disc():
-    """A disc touches a picture from an area of h·w + 2r(h + w) + πr²."""
+def test_large_discs_touch_from_farther_away():
+    """The centre of a disc that touches a picture lies in an area of h·w + 2r(h + w) + πr²."""
     generator, height, width = rng(), 30, 50
     batches = [falling_discs(height, width, RADII, generator) for _ in range(200)]
     radii = torch.cat(batches)[:, 2].double().numpy()

@@ -60,7 +60,7 @@ class OfTime(OfSigma):
         return torch.cat([output, self.share_of_variance(z, t.round().long())], 1)
 
     def share_of_variance(self, z, t):
-        """What the network learns: where log Σ lies between log β̃ and log β; t ≥ 1 is a step."""
+        """The network's second output: where log Σ lies between log β̃ and log β. Needs t ≥ 1."""
         alpha_bar = (1 - BETAS).cumprod(0)
         beta, now, before = BETAS[t], alpha_bar[t], alpha_bar[t - 1]
         level = (1 - now) / now
@@ -117,8 +117,8 @@ def test_schedule_covers_the_range():
     sigmas = torch.tensor([level.sigma for level in levels])
     assert torch.allclose(sigmas[[0, -1]], torch.tensor([6.0, 0.04]))
     assert torch.allclose(sigmas[1:] / sigmas[:-1], (sigmas[1] / sigmas[0]).expand(4))
-    own = build(OfTime, "x0", True).schedule(4)
-    assert [level.time for level in own] == [750, 500, 250, 0]
+    steps_of_table = build(OfTime, "x0", True).schedule(4)
+    assert [level.time for level in steps_of_table] == [750, 500, 250, 0]
     with pytest.raises(ValueError, match="steps=1001 must be 1 to 1000"):
         build(OfTime, "x0", True).schedule(1001)
 
@@ -167,7 +167,7 @@ def test_alpha_bar_and_betas_say_the_same(name):
 
 
 class Recorder(nn.Module):
-    """Remember what the network is called with; the image is returned."""
+    """A network that returns the image and remembers its arguments."""
 
     def forward(self, x, *arguments):
         self.x, self.arguments = x, arguments
@@ -179,10 +179,10 @@ def test_odd_sizes_are_padded_by_repetition():
     x = images()[:1]
     levels = torch.rand(1, 1, 6, 5, dtype=torch.float64)
     assert torch.equal(denoiser.denoise(x, levels), x)
-    seen = denoiser.module.x
-    assert seen.shape == (1, 3, 8, 8) and torch.equal(seen[:, :, :6, :5], x)
-    assert torch.equal(seen[:, :, 7, 7], x[:, :, 5, 4])
-    assert torch.equal(seen[:, :, 2, 6], x[:, :, 2, 4])
+    padded = denoiser.module.x
+    assert padded.shape == (1, 3, 8, 8) and torch.equal(padded[:, :, :6, :5], x)
+    assert torch.equal(padded[:, :, 7, 7], x[:, :, 5, 4])
+    assert torch.equal(padded[:, :, 2, 6], x[:, :, 2, 4])
     assert denoiser.module.arguments[0].shape == (1, 1, 8, 8)
 
 

@@ -1,4 +1,4 @@
-"""The discriminator beside a generator: read from its file, and equal to the formulas."""
+"""The discriminator in a generator's file: it loads, and its features equal the formulas."""
 
 import numpy
 import pytest
@@ -16,40 +16,39 @@ from .checkpoints import KERNEL, nvidia, persistent, stylegan2, write
 
 def tensors(architecture, resolution=16, channels=3, seed=0):
     g = torch.Generator().manual_seed(seed)
-    found, side, width = {}, resolution, 4
+    weights, side, width = {}, resolution, 4
     while side > 4:
         block = f"b{side}"
         shapes = {"conv0": (width, width, 3), "conv1": (width + 1, width, 3)}
         if architecture == "skip" or side == resolution:
             shapes["fromrgb"] = (width, channels, 1)
         for name, (out, features, k) in shapes.items():
-            found[f"{block}.{name}.weight"] = torch.randn(out, features, k, k, generator=g)
-            found[f"{block}.{name}.bias"] = torch.randn(out, generator=g)
+            weights[f"{block}.{name}.weight"] = torch.randn(out, features, k, k, generator=g)
+            weights[f"{block}.{name}.bias"] = torch.randn(out, generator=g)
         if architecture == "resnet":
-            found[f"{block}.skip.weight"] = torch.randn(width + 1, width, 1, 1, generator=g)
-            found[f"{block}.skip.resample_filter"] = KERNEL
-        found[f"{block}.conv1.resample_filter"] = found[f"{block}.resample_filter"] = KERNEL
+            weights[f"{block}.skip.weight"] = torch.randn(width + 1, width, 1, 1, generator=g)
+            weights[f"{block}.skip.resample_filter"] = KERNEL
+        weights[f"{block}.conv1.resample_filter"] = weights[f"{block}.resample_filter"] = KERNEL
         side, width = side // 2, width + 1
-    found["b4.conv.weight"] = torch.randn(
-        width, width + 1, 3, 3, generator=g
-    )  # the end, which nobody asks for
-    found["b4.out.weight"] = torch.randn(1, width, generator=g)
-    return found
+    # the final layers, which the features do not need
+    weights["b4.conv.weight"] = torch.randn(width, width + 1, 3, 3, generator=g)
+    weights["b4.out.weight"] = torch.randn(1, width, generator=g)
+    return weights
 
 
 def pickled(state, clamp=None):
-    """As NVIDIA's file has it."""
+    """The object that NVIDIA's code pickles for a discriminator."""
 
     def node(prefix):
-        here = f"{prefix}." if prefix else ""
-        own = {k[len(here) :]: v for k, v in state.items() if k.startswith(here)}
-        children = dict.fromkeys(k.split(".")[0] for k in own if "." in k)
+        path = f"{prefix}." if prefix else ""
+        part = {k.removeprefix(path): v for k, v in state.items() if k.startswith(path)}
+        children = dict.fromkeys(k.split(".")[0] for k in part if "." in k)
         return persistent(
             "Layer" if prefix else "Discriminator",
             {
-                "_parameters": {k: torch.nn.Parameter(v) for k, v in own.items() if "." not in k},
+                "_parameters": {k: torch.nn.Parameter(v) for k, v in part.items() if "." not in k},
                 "_buffers": {},
-                "_modules": {k: node(here + k) for k in children},
+                "_modules": {k: node(path + k) for k in children},
                 "activation": "lrelu",
                 "conv_clamp": clamp,
             },
@@ -63,11 +62,11 @@ def pickled(state, clamp=None):
 def test_discriminator_features_equal_the_formulas(architecture, clamp):
     state = tensors(architecture)
     image = torch.rand(2, 3, 16, 16, generator=rng())
-    found = Discriminator(state, clamp).features(image)
+    outputs = Discriminator(state, clamp).features(image)
     for i in range(2):
         expected = reference.discriminator(state, image[i] * 2 - 1, clamp)
-        assert len(found) == len(expected) == 2
-        for mine, theirs in zip(found, expected, strict=True):
+        assert len(outputs) == len(expected) == 2
+        for mine, theirs in zip(outputs, expected, strict=True):
             assert numpy.allclose(mine[i].double().numpy(), theirs, atol=1e-4)
 
 
@@ -81,10 +80,8 @@ def test_discriminator_loads_from_the_generator_file(tmp_path):
         D.features(image), Discriminator(state, 0.7).features(image), strict=True
     ):
         assert torch.equal(mine, theirs)
-    assert [f.shape[2] for f in D.features(torch.rand(1, 3, 5, 5))] == [
-        8,
-        4,
-    ]  # any size is brought to its own
+    resized = D.features(torch.rand(1, 3, 5, 5))  # images of other sizes are resized to 16
+    assert [features.shape[2] for features in resized] == [8, 4]
     alone = write(tmp_path / "a.pkl", {"G_ema": nvidia(G), "D": None})
     assert load_discriminator(alone) is None and load_discriminator("avatars-128") is None
     assert stylegan2().discriminator() is None
@@ -106,9 +103,9 @@ def test_dgp_uses_the_discriminator_and_notes_it(tmp_path):
         steps=5,
         perceptual="alex",
     )
-    own = invert.restore(prior=invert.load_generator(path), **args)
+    with_discriminator = invert.restore(prior=invert.load_generator(path), **args)
     without = invert.restore(prior=G, **args)
-    assert own.notes == ("deep features are the discriminator's",)
+    assert with_discriminator.notes == ("deep features are the discriminator's",)
     assert without.notes == ("deep features are those of alex, for want of a discriminator",)
-    assert not torch.equal(own.history, without.history)
+    assert not torch.equal(with_discriminator.history, without.history)
     assert invert.restore(prior=G, **args | {"method": "pulse"}).notes == ()

@@ -1,4 +1,4 @@
-"""Generators of every kind equal the formulas of their papers, in a second implementation."""
+"""Generators of every kind equal a second implementation of their papers' formulas."""
 
 import numpy
 import pytest
@@ -88,11 +88,8 @@ def test_stylegan3_layers_follow_from_names(resolution, options, names):
                         layer[f"{way}_taps"]
                     )
     start, layers = invert.generator.stylegan3.layers_of(state)
-    assert layers == expected and (start["size"], start["sampling_rate"], start["bandwidth"]) == (
-        36,
-        16,
-        2.0,
-    )
+    assert layers == expected
+    assert (start["size"], start["sampling_rate"], start["bandwidth"]) == (36, 16, 2.0)
 
 
 def published_layers(resolution, channel_base=32768, channel_max=512, count=14, critical=2):
@@ -108,23 +105,26 @@ def published_layers(resolution, channel_base=32768, channel_max=512, count=14, 
     widths[-1] = 3
     layers = []
     for i in range(count + 1):
-        p, torgb = max(i - 1, 0), i == count
-        between = max(rates[p], rates[i]) * (1 if torgb else 2)
-        up, down = between // rates[p], between // rates[i]
-        ut, dt = (6 * n if n > 1 and not torgb else 1 for n in (up, down))
-        pad = (sizes[i] - 1) * down + 1 - (sizes[p] + (0 if torgb else 2)) * up + ut + dt - 2
-        low = (pad + up) // 2
+        before, torgb = max(i - 1, 0), i == count
+        rate_between = max(rates[before], rates[i]) * (1 if torgb else 2)
+        up, down = rate_between // rates[before], rate_between // rates[i]
+        up_taps = 6 * up if up > 1 and not torgb else 1
+        down_taps = 6 * down if down > 1 and not torgb else 1
+        size_after_convolution = sizes[before] + (0 if torgb else 2)
+        needed = (sizes[i] - 1) * down + 1 + up_taps + down_taps - 2
+        padding = needed - size_after_convolution * up
+        low = (padding + up) // 2
         layers.append(
             {
                 "name": f"L{i}_{sizes[i]}_{widths[i]}",
-                "features": widths[p],
+                "features": widths[before],
                 "out": widths[i],
                 "kernel": 1 if torgb else 3,
                 "up": up,
                 "down": down,
-                "padding": [low, pad - low] * 2,
-                "up_taps": [ut] if ut > 1 else [],
-                "down_taps": [dt] if dt > 1 else [],
+                "padding": [low, padding - low] * 2,
+                "up_taps": [up_taps] if up_taps > 1 else [],
+                "down_taps": [down_taps] if down_taps > 1 else [],
                 "clamp": 256.0,
                 "torgb": torgb,
             }
@@ -134,8 +134,8 @@ def published_layers(resolution, channel_base=32768, channel_max=512, count=14, 
 
 @settings(max_examples=10)
 @given(st.integers(0, 99), st.booleans())
-def test_generator_images_ignore_their_batch(seed, third):
-    G = stylegan3(SHARED_LAYERS) if third else stylegan2(seed)
+def test_generator_images_ignore_their_batch(seed, is_stylegan3):
+    G = stylegan3(SHARED_LAYERS) if is_stylegan3 else stylegan2(seed)
     ws = torch.randn(3, G.num_ws, 7, generator=rng(seed))
     together = G.synthesize(ws)
     for i in range(3):

@@ -25,12 +25,13 @@ def test_frozen_conv_equals_conv_and_its_gradient(data):
     inputs, outputs, batch = (data.draw(st.integers(1, n)) for n in (40, 40, 3))
     net = network(inputs, outputs, kernel, padding)
     x = torch.randn(batch, inputs, height, width, generator=rng(), requires_grad=True)
-    wanted = net(x)
-    upstream = torch.randn(wanted.shape, generator=rng())
-    (slope,) = torch.autograd.grad(wanted, x, upstream)
-    found = frozen.FrozenConv(*net)(x)
-    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
-    assert torch.allclose(torch.autograd.grad(found, x, upstream)[0], slope, rtol=1e-4, atol=1e-3)
+    expected = net(x)
+    upstream = torch.randn(expected.shape, generator=rng())
+    (expected_gradient,) = torch.autograd.grad(expected, x, upstream)
+    output = frozen.FrozenConv(*net)(x)
+    (gradient,) = torch.autograd.grad(output, x, upstream)
+    assert torch.allclose(output, expected, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -43,17 +44,16 @@ def test_frozen_conv_equals_conv_and_its_gradient(data):
     ],
 )
 def test_freeze_takes_only_faster_convolutions(monkeypatch, channels, faster, expected):
-    monkeypatch.setattr(
-        frozen,
-        "_seconds",
-        lambda layer, x: 1 if isinstance(layer, frozen.FrozenConv) == faster else 9,
-    )
+    def seconds(layer, x):
+        return 1 if isinstance(layer, frozen.FrozenConv) == faster else 9
+
+    monkeypatch.setattr(frozen, "_seconds", seconds)
     net, x = network(channels, channels, 3, 1), torch.rand(1, channels, 8, 8)
-    wanted = net(x)
-    with torch.no_grad():  # wherever a network is loaded first
+    output = net(x)
+    with torch.no_grad():  # a network may be loaded under no_grad
         frozen.freeze(net)
     assert isinstance(net[0], expected)
-    assert torch.allclose(net(x), wanted, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(net(x), output, rtol=1e-4, atol=1e-4)
 
 
 def test_freeze_leaves_other_convolutions():
@@ -61,20 +61,17 @@ def test_freeze_leaves_other_convolutions():
         nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Tanh()
     ).requires_grad_(False)
     x = torch.rand(1, 3, 9, 9)
-    wanted = plain(x)
+    output = plain(x)
     frozen.freeze(plain)
-    assert (
-        torch.equal(plain(x), wanted)
-        and isinstance(plain[0], nn.Conv2d)
-        and isinstance(plain[2], nn.Conv2d)
-    )
+    assert torch.equal(plain(x), output)
+    assert isinstance(plain[0], nn.Conv2d) and isinstance(plain[2], nn.Conv2d)
 
 
 def test_freeze_does_nothing_without_the_layout(monkeypatch):
     def missing(*_):
         raise RuntimeError("mkldnn is not here")
 
-    monkeypatch.setattr(frozen, "_laid_out", missing)
+    monkeypatch.setattr(frozen, "_Convolution", missing)
     net, x = network(64, 64, 3, 1), torch.rand(1, 64, 8, 8)
     frozen.freeze(net)
     assert torch.equal(net(x), F.relu(F.conv2d(x, net[0].weight, net[0].bias, padding=1)))
@@ -90,6 +87,6 @@ def test_frozen_conv_is_never_much_slower(side):
 
 def test_frozen_conv_refuses_second_derivatives():
     net, x = frozen.FrozenConv(*network(3, 4, 3, 1)), torch.rand(1, 3, 8, 8, requires_grad=True)
-    (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+    (gradient,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+        gradient.sum().backward()

@@ -35,23 +35,20 @@ def flat(*colours):
 def test_identity_compares_observation_or_reference():
     red, green, dark = flat((1.0, 0.5, 0.5)), flat((0.5, 1.0, 0.5)), flat((0.0, 0.5, 0.5))
     alone = invert.FaceIdentity(MeanColour())
-    assert loss(alone, red, red, green).item() == pytest.approx(
-        0, abs=1e-6
-    )  # never looks at the image
-    assert loss(alone, red, green, red).item() == pytest.approx(
-        1, abs=1e-6
-    )  # embeddings at a right angle
-    assert loss(alone, red, dark, red).item() == pytest.approx(2, abs=1e-6)
-    told = invert.FaceIdentity(MeanColour(), reference=green)
-    assert loss(told, red, red, green).item() == pytest.approx(
-        0, abs=1e-6
-    )  # never looks at the observation
+    zero, one, two = (pytest.approx(number, abs=1e-6) for number in (0, 1, 2))
+    # without a reference, the prediction is compared with the observation
+    assert loss(alone, red, red, green).item() == zero
+    assert loss(alone, red, green, red).item() == one  # the embeddings are at a right angle
+    assert loss(alone, red, dark, red).item() == two
+    with_reference = invert.FaceIdentity(MeanColour(), reference=green)
+    # with a reference, the image is compared with the reference
+    assert loss(with_reference, red, red, green).item() == zero
     assert loss(None, red, dark, dark).item() == 0
-    assert told.similarity(red, dark).item() == pytest.approx(-1, abs=1e-6)
+    assert with_reference.similarity(red, dark).item() == pytest.approx(-1, abs=1e-6)
 
 
-def test_images_that_are_probably_in_minus_1_to_1_are_warned_of(avatars):
-    """A restoration and a reference photo; noise on a picture of usual brightness is no reason."""
+def test_signed_images_are_warned_about(avatars):
+    """The observation and the reference photo. A noisy picture in [0, 1] raises no warning."""
     x = torch.rand(1, 3, 128, 128, generator=rng())
     noisy = Gaussian(0.5)(x, 3)
     solve = dict(steps=0, perceptual="alex")
@@ -67,22 +64,17 @@ def test_images_that_are_probably_in_minus_1_to_1_are_warned_of(avatars):
         invert.FaceIdentity(MeanColour(), 1.001 * x)
 
 
-def test_face_identity_draws_towards_the_person(avatars):
-    """adam-id, observed in grey: the reference photo brings the colour."""
+def test_face_identity_makes_the_result_similar(avatars):
+    """The observation is grey, so that the colour can come only from the reference photo."""
     f, y = parse("gray"), parse("gray")(picture(0))
     photo = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(11)))).clamp(0, 1)
     identity = invert.FaceIdentity(MeanColour(), photo)
     args = dict(method="adam-id", steps=12, perceptual="alex")
-    plain, told = (
-        invert.restore(y, f, avatars, **args, identity=i).image for i in (None, identity)
-    )
-    assert identity.similarity(told, photo) > identity.similarity(plain, photo)
+    plain = invert.restore(y, f, avatars, **args)
+    guided = invert.restore(y, f, avatars, **args, identity=identity)
+    assert identity.similarity(guided.image, photo) > identity.similarity(plain.image, photo)
     batch = invert.restore(torch.cat([y, y]), f, avatars, **args, seed=[0, 0], identity=identity)
-    assert torch.allclose(
-        batch.history[:3, 1],
-        invert.restore(y, f, avatars, **args, identity=identity).history[:3, 0],
-        rtol=1e-2,
-    )
+    assert torch.allclose(batch.history[:3, 1], guided.history[:3, 0], rtol=1e-2)
 
 
 def test_identity_networks_load_from_files(tmp_path, monkeypatch):

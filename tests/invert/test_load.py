@@ -1,4 +1,4 @@
-"""What load_prior takes, and what it refuses in one line without running anything."""
+"""Files that load_prior accepts, and files that it refuses in one line without running code."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def test_damaged_config_loads_or_fails_in_one_line(tmp_path):
 
 
 def test_network_that_halves_without_end_is_refused():
-    """The padding of an image would take all memory."""
+    """Padding an image to a multiple of 2^11 could need too much memory."""
     shapes = {"time.0": (8, 4), "time.2": (8, 8), "inputs.0.conv": (2, 3, 3, 3)}
     for step in range(1, 12):
         shapes[f"inputs.{step}.down.conv"] = (2, 2, 3, 3)

@@ -1,4 +1,4 @@
-"""What the published methods are, and what every one of them keeps."""
+"""The constants of the published methods, and properties that all methods share."""
 
 from dataclasses import dataclass, replace
 
@@ -45,15 +45,14 @@ def test_methods_lower_their_loss_repeatably(small, name):
     first = one.history[:12]
     assert (first[2:].min(0).values < first[1]).all()  # ramps begin with a step of no length
     assert one.image.min() >= 0 and one.image.max() <= 1 and not one.image.requires_grad
-    assert all(
-        torch.equal(before[k], v) for k, v in small.state_dict().items()
-    )  # whatever was tuned
+    for name_of_weight, weight in small.state_dict().items():  # weight tuning restores the weights
+        assert torch.equal(before[name_of_weight], weight)
     assert set(one.phase_images) == {phase.name for phase in method.phases}
     other = invert.restore(y[1:], f, small, short, [8], **options)  # alone, as in the batch
     assert torch.allclose(other.history[:3, 0], one.history[:3, 1], rtol=2e-2)
 
 
-# longer variants cost several times what they vary, and are tried where time is given
+# the "-original" variants take several times as long; they run only with more test effort
 @pytest.mark.parametrize("name", [n for n in SEARCHES if EFFORT > 1 or not n.endswith("-original")])
 def test_methods_end_nearer_than_the_mean(avatars, name):
     """On `downsample:4 >> jpeg:18`, with 50 steps, and nothing set but the network."""
@@ -79,10 +78,11 @@ def test_weight_tuning_ignores_the_batch(small, name, monkeypatch):
     monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)
     f = parse("downsample:2").approx()
     y = f(small.synthesize(small.some_w(5)[0][2:]).clamp(0, 1))
-    seen = []
+    steps = []
     method = replace(quick(name), phases=(replace(quick(name).phases[-1], stop=None),))
-    r = invert.restore(y, f, small, method, [1, 2, 3], callback=seen.append, steps=3, **QUICK)
-    assert [s.step for s in seen] == list(range(1, 10)) and {s.total for s in seen} == {9}
+    r = invert.restore(y, f, small, method, [1, 2, 3], callback=steps.append, steps=3, **QUICK)
+    assert [step.step for step in steps] == list(range(1, 10))
+    assert {step.total for step in steps} == {9}
     for i in range(3):
         alone = invert.restore(y[i : i + 1], f, small, method, i + 1, steps=3, **QUICK)
         assert torch.allclose(r.history[:, i], alone.history[:, 0], rtol=1e-4)
@@ -115,13 +115,14 @@ def test_ilo_stays_in_its_balls(small):
     for name, radius in (("z", 2.0), ("noises", 3.0), ("start", 5.0)):
         start, end = (z_of(small, y, phase, steps, name) for steps in (0, 10))
         pairs = zip(start, end, strict=True) if name == "noises" else [(start, end)]
-        for i, (a, b) in enumerate(pairs):
-            a, b = (a.maps, b.maps) if name == "start" else (a, b)
-            travelled = float((a - b).abs().sum())
+        for i, (first, last) in enumerate(pairs):
+            if name == "start":
+                first, last = first.maps, last.maps
+            travelled = float((first - last).abs().sum())
             assert travelled <= radius * (1 + 1e-4)
-            assert (travelled > 0.5 * radius) == (
-                name != "noises" or 1 <= i < 7
-            )  # the first map lies before the block
+            # the block does not use the noise map before it, and 7 maps are free
+            is_moved = name != "noises" or 1 <= i < 7
+            assert (travelled > 0.5 * radius) == is_moved
 
 
 def test_pti_keeps_pivot_and_dgp_other_weights(small):
@@ -137,7 +138,7 @@ def test_pti_keeps_pivot_and_dgp_other_weights(small):
     weights = tuned.point.weights
     names = {name for name, _ in small.named_parameters()}
     assert set(weights) == {name for name in names if name.startswith("synthesis.")}
-    assert tuned.point.noises is None  # those of the search for the pivot are thrown away
+    assert tuned.point.noises is None  # the noise maps of the pivot are not used
 
     phase = replace(METHODS["dgp"].phases[0], steps=4)
     r = invert.restore(y, parse("clamp"), small, Method((phase,)), 3, **QUICK)
@@ -170,16 +171,19 @@ def test_class_label_is_given_or_recognised():
     y = torch.rand(2, 3, 32, 32, generator=rng())
     args = dict(observation=y, operator=parse("clamp"), prior=G, method="lbrgm", **QUICK)
     args["method"] = replace(METHODS["lbrgm"], start=BestOf(3, Lpips(enlarge=True)))
-    said = invert.restore(**args, class_label=[2, 0], steps=2)
-    seen = []
-    known = invert.restore(
-        **args, class_label=lambda x: seen.append(x) or torch.tensor([2, 0]), steps=2
-    )
-    assert torch.equal(said.image, known.image) and torch.equal(seen[0], y)
-    assert not torch.equal(said.image, invert.restore(**args, class_label=1, steps=2).image)
+    expected = invert.restore(**args, class_label=[2, 0], steps=2)
+    inputs = []
+
+    def classifier(x):
+        inputs.append(x)
+        return torch.tensor([2, 0])
+
+    recognised = invert.restore(**args, class_label=classifier, steps=2)
+    assert torch.equal(recognised.image, expected.image) and torch.equal(inputs[0], y)
+    assert not torch.equal(expected.image, invert.restore(**args, class_label=1, steps=2).image)
     with pytest.raises(ValueError, match="class_label is missing"):
         invert.restore(**args)
-    for name in ("robust", "pulse"):  # where there is one mean for all, the class's is taken
+    for name in ("robust", "pulse"):  # they use the mean of W of the class
         args["method"] = quick(name)
         zero, one = (invert.restore(**args, class_label=label, steps=0).image for label in (0, 1))
         assert not torch.allclose(zero, one, atol=1e-3)
@@ -256,15 +260,11 @@ TABLE = {  # METHODS.md, sections 3 to 10: steps, optimiser, and every term with
 
 @pytest.mark.parametrize("name", TABLE)
 def test_methods_have_the_published_constants(name):
-    found = [
-        (
-            phase.steps,
-            phase.optimiser,
-            [(pytest.approx(term.weight), type(term).__name__) for term in phase.loss],
-        )
-        for phase in METHODS[name].phases
-    ]
-    assert found == TABLE[name]
+    phases = []
+    for phase in METHODS[name].phases:
+        terms = [(pytest.approx(term.weight), type(term).__name__) for term in phase.loss]
+        phases.append((phase.steps, phase.optimiser, terms))
+    assert phases == TABLE[name]
 
 
 def test_methods_have_further_published_constants():
@@ -341,7 +341,7 @@ def test_custom_optimiser_needs_only_update(small):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         (dict(loss=MSE()), "must be a tuple of terms"),
         (dict(loss=("mse",)), "must be a tuple of terms"),
@@ -349,6 +349,6 @@ def test_custom_optimiser_needs_only_update(small):
         (dict(optimiser=0.1), "optimiser=0.1 must be an Optimiser"),
     ],
 )
-def test_phase_errors_name_the_argument(change, said):
-    with pytest.raises(ValueError, match=said):
+def test_phase_errors_name_the_argument(change, words):
+    with pytest.raises(ValueError, match=words):
         Phase(**dict(space="W", steps=1, optimiser=NGD(0.1), loss=(MSE(),)) | change)

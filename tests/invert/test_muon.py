@@ -46,7 +46,7 @@ def test_muon_treats_a_kernel_as_a_matrix():
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has Muon since 2.9")
 def test_muon_agrees_with_torch():
-    """PyTorch's multiplies in bfloat16, which leaves one part in a hundred."""
+    """PyTorch's Muon multiplies in bfloat16, so the steps differ by about one percent."""
     start = torch.randn(16, 40, generator=rng())
     gradients = torch.randn(6, 16, 40, generator=rng(1))
 

@@ -1,4 +1,4 @@
-"""Networks against what their authors' own code computes, and the sizes of published files."""
+"""Networks against the outputs of their authors' code, and the sizes of published files."""
 
 import json
 

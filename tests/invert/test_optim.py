@@ -1,4 +1,4 @@
-"""Optimisers, schedules, constraints and rules to stop, each against its closed form."""
+"""Optimisers, schedules, constraints and stop rules, each against its closed form."""
 
 import math
 
@@ -61,21 +61,20 @@ def test_with_steps_keeps_shares_and_distance(steps):
 
 @given(st.integers(0, 99), st.floats(0.1, 20))
 def test_l1_ball_projection_is_the_nearest_point(seed, radius):
-    """The solution is a soft threshold; the threshold is found by bisection, in float64."""
+    """The projection is a soft threshold. Bisection in float64 finds the threshold."""
     d = torch.randn(3, 2, 7, generator=rng(seed), dtype=torch.float64) * 2
-    found = onto_l1_ball(d, radius)
-    for row, projected in zip(d.flatten(1), found.flatten(1), strict=True):
+    result = onto_l1_ball(d, radius)
+    for row, projected in zip(d.flatten(1), result.flatten(1), strict=True):
         low, high = 0.0, float(row.abs().max())
         for _ in range(80):
             middle = (low + high) / 2
-            low, high = (
-                (middle, high)
-                if (row.abs() - middle).clamp_min(0).sum() > radius
-                else (low, middle)
-            )
-        expected = (
-            row if row.abs().sum() <= radius else row.sign() * (row.abs() - high).clamp_min(0)
-        )
+            if (row.abs() - middle).clamp_min(0).sum() > radius:
+                low = middle
+            else:
+                high = middle
+        expected = row.sign() * (row.abs() - high).clamp_min(0)
+        if row.abs().sum() <= radius:
+            expected = row
         assert torch.allclose(projected, expected, atol=1e-9)
 
 

@@ -33,8 +33,9 @@ def test_lpips_in_bfloat16_is_nearly_the_same(net):
     exact, fast = perceptual.load(net), perceptual.load(net, dtype=torch.bfloat16)
     a = torch.cat([picture(i) for i in range(4)])
     for b in (a.flip(0), (a + 0.1 * torch.randn(a.shape, generator=rng())).clamp(0, 1)):
-        far, near = (n.distance(n.features(a), n.features(b)) for n in (exact, fast))
-        assert torch.allclose(near, far, rtol=1e-2)
+        expected = exact.distance(exact.features(a), exact.features(b))
+        approximate = fast.distance(fast.features(a), fast.features(b))
+        assert torch.allclose(approximate, expected, rtol=1e-2)
 
 
 @pytest.mark.parametrize("net", ["vgg", "alex"])
@@ -44,16 +45,19 @@ def test_lpips_for_losses_has_the_same_gradient(net, dtype, error):
     image, target = torch.cat([picture(0), picture(1)])[..., :75, :110], picture(2)[..., :75, :110]
     image[0, :, :40] = 0  # a flat part
 
-    def gradient(far):
+    def value_and_gradient(distance_of):
         x = image.clone().requires_grad_()
-        d = far(x)
-        return d.detach(), torch.autograd.grad(d @ torch.tensor([1.0, -3.0]), x)[0]
+        distance = distance_of(x)
+        (gradient,) = torch.autograd.grad(distance @ torch.tensor([1.0, -3.0]), x)
+        return distance.detach(), gradient
 
-    wanted = gradient(lambda x: plain.distance(plain.features(x), plain.features(target)))
-    found = gradient(lambda x: quick.distance_to(quick.maps(target), x))
-    assert torch.allclose(found[0], wanted[0], rtol=error)
-    for mine, theirs in zip(found[1], wanted[1], strict=True):
-        assert (mine - theirs).norm() < error * theirs.norm()
+    expected, expected_gradient = value_and_gradient(
+        lambda x: plain.distance(plain.features(x), plain.features(target))
+    )
+    value, gradient = value_and_gradient(lambda x: quick.distance_to(quick.maps(target), x))
+    assert torch.allclose(value, expected, rtol=error)
+    for ours, reference in zip(gradient, expected_gradient, strict=True):
+        assert (ours - reference).norm() < error * reference.norm()
 
 
 def test_lpips_gradient_is_finite_at_zero_features():

@@ -1,4 +1,4 @@
-"""The engine: one phase after another, each image on its own."""
+"""Methods of several phases: early stopping, rollback, and images that do not mix."""
 
 import math
 from dataclasses import replace
@@ -49,7 +49,8 @@ def test_nan_loss_returns_the_last_finite_image(small):
     broken, good, short = run(3, 8), run(99, 8), run(99, 2)
     assert broken.finite.tolist() == [True, False] and good.finite.all()
     assert torch.equal(broken.latent[0], good.latent[0])
-    assert torch.equal(broken.latent[1], short.latent[1])  # where the loss was last a number
+    # the last step with a finite loss is the second
+    assert torch.equal(broken.latent[1], short.latent[1])
     assert torch.isnan(broken.history[3:, 1]).all() and torch.isfinite(broken.history[:, 0]).all()
 
 
@@ -63,23 +64,20 @@ class Bursts(torch.nn.Module):
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
 def test_nan_image_stops_alone(steps):
-    """Also where only the last step leads to it, which no loss sees."""
+    """Also if the image becomes NaN in the last step, after which no loss is measured."""
     G = invert.wrap(Bursts(), z_dim=4)
     start = torch.tensor([[-3.0] * 4, [3.0] * 4])
     y = torch.full((2, 3, 32, 32), 1.0)
 
     class Begin(Mean):
         def __call__(self, problem):
-            own = start if problem.batch == 2 else start[:1]
-            return Point(own, own)
+            z = start[: problem.batch]
+            return Point(z, z)
 
     method = Method((Phase(Z(), steps, Adam(0.9), (Away(),)),), Begin())
     r = invert.restore(y, parse("pool:1"), G, method, seed=[1, 2], **QUICK)
-    assert (
-        r.finite.tolist() == [True, False]
-        and torch.isfinite(r.image).all()
-        and torch.isfinite(r.latent).all()
-    )
+    assert r.finite.tolist() == [True, False]
+    assert torch.isfinite(r.image).all() and torch.isfinite(r.latent).all()
 
 
 class Away(Term):
@@ -106,7 +104,7 @@ def test_terms_of_one_kind_add_up(small):
 
 
 def test_draws_ignore_the_rest_of_the_batch(small, monkeypatch):
-    """A mate that stops early, draws nothing, or has a mask."""
+    """Also if another image of the batch stops early, draws nothing, or has a mask."""
     monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)
     phase = Phase("W", 12, NGD(0.05), (MSE(), Lpips(enlarge=True)), stop=Patience(2))
     method = Method(
@@ -123,7 +121,7 @@ def test_draws_ignore_the_rest_of_the_batch(small, monkeypatch):
 
 
 class Plan(Term):
-    """A loss that is read from a table [steps, B], with a gradient that never ends."""
+    """A loss whose values come from a table [steps, B], with a constant gradient."""
 
     weight, name = 1.0, "plan"
 
@@ -134,8 +132,8 @@ class Plan(Term):
         rows = iter(self.table)
 
         def measure(view):
-            slope = view.point.latent.flatten(1).sum(1)
-            return next(rows) + slope - slope.detach()
+            with_gradient = view.point.latent.flatten(1).sum(1)
+            return next(rows) + with_gradient - with_gradient.detach()
 
         return measure
 
@@ -148,7 +146,7 @@ def test_stop_rule_is_per_image_and_keep_is_lowest(small):
     travelled = (r.latent - small.w_avg).norm(dim=1) / 0.1
     assert torch.allclose(travelled, torch.tensor([5.0, 2.0]), atol=1e-3) and len(r.history) == 6
 
-    class Once(StopRule):  # as a rule that changes its mind
+    class Once(StopRule):  # says "stop" in one step only; the image must stay stopped
         def init(self, batch):
             return {"step": 0}
 
@@ -176,9 +174,7 @@ def test_draws_differ_between_images(small):
     for draw in (lambda p, x: p.predict(x, "a"), lambda p, x: p.rng("a").normal(x)):
         rows = draw(problem, image)
         assert torch.equal(rows[0], rows[2]) and not torch.equal(rows[0], rows[1])
-        assert torch.equal(
-            rows[1:2], draw(problem.row(1), image[:1])
-        )  # alone, or with whatever mates
+        assert torch.equal(rows[1:2], draw(problem.row(1), image[:1]))  # the same as alone
     assert not torch.equal(problem.predict(image, "a"), problem.predict(image, "b"))
 
 
@@ -186,9 +182,9 @@ def test_init_continues_from_a_latent(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
     args = dict(observation=y, operator=parse("clamp"), prior=small, **QUICK)
     first = invert.restore(**args, steps=6)
-    seen = []
-    r = invert.restore(**args, init=first.latent[:, :, 0], steps=6, callback=seen.append)
-    assert [s.phase.name for s in seen] == ["W+", "W+", "W++", "W++"]
+    steps = []
+    r = invert.restore(**args, init=first.latent[:, :, 0], steps=6, callback=steps.append)
+    assert [step.phase.name for step in steps] == ["W+", "W+", "W++", "W++"]
     assert torch.equal(
         invert.restore(**args, init=first.latent, steps=0).latent,
         small.unpack(small.pack(first.latent)),
@@ -218,13 +214,14 @@ def test_oracle_mask_keeps_dead_pixels_exact():
     f = parse("downsample:2 >> poisson:48 >> deadpixels:0.5 >> jpeg:30").sample(
         (2, 3, 32, 32), [rng(1), rng(2)]
     )
-    told = invert.oracle_mask(f)
-    assert "deadpixels:0.5,seed=" in str(told) and "model=gaussian" in str(told)
+    with_mask = invert.oracle_mask(f)
+    assert "deadpixels:0.5,seed=" in str(with_mask) and "model=gaussian" in str(with_mask)
     assert "seed=" not in str(f.approx())
-    y = f(torch.full((2, 3, 32, 32), 0.5), [rng(3), rng(4)])
-    assert (
-        (told(torch.full((2, 3, 32, 32), 0.5), [rng(5), rng(6)]) - y).abs() < 0.5
-    ).float().mean() > 0.9
+    grey = torch.full((2, 3, 32, 32), 0.5)
+    y = f(grey, [rng(3), rng(4)])
+    prediction = with_mask(grey, [rng(5), rng(6)])
+    is_near = (prediction - y).abs() < 0.5
+    assert is_near.float().mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -252,7 +249,7 @@ def test_restore_errors_name_the_argument(small, change, words):
         invert.restore(**args | change)
 
 
-def test_phase_of_impossible_space_is_refused():
+def test_phase_without_needed_terms_is_refused():
     for arguments, words in [
         (dict(loss=()), "no terms"),
         (dict(loss=(MSE(),), keep="lpips"), "one term 'lpips'; the loss has 0"),

@@ -104,7 +104,7 @@ def test_best_so_far_keeps_the_lowest_finite_value():
 
 @dataclass(frozen=True)
 class Own(Space):
-    """W under a name of one's own."""
+    """W in a space that is not part of the package, under another name."""
 
     name = "own"
 

@@ -1,4 +1,4 @@
-"""`restore` with `robust`, from outside."""
+"""`invert.restore`, mostly with the method `robust`."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ def test_robust_is_the_published_schedule():
 
 
 def test_robust_recovers_a_generated_portrait(avatars):
-    """The observation is the generator's own; the solve starts far and ends near it."""
+    """The generator made the clean picture. The start is far from it, and the result is near."""
     w = avatars.mapping(torch.randn(1, 128, generator=rng(4)))
     clean = avatars.synthesize(w).clamp(0, 1)
     f = parse("downsample:4 >> jpeg:30").approx()
@@ -45,18 +45,16 @@ def test_codes_travel_within_the_published_distance(avatars, steps):
     r = invert.restore(y, parse("clamp"), avatars, steps=steps, lr_scale=0.5, **QUICK)
     unit = 0.5 * (0.08 + 0.02 + 0.005)
     travelled = (r.latent - avatars.w_avg).norm(dim=-1).max()
-    assert (
-        unit * steps < travelled <= 150 * unit * (1 + 1e-5)
-    )  # at the published rates: unit * steps / 3
+    # with the published rates a code would travel only unit * steps / 3
+    assert unit * steps < travelled <= 150 * unit * (1 + 1e-5)
 
 
 def test_learning_rates_follow_the_spread_of_w(avatars):
     y = picture(0)
-    own = invert.restore(y, parse("clamp"), avatars, steps=2, **QUICK)
-    scaled = invert.restore(
-        y, parse("clamp"), avatars, steps=2, lr_scale=avatars.w_spread / 9.5, **QUICK
-    )
-    assert torch.equal(own.latent, scaled.latent)
+    args = (y, parse("clamp"), avatars)
+    by_default = invert.restore(*args, steps=2, **QUICK)
+    scaled = invert.restore(*args, steps=2, lr_scale=avatars.w_spread / 9.5, **QUICK)
+    assert torch.equal(by_default.latent, scaled.latent)
 
 
 def test_seed_decides_the_result(avatars):
@@ -68,16 +66,14 @@ def test_seed_decides_the_result(avatars):
 
 
 def test_batch_gives_each_image_its_own_result(avatars, monkeypatch):
-    monkeypatch.setattr(
-        perceptual, "fastest_dtype", lambda device: torch.float32
-    )  # float tolerance needs floats
+    # the tolerances below are those of float32
+    monkeypatch.setattr(perceptual, "fastest_dtype", lambda device: torch.float32)
     f = parse("downsample:2 >> poisson:48 >> deadpixels:0.05 >> jpeg:30 >> strokes:2")
     x = torch.cat([picture(i) for i in range(3)])
     together = f.sample(x.shape, [rng(i) for i in range(3)])
     y = together(x, rng(1))
-    method = Method(
-        tuple(replace(phase, steps=2) for phase in METHODS["robust"].phases)
-    )  # at its own rates
+    phases = [replace(phase, steps=2) for phase in METHODS["robust"].phases]
+    method = Method(tuple(phases))  # unlike steps=, this keeps the learning rates
     r = invert.restore(y, together.approx(), avatars, method, seed=[3, 4, 5], **QUICK)
     for i in range(3):
         alone = f.sample(x[i : i + 1].shape, rng(i))
@@ -87,7 +83,7 @@ def test_batch_gives_each_image_its_own_result(avatars, monkeypatch):
 
 
 def test_batch_restores_as_well_as_single_images(avatars):
-    """Rounding makes the images drift apart, but their quality stays the same."""
+    """Rounding errors make the two results different, but their quality is the same."""
     f = parse("downsample:2 >> jpeg:30")
     x = torch.cat([picture(0), picture(1)])
     together = invert.restore(f(x), f.approx(), avatars, seed=3, steps=150, **QUICK)
@@ -106,15 +102,17 @@ def test_seed_gives_every_row_the_same_stream(avatars):
 
 
 def test_callback_gets_every_step(avatars):
-    seen = []
-    r = invert.restore(picture(0), parse("clamp"), avatars, steps=6, callback=seen.append, **QUICK)
-    assert [s.step for s in seen] == [1, 2, 3, 4, 5, 6] and {s.total for s in seen} == {6}
-    assert [s.phase.name for s in seen] == ["W", "W", "W+", "W+", "W++", "W++"]
-    assert torch.equal(torch.stack([s.loss for s in seen]), r.history)
-    assert seen[0].latent.shape == (1, 256) and seen[-1].latent.shape == (1, 12, 192, 256)
-    for space, i in [("W", 1), ("W+", 3), ("W++", 5)]:
-        assert torch.equal(r.phase_images[space], avatars.synthesize(seen[i].latent).clamp(0, 1))
-    assert torch.equal(r.phase_images["W++"], r.image) and torch.equal(seen[5].latent, r.latent)
+    steps = []
+    r = invert.restore(picture(0), parse("clamp"), avatars, steps=6, callback=steps.append, **QUICK)
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert {step.total for step in steps} == {6}
+    assert [step.phase.name for step in steps] == ["W", "W", "W+", "W+", "W++", "W++"]
+    assert torch.equal(torch.stack([step.loss for step in steps]), r.history)
+    assert steps[0].latent.shape == (1, 256) and steps[-1].latent.shape == (1, 12, 192, 256)
+    for space, last in [("W", 1), ("W+", 3), ("W++", 5)]:
+        image = avatars.synthesize(steps[last].latent).clamp(0, 1)
+        assert torch.equal(r.phase_images[space], image)
+    assert torch.equal(r.phase_images["W++"], r.image) and torch.equal(steps[5].latent, r.latent)
 
 
 def test_no_grad_changes_no_bit(avatars):
@@ -123,11 +121,8 @@ def test_no_grad_changes_no_bit(avatars):
         r = invert.restore(
             picture(0), parse("clamp"), avatars, steps=2, seed=numpy.int64(5), **QUICK
         )
-    assert (
-        torch.equal(r.latent, plain.latent)
-        and not r.latent.requires_grad
-        and not r.image.requires_grad
-    )
+    assert torch.equal(r.latent, plain.latent)
+    assert not r.latent.requires_grad and not r.image.requires_grad
 
 
 def test_zero_steps_give_the_mean_image(avatars):
@@ -216,7 +211,10 @@ def test_ddrm_ignores_autocast_and_inference_mode():
         def forward(self, x, sigma):
             return super().forward(x)
 
-    denoiser = invert.Denoiser(Net(1, 1, 3, padding=1), resolution=8, channels=1)
+    network = Net(1, 1, 3, padding=1)
+    for parameter in network.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=rng())
+    denoiser = invert.Denoiser(network, resolution=8, channels=1)
     f = parse("pool:2")
     y = torch.rand(1, 1, 4, 4, generator=rng())
     plain = invert.restore(y, f, denoiser, "ddrm", steps=4)
@@ -230,12 +228,12 @@ def test_class_label_takes_the_argmax_of_logits():
     y = torch.rand(2, 3, 32, 32, generator=rng())
     args = dict(observation=y, operator=parse("clamp"), prior=G, steps=1, method="robust")
     logits = torch.tensor([[-1.0, 0.5, 3.0], [2.5, 0.0, -4.0]])
-    said = invert.restore(**args, class_label=[2, 0])
+    expected = invert.restore(**args, class_label=[2, 0])
     for result in (logits, logits.softmax(1), logits.tolist(), torch.tensor([2, 0])):
-        known = invert.restore(**args, class_label=lambda x, result=result: result)
-        assert torch.equal(known.image, said.image)
-    features = invert.restore(**args, class_label=logits)  # features in an explicit form
-    assert not torch.allclose(features.image, said.image, atol=1e-3)
+        recognised_image = invert.restore(**args, class_label=lambda x, result=result: result).image
+        assert torch.equal(recognised_image, expected.image)
+    features = invert.restore(**args, class_label=logits)  # a tensor is taken as label features
+    assert not torch.allclose(features.image, expected.image, atol=1e-3)
     with pytest.raises(ValueError, match=r"returned \[2, 4\]; give classes \[B\], or scores"):
         invert.restore(**args, class_label=lambda x: torch.zeros(2, 4))
 

@@ -1,4 +1,4 @@
-"""Where a search begins."""
+"""The starting points of a search."""
 
 import pytest
 import torch
@@ -14,16 +14,21 @@ from tests.conftest import rng
 
 def test_kmeans_finds_separated_clusters():
     centers = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
-    points = torch.cat([c + torch.randn(50, 2, generator=rng(i)) for i, c in enumerate(centers)])
-    found = kmeans(points, 3)
-    nearest = torch.cdist(centers, found).amin(1)
-    assert (nearest < 0.5).all() and torch.equal(found, kmeans(points, 3))
-    assert torch.equal(kmeans(points, 1), points.mean(0, keepdim=True)) or torch.allclose(
-        kmeans(points, 1), points.mean(0)
-    )
+    clusters = []
+    for seed, center in enumerate(centers):
+        clusters.append(center + torch.randn(50, 2, generator=rng(seed)))
+    points = torch.cat(clusters)
+    estimated = kmeans(points, 3)
+    nearest = torch.cdist(centers, estimated).amin(1)
+    assert (nearest < 0.5).all() and torch.equal(estimated, kmeans(points, 3))
+    assert torch.allclose(kmeans(points, 1), points.mean(0))
     assert kmeans(torch.zeros(5, 2), 3).shape == (3, 2)
     with pytest.raises(ValueError, match="count=4"):
         kmeans(points[:3], 4)
+
+
+def doubled(x):
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
 @pytest.mark.parametrize(
@@ -36,24 +41,23 @@ def test_start_is_the_nearest_candidate(small, start):
     chosen = start(problem)
     if isinstance(start, Centroids):
         candidates = kmeans(small.some_w(10_000)[0], 4)
-        shown = small.synthesize(candidates)
-        seen = (
-            f(shown)
-            if start.through_operator
-            else F.interpolate(shown, (16, 16), mode="bilinear", antialias=True)
-        )
-        big = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (seen, y)]
+        images = small.synthesize(candidates)
+        if start.through_operator:
+            predictions = f(images)
+        else:
+            predictions = F.interpolate(images, (16, 16), mode="bilinear", antialias=True)
+        large_predictions = doubled(predictions)
         for i in range(3):
-            scores = perceptual.lpips(big[0], big[1][i : i + 1].expand(4, -1, -1, -1), "alex")
+            observation = doubled(y[i : i + 1]).expand(4, -1, -1, -1)
+            scores = perceptual.lpips(large_predictions, observation, "alex")
             assert torch.equal(chosen.latent[i], candidates[scores.argmin()])
     else:
+        others = small.mapping(torch.randn(20, 5, generator=rng(9)))
         for i in range(3):
             row = problem.row(i)
-            own = distances(row, chosen.latent[i : i + 1], start.by)
-            others = distances(row, small.mapping(torch.randn(20, 5, generator=rng(9))), start.by)
-            assert own < others.median() and torch.allclose(
-                problem.map(chosen.z)[i], chosen.latent[i]
-            )
+            distance = distances(row, chosen.latent[i : i + 1], start.by)
+            assert distance < distances(row, others, start.by).median()
+            assert torch.allclose(problem.map(chosen.z)[i], chosen.latent[i])
 
 
 def test_start_truncation_moves_to_the_mean(small):

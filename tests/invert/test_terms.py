@@ -1,4 +1,4 @@
-"""Parts of a loss, each against its closed form."""
+"""The terms of a loss, each against its closed form."""
 
 import math
 from dataclasses import replace
@@ -22,18 +22,19 @@ from .solving import value
 
 
 class Recorder:
-    """Stands for the perceptual network and keeps the images that it is shown."""
+    """Replaces the perceptual network, and keeps the images that it gets in `inputs`."""
 
     def __init__(self, min_side=17):
-        self.min_side, self.shown = min_side, []
+        self.min_side, self.inputs = min_side, []
 
     def maps(self, x):
-        self.shown.append(x)
+        self.inputs.append(x)
         return (x,)
 
     def distance_to(self, maps, x):
-        (other,), (own,) = maps, self.maps(x)
-        return (own - other).square().mean((1, 2, 3))
+        (map_of_other,) = maps
+        (map_of_x,) = self.maps(x)
+        return (map_of_x - map_of_other).square().mean((1, 2, 3))
 
 
 def loss_of(terms, y, visible=None, network=None):
@@ -43,13 +44,15 @@ def loss_of(terms, y, visible=None, network=None):
         observation=y,
         visible=visible,
         network=lambda net=None: network,
-        batch=len(y),
-        device=y.device,
+        zeros=lambda: torch.zeros(len(y)),
     )
     measures = [(term.weight, term.prepare(problem)) for term in terms]
-    return lambda x, rng, step=0: sum(
-        weight * measure(View(x, x, None, {}, rng, step)) for weight, measure in measures
-    )
+
+    def loss(prediction, rng, step=0):
+        view = View(prediction, prediction, None, {}, rng, step)
+        return sum(weight * measure(view) for weight, measure in measures)
+
+    return loss
 
 
 @pytest.mark.parametrize(
@@ -69,10 +72,10 @@ def test_lpips_pyramid_has_the_published_scales(net, side, levels, l1_side):
     network = Recorder(perceptual.load(net).min_side)
     x, y = (torch.rand(1, 3, side, side, generator=rng(seed)) for seed in (0, 1))
     loss_of((Lpips(levels=6),), y, network=network)
-    assert [image.shape[-1] for image in network.shown] == [side // 2**i for i in range(levels)]
+    assert [image.shape[-1] for image in network.inputs] == [side // 2**i for i in range(levels)]
     coarse = [F.avg_pool2d(image, side // l1_side) for image in (x, y)]
-    found = loss_of((L1(coarsest=True),), y, network=network)(x, None)
-    assert torch.allclose(found, (coarse[0] - coarse[1]).abs().mean(), rtol=1e-4)
+    l1 = loss_of((L1(coarsest=True),), y, network=network)(x, None)
+    assert torch.allclose(l1, (coarse[0] - coarse[1]).abs().mean(), rtol=1e-4)
 
 
 def test_robust_text_scales_go_down_to_16():
@@ -81,7 +84,7 @@ def test_robust_text_scales_go_down_to_16():
     y = torch.rand(1, 3, 128, 128, generator=rng())
     x = torch.zeros(1, 3, 128, 128)
     loss = loss_of(text, y, network=network)
-    assert [image.shape[-1] for image in network.shown] == [64, 32, 16]
+    assert [image.shape[-1] for image in network.inputs] == [64, 32, 16]
     lpips = sum(F.avg_pool2d(y, k).square().mean() for k in (2, 4, 8))
     assert torch.allclose(loss(x, Rng.of(rng(), 1)), lpips + 0.1 * y.abs().mean(), rtol=1e-5)
 
@@ -94,15 +97,15 @@ def test_loss_sums_lpips_over_scales_and_l1():
 
 
 def test_hidden_regions_do_not_enter_lpips():
-    """With everything hidden both images turn into the same noise; L1 alone sees a difference."""
+    """With everything hidden, LPIPS compares the same noise fill in both images, so it is 0."""
     x, y = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
     loss = loss_of(MULTISCALE, y, torch.zeros(1, 1, 64, 64))
     assert loss(x, Rng.of(rng(), 1)) == 0
-    shown = loss_of(MULTISCALE, y, torch.ones(1, 1, 64, 64))(
-        picture(1)[..., :64, :64], Rng.of(rng(), 1)
-    )
-    plain = loss_of(MULTISCALE, y)(picture(1)[..., :64, :64], Rng.of(rng(), 1))
-    assert torch.allclose(shown, plain)
+    prediction = picture(1)[..., :64, :64]
+    all_visible = loss_of(MULTISCALE, y, torch.ones(1, 1, 64, 64))
+    without_mask = loss_of(MULTISCALE, y)
+    expected = without_mask(prediction, Rng.of(rng(), 1))
+    assert torch.allclose(all_visible(prediction, Rng.of(rng(), 1)), expected)
 
 
 def test_noise_fill_is_fresh_at_every_scale():
@@ -113,9 +116,9 @@ def test_noise_fill_is_fresh_at_every_scale():
     network, stream = Recorder(), rng()
     loss, steps = loss_of(MULTISCALE, y, visible, network), []
     for step in range(2):
-        network.shown.clear()
+        network.inputs.clear()
         loss(x, Rng.of(stream, 1), step)
-        steps.append(list(zip(network.shown[:3], network.shown[3:], strict=True)))
+        steps.append(list(zip(network.inputs[:3], network.inputs[3:], strict=True)))
     for scale, pairs in enumerate(zip(*steps, strict=True)):
         hidden = F.avg_pool2d(1 - visible, 2**scale).expand(1, 3, -1, -1)
         fills = []
@@ -132,22 +135,24 @@ def test_noise_fill_is_fresh_at_every_scale():
     assert len(steps[0]) == 3
 
 
-@pytest.mark.parametrize(("side", "again"), [(32, True), (256, True), (264, False)])
-def test_noise_fill_repeats_where_cached(side, again):
-    """Then nothing is drawn, and the network is not asked again for the observation."""
+@pytest.mark.parametrize(("side", "is_cached"), [(32, True), (256, True), (264, False)])
+def test_noise_fill_repeats_where_cached(side, is_cached):
+    """A cached fill is not drawn again, and the features of the observation are not computed."""
     visible = torch.zeros(1, 1, side, side)
     x = y = torch.zeros(1, 3, side, side)
     network = Recorder()
     loss = loss_of((Lpips(fill=(0.25, 0.5)),), y, visible, network)
     for step in range(FILLS):
         loss(x, Rng.of(rng(step), 1), step)
-    first, seen = network.shown[0::2], network.shown[1::2]
-    assert len(first) == FILLS and all(torch.equal(*pair) for pair in zip(first, seen, strict=True))
-    assert len({float(fill.sum()) for fill in first}) == FILLS
-    network.shown.clear()
+    observations, predictions = network.inputs[0::2], network.inputs[1::2]
+    assert len(observations) == FILLS
+    for observation, prediction in zip(observations, predictions, strict=True):
+        assert torch.equal(observation, prediction)
+    assert len({float(fill.sum()) for fill in observations}) == FILLS
+    network.inputs.clear()
     loss(x, Rng.of(rng(99), 1), FILLS + 3)
-    assert len(network.shown) == (1 if again else 2)
-    assert torch.equal(network.shown[-1], first[3]) == again
+    assert len(network.inputs) == (1 if is_cached else 2)
+    assert torch.equal(network.inputs[-1], observations[3]) == is_cached
 
 
 def test_terms_equal_their_closed_form(small):
@@ -162,9 +167,9 @@ def test_terms_equal_their_closed_form(small):
     assert value(OffsetNorm(), variables={"offset": latent}).item() == pytest.approx(5**0.5)
     assert value(OffsetNorm(order=1), variables={"offset": latent}).item() == pytest.approx(3)
     flat, white = torch.ones(1, 1, 16, 16), torch.randn(1, 1, 256, 256, generator=rng())
-    assert value(WhiteNoise(), Point(latent, noises=(flat,))).item() == pytest.approx(
-        4
-    )  # two axes, two scales
+    correlations = 2 * 2  # along two axes, at two scales
+    of_flat = value(WhiteNoise(), Point(latent, noises=(flat,))).item()
+    assert of_flat == pytest.approx(correlations)
     assert value(WhiteNoise(), Point(latent, noises=(white,))).item() < 0.01
 
     problem = invert.problem.Problem(torch.zeros(2, 3, 32, 32), parse("clamp"), small, (0, 1))
@@ -197,33 +202,31 @@ def test_geodesic_gradient_is_finite_at_equal_layers():
 
 def test_locality_is_zero_without_tuning(small):
     problem = invert.problem.Problem(torch.zeros(1, 3, 32, 32), parse("clamp"), small, (0,))
-    own = {k: v[None] for k, v in small.named_parameters() if k.startswith("synthesis.")}
+    weights = {k: v[None] for k, v in small.named_parameters() if k.startswith("synthesis.")}
     w = small.some_w(1)[0]
-    assert value(Locality(), Point(w, weights=own), problem).item() == 0
-    brighter = own | {"synthesis.b32.torgb.bias": own["synthesis.b32.torgb.bias"] + 0.1}
+    assert value(Locality(), Point(w, weights=weights), problem).item() == 0
+    bias = "synthesis.b32.torgb.bias"
+    brighter = weights | {bias: weights[bias] + 0.1}
     only_mse = Locality(mse=1, lpips=0)
-    shown = []
+    calls = []
+
+    def synthesize(self, code, **options):
+        calls.append((code, options))
+        return torch.zeros(1, 3, 32, 32)
+
     with pytest.MonkeyPatch.context() as spy:
-        spy.setattr(
-            type(small),
-            "synthesize",
-            lambda self, code, **o: shown.append((code, o)) or torch.zeros(1, 3, 32, 32),
-        )
-        value(only_mse, Point(w, weights=own), problem)
-    for (
-        code,
-        options,
-    ) in shown:  # 30 away over all layers together, without noise, towards a truncated code
+        spy.setattr(type(small), "synthesize", synthesize)
+        value(only_mse, Point(w, weights=weights), problem)
+    for code, options in calls:  # the distance of 30 is that of all layers together
         assert code.shape == (1, small.num_ws, 7) and options == {"noise_mode": "none"}
         assert (code - w[:, None]).norm().item() == pytest.approx(30, rel=1e-4)
-    assert value(only_mse, Point(w, weights=brighter), problem).item() == pytest.approx(
-        0.01, rel=1e-3
-    )
+    mse = value(only_mse, Point(w, weights=brighter), problem).item()
+    assert mse == pytest.approx(0.01, rel=1e-3)
 
 
 def test_lpips_reduces_large_images_to_256(small):
     x, y = torch.rand(1, 3, 300, 300, generator=rng()), torch.rand(1, 3, 300, 300, generator=rng(1))
     problem = invert.problem.Problem(y, parse("clamp"), small, (0,), "alex")
     small_x, small_y = (F.interpolate(image, (256, 256), mode="area") for image in (x, y))
-    found = value(Lpips(at_most=256), None, problem, prediction=x)
-    assert torch.allclose(found, perceptual.lpips(small_x, small_y, "alex"), rtol=2e-2)
+    reduced = value(Lpips(at_most=256), None, problem, prediction=x)
+    assert torch.allclose(reduced, perceptual.lpips(small_x, small_y, "alex"), rtol=2e-2)
