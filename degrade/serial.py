@@ -31,7 +31,8 @@ def to_json(f: Operator, folder: str | Path | None = None) -> dict[str, Any]:
     if folder is not None:
         target = Path(folder)
         f = collect(f, lambda name, data: (target / name).write_bytes(data))
-    return {"version": VERSION, "stages": _stage_records(f)}
+    records = _stage_records(f)
+    return {"version": VERSION, "stages": records}
 
 
 def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Operator:
@@ -40,12 +41,14 @@ def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Opera
     folder: where the files of the record are looked up; a file outside it is refused. Without it
         the record may name any file, so give a folder if the record comes from someone else.
     """
-    if not isinstance(record, dict) or not isinstance(record.get("stages"), list):
+    is_record = isinstance(record, dict)
+    if not is_record or not isinstance(record.get("stages"), list):
         raise ValueError("this is no operator: it needs 'version' and a list 'stages'")
     version = record.get("version")
     if version != VERSION or isinstance(version, bool):
         raise ValueError(f"version={version!r} is unknown; this release reads version {VERSION}")
-    return _chain(record["stages"], None if folder is None else Path(folder), 0)
+    folder_path = None if folder is None else Path(folder)
+    return _chain(record["stages"], folder_path, depth=0)
 
 
 def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
@@ -62,21 +65,25 @@ def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
                 name, data = _named_content(stage, field)
                 write(name, data)
                 stage = stage.with_values({field: name})
-        stages.append(stage.with_nested(lambda inner: collect(inner, write)))
+        collected = stage.with_nested(lambda inner: collect(inner, write))
+        stages.append(collected)
     return compose(stages)
 
 
 def _named_content(stage: Operator, field: str) -> tuple[str, bytes]:
     """The file name and the bytes of the tensor or file that a stage holds."""
     value = getattr(stage, field)
+    suffix = ""
     if isinstance(value, Tensor):
         from safetensors.torch import save
 
-        data = save({field: value.contiguous().cpu()})
+        tensors = {field: value.contiguous().cpu()}
+        data = save(tensors)
         suffix = ".safetensors"
     else:
         data = contents(value, str(stage))
-        suffix = ".safetensors" if Path(value).suffix == ".safetensors" else ""
+        if Path(value).suffix == ".safetensors":
+            suffix = ".safetensors"
     digest = sha256(data).hexdigest()[:16]
     return f"{digest}.{field}{suffix}", data
 
@@ -85,7 +92,8 @@ def _stage_records(f: Operator) -> list[dict[str, object]]:
     records = []
     for stage in f:
         for field in stage.files:
-            if isinstance(getattr(stage, field), Tensor):
+            value = getattr(stage, field)
+            if isinstance(value, Tensor):
                 raise ValueError(f"{stage} holds a tensor; give a folder to put it into")
         record: dict[str, object] = {"name": stage.name}
         for name, value, _ in stage.arguments():
@@ -105,25 +113,34 @@ def _plain_value(value: object) -> object:
 
 
 def _chain(records: object, folder: Path | None, depth: int) -> Operator:
-    if not isinstance(records, list) or not records or depth > DEEPEST:
+    is_list = isinstance(records, list)
+    if not is_list or not records or depth > DEEPEST:
         raise ValueError(
             "'stages' and 'operators' are lists of at least one stage, not too deep in each other"
         )
     return compose(_stage(record, folder, depth) for record in records)
 
 
-def _stage(record: object, folder: Path | None, depth: int) -> Operator:
-    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+def _class_of(record: object) -> type[Operator]:
+    """The class of the operator that a stage names."""
+    name = record.get("name") if isinstance(record, dict) else None
+    if not isinstance(name, str):
         raise ValueError(f"a stage is an object with a 'name', not {str(record)[:60]}")
-    cls = REGISTRY.get(record["name"])
+    cls = REGISTRY.get(name)
     if cls is None:
-        raise ValueError(f"unknown operator {record['name']!r}")
+        raise ValueError(f"unknown operator {name!r}")
+    return cls
+
+
+def _stage(record: object, folder: Path | None, depth: int) -> Operator:
+    cls = _class_of(record)
     values: dict[str, object] = {}
     for key, value in record.items():
         if key not in ("name", "operators"):
             values[key] = _parameter_value(key, value)
     nested_records = record.get("operators", [])
-    if not isinstance(nested_records, list) or (nested_records and cls.holds is None):
+    is_list = isinstance(nested_records, list)
+    if not is_list or (nested_records and cls.holds is None):
         raise ValueError(f"{cls.name}: 'operators' does not belong here")
     nested: list[object] = []
     for stage_records in nested_records:
@@ -140,6 +157,7 @@ def _parameter_value(key: str, value: object) -> object:
     if not isinstance(value, dict):
         return value
     ends = value.get("range")
-    if set(value) != {"range"} or not isinstance(ends, list) or len(ends) != 2:
+    is_pair = isinstance(ends, list) and len(ends) == 2
+    if set(value) != {"range"} or not is_pair:
         raise ValueError(f"{key}: an object here is {{'range': [low, high]}}")
     return Range(*ends)

@@ -33,7 +33,8 @@ def through_stages(
             raise error_type(f"{number}{stage}: {error}") from error
         except Exception as error:
             # what add_note does, which Python 3.10 lacks
-            error.__notes__ = [*getattr(error, "__notes__", []), f"{number}{stage}"]
+            notes = getattr(error, "__notes__", [])
+            error.__notes__ = [*notes, f"{number}{stage}"]
             raise
         occurred[stage.name] += 1
     return state
