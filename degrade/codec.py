@@ -52,7 +52,8 @@ class Codec(Operator):
         return declare(x, decoded)
 
     def _save_and_open(self, x: Tensor) -> Tensor:
-        levels = (x.clamp(0, 1) * 255).round()
+        in_range = x.clamp(0, 1)
+        levels = (in_range * 255).round()
         pixels = levels.byte().cpu()
 
         def save_and_open(row: Tensor, quality: int) -> Tensor:
@@ -73,7 +74,8 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
             f"this Pillow ({__version__}) was built without {name}; install a build that has it"
         )
     is_grey = len(pixels) == 1
-    array = pixels.permute(1, 2, 0).numpy()
+    channels_last = pixels.permute(1, 2, 0)
+    array = channels_last.numpy()
     image = Image.fromarray(array[..., 0] if is_grey else array)
     file = io.BytesIO()
     try:
@@ -85,5 +87,6 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
         raise ValueError(
             f"{name} cannot hold this image of {image.width} x {image.height}: {error}"
         ) from error
-    result = torch.from_numpy(decoded).view(1, *array.shape)
+    result = torch.from_numpy(decoded)
+    result = result.view(1, *array.shape)
     return result.permute(0, 3, 1, 2)

@@ -34,7 +34,8 @@ class Declared:
         """
         for name, kind in self.kinds.items():
             given = getattr(self, name)
-            object.__setattr__(self, name, kind.stored(name, given))
+            value = kind.stored(name, given)
+            object.__setattr__(self, name, value)
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""

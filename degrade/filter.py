@@ -31,10 +31,10 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """x [1, C, H, W] convolved with a kernel [k, k] of odd k, mirrored at the edges."""
     reach = len(kernel) // 2
     *_, height, width = x.shape
-    rows = _mirrored(height, reach).to(x.device)
-    columns = _mirrored(width, reach).to(x.device)
-    taller = x.double().index_select(2, rows)
-    padded = taller.index_select(3, columns)
+    rows = _mirrored(height, reach)
+    columns = _mirrored(width, reach)
+    taller = x.double().index_select(2, rows.to(x.device))
+    padded = taller.index_select(3, columns.to(x.device))
     size = padded.shape[2:]
     spectrum = torch.fft.rfft2(padded)
     weights = kernel.to(padded)
@@ -42,7 +42,8 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     product = spectrum * kernel_spectrum
     y: Tensor = torch.fft.irfft2(product, size)
     corner = 2 * reach  # where the convolution no longer wraps around
-    return y[..., corner:, corner:].to(x)
+    without_margins = y[..., corner:, corner:]
+    return without_margins.to(x)
 
 
 def _mirrored(n: int, reach: int) -> Tensor:
@@ -151,7 +152,8 @@ class Blur(Operator):
         super().__post_init__()
         if isinstance(self.kernel, str):
             named = KERNELS[self.kernel]
-            check_numbers("size", self.size, named.smallest, named.largest)
+            low, high = named.smallest, named.largest
+            check_numbers("size", self.size, low, high)
         elif self.size is not None:
             raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
         if self.kernel != "motion" and self.angle != 0:
@@ -211,7 +213,8 @@ def _defocus(radius: float, _: float) -> Tensor:
 
 def _near(end: Tensor, radius: float) -> Tensor:
     """A kernel: the share of each pixel within `radius` of the segment from -end to end."""
-    farthest = float(end.abs().max())
+    components = end.abs()
+    farthest = float(components.max())
     reach = math.ceil(farthest + radius)
     position = torch.arange(-reach, reach + 1, dtype=torch.float64)
     coordinates = torch.meshgrid(position, position, indexing="xy")
@@ -270,11 +273,13 @@ class Sinc(Operator):
 
 @cached_constant(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
-    position = torch.arange(size, dtype=torch.float64) - size // 2
+    pixels = torch.arange(size, dtype=torch.float64)
+    position = pixels - size // 2
     r = torch.hypot(position[:, None], position)
     centre = cutoff**2 / (4 * math.pi)
     bessel = _bessel_j1(cutoff * r)
-    around = cutoff * bessel / (2 * math.pi * r)
+    circumference = 2 * math.pi * r
+    around = cutoff * bessel / circumference
     kernel = torch.where(r == 0, centre, around)
     return kernel / kernel.sum()
 
@@ -282,10 +287,12 @@ def _sinc(cutoff: float, size: int) -> Tensor:
 def _bessel_j1(x: Tensor) -> Tensor:
     """J₁ by Bessel's integral, exact to rounding for x < 400; torch.special's has 6 digits."""
     step = 2 * math.pi / 512
-    angle = torch.arange(512, dtype=torch.float64) * step
+    steps = torch.arange(512, dtype=torch.float64)
+    angle = steps * step
     sine = torch.sin(angle)
     phase = angle - x[..., None] * sine
-    return torch.cos(phase).mean(-1)
+    integrand = torch.cos(phase)
+    return integrand.mean(-1)
 
 
 @register("gray", exact="BT.601 luma", gradient="adjoint")
@@ -313,7 +320,8 @@ class Gray(Operator):
             return y
         weights = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64)
         weights = weights.view(3, 1, 1)
-        target = y.double().mean(1, keepdim=True)
+        observed = y.double()
+        target = observed.mean(1, keepdim=True)
         image = x.double().clamp(0, 1)
         for _ in range(3):  # each round brings at least one more channel to 0 or 1, or ends
             weighted = weights * image
@@ -323,7 +331,8 @@ class Gray(Operator):
             free_weights = weights * can_move
             squares = free_weights.square()
             norm = squares.sum(1, keepdim=True)
-            step = free_weights * residual / norm.clamp(min=1e-12)
+            divisor = norm.clamp(min=1e-12)
+            step = free_weights * residual / divisor
             moved = image + step
             image = moved.clamp(0, 1)
         return image.to(x)

@@ -133,9 +133,10 @@ class Shift(Operator):
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
             return None
-        varies = isinstance(self.dy, tuple) or isinstance(self.dx, tuple)
+        varies = any(isinstance(shift, tuple) for shift in (self.dy, self.dx))
         if varies:
-            seen = seen.expand(shape[0], -1, -1, -1)
+            batch = shape[0]
+            seen = seen.expand(batch, -1, -1, -1)
         return self._shifted(seen)
 
     def _shifted(self, x: Tensor) -> Tensor:
@@ -152,8 +153,9 @@ def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
 
 def _sources(n: int, step: int, device: torch.device) -> Tensor:
     """The index of the pixel that moves onto each of n pixels."""
-    indices = torch.arange(n, device=device) - step
-    return indices.clamp(0, n - 1)
+    indices = torch.arange(n, device=device)
+    sources = indices - step
+    return sources.clamp(0, n - 1)
 
 
 @register("turn", exact="numpy's rot90, then fliplr", gradient="adjoint")
@@ -195,7 +197,8 @@ class Turn(Operator):
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
         rows, columns = window
         *_, height, width = shape
-        for _ in range(decided(self.quarters)):
+        quarters = decided(self.quarters)
+        for _ in range(quarters):
             mirrored = _mirrored(columns, width)
             rows, columns = mirrored, rows
             height, width = width, height

@@ -57,7 +57,8 @@ class Held(Operator):
             image = picture(data, name, self._kind.channels)
             levels = numpy.array(image, dtype="float32")
             with_channels = numpy.atleast_3d(levels / 255)
-            pixels = torch.from_numpy(with_channels).permute(2, 0, 1)
+            channels_last = torch.from_numpy(with_channels)
+            pixels = channels_last.permute(2, 0, 1)
             return pixels[None]
         try:
             value = load(data)[self.held]
@@ -73,7 +74,8 @@ class Held(Operator):
     def _digest(self) -> str:
         import numpy
 
-        size = "x".join(map(str, self._tensor.shape))
+        sides = map(str, self._tensor.shape)
+        size = "x".join(sides)
         values = self._tensor.cpu().contiguous()
         if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
             array = numpy.array(values.tolist(), dtype="float32")

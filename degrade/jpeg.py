@@ -81,7 +81,8 @@ def jpeg(
         tables = check_tables(tables)
     if tables is None and not isinstance(quality, Tensor):
         quality = _checked_quality(quality, x.device)
-    settings = _Settings(quality, tables, str(sampling), surrogate, clamp)
+    sampling = str(sampling)
+    settings = _Settings(quality, tables, sampling, surrogate, clamp)
     wide = x if x.dtype == torch.float64 else x.float()
     with without_autocast(x.device):
         image = _save_and_open(wide.contiguous(), settings)
@@ -112,7 +113,8 @@ def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
     channels = x.shape[1]
     if channels not in (1, 3):
         raise ValueError(f"x has {channels} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
-    steps = _steps(settings.quality, settings.tables, x)
+    quality, tables = settings.quality, settings.tables
+    steps = _steps(quality, tables, x)
     rules = _Rules(
         sampling=SAMPLINGS[settings.subsampling],
         surrogate=settings.surrogate,
@@ -203,7 +205,9 @@ class JPEG(Operator):
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
         rows, columns = window
         height, width = shape[2:]
-        if _cuts_through_mcus(rows, height) or _cuts_through_mcus(columns, width):
+        cuts_rows = _cuts_through_mcus(rows, height)
+        cuts_columns = _cuts_through_mcus(columns, width)
+        if cuts_rows or cuts_columns:
             return None
         return self, window
 
@@ -265,7 +269,9 @@ def _rounded(name: str, given: object, high: int, x: Tensor) -> Tensor:
     values = values.to(x)
     integers = values.detach().round()
     if values_are_readable(integers):
-        in_range = (integers >= 1) & (integers <= high)
+        not_below = integers >= 1
+        not_above = integers <= high
+        in_range = not_below & not_above
         if not in_range.all():
             quoted = show(values.tolist())
             raise ValueError(f"{name}={quoted} must be from 1 to {high}")
@@ -311,10 +317,12 @@ class _Codec(torch.autograd.Function):
         batch, channels = x.shape[:2]
         dtype = _exact_dtype(x.device)
         dct = DCT.to(x.device, dtype)
-        tables = steps.to(dtype).transpose(0, 1)
+        tables = steps.to(dtype)
+        tables = tables.transpose(0, 1)
         tables_of_planes = (tables[:1], tables[1:])  # of luma, of chroma
-        levels = (x * 255).clamp_(0, 255)
-        image = levels.round_().to(dtype)
+        levels = x * 255
+        levels.clamp_(0, 255).round_()
+        image = levels.to(dtype)
         planes = to_planes(image, rules.sampling)
         saved: list[Saved] = []
         for i, plane in enumerate(planes):
@@ -325,15 +333,18 @@ class _Codec(torch.autograd.Function):
             k, slope, rise = _quantise(rules, f, q, x.dtype, luma=i == 0)
             saved.append(_batch_first(slope, batch))
             saved.append(_batch_first(rise, batch))
-            dequantised = k.mul_(q).flatten(1, 2)
+            k.mul_(q)
+            dequantised = k.flatten(1, 2)
             decoded = inverse_dct(dequantised, dct)
             planes[i] = decoded.clamp_(-128, 127)
         if channels == 1:
             saved += [None, None]
         image = to_image(planes, rules.sampling, image)
         unclamped = image.to(torch.int16) if rules.unclamped else None
-        result = image.clamp_(0, 255).to(x.dtype)
-        return result.div_(255), unclamped, *saved
+        clamped = image.clamp_(0, 255)
+        result = clamped.to(x.dtype)
+        result.div_(255)
+        return result, unclamped, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -389,7 +400,8 @@ def _gradients(rules: _Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> 
         before_clamp = grad
         if unclamped is not None:
             before_clamp = _through_clamp(grad, unclamped, rules.clamp)
-        m = DCT[0].to(grad) / 2**14.5
+        m = DCT[0].to(grad)
+        m = m / 2**14.5
         to_image = to_steps = None
         if rules.to_image and rules.surrogate == "identity":
             to_image = grad.clone()
@@ -414,7 +426,8 @@ def _gradient_of_steps(rules: _Rules, grad: Tensor, rises: list[Saved], m: Tenso
 
 def _step_plane(tables: Tensor, width: int) -> Tensor:
     """Tables [C, B, 8, 8] repeated along rows of blocks: [planes, 1, 8, width]."""
-    by_plane = tables.flatten(0, 1)[:, None]
+    tables = tables.flatten(0, 1)
+    by_plane = tables[:, None]
     blocks_across = width // 8
     return by_plane.repeat(1, 1, 1, blocks_across)
 
@@ -458,11 +471,13 @@ def _quantise(
     needs_slope = rules.slopes(luma)
     if not (needs_slope or rules.to_steps):
         return k, None, None
-    unrounded = f.to(dtype) / (8 * q)
+    steps = 8 * q  # F is 8 times the DCT
+    unrounded = f.to(dtype) / steps
     integers = k.to(dtype)
     slope = rise = None
     if needs_slope:
-        squared_distance = (unrounded - integers).square_()
+        distance = unrounded - integers
+        squared_distance = distance.square_()
         slope = squared_distance.mul_(3 * CUBIC_BLEND)
         slope.add_(1 - CUBIC_BLEND)
     if rules.to_steps:
@@ -474,7 +489,9 @@ def _quantise(
 def _through_clamp(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
     """The gradient before the clamp of the decoded levels `unclamped`."""
     if clamp == "hard":
-        inside = (unclamped >= 0) & (unclamped <= 255)
+        not_below = unclamped >= 0
+        not_above = unclamped <= 255
+        inside = not_below & not_above
         return grad * inside
     p = unclamped.to(grad.dtype)
     p.mul_(2 / 255).sub_(1)
@@ -490,9 +507,11 @@ def _through_codec(rules: _Rules, grad: Tensor, slopes: list[Saved], m: Tensor) 
         luma, *chroma = to_planes(grad, sampling, exact=False)
         weighed = weigh(luma, slopes[0], m)
         result = torch.empty_like(grad)
-        return to_image([weighed, *chroma], sampling, result, exact=False)
+        changed = [weighed, *chroma]
+        return to_image(changed, sampling, result, exact=False)
     planes = []
-    for plane, slope in zip(to_image_t(grad, sampling), slopes, strict=False):
+    gradients = to_image_t(grad, sampling)
+    for plane, slope in zip(gradients, slopes, strict=False):
         weighed = weigh(plane, slope, m)
         planes.append(weighed)
     return to_planes_t(planes, grad.shape, sampling)

@@ -42,14 +42,17 @@ def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: Sampling) ->
         columns = slice(left, left + _TILE)
         wide_rows = _with_surroundings(rows)
         wide_columns = _with_surroundings(columns)
-        near = _levels(x[..., wide_rows, wide_columns])
-        saved = _levels(y[..., wide_rows, wide_columns])
+        near_values = x[..., wide_rows, wide_columns]
+        near = _levels(near_values)
+        saved_values = y[..., wide_rows, wide_columns]
+        saved = _levels(saved_values)
         saved.round_()
         part = _saved_as(near, saved, steps, sampling)
         rows_above = top - wide_rows.start
         columns_before = left - wide_columns.start
         part = part[..., rows_above:, columns_before:]
-        result[..., rows, columns] = part[..., :_TILE, :_TILE]
+        tile = part[..., :_TILE, :_TILE]
+        result[..., rows, columns] = tile
     return result.div_(255)
 
 
@@ -99,7 +102,8 @@ class _Saving:
         for i, (_, width) in enumerate(self.sizes):
             by_plane = tables[i][:, None]
             blocks_across = width // 8
-            self.steps.append(by_plane.repeat(1, 1, 1, blocks_across))
+            repeated = by_plane.repeat(1, 1, 1, blocks_across)
+            self.steps.append(repeated)
 
     def spectra(self, image: Tensor) -> Planes:
         """The DCT coefficients of an image, divided by the quantiser's steps."""
@@ -199,7 +203,8 @@ class _Saving:
             differs = p != q
             blocks = differs.unflatten(3, (-1, 8))
             per_block = blocks.sum((0, 2, 4))
-            counts.append(per_block.double()[None, None])
+            count = per_block.double()
+            counts.append(count[None, None])
         luma, *chroma = counts
         blocks_of_mcu = (self.down, self.across)
         total = F.max_pool2d(luma, blocks_of_mcu, ceil_mode=True)
@@ -219,9 +224,11 @@ class _Saving:
         for i, (height, width) in enumerate(self.sizes):
             down, across = blocks_of_mcu[i]
             rows_of_blocks = height // 8
-            mask = _repeated(mcus, (down, 8 * across), (rows_of_blocks, width))
+            size = (rows_of_blocks, width)
+            mask = _repeated(mcus, (down, 8 * across), size)
             mask = mask[0, :, :, None]
-            result.append(torch.where(mask, chosen[i], other[i]))
+            plane = torch.where(mask, chosen[i], other[i])
+            result.append(plane)
         return result
 
     def residual(self, spectra: Planes) -> Tensor:
@@ -237,7 +244,8 @@ class _Saving:
             rows = -(-height // down)
             columns = -(-width // across)
             folded = _folded(plane, (rows, columns))
-            planes.append(_repeated(folded, (down, across), (height, width)))
+            full_size = _repeated(folded, scales[i], (height, width))
+            planes.append(full_size)
         image = planes[0].new_empty(self.shape)
         return to_image(planes, (1, 1), image, exact=False)
 
@@ -257,7 +265,8 @@ def _add_loss(spectra: Planes, first: Planes, again: Planes) -> Planes:
     """spectra + (first - again), in that order of sums."""
     result = []
     for i, values in enumerate(spectra):
-        result.append(values + first[i] - again[i])
+        corrected = values + first[i] - again[i]
+        result.append(corrected)
     return result
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..jpeg_stages import M
 
 LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-_DCT = M.double() / (2**13 * math.sqrt(8))
+_SCALE = 2**13 * math.sqrt(8)
+_DCT = M.double() / _SCALE
 
 
 def coefficients(blocks: Tensor) -> Tensor:
@@ -22,8 +23,10 @@ def coefficients(blocks: Tensor) -> Tensor:
 def blocks_of(plane: Tensor, dy: int = 0, dx: int = 0) -> Tensor:
     """The whole 8×8 blocks [rows, columns, 8, 8] of the grid whose first corner is (dy, dx)."""
     height, width = plane.shape
-    rows = max(0, (height - dy) // 8)
-    columns = max(0, (width - dx) // 8)
+    rows_below = max(0, height - dy)
+    rows = rows_below // 8
+    columns_right = max(0, width - dx)
+    columns = columns_right // 8
     below = dy + 8 * rows
     right = dx + 8 * columns
     covered = plane[dy:below, dx:right]

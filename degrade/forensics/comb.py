@@ -72,9 +72,11 @@ def _nats_of_grids(patches: Tensor) -> Tensor:
     """The nats of each of the 64 grids, row by row, for its best quality and blur."""
     every = max(1, len(patches) // _COARSE_PATCHES)
     some = patches[::every]
-    blocks = some.unfold(1, 8, 1).unfold(2, 8, 1)  # [n, dy, dx, 8, 8]
+    rows = some.unfold(1, 8, 1)
+    blocks = rows.unfold(2, 8, 1)  # [n, dy, dx, 8, 8]
     by_patch = coefficients(blocks)
-    by_grid = by_patch.permute(1, 2, 0, 3).flatten(0, 1)
+    by_shift = by_patch.permute(1, 2, 0, 3)
+    by_grid = by_shift.flatten(0, 1)
     c = by_grid.contiguous()
     nats = comb_nats(c, TABLES, ORDER[:12], _COARSE_BLURS)  # [blurs, grids, qualities]
     return nats.amax((0, 2))
@@ -93,11 +95,12 @@ def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
     """Patches [n, 15, 15] with most contrast, none clipped; each holds a block of every grid."""
     if min(luma.shape) < _PATCH:
         return None
-    every = math.isqrt(luma.numel() // (64 * 4 * most))
+    most_pixels = 64 * 4 * most
+    every = math.isqrt(luma.numel() // most_pixels)
     stride = 8 * max(1, every)
     patches = _patches(luma, stride)
-    clipped_pixels = _patches(clipped, stride).flatten(1)
-    is_clipped = clipped_pixels.any(1)
+    clipped_pixels = _patches(clipped, stride)
+    is_clipped = clipped_pixels.flatten(1).any(1)
     patches = patches[~is_clipped]
     if len(patches) == 0:
         return None
@@ -124,8 +127,10 @@ def comb_nats(
     """Nats [blurs, grids, tables] of coefficients [grids, n, 64] and tables [n, 64]."""
     total = c.new_zeros(len(blurs), len(c), len(tables))
     for frequency in frequencies:
-        steps, step_of_table = tables[:, frequency].unique(return_inverse=True)
-        step = steps.float()[:, None, None]
+        steps_of_tables = tables[:, frequency]
+        steps, step_of_table = steps_of_tables.unique(return_inverse=True)
+        step = steps.float()
+        step = step[:, None, None]
         values = c[..., frequency].float()
         multiple = (values / step).round()
         rounds_to_zero = multiple == 0
@@ -134,11 +139,14 @@ def comb_nats(
         for i, blur in enumerate(blurs):
             width = blur * math.sqrt(2 * math.pi)
             peak = (step / width).log()
-            nats = squared_distance * (-0.5 / blur**2)
-            nats.add_(peak).clamp_(min=_STRAY)
+            factor = -0.5 / blur**2
+            nats = squared_distance * factor
+            nats.add_(peak)
+            nats.clamp_(min=_STRAY)
             gain = nats.clamp(min=0)
             gain.mul_(rounds_to_zero)
-            nats_of_steps = nats.sub_(gain).sum(2)  # [steps, grids]
+            nats.sub_(gain)
+            nats_of_steps = nats.sum(2)  # [steps, grids]
             by_step = nats_of_steps.T.double()
             total[i] += by_step[:, step_of_table]
     return total
@@ -157,7 +165,8 @@ def aligned_comb(c: Tensor, last_table: Tensor) -> Comb | None:
     total = c.new_zeros(len(TABLES))
     for frequency in ORDER[:20]:
         step = float(last_table[frequency])
-        multiples = (c[:, frequency] / step).round().abs()
+        signed = (c[:, frequency] / step).round()
+        multiples = signed.abs()
         is_nonzero = multiples > 0
         multiples = multiples[is_nonzero].clamp(max=_LARGEST_MULTIPLE)
         if len(multiples) < 20:
@@ -168,7 +177,8 @@ def aligned_comb(c: Tensor, last_table: Tensor) -> Comb | None:
         total += nats[step_of_table]
     best = int(total.argmax())
     # Neighbours have many steps in common.
-    distance = (torch.arange(len(total)) - best).abs()
+    index = torch.arange(len(total))
+    distance = (index - best).abs()
     best_other = total[distance > 5].max()
     nats_of_best = float(total[best])
     margin = float(total[best] - best_other.clamp(min=0))
@@ -181,12 +191,14 @@ def _nats_of_earlier_steps(multiples: Tensor, step: float, earlier_steps: Tensor
     counts_of_all = torch.bincount(multiples.long(), minlength=bins)
     counts = counts_of_all[1:].double()
     smooth = _smooth_densities(multiples)
-    edges = (torch.arange(bins, dtype=torch.float64) + 0.5) * step
+    index = torch.arange(bins, dtype=torch.float64)
+    edges = (index + 0.5) * step
     integers = torch.arange(1, 2000, dtype=torch.float64)
     teeth = integers[:, None] * earlier_steps
     nats = multiples.new_zeros(len(earlier_steps))
     is_larger = earlier_steps > 1.15 * step
-    for i in is_larger.nonzero().flatten().tolist():
+    candidates = is_larger.nonzero().flatten()
+    for i in candidates.tolist():
         earlier_step = earlier_steps[i]
         reached = int(edges[-1] / earlier_step) + 2
         distance = edges[:, None] - teeth[:reached, i]
@@ -194,20 +206,24 @@ def _nats_of_earlier_steps(multiples: Tensor, step: float, earlier_steps: Tensor
         cumulative = shares_below.sum(1)
         density = earlier_step / step * cumulative.diff()
         ratio = density * 0.98 + 0.02
-        log_normaliser = (smooth @ ratio).log().max()
+        normalisers = smooth @ ratio
+        log_normaliser = normalisers.log().max()
         log_likelihood = counts @ ratio.log()
-        nats[i] = log_likelihood - counts.sum() * log_normaliser
+        penalty = counts.sum() * log_normaliser
+        nats[i] = log_likelihood - penalty
     return nats
 
 
 def _smooth_densities(multiples: Tensor) -> Tensor:
     """The probability of each multiple by a geometric and by a normal distribution [2, bins]."""
     bins = torch.arange(1.0, _LARGEST_MULTIPLE + 1, dtype=torch.float64)
-    mean = float(multiples.mean().clamp(min=1.001))
-    decay = 1 - 1 / mean
+    mean = multiples.mean().clamp(min=1.001)
+    decay = 1 - 1 / float(mean)
     geometric = decay**bins
-    mean_square = float(multiples.square().mean())
+    squares = multiples.square()
+    mean_square = float(squares.mean())
     exponent = -bins.square() / (2 * mean_square)
     normal = torch.exp(exponent)
     densities = torch.stack([geometric, normal])
-    return densities / densities.sum(1, keepdim=True)
+    total = densities.sum(1, keepdim=True)
+    return densities / total

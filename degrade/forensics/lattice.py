@@ -122,13 +122,16 @@ def _products(plane: Tensor) -> Tensor | None:
         return None
     left = (width - SPAN) // 2
     every = max(1, height // 1024)
-    middle = plane[::every, left : left + SPAN]
+    span = slice(left, left + SPAN)
+    middle = plane[::every, span]
     curvature = middle.diff(n=2, dim=1)
-    roughness = curvature.square().mean(1)
+    squares = curvature.square()
+    roughness = squares.mean(1)
     is_lively = roughness > _LIVELY
     if int(is_lively.sum()) < _FEWEST_LINES:
         return None
-    scale = (roughness[is_lively] + 1).sqrt()
+    variance = roughness[is_lively] + 1
+    scale = variance.sqrt()
     lines = middle[is_lively] / scale[:, None]
     return lines.T @ lines
 
@@ -143,7 +146,8 @@ def _energy_outside(products: Tensor, factor: float, kernel: str) -> Tensor:
     energy_inside = torch.einsum("pij,aij->ap", inside, products)
     squares = products.diagonal(dim1=1, dim2=2)
     total = squares.sum(1, keepdim=True)
-    outside = (total - energy_inside).clamp(min=1e-6)
+    difference = total - energy_inside
+    outside = difference.clamp(min=1e-6)
     dimensions = SPAN - SPAN / factor - 2 * support
     return outside / max(1.0, dimensions)
 
@@ -151,7 +155,8 @@ def _energy_outside(products: Tensor, factor: float, kernel: str) -> Tensor:
 def _projection(factor: float, kernel: str) -> Tensor:
     """The projection [phases, SPAN, SPAN] onto the lines enlarged by factor, for each phase."""
     support, weight = FILTERS[kernel]
-    phase = _phases(factor)[:, None, None]
+    phases = _phases(factor)
+    phase = phases[:, None, None]
     pixels = torch.arange(SPAN, dtype=torch.float64)
     position = pixels[:, None] / factor
     first = -math.ceil(support)
@@ -159,9 +164,12 @@ def _projection(factor: float, kernel: str) -> Tensor:
     small_pixel = torch.arange(first, last + 1, dtype=torch.float64)
     distance = position + phase - small_pixel
     is_near = distance.abs() < support
-    basis = torch.where(is_near, weight(distance), 0.0)
-    identity = torch.eye(len(small_pixel), dtype=torch.float64)
-    gram = basis.mT @ basis + 1e-9 * identity
+    weights = weight(distance)
+    basis = torch.where(is_near, weights, 0.0)
+    size = len(small_pixel)
+    identity = torch.eye(size, dtype=torch.float64)
+    ridge = 1e-9 * identity
+    gram = basis.mT @ basis + ridge
     inverse: Tensor = torch.linalg.solve(gram, basis.mT)
     return basis @ inverse
 
@@ -169,4 +177,5 @@ def _projection(factor: float, kernel: str) -> Tensor:
 def _phases(factor: float) -> Tensor:
     """The positions of the small grid that are tried, in small pixels."""
     count = max(4, 2 * round(factor))
-    return torch.arange(count, dtype=torch.float64) / count
+    steps = torch.arange(count, dtype=torch.float64)
+    return steps / count
