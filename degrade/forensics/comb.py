@@ -32,13 +32,17 @@ _LARGEST_MULTIPLE = 200  # larger coefficients count as this many steps
 
 
 class Comb(NamedTuple):
-    """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's."""
+    """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's.
+
+    blur: the standard deviation, in levels, of the coefficients around multiples of their steps.
+    """
 
     dy: int
     dx: int
     quality: int
     nats: float
     margin: float  # nats above the best of another grid, or of another quality on its own
+    blur: float = 0.0
 
 
 def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
@@ -63,9 +67,10 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
     dy, dx = divmod(best, 8)
     blocks = patches[:, dy : dy + 8, dx : dx + 8]
     nats_of_blurs = comb_nats(coefficients(blocks)[None], TABLES, ORDER[:24], _FINE_BLURS)
-    nats_of_qualities = nats_of_blurs[:, 0].amax(0)
+    nats_of_qualities, best_blurs = nats_of_blurs[:, 0].max(0)
     index = int(nats_of_qualities.argmax())
-    return Comb(dy, dx, index + 1, float(nats_of_qualities[index]), float(margin))
+    blur = _FINE_BLURS[int(best_blurs[index])]
+    return Comb(dy, dx, index + 1, float(nats_of_qualities[index]), float(margin), blur)
 
 
 def _nats_of_grids(patches: Tensor) -> Tensor:
