@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import degrade
-from degrade.forensics import guess
+import invert
+from degrade.forensics import Guess, guess
 from degrade.imagefile import Note
+from invert import explain
 
 from . import files
 from .apply import MANIFEST, again
@@ -19,6 +21,7 @@ from .files import Source
 ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
 REPEATS = 0.6  # least likeness of two draws of an operator, where a picture can be told by likeness
 UNLIKE = 0.6  # share of that likeness, below which a clean picture is of another observation
+Prior = invert.Generator | invert.Denoiser
 BLOCKS = 8  # pictures are compared as BLOCKS × BLOCKS means, which noise hardly changes
 
 
@@ -27,10 +30,14 @@ def note(text: str) -> None:
     warnings.warn(text, Note, stacklevel=2)
 
 
-def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:
+def what_happened(
+    source: Source, op: str | None, prior: Prior | None = None
+) -> tuple[dict | None, degrade.Operator]:
     """The manifest beside a picture, if it is used, and the operator.
 
-    The operator is `op` where given, else the manifest's, else a guess from the file itself.
+    The operator is `op` where given, else the manifest's, else a guess from the file itself. Where
+    the guess has alternatives and the prior is a denoiser of any size, they are tried on a small
+    part of the picture.
     """
     if op is not None:
         return None, degrade.parse(op)
@@ -38,13 +45,14 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
     manifest = files.read_json(path, MANIFEST)
     if manifest is None:
         result = guess(source.path)
+        operator, choice = _best_explained(source, result, prior)
         remarks = [finding.why for finding in result.findings if not finding.stage]
         note(
-            f"{source.path}: taken to have happened: {result.operator}; "
+            f"{source.path}: taken to have happened: {operator}; {choice}"
             + "".join(f"{remark}; " for remark in remarks)
             + "`degrade inspect` tells why, --op says better"
         )
-        return None, result.operator
+        return None, operator
     if manifest.get("begun"):
         raise ValueError(
             f"{path} says that apply was stopped here; run it again, or say what happened with --op"
@@ -56,6 +64,34 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
         named = repr(manifest.get("image"))
         raise ValueError(f"{path} describes {named}, not this picture; say what happened with --op")
     return manifest, degrade.parse(manifest["operator"], folder=path.parent)
+
+
+def _best_explained(
+    source: Source, result: Guess, prior: Prior | None
+) -> tuple[degrade.Operator, str]:
+    """The history that explains the picture best, and words that say what was tried against it."""
+    if not result.alternatives or not isinstance(prior, invert.Denoiser):
+        return result.operator, ""
+    if prior.resolution is not None:
+        return result.operator, ""
+    pixels = files.read_image(source.path, prior.channels)
+    device = next(prior.parameters()).device
+    operators = [result.operator]
+    for alternative in result.alternatives:
+        operators.append(alternative.operator)
+    candidates = explain.explanations(pixels.to(device), operators, prior)
+    if candidates is None:
+        return result.operator, ""
+    winner = explain.best(candidates)
+    errors = []
+    for operator, candidate in zip(operators, candidates, strict=True):
+        if operator != operators[winner]:
+            errors.append(f"{operator} ({255 * candidate.error:.1f})")
+    words = (
+        f"of a part it predicts hidden pixels to {255 * candidates[winner].error:.1f} of 255, "
+        f"and was chosen against {', '.join(errors)}; "
+    )
+    return operators[winner], words
 
 
 def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:

@@ -197,6 +197,30 @@ def test_guess_finds_both_jpegs_of_resaved_file():
     assert last_jpeg == JPEG(92)
 
 
+@pytest.mark.parametrize(("quality", "sigma"), [(50, 1.5), (60, 2.5)])
+def test_guess_puts_noise_after_a_blurred_comb(quality, sigma):
+    """Noise that came before the JPEG would leave multiples of its steps sharp."""
+    once = opened(saved(scene(), "JPEG", quality=quality))
+    first, noise, *_ = guess(saved(noisy(once, sigma))).operator
+    assert first == JPEG(quality, "4:2:0")
+    assert noise.sigma == pytest.approx(sigma / 255, rel=0.1)
+
+
+def test_alternative_leaves_out_an_uncertain_stage():
+    once = opened(saved(scene(), "JPEG", quality=50))
+    result = guess(saved(noisy(once, 2.5)))
+    (alternative,) = result.alternatives
+    assert str(alternative.operator) == "jpeg:50"
+    assert alternative.difference.startswith("without gaussian")
+    assert 0.2 <= alternative.likelihood <= 1
+
+
+def test_guess_of_clear_history_has_no_alternative():
+    assert guess(saved(scene())).alternatives == ()
+    once = opened(saved(scene(), "JPEG", quality=50))
+    assert guess(saved(once)).alternatives == ()
+
+
 @pytest.mark.parametrize(
     ("sigma", "quality", "grey"), [(3, None, False), (9, 90, False), (3, 95, True)]
 )

@@ -32,13 +32,17 @@ _LARGEST_MULTIPLE = 200  # larger coefficients count as this many steps
 
 
 class Comb(NamedTuple):
-    """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's."""
+    """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's.
+
+    blur: the standard deviation, in levels, of the coefficients around multiples of their steps.
+    """
 
     dy: int
     dx: int
     quality: int
     nats: float
     margin: float  # nats above the best of another grid, or of another quality on its own
+    blur: float = 0.0
 
 
 def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
@@ -62,10 +66,17 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
     best_other = nats[is_other].amax()
     margin = nats[best] - best_other.clamp(min=0)
     dy, dx = divmod(best, 8)
-    nats_of_qualities = _nats_of_qualities(patches, dy, dx)
+    nats_of_qualities, best_blurs = _nats_of_qualities(patches, dy, dx)
     index = int(nats_of_qualities.argmax())
-    nats_of_best = float(nats_of_qualities[index])
-    return Comb(dy, dx, quality=index + 1, nats=nats_of_best, margin=float(margin))
+    best_blur = int(best_blurs[index])
+    return Comb(
+        dy,
+        dx,
+        quality=index + 1,
+        nats=float(nats_of_qualities[index]),
+        margin=float(margin),
+        blur=_FINE_BLURS[best_blur],
+    )
 
 
 def _nats_of_grids(patches: Tensor) -> Tensor:
@@ -82,13 +93,14 @@ def _nats_of_grids(patches: Tensor) -> Tensor:
     return nats.amax((0, 2))
 
 
-def _nats_of_qualities(patches: Tensor, dy: int, dx: int) -> Tensor:
-    """The nats of each quality on one grid, for its best blur."""
+def _nats_of_qualities(patches: Tensor, dy: int, dx: int) -> tuple[Tensor, Tensor]:
+    """(nats, index of the best blur) of each quality on one grid."""
     rows = slice(dy, dy + 8)
     columns = slice(dx, dx + 8)
     c = coefficients(patches[:, rows, columns])
     nats = comb_nats(c[None], TABLES, ORDER[:24], _FINE_BLURS)  # [blurs, 1, qualities]
-    return nats[:, 0].amax(0)
+    best = nats[:, 0].max(0)
+    return best.values, best.indices
 
 
 def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
