@@ -133,7 +133,7 @@ class Shift(Operator):
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
             return None
-        varies = any(isinstance(shift, tuple) for shift in (self.dy, self.dx))
+        varies = isinstance(self.dy, tuple) or isinstance(self.dx, tuple)
         if varies:
             batch = shape[0]
             seen = seen.expand(batch, -1, -1, -1)

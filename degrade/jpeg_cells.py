@@ -98,7 +98,7 @@ class _Saving:
         planes = to_planes(image, self.sampling)
         self.sizes = [plane.shape[1:] for plane in planes]
         self.steps: Planes = []
-        tables = (steps[:1], steps[1:])
+        tables = (steps[:1], steps[1:])  # of luma, of chroma
         for i, (_, width) in enumerate(self.sizes):
             by_plane = tables[i][:, None]
             blocks_across = width // 8
@@ -131,7 +131,8 @@ class _Saving:
             dequantised = integers * steps
             spectra = dequantised.flatten(1, 2)
             plane = inverse_dct(spectra, self.dct)
-            planes.append(plane.clamp_(-128, 127))
+            plane.clamp_(-128, 127)
+            planes.append(plane)
         image = planes[0].new_empty(self.shape)
         to_image(planes, self.sampling, image)
         return image.clamp_(0, 255)
@@ -225,7 +226,8 @@ class _Saving:
             down, across = blocks_of_mcu[i]
             rows_of_blocks = height // 8
             size = (rows_of_blocks, width)
-            mask = _repeated(mcus, (down, 8 * across), size)
+            times = (down, 8 * across)
+            mask = _repeated(mcus, times, size)
             mask = mask[0, :, :, None]
             plane = torch.where(mask, chosen[i], other[i])
             result.append(plane)

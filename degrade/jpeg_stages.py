@@ -92,7 +92,8 @@ def _transform_columns(dct: Tensor, x: Tensor, bits: int) -> Tensor:
     half = 2.0 ** (bits - 8)
     y = torch.matmul(low, x)
     y.add_(half).floor_()
-    repeated = high.expand(len(x), 8, 8)
+    count = len(x)
+    repeated = high.expand(count, 8, 8)
     y.baddbmm_(repeated, x, beta=scale, alpha=scale)
     return y.floor_()
 
@@ -105,7 +106,8 @@ def analyse(x: Tensor, m: Tensor) -> Tensor:
     rows = transformed.view(-1, 8, width)
     column_transform = _of_one_block(m)
     spectra = torch.matmul(column_transform, rows)
-    return spectra.view(len(x), -1, 8, width)
+    count = len(x)
+    return spectra.view(count, -1, 8, width)
 
 
 def weigh(x: Tensor, slope: Tensor | None, m: Tensor) -> Tensor:
@@ -146,7 +148,8 @@ def to_planes(image: Tensor, sampling: Sampling, exact: bool = True) -> list[Ten
     ycc = _mix(colours, _TO_YCC)
     if exact:
         offsets = ycc.new_tensor(_OFFSETS)
-        ycc.add_(offsets.view(3, 1, 1, 1))
+        offset_of_plane = offsets.view(3, 1, 1, 1)
+        ycc.add_(offset_of_plane)
         ycc.floor_()
     luma = _grow(ycc[0], *padded_size)
     chroma = ycc[1:].flatten(0, 1)
@@ -179,7 +182,8 @@ def to_image(planes: list[Tensor], sampling: Sampling, out: Tensor, exact: bool 
     if len(planes) == 1:
         return out.copy_(luma[:, None])
     rows, columns = _chroma_size(out, sampling)
-    without_padding = planes[1][:, :rows, :columns]
+    chroma = planes[1]
+    without_padding = chroma[:, :rows, :columns]
     doubled = _double(without_padding, sampling, exact)
     chroma = doubled[:, :height, :width]
     blue, red = chroma.unflatten(0, (2, batch))
@@ -194,7 +198,8 @@ def to_image_t(grad: Tensor, sampling: Sampling) -> list[Tensor]:
     """The transpose of `to_image` without its rounding."""
     padded_size = _in_whole_blocks(grad)
     if grad.shape[1] == 1:
-        luma = _pad(grad[:, 0], *padded_size)
+        grey = grad[:, 0]
+        luma = _pad(grey, *padded_size)
         return [luma]
     across, down = sampling
     rows, columns = _chroma_size(grad, sampling)
@@ -259,7 +264,8 @@ def _halve(c: Tensor, sampling: Sampling, exact: bool) -> Tensor:
     across, down = sampling
     height, width = c.shape[1:]
     columns = _divide_up(width, across)
-    c = _extend(c, 2, across * _up8(columns))
+    even_width = across * _up8(columns)
+    c = _extend(c, 2, even_width)
     if down == 2:
         even_height = height + height % 2
         c = _extend(c, 1, even_height)
@@ -298,7 +304,8 @@ def _halve_t(g: Tensor, sampling: Sampling, size: tuple[int, int]) -> Tensor:
     height, width = size
     shared = across * down
     if shared > 1:
-        g = _fold(g, 1, _divide_up(height, down))
+        rows_of_chroma = _divide_up(height, down)
+        g = _fold(g, 1, rows_of_chroma)
         g = g / shared
         count, rows, columns = g.shape
         pixels = g[:, :, None, :, None]
@@ -368,12 +375,14 @@ def _interpolate(c: Tensor, axis: int) -> Tensor:
     last = size - 1
     even = c * 3
     without_first = even.narrow(axis, 1, last)
-    without_first.add_(c.narrow(axis, 0, last))
+    before = c.narrow(axis, 0, last)
+    without_first.add_(before)
     first = c.select(axis, 0)
     even.select(axis, 0).add_(first)
     odd = c * 3
     without_last = odd.narrow(axis, 0, last)
-    without_last.add_(c.narrow(axis, 1, last))
+    after = c.narrow(axis, 1, last)
+    without_last.add_(after)
     final = c.select(axis, last)
     odd.select(axis, last).add_(final)
     shape = list(c.shape)
@@ -392,9 +401,11 @@ def _interpolate_t(g: Tensor, axis: int) -> Tensor:
     last = size - 1
     c = (even + odd).mul_(3)
     without_last = c.narrow(axis, 0, last)
-    without_last.add_(even.narrow(axis, 1, last))
+    after = even.narrow(axis, 1, last)
+    without_last.add_(after)
     without_first = c.narrow(axis, 1, last)
-    without_first.add_(odd.narrow(axis, 0, last))
+    before = odd.narrow(axis, 0, last)
+    without_first.add_(before)
     first = even.select(axis, 0)
     c.select(axis, 0).add_(first)
     final = odd.select(axis, last)

@@ -178,7 +178,8 @@ def _visible(f: Operator, x: Tensor, seed: int) -> None:
 
 
 def _adjoint(f: Operator, x: Tensor, seed: int) -> None:
-    z = torch.rand(x.shape, generator=_generator(seed + 1), dtype=x.dtype)
+    generator = _generator(seed + 1)
+    z = torch.rand(x.shape, generator=generator, dtype=x.dtype)
     fx = f(x)
     combined = f(0.5 * x - 0.25 * z)
     expected = 0.5 * fx - 0.25 * f(z)
@@ -186,12 +187,14 @@ def _adjoint(f: Operator, x: Tensor, seed: int) -> None:
     size = combined.norm() + expected.norm()
     linear = difference <= _ROUNDING * size
     _require(bool(linear), f, "says that it is linear, and is not")
-    y = torch.randn(fx.shape, generator=_generator(seed + 2), dtype=x.dtype)
+    generator = _generator(seed + 2)
+    y = torch.randn(fx.shape, generator=generator, dtype=x.dtype)
     transposed = f.adjoint(y, x.shape)
     forth = (fx * y).sum()
     back = (x * transposed).sum()
     size = fx.norm() * y.norm()
-    equal = (forth - back).abs() <= _ROUNDING * size
+    difference = (forth - back).abs()
+    equal = difference <= _ROUNDING * size
     _require(
         bool(equal),
         f,
@@ -203,7 +206,8 @@ def _gradient(f: Operator, x: Tensor, seed: int) -> None:
     x = x.clone().requires_grad_()
     y = _applied(f, x, seed)
     _require(y.requires_grad, f, "has no gradient; declare one with degrade.surrogate.declare")
-    (gradient,) = torch.autograd.grad(y.sum(), x, allow_unused=True)
+    total = y.sum()
+    (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
     _require(gradient is not None, f, "has a gradient that does not reach its input")
     finite = torch.isfinite(gradient)
     _require(bool(finite.all()), f, "has a gradient with NaN or infinity")
@@ -215,11 +219,13 @@ def _part(f: Operator, x: Tensor, seed: int) -> None:
     columns = slice(_middle(width), width)
     part = f.part(x.shape, (rows, columns))
     whole = _applied(f, x, seed)
-    draws = not torch.equal(whole, _applied(f, x, seed + 1))
+    with_other_draws = _applied(f, x, seed + 1)
+    draws = not torch.equal(whole, with_other_draws)
     if part is None or draws:
         return
     part_operator, place = part
-    result = part_operator(x[..., rows, columns])
+    window = x[..., rows, columns]
+    result = part_operator(window)
     expected = whole[(..., *place)]
     shape = list(result.shape)
     expected_shape = list(expected.shape)
@@ -253,7 +259,8 @@ def _away_from_cuts(
     *_, height, width = whole.shape
     pixels_of_x = min(x.shape[2:])
     scale = max(height, width) / pixels_of_x
-    reach = math.ceil(f.reach(x.shape) * scale)  # in pixels of f(x)
+    reach_in_x = f.reach(x.shape)
+    reach = math.ceil(reach_in_x * scale)  # in pixels of f(x)
     rows, columns = place
     inner_rows = _inner(rows, height, reach)
     inner_columns = _inner(columns, width, reach)
@@ -282,8 +289,10 @@ def _projection(f: Operator, x: Tensor, seed: int) -> None:
             continue
         row = slice(i, i + 1)
         observed = observation[row]
-        before = _distance(row_operator(start[row]), observed)
-        after = _distance(row_operator(projected[row]), observed)
+        of_start = row_operator(start[row])
+        before = _distance(of_start, observed)
+        of_projected = row_operator(projected[row])
+        after = _distance(of_projected, observed)
         _require(
             after <= before + _HALF_LEVEL,
             f,

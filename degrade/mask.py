@@ -60,7 +60,8 @@ class Masking(Operator):
         return Mask(pattern_of_window), window
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        mask = self.pattern(x.shape).to(x)
+        pattern = self.pattern(x.shape)
+        mask = pattern.to(x)
         is_visible = mask >= _BARELY
         unmasked = y / mask.clamp(min=_BARELY)
         in_range = unmasked.clamp(0, 1)
@@ -170,8 +171,10 @@ class Box(Masking):
 
     def pattern(self, shape: Shape) -> Tensor:
         *_, height, width = shape
-        rows = _span(decided(self.top), decided(self.height), height)
-        columns = _span(decided(self.left), decided(self.width), width)
+        top, share_of_height = decided(self.top), decided(self.height)
+        rows = _span(top, share_of_height, height)
+        left, share_of_width = decided(self.left), decided(self.width)
+        columns = _span(left, share_of_width, width)
         pattern = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
         pattern[..., rows, columns] = 0
         return pattern
@@ -225,7 +228,8 @@ def _continued(difference: Tensor, visible: Tensor) -> Tensor:
     neighbours that have a value.
     """
     shorter_side = min(visible.shape[2:])
-    rings = max(1, round(_SEAM * shorter_side))
+    width_of_seam = round(_SEAM * shorter_side)
+    rings = max(1, width_of_seam)
     has_value = visible
     fade = visible.clone()
     for ring in range(1, rings + 1):
@@ -255,7 +259,8 @@ def _draw_strokes(seed: Seed, count: int, thickness: float, size: Shape) -> Tens
     ends = _ends_of_strokes(seed, count, batch) * sides
     pixels = _pixel_centres(height, width)
     half_width = thickness * min(height, width) / 2
-    hidden = torch.zeros(len(ends), height, width, dtype=torch.float64)
+    shape = (len(ends), height, width)
+    hidden = torch.zeros(shape, dtype=torch.float64)
     for stroke in ends.unbind(1):
         both_ends = stroke[:, :, None, None]
         start, end = both_ends.unbind(1)  # [S, 1, 1, (x, y)]
@@ -276,9 +281,9 @@ def _ends_of_strokes(seed: Seed, count: int, batch: int) -> Tensor:
 
 def _pixel_centres(height: int, width: int) -> Tensor:
     """The centre of each pixel, [height, width, (x, y)]."""
-    xs = torch.arange(width, dtype=torch.float64) + 0.5
-    ys = torch.arange(height, dtype=torch.float64) + 0.5
-    coordinates = torch.meshgrid(xs, ys, indexing="xy")
+    column = torch.arange(width, dtype=torch.float64)
+    row = torch.arange(height, dtype=torch.float64)
+    coordinates = torch.meshgrid(column + 0.5, row + 0.5, indexing="xy")
     return torch.stack(coordinates, -1)
 
 

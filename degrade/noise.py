@@ -66,9 +66,11 @@ class Poisson(Operator):
         return _photons(x, counts, peak)
 
     def _gaussian_model(self, x: Tensor, peak: float | Tensor, rng: Rng) -> Tensor:
-        rate = (peak * x).clamp(min=0)
+        rate = peak * x
+        rate = rate.clamp(min=0)
         variance = rate + _NEVER_ZERO
-        noise = variance.sqrt() * rng.normal(x)
+        deviation = variance.sqrt()
+        noise = deviation * rng.normal(x)
         counts = rate - 0.5 + noise
         return counts / peak
 
@@ -256,5 +258,6 @@ class HotPixels(_Defects):
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        alive = self.alive(x.shape).to(x.device)
-        return torch.where(alive > 0, x, 1.0)
+        alive = self.alive(x.shape)
+        is_alive = alive.to(x.device) > 0
+        return torch.where(is_alive, x, 1.0)

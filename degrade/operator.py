@@ -182,12 +182,14 @@ class Operator(Declared):
             return self._drawn_stages(shape, rng)
         batch, *image = shape
         if batch == 1:
-            return self.row(0, 1)._drawn_stages(shape, rng)
+            row_operator = self.row(0, 1)
+            return row_operator._drawn_stages(shape, rng)
         row_shape = (1, *image)
         rows = []
         for i in range(batch):
             row_operator = self.row(i, batch)
-            rows.append(row_operator._drawn(row_shape, rng.row(i)))
+            drawn = row_operator._drawn(row_shape, rng.row(i))
+            rows.append(drawn)
         return PerImage(*rows)
 
     def _drawn_stages(self, shape: Shape, rng: Rng) -> Operator:
@@ -198,7 +200,8 @@ class Operator(Declared):
             values = {}
             for name, span in stage.ranges.items():
                 kind = stage.kinds[name]
-                values[name] = kind.draw(span, stream.child(name))
+                stream_of_name = stream.child(name)
+                values[name] = kind.draw(span, stream_of_name)
             with_numbers = stage.with_values(values)
             drawn = with_numbers.draw(shape, stream)
             concrete.extend(drawn)
@@ -293,9 +296,11 @@ class PerImage(Operator):
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
         self.output_shape(x.shape)  # refuses rows of different sizes
         rows = []
-        for i, f in enumerate(self._for_batch(len(x))):
+        operators = self._for_batch(len(x))
+        for i, f in enumerate(operators):
             image = x[i : i + 1]
-            rows.append(f._run(image, rng.row(i)))
+            stream = rng.row(i)
+            rows.append(f._run(image, stream))
         return torch.cat(rows)
 
     def approx(self) -> Operator:
@@ -327,7 +332,8 @@ class PerImage(Operator):
             row = None
             if seen is not None:
                 row = seen[i % len(seen)][None]
-            rows.append(f.visible(row_shape, row))
+            mask = f.visible(row_shape, row)
+            rows.append(mask)
         if all(row is None for row in rows):
             return None
         _, _, height, width = self.output_shape(shape)

@@ -50,7 +50,8 @@ def _cubic(t: Tensor, a: float = -0.5) -> Tensor:
 
 
 def _lanczos(t: Tensor) -> Tensor:
-    return torch.sinc(t) * torch.sinc(t / 3)
+    window = torch.sinc(t / 3)
+    return torch.sinc(t) * window
 
 
 # name: (support, weight at distance t), as Pillow defines them
@@ -83,9 +84,11 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     centre = centres[:, None]
     # the window of each output, rounded by C's (int) cast and cut at the edges of the image
     half_window = support * stretch
-    first = (centre - half_window + 0.5).trunc()
+    start = centre - half_window
+    first = (start + 0.5).trunc()
     first = first.clamp(min=0)
-    end = (centre + half_window + 0.5).trunc()
+    stop = centre + half_window
+    end = (stop + 0.5).trunc()
     end = end.clamp(max=size)
     pixel = torch.arange(size, dtype=torch.float64)
     t = (pixel + 0.5 - centre) / stretch
@@ -93,8 +96,10 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     # the box is half open, and the other filters are zero at the end of their support
     in_support = (t > -support) & (t <= support)
     counts = in_window & in_support
-    matrix = torch.where(counts, weight(t), 0.0)
-    return matrix / matrix.sum(1, keepdim=True)
+    weights_of_window = weight(t)
+    matrix = torch.where(counts, weights_of_window, 0.0)
+    sums = matrix.sum(1, keepdim=True)
+    return matrix / sums
 
 
 @cached_constant(maxsize=64)
@@ -118,7 +123,8 @@ def _both_axes(matrix: Callable[..., Tensor], x: Tensor, size: Size, *filter: st
     matrices = []
     for n, m in sizes:
         on_cpu = matrix(n, m, *filter)
-        matrices.append(on_cpu.to(x.device))
+        on_device = on_cpu.to(x.device)
+        matrices.append(on_device)
     return matrices
 
 
@@ -202,7 +208,8 @@ def _float_passes(x: Tensor, size: Size, filter: str) -> Tensor:
 
 def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
     """Pillow's 8-bit arithmetic: each pass is rounded to 8 bits."""
-    pixels = (x * 255).round_().double()
+    levels = (x * 255).round_()
+    pixels = levels.double()
     for out in reversed(size):
         width = pixels.shape[3]
         parts = []
@@ -212,17 +219,19 @@ def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
         sums = torch.cat(parts, 3)
         sums.add_(2.0 ** (_BITS - 1))
         sums.mul_(2.0**-_BITS)
-        levels = sums.floor_().clamp_(0, 255)
+        levels = sums.floor_()
+        levels.clamp_(0, 255)
         pixels = levels.mT
-    return pixels.to(x.dtype).div_(255)
+    resized = pixels.to(x.dtype)
+    return resized.div_(255)
 
 
 @cached_constant(maxsize=16)
 def _bands(size: int, out: int, filter: str, device: torch.device) -> list[Band]:
     """The matrix in fixed point, in bands of a few outputs."""
     scaled = weights(size, out, filter) * 2.0**_BITS
-    magnitude = (scaled.abs() + 0.5).floor()
-    fixed = magnitude * scaled.sign()
+    magnitude = scaled.abs() + 0.5
+    fixed = magnitude.floor() * scaled.sign()
     bands = []
     for block in fixed.split(_BAND):
         used = block.any(0).nonzero()
@@ -230,7 +239,8 @@ def _bands(size: int, out: int, filter: str, device: torch.device) -> list[Band]
         end = int(used[-1]) + 1
         window = block[:, first:end]
         band = window.mT.contiguous()
-        bands.append((first, end, band.to(device)))
+        on_device = band.to(device)
+        bands.append((first, end, on_device))
     return bands
 
 
@@ -238,7 +248,8 @@ def resize(x: Tensor, size: Size, filter: str) -> Tensor:
     """Resample x [B, C, H, W] to `size` (h, w) as Pillow does."""
     if filter == "nearest":
         rows, columns = _both_axes(nearest, x, size)
-        return x.index_select(2, rows).index_select(3, columns)
+        picked_rows = x.index_select(2, rows)
+        return picked_rows.index_select(3, columns)
     resized: Tensor = _Resample.apply(x, size, filter)
     return resized
 

@@ -136,7 +136,8 @@ class Place(Held):
         top, bottom = _span(f, (d, e), height)
         left, right = _span(c, (a, b), width)
         if top >= bottom or left >= right:  # the image lies outside; its gradient is zero
-            black = x.new_zeros(self.output_shape(x.shape))
+            shape = self.output_shape(x.shape)
+            black = x.new_zeros(shape)
             return black + 0 * x.sum()
         matrix = (a, b, c - left, d, e, f - top)
         size = (bottom - top, right - left)
@@ -164,8 +165,10 @@ def _span(start: float, sides: tuple[float, float], length: int) -> tuple[int, i
     start: where the image's corner lies. sides: how far its two sides extend from there.
     """
     along_u, along_v = sides
-    lowest = start + min(0, along_u) + min(0, along_v)
-    highest = start + max(0, along_u) + max(0, along_v)
+    below_start = min(0, along_u) + min(0, along_v)
+    lowest = start + below_start
+    above_start = max(0, along_u) + max(0, along_v)
+    highest = start + above_start
     first = math.floor(lowest) - 1
     end = math.ceil(highest) + 1
     return max(0, first), min(length, end)
@@ -175,7 +178,9 @@ def _draw(x: Tensor, matrix: Matrix, size: Size) -> Tensor:
     """The mean of x over each pixel of a picture; x is repeated at its border."""
     fine = _samples_across(x, matrix, size)
     positions = _grid(matrix, size, fine) * 2 - 1  # grid_sample counts from -1 to 1
-    grid = positions.to(x).expand(len(x), -1, -1, -1)
+    batch = len(x)
+    grid = positions.to(x)
+    grid = grid.expand(batch, -1, -1, -1)
     samples = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
     return F.avg_pool2d(samples, fine)
 
@@ -189,7 +194,8 @@ def _samples_across(x: Tensor, matrix: Matrix, size: Size) -> int:
     longest_step = max(step_right, step_down)
     needed = math.ceil(longest_step)
     pixels = math.prod(size)
-    affordable = max(1, math.isqrt(LARGEST // pixels))
+    samples_per_pixel = LARGEST // pixels
+    affordable = max(1, math.isqrt(samples_per_pixel))
     return min(needed, _FINEST, affordable)
 
 
@@ -231,7 +237,9 @@ def cover(matrix: Matrix, size: Size) -> Tensor:
     left, top, right, bottom = sides(matrix, size)
     across = _share(left) + _share(right) - 1
     down = _share(top) + _share(bottom) - 1
-    covered = across.clamp_min(0) * down.clamp_min(0)
+    share_across = across.clamp_min(0)
+    share_down = down.clamp_min(0)
+    covered = share_across * share_down
     single = covered.float()
     return single[None, None]
 

@@ -53,7 +53,7 @@ class Filtered(Operator):
         if self.filter != "any":
             return self
         indices = rng.integers(len(ANY))
-        names = tuple(ANY[i] for i in indices)
+        names = tuple(ANY[index] for index in indices)
         return self.with_values({"filter": names})
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -77,7 +77,8 @@ class Filtered(Operator):
         return self.filter != "any" and super().decided
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        return back_project(x, y, single(self.filter))
+        filter = single(self.filter)
+        return back_project(x, y, filter)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
@@ -140,7 +141,8 @@ class Resize(Filtered):
         super().__post_init__()
         if (self.size is None) == (self.scale is None):
             raise ValueError("give either size or scale, as in resize:40 or resize:scale=0.5")
-        if self.size is not None and not isinstance(self.size, Range):
+        is_drawn = isinstance(self.size, Range)
+        if self.size is not None and not is_drawn:
             self.output_shape((1, 1, 1, 1))  # refuses too many pixels
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -31,7 +31,8 @@ def child_seed(*path: object) -> int:
     text = "/".join(map(str, path))
     data = text.encode(errors="surrogateescape")
     digest = blake2b(data, digest_size=8)
-    number = int.from_bytes(digest.digest(), "little")
+    seed_bytes = digest.digest()
+    number = int.from_bytes(seed_bytes, "little")
     return number >> 1
 
 
@@ -84,7 +85,8 @@ def _uniform(rate: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
-    means = rate.cpu().clamp(max=_LARGEST_MEAN)
+    means = rate.cpu()
+    means = means.clamp(max=_LARGEST_MEAN)
     return torch.poisson(means, generator=generator)
 
 
@@ -188,13 +190,13 @@ class Rng:
             generators = list(map(_seeded, generator))
         else:
             generators = [_seeded(generator)]
-        seeds_each = batch // len(generators)
         seeds: list[Tensor] = []
 
         def draw_seeds_once() -> Tensor:
             if not seeds:
                 for g in generators:
-                    seeds.append(_draw_seeds(g, seeds_each))
+                    count = batch // len(generators)
+                    seeds.append(_draw_seeds(g, count))
             return torch.cat(seeds)
 
         return cls(draw_seeds_once)
@@ -262,7 +264,8 @@ class Rng:
         if not torch.compiler.is_compiling():
             return _draw(distribution, like, self._generators)
         if self._states is None:
-            self._states = start_streams(self._seeds(), self._key)
+            seeds = self._seeds()
+            self._states = start_streams(seeds, self._key)
         detached = like.detach()
         result: tuple[Tensor, Tensor] = draw_in_graph(distribution, detached, self._states)
         values, self._states = result

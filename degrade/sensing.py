@@ -41,7 +41,8 @@ class CompressedSensing(Seeded):
         batch, *sides = shape
         n = math.prod(sides)
         measurements = round(decided(self.ratio) * n)
-        return (batch, 1, 1, max(1, measurements))
+        m = max(1, measurements)
+        return (batch, 1, 1, m)
 
     def input_shape(self, shape: Shape) -> Shape:
         raise ValueError("measurements do not tell the image's size; give adjoint its shape")
@@ -69,7 +70,8 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     values = x.double().flatten()
     with_signs = signs.to(x.device) * values
     spectrum = torch.fft.rfft(with_signs)
-    filter_spectrum = torch.fft.rfft(g.to(x.device))
+    filter = g.to(x.device)
+    filter_spectrum = torch.fft.rfft(filter)
     product = filter_spectrum * spectrum
     mixed = torch.fft.irfft(product, n)
     indices = kept.to(x.device)
@@ -81,7 +83,8 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
 @cached_constant(maxsize=4)  # a solver asks for the same at every step; 75 MB each at 1024 x 1024
 def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draw g [n] and the signs [n] in float64, and the m kept indices in order."""
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu")
+    generator.manual_seed(seed)
     draw = partial(torch.randn, n, generator=generator, dtype=torch.float64)
     g = drawn_alike(draw)
     bits = torch.randint(2, (n,), generator=generator, dtype=torch.float64)
