@@ -165,10 +165,8 @@ def _span(start: float, sides: tuple[float, float], length: int) -> tuple[int, i
     start: where the image's corner lies. sides: how far its two sides extend from there.
     """
     along_u, along_v = sides
-    below_start = min(0, along_u) + min(0, along_v)
-    lowest = start + below_start
-    above_start = max(0, along_u) + max(0, along_v)
-    highest = start + above_start
+    lowest = start + min(0, along_u) + min(0, along_v)
+    highest = start + max(0, along_u) + max(0, along_v)
     first = math.floor(lowest) - 1
     end = math.ceil(highest) + 1
     return max(0, first), min(length, end)

@@ -41,8 +41,7 @@ def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Opera
     folder: where the files of the record are looked up; a file outside it is refused. Without it
         the record may name any file, so give a folder if the record comes from someone else.
     """
-    is_record = isinstance(record, dict)
-    if not is_record or not isinstance(record.get("stages"), list):
+    if not isinstance(record, dict) or not isinstance(record.get("stages"), list):
         raise ValueError("this is no operator: it needs 'version' and a list 'stages'")
     version = record.get("version")
     if version != VERSION or isinstance(version, bool):
@@ -113,27 +112,20 @@ def _plain_value(value: object) -> object:
 
 
 def _chain(records: object, folder: Path | None, depth: int) -> Operator:
-    is_list = isinstance(records, list)
-    if not is_list or not records or depth > DEEPEST:
+    if not isinstance(records, list) or not records or depth > DEEPEST:
         raise ValueError(
             "'stages' and 'operators' are lists of at least one stage, not too deep in each other"
         )
     return compose(_stage(record, folder, depth) for record in records)
 
 
-def _class_of(record: object) -> type[Operator]:
-    """The class of the operator that a stage names."""
-    name = record.get("name") if isinstance(record, dict) else None
-    if not isinstance(name, str):
+def _stage(record: object, folder: Path | None, depth: int) -> Operator:
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
         raise ValueError(f"a stage is an object with a 'name', not {str(record)[:60]}")
+    name = record["name"]
     cls = REGISTRY.get(name)
     if cls is None:
         raise ValueError(f"unknown operator {name!r}")
-    return cls
-
-
-def _stage(record: object, folder: Path | None, depth: int) -> Operator:
-    cls = _class_of(record)
     values: dict[str, object] = {}
     for key, value in record.items():
         if key not in ("name", "operators"):
