@@ -215,8 +215,8 @@ class _Saving:
 
     def pixels(self, mcus: Tensor) -> Tensor:
         """A mask of MCUs as a mask of pixels."""
-        size = self.shape[2:]
-        return _repeated(mcus, self._mcu, size)
+        height, width = self.shape[2:]
+        return _repeated(mcus, self._mcu, (height, width))
 
     def _where(self, mcus: Tensor, chosen: Planes, other: Planes) -> Planes:
         """The coefficients of `chosen` in a mask of MCUs, and those of `other` elsewhere."""

@@ -149,7 +149,6 @@ def _parameter_value(key: str, value: object) -> object:
     if not isinstance(value, dict):
         return value
     ends = value.get("range")
-    is_pair = isinstance(ends, list) and len(ends) == 2
-    if set(value) != {"range"} or not is_pair:
+    if set(value) != {"range"} or not isinstance(ends, list) or len(ends) != 2:
         raise ValueError(f"{key}: an object here is {{'range': [low, high]}}")
     return Range(*ends)
