@@ -91,10 +91,18 @@ class Operator(Declared):
             is torch's global generator. With a list, image i gets what f(x[i:i+1], generator[i])
             gives.
 
-        Raises TypeError if x is no tensor, and ValueError for a wrong shape or dtype, for levels
-        of 0 to 255, NaN or infinity. An error inside a chain names the stage.
+        Raises TypeError if x is no tensor, and ValueError for a wrong shape or dtype, for another
+        scale than [0, 1], NaN or infinity. An error inside a chain names the stage.
         """
-        check_image(x)
+        check_image(x, vector=self.linear)
+        return self._apply(x, generator)
+
+    def predict(self, x: Tensor, generator: Generators = None) -> Tensor:
+        """f(x) for an image of a solver, which may be in any scale while the solver searches."""
+        check_image(x, scale=False)
+        return self._apply(x, generator)
+
+    def _apply(self, x: Tensor, generator: Generators) -> Tensor:
         rng = Rng.of(generator, len(x))
         y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         y = y.contiguous()  # so that sums have one order, whatever the memory layout
