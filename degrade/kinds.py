@@ -77,8 +77,8 @@ def _tensors_in(given: object) -> Iterator[Tensor]:
         yield given
     elif isinstance(given, Range):
         yield from _tensors_in((given.low, given.high))
-    elif hasattr(given, "tolist") and getattr(given, "dtype", None) == object:
-        yield from _tensors_in(given.tolist())  # an array of objects
+    elif getattr(getattr(given, "dtype", None), "hasobject", False):  # an array of objects
+        yield from _tensors_in(given.tolist())  # type: ignore[attr-defined]
     elif isinstance(given, (list, tuple)):
         for item in given:
             yield from _tensors_in(item)

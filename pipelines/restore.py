@@ -151,7 +151,9 @@ class Restore:
         before = files.read_json(source.target(self.output, ".json"), LOG)
         if before is None:
             return []
-        return files.differences(before, asdict(self.settings) | {"init": self._init_text(source)})
+        settings = asdict(self.settings) | {"init": self._init_text(source)}
+        changed = files.differences(before, settings)
+        return changed + files.another_source(before, "observation", source)
 
     def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
         observation = self._observation(source)
