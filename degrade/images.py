@@ -77,6 +77,12 @@ def check_image(x: Tensor, name: str = "x", *, scale: bool = True, vector: bool 
         _check_sign(x, name)
 
 
+def check_shape(shape: Sequence[int]) -> None:
+    """Raise ValueError unless images can have this shape."""
+    if len(shape) != 4 or min(shape) < 1:
+        raise ValueError(f"shape={tuple(shape)} must be (B, C, H, W) with no empty side")
+
+
 def _check_scale(x: Tensor, low: float, high: float, name: str) -> None:
     """Refuse an image whose values are too large in the mean for a picture in [0, 1]."""
     sizes = x.detach().double().abs().flatten(1)

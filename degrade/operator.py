@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import knowledge, linearity, locality
 from .declared import Declared
-from .images import check_image, check_output
+from .images import check_image, check_output, check_shape
 from .params import nested
 from .rng import Generators, Rng
 from .stages import through_stages
@@ -115,6 +115,7 @@ class Operator(Declared):
 
         f.sample(x.shape, g)(x, h) equals f(x, g) if the generators g and h are equal.
         """
+        check_shape(shape)
         return self._drawn(tuple(shape), Rng.of(generator, shape[0]))
 
     def __rshift__(self, other: Operator) -> Operator:

@@ -175,6 +175,15 @@ def test_noise_and_ringing_are_never_refused(spec, grey):
             parse(operator)(y)
 
 
+@pytest.mark.parametrize("shape", [(), (3, 8, 8), (0, 3, 8, 8), (1, 3, 0, 8), (1, 1, 3, 8, 8)])
+@pytest.mark.parametrize("spec", ["pool:2", "uncrop:0.4", "jpeg:5..30", "clamp >> strokes:3"])
+def test_shape_of_no_image_is_refused(shape, spec):
+    with pytest.raises(ValueError, match=r"^shape=\(.*\) must be \(B, C, H, W\)"):
+        parse(spec).sample(shape, 3)
+    with pytest.raises(ValueError, match=r"^shape=\(.*\) must be \(B, C, H, W\)"):
+        parse(spec).part(shape, (slice(0, 4), slice(0, 4)))
+
+
 def test_linear_operator_takes_vectors_of_both_signs():
     residual = 1e4 * torch.randn(1, 3, 16, 16, generator=rng())
     parse("blur:gaussian,1 >> downsample:2")(residual)
