@@ -98,7 +98,7 @@ def _check_scale(x: Tensor, low: float, high: float, name: str) -> None:
         levels = next(levels for levels in _WHITES if high <= levels)
         mend = f"give {name} / {levels}"
     raise ValueError(
-        f"{name} has values from {low:.3g} to {high:.5g}, in the mean of size {mean.max():.3g}, "
+        f"{name} has values from {low:.3g} to {high:.5g}, with a mean size of {mean.max():.3g}, "
         f"and an operator takes [0, 1]; {mend}"
     )
 

@@ -57,6 +57,8 @@ def project(f: Operator, x: Tensor, y: Tensor) -> Tensor:
     output = tuple(f.output_shape(x.shape))
     if tuple(y.shape) != output:
         raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(x.shape)} into {list(output)}")
+    if x.is_meta or y.is_meta:  # they have a shape and no values
+        return torch.empty_like(x)
     images = (x if x.dtype == torch.float64 else x.float()).contiguous()
     observations = y.to(images).contiguous()
     batch = len(x)

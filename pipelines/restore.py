@@ -151,9 +151,7 @@ class Restore:
         before = files.read_json(source.target(self.output, ".json"), LOG)
         if before is None:
             return []
-        settings = asdict(self.settings) | {"init": self._init_text(source)}
-        changed = files.differences(before, settings)
-        return changed + files.another_source(before, "observation", source)
+        return files.differences(before, asdict(self.settings) | {"init": self._init_text(source)})
 
     def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
         observation = self._observation(source)
@@ -168,6 +166,8 @@ class Restore:
             _note_uncertain(source, assumed if photo is None else photo.happened.approx())
         record = source.target(self.output, ".json")
         before = files.earlier(record, LOG, self.targets(source)) or {}
+        if files.another_source(before, "observation", source):
+            note(f"{source.path}: the result of another picture of this name is replaced")
         wanted = {
             "degrade": degrade.__version__,
             "assumed": _text(assumed),

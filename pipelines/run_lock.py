@@ -56,8 +56,6 @@ def _join(folder: Path, settings: Settings) -> Leave:
     try:
         file = _locked_file(path, folder, settings)
     except OSError:  # the file system has no locks, or the folder cannot be written to
-        with suppress(OSError):
-            path.unlink()
         return _join_by_file(folder, settings)
     return partial(_leave, path, file)
 
@@ -82,8 +80,10 @@ def _locked_file(path: Path, folder: Path, settings: Settings) -> BinaryIO:
                 file.seek(0)
                 _refuse_other_run(folder, file.read(), settings)
                 return file
-        except BaseException:
+        except BaseException as error:
             file.close()
+            if isinstance(error, OSError) and path.exists() and not path.stat().st_size:
+                path.unlink()  # made here, in a file system without locks
             raise
         file.close()
         time.sleep(0.01)  # another run begins or ends just now
