@@ -85,10 +85,15 @@ def check_shape(shape: Sequence[int]) -> None:
 
 def _check_scale(x: Tensor, low: float, high: float, name: str) -> None:
     """Refuse an image whose values are too large in the mean for a picture in [0, 1]."""
-    sizes = x.detach().double().abs().flatten(1)
-    deviation, mean = torch.std_mean(sizes, 1, correction=0)
-    chance = _CHANCE * deviation / sizes.shape[1] ** 0.5
-    if not (mean - chance > _LARGEST_MEAN).any():
+    values = x.detach().flatten(1)
+    count = values.shape[1]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    mean = torch.linalg.vector_norm(values, 1, dim=1, dtype=wide) / count
+    if not (mean > _LARGEST_MEAN).any():
+        return
+    mean_square = torch.linalg.vector_norm(values.double(), 2, dim=1).square() / count
+    deviation = (mean_square - mean.double().square()).clamp(min=0).sqrt()
+    if not (mean - _CHANCE * deviation / count**0.5 > _LARGEST_MEAN).any():
         return
     white = f"{name} by the white of its scale (255 for 8 bits)"
     mend = f"divide {white}"

@@ -281,7 +281,7 @@ class OperatorKind(Kind):
             raise ValueError("give at least one operator")
         for operator in operators:
             if not isinstance(operator, Operator):
-                raise ValueError(f"{operator!r} is no operator")
+                raise ValueError(f"{show(operator)} is no operator")
         return given
 
     @property

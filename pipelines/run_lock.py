@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from .files import differences, fcntl
 RUN_LOCK = ".degrade-run.lock"  # locked by the runs that write to its folder
 RUN_FILE = ".degrade-run-{machine}-{process}-{settings}-{token}.lock"  # of one run, without locks
 RUN_FILES = ".degrade-run-*-*-*-*.lock"
+_RUN_FILE = re.compile(r"\.degrade-run-(\w+)-([1-9]\d{0,8})-(\w+)-\w+\.lock", re.ASCII)
 
 Settings = dict[str, object]
 Leave = Callable[[], None]  # ends what a run has joined
@@ -132,10 +134,15 @@ def _join_by_file(folder: Path, settings: Settings) -> Leave:
         with suppress(OSError):  # on a full disk
             file.write(_record(settings))
         for other in folder.glob(RUN_FILES):
-            _, other_machine, process, digest, _ = other.name.removeprefix(".degrade-").split("-")
-            if digest == own_digest or not _lives(other, int(process), other_machine == machine):
+            parts = _RUN_FILE.fullmatch(other.name)
+            if parts is None:  # no file of degrade's
                 continue
-            _refuse_other_run(folder, other.read_bytes(), settings, f"or remove {other.name}")
+            on_this_machine, process = parts[1] == machine, int(parts[2])
+            if parts[3] == own_digest or not _lives(other, process, on_this_machine):
+                continue
+            with suppress(FileNotFoundError):  # it ended just now
+                record = other.read_bytes()
+                _refuse_other_run(folder, record, settings, f"or remove {other.name}")
     except BaseException:
         leave()
         raise
