@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .constants import cached_constant
-from .images import check_channels
+from .images import LARGEST_VALUE, check_channels
 from .operator import Operator, Shape
 from .params import Integer, Numbers, check_choice, check_numbers, checked, decided, integer, number
 from .registry import register
@@ -342,7 +342,8 @@ class Gray(Operator):
 class Gamma(Operator):
     """Raise every value to the power gamma; x < 0 counts as 0.
 
-    y = x^gamma. Gradient: gamma·max(x, 10⁻³)^(gamma - 1), finite at black for every gamma.
+    y = x^gamma. Gradient: gamma·max(x, 10⁻³)^(gamma - 1), finite at black for every gamma. Both are
+    at most 10⁹, which only values far above 1 reach.
 
     gamma: 0.01 to 100; below 1 brightens; a number, or one per image.
     """
@@ -356,8 +357,10 @@ class Gamma(Operator):
 
 def _power(x: Tensor, gamma: float) -> Tensor:
     brightness = x.detach().clamp(min=0)
-    value: Tensor = brightness**gamma
+    value = brightness**gamma
     lifted = brightness.clamp(min=BLACK)
     power = lifted ** (gamma - 1)
-    slope: Tensor = gamma * power
-    return declare(x, value, slope)
+    slope = gamma * power
+    finite_value = value.clamp(max=LARGEST_VALUE)
+    finite_slope = slope.clamp(max=LARGEST_VALUE)
+    return declare(x, finite_value, finite_slope)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .constants import ordinary_tensors
-from .imagefile import contents, picture
+from .imagefile import NO_SAFETENSORS, contents, picture
 from .kinds import TensorKind
 from .operator import Operator
 from .params import check_count
@@ -61,9 +61,12 @@ class Held(Operator):
             pixels = channels_last.permute(2, 0, 1)
             return pixels[None]
         try:
-            value = load(data)[self.held]
+            tensors = load(data)
         except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{name} cannot be read as a {self.held}: {error}") from error
+            raise ValueError(f"{name} cannot be read: {NO_SAFETENSORS}") from error
+        if self.held not in tensors:
+            raise ValueError(f"{name} holds no tensor of the name {self.held!r}")
+        value = tensors[self.held]
         if not value.is_floating_point():
             raise ValueError(f"{name} holds {value.dtype}; save it as float32")
         in_float32 = value.float()

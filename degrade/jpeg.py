@@ -41,7 +41,14 @@ from .params import Integers, Range, check_choice, check_numbers, checked, integ
 from .registry import register
 from .rng import Rng
 from .surrogate import CUBIC_BLEND, declare, refuse_second_order, second_order
-from .transforms import fold_all, is_transformed, values_are_readable, without_autocast
+from .transforms import (
+    NO_FORWARD_MODE,
+    asks_for_forward_mode,
+    fold_all,
+    is_transformed,
+    values_are_readable,
+    without_autocast,
+)
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
@@ -84,8 +91,13 @@ def jpeg(
     sampling = str(sampling)
     settings = _Settings(quality, tables, sampling, surrogate, clamp)
     wide = x if x.dtype == torch.float64 else x.float()
-    with without_autocast(x.device):
-        image = _save_and_open(wide.contiguous(), settings)
+    try:
+        with without_autocast(x.device):
+            image = _save_and_open(wide.contiguous(), settings)
+    except NotImplementedError as error:
+        if asks_for_forward_mode(error):
+            raise ValueError(f"jpeg: {NO_FORWARD_MODE}") from error
+        raise
     return image.to(x.dtype)
 
 

@@ -57,6 +57,8 @@ def project(f: Operator, x: Tensor, y: Tensor) -> Tensor:
     output = list(f.output_shape(x.shape))
     if list(y.shape) != output:
         raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(x.shape)} into {output}")
+    if x.is_meta or y.is_meta:  # they have a shape and no values
+        return torch.empty_like(x)
     images = x if x.dtype == torch.float64 else x.float()
     images = images.contiguous()
     observations = y.to(images).contiguous()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from .images import check_shape
+
 if TYPE_CHECKING:
     from .operator import Operator, Shape, Window
 
@@ -32,6 +34,9 @@ def part(f: Operator, shape: Shape, window: Window) -> Part | None:
     window cuts through a pixel or block of f(x). Raises ValueError if `sample` has not yet drawn
     what decides shapes or masks.
     """
+    check_shape(shape)
+    if len(window) != 2:
+        raise ValueError(f"window={window} must be the slices of the rows and of the columns")
     sides = list(zip(window, shape[2:], strict=True))
     for span, n in sides:
         if not _lies_within(span, n):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import knowledge, linearity, locality
 from .declared import Declared
-from .images import check_image, check_output
+from .images import check_image, check_output, check_shape
 from .params import nested
 from .rng import Generators, Rng
 from .stages import through_stages
@@ -91,10 +91,18 @@ class Operator(Declared):
             is torch's global generator. With a list, image i gets what f(x[i:i+1], generator[i])
             gives.
 
-        Raises TypeError if x is no tensor, and ValueError for a wrong shape or dtype, for levels
-        of 0 to 255, NaN or infinity. An error inside a chain names the stage.
+        Raises TypeError if x is no tensor, and ValueError for a wrong shape or dtype, for another
+        scale than [0, 1], NaN or infinity. An error inside a chain names the stage.
         """
-        check_image(x)
+        check_image(x, vector=self.linear)
+        return self._apply(x, generator)
+
+    def predict(self, x: Tensor, generator: Generators = None) -> Tensor:
+        """f(x) for an image of a solver, which may be in any scale while the solver searches."""
+        check_image(x, scale=False)
+        return self._apply(x, generator)
+
+    def _apply(self, x: Tensor, generator: Generators) -> Tensor:
         rng = Rng.of(generator, len(x))
         is_half = x.dtype in (torch.float16, torch.bfloat16)
         y = x.float() if is_half else x
@@ -109,6 +117,7 @@ class Operator(Declared):
 
         f.sample(x.shape, g)(x, h) equals f(x, g) if the generators g and h are equal.
         """
+        check_shape(shape)
         batch = shape[0]
         rng = Rng.of(generator, batch)
         return self._drawn(tuple(shape), rng)

@@ -39,6 +39,22 @@ def values_are_readable(x: Tensor) -> bool:
     return not is_transformed(x)
 
 
+NO_FORWARD_MODE = (
+    "it has no forward-mode derivative, which torch.func.jvp, jacfwd and hessian ask for; "
+    "torch.func.vjp, grad and jacrev work"
+)
+
+
+def asks_for_forward_mode(error: BaseException) -> bool:
+    """Whether torch raised an error because a function has no forward-mode derivative.
+
+    A surrogate is declared for the backward pass. A custom function that defines `jvp`, to say so
+    itself, would not compile.
+    """
+    text = str(error)
+    return isinstance(error, NotImplementedError) and ("forward AD" in text or "mode AD" in text)
+
+
 def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
     """Move a dimension that vmap runs over into the batch: [size·B, ...].
 

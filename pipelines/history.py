@@ -102,6 +102,11 @@ def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
     path = clean / name
     if not path.resolve().is_relative_to(clean.resolve()):
         raise ValueError(f"the manifest's source {name!r} lies outside {clean}")
+    if not path.is_file():
+        raise ValueError(
+            f"clean={clean} holds no {name}, which {source.path} was made of; "
+            "add it, or leave --clean out"
+        )
     return path
 
 

@@ -168,6 +168,8 @@ class Restore:
             _note_uncertain(source, assumed if photo is None else photo.happened.approx())
         record = source.target(self.output, ".json")
         before = files.earlier(record, LOG, self.targets(source)) or {}
+        if files.another_source(before, "observation", source):
+            note(f"{source.path}: the result of another picture of this name is replaced")
         wanted = {
             "degrade": degrade.__version__,
             "assumed": _text(assumed),

@@ -187,7 +187,9 @@ def test_restore_notices_a_new_observation(tmp_path):
     for seed in (0, 9):
         observed = tmp_path / "o"
         apply(AVATARS / "000.png", "--overwrite", output=observed, op="poisson:10", seed=seed)
-        assert run(*command).exit_code == 0
+        result = run(*command)
+        assert result.exit_code == 0
+        assert ("another picture of this name is replaced" in result.stderr) == (seed == 9)
         restored = pixels(tmp_path / "r" / "000.png")
         if seed == 0:
             first = restored
