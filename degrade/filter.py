@@ -296,6 +296,8 @@ class Gamma(Operator):
     y = x^gamma. Gradient: gamma·max(x, 10⁻³)^(gamma - 1), finite at black for every gamma.
 
     gamma: 0.01 to 100; below 1 brightens; a number, or one per image.
+
+    `inverse` is the power 1/gamma. `project`: y^(1/gamma).
     """
 
     gamma: Numbers = number(low=0.01, high=100)
@@ -303,6 +305,19 @@ class Gamma(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(_power, x, gamma=self.gamma)
+
+    @property
+    def inverse(self) -> Gamma:
+        """The operator that undoes this one. Raises ValueError for a gamma still to be drawn."""
+        gamma = decided(self.gamma)
+        if isinstance(gamma, tuple):
+            return Gamma(tuple(1 / value for value in gamma))
+        return Gamma(1 / gamma)
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        y_double = y.double().clamp(min=0)
+        image: Tensor = y_double ** (1 / decided(self.gamma))
+        return image.to(x)
 
 
 def _power(x: Tensor, gamma: float) -> Tensor:

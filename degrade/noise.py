@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, number, option, per_image, random_seed
+from .params import Integers, Numbers, decided, number, option, per_image, random_seed
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
@@ -179,6 +179,10 @@ class SaltPepper(Operator):
         white_or_black = (uniform < prob * salt).to(x)
         return torch.where(uniform < prob, white_or_black, x)
 
+    def lost(self) -> dict[float, float]:
+        prob, salt = decided(self.prob), decided(self.salt)
+        return {0.0: prob * (1 - salt), 1.0: prob * salt}
+
 
 class _Defects(Seeded):
     """Base of operators that lose each pixel, in all its channels, with probability prob."""
@@ -224,6 +228,9 @@ class DeadPixels(_Defects):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return x * self.alive(x.shape).to(x)
 
+    def lost(self) -> dict[float, float]:
+        return {0.0: decided(self.prob)}
+
 
 @register("hotpixels", exact="its probability", gradient="the mask")
 class HotPixels(_Defects):
@@ -243,3 +250,6 @@ class HotPixels(_Defects):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         alive = self.alive(x.shape).to(x.device)
         return torch.where(alive > 0, x, 1.0)
+
+    def lost(self) -> dict[float, float]:
+        return {1.0: decided(self.prob)}
