@@ -21,11 +21,10 @@ from degrade.noise import Gaussian
 from degrade.operator import Operator, Shape, compose
 
 from .defects import with_found_mask
-from .linear_model import linear_model
 from .method import RestorationMethod
 from .problem import Problem
 from .result import Report, Restoration
-from .sampling import Sampling, report_step, restoration
+from .sampling import Sampling, check_drawn, report_step, restoration
 from .strength import Strength, find_strength, turns
 from .tiles import blend, tiles
 
@@ -62,15 +61,7 @@ class PlugAndPlay(RestorationMethod):
     def check(self, problem: Problem) -> None:
         if self.steps < 1:
             raise ValueError(f"steps={self.steps} must be 1 or more for a method with a denoiser")
-        for i in range(problem.batch):
-            row_operator = problem.operator.row(i, problem.batch)
-            for stage in row_operator:
-                if stage.ranges or stage.nested:
-                    raise ValueError(
-                        f"{stage} is still to be drawn, and a denoiser needs to know what "
-                        "happened; give f.sample(shape)"
-                    )
-            linear_model(row_operator, problem.observation[i : i + 1])
+        check_drawn(problem)
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
