@@ -255,10 +255,12 @@ def test_guess_of_lossless_webp_is_identity():
     assert guess(saved(scene(64, 64), "WEBP", lossless=True)).operator == Identity()
 
 
-def test_guess_of_webp_finds_what_came_before():
-    """A container with metadata has the same frame; JPEG's own blocks are not read into WebP's."""
-    file = saved(scene(), "WEBP", quality=60, exif=Image.Exif().tobytes() or b"Exif\0\0")
-    assert [stage.name for stage in guess(file).operator] == ["codec"]
+def test_guess_reads_webp_with_metadata():
+    """A file with metadata has other chunks before its frame."""
+    exif = Image.Exif()
+    exif[0x010E] = "a picture"
+    (codec,) = guess(saved(scene(), "WEBP", quality=60, exif=exif)).operator
+    assert abs(codec.quality - 60) <= 2
 
 
 @pytest.mark.parametrize("length", [0, 1, 15, 25, 40])
