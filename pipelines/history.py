@@ -103,7 +103,8 @@ def _best_explained(
     operator, words = _chosen(result, pixels, prior)
     to_refine = operator
     for alternative in result.alternatives:
-        if alternative.kind == "noise" and alternative.added:
+        is_kept = operator == result.operator
+        if is_kept and alternative.kind == "noise" and alternative.added:
             to_refine = alternative.operator
     refined = refine(to_refine, pixels, prior)
     if not refined.words:
@@ -129,9 +130,14 @@ def _chosen(
     for i, candidate in enumerate(candidates):
         if i != winner:
             rivals.append(f"{operators[i]} ({255 * candidate.error:.1f})")
-    error = 255 * candidates[winner].error
-    words = f"chosen, as it predicts hidden pixels to {error:.1f} of 255, against "
-    return operators[winner], f"{words}{', '.join(rivals)}; "
+    kept = candidates[winner]
+    words = (
+        f"kept against {', '.join(rivals)} after a trial on a part, of which it predicts hidden "
+        f"pixels to {255 * kept.error:.1f} of 255"
+    )
+    if kept.error > min(candidate.error for candidate in candidates):
+        words += ", though fewer values pass through it"
+    return operators[winner], f"{words}; "
 
 
 def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
