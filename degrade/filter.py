@@ -17,7 +17,17 @@ from torch import Tensor
 from .constants import cached_constant
 from .images import LARGEST_VALUE, check_channels
 from .operator import Operator, Shape
-from .params import Integer, Numbers, check_choice, check_numbers, checked, decided, integer, number
+from .params import (
+    Integer,
+    Numbers,
+    check_choice,
+    check_numbers,
+    checked,
+    decided,
+    integer,
+    number,
+    single,
+)
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -346,6 +356,8 @@ class Gamma(Operator):
     at most 10⁹, which only values far above 1 reach.
 
     gamma: 0.01 to 100; below 1 brightens; a number, or one per image.
+
+    `inverse` is the power 1/gamma. `project`: y^(1/gamma).
     """
 
     gamma: Numbers = number(low=0.01, high=100)
@@ -353,6 +365,18 @@ class Gamma(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(_power, x, gamma=self.gamma)
+
+    @property
+    def inverse(self) -> Gamma:
+        """The operator that undoes this one. Raises ValueError for a gamma still to be drawn."""
+        if isinstance(self.gamma, tuple):
+            return Gamma(tuple(1 / gamma for gamma in self.gamma))
+        return Gamma(1 / single(self.gamma))
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        y_double = y.double().clamp(min=0)
+        image: Tensor = y_double ** (1 / single(self.gamma))
+        return image.to(x)
 
 
 def _power(x: Tensor, gamma: float) -> Tensor:

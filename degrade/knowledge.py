@@ -29,6 +29,14 @@ class Agrees(Protocol):
         """The image near x for which f gives y: x [1, C, H, W], y [1, C, h, w]."""
 
 
+@runtime_checkable
+class Invertible(Protocol):
+    """An operator with a property `inverse`, an operator that undoes it exactly."""
+
+    @property
+    def inverse(self) -> Operator: ...
+
+
 def certain(f: Operator) -> bool:
     """Whether y says something certain about x: no stage draws, and each has `agree`.
 

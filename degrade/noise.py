@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, number, option, per_image, random_seed
+from .params import Integers, Numbers, number, option, per_image, random_seed, single
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
@@ -195,6 +195,10 @@ class SaltPepper(Operator):
         white_or_black = turns_white.to(x)
         return torch.where(changes, white_or_black, x)
 
+    def lost(self) -> dict[float, float]:
+        prob, salt = single(self.prob), single(self.salt)
+        return {0.0: prob * (1 - salt), 1.0: prob * salt}
+
 
 class _Defects(Seeded):
     """Base of operators that lose each pixel, in all its channels, with probability prob."""
@@ -241,6 +245,9 @@ class DeadPixels(_Defects):
         alive = self.alive(x.shape)
         return x * alive.to(x)
 
+    def lost(self) -> dict[float, float]:
+        return {0.0: single(self.prob)}
+
 
 @register("hotpixels", exact="its probability", gradient="the mask")
 class HotPixels(_Defects):
@@ -261,3 +268,6 @@ class HotPixels(_Defects):
         alive = self.alive(x.shape)
         is_alive = alive.to(x.device) > 0
         return torch.where(is_alive, x, 1.0)
+
+    def lost(self) -> dict[float, float]:
+        return {1.0: single(self.prob)}

@@ -16,6 +16,7 @@ from .methods import METHODS, Method, Phase
 from .problem import oracle_mask
 from .recipe import Recipe
 from .result import Restoration, Step
+from .sampler import Sampler
 from .solve import restore
 from .training import Training, train
 
@@ -30,6 +31,7 @@ __all__ = [
     "Recipe",
     "Restoration",
     "RestorationMethod",
+    "Sampler",
     "Step",
     "StyleGAN2",
     "StyleGAN3",

@@ -3,6 +3,8 @@
 A tenth of the pixels of a small part of the observation is hidden. Under each operator, the part is
 restored from the others by a few turns of plug-and-play, and degraded again. An operator that did
 not happen predicts the hidden pixels worse. No operator can win by reproducing what it was given.
+Operators that differ in their noise cannot be told apart so, since the one with more noise smooths
+more, and so fills in the hidden pixels better; `refine` measures noise.
 Source: cross-validation; for denoisers Batson & Royer 2019, "Noise2Self".
 """
 
@@ -141,7 +143,7 @@ def explanation(y: Tensor, operator: Operator, denoiser: Denoiser) -> Explanatio
 
 
 def squared_error(operator: Operator, image: Tensor, y: Tensor) -> Tensor:
-    """The squared error [h, w] of the mean prediction: two independent draws have no noise in common.
+    """The squared error [h, w] of the mean prediction, in which two draws share no noise.
 
     E (y − f₁)(y − f₂) = (y − E f)².
     """

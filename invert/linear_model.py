@@ -1,7 +1,8 @@
 """An operator as a plug-and-play method needs it: y = A x + error, with A linear.
 
 The linear stages of a chain make up A. Every other stage keeps the size of the image, and is taken
-as its input plus an error. How large that error is, the operator itself shows on known pictures.
+as its input plus an error. How large that error is, the operator itself shows on known pictures. A
+curve, as of gamma, is undone before: the inverse of every stage that has one is applied to y.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from degrade.knowledge import Invertible
 from degrade.operator import Operator, Shape, compose
 
 ROUNDING = 1 / 255 / 12**0.5  # the standard deviation of rounding to 8 bits
@@ -22,15 +24,16 @@ ITERATIONS = 30  # of conjugate gradients, at most
 SMALLEST_SIDE = 2  # of the coarsest image that missing pixels are filled from
 
 Map = Callable[[Tensor], Tensor]
+Scale = float | Tensor  # a standard deviation
 Model = Callable[[Operator], Operator]  # of what a solver does not know
 APPROX: Model = methodcaller("approx")
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """The equation y = A x + error for one image.
+    """The equation y = A x + error for images that share A.
 
-    observation: y [1, C, h, w]. linear: A; None for the identity. shape: of x.
+    observation: y [B, C, h, w]. linear: A; None for the identity. shape: of x.
     """
 
     observation: Tensor
@@ -51,10 +54,11 @@ class LinearModel:
         weight = self.adjoint(torch.ones_like(y)).clamp_min(0)
         return filled(self.adjoint(y), weight)
 
-    def nearest(self, x0: Tensor, prior_sigma: float, error_sigma: float) -> Tensor:
+    def nearest(self, x0: Tensor, prior_sigma: Scale, error_sigma: Scale) -> Tensor:
         """The proximal point: argmin ‖y − A x‖² / error_sigma² + ‖x − x0‖² / prior_sigma².
 
-        Solved by conjugate gradients, preconditioned with the row sums of AᵀA.
+        Both scales are numbers, or one per image [B, 1, 1, 1]. Solved by conjugate gradients,
+        preconditioned with the row sums of AᵀA.
         """
         data_weight = error_sigma**-2
         prior_weight = prior_sigma**-2
@@ -69,7 +73,7 @@ class LinearModel:
 
 
 def linear_model(operator: Operator, y: Tensor) -> LinearModel:
-    """The model of one observation y [1, C, h, w].
+    """The model of observations y [B, C, h, w], all by the same operator.
 
     Raises ValueError for a stage that changes the size of the image without being linear.
     """
@@ -86,6 +90,9 @@ def linear_model(operator: Operator, y: Tensor) -> LinearModel:
                 "denoisers can undo it; sample it, or use a generator"
             )
         shape = output
+    for stage in reversed(list(operator)):
+        if not stage.linear and isinstance(stage, Invertible):
+            y = stage.inverse(y)
     linear = compose(linear_stages) if linear_stages else None
     return LinearModel(y, linear, image_shape)
 
@@ -123,22 +130,32 @@ def filled(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def conjugate_gradients(hessian: Map, target: Tensor, preconditioner: Tensor) -> Tensor:
-    """Solve hessian(x) = target, where hessian is symmetric and positive."""
+    """Solve hessian(x) = target for each image of a batch; hessian is symmetric and positive.
+
+    An image that has converged stays as it is, so no image depends on the others.
+    """
     x = torch.zeros_like(target)
     residual = target.clone()
     scaled = residual / preconditioner
     direction = scaled.clone()
-    product = (residual * scaled).sum()
+    product = dot(residual, scaled)
     enough = TOLERANCE**2 * product
     for _ in range(ITERATIONS):
-        if product <= enough:
+        unfinished = product > enough
+        if not unfinished.any():
             break
         image = hessian(direction)
-        step = product / (direction * image).sum()
+        step = torch.where(unfinished, product / dot(direction, image), 0.0)
         x = x + step * direction
         residual = residual - step * image
         scaled = residual / preconditioner
-        next_product = (residual * scaled).sum()
-        direction = scaled + next_product / product * direction
-        product = next_product
+        next_product = dot(residual, scaled)
+        ratio = torch.where(unfinished, next_product / product, 0.0)
+        direction = torch.where(unfinished, scaled + ratio * direction, direction)
+        product = torch.where(unfinished, next_product, product)
     return x
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each image of a batch with its partner, [B, 1, 1, 1]."""
+    return (a * b).sum((1, 2, 3), keepdim=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .linear_model import linear_model
 from .point import Point
 from .problem import Problem, streams
 from .result import Report, Restoration, Step
@@ -18,6 +19,19 @@ class Sampling:
 
     steps: int
     name: str = "diffusion"
+
+
+def check_drawn(problem: Problem) -> None:
+    """Raise ValueError where a stage is still to be drawn, or A and y do not fit together."""
+    for i in range(problem.batch):
+        row_operator = problem.operator.row(i, problem.batch)
+        for stage in row_operator:
+            if stage.ranges or stage.nested:
+                raise ValueError(
+                    f"{stage} is still to be drawn, and a denoiser needs to know what happened; "
+                    "give f.sample(shape)"
+                )
+        linear_model(row_operator, problem.observation[i : i + 1])
 
 
 def finite_rows(images: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,13 +20,13 @@ import invert
 from degrade.imagefile import contents, picture
 from degrade.rng import child_seed
 
-from . import files, metrics, run_lock
+from . import files, foreign, metrics, run_lock
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
 from .progress import BenchBar
 from .results import Results, Row, is_curve, thinned, thinned_terms
-from .solver import Solved, Solver, identity_text, prior_text
+from .solver import Solved, Solver, Solvers, assumed_operator, identity_text, prior_text
 
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
@@ -37,7 +37,8 @@ Report = Callable[[int, int, str], None]  # results done, results in all, what i
 class BenchSettings(GeneratorOptions):
     """What decides a row besides task, method and picture; kept in settings.json.
 
-    generator: a bundled name, or a digest of the file. identity: a digest of the face embedding.
+    generator, denoiser: a bundled name, or a digest of the file. identity: a digest of the face
+    embedding.
     """
 
     identity: str | None = None
@@ -45,24 +46,49 @@ class BenchSettings(GeneratorOptions):
     @classmethod
     def of(cls, options: GeneratorOptions, embedding: Path | None = None) -> BenchSettings:
         """Replace the files that the options name by digests of them."""
-        values = asdict(options) | {"generator": prior_text(options.generator)}
-        return cls(**values, identity=identity_text(embedding, None))
+        priors = {
+            "generator": prior_text(options.generator),
+            "denoiser": prior_text(options.denoiser),
+        }
+        return cls(**asdict(options) | priors, identity=identity_text(embedding, None))
 
 
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
-    """Look up the methods in a text such as "robust,pulse": name → method.
+    """Look up the methods in a text such as "robust,pulse,my_module:solve": label → method.
 
-    Raises ValueError for an unknown method, and for one that works without a generator.
+    Raises ValueError for an unknown method.
     """
     methods: dict[str, invert.RestorationMethod] = {}
-    for name in text.split(","):
-        method = invert.methods.method_of(name.strip())
-        if method.prior_kind != "generator":
-            raise ValueError(
-                f"methods: {name.strip()} needs a denoiser, which the benchmark does not load"
-            )
-        methods[name.strip()] = method
+    for part in text.split(","):
+        name = part.strip()
+        if ":" in name:
+            methods[name.replace(":", ".")] = foreign.solver_of(name)
+        else:
+            methods[name] = invert.methods.method_of(name)
     return methods
+
+
+def priors_of(
+    options: GeneratorOptions, methods: Iterable[invert.RestorationMethod]
+) -> dict[str, invert.Generator | invert.Denoiser]:
+    """Load the generator, which decides the size of the images, and a denoiser if one is needed.
+
+    Raises ValueError for a denoiser of another size or of other channels.
+    """
+    generator = invert.load_generator(options.generator)
+    if all(method.prior_kind == "generator" for method in methods):
+        return {"generator": generator}
+    denoiser = invert.load_prior(options.denoiser)
+    if denoiser.prior_kind != "denoiser":
+        raise ValueError(f"denoiser={options.denoiser} is a generator; --generator takes it")
+    side = denoiser.resolution or generator.resolution
+    if (side, denoiser.channels) != (generator.resolution, generator.channels):
+        raise ValueError(
+            f"denoiser={options.denoiser} takes {denoiser.channels} channels of {side}², and the "
+            f"generator's images have {generator.channels} of {generator.resolution}²; "
+            "choose priors of one size"
+        )
+    return {"generator": generator, "denoiser": denoiser}
 
 
 @dataclass(frozen=True)
@@ -145,6 +171,8 @@ class Bench:
             f"Generator {settings.generator}; {settings.perceptual} in the loss; "
             f"seed {settings.seed}."
         ]
+        if any(row.get("prior") == "denoiser" for row in rows):
+            notes.append(f"Methods that need a denoiser had {settings.denoiser}.")
         if settings.steps is not None:
             notes.append(f"Shortened: {settings.steps} steps in all for every method.")
         if settings.oracle_mask:
@@ -169,7 +197,7 @@ class Bench:
         sources: list[Source],
         cells: list[Cell],
         engine: Engine,
-        solver: Callable[[], Solver],
+        solvers: Callable[[str], Solver],
         side: int,
         channels: int = 3,
         batch: int = 4,
@@ -177,8 +205,8 @@ class Bench:
     ) -> list[Row]:
         """Return the rows of these cells and pictures; compute the missing ones in batches.
 
-        side, channels: of the generator's images. Raises Failed at the end if some pictures could
-        not be read or computed.
+        solvers: makes the solver for a kind of prior. side, channels: of the images. Raises
+        Failed at the end if some pictures could not be read or computed.
         """
         names = _names_of(sources)
         digests, failures = self._write_clean(sources, names, side, channels)
@@ -197,7 +225,7 @@ class Bench:
                 job = BenchJob(cell, readable, self._read_clean(readable, channels))
                 yield job, job
 
-        for job, outcome in engine.map(partial(Runner, self.settings, solver), jobs()):
+        for job, outcome in engine.map(partial(Runner, self.settings, solvers), jobs()):
             what = f"{job.cell.task} {job.cell.label}"
             if isinstance(outcome, Exception):
                 where = f"{job.cell.task}, {job.cell.label}, {', '.join(job.names)}"
@@ -310,38 +338,39 @@ class OpenBench:
 def opened(
     compare: CompareOptions,
     settings: BenchSettings,
-    generator: str,
+    priors: Mapping[str, invert.Generator | invert.Denoiser],
     running: DeviceOptions,
     embedding: Path | None = None,
 ) -> Iterator[OpenBench]:
-    """Open the folder of a benchmark under a progress bar."""
+    """Open the folder of a benchmark under a progress bar. priors: see `priors_of`."""
     if compare.images.resolve() == compare.output.resolve():
         raise ValueError(f"{compare.output} holds the pictures; choose another --output")
     sources = files.gather([compare.images], compare.output)
     sources = sources[: compare.limit]
     invert.perceptual.check(settings.perceptual)
-    model = invert.load_generator(generator)
+    side = priors["generator"].resolution
+    assert side is not None  # every generator has a size
     workers = engine_of(running.engine, gpu=running.device != "cpu")
     lock = run_lock.running(compare.output, {"command": "bench", **asdict(settings)})
     with lock, BenchBar(running.quiet) as bar:
         bench = Bench(compare.output, settings)
         # Only a local engine runs in this process, where steps can be shown.
         step = bar.step if running.engine == "local" else None
-        solver = partial(Solver, model, running.device, embedding, step=step)
+        solvers = Solvers(priors, running.device, embedding, step)
 
         def run(cells: list[Cell]) -> list[Row]:
             return bench.run(
                 sources,
                 cells,
                 workers,
-                solver,
-                model.resolution,
-                model.channels,
+                solvers,
+                side,
+                priors["generator"].channels,
                 compare.batch,
                 bar.report,
             )
 
-        yield OpenBench(bench, run, model.resolution)
+        yield OpenBench(bench, run, side)
 
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:
@@ -361,28 +390,37 @@ def prepared(path: Path, side: int, channels: int) -> Tensor:
 class Runner:
     """Computes jobs. A job says all that it needs to know, and it writes no file."""
 
-    def __init__(self, settings: BenchSettings, solver: Callable[[], Solver]):
+    def __init__(self, settings: BenchSettings, solvers: Callable[[str], Solver]):
         self.settings = settings
-        self.solver = solver()
-        if self.solver.prior.c_dim:
-            raise ValueError(
-                "this generator is conditional, and the benchmark does not know the classes of "
-                "pictures; use an unconditional generator"
-            )
+        self.solvers = solvers
+        self.made: dict[str, Solver] = {}
+
+    def solver(self, kind: str) -> Solver:
+        """The solver for a kind of prior, which is made once."""
+        if kind not in self.made:
+            self.made[kind] = self.solvers(kind)
+            if self.made[kind].prior.c_dim:
+                raise ValueError(
+                    f"this {kind} is conditional, and the benchmark does not know the classes of "
+                    f"pictures; use an unconditional {kind}"
+                )
+        return self.made[kind]
 
     def __call__(self, job: BenchJob) -> BatchResult:
         """Degrade the batch, restore it and measure the results."""
         settings = self.settings
         clean = job.clean
         cell = job.cell
+        kind = cell.method.prior_kind
+        solver = self.solver(kind)
         seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
         operator = degrade.tasks[cell.task].sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
-        assumed = invert.oracle_mask(operator) if settings.oracle_mask else operator.approx()
+        assumed = assumed_operator(operator, clean.shape, kind, settings.oracle_mask)
 
         arguments = settings.arguments()
         started = time.perf_counter()
-        solved = self.solver.solve(observed, assumed, cell.method, seeds, **arguments)
+        solved = solver.solve(observed, assumed, cell.method, seeds, **arguments)
         seconds = (time.perf_counter() - started) / len(job.names)
 
         pictures = {}
@@ -396,15 +434,15 @@ class Runner:
         restored = torch.cat(read_back)  # in 8 bits, so that we measure what the files hold
         degraded = operator(restored, _streams(seeds))
         scores = metrics.scores(
-            restored.to(self.solver.device),
-            clean.to(self.solver.device),
-            degraded.to(self.solver.device),
-            observed.to(self.solver.device),
-            self.solver.identity,
+            restored.to(solver.device),
+            clean.to(solver.device),
+            degraded.to(solver.device),
+            observed.to(solver.device),
+            solver.identity,
         )
         rows = []
         for i, name in enumerate(job.names):
-            row: Row = {"task": cell.task, "method": cell.label, "image": name}
+            row: Row = {"task": cell.task, "method": cell.label, "image": name, "prior": kind}
             for metric, values in scores.items():
                 row[metric] = values[i]
             row.update(_about(solved[i], seconds))

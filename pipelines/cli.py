@@ -312,7 +312,7 @@ def bench(
     """
     with user_errors():
         from . import report
-        from .bench import BenchSettings, Cell, Failed, methods_of, opened
+        from .bench import BenchSettings, Cell, Failed, methods_of, opened, priors_of
         from .tasks import tasks_of
         from .tune import read_tuned
 
@@ -332,7 +332,8 @@ def bench(
         settings = BenchSettings.of(options, embedding)
         failures: tuple[str, ...] = ()
         page = None
-        with opened(compare, settings, options.generator, run, embedding) as work:
+        priors = priors_of(options, [cell.method for cell in cells])
+        with opened(compare, settings, priors, run, embedding) as work:
             try:
                 work.run(cells)
             except Failed as error:
@@ -374,13 +375,14 @@ def tune(
     """
     with user_errors():
         from . import tune as tuning
-        from .bench import BenchSettings, methods_of, opened
+        from .bench import BenchSettings, methods_of, opened, priors_of
         from .tasks import tasks_of
 
         load(run.plugin)
         chosen_methods, chosen_tasks = methods_of(methods), tasks_of(tasks, compare.suite)
         path = compare.output / "tuned.json"
-        with opened(compare, BenchSettings.of(options), options.generator, run) as work:
+        priors = priors_of(options, chosen_methods.values())
+        with opened(compare, BenchSettings.of(options), priors, run) as work:
             for name, method in chosen_methods.items():
                 for task in chosen_tasks:
                     best = tuning.tune(name, method, task, trials, options.seed, work.run)

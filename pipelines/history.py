@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TypeGuard
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +14,7 @@ import invert
 from degrade.forensics import Guess, guess
 from degrade.imagefile import Note
 from invert import explain
+from invert.refine import refine
 
 from . import files
 from .apply import MANIFEST, again
@@ -40,7 +42,7 @@ def what_happened(
     part of the picture.
     """
     if op is not None:
-        return None, degrade.parse(op)
+        return None, _without_range(degrade.parse(op), source, prior)
     path = source.path.with_suffix(".json")
     manifest = files.read_json(path, MANIFEST)
     if manifest is None:
@@ -66,32 +68,76 @@ def what_happened(
     return manifest, degrade.parse(manifest["operator"], folder=path.parent)
 
 
+def _without_range(
+    operator: degrade.Operator, source: Source, prior: Prior | None
+) -> degrade.Operator:
+    """The operator of --op; a range of sigma, as in gaussian:0.01..0.2, is estimated."""
+    if not operator[0].ranges or not _takes_any_size(prior):
+        return operator
+    refined = refine(operator, _pixels(source, prior), prior)
+    if refined.words:
+        note(f"{source.path}: {refined.words}")
+    return refined.operator
+
+
+def _takes_any_size(prior: Prior | None) -> TypeGuard[invert.Denoiser]:
+    return isinstance(prior, invert.Denoiser) and prior.resolution is None
+
+
+def _pixels(source: Source, denoiser: invert.Denoiser) -> Tensor:
+    """The observation on the denoiser's device, with its channels."""
+    device = next(denoiser.parameters()).device
+    return files.read_image(source.path, denoiser.channels).to(device)
+
+
 def _best_explained(
     source: Source, result: Guess, prior: Prior | None
 ) -> tuple[degrade.Operator, str]:
-    """The history that explains the picture best, and words that say what was tried against it."""
-    if not result.alternatives or not isinstance(prior, invert.Denoiser):
+    """The history that explains a picture best, and words that say what was tried against it.
+
+    Its parameters are refined. Without a denoiser of any size, it is the likeliest.
+    """
+    if not _takes_any_size(prior):
         return result.operator, ""
-    if prior.resolution is not None:
-        return result.operator, ""
-    pixels = files.read_image(source.path, prior.channels)
-    device = next(prior.parameters()).device
+    pixels = _pixels(source, prior)
+    operator, words = _chosen(result, pixels, prior)
+    to_refine = operator
+    for alternative in result.alternatives:
+        is_kept = operator == result.operator
+        if is_kept and alternative.kind == "noise" and alternative.added:
+            to_refine = alternative.operator
+    refined = refine(to_refine, pixels, prior)
+    if not refined.words:
+        return operator, words
+    return refined.operator, f"{words}{refined.words}; "
+
+
+def _chosen(
+    result: Guess, pixels: Tensor, denoiser: invert.Denoiser
+) -> tuple[degrade.Operator, str]:
+    """The guess or one of its alternatives, and words that compare their errors."""
     operators = [result.operator]
     for alternative in result.alternatives:
-        operators.append(alternative.operator)
-    candidates = explain.explanations(pixels.to(device), operators, prior)
+        if alternative.kind != "noise":
+            operators.append(alternative.operator)
+    if len(operators) == 1:
+        return result.operator, ""
+    candidates = explain.explanations(pixels, operators, denoiser)
     if candidates is None:
         return result.operator, ""
     winner = explain.best(candidates)
-    errors = []
-    for operator, candidate in zip(operators, candidates, strict=True):
-        if operator != operators[winner]:
-            errors.append(f"{operator} ({255 * candidate.error:.1f})")
+    rivals = []
+    for i, candidate in enumerate(candidates):
+        if i != winner:
+            rivals.append(f"{operators[i]} ({255 * candidate.error:.1f})")
+    kept = candidates[winner]
     words = (
-        f"of a part it predicts hidden pixels to {255 * candidates[winner].error:.1f} of 255, "
-        f"and was chosen against {', '.join(errors)}; "
+        f"kept against {', '.join(rivals)} after a trial on a part, of which it predicts hidden "
+        f"pixels to {255 * kept.error:.1f} of 255"
     )
-    return operators[winner], words
+    if kept.error > min(candidate.error for candidate in candidates):
+        words += ", though fewer values pass through it"
+    return operators[winner], f"{words}; "
 
 
 def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:

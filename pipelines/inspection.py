@@ -34,6 +34,9 @@ def show(path: Path) -> int:
     if table.row_count:
         tables.show(table)
     tables.show(Text(shortened(str(result.operator))))
+    for alternative in result.alternatives:
+        likelihood = f"{alternative.likelihood:.2f} times as likely"
+        tables.show(Text(shortened(f"or, {likelihood}: {alternative.operator}")))
     return 0
 
 

@@ -41,15 +41,27 @@ METHODS = names(
     "brgm",
     "brgm-original",
     "cri",
+    "daps",
+    "daps-original",
+    "ddnm",
     "ddrm",
+    "ddrm-jpeg",
     "dgp",
+    "diffpir",
+    "diffpir-deblurring",
+    "diffpir-inpainting",
+    "dps",
+    "dps-inpainting",
     "ilo",
     "lbrgm",
     "lbrgm-original",
+    "mpgd",
+    "pigdm",
     "pnp",
     "pti",
     "pulse",
     "pulse-original",
+    "reddiff",
     "robust",
     "robust-text",
 )
@@ -91,7 +103,9 @@ Quiet = Annotated[bool, running("--quiet", help="Print no progress and no summar
 Device = Annotated[
     str, running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=DEVICES)
 ]
-METHODS_HELP = "Names from `degrade methods`, separated by commas."
+METHODS_HELP = (
+    "Names from `degrade methods`, or module:function of your own solver, separated by commas."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +166,14 @@ class GeneratorOptions(SearchOptions):
             autocompletion=GENERATORS,
         ),
     ] = "avatars-128"
+    denoiser: Annotated[
+        str,
+        search(
+            help="Prior of methods that need a denoiser: photo, or a checkpoint file.",
+            metavar="NAME",
+            autocompletion=names("photo"),
+        ),
+    ] = "photo"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 import degrade
 import invert
+from invert import linear_model
 
 from . import files
 from .engine import out_of_memory
@@ -106,6 +107,35 @@ class Solver:
             )
             solved += _separated(restoration, size)
         return solved
+
+
+@dataclass(frozen=True)
+class Solvers:
+    """Makes the solver for a kind of prior, in the process that needs it.
+
+    priors: by kind, "generator" or "denoiser".
+    """
+
+    priors: Mapping[str, invert.Generator | invert.Denoiser]
+    device: str = "auto"
+    embedding: Path | None = None
+    step: Callable[[invert.Step], None] | None = None
+
+    def __call__(self, kind: str) -> Solver:
+        return Solver(self.priors[kind], self.device, self.embedding, step=self.step)
+
+
+def assumed_operator(
+    operator: degrade.Operator, shape: tuple[int, ...], kind: str, oracle_mask: bool
+) -> degrade.Operator:
+    """What a solver assumes: all that is known, and a model of every unknown draw.
+
+    shape: of the images. kind: of the prior. oracle_mask: the solver knows the dead pixels.
+    """
+    model = invert.oracle_mask if oracle_mask else linear_model.APPROX
+    if kind == "denoiser":
+        return linear_model.with_known_filters(operator, shape, model)
+    return model(operator)
 
 
 def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:

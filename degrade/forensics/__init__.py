@@ -11,6 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..choice import Identity
+from ..codec import Codec
 from ..geometry import Shift, Turn
 from ..imagefile import contents, picture
 from ..jpeg import JPEG
@@ -31,6 +33,10 @@ from .blocks import LUMA, blocks_of, coefficients
 from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb
 from .grain import Grain, Law, fit_law, grains, weighted_mean
 from .lattice import lattice
+from .webp import is_lossless, quantiser, webp_quality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIDE = 1536  # pixels: only the middle of a larger picture is examined
 _EXIF = {
@@ -79,12 +85,15 @@ class Alternative:
     """Another history of the same file, which differs from the likeliest in one stage.
 
     likelihood: relative to the likeliest history, from 0.2 to 1; a rough number, since it takes the
-    confidence of a finding as its probability. difference: what it adds, leaves out or changes.
+    confidence of a finding as its probability. stage: what it adds, or leaves out if not `added`.
+    kind: of the stage; "enlargement", "noise" or "jpeg".
     """
 
     operator: Operator
     likelihood: float
-    difference: str
+    stage: str
+    added: bool
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -106,10 +115,10 @@ def guess(file: str | Path | bytes) -> Guess:
     """Estimate what happened to the picture in `file`, which is a path or the file's bytes.
 
     It detects an enlargement (1.3 to 8 times), noise, an earlier JPEG with libjpeg's tables on any
-    block grid, and the file's own JPEG, whose tables and orientation the header gives exactly. Each
-    is one finding; a stage that is not found may have happened. The result is deterministic. Only
-    the middle `SIDE`² pixels of a large picture are examined. Raises ValueError, which names the
-    file, where it cannot be read as a picture.
+    block grid, and the file's own JPEG, whose tables and orientation the header gives exactly, or
+    WebP, whose quality it gives nearly. Each is one finding; a stage that is not found may have
+    happened. The result is deterministic. Only the middle `SIDE`² pixels of a large picture are
+    examined. Raises ValueError, which names the file, where it cannot be read as a picture.
     """
     if not isinstance(file, (str, Path, bytes)):
         raise ValueError(f"file={show(file)} must be a path or the bytes of a picture")
@@ -143,12 +152,14 @@ def guess(file: str | Path | bytes) -> Guess:
 class _Evidence:
     """One finding with its operator; None where no operator describes it.
 
-    reported: whether the evidence is strong enough for the likeliest history.
+    reported: whether the evidence is strong enough for the likeliest history. kind: as in
+    `Alternative`.
     """
 
     stage: Operator | None
     finding: Finding
     reported: bool = True
+    kind: str = ""
 
     @property
     def odds(self) -> float:
@@ -175,9 +186,14 @@ def _alternatives(
         operator = _chain(pieces, turn)
         if operator == likeliest:
             continue
-        verb = "without" if doubtful.reported else "with"
-        difference = f"{verb} {doubtful.finding.stage}"
-        alternatives.append(Alternative(operator, round(doubtful.odds, 3), difference))
+        alternative = Alternative(
+            operator=operator,
+            likelihood=round(doubtful.odds, 3),
+            stage=doubtful.finding.stage,
+            added=not doubtful.reported,
+            kind=doubtful.kind,
+        )
+        alternatives.append(alternative)
     alternatives.sort(key=lambda alternative: -alternative.likelihood)
     return tuple(alternatives[:_MOST_ALTERNATIVES])
 
@@ -247,12 +263,14 @@ class _LastSave:
 
 def _last_save(data: bytes, displayed: numpy.ndarray) -> _LastSave:
     """Read how the file was saved; `displayed` holds its pixels as a viewer shows them."""
-    from PIL import Image
+    from PIL import Image as PillowImage
 
-    with Image.open(io.BytesIO(data)) as image:
+    with PillowImage.open(io.BytesIO(data)) as image:
         codec = image.format
         orientation = image.getexif().get(_ORIENTATION)
-        if codec in ("WEBP", "AVIF", "JPEG2000"):
+        if codec == "WEBP":
+            return _last_webp(data, displayed, image)
+        if codec in ("AVIF", "JPEG2000"):
             why = (
                 f"the file is {codec}, whose settings its pixels do not tell; "
                 f"codec:{codec.lower()},75 would be a guess"
@@ -278,6 +296,21 @@ def _last_save(data: bytes, displayed: numpy.ndarray) -> _LastSave:
     stages = [_Evidence(jpeg, Finding(str(jpeg), 1.0, why))]
     table = torch.tensor(tables[0]).double()
     return _LastSave(pixels, stages, table, turn)
+
+
+def _last_webp(data: bytes, displayed: numpy.ndarray, image: Image) -> _LastSave:
+    """A WebP file, whose quality follows from the quantiser in its header."""
+    coarseness = quantiser(data)
+    if coarseness is None:
+        if is_lossless(data):
+            return _LastSave(displayed, [])
+        return _unknown_codec(displayed, "the file is a WEBP whose header says no quantiser")
+    quality = webp_quality(image.convert("RGB"), coarseness)
+    codec = Codec("webp", quality)
+    why = f"the quantiser in the file's header is that of about quality {quality}"
+    return _LastSave(
+        displayed, [_Evidence(codec, Finding(str(codec), 0.95, why))], None, None, True
+    )
 
 
 def _unknown_codec(displayed: numpy.ndarray, why: str) -> _LastSave:
@@ -331,7 +364,7 @@ def _earlier_jpeg(view: _View, last_table: Tensor | None) -> tuple[list[_Evidenc
         )
     confidence = _confidence(_strength(comb), 60)
     finding = Finding(str(chain), confidence, why)
-    return [_Evidence(chain, finding, is_clear)], comb if is_clear else None
+    return [_Evidence(chain, finding, is_clear, "jpeg")], comb if is_clear else None
 
 
 def _clearest_comb(view: _View, last_table: Tensor | None) -> Comb | None:
@@ -425,7 +458,7 @@ def _noise_of(measurement: _Measurement, is_clear: bool) -> _Evidence:
         why = "the flattest blocks are rough at all frequencies and brightnesses alike"
     chain = noise >> Clamp() >> Quantize()
     finding = Finding(str(chain), round(confidence, 3), why)
-    return _Evidence(chain, finding, is_clear)
+    return _Evidence(chain, finding, is_clear, "noise")
 
 
 def _three_digits(value: float) -> float:
@@ -518,7 +551,8 @@ def _enlargement(view: _View, size: tuple[int, int], compressed: bool) -> list[_
         finding = Finding("", confidence, f"enlarged by {factor}, but {error}")
         return [_Evidence(None, finding, is_clear)]
     why = f"its lines lie near those enlarged by {factor}, at one phase of the small grid only"
-    return [_Evidence(chain, Finding(str(chain), confidence, why), is_clear)]
+    finding = Finding(str(chain), confidence, why)
+    return [_Evidence(chain, finding, is_clear, "enlargement")]
 
 
 def _repeats_lines(luma: Tensor) -> bool:

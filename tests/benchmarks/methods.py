@@ -9,7 +9,6 @@ The rules are those of `degrade bench`, which also decide the files in OUT. A st
 
 import argparse
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import invert
@@ -22,7 +21,7 @@ from pipelines import files, report
 from pipelines.bench import Bench, BenchSettings, Cell
 from pipelines.engine import Local
 from pipelines.progress import BenchBar
-from pipelines.solver import Solver
+from pipelines.solver import Solvers
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"
 TASKS = ["upsampling/M", "denoising/M", "deartifacting/M", "inpainting/M", "UNAP"]
@@ -98,7 +97,7 @@ def main() -> None:
     )
     cells = [Cell(task, label, method) for task in TASKS for label, method in methods.items()]
     with BenchBar(quiet=False) as bar:
-        solver = partial(Solver, generator, step=bar.step)
+        solver = Solvers({"generator": generator}, step=bar.step)
         results.run(
             sources,
             cells,

@@ -1,7 +1,7 @@
 """Photos: the bundled photo prior beside the restorers that people have.
 
     pip install scikit-image bm3d opencv-python-headless; apt install jpegqs
-    python tests/benchmarks/photos.py [--side 256] [--tasks jpeg:20,...] [--sheets DIR]
+    python tests/benchmarks/photos.py [--side 256] [--tasks "jpeg:20;…"] [--methods pnp,diffpir]
 
 The pictures are scikit-image's coffee, chelsea, astronaut and rocket; no prior was trained or tuned
 on them. Each is damaged once per task, and every restorer sees the same pixels. A rival that is not
@@ -157,14 +157,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--tasks", default=None, help="operators, separated by ;")
+    parser.add_argument("--methods", default="pnp", help="separated by ,")
     parser.add_argument("--prior", default="photo")
     parser.add_argument("--sheets", type=Path, default=None)
     arguments = parser.parse_args()
     prior = invert.load_prior(arguments.prior)
 
-    def pnp(y: Tensor, f: degrade.Operator) -> Tensor:
-        return invert.restore(y, with_known_filters(f, f.input_shape(y.shape)), prior, "pnp").image
+    def restore(y: Tensor, f: degrade.Operator, method: str) -> Tensor:
+        assumed = with_known_filters(f, f.input_shape(y.shape))
+        return invert.restore(y, assumed, prior, method).image
 
+    ours = {}
+    for method in arguments.methods.split(","):
+        ours[f"{method} (ours)"] = partial(restore, method=method)
     clean_pictures = pictures(arguments.side)
     tasks = arguments.tasks.split(";") if arguments.tasks else TASKS
     for task in tasks:
@@ -174,7 +179,7 @@ def main() -> None:
             y = f(clean, number)
             tiles = {"clean": clean}
             jpegqs = partial(jpeg_quant_smooth, clean=clean)
-            for name, restorer in {**RIVALS, "jpegqs": jpegqs, "pnp (ours)": pnp}.items():
+            for name, restorer in {**RIVALS, "jpegqs": jpegqs, **ours}.items():
                 started = time.perf_counter()
                 result = None
                 with suppress(ImportError):
@@ -195,7 +200,7 @@ def main() -> None:
         print(task)
         for name, rows in scores.items():
             mean_psnr, mean_lpips, mean_seconds = torch.tensor(rows).mean(0).tolist()
-            print(f"  {name:12} {mean_psnr:6.2f} dB  {mean_lpips:.3f}  {mean_seconds:6.1f} s")
+            print(f"  {name:18} {mean_psnr:6.2f} dB  {mean_lpips:.3f}  {mean_seconds:6.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Operators that compete to explain a picture: the one that happened predicts hidden pixels best."""
+"""Operators compete to explain a picture: what happened predicts hidden pixels best."""
 
 import pytest
 import torch
@@ -8,7 +8,6 @@ import invert
 from invert.explain import Explanation, best, explanations, shared_span
 from tests.conftest import picture
 
-NOISE = "gaussian:0.03 >> clamp >> quantize"
 ENLARGED = "resize:size=64 >> resize:size=128 >> jpeg:80"
 
 
@@ -20,8 +19,6 @@ def photo():
 @pytest.mark.parametrize(
     ("happened", "other"),
     [
-        (NOISE, "identity"),
-        ("identity", NOISE),
         ("jpeg:50 >> jpeg:90", "jpeg:90"),
         ("jpeg:90", "jpeg:50 >> jpeg:90"),
         (ENLARGED, "jpeg:80"),
@@ -58,6 +55,6 @@ def test_shared_part_cuts_no_block():
     operators = [degrade.parse("jpeg:30"), degrade.parse("gaussian:0.1")]
     span = shared_span(operators, (1, 3, 500, 300), 0)
     assert span.start % 16 == 0 and span.stop % 16 == 0
-    whole = [degrade.parse("deadpixels:0.1"), operators[0]]
+    whole = [degrade.parse("deadpixels:0.1,seed=1"), operators[0]]
     assert shared_span(whole, (1, 3, 500, 300), 0) is None
     assert shared_span(whole, (1, 3, 200, 300), 0) == slice(0, 200)

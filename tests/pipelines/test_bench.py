@@ -4,13 +4,13 @@ import csv
 import json
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import numpy
 import pytest
 import torch
 from PIL import Image
 
+import degrade
 import invert
 from invert.start import Mean
 from pipelines import bench, files, tasks
@@ -18,7 +18,7 @@ from pipelines.bench import Bench, BenchSettings, Cell
 from pipelines.engine import Local
 from pipelines.metrics import METRICS
 from pipelines.results import Table
-from pipelines.solver import Solver
+from pipelines.solver import Solvers
 from tests.conftest import AVATARS, picture
 
 from .shell import AVATARS_128, TASKS, pixels, run, start_bench
@@ -91,7 +91,7 @@ def test_bench_resumes_and_ends_with_the_same_rows(results, tmp_path):
     reached = []
 
     def go_on(report):
-        solver = partial(Solver, generator, step=reached.append)
+        solver = Solvers({"generator": generator}, step=reached.append)
         mine.run(sources, cells, Local(), solver, generator.resolution, batch=2, report=report)
 
     def stop(done, total, what):
@@ -189,10 +189,9 @@ def test_bench_names_a_failed_batch_and_goes_on(tmp_path, monkeypatch):
 def test_tables_repeat_the_notes_of_a_method(tmp_path):
     """DGP compares features of another network where the generator's file has no discriminator."""
     method = replace(invert.METHODS["dgp"], start=Mean())
-    mine, solver = (
-        Bench(tmp_path, BenchSettings(perceptual="alex", steps=5)),
-        partial(Solver, generator := invert.load_generator("avatars-128")),
-    )
+    mine = Bench(tmp_path, BenchSettings(perceptual="alex", steps=5))
+    generator = invert.load_generator("avatars-128")
+    solver = Solvers({"generator": generator})
     mine.run(
         files.gather([AVATARS])[:1],
         [Cell("UP", "dgp", method)],
@@ -235,13 +234,52 @@ def test_bench_notices_a_changed_picture(tmp_path):
     [
         ({"tasks": "denoising/XXL"}, "'denoising/XXL' is none of"),
         ({"methods": "magic"}, "method='magic'"),
-        ({"methods": "ddrm"}, "needs a denoiser"),
+        ({"methods": "no_such_module:solve"}, "'no_such_module' cannot be imported"),
+        ({"methods": "json:solve"}, "module json has no function 'solve'"),
     ],
 )
 def test_bench_reports_mistakes_in_one_line(tmp_path, change, words):
     result = start_bench(tmp_path / "b", **change)
     assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "b").exists()
+
+
+SOLVERS = """
+def enlarged(y, f, prior, seed):
+    return f.adjoint(y, (1, 3, 128, 128)) * 4
+
+def denoised(y, f, prior, seed):
+    return prior.denoise(f.adjoint(y, (1, 3, 128, 128)) * 4, 0.05)
+
+denoised.prior_kind = "denoiser"
+
+def broken(y, f, prior, seed):
+    return y
+"""
+
+
+def test_bench_compares_solvers_of_other_people(tmp_path, monkeypatch):
+    """A function gets y, f, the prior of its kind and a seed; its failure is its own."""
+    (tmp_path / "my_solvers.py").write_text(SOLVERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    degrade.tasks["test/pool"] = degrade.parse("pool:2")
+    try:
+        names = ("enlarged", "denoised", "broken")
+        result = run(
+            *("bench", "--images", AVATARS, "--limit", 1, "-o", tmp_path / "b"),
+            *("--tasks", "test/pool", "--steps", 2, *AVATARS_128),
+            *("--methods", ",".join(f"my_solvers:{name}" for name in names) + ",ddnm"),
+        )
+    finally:
+        del degrade.tasks["test/pool"]
+    assert result.exit_code == 3
+    assert "my_solvers:broken returned torch.float32 [1, 3, 64, 64]" in result.stderr
+    rows = rows_of(tmp_path / "b")
+    methods = {method for _, method, _ in rows}
+    assert methods == {"my_solvers.enlarged", "my_solvers.denoised", "ddnm"}
+    enlarged = rows["test/pool", "my_solvers.enlarged", "000"]
+    assert enlarged["fidelity"] < 0.01  # the blocks have the observed means
+    assert "Methods that need a denoiser had photo" in (tmp_path / "b" / "tables.md").read_text()
 
 
 def test_bench_keeps_two_pictures_of_one_stem(tmp_path):

@@ -3,7 +3,6 @@
 import faulthandler
 import os
 import time
-from functools import partial
 
 import pytest
 import ray
@@ -14,7 +13,7 @@ import invert
 from pipelines import bench, files
 from pipelines.bench import Bench, BenchSettings, Cell
 from pipelines.engine import Local, Ray, engine_of
-from pipelines.solver import Solver
+from pipelines.solver import Solvers
 from tests.conftest import AVATARS
 
 from .shell import AVATARS_128, FOURFOLD, run
@@ -155,7 +154,7 @@ def test_ray_bench_equals_local_after_losing_a_machine(cluster, one_thread, tmp_
 
     for engine, report in ((Ray(), kill), (Local(), lambda *_: None)):
         mine = Bench(tmp_path / type(engine).__name__, BenchSettings(perceptual="alex", steps=3))
-        solver = partial(Solver, generator)
+        solver = Solvers({"generator": generator})
         rows = mine.run(
             sources, cells, engine, solver, generator.resolution, batch=1, report=report
         )

@@ -1,0 +1,421 @@
+"""Samplers against closed forms: a mixture of Gaussians as prior, and the papers' own formulas.
+
+The denoiser of a mixture and the posterior of a linear observation are known exactly, so it is
+known what a sampler should reach, and by how much the published ones miss it.
+"""
+
+from dataclasses import replace
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+import degrade
+import invert
+from invert.correction import (
+    AdamOnImage,
+    Corrected,
+    Descend,
+    Draw,
+    Evidence,
+    Guess,
+    Guide,
+    NetworkSpread,
+    NoiseShare,
+    NormGuide,
+    Project,
+    Prox,
+    UnitPrior,
+    error_of,
+)
+from invert.methods import METHODS
+from invert.problem import Problem
+from invert.sampler import Ddim, Mix, Sampler, Schedule
+from tests.conftest import picture, rng
+
+SHAPE = (1, 1, 4, 4)
+SIZE = 16
+DEVIATION = 0.15  # of a mode
+SIGMA = 0.05  # of the noise in the observation
+
+
+class Mixture(nn.Module):
+    """The denoiser of a mixture of N(mean, 0.15²), equally likely, in [0, 1] units."""
+
+    def __init__(self, means):
+        super().__init__()
+        self.means = means
+
+    def forward(self, x, sigma):
+        squared_sigma = sigma.square()[:, None]
+        variance = DEVIATION**2 + squared_sigma
+        away = x.flatten(1)[:, None] - self.means
+        share = torch.softmax(-away.square().sum(2) / (2 * variance), 1)
+        noise = (share[..., None] * away).sum(1) * squared_sigma / variance
+        return x - noise.view_as(x)
+
+
+def one_mode():
+    return 0.5 + 0.25 * torch.randn(1, SIZE, generator=rng(0))
+
+
+def two_modes():
+    """Two modes whose means of 2×2 blocks are nearly equal, so `pool:2` hardly tells them apart."""
+    first = one_mode()
+    second = first.clone()
+    second[0, 0] += 0.5
+    second[0, 1] -= 0.42
+    return torch.cat([first, second])
+
+
+def mixture(means):
+    return invert.Denoiser(Mixture(means), channels=1, sigma_range=(0.005, 50))
+
+
+def matrix(operator):
+    columns = operator(torch.eye(SIZE).view(SIZE, *SHAPE[1:]))
+    return columns.flatten(1).T
+
+
+class Posterior:
+    """p(x | y = A x + noise) for the mixture: its modes, their weights, and its moments."""
+
+    def __init__(self, means, a, y, sigma=SIGMA):
+        spread = DEVIATION**2 * a @ a.T + sigma**2 * torch.eye(len(y))
+        gain = DEVIATION**2 * a.T @ torch.linalg.inv(spread)
+        misfits = [y - a @ mean for mean in means]
+        scores = [-0.5 * misfit @ torch.linalg.solve(spread, misfit) for misfit in misfits]
+        self.weights = torch.stack(scores).softmax(0)
+        self.modes = torch.stack(
+            [mean + gain @ misfit for mean, misfit in zip(means, misfits, strict=True)]
+        )
+        self.mean = self.weights @ self.modes
+        around = self.modes - self.mean
+        within = DEVIATION**2 * (torch.eye(SIZE) - gain @ a)
+        self.covariance = within + (self.weights * around.T) @ around
+
+
+def samples(method, means, sigma=SIGMA, count=150, spec="pool:2"):
+    """Samples [count, 16] of a method, and the posterior that they should have."""
+    linear = degrade.parse(spec).sample(SHAPE)
+    f = linear >> degrade.Gaussian(sigma) if sigma else linear
+    clean = means[0] + DEVIATION * torch.randn(SIZE, generator=rng(1))
+    y = f(clean.view(SHAPE), rng(2))
+    denoiser = mixture(means)
+    restored = invert.restore(y.expand(count, -1, -1, -1), f, denoiser, method, seed=range(count))
+    assert restored.finite.all()
+    a = matrix(linear)
+    return restored.latent.flatten(1), Posterior(means, a, y.flatten(), sigma), a, y.flatten()
+
+
+def moments(drawn, posterior):
+    """The error of the mean in posterior deviations, and the ratio of the variances."""
+    variance = posterior.covariance.diagonal()
+    error = ((drawn.mean(0) - posterior.mean) / variance.sqrt()).abs().mean()
+    ratio = (drawn.var(0) / variance).mean()
+    return float(error), float(ratio)
+
+
+@pytest.mark.parametrize("method", ["pigdm", "diffpir", "mpgd", "daps"])
+def test_samples_have_the_posterior_of_one_mode(method):
+    drawn, posterior, *_ = samples(shortened(method), one_mode())
+    error, ratio = moments(drawn, posterior)
+    assert error < 0.2 and 0.8 < ratio < 1.1
+
+
+@pytest.mark.parametrize("method", ["pigdm", "diffpir", "daps"])
+def test_samples_choose_modes_as_often_as_the_posterior(method):
+    drawn, posterior, *_ = samples(shortened(method), two_modes())
+    distances = (drawn[:, None] - posterior.modes).square().sum(2)
+    chosen = (distances.argmin(1) == 0).float().mean()
+    assert 0.3 < posterior.weights[0] < 0.7  # the observation leaves it open
+    assert abs(chosen - posterior.weights[0]) < 0.12  # three deviations of 150 choices
+
+
+def shortened(method):
+    return invert.methods.method_of(method, 60)
+
+
+def test_ddnm_reproduces_an_observation_without_noise():
+    drawn, posterior, a, y = samples(shortened("ddnm"), one_mode(), sigma=0.0)
+    assert (drawn @ a.T - y).abs().max() < 1e-3
+    hidden = torch.eye(SIZE) - torch.linalg.pinv(a) @ a
+    expected = hidden @ posterior.mean
+    deviation = posterior.covariance.trace() / SIZE
+    assert (hidden @ drawn.mean(0) - expected).abs().mean() < 0.3 * deviation.sqrt()
+
+
+def test_ddnm_narrows_the_posterior():
+    """Its noise is not the posterior's: known since the paper, and why `diffpir` is here."""
+    drawn, posterior, *_ = samples(shortened("ddnm"), one_mode())
+    assert moments(drawn, posterior)[1] < 0.6
+
+
+def test_a_mean_with_full_noise_halves_the_variance():
+    """So DiffPIR's ζ and λ are tuned against each other, and `diffpir` uses DDIM's noise."""
+    sampler = replace(shortened("diffpir"), renoise=Mix())
+    drawn, posterior, *_ = samples(sampler, one_mode())
+    assert 0.35 < moments(drawn, posterior)[1] < 0.65
+
+
+def test_reddiff_ends_at_one_point():
+    """A prior of one mode: the minimum of ½ mean (y − A μ)² + weight · mean (μ − D)² / 2."""
+    drawn, _, a, y = samples(METHODS["reddiff"], one_mode(), count=4)
+    assert drawn.std(0).mean() < 0.3 * DEVIATION
+    assert (drawn @ a.T - y).square().mean().sqrt() < 2 * SIGMA
+
+
+# The papers' formulas, written in their own units: x = 2 · image − 1 and VP states ---------------
+
+
+def step_of(correct, operator, y, sigma=0.3, next_sigma=0.2, renoise=None):
+    """One step from a fixed z with the mixture as prior: the guess, x̂ and z'."""
+    denoiser = mixture(two_modes())
+    problem = Problem(y, operator, denoiser, seeds=(5,) * len(y))
+    z = torch.rand(len(y), *SHAPE[1:], generator=rng(7)) + 0.2
+    z.requires_grad_()
+    x0 = denoiser.denoise(z, sigma)
+    guess = Guess(problem, z, x0, sigma, next_sigma, 0.25, "test")
+    evidence = Evidence.of(problem)
+    corrected = correct(guess, evidence, correct.begin(evidence, x0.detach()))
+    detached = replace(guess, z=z.detach(), x0=x0.detach())
+    following = None if renoise is None else renoise(corrected, detached)
+    return guess, corrected.image.detach(), following
+
+
+def vp(sigma):
+    """√ᾱ of a noise level in [0, 1] units."""
+    return 1 / (1 + 4 * sigma**2) ** 0.5
+
+
+def observation(f):
+    clean = torch.rand(SHAPE, generator=rng(3))
+    return f(clean, rng(4))
+
+
+def test_dps_equals_the_ancestral_step_less_the_gradient():
+    f = degrade.parse("pool:2").sample(SHAPE)
+    y = observation(f)
+    sigma, next_sigma, zeta = 0.3, 0.2, 0.4
+    guess, _, z = step_of(NormGuide(zeta), f, y, sigma, next_sigma, Ddim())
+
+    alpha, next_alpha = vp(sigma), vp(next_sigma)
+    x_t = (alpha * (2 * guess.z.detach() - 1)).requires_grad_()
+    x0 = 2 * guess.problem.denoiser.denoise((x_t / alpha + 1) / 2, sigma) - 1
+    norm = torch.linalg.norm(2 * y - 1 - (2 * f((x0.clamp(-1, 1) + 1) / 2) - 1))
+    (gradient,) = torch.autograd.grad(norm, x_t)
+    beta = 1 - alpha**2 / next_alpha**2
+    mean = next_alpha * beta * x0 + (1 - next_alpha**2) * (alpha / next_alpha) * x_t
+    mean = mean / (1 - alpha**2)
+    deviation = ((1 - next_alpha**2) / (1 - alpha**2) * beta) ** 0.5
+    fresh = guess.draws("noise").normal(y.new_zeros(SHAPE))
+    expected = (mean + deviation * fresh - zeta * gradient).detach()
+    assert torch.allclose(next_alpha * (2 * z - 1), expected, atol=1e-5)
+
+
+def test_diffpir_equals_its_proximal_step_and_noise():
+    """H = I, so the proximal point is (y + ρ x0) / (1 + ρ) with the code's mixed units of ρ."""
+    f = degrade.Gaussian(SIGMA)
+    y = observation(f)
+    sigma, next_sigma, weight, zeta = 0.3, 0.2, 7.0, 0.3
+    guess, _, z = step_of(Prox(NoiseShare(weight)), f, y, sigma, next_sigma, Mix(zeta))
+
+    rho = weight * SIGMA**2 / (2 * sigma) ** 2
+    x0 = (y + rho * guess.x0) / (1 + rho)
+    x0, next_alpha, alpha = 2 * x0 - 1, vp(next_sigma), vp(sigma)
+    epsilon = (alpha * (2 * guess.z - 1) - alpha * x0) / (1 - alpha**2) ** 0.5
+    fresh = guess.draws("noise").normal(y)
+    mixed = (1 - zeta) ** 0.5 * epsilon + zeta**0.5 * fresh
+    expected = next_alpha * x0 + (1 - next_alpha**2) ** 0.5 * mixed
+    assert torch.allclose(next_alpha * (2 * z - 1), expected.detach(), atol=1e-3)
+
+
+def test_reddiff_equals_one_step_of_adam():
+    f = degrade.parse("pool:2").sample(SHAPE)
+    y = observation(f)
+    guess, image, _ = step_of(AdamOnImage(0.1, 0.25), f, y)
+
+    mu = (2 * guess.x0.detach() - 1).requires_grad_()
+    fresh = torch.zeros(SHAPE)  # the noise cancels in ε̂ − n
+    x0 = 2 * guess.x0.detach() - 1
+    sigma = 2 * guess.sigma
+    epsilon = (mu + sigma * fresh - x0) / sigma
+    data = (2 * y - 1 - (2 * f((mu + 1) / 2) - 1)).square().mean() / 2
+    prior = 0.25 * sigma * ((epsilon - fresh).detach() * mu).mean()
+    adam = torch.optim.Adam([mu], 0.1, betas=(0.9, 0.99))
+    (data + prior).backward()
+    adam.step()
+    assert torch.allclose(2 * image - 1, mu.detach(), atol=1e-5)
+
+
+def test_pigdm_equals_the_dense_formula():
+    f = degrade.parse("pool:2").sample(SHAPE) >> degrade.Gaussian(SIGMA)
+    y = observation(f)
+    guess, image, _ = step_of(Guide(UnitPrior()), f, y)
+
+    a = matrix(f[0])
+    r2 = 4 * guess.sigma**2 / (1 + 4 * guess.sigma**2) / 4
+    residual = y.flatten() - a @ guess.x0.detach().flatten()
+    inner = torch.linalg.solve(SIGMA**2 * torch.eye(len(residual)) + r2 * a @ a.T, residual)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda z: guess.problem.denoiser.denoise(z, guess.sigma).flatten(), guess.z.detach()
+    ).view(SIZE, SIZE)
+    expected = guess.x0.detach().flatten() + guess.sigma**2 * jacobian.T @ a.T @ inner
+    assert torch.allclose(image.flatten(), expected, atol=2e-3)
+
+
+def test_project_keeps_what_a_jpeg_says():
+    f = degrade.JPEG(20)
+    clean = torch.nn.functional.interpolate(picture(3), size=32)
+    y = f(clean)
+    problem = Problem(y, f, invert.load_prior("photo"), seeds=(0,))
+    x0 = (clean + 0.1 * torch.randn(clean.shape, generator=rng(0))).clamp(0, 1)
+    guess = Guess(problem, x0, x0, 0.3, 0.2, 0.0, "test")
+    image = Project()(guess, Evidence.of(problem), None).image
+    assert torch.equal(f(image), y)
+
+
+def test_draws_have_the_proximal_point_as_mean():
+    f = degrade.parse("pool:2").sample(SHAPE) >> degrade.Gaussian(SIGMA)
+    y = observation(f).expand(400, -1, -1, -1)
+    problem = Problem(y, f, mixture(one_mode()), seeds=tuple(range(400)))
+    x0 = torch.full((400, *SHAPE[1:]), 0.5)
+    guess = Guess(problem, x0, x0, 0.3, 0.2, 0.0, "test")
+    evidence = Evidence.of(problem)
+    drawn = Draw(UnitPrior())(guess, evidence, None).image.flatten(1)
+    mean = Prox(UnitPrior())(guess, evidence, None).image[0].flatten()
+    a, r2 = matrix(f[0]), float(UnitPrior()(guess)) ** 2
+    covariance = torch.linalg.inv(a.T @ a / SIGMA**2 + torch.eye(SIZE) / r2)
+    assert (drawn.mean(0) - mean).abs().max() < 0.06
+    assert (drawn.T.cov().diagonal() / covariance.diagonal()).sub(1).abs().mean() < 0.15
+
+
+def test_descend_finds_the_minimum_along_the_gradient():
+    f = degrade.parse("pool:2").sample(SHAPE) >> degrade.Gaussian(SIGMA)
+    y = observation(f)
+    guess, image, _ = step_of(Descend(), f, y)
+
+    def objective(x):
+        data = (f[0](x) - y).square().sum() / SIGMA**2
+        return data + (x - guess.x0).square().sum() / guess.sigma**2
+
+    at_minimum = objective(image)
+    for share in (0.9, 1.1):
+        assert at_minimum < objective(guess.x0 + share * (image - guess.x0))
+
+
+# Schedules, errors, batches -----------------------------------------------------------------------
+
+
+def vp_denoiser():
+    return invert.Denoiser(
+        nn.Identity(), channels=1, predicts="epsilon", betas="linear", signed=True
+    )
+
+
+def times_of(schedule):
+    denoiser = vp_denoiser()
+    levels = 2 * torch.tensor(schedule.levels(denoiser), dtype=torch.float64)
+    return denoiser.table.time(levels).round().int().tolist()
+
+
+def test_schedules_are_those_of_the_authors():
+    assert times_of(Schedule(1000)) == list(range(999, -1, -1))  # DPS
+    assert times_of(Schedule(100)) == list(range(990, -1, -10))  # DDNM
+    assert times_of(Schedule(20, start=0.3)) == list(range(285, -1, -15))  # DDRM-JPEG
+    diffpir = [int(t) for t in numpy.sqrt(numpy.linspace(0, 1000**2, 20))]
+    diffpir[-1] -= 1
+    assert times_of(Schedule(20, "quadratic")) == diffpir[::-1]
+    daps = (numpy.linspace(100 ** (1 / 7), 0.1 ** (1 / 7), 200)) ** 7
+    assert numpy.allclose(2 * numpy.array(Schedule(200, "karras").levels(vp_denoiser())), daps)
+
+
+def test_schedule_stays_within_what_a_network_knows():
+    denoiser = invert.load_prior("photo")
+    low, high = denoiser.sigma_range
+    for spacing in ("even", "quadratic", "karras"):
+        levels = Schedule(10, spacing).levels(denoiser)
+        assert levels == sorted(levels, reverse=True)
+        assert low <= levels[-1] * 1.0001 and levels[0] <= high * 1.0001
+
+
+def test_schedule_rejects_more_steps_than_the_table_has():
+    with pytest.raises(ValueError, match="steps=1001 must be 1 to 1000"):
+        Schedule(1001).levels(vp_denoiser())
+
+
+@pytest.mark.parametrize("spec", ["pool:2 >> gaussian:0.07", "gaussian:0.07", "pool:2"])
+def test_error_of_linear_operators_is_their_noise(spec):
+    f = degrade.parse(spec).sample(SHAPE)
+    problem = Problem(observation(f), f, mixture(one_mode()), seeds=(0,))
+    assert error_of(problem) == (0.07 if "gaussian" in spec else 0)
+
+
+def test_network_spread_is_the_posterior_deviation():
+    """For one mode the posterior of x given z has variance σ² d² / (σ² + d²)."""
+    f = degrade.Gaussian(SIGMA)
+    denoiser = mixture(one_mode())
+    problem = Problem(observation(f), f, denoiser, seeds=(0,))
+    z = torch.rand(SHAPE, generator=rng(1))
+    guess = Guess(problem, z, denoiser.denoise(z, 0.3), 0.3, 0.2, 0.0, "test")
+    expected = (0.3**2 * DEVIATION**2 / (0.3**2 + DEVIATION**2)) ** 0.5
+    assert float(NetworkSpread()(guess)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_noise_in_the_corrected_image_is_not_added_again():
+    image = torch.zeros(1, 1, 64, 64)
+    f = degrade.Gaussian(SIGMA)
+    problem = Problem(image, f, mixture(one_mode()), seeds=(0,))
+    z = 0.3 * torch.randn(image.shape, generator=rng(0))
+    guess = Guess(problem, z, image, 0.3, 0.2, 0.0, "test")
+    following = Mix()(Corrected(image, torch.full((1, 1, 1, 1), 0.12)), guess)
+    assert float(following.std()) == pytest.approx(0.16, rel=0.03)  # √(0.2² − 0.12²)
+
+
+SAMPLERS = [name for name, method in METHODS.items() if isinstance(method, Sampler)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_restore_photos_of_any_size(name):
+    """Fewer steps than published; still nearer to the truth than what is observed."""
+    method = METHODS[name]
+    few = replace(method, schedule=replace(method.schedule, steps=6), runs=1)
+    f = degrade.Gaussian(0.2)
+    clean = torch.nn.functional.interpolate(picture(5), size=(40, 32), mode="area")
+    y = f(clean, rng(0))
+    restored = invert.restore(y, f, invert.load_prior("photo"), few)
+    assert restored.image.shape == clean.shape and len(restored.history) == 6
+    assert (restored.image - clean).square().mean() < 0.7 * (y - clean).square().mean()
+
+
+def test_images_of_a_batch_do_not_change_each_other():
+    sampler = shortened("diffpir").with_steps(4)
+    f = degrade.parse("pool:2").sample((2, *SHAPE[1:])) >> degrade.Gaussian(SIGMA)
+    y = torch.rand(2, 1, 2, 2, generator=rng(0))
+    both = invert.restore(y, f, mixture(one_mode()), sampler, seed=[1, 2])
+    again = invert.restore(y, f, mixture(one_mode()), sampler, seed=[1, 2])
+    alone = invert.restore(y[1:], f, mixture(one_mode()), sampler, seed=2)
+    assert torch.equal(both.image, again.image)
+    assert torch.allclose(alone.image, both.image[1:], atol=1e-5)
+    assert not torch.equal(both.image[0], both.image[1])
+
+
+def test_operators_that_differ_within_a_batch_are_solved_one_by_one():
+    f = degrade.Gaussian((0.05, 0.2))
+    y = f(torch.rand(2, *SHAPE[1:], generator=rng(0)), rng(1))
+    sampler = shortened("diffpir").with_steps(4)
+    both = invert.restore(y, f, mixture(one_mode()), sampler, seed=[1, 2])
+    alone = invert.restore(y[1:], degrade.Gaussian(0.2), mixture(one_mode()), sampler, seed=2)
+    assert both.history.shape == (4, 2)
+    assert torch.allclose(alone.image, both.image[1:], atol=1e-5)
+
+
+def test_samplers_refuse_what_is_still_to_be_drawn():
+    with pytest.raises(ValueError, match="still to be drawn"):
+        invert.restore(
+            torch.rand(1, 3, 16, 16),
+            degrade.parse("gaussian:0.1..0.2"),
+            invert.load_prior("photo"),
+            "diffpir",
+        )
