@@ -3,7 +3,6 @@
 from importlib import import_module
 
 for module in (
-    "lpips",
     "torchmetrics.functional.image",
     "torchmetrics.image.fid",
     "pipelines.apply",
