@@ -90,8 +90,9 @@ def _run(outputs: tuple[str, str], function: Callable[..., None], arguments: tup
     for number, path in enumerate(outputs, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
-    sys.stdout = os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1)
+    # like those of a new Python, which in the C locale writes names that are not text as they are
+    sys.stdout = os.fdopen(1, "w", closefd=False, errors=sys.stdout.errors)
+    sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1, errors="backslashreplace")
     function(*arguments)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pipelines import files
 from tests.conftest import AVATARS, rng
 from tests.processes import start
 
-from .shell import AVATARS_128, FAST, FOURFOLD, apply, pixels, run
+from .shell import AVATARS_128, COMMAND, FAST, FOURFOLD, apply, pixels, run
 
 
 def test_restore_reads_manifest_and_writes_all_files(tmp_path):
@@ -103,9 +104,12 @@ def test_restore_depends_on_name_not_on_other_files(tmp_path):
 def test_restore_takes_names_that_are_not_text(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(AVATARS / "000.png", os.fsencode(tmp_path / "in") + b"/\xff.png")
-    apply(tmp_path / "in", output=tmp_path / "o", op="clamp")
-    exit_code, errors = start(tmp_path, "restore", tmp_path / "o", "-o", tmp_path / "r", *FAST)
-    assert exit_code == 0, errors
+    for command in (
+        ["apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"],
+        ["restore", tmp_path / "o", "-o", tmp_path / "r", *FAST],
+    ):
+        exit_code, errors = start(tmp_path, *command)
+        assert exit_code == 0, errors
     assert os.path.exists(os.fsencode(tmp_path / "r") + b"/\xff.sheet.png")
 
 
@@ -165,7 +169,7 @@ def test_interrupt_leaves_no_partial_files(tmp_path):
     apply(AVATARS / "006.png", output=tmp_path / "observed", op="downsample:4")
     command = ["restore", tmp_path / "observed", "-o", tmp_path / "r", "--quiet"]
     exit_code, errors = start(tmp_path, *command, before=interrupt_when_restoring)
-    assert (exit_code, errors) == (130, "interrupted\n")
+    assert exit_code == 130 and errors.startswith("interrupted") and errors.count("\n") == 1
     assert not (tmp_path / "r").exists() or not list((tmp_path / "r").iterdir())
 
 
@@ -459,12 +463,10 @@ def test_note_never_prints_a_long_list(tmp_path):
     assert "numbers)" in result.stderr and "|11|12|13" not in result.stderr
 
 
-def fill_stderr():
-    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_restore_works_with_a_full_stderr(tmp_path):
-    command = ["restore", AVATARS / "000.png", "--op", "clamp", *FAST, "-o", tmp_path / "r"]
-    exit_code, _ = start(tmp_path, *command, before=fill_stderr)
-    assert exit_code == 0 and (tmp_path / "r" / "000.json").exists()
+    """In a Python of its own, which also ends with a stream that cannot be flushed."""
+    command = [COMMAND, "restore", AVATARS / "000.png", "--op", "clamp", *FAST]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*map(str, command), "-o", tmp_path / "r"], stderr=full, timeout=300)
+    assert done.returncode == 0 and (tmp_path / "r" / "000.json").exists()
