@@ -210,6 +210,7 @@ def test_unwritable_output_is_a_one_line_error(tmp_path):
             assert errors.count("\n") == 1 and errors.startswith("error:")
 
 
+@pytest.mark.slow
 def test_ray_workers_end_with_the_run(tmp_path):
     folder = observations(tmp_path / "in", 2)
     options = ["--steps", "100000", *AVATARS_128, "--op", "clamp", "--engine", "ray", "--quiet"]
