@@ -84,9 +84,9 @@ def test_ddrm_samples_have_the_posterior_mean(spec, sigma, prior):
     linear = parse(spec).sample(clean.shape)
     f = linear >> Gaussian(sigma) if sigma else linear
     y = f((clean + 1) / 2, rng(2))
-    count = 500
+    count, steps = 300, 60
     r = invert.restore(
-        y.expand(count, -1, -1, -1), f, prior(means), DDRM(steps=100), seed=range(count)
+        y.expand(count, -1, -1, -1), f, prior(means), DDRM(steps=steps), seed=range(count)
     )
     found = (2 * r.latent - 1).flatten(1).mean(0)
 
@@ -100,7 +100,7 @@ def test_ddrm_samples_have_the_posterior_mean(spec, sigma, prior):
     posterior = sum(p * (mean + gain @ d) for p, mean, d in zip(share, means, misfits, strict=True))
     assert (posterior - means.mean(0)).abs().max() > 0.5  # what is known without an observation
     assert (found - posterior).abs().max() < 0.08
-    assert r.history.shape == (100, count) and r.finite.all()
+    assert r.history.shape == (steps, count) and r.finite.all()
 
 
 @pytest.mark.parametrize(

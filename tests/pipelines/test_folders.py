@@ -6,8 +6,8 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
-import sys
 from contextlib import nullcontext
 
 import pytest
@@ -16,8 +16,8 @@ import invert
 from pipelines import files, run_lock
 from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
+from tests.processes import Forked, Started, start
 
-from .processes import Started, start
 from .shell import COMMAND, FAST, apply, contents, pixels, run, start_bench
 
 pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py and test_bench.py test it
@@ -352,15 +352,16 @@ def test_run_beside_another_is_refused_at_once(tmp_path):
     assert not list((tmp_path / "new" / "out").glob(".degrade-*"))
 
 
+def lock_and_die(folder):
+    with run_lock.running(folder, {"command": "apply", "spec": "jpeg:50", "seed": 0}):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_lock_of_a_killed_run_does_not_block(tmp_path):
-    code = """
-import os, signal, sys
-from pathlib import Path
-from pipelines import files, run_lock
-with run_lock.running(Path(sys.argv[1]), {"command": "apply", "spec": "jpeg:50", "seed": 0}):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run([sys.executable, "-c", code, tmp_path])
+    (tmp_path / "printed").mkdir()
+    exit_code, _ = Forked(tmp_path / "printed", lock_and_die, tmp_path / "out").wait()
+    assert exit_code == -signal.SIGKILL
+    tmp_path = tmp_path / "out"
     assert (tmp_path / run_lock.RUN_LOCK).exists()
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")
     assert {path.name for path in tmp_path.iterdir()} == {"000.png", "000.json"}
