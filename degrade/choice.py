@@ -73,8 +73,9 @@ class OneOf(_Choice):
         self.__post_init__()
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        (chosen,) = rng.integers(len(self.operators))
-        return self.operators[chosen]._drawn(shape, rng.child("chosen"))
+        (index,) = rng.integers(len(self.operators))
+        chosen = self.operators[index]
+        return chosen._drawn(shape, rng.child("chosen"))
 
 
 @register("maybe", exact="the one drawn", gradient="of the one drawn")

@@ -48,10 +48,13 @@ class Codec(Operator):
         check_channels(x)
         if x.is_meta:  # it has a shape and no values to save
             return torch.empty_like(x)
-        return declare(x, outside_transforms(self._saved, x))
+        decoded = outside_transforms(self._save_and_open, x)
+        return declare(x, decoded)
 
-    def _saved(self, x: Tensor) -> Tensor:
-        pixels = (x.clamp(0, 1) * 255).round().byte().cpu()
+    def _save_and_open(self, x: Tensor) -> Tensor:
+        in_range = x.clamp(0, 1)
+        levels = (in_range * 255).round()
+        pixels = levels.byte().cpu()
 
         def save_and_open(row: Tensor, quality: int) -> Tensor:
             return _save_and_open(row[0], self.format, quality)
@@ -70,15 +73,20 @@ def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
         raise ValueError(
             f"this Pillow ({__version__}) was built without {name}; install a build that has it"
         )
-    array = pixels.permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[..., 0] if len(pixels) == 1 else array)
+    is_grey = len(pixels) == 1
+    channels_last = pixels.permute(1, 2, 0)
+    array = channels_last.numpy()
+    image = Image.fromarray(array[..., 0] if is_grey else array)
     file = io.BytesIO()
     try:
         image.save(file, name, **options(quality))
         with Image.open(file) as opened:
-            decoded = numpy.array(opened.convert(image.mode))
+            converted = opened.convert(image.mode)
+        decoded = numpy.array(converted)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{name} cannot hold this image of {image.width} x {image.height}: {error}"
         ) from error
-    return torch.from_numpy(decoded).view(1, *array.shape).permute(0, 3, 1, 2)
+    result = torch.from_numpy(decoded)
+    result = result.view(1, *array.shape)
+    return result.permute(0, 3, 1, 2)

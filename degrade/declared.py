@@ -33,7 +33,9 @@ class Declared:
         A subclass whose parameters depend on each other extends this, and calls it first.
         """
         for name, kind in self.kinds.items():
-            object.__setattr__(self, name, kind.stored(name, getattr(self, name)))
+            given = getattr(self, name)
+            value = kind.stored(name, given)
+            object.__setattr__(self, name, value)
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""
@@ -45,7 +47,8 @@ class Declared:
         for field in fields(self):
             value = getattr(self, field.name)
             positional = field.name in self.positional
-            if field.name != self.holds and (positional or value != field.default):
+            is_default = not positional and value == field.default
+            if field.name != self.holds and not is_default:
                 written.append((field.name, value, positional))
         return written
 
@@ -55,9 +58,13 @@ class Declared:
         for name, value, positional in self.arguments():
             text = format_value(value)
             texts.append(text if positional else f"{name}={text}")
-        parameters = f":{','.join(texts)}" if texts else ""
-        inner = f"({' ; '.join(map(str, self.nested))})" if self.nested else ""
-        return f"{self.name}{parameters}{inner}"
+        text = self.name
+        if texts:
+            text += ":" + ",".join(texts)
+        if self.nested:
+            inner = " ; ".join(map(str, self.nested))
+            text += f"({inner})"
+        return text
 
     def __repr__(self) -> str:
         """The call that makes it."""
@@ -65,7 +72,8 @@ class Declared:
         for name, value, positional in self.arguments():
             texts.append(repr(value) if positional else f"{name}={value!r}")
         texts.extend(map(repr, self.nested))
-        return f"{type(self).__name__}({', '.join(texts)})"
+        arguments = ", ".join(texts)
+        return f"{type(self).__name__}({arguments})"
 
     @property
     def nested(self) -> tuple[Operator, ...]:
@@ -80,12 +88,17 @@ class Declared:
         if self.holds is None:
             return self
         plain = [value for _, value, _ in self.arguments()]
-        return type(self)(*plain, *map(change, self.nested))
+        nested = map(change, self.nested)
+        return type(self)(*plain, *nested)
 
     @property
     def ranges(self) -> dict[str, Range]:
         """The parameters that `sample` draws from a range."""
-        return {name: value for name, value, _ in self.arguments() if isinstance(value, Range)}
+        ranges = {}
+        for name, value, _ in self.arguments():
+            if isinstance(value, Range):
+                ranges[name] = value
+        return ranges
 
     @property
     def varies(self) -> bool:
@@ -101,7 +114,8 @@ class Declared:
         """The values of image `index`, for the parameters that hold one per image."""
         values = {}
         for name, value, _ in self.arguments():
-            if isinstance(value, tuple) and self.kinds[name].per_image:
+            kind = self.kinds[name]
+            if kind.per_image and isinstance(value, tuple):
                 check_count(name, value, batch)
                 values[name] = value[index]
         return values

@@ -15,9 +15,19 @@ import torch
 from torch import Tensor
 
 from .constants import cached_constant
-from .images import check_channels
+from .images import LARGEST_VALUE, check_channels
 from .operator import Operator, Shape
-from .params import Integer, Numbers, check_choice, check_numbers, checked, decided, integer, number
+from .params import (
+    Integer,
+    Numbers,
+    check_choice,
+    check_numbers,
+    checked,
+    decided,
+    integer,
+    number,
+    single,
+)
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -31,14 +41,19 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """x [1, C, H, W] convolved with a kernel [k, k] of odd k, mirrored at the edges."""
     reach = len(kernel) // 2
     *_, height, width = x.shape
-    rows = _mirrored(height, reach).to(x.device)
-    columns = _mirrored(width, reach).to(x.device)
-    padded = x.double().index_select(2, rows).index_select(3, columns)
+    rows = _mirrored(height, reach)
+    columns = _mirrored(width, reach)
+    taller = x.double().index_select(2, rows.to(x.device))
+    padded = taller.index_select(3, columns.to(x.device))
     size = padded.shape[2:]
     spectrum = torch.fft.rfft2(padded)
-    kernel_spectrum = torch.fft.rfft2(kernel.to(padded), size)
-    y: Tensor = torch.fft.irfft2(spectrum * kernel_spectrum, size)
-    return y[..., 2 * reach :, 2 * reach :].to(x)
+    weights = kernel.to(padded)
+    kernel_spectrum = torch.fft.rfft2(weights, size)
+    product = spectrum * kernel_spectrum
+    y: Tensor = torch.fft.irfft2(product, size)
+    corner = 2 * reach  # where the convolution no longer wraps around
+    without_margins = y[..., corner:, corner:]
+    return without_margins.to(x)
 
 
 def _mirrored(n: int, reach: int) -> Tensor:
@@ -46,12 +61,11 @@ def _mirrored(n: int, reach: int) -> Tensor:
     period = max(2 * (n - 1), 1)
     indices = torch.arange(-reach, n + reach, device="cpu")
     forward = indices.remainder(period)
-    return torch.minimum(forward, period - forward)
+    backward = period - forward
+    return torch.minimum(forward, backward)
 
 
 KERNEL_WORDS = "gaussian, motion or defocus; or k² numbers, or a matrix, of odd sides"
-
-
 _MEND = (
     "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
 )
@@ -66,6 +80,17 @@ def _check_kernel(given: object) -> str | tuple[float, ...]:
 
 def _flat_kernel(given: object) -> tuple[float, ...]:
     """A kernel's k² numbers in rows, from a sequence of k² numbers or a matrix of odd sides."""
+    kernel = _as_matrix(_as_tensor(given))
+    if not _is_kernel(kernel):
+        shape = list(kernel.shape)
+        raise ValueError(f"kernel has shape {shape} or values that do not fit; {_MEND}")
+    square = _padded_to_square(kernel)
+    values = square.flatten()
+    return tuple(values.tolist())
+
+
+def _as_tensor(given: object) -> Tensor:
+    """The numbers of a kernel; refuses one number, which is no kernel."""
     try:
         kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -76,19 +101,29 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
             f"kernel={kernel.item():g} is one number, which only scales the image; "
             f"a Gaussian with this standard deviation is blur:gaussian,{kernel.item():g}"
         )
-    side = math.isqrt(kernel.numel())
-    if kernel.ndim < 2 and side * side == kernel.numel():
-        kernel = kernel.view(side, side)
-    if not _is_kernel(kernel):
-        shape = list(kernel.shape)
-        raise ValueError(f"kernel has shape {shape} or values that do not fit; {_MEND}")
+    return kernel
+
+
+def _as_matrix(kernel: Tensor) -> Tensor:
+    """k² numbers in a row as k rows; every other kernel is returned unchanged."""
+    count = kernel.numel()
+    side = math.isqrt(count)
+    if kernel.ndim < 2 and side * side == count:
+        return kernel.view(side, side)
+    return kernel
+
+
+def _padded_to_square(kernel: Tensor) -> Tensor:
+    """Pad the shorter side with zeros, so that the centre stays in the middle."""
     height, width = kernel.shape
     side = max(height, width)
-    top = (side - height) // 2
-    left = (side - width) // 2
+    above = (side - height) // 2
+    before = (side - width) // 2
+    rows = slice(above, above + height)
+    columns = slice(before, before + width)
     square = kernel.new_zeros(side, side)
-    square[top : top + height, left : left + width] = kernel.detach()
-    return tuple(square.flatten().tolist())
+    square[rows, columns] = kernel.detach()
+    return square
 
 
 def _is_kernel(kernel: Tensor) -> bool:
@@ -97,7 +132,8 @@ def _is_kernel(kernel: Tensor) -> bool:
     for side in kernel.shape:
         if side % 2 == 0 or side >= 1002:
             return False
-    return bool((kernel.abs() <= 1e6).all())
+    in_range = kernel.abs() <= 1e6
+    return bool(in_range.all())
 
 
 @register("blur", exact="scipy.ndimage", gradient="adjoint")
@@ -126,7 +162,8 @@ class Blur(Operator):
         super().__post_init__()
         if isinstance(self.kernel, str):
             named = KERNELS[self.kernel]
-            check_numbers("size", self.size, named.smallest, named.largest)
+            low, high = named.smallest, named.largest
+            check_numbers("size", self.size, low, high)
         elif self.size is not None:
             raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
         if self.kernel != "motion" and self.angle != 0:
@@ -136,17 +173,20 @@ class Blur(Operator):
         if not isinstance(self.kernel, str):
             side = math.isqrt(len(self.kernel))
             values = torch.tensor(self.kernel, dtype=torch.float64, device="cpu")
-            return row_by_row(convolve, x, kernel=values.view(side, side))
+            kernel = values.view(side, side)
+            return row_by_row(convolve, x, kernel=kernel)
         draw = KERNELS[self.kernel].draw
 
         def blur(row: Tensor, size: float, angle: float) -> Tensor:
-            return convolve(row, draw(size, angle))
+            kernel = draw(size, angle)
+            return convolve(row, kernel)
 
         return row_by_row(blur, x, size=self.size, angle=self.angle)
 
     def reach(self, shape: Shape) -> float:
         if not isinstance(self.kernel, str):
-            return math.isqrt(len(self.kernel)) // 2
+            side = math.isqrt(len(self.kernel))
+            return side // 2
         if isinstance(self.size, (int, float)):
             return 4 * self.size + 1
         return math.inf
@@ -156,7 +196,8 @@ class Blur(Operator):
 def _gaussian(sigma: float, _: float) -> Tensor:
     from kornia.filters import get_gaussian_kernel2d
 
-    side = 2 * int(4 * sigma + 0.5) + 1
+    reach = int(4 * sigma + 0.5)
+    side = 2 * reach + 1
     if side == 1:
         return torch.ones(1, 1, dtype=torch.float64)
     sigmas = torch.tensor([[sigma, sigma]], dtype=torch.float64)
@@ -167,24 +208,30 @@ def _gaussian(sigma: float, _: float) -> Tensor:
 @cached_constant(maxsize=16)
 def _motion(length: float, angle: float) -> Tensor:
     turn = math.radians(angle)
-    direction = torch.tensor([math.cos(turn), -math.sin(turn)], dtype=torch.float64)
+    across = math.cos(turn)
+    down = -math.sin(turn)
+    direction = torch.tensor([across, down], dtype=torch.float64)
     end = direction * (length - 1) / 2
     return _near(end, 0.5)
 
 
 @cached_constant(maxsize=16)
 def _defocus(radius: float, _: float) -> Tensor:
-    return _near(torch.zeros(2, dtype=torch.float64), radius)
+    centre = torch.zeros(2, dtype=torch.float64)
+    return _near(centre, radius)
 
 
 def _near(end: Tensor, radius: float) -> Tensor:
     """A kernel: the share of each pixel within `radius` of the segment from -end to end."""
-    farthest = float(end.abs().max())
+    components = end.abs()
+    farthest = float(components.max())
     reach = math.ceil(farthest + radius)
     position = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    pixels = torch.stack(torch.meshgrid(position, position, indexing="xy"), -1)
+    coordinates = torch.meshgrid(position, position, indexing="xy")
+    pixels = torch.stack(coordinates, -1)
     distance = distance_to_segment(pixels, -end, end)
-    kernel = (radius + 0.5 - distance).clamp(0, 1)
+    inside = radius + 0.5 - distance
+    kernel = inside.clamp(0, 1)
     return kernel / kernel.sum()
 
 
@@ -223,7 +270,8 @@ class Sinc(Operator):
         size = decided(self.size)
 
         def low_pass(row: Tensor, cutoff: float) -> Tensor:
-            return convolve(row, _sinc(cutoff, size))
+            kernel = _sinc(cutoff, size)
+            return convolve(row, kernel)
 
         return row_by_row(low_pass, x, cutoff=self.cutoff)
 
@@ -235,10 +283,13 @@ class Sinc(Operator):
 
 @cached_constant(maxsize=16)
 def _sinc(cutoff: float, size: int) -> Tensor:
-    position = torch.arange(size, dtype=torch.float64) - size // 2
+    pixels = torch.arange(size, dtype=torch.float64)
+    position = pixels - size // 2
     r = torch.hypot(position[:, None], position)
     centre = cutoff**2 / (4 * math.pi)
-    around = cutoff * _bessel_j1(cutoff * r) / (2 * math.pi * r)
+    bessel = _bessel_j1(cutoff * r)
+    circumference = 2 * math.pi * r
+    around = cutoff * bessel / circumference
     kernel = torch.where(r == 0, centre, around)
     return kernel / kernel.sum()
 
@@ -246,9 +297,12 @@ def _sinc(cutoff: float, size: int) -> Tensor:
 def _bessel_j1(x: Tensor) -> Tensor:
     """J₁ by Bessel's integral, exact to rounding for x < 400; torch.special's has 6 digits."""
     step = 2 * math.pi / 512
-    angle = torch.arange(512, dtype=torch.float64) * step
-    phase = angle - x[..., None] * torch.sin(angle)
-    return torch.cos(phase).mean(-1)
+    steps = torch.arange(512, dtype=torch.float64)
+    angle = steps * step
+    sine = torch.sin(angle)
+    phase = angle - x[..., None] * sine
+    integrand = torch.cos(phase)
+    return integrand.mean(-1)
 
 
 @register("gray", exact="BT.601 luma", gradient="adjoint")
@@ -276,16 +330,21 @@ class Gray(Operator):
             return y
         weights = x.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64)
         weights = weights.view(3, 1, 1)
-        target = y.double().mean(1, keepdim=True)
+        observed = y.double()
+        target = observed.mean(1, keepdim=True)
         image = x.double().clamp(0, 1)
         for _ in range(3):  # each round brings at least one more channel to 0 or 1, or ends
-            luma = (weights * image).sum(1, keepdim=True)
+            weighted = weights * image
+            luma = weighted.sum(1, keepdim=True)
             residual = target - luma
             can_move = torch.where(residual > 0, image < 1, image > 0)
             free_weights = weights * can_move
-            norm = free_weights.square().sum(1, keepdim=True)
-            step = free_weights * residual / norm.clamp(min=1e-12)
-            image = (image + step).clamp(0, 1)
+            squares = free_weights.square()
+            norm = squares.sum(1, keepdim=True)
+            divisor = norm.clamp(min=1e-12)
+            step = free_weights * residual / divisor
+            moved = image + step
+            image = moved.clamp(0, 1)
         return image.to(x)
 
 
@@ -293,9 +352,12 @@ class Gray(Operator):
 class Gamma(Operator):
     """Raise every value to the power gamma; x < 0 counts as 0.
 
-    y = x^gamma. Gradient: gamma·max(x, 10⁻³)^(gamma - 1), finite at black for every gamma.
+    y = x^gamma. Gradient: gamma·max(x, 10⁻³)^(gamma - 1), finite at black for every gamma. Both are
+    at most 10⁹, which only values far above 1 reach.
 
     gamma: 0.01 to 100; below 1 brightens; a number, or one per image.
+
+    `inverse` is the power 1/gamma. `project`: y^(1/gamma).
     """
 
     gamma: Numbers = number(low=0.01, high=100)
@@ -304,10 +366,25 @@ class Gamma(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         return row_by_row(_power, x, gamma=self.gamma)
 
+    @property
+    def inverse(self) -> Gamma:
+        """The operator that undoes this one. Raises ValueError for a gamma still to be drawn."""
+        if isinstance(self.gamma, tuple):
+            return Gamma(tuple(1 / gamma for gamma in self.gamma))
+        return Gamma(1 / single(self.gamma))
+
+    def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        y_double = y.double().clamp(min=0)
+        image: Tensor = y_double ** (1 / single(self.gamma))
+        return image.to(x)
+
 
 def _power(x: Tensor, gamma: float) -> Tensor:
     brightness = x.detach().clamp(min=0)
-    value: Tensor = brightness**gamma
+    value = brightness**gamma
     lifted = brightness.clamp(min=BLACK)
-    slope: Tensor = gamma * lifted ** (gamma - 1)
-    return declare(x, value, slope)
+    power = lifted ** (gamma - 1)
+    slope = gamma * power
+    finite_value = value.clamp(max=LARGEST_VALUE)
+    finite_slope = slope.clamp(max=LARGEST_VALUE)
+    return declare(x, finite_value, finite_slope)

@@ -54,7 +54,8 @@ class Crop(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         rows, columns = self._window(x.shape)
-        return x[..., rows, columns].clone(memory_format=torch.contiguous_format)
+        window = x[..., rows, columns]
+        return window.clone(memory_format=torch.contiguous_format)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y inside the window, x around it."""
@@ -108,28 +109,34 @@ class Shift(Operator):
         return self._shifted(x)
 
     def reach(self, shape: Shape) -> float:
-        if isinstance(self.dy, int) and isinstance(self.dx, int):
-            return max(abs(self.dy), abs(self.dx))
+        down, right = self.dy, self.dx
+        if isinstance(down, int) and isinstance(right, int):
+            return max(abs(down), abs(right))
         return math.inf
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y shifted back; pixels that were pushed out of the picture keep their value in x."""
         dy = single(self.dy)
         dx = single(self.dx)
-        rows = torch.arange(x.shape[2], device=x.device)
-        columns = torch.arange(x.shape[3], device=x.device)
-        position = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+        height, width = x.shape[2:]
+        rows = torch.arange(height, device=x.device)
+        columns = torch.arange(width, device=x.device)
+        coordinates = torch.meshgrid(rows, columns, indexing="ij")
+        position = torch.stack(coordinates)[None]
         moved = _shifted(position, dy, dx)
         returned = _shifted(moved, -dy, -dx)
-        inside = (returned == position).all(1)
+        unmoved = returned == position
+        inside = unmoved.all(1)
         shifted_back = _shifted(y, -dy, -dx)
         return torch.where(inside, shifted_back, x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
             return None
-        if isinstance(self.dy, tuple) or isinstance(self.dx, tuple):
-            seen = seen.expand(shape[0], -1, -1, -1)
+        varies = isinstance(self.dy, tuple) or isinstance(self.dx, tuple)
+        if varies:
+            batch = shape[0]
+            seen = seen.expand(batch, -1, -1, -1)
         return self._shifted(seen)
 
     def _shifted(self, x: Tensor) -> Tensor:
@@ -137,15 +144,18 @@ class Shift(Operator):
 
 
 def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
-    rows = _sources(x.shape[2], dy, x.device)
-    columns = _sources(x.shape[3], dx, x.device)
-    return x.index_select(2, rows).index_select(3, columns)
+    height, width = x.shape[2:]
+    rows = _sources(height, dy, x.device)
+    columns = _sources(width, dx, x.device)
+    moved_down = x.index_select(2, rows)
+    return moved_down.index_select(3, columns)
 
 
 def _sources(n: int, step: int, device: torch.device) -> Tensor:
     """The index of the pixel that moves onto each of n pixels."""
-    indices = torch.arange(n, device=device) - step
-    return indices.clamp(0, n - 1)
+    indices = torch.arange(n, device=device)
+    sources = indices - step
+    return sources.clamp(0, n - 1)
 
 
 @register("turn", exact="numpy's rot90, then fliplr", gradient="adjoint")
@@ -167,14 +177,16 @@ class Turn(Operator):
         """The turn that undoes this one; a mirrored turn undoes itself."""
         if self.mirror:
             return self
-        return Turn(-decided(self.quarters) % 4, 0)
+        quarters = decided(self.quarters)
+        return Turn(-quarters % 4, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
         decided(self.mirror)
-        height, width = shape[2:]
-        if decided(self.quarters) % 2:
-            height, width = width, height
-        return (*shape[:2], height, width)
+        quarters = decided(self.quarters)
+        *batch, height, width = shape
+        if quarters % 2:
+            return (*batch, width, height)
+        return (*batch, height, width)
 
     def input_shape(self, shape: Shape) -> Shape:
         return self.output_shape(shape)
@@ -185,8 +197,10 @@ class Turn(Operator):
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
         rows, columns = window
         *_, height, width = shape
-        for _ in range(decided(self.quarters)):
-            rows, columns = _mirrored(columns, width), rows
+        quarters = decided(self.quarters)
+        for _ in range(quarters):
+            mirrored = _mirrored(columns, width)
+            rows, columns = mirrored, rows
             height, width = width, height
         if decided(self.mirror):
             columns = _mirrored(columns, width)
@@ -196,10 +210,13 @@ class Turn(Operator):
         return self.inverse(y)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
-        return None if seen is None else self._turned(seen)
+        if seen is None:
+            return None
+        return self._turned(seen)
 
     def _turned(self, x: Tensor) -> Tensor:
-        y = x.rot90(decided(self.quarters), (2, 3))
+        quarters = decided(self.quarters)
+        y = x.rot90(quarters, (2, 3))
         if self.mirror:
             y = y.flip(3)
         return y.clone(memory_format=torch.contiguous_format)
@@ -207,4 +224,6 @@ class Turn(Operator):
 
 def _mirrored(span: slice, n: int) -> slice:
     """Where a span of n pixels lies after the pixels change to the opposite order."""
-    return slice(n - span.stop, n - span.start)
+    start = n - span.stop
+    stop = n - span.start
+    return slice(start, stop)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .constants import ordinary_tensors
-from .imagefile import contents, picture
+from .imagefile import NO_SAFETENSORS, contents, picture
 from .kinds import TensorKind
 from .operator import Operator
 from .params import check_count
@@ -41,7 +41,9 @@ class Held(Operator):
     def _tensor(self) -> Tensor:
         given = getattr(self, self.held)
         with ordinary_tensors():
-            return given.float() if isinstance(given, Tensor) else self._read(given)
+            if isinstance(given, Tensor):
+                return given.float()
+            return self._read(given)
 
     def _read(self, path: str) -> Tensor:
         import numpy
@@ -53,28 +55,37 @@ class Held(Operator):
         data = contents(path, name)
         if Path(path).suffix != ".safetensors":
             image = picture(data, name, self._kind.channels)
-            levels = numpy.atleast_3d(numpy.array(image, dtype="float32"))
-            return torch.from_numpy(levels / 255).permute(2, 0, 1)[None]
+            levels = numpy.array(image, dtype="float32")
+            with_channels = numpy.atleast_3d(levels / 255)
+            channels_last = torch.from_numpy(with_channels)
+            pixels = channels_last.permute(2, 0, 1)
+            return pixels[None]
         try:
-            value = load(data)[self.held]
+            tensors = load(data)
         except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{name} cannot be read as a {self.held}: {error}") from error
+            raise ValueError(f"{name} cannot be read: {NO_SAFETENSORS}") from error
+        if self.held not in tensors:
+            raise ValueError(f"{name} holds no tensor of the name {self.held!r}")
+        value = tensors[self.held]
         if not value.is_floating_point():
             raise ValueError(f"{name} holds {value.dtype}; save it as float32")
-        self._kind.check_tensor(self.held, value.float())
-        return value.float()
+        in_float32 = value.float()
+        self._kind.check_tensor(self.held, in_float32)
+        return in_float32
 
     @cached_property
     def _digest(self) -> str:
         import numpy
 
-        size = "x".join(map(str, self._tensor.shape))
+        sides = map(str, self._tensor.shape)
+        size = "x".join(sides)
         values = self._tensor.cpu().contiguous()
         if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
             array = numpy.array(values.tolist(), dtype="float32")
         else:
             array = values.numpy()
-        return f"{size}-{sha256(array.tobytes()).hexdigest()[:16]}"
+        digest = sha256(array.tobytes()).hexdigest()
+        return f"{size}-{digest[:16]}"
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         arguments = []
@@ -88,7 +99,8 @@ class Held(Operator):
         if given is None or len(self._tensor) == 1:
             return self
         check_count(self.held, tuple(self._tensor), batch)
-        return self.with_values({self.held: self._tensor[index : index + 1]})
+        row = self._tensor[index : index + 1]
+        return self.with_values({self.held: row})
 
     def same(self, other: object) -> bool:
         """Whether both operators are of one class, with equal parameters and equal tensors.
@@ -114,7 +126,11 @@ class Held(Operator):
 
     def _other_arguments(self) -> dict[str, object]:
         """The parameters besides the tensor."""
-        return {name: value for name, value, _ in self.arguments() if name != self.held}
+        others = {}
+        for name, value, _ in self.arguments():
+            if name != self.held:
+                others[name] = value
+        return others
 
     def kind(self) -> int:
         """A hash by the class only, since equal tensors may be given by different paths.

@@ -28,6 +28,7 @@ FORMATS = tuple(SUFFIXES)
 PIXELS = 100_000_000  # largest number of pixels in a picture; each takes twelve bytes
 BYTES = 2**31  # largest file
 GREY = ("1", "L", "LA", "La", "I", "F")  # modes of Pillow, besides those that begin with I;16
+NO_SAFETENSORS = "it is no .safetensors file, or a damaged one"
 _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF
 
 

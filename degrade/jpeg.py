@@ -25,6 +25,7 @@ from .jpeg_header import (
 )
 from .jpeg_stages import (
     DCT,
+    Sampling,
     analyse,
     forward_dct,
     inverse_dct,
@@ -40,7 +41,14 @@ from .params import Integers, Range, check_choice, check_numbers, checked, integ
 from .registry import register
 from .rng import Rng
 from .surrogate import CUBIC_BLEND, declare, refuse_second_order, second_order
-from .transforms import fold_all, is_transformed, values_are_readable, without_autocast
+from .transforms import (
+    NO_FORWARD_MODE,
+    asks_for_forward_mode,
+    fold_all,
+    is_transformed,
+    values_are_readable,
+    without_autocast,
+)
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
@@ -80,9 +88,16 @@ def jpeg(
         tables = check_tables(tables)
     if tables is None and not isinstance(quality, Tensor):
         quality = _checked_quality(quality, x.device)
+    sampling = str(sampling)
+    settings = _Settings(quality, tables, sampling, surrogate, clamp)
     wide = x if x.dtype == torch.float64 else x.float()
-    with without_autocast(x.device):
-        image = _jpeg(wide.contiguous(), quality, str(sampling), tables, surrogate, clamp)
+    try:
+        with without_autocast(x.device):
+            image = _save_and_open(wide.contiguous(), settings)
+    except NotImplementedError as error:
+        if asks_for_forward_mode(error):
+            raise ValueError(f"jpeg: {NO_FORWARD_MODE}") from error
+        raise
     return image.to(x.dtype)
 
 
@@ -95,16 +110,38 @@ def _checked_quality(quality: int | Sequence[int] | None, device: torch.device) 
     return torch.tensor(plain, device=device)
 
 
-def _jpeg(x: Tensor, quality, subsampling: str, tables, surrogate: str, clamp: str) -> Tensor:
-    if x.shape[1] not in (1, 3):
-        raise ValueError(f"x has {x.shape[1]} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
+class _Settings(NamedTuple):
+    """The parameters of `JPEG`, checked; either quality or tables is None."""
+
+    quality: Integers | Tensor | None
+    tables: Sequence[Sequence[int]] | Tensor | None
+    subsampling: str
+    surrogate: str
+    clamp: str
+
+
+def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
+    """The decoded image [B, C, H, W] of float32 or float64, with its gradient."""
+    channels = x.shape[1]
+    if channels not in (1, 3):
+        raise ValueError(f"x has {channels} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
+    quality, tables = settings.quality, settings.tables
     steps = _steps(quality, tables, x)
-    recorded = torch.is_grad_enabled()
-    to_image = is_transformed(x) or (recorded and x.requires_grad)
-    to_steps = is_transformed(steps) or (recorded and steps.requires_grad)
-    rules = _Rules(SAMPLINGS[subsampling], surrogate, clamp, to_image, to_steps)
+    rules = _Rules(
+        sampling=SAMPLINGS[settings.subsampling],
+        surrogate=settings.surrogate,
+        clamp=settings.clamp,
+        to_image=_needs_gradient(x),
+        to_steps=_needs_gradient(steps),
+    )
     image: Tensor = _Codec.apply(x, steps, rules)[0]
     return image
+
+
+def _needs_gradient(x: Tensor) -> bool:
+    if is_transformed(x):
+        return True
+    return torch.is_grad_enabled() and x.requires_grad
 
 
 @register("jpeg", exact="Pillow's save and open, bit for bit", gradient="identity, or by name")
@@ -141,7 +178,8 @@ class JPEG(Operator):
     clamp: str = option(*CLAMPS, default="sigmoid")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "subsampling", sampling_name(self.subsampling))
+        name = sampling_name(self.subsampling)
+        object.__setattr__(self, "subsampling", name)
         super().__post_init__()
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
@@ -161,10 +199,17 @@ class JPEG(Operator):
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """Quality is written without its name (jpeg:12), although it may be left out."""
-        return [(name, value, name == "quality") for name, value, _ in super().arguments()]
+        arguments = []
+        for name, value, _ in super().arguments():
+            positional = name == "quality"
+            arguments.append((name, value, positional))
+        return arguments
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return _jpeg(x, self.quality, self.subsampling, self.tables, self.surrogate, self.clamp)
+        settings = _Settings(
+            self.quality, self.tables, self.subsampling, self.surrogate, self.clamp
+        )
+        return _save_and_open(x, settings)
 
     def reach(self, shape: Shape) -> float:
         return _MCU
@@ -172,13 +217,16 @@ class JPEG(Operator):
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
         rows, columns = window
         height, width = shape[2:]
-        if _cuts_through_mcus(rows, height) or _cuts_through_mcus(columns, width):
+        cuts_rows = _cuts_through_mcus(rows, height)
+        cuts_columns = _cuts_through_mcus(columns, width)
+        if cuts_rows or cuts_columns:
             return None
         return self, window
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         steps = _steps(self.quality, self.tables, x)
-        return nearest_saved_as(x, y, steps, SAMPLINGS[self.subsampling])
+        sampling = SAMPLINGS[self.subsampling]
+        return nearest_saved_as(x, y, steps, sampling)
 
 
 def _cuts_through_mcus(span: slice, n: int) -> bool:
@@ -186,56 +234,66 @@ def _cuts_through_mcus(span: slice, n: int) -> bool:
     return any(end % _MCU != 0 and end != n for end in (span.start, span.stop))
 
 
-def _steps(quality, tables, x: Tensor) -> Tensor:
+def _steps(
+    quality: Integers | Tensor | None, tables: Sequence[Sequence[int]] | Tensor | None, x: Tensor
+) -> Tensor:
     """The quantiser's step sizes [1 or B, C, 8, 8], one table for each component of x."""
+    batch, channels = x.shape[:2]
     if tables is None:
         name = "quality"
         qualities = _rounded(name, quality, 100, x)
         steps = quality_tables(qualities.reshape(-1))
     else:
         name = "tables"
-        steps = _as_tables(_rounded(name, tables, LARGEST, x))
-    if len(steps) not in (1, len(x)):
+        entries = _rounded(name, tables, LARGEST, x)
+        steps = _as_tables(entries)
+    count, given = steps.shape[:2]
+    if count not in (1, batch):
         raise ValueError(
-            f"{name} has {len(steps)} values for {len(x)} images; give one, or one per image"
+            f"{name} has {count} values for {batch} images; give one, or one per image"
         )
-    last = steps.shape[1] - 1
-    components = [0]
-    if x.shape[1] == 3:
-        components = [0, min(1, last), min(2, last)]
-    return steps[:, components].expand(len(x), -1, -1, -1)
+    last = given - 1
+    table_of_component = [0]
+    if channels == 3:
+        table_of_component = [0, min(1, last), min(2, last)]
+    by_component = steps[:, table_of_component]
+    return by_component.expand(batch, -1, -1, -1)
 
 
 def _as_tables(steps: Tensor) -> Tensor:
     """Tables of any accepted shape as [1 or B, n, 8, 8]."""
-    if steps.ndim < 4 and steps.numel() in (64, 128, 192):
+    is_flat = steps.ndim < 4
+    if is_flat and steps.numel() in (64, 128, 192):
         return steps.reshape(1, -1, 8, 8)
-    if steps.ndim != 4 or steps.shape[1] not in (1, 2, 3) or steps.shape[2:] != (8, 8):
+    shape = list(steps.shape)
+    if len(shape) != 4 or shape[1] not in (1, 2, 3) or shape[2:] != [8, 8]:
         raise ValueError(
-            f"tables have shape {list(steps.shape)}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
+            f"tables have shape {shape}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
         )
     return steps
 
 
-def _rounded(name: str, values, high: int, x: Tensor) -> Tensor:
+def _rounded(name: str, given: object, high: int, x: Tensor) -> Tensor:
     """A parameter's values as integers from 1 to `high`, of x's type, straight through."""
-    if not isinstance(values, Tensor):
-        values = torch.tensor(values, device=x.device)
+    values = given if isinstance(given, Tensor) else torch.tensor(given, device=x.device)
     if values.dtype == torch.bool or values.is_complex():
         raise ValueError(f"{name} is a tensor of {values.dtype}; give real numbers")
     values = values.to(x)
     integers = values.detach().round()
     if values_are_readable(integers):
-        in_range = (integers >= 1) & (integers <= high)
+        not_below = integers >= 1
+        not_above = integers <= high
+        in_range = not_below & not_above
         if not in_range.all():
-            raise ValueError(f"{name}={show(values.tolist())} must be from 1 to {high}")
+            quoted = show(values.tolist())
+            raise ValueError(f"{name}={quoted} must be from 1 to {high}")
     return declare(values, integers)
 
 
 class _Rules(NamedTuple):
     """How to differentiate a round trip, and with respect to what."""
 
-    sampling: tuple[int, int]
+    sampling: Sampling
     surrogate: str
     clamp: str
     to_image: bool
@@ -244,13 +302,16 @@ class _Rules(NamedTuple):
     @property
     def unclamped(self) -> bool:
         """Whether the gradient depends on the decoded image before its clamp."""
-        through_clamp = self.to_steps or (self.to_image and self.surrogate != "identity")
+        uses_codec = self.to_image and self.surrogate != "identity"
+        through_clamp = self.to_steps or uses_codec
         return through_clamp and self.clamp != "ste"
 
     def slopes(self, luma: bool) -> bool:
         """Whether the quantiser of a plane has the cubic's slope."""
-        cubic = self.surrogate == "cubic" or (self.surrogate == "residual" and luma)
-        return cubic and (self.to_image or self.to_steps)
+        needed = self.to_image or self.to_steps
+        if self.surrogate == "residual":
+            return needed and luma
+        return needed and self.surrogate == "cubic"
 
 
 Saved = Tensor | None  # what a backward pass needs, batch first; None where it does not
@@ -268,26 +329,34 @@ class _Codec(torch.autograd.Function):
         batch, channels = x.shape[:2]
         dtype = _exact_dtype(x.device)
         dct = DCT.to(x.device, dtype)
-        tables = steps.to(dtype).transpose(0, 1)
-        image = (x * 255).clamp_(0, 255).round_().to(dtype)
-        planes = to_planes(image, rules.sampling)
+        tables = steps.to(dtype)
+        tables = tables.transpose(0, 1)
         tables_of_planes = (tables[:1], tables[1:])  # of luma, of chroma
+        levels = x * 255
+        levels.clamp_(0, 255).round_()
+        image = levels.to(dtype)
+        planes = to_planes(image, rules.sampling)
         saved: list[Saved] = []
         for i, plane in enumerate(planes):
-            q = _step_plane(tables_of_planes[i], plane.shape[2])
-            f = forward_dct(plane, dct).unflatten(1, (-1, 8))
-            k = (f * (_AWAY / (8 * q))).round_()
-            slope, rise = _slope_and_rise(rules, f, k, q, x.dtype, luma=i == 0)
+            width = plane.shape[2]
+            q = _step_plane(tables_of_planes[i], width)
+            f = forward_dct(plane, dct)
+            f = f.unflatten(1, (-1, 8))
+            k, slope, rise = _quantise(rules, f, q, x.dtype, luma=i == 0)
             saved.append(_batch_first(slope, batch))
             saved.append(_batch_first(rise, batch))
-            dequantised = k.mul_(q).flatten(1, 2)
-            planes[i] = inverse_dct(dequantised, dct).clamp_(-128, 127)
+            k.mul_(q)
+            dequantised = k.flatten(1, 2)
+            decoded = inverse_dct(dequantised, dct)
+            planes[i] = decoded.clamp_(-128, 127)
         if channels == 1:
             saved += [None, None]
         image = to_image(planes, rules.sampling, image)
         unclamped = image.to(torch.int16) if rules.unclamped else None
-        levels = image.clamp_(0, 255).to(x.dtype)
-        return levels.div_(255), unclamped, *saved
+        clamped = image.clamp_(0, 255)
+        result = clamped.to(x.dtype)
+        result.div_(255)
+        return result, unclamped, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -296,7 +365,8 @@ class _Codec(torch.autograd.Function):
         tensors = [tensor for tensor in saved if tensor is not None]
         ctx.mark_non_differentiable(*tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x if is_transformed(x) else None, *saved)
+        x_of_transform = x if is_transformed(x) else None
+        ctx.save_for_backward(x_of_transform, *saved)
 
     @staticmethod
     def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
@@ -335,13 +405,15 @@ class _CodecGradient(torch.autograd.Function):
 
 def _gradients(rules: _Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> tuple[Saved, Saved]:
     """(gradient with respect to the image, with respect to the steps), as `JPEG` declares them."""
-    slopes = [None if slope is None else _planes_first(slope) for slope in saved[0::2]]
-    rises = [_planes_first(rise) for rise in saved[1::2] if rise is not None]
+    by_plane = list(map(_planes_first, saved))
+    slopes = by_plane[0::2]
+    rises = by_plane[1::2]
     with without_autocast(grad.device):
         before_clamp = grad
         if unclamped is not None:
             before_clamp = _through_clamp(grad, unclamped, rules.clamp)
-        m = DCT[0].to(grad) / 2**14.5
+        m = DCT[0].to(grad)
+        m = m / 2**14.5
         to_image = to_steps = None
         if rules.to_image and rules.surrogate == "identity":
             to_image = grad.clone()
@@ -352,19 +424,24 @@ def _gradients(rules: _Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> 
     return to_image, to_steps
 
 
-def _gradient_of_steps(rules: _Rules, grad: Tensor, rises: list[Tensor], m: Tensor) -> Tensor:
+def _gradient_of_steps(rules: _Rules, grad: Tensor, rises: list[Saved], m: Tensor) -> Tensor:
     """The gradient with respect to the steps [B, C, 8, 8]."""
     planes = to_image_t(grad / 255, rules.sampling)
+    batch = len(grad)
     sums = []
     for plane, rise in zip(planes, rises, strict=False):  # grey has one plane
+        assert rise is not None  # saved for every plane, since the gradient needs it
         product = analyse(plane, m) * rise
-        sums.append(per_table(product, len(grad)))
+        sums.append(per_table(product, batch))
     return torch.cat(sums, 1)
 
 
 def _step_plane(tables: Tensor, width: int) -> Tensor:
     """Tables [C, B, 8, 8] repeated along rows of blocks: [planes, 1, 8, width]."""
-    return tables.flatten(0, 1)[:, None].repeat(1, 1, 1, width // 8)
+    tables = tables.flatten(0, 1)
+    by_plane = tables[:, None]
+    blocks_across = width // 8
+    return by_plane.repeat(1, 1, 1, blocks_across)
 
 
 def _batch_first(planes: Saved, batch: int) -> Saved:
@@ -374,9 +451,12 @@ def _batch_first(planes: Saved, batch: int) -> Saved:
     return by_plane.transpose(0, 1)
 
 
-def _planes_first(saved: Tensor) -> Tensor:
+def _planes_first(saved: Saved) -> Saved:
     """The inverse of `_batch_first`."""
-    return saved.transpose(0, 1).flatten(0, 1)
+    if saved is None:
+        return None
+    by_plane = saved.transpose(0, 1)
+    return by_plane.flatten(0, 1)
 
 
 def _exact_dtype(device: torch.device) -> torch.dtype:
@@ -391,30 +471,43 @@ def _exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if full_precision else torch.float64
 
 
-def _slope_and_rise(
-    rules: _Rules, f: Tensor, k: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
-) -> tuple[Saved, Saved]:
-    """(slope, rise): the declared d(K)/d(F/8q) and d(Kq)/dq; None where not needed."""
-    if not (rules.slopes(luma) or rules.to_steps):
-        return None, None
-    unrounded = f.to(dtype) / (8 * q)
-    k = k.to(dtype)
+def _quantise(
+    rules: _Rules, f: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
+) -> tuple[Tensor, Saved, Saved]:
+    """(k, slope, rise): the integers k, the declared d(k)/d(F/8q), and d(kq)/dq.
+
+    Slope and rise are None where no gradient needs them.
+    """
+    factor = _AWAY / (8 * q)
+    k = (f * factor).round_()
+    needs_slope = rules.slopes(luma)
+    if not (needs_slope or rules.to_steps):
+        return k, None, None
+    steps = 8 * q  # F is 8 times the DCT
+    unrounded = f.to(dtype) / steps
+    integers = k.to(dtype)
     slope = rise = None
-    if rules.slopes(luma):
-        squared_distance = (unrounded - k).square_()
-        slope = squared_distance.mul_(3 * CUBIC_BLEND).add_(1 - CUBIC_BLEND)
+    if needs_slope:
+        distance = unrounded - integers
+        squared_distance = distance.square_()
+        slope = squared_distance.mul_(3 * CUBIC_BLEND)
+        slope.add_(1 - CUBIC_BLEND)
     if rules.to_steps:
-        rise = k - (unrounded if slope is None else unrounded * slope)
-    return slope, rise
+        through_slope = unrounded if slope is None else unrounded * slope
+        rise = integers - through_slope
+    return k, slope, rise
 
 
 def _through_clamp(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
     """The gradient before the clamp of the decoded levels `unclamped`."""
     if clamp == "hard":
-        inside = (unclamped >= 0) & (unclamped <= 255)
+        not_below = unclamped >= 0
+        not_above = unclamped <= 255
+        inside = not_below & not_above
         return grad * inside
-    p = unclamped.to(grad.dtype).mul_(2 / 255)
-    s = p.sub_(1).sigmoid_()
+    p = unclamped.to(grad.dtype)
+    p.mul_(2 / 255).sub_(1)
+    s = p.sigmoid_()
     slope = s.addcmul_(s, s, value=-1)  # half of it: s (1 - s)
     return slope.mul_(grad).mul_(2)
 
@@ -425,8 +518,12 @@ def _through_codec(rules: _Rules, grad: Tensor, slopes: list[Saved], m: Tensor) 
     if rules.surrogate == "residual":
         luma, *chroma = to_planes(grad, sampling, exact=False)
         weighed = weigh(luma, slopes[0], m)
-        return to_image([weighed, *chroma], sampling, torch.empty_like(grad), exact=False)
+        result = torch.empty_like(grad)
+        changed = [weighed, *chroma]
+        return to_image(changed, sampling, result, exact=False)
     planes = []
-    for plane, slope in zip(to_image_t(grad, sampling), slopes, strict=False):
-        planes.append(weigh(plane, slope, m))
+    gradients = to_image_t(grad, sampling)
+    for plane, slope in zip(gradients, slopes, strict=False):
+        weighed = weigh(plane, slope, m)
+        planes.append(weighed)
     return to_planes_t(planes, grad.shape, sampling)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .jpeg_stages import DCT, forward_dct, inverse_dct, to_image, to_planes, to_planes_t
+from .jpeg_stages import DCT, Sampling, forward_dct, inverse_dct, to_image, to_planes, to_planes_t
 
 _ROUNDS = 48  # projections of a picture into the cells
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
@@ -26,7 +26,7 @@ _SEARCH = 16  # rounds in which the coefficients of an observation are sought
 Planes = list[Tensor]  # luma [1, ...] and, of a colour image, chroma [2, ...]
 
 
-def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: tuple[int, int]) -> Tensor:
+def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: Sampling) -> Tensor:
     """The 8-bit image near x [1, C, H, W] that saving turns into y; both are in [0, 1].
 
     steps: the quantiser's steps [1, C, 8, 8]. An MCU of x that already encodes to y's coefficients
@@ -35,27 +35,45 @@ def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: tuple[int, i
     """
     result = torch.empty_like(x)
     height, width = x.shape[2:]
-    corners = itertools.product(range(0, height, _TILE), range(0, width, _TILE))
-    for top, left in corners:
-        rows = slice(max(0, top - _AROUND), top + _TILE + _AROUND)
-        columns = slice(max(0, left - _AROUND), left + _TILE + _AROUND)
-        near = _levels(x[..., rows, columns])
-        saved = _levels(y[..., rows, columns]).round_()
+    tops = range(0, height, _TILE)
+    lefts = range(0, width, _TILE)
+    for top, left in itertools.product(tops, lefts):
+        rows = slice(top, top + _TILE)
+        columns = slice(left, left + _TILE)
+        wide_rows = _with_surroundings(rows)
+        wide_columns = _with_surroundings(columns)
+        near_values = x[..., wide_rows, wide_columns]
+        near = _levels(near_values)
+        saved_values = y[..., wide_rows, wide_columns]
+        saved = _levels(saved_values)
+        saved.round_()
         part = _saved_as(near, saved, steps, sampling)
-        part = part[..., top - rows.start :, left - columns.start :]
-        result[..., top : top + _TILE, left : left + _TILE] = part[..., :_TILE, :_TILE]
+        rows_above = top - wide_rows.start
+        columns_before = left - wide_columns.start
+        part = part[..., rows_above:, columns_before:]
+        tile = part[..., :_TILE, :_TILE]
+        result[..., rows, columns] = tile
     return result.div_(255)
+
+
+def _with_surroundings(span: slice) -> slice:
+    """The rows or columns of a tile, and those around it that decoding mixes into it."""
+    start = max(0, span.start - _AROUND)
+    return slice(start, span.stop + _AROUND)
 
 
 def _levels(image: Tensor) -> Tensor:
     """Values in [0, 1] as float64 levels in [0, 255]."""
-    return (image.double() * 255).clamp(0, 255)
+    levels = image.double() * 255
+    return levels.clamp(0, 255)
 
 
-def _saved_as(near: Tensor, saved: Tensor, steps: Tensor, sampling: tuple[int, int]) -> Tensor:
+def _saved_as(near: Tensor, saved: Tensor, steps: Tensor, sampling: Sampling) -> Tensor:
     """`nearest_saved_as` for one tile, in levels."""
-    model = _Saving(steps.double()[0], sampling, saved)
-    target = model.coefficients(near.round(), saved)
+    tables = steps.double()[0]
+    model = _Saving(tables, sampling, saved)
+    rounded = near.round()
+    target = model.coefficients(rounded, saved)
     image, missed = model.into_cells(near, target)
     if not missed.any():
         return image
@@ -71,17 +89,21 @@ class _Saving:
     [1, 1, rows, columns].
     """
 
-    def __init__(self, steps: Tensor, sampling: tuple[int, int], image: Tensor):
-        self.sampling = sampling if image.shape[1] == 3 else (1, 1)
+    def __init__(self, steps: Tensor, sampling: Sampling, image: Tensor):
+        is_colour = image.shape[1] == 3
+        self.sampling = sampling if is_colour else (1, 1)
         self.shape = image.shape
         self.across, self.down = self.sampling
         self.dct = DCT.to(image)
         planes = to_planes(image, self.sampling)
         self.sizes = [plane.shape[1:] for plane in planes]
         self.steps: Planes = []
-        tables = (steps[:1], steps[1:])
-        for table, (_, width) in zip(tables, self.sizes, strict=False):  # grey has one plane
-            self.steps.append(table[:, None].repeat(1, 1, 1, width // 8))
+        tables = (steps[:1], steps[1:])  # of luma, of chroma
+        for i, (_, width) in enumerate(self.sizes):
+            by_plane = tables[i][:, None]
+            blocks_across = width // 8
+            repeated = by_plane.repeat(1, 1, 1, blocks_across)
+            self.steps.append(repeated)
 
     def spectra(self, image: Tensor) -> Planes:
         """The DCT coefficients of an image, divided by the quantiser's steps."""
@@ -89,14 +111,16 @@ class _Saving:
         planes = to_planes(image, self.sampling)
         for plane, steps in zip(planes, self.steps, strict=True):
             scaled = forward_dct(plane, self.dct)  # 8 times the DCT
-            result.append(scaled.unflatten(1, (-1, 8)) / (8 * steps))
+            blocks = scaled.unflatten(1, (-1, 8))
+            result.append(blocks / (8 * steps))
         return result
 
     def rounded(self, spectra: Planes) -> Planes:
         """The nearest integers, half away from zero."""
         result = []
         for values in spectra:
-            magnitude = (values.abs() + 0.5).floor()
+            distance = values.abs() + 0.5
+            magnitude = distance.floor()
             result.append(values.sign() * magnitude)
         return result
 
@@ -104,11 +128,14 @@ class _Saving:
         """The image that a decoder makes of quantised coefficients."""
         planes = []
         for integers, steps in zip(coefficients, self.steps, strict=True):
-            dequantised = (integers * steps).flatten(1, 2)
-            plane = inverse_dct(dequantised, self.dct)
-            planes.append(plane.clamp_(-128, 127))
+            dequantised = integers * steps
+            spectra = dequantised.flatten(1, 2)
+            plane = inverse_dct(spectra, self.dct)
+            plane.clamp_(-128, 127)
+            planes.append(plane)
         image = planes[0].new_empty(self.shape)
-        return to_image(planes, self.sampling, image).clamp_(0, 255)
+        to_image(planes, self.sampling, image)
+        return image.clamp_(0, 255)
 
     def coefficients(self, near: Tensor, saved: Tensor) -> Planes:
         """In each MCU, the coefficients whose decoded pixels are nearest to `saved`.
@@ -117,7 +144,8 @@ class _Saving:
         other coefficients, because upsampling and the clamp lose something. What they lose is
         added to the spectra before the next try (Van Cittert's iteration).
         """
-        best = self.rounded(self.spectra(near))
+        spectra_near = self.spectra(near)
+        best = self.rounded(spectra_near)
         least_error = self._error(best, saved)
         first = self.spectra(saved)
         spectra = first
@@ -129,50 +157,66 @@ class _Saving:
             better = error < least_error
             best = self._where(better, trial, best)
             least_error = torch.where(better, error, least_error)
-            again = self.spectra(self.decoded(trial))
+            decoded = self.decoded(trial)
+            again = self.spectra(decoded)
             spectra = _add_loss(spectra, first, again)
         return best
 
     def _error(self, coefficients: Planes, saved: Tensor) -> Tensor:
         """The mean absolute error of each MCU after decoding."""
-        difference = (self.decoded(coefficients) - saved).abs()
+        decoded = self.decoded(coefficients)
+        difference = (decoded - saved).abs()
         per_pixel = difference.sum(1, keepdim=True)
-        return F.avg_pool2d(per_pixel, (8 * self.down, 8 * self.across), ceil_mode=True)
+        return F.avg_pool2d(per_pixel, self._mcu, ceil_mode=True)
+
+    @property
+    def _mcu(self) -> tuple[int, int]:
+        """Height and width of an MCU, in pixels."""
+        return 8 * self.down, 8 * self.across
 
     def into_cells(self, image: Tensor, target: Planes) -> tuple[Tensor, Tensor]:
         """(8-bit image near this one that encodes to `target`, mask of the pixels that do not)."""
         margins = torch.linspace(_EDGE, 0.5, _ROUNDS, dtype=torch.float32, device="cpu")
         for margin in margins.tolist():
-            spectra = self.spectra(image.round())
+            rounded = image.round()
+            spectra = self.spectra(rounded)
             missed = self._missed(spectra, target)
             if not missed.any():
                 break
             changes = _steps_into_cells(spectra, target, margin)
-            moved = (image + self.residual(changes)).clamp(0, 255)
-            image = torch.where(missed, moved, image)
+            moved = image + self.residual(changes)
+            in_range = moved.clamp(0, 255)
+            image = torch.where(missed, in_range, image)
         image = image.round()
-        return image, self._missed(self.spectra(image), target)
+        spectra = self.spectra(image)
+        return image, self._missed(spectra, target)
 
     def _missed(self, spectra: Planes, target: Planes) -> Tensor:
         """The pixels of the MCUs whose rounded spectra are not `target`."""
-        return self.pixels(self.differing(self.rounded(spectra), target))
+        coefficients = self.rounded(spectra)
+        mcus = self.differing(coefficients, target)
+        return self.pixels(mcus)
 
     def differing(self, a: Planes, b: Planes) -> Tensor:
         """The MCUs in which any coefficient differs."""
         counts = []
         for p, q in zip(a, b, strict=True):
-            blocks = (p != q).unflatten(3, (-1, 8))
-            per_block = blocks.sum((0, 2, 4)).double()
-            counts.append(per_block[None, None])
+            differs = p != q
+            blocks = differs.unflatten(3, (-1, 8))
+            per_block = blocks.sum((0, 2, 4))
+            count = per_block.double()
+            counts.append(count[None, None])
         luma, *chroma = counts
-        total = F.max_pool2d(luma, (self.down, self.across), ceil_mode=True)
+        blocks_of_mcu = (self.down, self.across)
+        total = F.max_pool2d(luma, blocks_of_mcu, ceil_mode=True)
         for count in chroma:
             total = total + count
         return total > 0
 
     def pixels(self, mcus: Tensor) -> Tensor:
         """A mask of MCUs as a mask of pixels."""
-        return _repeated(mcus, 8 * self.down, 8 * self.across, *self.shape[2:])
+        height, width = self.shape[2:]
+        return _repeated(mcus, self._mcu, (height, width))
 
     def _where(self, mcus: Tensor, chosen: Planes, other: Planes) -> Planes:
         """The coefficients of `chosen` in a mask of MCUs, and those of `other` elsewhere."""
@@ -180,9 +224,13 @@ class _Saving:
         result = []
         for i, (height, width) in enumerate(self.sizes):
             down, across = blocks_of_mcu[i]
-            mask = _repeated(mcus, down, 8 * across, height // 8, width)
+            rows_of_blocks = height // 8
+            size = (rows_of_blocks, width)
+            times = (down, 8 * across)
+            mask = _repeated(mcus, times, size)
             mask = mask[0, :, :, None]
-            result.append(torch.where(mask, chosen[i], other[i]))
+            plane = torch.where(mask, chosen[i], other[i])
+            result.append(plane)
         return result
 
     def residual(self, spectra: Planes) -> Tensor:
@@ -193,21 +241,34 @@ class _Saving:
         planes = []
         for i, values in enumerate(spectra):
             down, across = scales[i]
-            count, _, _, columns = values.shape
-            dequantised = (values * self.steps[i]).view(-1, 8, columns)
-            vertical = m[:8, :8].mT @ dequantised
-            plane = (vertical.view(-1, 16) @ m).view(count, -1, columns)
-            plane = _folded(plane, -(-height // down), -(-width // across))
-            planes.append(_repeated(plane, down, across, height, width))
+            dequantised = values * self.steps[i]
+            plane = _transposed_dct(dequantised, m)
+            rows = -(-height // down)
+            columns = -(-width // across)
+            folded = _folded(plane, (rows, columns))
+            full_size = _repeated(folded, scales[i], (height, width))
+            planes.append(full_size)
         image = planes[0].new_empty(self.shape)
         return to_image(planes, (1, 1), image, exact=False)
+
+
+def _transposed_dct(spectra: Tensor, m: Tensor) -> Tensor:
+    """Mᵀ x M of every block: the pixels [planes, height, width] of some spectra."""
+    count, _, _, width = spectra.shape
+    blocks = spectra.view(-1, 8, width)
+    column_transform = m[:8, :8].mT
+    columns = column_transform @ blocks
+    lines = columns.view(-1, 16)
+    pixels = lines @ m
+    return pixels.view(count, -1, width)
 
 
 def _add_loss(spectra: Planes, first: Planes, again: Planes) -> Planes:
     """spectra + (first - again), in that order of sums."""
     result = []
     for i, values in enumerate(spectra):
-        result.append(values + first[i] - again[i])
+        corrected = values + first[i] - again[i]
+        result.append(corrected)
     return result
 
 
@@ -217,20 +278,25 @@ def _steps_into_cells(spectra: Planes, target: Planes, margin: float) -> Planes:
     for values, centre in zip(spectra, target, strict=True):
         low = centre - 0.5 + margin
         high = centre + 0.5 - margin
-        result.append(values.clamp(low, high) - values)
+        inside = values.clamp(low, high)
+        result.append(inside - values)
     return result
 
 
-def _repeated(x: Tensor, down: int, across: int, height: int, width: int) -> Tensor:
-    """Repeat every element down × across times, and crop to a size."""
+def _repeated(x: Tensor, times: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Repeat every element (down, across) times, and crop to a size (height, width)."""
+    down, across = times
+    height, width = size
     tall = x.repeat_interleave(down, -2)
     large = tall.repeat_interleave(across, -1)
     return large[..., :height, :width]
 
 
-def _folded(plane: Tensor, height: int, width: int) -> Tensor:
+def _folded(plane: Tensor, size: tuple[int, int]) -> Tensor:
     """The mean of each pixel and of the copies of it that pad the blocks."""
-    shape = torch.Size((len(plane), 1, height, width))
+    shape = torch.Size((len(plane), 1, *size))
     total = to_planes_t([plane], shape, (1, 1))
-    count = to_planes_t([torch.ones_like(plane)], shape, (1, 1))
-    return total[:, 0] / count[:, 0]
+    ones = torch.ones_like(plane)
+    count = to_planes_t([ones], shape, (1, 1))
+    mean = total / count
+    return mean[:, 0]

@@ -56,7 +56,8 @@ def _zigzag_order(index: int) -> tuple[int, int]:
     """Sort by diagonal; odd diagonals run downward and even ones upward."""
     row, column = divmod(index, 8)
     diagonal = row + column
-    return diagonal, row if diagonal % 2 else column
+    is_odd = diagonal % 2 == 1
+    return diagonal, row if is_odd else column
 
 
 _ZIGZAG = sorted(range(64), key=_zigzag_order)
@@ -87,15 +88,18 @@ def quality_tables(quality: Tensor) -> Tensor:
     clamp(⌊(K·S + 50) / 100⌋, 1, 255) with S = ⌊5000 / q⌋ below 50, else 200 - 2q. Gradient: all
     roundings straight through, zero where the clamp holds.
     """
-    expanded = quality.view(-1, 1, 1, 1).expand(-1, *STANDARD.shape)
+    by_table = quality.view(-1, 1, 1, 1)
+    expanded = by_table.expand(-1, *STANDARD.shape)
     q = expanded.detach()
     base = STANDARD.to(quality)
-    scale = torch.where(q < 50, (5000 / q).floor(), 200 - 2 * q)
-    scale_slope = torch.where(q < 50, -5000 / q**2, -2.0)
+    is_low = q < 50
+    scale = torch.where(is_low, (5000 / q).floor(), 200 - 2 * q)
+    scale_slope = torch.where(is_low, -5000 / q**2, -2.0)
     entry = ((base * scale + 50) / 100).floor()
     inside = (entry >= 1) & (entry <= 255)
     slope = base / 100 * scale_slope
-    return declare(expanded, entry.clamp(1, 255), slope * inside)
+    clamped = entry.clamp(1, 255)
+    return declare(expanded, clamped, slope * inside)
 
 
 def sampling_name(given: object) -> object:
@@ -114,14 +118,15 @@ def check_tables(given: object) -> Tables:
             "luma, chroma or luma, Cb, Cr"
         )
     for value in values:
-        if value != value // 1 or not 1 <= value <= LARGEST:
+        is_integer = value == value // 1
+        if not is_integer or not 1 <= value <= LARGEST:
             raise ValueError(
                 f"tables hold {value:g}; every entry must be an integer from 1 to {LARGEST}"
             )
-    integers = list(map(int, values))
+    integers = tuple(map(int, values))
     tables = []
     for first in range(0, len(integers), 64):
-        tables.append(tuple(integers[first : first + 64]))
+        tables.append(integers[first : first + 64])
     return tuple(tables)
 
 
@@ -183,7 +188,8 @@ class _Header:
     @property
     def is_complete(self) -> bool:
         """Whether the first scan of every component has begun."""
-        return bool(self.components) and len(self.used_tables) == len(self.components)
+        count = len(self.components)
+        return count > 0 and len(self.used_tables) == count
 
     def read(self, marker: int, body: bytes) -> None:
         """Take over what one segment says."""
@@ -191,8 +197,9 @@ class _Header:
             self._tables |= _quantisation(body)
         elif marker == _APP0 and body.startswith(b"JFIF\0"):
             self._jfif = True
-        elif marker == _APP14 and body.startswith(b"Adobe") and len(body) > 11:
-            self._adobe_transform = body[11]
+        elif marker == _APP14 and body.startswith(b"Adobe"):
+            if len(body) > 11:
+                self._adobe_transform = body[11]
         elif marker in _UNSUPPORTED:
             raise ValueError(
                 f"this JPEG uses {_UNSUPPORTED[marker]}, which the model does not cover"
@@ -208,15 +215,18 @@ class _Header:
         """Note the tables of the components that a scan holds."""
         if not self.components:
             raise ValueError("this JPEG is damaged: it has no frame header before its first scan")
-        idents = body[1 : 1 + 2 * body[0] : 2]
+        count = body[0]
+        idents_in_scan = body[1 : 1 + 2 * count : 2]
         for component in self.components:
-            if component.ident not in idents or component.ident in self.used_tables:
+            ident = component.ident
+            if ident not in idents_in_scan or ident in self.used_tables:
                 continue
-            if component.table not in self._tables:
+            table = self._tables.get(component.table)
+            if table is None:
                 raise ValueError(
                     f"this JPEG is damaged: it lacks quantisation table {component.table}"
                 )
-            self.used_tables[component.ident] = self._tables[component.table]
+            self.used_tables[ident] = table
 
     def check_colour(self) -> None:
         """libjpeg's guess: YCbCr, unless an Adobe marker or the component ids say RGB."""
@@ -234,22 +244,25 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(marker, contents) of each segment; skips what is between them, such as a scan's data."""
     if data[:2] != b"\xff\xd8":
         raise ValueError(f"this is no JPEG: it starts with {data[:4]!r}")
-    at = 2
+    end = 2  # of the segment before
     while True:
-        at = data.find(b"\xff", at) + 1
-        marker = data[at] if 0 < at < len(data) else _EOI
+        at = data.find(b"\xff", end) + 1
+        has_marker = 0 < at < len(data)
+        marker = data[at] if has_marker else _EOI
         if marker in _ALONE:
+            end = at
             continue
-        size = int.from_bytes(data[at + 1 : at + 3], "big")
-        if marker == _EOI or at + 1 + size > len(data):
+        size_bytes = data[at + 1 : at + 3]
+        size = int.from_bytes(size_bytes, "big")
+        end = at + 1 + size
+        if marker == _EOI or end > len(data):
             raise ValueError(
                 f"this JPEG is truncated at byte {len(data)}, "
                 "before the first scan of each component"
             )
         if size < 2:
             raise ValueError(f"this JPEG is damaged: the segment at byte {at} has length {size}")
-        yield marker, data[at + 3 : at + 1 + size]
-        at += 1 + size
+        yield marker, data[at + 3 : end]
 
 
 def _quantisation(body: bytes) -> dict[int, tuple[int, ...]]:
@@ -260,14 +273,16 @@ def _quantisation(body: bytes) -> dict[int, tuple[int, ...]]:
         ident = body[0] & 15
         width = 1 + precision  # bytes per entry
         end = 1 + 64 * width
-        if precision > 1 or ident > 3 or len(body) < end:
+        is_known = precision <= 1 and ident <= 3
+        if not is_known or len(body) < end:
             raise ValueError(
                 "this JPEG is damaged: a quantisation table is incomplete or has no known kind"
             )
         table = [0] * 64
         for entry, index in enumerate(_ZIGZAG):
             first = 1 + entry * width
-            table[index] = int.from_bytes(body[first : first + width], "big")
+            value = body[first : first + width]
+            table[index] = int.from_bytes(value, "big")
         tables[ident] = tuple(table)
         body = body[end:]
     return tables
@@ -277,21 +292,27 @@ def _frame(body: bytes) -> list[_Component]:
     """The components of a frame header."""
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise ValueError(f"this JPEG is damaged: its frame header has {len(body)} bytes")
-    if body[0] != 8:
-        raise ValueError(f"this JPEG has {body[0]} bits per sample; the model covers 8")
-    if not any(body[1:3]) or not any(body[3:5]):
+    bits = body[0]
+    if bits != 8:
+        raise ValueError(f"this JPEG has {bits} bits per sample; the model covers 8")
+    has_height = any(body[1:3])
+    has_width = any(body[3:5])
+    if not has_height or not has_width:
         raise ValueError(
             "this JPEG does not say its size in its frame header, which the model does not cover"
         )
-    if body[5] not in (1, 3):
-        kind = "CMYK or YCCK" if body[5] == 4 else "no known colour space"
+    count = body[5]
+    if count not in (1, 3):
+        kind = "CMYK or YCCK" if count == 4 else "no known colour space"
         raise ValueError(
-            f"this JPEG has {body[5]} components ({kind}); the model covers grayscale and YCbCr"
+            f"this JPEG has {count} components ({kind}); the model covers grayscale and YCbCr"
         )
     components = []
     for first in range(6, len(body), 3):
         ident, factors, table = body[first : first + 3]
-        components.append(_Component(ident, factors >> 4, factors & 15, table))
+        across = factors >> 4
+        down = factors & 15
+        components.append(_Component(ident, across, down, table))
     return components
 
 
@@ -299,13 +320,21 @@ def _sampling(components: list[_Component]) -> str:
     """The name of the chroma sampling, from the sampling factors."""
     if len(components) == 1:
         return "4:2:0"  # of no consequence
-    luma, *chroma = [(component.across, component.down) for component in components]
-    blocks = sum(across * down for across, down in (luma, *chroma))
-    if luma[0] * luma[1] > 0 and blocks <= _MOST_BLOCKS:
+    luma, *chroma = components
+    blocks = sum(component.across * component.down for component in components)
+    if luma.across * luma.down > 0 and blocks <= _MOST_BLOCKS:
         for name, (across, down) in SAMPLINGS.items():
-            if all(luma == (h * across, v * down) for h, v in chroma):
+            if all(_shares(luma, component, across, down) for component in chroma):
                 return name
-    factors = ", ".join(f"{across}x{down}" for across, down in (luma, *chroma))
+    factors = [f"{component.across}x{component.down}" for component in components]
     raise ValueError(
-        f"this JPEG has sampling factors {factors}; the model covers {', '.join(SAMPLINGS)}"
+        f"this JPEG has sampling factors {', '.join(factors)}; "
+        f"the model covers {', '.join(SAMPLINGS)}"
     )
+
+
+def _shares(luma: _Component, chroma: _Component, across: int, down: int) -> bool:
+    """Whether across × down pixels share a sample of a chroma component."""
+    same_across = luma.across == chroma.across * across
+    same_down = luma.down == chroma.down * down
+    return same_across and same_down

@@ -33,7 +33,8 @@ _HIGH = (M / 128).round()
 _LOW = M / 128 - _HIGH
 # M = 128·(high + low), each as two equal diagonal blocks: one product over 16 columns is faster
 # than two products over 8 columns.
-DCT = torch.stack([torch.block_diag(m, m) for m in (M, _HIGH, _LOW)])
+_BLOCKS = [torch.block_diag(m, m) for m in (M, _HIGH, _LOW)]
+DCT = torch.stack(_BLOCKS)
 
 # Weights in 1/65536 of R, G, B, and of Y, Cb - 128, Cr - 128
 _TO_YCC = [(19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329)]
@@ -42,28 +43,43 @@ _TO_RGB = [(65536, 0, 91881), (65536, -22554, -46802), (65536, 116130, 0)]
 _OFFSETS = [0.5 - 128, 32767 / 65536, 32767 / 65536]
 _NARROW = 2  # libjpeg repeats the columns of chroma planes up to this width
 
+Sampling = tuple[int, int]  # across, down: how many pixels share a chroma sample
+
 # Blocks: planes [planes, height, width] of 8×8 blocks ---------------------------------------------
 
 
 def forward_dct(x: Tensor, dct: Tensor) -> Tensor:
     """8 times the DCT of every block, rounded after each of its two passes as libjpeg does."""
     row_transform = dct[0].T / 2**11
-    rows = x.view(-1, 16) @ row_transform  # sums below 2^23, so that M need not be split
+    lines = x.view(-1, 16)
+    rows = lines @ row_transform  # sums below 2^23, so that M need not be split
     rows.add_(0.5).floor_()
-    rows = rows.view(-1, 8, x.shape[2])
-    return _transform_columns(dct[:, :8, :8], rows, 15).view_as(x)
+    width = x.shape[2]
+    blocks = rows.view(-1, 8, width)
+    column_transforms = _of_one_block(dct)
+    spectra = _transform_columns(column_transforms, blocks, 15)
+    return spectra.view_as(x)
 
 
 def inverse_dct(c: Tensor, dct: Tensor) -> Tensor:
     """The rounded inverse DCT of every block of coefficients."""
     _, high, low = dct
-    spectra = c.reshape(-1, 8, c.shape[2])
-    columns = _transform_columns(dct[:, :8, :8].mT, spectra, 11)
-    x = columns.view(-1, 16)
-    rows: Tensor = x @ low
+    width = c.shape[2]
+    spectra = c.reshape(-1, 8, width)
+    column_transforms = _of_one_block(dct).mT
+    columns = _transform_columns(column_transforms, spectra, 11)
+    lines = columns.view(-1, 16)
+    rows: Tensor = lines @ low
     rows.add_(2**10).floor_()
-    rows.addmm_(x, high, beta=2**-11, alpha=2**-11)
-    return rows.floor_().view(c.shape)
+    scale = 2.0**-11
+    rows.addmm_(lines, high, beta=scale, alpha=scale)
+    rows.floor_()
+    return rows.view(c.shape)
+
+
+def _of_one_block(m: Tensor) -> Tensor:
+    """The 8×8 matrix that a matrix for 16 columns holds twice, as its diagonal blocks."""
+    return m[..., :8, :8]
 
 
 def _transform_columns(dct: Tensor, x: Tensor, bits: int) -> Tensor:
@@ -73,19 +89,25 @@ def _transform_columns(dct: Tensor, x: Tensor, bits: int) -> Tensor:
     """
     _, high, low = dct
     scale = 2.0 ** (7 - bits)
+    half = 2.0 ** (bits - 8)
     y = torch.matmul(low, x)
-    y.add_(2.0 ** (bits - 8)).floor_()
-    y.baddbmm_(high.expand(len(x), 8, 8), x, beta=scale, alpha=scale)
+    y.add_(half).floor_()
+    count = len(x)
+    repeated = high.expand(count, 8, 8)
+    y.baddbmm_(repeated, x, beta=scale, alpha=scale)
     return y.floor_()
 
 
 def analyse(x: Tensor, m: Tensor) -> Tensor:
     """M x Mᵀ / 2^29 in every block: the transposed inverse DCT."""
     width = x.shape[2]
-    rows = x.reshape(-1, 16) @ m.T
-    rows = rows.view(-1, 8, width)
-    spectra = torch.matmul(m[:8, :8], rows)
-    return spectra.view(len(x), -1, 8, width)
+    lines = x.reshape(-1, 16)
+    transformed = lines @ m.T
+    rows = transformed.view(-1, 8, width)
+    column_transform = _of_one_block(m)
+    spectra = torch.matmul(column_transform, rows)
+    count = len(x)
+    return spectra.view(count, -1, 8, width)
 
 
 def weigh(x: Tensor, slope: Tensor | None, m: Tensor) -> Tensor:
@@ -93,9 +115,12 @@ def weigh(x: Tensor, slope: Tensor | None, m: Tensor) -> Tensor:
     spectra = analyse(x, m)
     if slope is not None:
         spectra.mul_(slope)
-    spectra = spectra.view(-1, 8, x.shape[2])
-    columns = torch.matmul(m[:8, :8].T, spectra)
-    rows = columns.view(-1, 16) @ m
+    width = x.shape[2]
+    spectra = spectra.view(-1, 8, width)
+    inverse_transform = _of_one_block(m).T
+    columns = torch.matmul(inverse_transform, spectra)
+    lines = columns.view(-1, 16)
+    rows = lines @ m
     return rows.view(x.shape)
 
 
@@ -110,41 +135,44 @@ def per_table(c: Tensor, batch: int) -> Tensor:
 # Colour and sampling: image [B, C, H, W] ↔ luma [B, h, w], chroma [2·B, h, w], in whole blocks ----
 
 
-def to_planes(image: Tensor, sampling: tuple[int, int], exact: bool = True) -> list[Tensor]:
+def to_planes(image: Tensor, sampling: Sampling, exact: bool = True) -> list[Tensor]:
     """Convert to YCbCr, halve chroma, and pad every plane to whole blocks."""
-    height, width = image.shape[2:]
-    padded_size = _up8(height), _up8(width)
+    padded_size = _in_whole_blocks(image)
     if image.shape[1] == 1:
         luma = image[:, 0]
         if exact:
             luma = luma - 128
-        return [_grow(luma, *padded_size)]
-    ycc = _mix(image.unbind(1), _TO_YCC)
+        grown = _grow(luma, *padded_size)
+        return [grown]
+    colours = image.unbind(1)
+    ycc = _mix(colours, _TO_YCC)
     if exact:
         offsets = ycc.new_tensor(_OFFSETS)
-        ycc.add_(offsets.view(3, 1, 1, 1)).floor_()
+        offset_of_plane = offsets.view(3, 1, 1, 1)
+        ycc.add_(offset_of_plane)
+        ycc.floor_()
     luma = _grow(ycc[0], *padded_size)
     chroma = ycc[1:].flatten(0, 1)
-    return [luma, _halve(chroma, *sampling, exact)]
+    halved = _halve(chroma, sampling, exact)
+    return [luma, halved]
 
 
-def to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: tuple[int, int]) -> Tensor:
+def to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: Sampling) -> Tensor:
     """The transpose of `to_planes` without its rounding."""
     batch, _, height, width = shape
     luma = _shrink(planes[0], height, width)
     if len(planes) == 1:
         return luma[:, None]
-    chroma = _halve_t(planes[1], *sampling, height, width)
-    blue, red = chroma.unflatten(0, (2, batch))
+    full_size = _halve_t(planes[1], sampling, (height, width))
+    blue, red = full_size.unflatten(0, (2, batch))
     image = luma.new_empty(shape)
+    colours = image.unbind(1)
     transposed = zip(*_TO_YCC, strict=True)
-    _mix((luma, blue, red), transposed, image.unbind(1))
+    _mix((luma, blue, red), transposed, colours)
     return image
 
 
-def to_image(
-    planes: list[Tensor], sampling: tuple[int, int], out: Tensor, exact: bool = True
-) -> Tensor:
+def to_image(planes: list[Tensor], sampling: Sampling, out: Tensor, exact: bool = True) -> Tensor:
     """Fill `out` [B, C, H, W] with levels that are not yet clamped; `exact` changes the planes."""
     batch, _, height, width = out.shape
     luma = planes[0]
@@ -153,31 +181,52 @@ def to_image(
     luma = luma[:, :height, :width]
     if len(planes) == 1:
         return out.copy_(luma[:, None])
-    across, down = sampling
-    rows, columns = _divide_up(height, down), _divide_up(width, across)
-    chroma = planes[1][:, :rows, :columns]  # without the padding of blocks
-    chroma = _double(chroma, across, down, exact)
-    chroma = chroma[:, :height, :width]
+    rows, columns = _chroma_size(out, sampling)
+    chroma = planes[1]
+    without_padding = chroma[:, :rows, :columns]
+    doubled = _double(without_padding, sampling, exact)
+    chroma = doubled[:, :height, :width]
     blue, red = chroma.unflatten(0, (2, batch))
-    _mix((luma, blue, red), _TO_RGB, out.unbind(1))
+    colours = out.unbind(1)
+    _mix((luma, blue, red), _TO_RGB, colours)
     if exact:
         out.round_()  # a sum never ends in exactly ½
     return out
 
 
-def to_image_t(grad: Tensor, sampling: tuple[int, int]) -> list[Tensor]:
+def to_image_t(grad: Tensor, sampling: Sampling) -> list[Tensor]:
     """The transpose of `to_image` without its rounding."""
-    height, width = grad.shape[2:]
-    padded_size = _up8(height), _up8(width)
+    padded_size = _in_whole_blocks(grad)
     if grad.shape[1] == 1:
-        return [_pad(grad[:, 0], *padded_size)]
+        grey = grad[:, 0]
+        luma = _pad(grey, *padded_size)
+        return [luma]
     across, down = sampling
-    rows, columns = _divide_up(height, down), _divide_up(width, across)
-    ycc = _mix(grad.unbind(1), zip(*_TO_RGB, strict=True))
-    chroma = _pad(ycc[1:].flatten(0, 1), rows * down, columns * across)
-    chroma = _double_t(chroma, across, down)
+    rows, columns = _chroma_size(grad, sampling)
+    colours = grad.unbind(1)
+    transposed = zip(*_TO_RGB, strict=True)
+    ycc = _mix(colours, transposed)
+    chroma = ycc[1:].flatten(0, 1)
+    doubled = _pad(chroma, rows * down, columns * across)
+    chroma = _double_t(doubled, sampling)
     chroma = _pad(chroma, _up8(rows), _up8(columns))
-    return [_pad(ycc[0], *padded_size), chroma]
+    luma = _pad(ycc[0], *padded_size)
+    return [luma, chroma]
+
+
+def _in_whole_blocks(image: Tensor) -> tuple[int, int]:
+    """Height and width of an image, rounded up to whole blocks."""
+    height, width = image.shape[2:]
+    return _up8(height), _up8(width)
+
+
+def _chroma_size(image: Tensor, sampling: Sampling) -> tuple[int, int]:
+    """Height and width of an image's chroma planes, without the padding of blocks."""
+    across, down = sampling
+    height, width = image.shape[2:]
+    rows = _divide_up(height, down)
+    columns = _divide_up(width, across)
+    return rows, columns
 
 
 def _mix(
@@ -187,7 +236,8 @@ def _mix(
     mixed = torch.empty(0)
     targets = out
     if targets is None:
-        mixed = planes[0].new_empty(3, *planes[0].shape)
+        first = planes[0]
+        mixed = first.new_empty(3, *first.shape)
         targets = mixed.unbind()
     for target, weights in zip(targets, rows, strict=True):
         _weighted_sum(planes, weights, target)
@@ -200,86 +250,115 @@ def _weighted_sum(planes: Sequence[Tensor], weights: Sequence[int], target: Tens
     for weight, plane in zip(weights, planes, strict=True):
         if weight == 0:
             continue
+        factor = weight / 65536
         if filled:
-            target.add_(plane, alpha=weight / 65536)
+            target.add_(plane, alpha=factor)
         else:
-            target.copy_(plane).mul_(weight / 65536)
+            target.copy_(plane)
+            target.mul_(factor)
             filled = True
 
 
-def _halve(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
+def _halve(c: Tensor, sampling: Sampling, exact: bool) -> Tensor:
     """The mean of 2 or 2×2 pixels. Where columns are halved, rounding alternates between them."""
+    across, down = sampling
     height, width = c.shape[1:]
-    columns = _up8(_divide_up(width, across))
-    c = _extend(c, 2, across * columns)
+    columns = _divide_up(width, across)
+    even_width = across * _up8(columns)
+    c = _extend(c, 2, even_width)
     if down == 2:
-        c = _extend(c, 1, height + height % 2)
-        c = c[:, 0::2] + c[:, 1::2]
+        even_height = height + height % 2
+        c = _extend(c, 1, even_height)
+        upper = c[:, 0::2]
+        lower = c[:, 1::2]
+        c = upper + lower
     if across == 2:
-        c = c[:, :, 0::2] + c[:, :, 1::2]
-    if across * down > 1:
-        c.mul_(1 / (across * down))
+        left = c[:, :, 0::2]
+        right = c[:, :, 1::2]
+        c = left + right
+    shared = across * down
+    if shared > 1:
+        c.mul_(1 / shared)
         if exact:
-            c.add_(_halving_offsets(c, across, down)).floor_()
-    c = _extend(c, 1, _up8(c.shape[1]))
+            offsets = _halving_offsets(c, sampling)
+            c.add_(offsets).floor_()
+    rows = c.shape[1]
+    c = _extend(c, 1, _up8(rows))
     return c.contiguous()
 
 
-def _halving_offsets(c: Tensor, across: int, down: int) -> Tensor:
+def _halving_offsets(c: Tensor, sampling: Sampling) -> Tensor:
     """What libjpeg adds before the shift that halves, for each column."""
+    across, down = sampling
     width = c.shape[2]
     if across == 1:
         return c.new_full((width,), 1 / 2)
-    odd = torch.arange(width, device=c.device) % 2
+    columns = torch.arange(width, device=c.device)
+    odd = columns % 2
     return (odd + down - 1) / (2 * down)
 
 
-def _halve_t(g: Tensor, across: int, down: int, height: int, width: int) -> Tensor:
+def _halve_t(g: Tensor, sampling: Sampling, size: tuple[int, int]) -> Tensor:
     """The transpose of `_halve` without its rounding."""
-    if across * down > 1:
-        g = _fold(g, 1, _divide_up(height, down))
-        g = g / (across * down)
+    across, down = sampling
+    height, width = size
+    shared = across * down
+    if shared > 1:
+        rows_of_chroma = _divide_up(height, down)
+        g = _fold(g, 1, rows_of_chroma)
+        g = g / shared
         count, rows, columns = g.shape
-        repeated = g[:, :, None, :, None].expand(-1, -1, down, -1, across)
+        pixels = g[:, :, None, :, None]
+        repeated = pixels.expand(-1, -1, down, -1, across)
         g = repeated.reshape(count, rows * down, columns * across)
     return _shrink(g, height, width)
 
 
-def _double(c: Tensor, across: int, down: int, exact: bool) -> Tensor:
+def _double(c: Tensor, sampling: Sampling, exact: bool) -> Tensor:
     """libjpeg's "fancy upsampling": linear interpolation at quarters, except of narrow planes.
 
     Planes whose rows alone are halved (4:4:0) are interpolated whatever their width.
     """
-    if across * down == 1:
+    across, down = sampling
+    shared = across * down
+    if shared == 1:
         return c
-    if across == 2 and c.shape[2] <= _NARROW:
+    width = c.shape[2]
+    if across == 2 and width <= _NARROW:
         tall = c.repeat_interleave(down, 1)
         return tall.repeat_interleave(2, 2)
-    c = c * (1 / (across * down) ** 2)
+    c = c * (1 / shared**2)
     if down == 2:
         c = _interpolate(c, 1)
     if across == 2:
         c = _interpolate(c, 2)
     if exact:
-        c.add_(_doubling_offsets(c, across, down)).floor_()
+        offsets = _doubling_offsets(c, sampling)
+        c.add_(offsets).floor_()
     return c
 
 
-def _doubling_offsets(c: Tensor, across: int, down: int) -> Tensor:
+def _doubling_offsets(c: Tensor, sampling: Sampling) -> Tensor:
     """What libjpeg adds before the shift that ends its interpolation: [rows, 1] or [columns]."""
+    across, down = sampling
     height, width = c.shape[1:]
     if across == 1:
-        by_row = c.new_tensor((1 / 4, 1 / 2)).repeat(height // 2)
+        pair = c.new_tensor((1 / 4, 1 / 2))
+        by_row = pair.repeat(height // 2)
         return by_row[:, None]
-    pair = (1 / 2, 7 / 16) if down == 2 else (1 / 4, 1 / 2)
-    return c.new_tensor(pair).repeat(width // 2)
+    offsets = (1 / 2, 7 / 16) if down == 2 else (1 / 4, 1 / 2)
+    pair = c.new_tensor(offsets)
+    return pair.repeat(width // 2)
 
 
-def _double_t(g: Tensor, across: int, down: int) -> Tensor:
+def _double_t(g: Tensor, sampling: Sampling) -> Tensor:
     """The transpose of `_double` without its rounding."""
-    if across * down == 1:
+    across, down = sampling
+    shared = across * down
+    if shared == 1:
         return g
-    if across == 2 and g.shape[2] <= 2 * _NARROW:
+    width = g.shape[2]
+    if across == 2 and width <= 2 * _NARROW:
         columns = g.unflatten(2, (-1, 2))
         groups: Tensor = columns.unflatten(1, (-1, down))
         return groups.sum((2, 4))
@@ -287,17 +366,25 @@ def _double_t(g: Tensor, across: int, down: int) -> Tensor:
         g = _interpolate_t(g, 1)
     if across == 2:
         g = _interpolate_t(g, 2)
-    return g.mul_(1 / (across * down) ** 2)
+    return g.mul_(1 / shared**2)
 
 
 def _interpolate(c: Tensor, axis: int) -> Tensor:
     """Between every two: 3·near + far, the ends repeated."""
-    last = c.shape[axis] - 1
-    even, odd = c * 3, c * 3
-    even.narrow(axis, 1, last).add_(c.narrow(axis, 0, last))
-    even.select(axis, 0).add_(c.select(axis, 0))
-    odd.narrow(axis, 0, last).add_(c.narrow(axis, 1, last))
-    odd.select(axis, last).add_(c.select(axis, last))
+    size = c.shape[axis]
+    last = size - 1
+    even = c * 3
+    without_first = even.narrow(axis, 1, last)
+    before = c.narrow(axis, 0, last)
+    without_first.add_(before)
+    first = c.select(axis, 0)
+    even.select(axis, 0).add_(first)
+    odd = c * 3
+    without_last = odd.narrow(axis, 0, last)
+    after = c.narrow(axis, 1, last)
+    without_last.add_(after)
+    final = c.select(axis, last)
+    odd.select(axis, last).add_(final)
     shape = list(c.shape)
     shape.insert(axis + 1, 2)
     both = c.new_empty(shape)  # torch.stack takes far longer
@@ -310,12 +397,19 @@ def _interpolate_t(g: Tensor, axis: int) -> Tensor:
     """The transpose of `_interpolate`."""
     pairs: Tensor = g.unflatten(axis, (-1, 2))
     even, odd = pairs.unbind(axis + 1)
-    last = even.shape[axis] - 1
+    size = even.shape[axis]
+    last = size - 1
     c = (even + odd).mul_(3)
-    c.narrow(axis, 0, last).add_(even.narrow(axis, 1, last))
-    c.narrow(axis, 1, last).add_(odd.narrow(axis, 0, last))
-    c.select(axis, 0).add_(even.select(axis, 0))
-    c.select(axis, last).add_(odd.select(axis, last))
+    without_last = c.narrow(axis, 0, last)
+    after = even.narrow(axis, 1, last)
+    without_last.add_(after)
+    without_first = c.narrow(axis, 1, last)
+    before = odd.narrow(axis, 0, last)
+    without_first.add_(before)
+    first = even.select(axis, 0)
+    c.select(axis, 0).add_(first)
+    final = odd.select(axis, last)
+    c.select(axis, last).add_(final)
     return c
 
 
@@ -331,28 +425,34 @@ def _up8(n: int) -> int:
 
 def _extend(x: Tensor, axis: int, size: int) -> Tensor:
     """Repeat the last row (axis 1) or column (axis 2) up to `size`."""
-    missing = size - x.shape[axis]
+    present = x.shape[axis]
+    missing = size - present
     if missing == 0:
         return x
-    last = x.narrow(axis, x.shape[axis] - 1, 1)
-    return torch.cat([x, last.repeat_interleave(missing, axis)], axis)
+    last = x.narrow(axis, present - 1, 1)
+    copies = last.repeat_interleave(missing, axis)
+    return torch.cat([x, copies], axis)
 
 
 def _fold(g: Tensor, axis: int, size: int) -> Tensor:
     """The transpose of `_extend`."""
-    surplus = g.shape[axis] - size
+    present = g.shape[axis]
+    surplus = present - size
     if surplus == 0:
         return g
     folded = g.narrow(axis, 0, size).clone()
-    repeated = g.narrow(axis, size, surplus)
-    folded.narrow(axis, size - 1, 1).add_(repeated.sum(axis, keepdim=True))
+    copies = g.narrow(axis, size, surplus)
+    sum_of_copies = copies.sum(axis, keepdim=True)
+    last = folded.narrow(axis, size - 1, 1)
+    last.add_(sum_of_copies)
     return folded
 
 
 def _grow(x: Tensor, height: int, width: int) -> Tensor:
     """Repeat the last row and column up to a size."""
     tall = _extend(x, 1, height)
-    return _extend(tall, 2, width).contiguous()
+    grown = _extend(tall, 2, width)
+    return grown.contiguous()
 
 
 def _shrink(g: Tensor, height: int, width: int) -> Tensor:
@@ -363,6 +463,7 @@ def _shrink(g: Tensor, height: int, width: int) -> Tensor:
 
 def _pad(g: Tensor, height: int, width: int) -> Tensor:
     """The transpose of a crop."""
-    right = width - g.shape[2]
     below = height - g.shape[1]
-    return F.pad(g, (0, right, 0, below))
+    right = width - g.shape[2]
+    margins = (0, right, 0, below)
+    return F.pad(g, margins)

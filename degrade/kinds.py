@@ -7,18 +7,21 @@ numbers into tuples with one number per image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import ClassVar, cast
 
+import torch
 from torch import Tensor
 
 from .constants import ordinary_tensors
+from .images import IMAGE_TYPES
 from .rng import Rng
 from .values import Range, show
 
+_WHOLE_TYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _NO_FILE = ("none", "null")  # words that people write where they mean no file
 
 Plain = float | tuple[float, ...] | Range
@@ -38,11 +41,10 @@ class Kind:
         """The plain value to store. Raises ValueError that names the parameter and the value."""
         if given is None and self.optional:
             return None
-        if _requires_grad(given):
-            raise ValueError(
-                f"{name} requires grad, and an operator keeps no gradient of its parameters; "
-                f"give {name}.detach(); only the function degrade.jpeg keeps that of its quality"
-            )
+        if isinstance(given, Iterator):
+            given = tuple(given)  # it can be read once only
+        for tensor in _tensors_in(given):
+            _check_tensor(name, tensor)
         return self.check(name, given)
 
     def check(self, name: str, given: object) -> object:
@@ -69,10 +71,30 @@ class Kind:
         return words
 
 
-def _requires_grad(given: object) -> bool:
-    if isinstance(given, (list, tuple)):
-        return any(map(_requires_grad, given))
-    return isinstance(given, Tensor) and given.requires_grad
+def _tensors_in(given: object) -> Iterator[Tensor]:
+    """The tensors among given values, also in sequences, in arrays of objects and in a Range."""
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, Range):
+        yield from _tensors_in((given.low, given.high))
+    elif getattr(getattr(given, "dtype", None), "hasobject", False):  # an array of objects
+        yield from _tensors_in(given.tolist())  # type: ignore[attr-defined]
+    elif isinstance(given, (list, tuple)):
+        for item in given:
+            yield from _tensors_in(item)
+
+
+def _check_tensor(name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor with a gradient, or without numbers that can be read."""
+    if tensor.requires_grad:
+        raise ValueError(
+            f"{name} requires grad, and an operator keeps no gradient of its parameters; "
+            f"give {name}.detach(); only the function degrade.jpeg keeps that of its quality"
+        )
+    if tensor.is_nested or tensor.layout != torch.strided:
+        raise ValueError(f"{name} is no dense tensor; give {name}.to_dense()")
+    if tensor.is_meta:
+        raise ValueError(f"{name} is a tensor on the meta device, which holds no values")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +252,8 @@ class TensorKind(Kind):
         """Raise ValueError unless the shape fits and all values are in [0, 1]."""
         if value.ndim != 4 or 0 in value.shape or value.shape[1] not in {1, self.channels}:
             raise ValueError(f"{name} has shape {list(value.shape)}; give {self.shape}")
+        if value.dtype not in IMAGE_TYPES and value.dtype not in _WHOLE_TYPES:
+            raise ValueError(f"{name} is {value.dtype}; give {name}.float(), with values in [0, 1]")
         if not ((value >= 0) & (value <= 1)).all():
             raise ValueError(f"{name} has values outside [0, 1]")
 
@@ -257,7 +281,7 @@ class OperatorKind(Kind):
             raise ValueError("give at least one operator")
         for operator in operators:
             if not isinstance(operator, Operator):
-                raise ValueError(f"{operator!r} is no operator")
+                raise ValueError(f"{show(operator)} is no operator")
         return given
 
     @property
@@ -321,7 +345,7 @@ def _numbers_of(given: object) -> tuple[tuple, bool]:
     value = given
     if not isinstance(given, (int, float)) and hasattr(given, "tolist"):
         value = given.tolist()  # a tensor, an array or a numpy number
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, Iterable) and not isinstance(value, (str, Set, Mapping)):
         return tuple(value), True
     return (value,), False
 

@@ -29,6 +29,14 @@ class Agrees(Protocol):
         """The image near x for which f gives y: x [1, C, H, W], y [1, C, h, w]."""
 
 
+@runtime_checkable
+class Invertible(Protocol):
+    """An operator with a property `inverse`, an operator that undoes it exactly."""
+
+    @property
+    def inverse(self) -> Operator: ...
+
+
 def certain(f: Operator) -> bool:
     """Whether y says something certain about x: no stage draws, and each has `agree`.
 
@@ -54,10 +62,13 @@ def project(f: Operator, x: Tensor, y: Tensor) -> Tensor:
     """
     check_image(x)
     check_image(y, "y", scale=False)
-    output = tuple(f.output_shape(x.shape))
-    if tuple(y.shape) != output:
-        raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(x.shape)} into {list(output)}")
-    images = (x if x.dtype == torch.float64 else x.float()).contiguous()
+    output = list(f.output_shape(x.shape))
+    if list(y.shape) != output:
+        raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(x.shape)} into {output}")
+    if x.is_meta or y.is_meta:  # they have a shape and no values
+        return torch.empty_like(x)
+    images = x if x.dtype == torch.float64 else x.float()
+    images = images.contiguous()
     observations = y.to(images).contiguous()
     batch = len(x)
     projected = []
@@ -74,11 +85,12 @@ def _project_row(f: Operator, x: Tensor, y: Tensor) -> Tensor:
         return x
     inputs = [x]
     for stage in f.stages[:-1]:
-        inputs.append(stage(inputs[-1]))
+        x = stage(x)
+        inputs.append(x)
     # Backwards: the input that the last stage agrees with is the observation of the stage before it
-    for stage, stage_input in zip(reversed(f.stages), reversed(inputs), strict=True):
+    for stage in reversed(f.stages):
         assert isinstance(stage, Agrees)
-        y = stage.agree(stage_input, y)
+        y = stage.agree(inputs.pop(), y)
     return y
 
 
@@ -87,7 +99,9 @@ def visible_through_chain(f: Operator, shape: Shape, seen: Tensor | None) -> Ten
 
     def step(stage: Operator, state: _ShapeAndMask, key: str) -> _ShapeAndMask:
         shape, visible = state
-        return stage.output_shape(shape), stage.visible(shape, visible)
+        output = stage.output_shape(shape)
+        return output, stage.visible(shape, visible)
 
-    _, visible = through_stages(f, (tuple(shape), seen), step)
+    start = (tuple(shape), seen)
+    _, visible = through_stages(f, start, step)
     return visible

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import EllipsisType
 
 import torch
 from torch import Tensor
 
 from .images import WrongOutput
-from .operator import Operator
+from .operator import Operator, Window
 from .spec import parse
 
 _ROUNDING = 1e-6  # largest relative difference that counts as rounding, in float64
@@ -49,11 +50,12 @@ def check(operator: Operator, shape: Sequence[int] = (2, 3, 48, 40), seed: int =
 
 
 def _check_laws(operator: Operator, shape: tuple[int, ...], seed: int) -> None:
-    x = torch.rand(*shape, generator=_generator(seed), dtype=torch.float64)
+    generator = _generator(seed)
+    x = torch.rand(*shape, generator=generator, dtype=torch.float64)
     single = x.float()
     for law in (_text, _output, _draws, _rows, _sampling, _approx, _visible):
         law(operator, single, seed)
-    sampled = operator.sample(x.shape, _generator(seed))
+    sampled = _sampled(operator, x, seed)
     if sampled.linear:
         _adjoint(sampled, x, seed)
     else:
@@ -74,66 +76,71 @@ def _text(f: Operator, x: Tensor, seed: int) -> None:
 
 def _has_files_or_tensors(f: Operator) -> bool:
     for stage in f:
-        for name in stage.files:
-            if getattr(stage, name) is not None:
-                return True
+        held = [getattr(stage, name) for name in stage.files]
+        if any(value is not None for value in held):
+            return True
         if any(map(_has_files_or_tensors, stage.nested)):
             return True
     return False
 
 
 def _output(f: Operator, x: Tensor, seed: int) -> None:
-    sampled = f.sample(x.shape, _generator(seed))
+    sampled = _sampled(f, x, seed)
     declared = list(sampled.output_shape(x.shape))
     for image in (x, x.double()):
         before = image.clone()
-        y = f(image, _generator(seed))
+        y = _applied(f, image, seed)
         shape = list(y.shape)
         _require(shape == declared, f, f"gives {shape}, and its output_shape says {declared}")
-        _require(torch.equal(image, before), f, "changes its input")
+        unchanged = torch.equal(image, before)
+        _require(unchanged, f, "changes its input")
+        is_copy = _address(y) != _address(image)
         _require(
-            _address(y) != _address(image),
+            is_copy,
             f,
             "gives a view of its input; changing one would change the other, so clone it",
         )
 
 
 def _address(x: Tensor) -> int:
-    return x.untyped_storage().data_ptr()
+    storage = x.untyped_storage()
+    return storage.data_ptr()
 
 
 def _draws(f: Operator, x: Tensor, seed: int) -> None:
     state = torch.get_rng_state()
-    first = f(x, _generator(seed))
-    second = f(x, _generator(seed))
+    first = _applied(f, x, seed)
+    second = _applied(f, x, seed)
     repeats = torch.equal(first, second)
     _require(repeats, f, "gives other values for an equal generator; draw from `rng` alone")
-    untouched = torch.equal(torch.get_rng_state(), state)
+    state_after = torch.get_rng_state()
+    untouched = torch.equal(state_after, state)
     _require(untouched, f, "draws from torch's own generator; draw from `rng` alone")
 
 
 def _rows(f: Operator, x: Tensor, seed: int) -> None:
     batch = len(x)
-    y = f(x, [_generator(seed + i) for i in range(batch)])
+    generators = [_generator(seed + i) for i in range(batch)]
+    y = f(x, generators)
     for i in range(batch):
+        row = slice(i, i + 1)
         row_operator = f.row(i, batch)
-        alone = row_operator(x[i : i + 1], _generator(seed + i))
-        _require(
-            torch.equal(y[i : i + 1], alone),
-            f,
-            f"gives image {i} other values beside other images than alone",
-        )
+        alone = _applied(row_operator, x[row], seed + i)
+        equal = torch.equal(y[row], alone)
+        _require(equal, f, f"gives image {i} other values beside other images than alone")
 
 
 def _sampling(f: Operator, x: Tensor, seed: int) -> None:
-    sampled = f.sample(x.shape, _generator(seed))
-    applied = f(x, _generator(seed))
+    sampled = _sampled(f, x, seed)
+    applied = _applied(f, x, seed)
+    of_sampled = _applied(sampled, x, seed)
+    equal = torch.equal(of_sampled, applied)
     _require(
-        torch.equal(sampled(x, _generator(seed)), applied),
+        equal,
         f,
         "sampled gives other values than applied; decide in `draw`, or draw in `forward`, not both",
     )
-    sampled_again = sampled.sample(x.shape, _generator(seed + 1))
+    sampled_again = _sampled(sampled, x, seed + 1)
     _require(sampled_again == sampled, f, "can be sampled twice; `draw` leaves something undecided")
 
 
@@ -146,12 +153,15 @@ def _approx(f: Operator, x: Tensor, seed: int) -> None:
 
 
 def _sampled_shape(f: Operator, x: Tensor, seed: int) -> list[int]:
-    return list(f.sample(x.shape, _generator(seed)).output_shape(x.shape))
+    sampled = _sampled(f, x, seed)
+    shape = sampled.output_shape(x.shape)
+    return list(shape)
 
 
 def _visible(f: Operator, x: Tensor, seed: int) -> None:
-    sampled = f.sample(x.shape, _generator(seed))
+    sampled = _sampled(f, x, seed)
     batch, _, height, width = sampled.output_shape(x.shape)
+    allowed = ([1, 1, height, width], [batch, 1, height, width])
     everything = torch.ones(1, 1, *x.shape[2:])
     for visible_input in (None, everything):
         mask = sampled.visible(x.shape, visible_input)
@@ -159,7 +169,7 @@ def _visible(f: Operator, x: Tensor, seed: int) -> None:
             continue
         shape = list(mask.shape)
         _require(
-            shape in ([1, 1, height, width], [batch, 1, height, width]),
+            shape in allowed,
             f,
             f"has visible {shape}; it must be [1 or {batch}, 1, {height}, {width}]",
         )
@@ -168,17 +178,23 @@ def _visible(f: Operator, x: Tensor, seed: int) -> None:
 
 
 def _adjoint(f: Operator, x: Tensor, seed: int) -> None:
-    z = torch.rand(x.shape, generator=_generator(seed + 1), dtype=x.dtype)
+    generator = _generator(seed + 1)
+    z = torch.rand(x.shape, generator=generator, dtype=x.dtype)
     fx = f(x)
     combined = f(0.5 * x - 0.25 * z)
     expected = 0.5 * fx - 0.25 * f(z)
     difference = (combined - expected).norm()
-    linear = difference <= _ROUNDING * (combined.norm() + expected.norm())
+    size = combined.norm() + expected.norm()
+    linear = difference <= _ROUNDING * size
     _require(bool(linear), f, "says that it is linear, and is not")
-    y = torch.randn(fx.shape, generator=_generator(seed + 2), dtype=x.dtype)
+    generator = _generator(seed + 2)
+    y = torch.randn(fx.shape, generator=generator, dtype=x.dtype)
+    transposed = f.adjoint(y, x.shape)
     forth = (fx * y).sum()
-    back = (x * f.adjoint(y, x.shape)).sum()
-    equal = (forth - back).abs() <= _ROUNDING * fx.norm() * y.norm()
+    back = (x * transposed).sum()
+    size = fx.norm() * y.norm()
+    difference = (forth - back).abs()
+    equal = difference <= _ROUNDING * size
     _require(
         bool(equal),
         f,
@@ -188,37 +204,39 @@ def _adjoint(f: Operator, x: Tensor, seed: int) -> None:
 
 def _gradient(f: Operator, x: Tensor, seed: int) -> None:
     x = x.clone().requires_grad_()
-    y = f(x, _generator(seed))
+    y = _applied(f, x, seed)
     _require(y.requires_grad, f, "has no gradient; declare one with degrade.surrogate.declare")
-    (gradient,) = torch.autograd.grad(y.sum(), x, allow_unused=True)
+    total = y.sum()
+    (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
     _require(gradient is not None, f, "has a gradient that does not reach its input")
-    finite = torch.isfinite(gradient).all()
-    _require(bool(finite), f, "has a gradient with NaN or infinity")
+    finite = torch.isfinite(gradient)
+    _require(bool(finite.all()), f, "has a gradient with NaN or infinity")
 
 
 def _part(f: Operator, x: Tensor, seed: int) -> None:
     height, width = x.shape[2:]
     rows = slice(_middle(height), height)
     columns = slice(_middle(width), width)
-    whole = f(x, _generator(seed))
     part = f.part(x.shape, (rows, columns))
-    draws = not torch.equal(whole, f(x, _generator(seed + 1)))
+    whole = _applied(f, x, seed)
+    with_other_draws = _applied(f, x, seed + 1)
+    draws = not torch.equal(whole, with_other_draws)
     if part is None or draws:
         return
     part_operator, place = part
-    result = part_operator(x[..., rows, columns])
+    window = x[..., rows, columns]
+    result = part_operator(window)
     expected = whole[(..., *place)]
-    shape, expected_shape = list(result.shape), list(expected.shape)
+    shape = list(result.shape)
+    expected_shape = list(expected.shape)
     _require(
         shape == expected_shape, f, f"has a part of {shape}, and says that it is {expected_shape}"
     )
-    scale = max(whole.shape[2:]) / min(x.shape[2:])
-    reach = math.ceil(f.reach(x.shape) * scale)  # in pixels of f(x)
-    inner_rows = _away_from_cuts(place[0], whole.shape[2], reach)
-    inner_columns = _away_from_cuts(place[1], whole.shape[3], reach)
-    difference = (result - expected)[..., inner_rows, inner_columns]
+    inner = _away_from_cuts(f, place, x, whole)
+    difference = (result - expected)[inner].abs()
+    equal = difference <= _PART_TOLERANCE
     _require(
-        bool((difference.abs() <= _PART_TOLERANCE).all()),
+        bool(equal.all()),
         f,
         "does another thing to a part than to the whole; check `local`, `reach` and `cut`",
     )
@@ -226,14 +244,31 @@ def _part(f: Operator, x: Tensor, seed: int) -> None:
 
 def _middle(n: int) -> int:
     """Half of n pixels, at a whole block of 16 if there is one."""
-    return n // 2 // 16 * 16 or n // 2
+    half = n // 2
+    whole_blocks = half // 16 * 16
+    return whole_blocks or half
 
 
-def _away_from_cuts(span: slice, n: int, reach: int) -> slice:
-    """The pixels of a part that lie more than `reach` from its cuts, counted within the part.
+def _away_from_cuts(
+    f: Operator, place: Window, x: Tensor, whole: Tensor
+) -> tuple[EllipsisType, slice, slice]:
+    """The index of a part's pixels that lie farther than `reach` from its cuts.
 
-    span: where the part lies among the n pixels of the whole.
+    place: where the part lies in f(x), which is `whole`.
     """
+    *_, height, width = whole.shape
+    pixels_of_x = min(x.shape[2:])
+    scale = max(height, width) / pixels_of_x
+    reach_in_x = f.reach(x.shape)
+    reach = math.ceil(reach_in_x * scale)  # in pixels of f(x)
+    rows, columns = place
+    inner_rows = _inner(rows, height, reach)
+    inner_columns = _inner(columns, width, reach)
+    return ..., inner_rows, inner_columns
+
+
+def _inner(span: slice, n: int, reach: int) -> slice:
+    """A span of n pixels without those within `reach` of a cut, counted within the span."""
     size = span.stop - span.start
     first = reach if span.start > 0 else 0
     last = size - reach if span.stop < n else size
@@ -241,18 +276,23 @@ def _away_from_cuts(span: slice, n: int, reach: int) -> slice:
 
 
 def _projection(f: Operator, x: Tensor, seed: int) -> None:
-    observation = f(x, _generator(seed))
+    observation = _applied(f, x, seed)
     start = 0.9 * x.flip(3) + 0.05
     projected = f.project(start, observation)
-    shape, expected_shape = list(projected.shape), list(x.shape)
+    shape = list(projected.shape)
+    expected_shape = list(x.shape)
     _require(shape == expected_shape, f, f"projects {expected_shape} to {shape}")
-    for i in range(len(x)):
-        row_operator = f.row(i, len(x))
+    batch = len(x)
+    for i in range(batch):
+        row_operator = f.row(i, batch)
         if not row_operator.certain:
             continue
         row = slice(i, i + 1)
-        before = _distance(row_operator(start[row]), observation[row])
-        after = _distance(row_operator(projected[row]), observation[row])
+        observed = observation[row]
+        of_start = row_operator(start[row])
+        before = _distance(of_start, observed)
+        of_projected = row_operator(projected[row])
+        after = _distance(of_projected, observed)
         _require(
             after <= before + _HALF_LEVEL,
             f,
@@ -262,11 +302,20 @@ def _projection(f: Operator, x: Tensor, seed: int) -> None:
 
 def _distance(a: Tensor, b: Tensor) -> float:
     """Root mean square difference."""
-    return float((a - b).square().mean().sqrt())
+    squares = (a - b).square()
+    return float(squares.mean().sqrt())
 
 
 def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def _sampled(f: Operator, x: Tensor, seed: int) -> Operator:
+    return f.sample(x.shape, _generator(seed))
+
+
+def _applied(f: Operator, x: Tensor, seed: int) -> Tensor:
+    return f(x, _generator(seed))
 
 
 def _require(law: bool, f: Operator, broken: str) -> None:

@@ -31,8 +31,10 @@ class Clamp(Operator):
         return surrogate.clamp(x)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        not_black = torch.where(y >= 1, x.clamp(min=1), y)
-        return torch.where(y <= 0, x.clamp(max=0), not_black)
+        where_white = x.clamp(min=1)
+        where_black = x.clamp(max=0)
+        not_black = torch.where(y >= 1, where_white, y)
+        return torch.where(y <= 0, where_black, not_black)
 
 
 @register("quantize", exact="round half to even", gradient="cubic, or ste")
@@ -54,7 +56,8 @@ class Quantize(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         steps = decided(self.levels) - 1
-        rounded = surrogate.round_half_even(x * steps, self.surrogate)
+        scaled = x * steps
+        rounded = surrogate.round_half_even(scaled, self.surrogate)
         return rounded / steps
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
@@ -62,4 +65,5 @@ class Quantize(Operator):
         level = (y * steps).round()
         lowest = level - _SAFE
         highest = level + _SAFE
-        return torch.clamp(x * steps, lowest, highest) / steps
+        inside = torch.clamp(x * steps, lowest, highest)
+        return inside / steps

@@ -25,9 +25,10 @@ def adjoint(f: Operator, y: Tensor, shape: Shape | None = None) -> Tensor:
         raise ValueError(f"{f} has no adjoint: it is not linear, or not yet sampled")
     check_image(y, "y", scale=False)
     shape = tuple(shape or f.input_shape(y.shape))
-    output = tuple(f.output_shape(shape))
-    if output != tuple(y.shape):
-        raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(shape)} into {list(output)}")
+    output = list(f.output_shape(shape))
+    if output != list(y.shape):
+        raise ValueError(f"y is {list(y.shape)}, but {f} turns {list(shape)} into {output}")
     with torch.enable_grad():
         x = y.new_zeros(shape, requires_grad=True)
-        return torch.autograd.grad(f(x), x, y)[0]
+        (gradient,) = torch.autograd.grad(f(x), x, y)
+    return gradient

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from .images import check_shape
+
 if TYPE_CHECKING:
     from .operator import Operator, Shape, Window
 
@@ -32,13 +34,17 @@ def part(f: Operator, shape: Shape, window: Window) -> Part | None:
     window cuts through a pixel or block of f(x). Raises ValueError if `sample` has not yet drawn
     what decides shapes or masks.
     """
+    check_shape(shape)
+    if len(window) != 2:
+        raise ValueError(f"window={window} must be the slices of the rows and of the columns")
     sides = list(zip(window, shape[2:], strict=True))
     for span, n in sides:
         if not _lies_within(span, n):
             raise ValueError(
                 f"window={span} must be from a first to a last of {n} pixels, with both ends given"
             )
-    if all(span.start == 0 and span.stop == n for span, n in sides):
+    is_whole_image = all(span == slice(0, n) for span, n in sides)
+    if is_whole_image:
         height, width = f.output_shape(shape)[2:]
         return f, (slice(0, height), slice(0, width))
     if math.isinf(f.reach(shape)):
@@ -52,16 +58,20 @@ def can_cut(f: Operator, shape: Shape, position: int, axis: int) -> bool:
     It cannot where the cut goes through a block or a pixel of f(x), nor where f uses the whole
     image, or holds a mask that is still to be drawn.
     """
-    window = [slice(0, shape[2]), slice(0, shape[3])]
+    window = [slice(0, n) for n in shape[2:]]
     window[axis] = slice(0, position)
+    rows, columns = window
     try:
-        return part(f, shape, (window[0], window[1])) is not None
+        taken = part(f, shape, (rows, columns))
     except ValueError:  # a mask that is still to be drawn
         return False
+    return taken is not None
 
 
 def _lies_within(span: slice, n: int) -> bool:
-    if span.step is not None or span.start is None or span.stop is None:
+    if span.step is not None:
+        return False
+    if span.start is None or span.stop is None:
         return False
     return bool(0 <= span.start < span.stop <= n)
 
@@ -105,9 +115,20 @@ def reach_of_chain(f: Operator, shape: Shape) -> float:
     for stage in f.stages:
         total += stage.reach(shape) * scale
         output = stage.output_shape(shape)
-        (height, width), (new_height, new_width) = shape[2:], output[2:]
-        turns = stage.local and sorted(shape[2:]) == sorted(output[2:])  # a turn swaps the sides
-        if not turns:
-            scale *= max(height / new_height, width / new_width)
+        if not _turns(stage, shape, output):
+            scale *= _reduction(shape, output)
         shape = output
     return total
+
+
+def _turns(stage: Operator, shape: Shape, output: Shape) -> bool:
+    """Whether a stage may swap the sides of an image and keep its pixels."""
+    same_sides = sorted(shape[2:]) == sorted(output[2:])
+    return stage.local and same_sides
+
+
+def _reduction(shape: Shape, output: Shape) -> float:
+    """Pixels of the input per pixel of the output, along the side that shrinks more."""
+    height, width = shape[2:]
+    out_height, out_width = output[2:]
+    return max(height / out_height, width / out_width)

@@ -50,20 +50,26 @@ class Masking(Operator):
         raise NotImplementedError
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x * self.pattern(x.shape).to(x)
+        pattern = self.pattern(x.shape)
+        return x * pattern.to(x)
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window]:
         rows, columns = window
-        return Mask(self.pattern(shape)[..., rows, columns]), window
+        pattern = self.pattern(shape)
+        pattern_of_window = pattern[..., rows, columns]
+        return Mask(pattern_of_window), window
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        mask = self.pattern(x.shape).to(x)
+        pattern = self.pattern(x.shape)
+        mask = pattern.to(x)
         is_visible = mask >= _BARELY
         unmasked = y / mask.clamp(min=_BARELY)
-        known = torch.where(mask == 1, y, unmasked.clamp(0, 1))
+        in_range = unmasked.clamp(0, 1)
+        known = torch.where(mask == 1, y, in_range)
         difference = (known - x) * is_visible
-        correction = _continued(difference, is_visible.to(x))
-        hidden = (x + correction).clamp(0, 1)
+        visible = is_visible.to(x)
+        corrected = x + _continued(difference, visible)
+        hidden = corrected.clamp(0, 1)
         return torch.where(is_visible, known, hidden)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor:
@@ -93,8 +99,9 @@ class Mask(Held, Masking):
 
     def pattern(self, shape: Shape) -> Tensor:
         pattern = self._tensor
-        fits_sides = pattern.shape[2:] == tuple(shape[2:])
-        fits_batch = len(pattern) in (1, shape[0])
+        batch, _, *sides = shape
+        fits_sides = list(pattern.shape[2:]) == sides
+        fits_batch = len(pattern) in (1, batch)
         if not (fits_sides and fits_batch):
             raise ValueError(
                 f"the mask is {list(pattern.shape)}, the images are {list(shape)}; "
@@ -123,7 +130,7 @@ class Strokes(Seeded, Masking):
         count = decided(self.count)
         width = decided(self.width)
         batch, _, *sides = shape
-        return _draw_strokes(self.drawn_seed, count, width, batch, *sides)
+        return _draw_strokes(self.drawn_seed, count, width, (batch, *sides))
 
 
 @register("pixels", exact="its probability", gradient="the mask")
@@ -164,8 +171,10 @@ class Box(Masking):
 
     def pattern(self, shape: Shape) -> Tensor:
         *_, height, width = shape
-        rows = _span(decided(self.top), decided(self.height), height)
-        columns = _span(decided(self.left), decided(self.width), width)
+        top, share_of_height = decided(self.top), decided(self.height)
+        rows = _span(top, share_of_height, height)
+        left, share_of_width = decided(self.left), decided(self.width)
+        columns = _span(left, share_of_width, width)
         pattern = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
         pattern[..., rows, columns] = 0
         return pattern
@@ -189,15 +198,18 @@ class Uncrop(Masking):
 
     def pattern(self, shape: Shape) -> Tensor:
         *_, height, width = shape
+        rows = self._visible_span(height)
+        columns = self._visible_span(width)
         pattern = torch.zeros(1, 1, height, width, dtype=torch.float32, device="cpu")
-        pattern[..., self._kept(height), self._kept(width)] = 1
+        pattern[..., rows, columns] = 1
         return pattern
 
-    def _kept(self, n: int) -> slice:
+    def _visible_span(self, n: int) -> slice:
         """The visible ones of n rows or columns."""
         start = 0 if self.where == "corner" else None
         share = decided(self.keep) ** 0.5
-        return _span(start, max(share, 1 / n), n)
+        one_pixel = 1 / n
+        return _span(start, max(share, one_pixel), n)
 
 
 def _span(start: float | None, share: float, n: int) -> slice:
@@ -216,13 +228,16 @@ def _continued(difference: Tensor, visible: Tensor) -> Tensor:
     neighbours that have a value.
     """
     shorter_side = min(visible.shape[2:])
-    rings = max(1, round(_SEAM * shorter_side))
+    width_of_seam = round(_SEAM * shorter_side)
+    rings = max(1, width_of_seam)
     has_value = visible
     fade = visible.clone()
     for ring in range(1, rings + 1):
         share_with_value = _mean_of_neighbours(has_value)
-        is_new = (share_with_value > 0) & (has_value == 0)
-        mean = _mean_of_neighbours(difference) / share_with_value
+        has_neighbour = share_with_value > 0
+        is_new = has_neighbour & (has_value == 0)
+        sum_of_neighbours = _mean_of_neighbours(difference)
+        mean = sum_of_neighbours / share_with_value
         difference = torch.where(is_new, mean, difference)
         phase = math.pi * ring / (rings + 1)
         strength = 0.5 + 0.5 * math.cos(phase)
@@ -237,33 +252,45 @@ def _mean_of_neighbours(x: Tensor) -> Tensor:
 
 
 @cached_constant(maxsize=16)  # a solver asks for the same strokes at every step
-def _draw_strokes(
-    seed: Seed, count: int, thickness: float, batch: int, height: int, width: int
-) -> Tensor:
-    uniform = seeded_uniform(seed, (count, 2, 2), batch).double()  # [S, stroke, end, (x, y)]
-    spread = torch.where(uniform < 0.5, uniform, uniform + 0.5)
-    outer_thirds = spread * 2 / 3  # [0, 1/3) or [2/3, 1)
+def _draw_strokes(seed: Seed, count: int, thickness: float, size: Shape) -> Tensor:
+    """The mask [1 or B, 1, H, W] of seeded strokes; size: (B, H, W)."""
+    batch, height, width = size
     sides = torch.tensor([width, height], dtype=torch.float64)
-    ends = outer_thirds * sides
+    ends = _ends_of_strokes(seed, count, batch) * sides
     pixels = _pixel_centres(height, width)
     half_width = thickness * min(height, width) / 2
-    hidden = torch.zeros(len(ends), height, width, dtype=torch.float64)
+    shape = (len(ends), height, width)
+    hidden = torch.zeros(shape, dtype=torch.float64)
     for stroke in ends.unbind(1):
-        start, end = stroke[:, :, None, None].unbind(1)  # [S, 1, 1, (x, y)]
+        both_ends = stroke[:, :, None, None]
+        start, end = both_ends.unbind(1)  # [S, 1, 1, (x, y)]
         distance = distance_to_segment(pixels, start, end)
-        hidden = torch.maximum(hidden, _covered(distance, half_width))
-    return (1 - hidden).float()[:, None]
+        covered = _covered(distance, half_width)
+        hidden = torch.maximum(hidden, covered)
+    visible = 1 - hidden
+    return visible.float()[:, None]
+
+
+def _ends_of_strokes(seed: Seed, count: int, batch: int) -> Tensor:
+    """Where strokes end, as shares of the sides: [S, stroke, end, (x, y)]."""
+    draws = seeded_uniform(seed, (count, 2, 2), batch)
+    uniform = draws.double()
+    spread = torch.where(uniform < 0.5, uniform, uniform + 0.5)
+    return spread * 2 / 3  # in [0, 1/3) or [2/3, 1)
 
 
 def _pixel_centres(height: int, width: int) -> Tensor:
     """The centre of each pixel, [height, width, (x, y)]."""
-    xs = torch.arange(width, dtype=torch.float64) + 0.5
-    ys = torch.arange(height, dtype=torch.float64) + 0.5
-    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
+    column = torch.arange(width, dtype=torch.float64)
+    row = torch.arange(height, dtype=torch.float64)
+    coordinates = torch.meshgrid(column + 0.5, row + 0.5, indexing="xy")
+    return torch.stack(coordinates, -1)
 
 
 def _covered(distance: Tensor, half: float) -> Tensor:
     """Share of a unit-wide pixel at `distance` from the axis of a line of half-width `half`."""
-    below_upper_edge = (half + 0.5 - distance).clamp(0, 1)
-    below_lower_edge = (0.5 - half - distance).clamp(0, 1)
+    to_upper_edge = half + 0.5 - distance
+    to_lower_edge = 0.5 - half - distance
+    below_upper_edge = to_upper_edge.clamp(0, 1)
+    below_lower_edge = to_lower_edge.clamp(0, 1)
     return below_upper_edge - below_lower_edge

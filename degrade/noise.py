@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, number, option, per_image, random_seed
+from .params import Integers, Numbers, number, option, per_image, random_seed, single
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
@@ -60,11 +60,19 @@ class Poisson(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         peak = per_image(self.peak, x, "peak")
         if self.model == "gaussian":
-            rate = (peak * x).clamp(min=0)
-            deviation = (rate + _NEVER_ZERO).sqrt()
-            return (rate - 0.5 + deviation * rng.normal(x)) / peak
-        counts = rng.poisson(_rate(x, peak))
+            return self._gaussian_model(x, peak, rng)
+        rate = _rate(x, peak)
+        counts = rng.poisson(rate)
         return _photons(x, counts, peak)
+
+    def _gaussian_model(self, x: Tensor, peak: float | Tensor, rng: Rng) -> Tensor:
+        rate = peak * x
+        rate = rate.clamp(min=0)
+        variance = rate + _NEVER_ZERO
+        deviation = variance.sqrt()
+        noise = deviation * rng.normal(x)
+        counts = rate - 0.5 + noise
+        return counts / peak
 
     def approx(self) -> Operator:
         if self.model == "gaussian":
@@ -83,7 +91,8 @@ def _photons(x: Tensor, counts: Tensor, peak: float | Tensor) -> Tensor:
     y = counts / peak
     brightness = x.detach().clamp(min=0)
     variance = brightness + _NEVER_ZERO / peak  # times the peak
-    gradient = 1 + (y - brightness) / (2 * variance)
+    noise = y - brightness
+    gradient = 1 + noise / (2 * variance)
     return declare(x, y, gradient)
 
 
@@ -110,11 +119,14 @@ class PoissonGaussian(Operator):
 
         def counts_and_normal(rate: Tensor) -> Tensor:
             counts = rng.poisson(rate)
-            return torch.cat([counts, rng.normal(rate)], 1)
+            normal = rng.normal(rate)
+            return torch.cat([counts, normal], 1)
 
-        draws = rng.draw(counts_and_normal, _rate(x, peak))
+        rate = _rate(x, peak)
+        draws = rng.draw(counts_and_normal, rate)
         counts, normal = draws.chunk(2, 1)
-        return _photons(x, counts, peak) + sigma * normal
+        photon_noise = _photons(x, counts, peak)
+        return photon_noise + sigma * normal
 
 
 @register("speckle", exact="N(x, σ²x²)", gradient="at the draw")
@@ -133,7 +145,8 @@ class Speckle(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
-        return x * (1 + sigma * rng.normal(x))
+        factor = 1 + sigma * rng.normal(x)
+        return x * factor
 
 
 @register("uniform", exact="U of its width", gradient="identity")
@@ -175,9 +188,16 @@ class SaltPepper(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         prob = per_image(self.prob, x, "prob")
         salt = per_image(self.salt, x, "salt")
-        uniform = rng.uniform(x[:, :1])
-        white_or_black = (uniform < prob * salt).to(x)
-        return torch.where(uniform < prob, white_or_black, x)
+        one_channel = x[:, :1]
+        uniform = rng.uniform(one_channel)
+        changes = uniform < prob
+        turns_white = uniform < prob * salt
+        white_or_black = turns_white.to(x)
+        return torch.where(changes, white_or_black, x)
+
+    def lost(self) -> dict[float, float]:
+        prob, salt = single(self.prob), single(self.salt)
+        return {0.0: prob * (1 - salt), 1.0: prob * salt}
 
 
 class _Defects(Seeded):
@@ -222,7 +242,11 @@ class DeadPixels(_Defects):
     seed: Integers | None = random_seed(default=None)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return x * self.alive(x.shape).to(x)
+        alive = self.alive(x.shape)
+        return x * alive.to(x)
+
+    def lost(self) -> dict[float, float]:
+        return {0.0: single(self.prob)}
 
 
 @register("hotpixels", exact="its probability", gradient="the mask")
@@ -241,5 +265,9 @@ class HotPixels(_Defects):
     linear = False  # white is no multiple of x
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        alive = self.alive(x.shape).to(x.device)
-        return torch.where(alive > 0, x, 1.0)
+        alive = self.alive(x.shape)
+        is_alive = alive.to(x.device) > 0
+        return torch.where(is_alive, x, 1.0)
+
+    def lost(self) -> dict[float, float]:
+        return {1.0: single(self.prob)}

@@ -8,7 +8,7 @@ separate files: `linearity`, `locality`, `knowledge`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, overload
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import knowledge, linearity, locality
 from .declared import Declared
-from .images import check_image, check_output
+from .images import check_image, check_output, check_shape
 from .params import nested
 from .rng import Generators, Rng
 from .stages import through_stages
@@ -91,15 +91,25 @@ class Operator(Declared):
             is torch's global generator. With a list, image i gets what f(x[i:i+1], generator[i])
             gives.
 
-        Raises TypeError if x is no tensor, and ValueError for a wrong shape or dtype, for levels
-        of 0 to 255, NaN or infinity. An error inside a chain names the stage.
+        Raises TypeError if x is no tensor, and ValueError for a wrong shape or dtype, for another
+        scale than [0, 1], NaN or infinity. An error inside a chain names the stage.
         """
-        check_image(x)
+        check_image(x, vector=self.linear)
+        return self._apply(x, generator)
+
+    def predict(self, x: Tensor, generator: Generators = None) -> Tensor:
+        """f(x) for an image of a solver, which may be in any scale while the solver searches."""
+        check_image(x, scale=False)
+        return self._apply(x, generator)
+
+    def _apply(self, x: Tensor, generator: Generators) -> Tensor:
         rng = Rng.of(generator, len(x))
-        y = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        is_half = x.dtype in (torch.float16, torch.bfloat16)
+        y = x.float() if is_half else x
         y = y.contiguous()  # so that sums have one order, whatever the memory layout
         with without_autocast(x.device):
-            y = self._drawn(x.shape, rng)._run(y, rng)
+            drawn = self._drawn(x.shape, rng)
+            y = drawn._run(y, rng)
         return y.to(x.dtype)
 
     def sample(self, shape: Shape, generator: Generators = None) -> Operator:
@@ -107,7 +117,10 @@ class Operator(Declared):
 
         f.sample(x.shape, g)(x, h) equals f(x, g) if the generators g and h are equal.
         """
-        return self._drawn(tuple(shape), Rng.of(generator, shape[0]))
+        check_shape(shape)
+        batch = shape[0]
+        rng = Rng.of(generator, batch)
+        return self._drawn(tuple(shape), rng)
 
     def __rshift__(self, other: Operator) -> Operator:
         if not isinstance(other, Operator):
@@ -136,7 +149,8 @@ class Operator(Declared):
 
     def row(self, index: int, batch: int) -> Operator:
         """The operator for image `index` of a batch, as an operator for one image."""
-        row_operator = self.with_values(self.row_values(index, batch))
+        values = self.row_values(index, batch)
+        row_operator = self.with_values(values)
         return row_operator.with_nested(lambda f: f.row(index, batch))
 
     # Shortcuts to functions of linearity, locality and knowledge --------------------------------
@@ -165,7 +179,8 @@ class Operator(Declared):
 
         def step(stage: Operator, x: Tensor, key: str) -> Tensor:
             y = stage.forward(x, rng.child(key))
-            check_output(y, x, stage.output_shape(x.shape))
+            declared_shape = stage.output_shape(x.shape)
+            check_output(y, x, declared_shape)
             return y
 
         return through_stages(self, x, step)
@@ -174,12 +189,16 @@ class Operator(Declared):
         """Draw each stage, image by image if images may get different operators."""
         if not any(stage.varies for stage in self.stages):
             return self._drawn_stages(shape, rng)
-        if shape[0] == 1:
-            return self.row(0, 1)._drawn_stages(shape, rng)
+        batch, *image = shape
+        if batch == 1:
+            row_operator = self.row(0, 1)
+            return row_operator._drawn_stages(shape, rng)
+        row_shape = (1, *image)
         rows = []
-        for i in range(shape[0]):
-            row_operator = self.row(i, shape[0])
-            rows.append(row_operator._drawn((1, *shape[1:]), rng.row(i)))
+        for i in range(batch):
+            row_operator = self.row(i, batch)
+            drawn = row_operator._drawn(row_shape, rng.row(i))
+            rows.append(drawn)
         return PerImage(*rows)
 
     def _drawn_stages(self, shape: Shape, rng: Rng) -> Operator:
@@ -189,8 +208,11 @@ class Operator(Declared):
             stream = rng.child(f"draw/{key}")
             values = {}
             for name, span in stage.ranges.items():
-                values[name] = stage.kinds[name].draw(span, stream.child(name))
-            drawn = stage.with_values(values).draw(shape, stream)
+                kind = stage.kinds[name]
+                stream_of_name = stream.child(name)
+                values[name] = kind.draw(span, stream_of_name)
+            with_numbers = stage.with_values(values)
+            drawn = with_numbers.draw(shape, stream)
             concrete.extend(drawn)
             return drawn.output_shape(shape)
 
@@ -226,7 +248,10 @@ class Chain(Operator):
         return compose(models)
 
     def output_shape(self, shape: Shape) -> Shape:
-        return through_stages(self, tuple(shape), lambda stage, shape, _: stage.output_shape(shape))
+        def step(stage: Operator, shape: Shape, key: str) -> Shape:
+            return stage.output_shape(shape)
+
+        return through_stages(self, tuple(shape), step)
 
     def input_shape(self, shape: Shape) -> Shape:
         for stage in reversed(self.stages):
@@ -251,7 +276,9 @@ def compose(stages: Iterable[Operator]) -> Operator:
     stages = tuple(stages)
     if not stages:
         raise ValueError("an operator needs at least one stage")
-    return stages[0] if len(stages) == 1 else Chain(stages)
+    if len(stages) == 1:
+        return stages[0]
+    return Chain(stages)
 
 
 class PerImage(Operator):
@@ -272,45 +299,61 @@ class PerImage(Operator):
         return all(f.linear for f in self.operators)
 
     def row(self, index: int, batch: int) -> Operator:
-        return self._for((batch,))[index]
+        operators = self._for_batch(batch)
+        return operators[index]
 
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
         self.output_shape(x.shape)  # refuses rows of different sizes
         rows = []
-        for i, f in enumerate(self._for(x.shape)):
-            rows.append(f._run(x[i : i + 1], rng.row(i)))
+        operators = self._for_batch(len(x))
+        for i, f in enumerate(operators):
+            image = x[i : i + 1]
+            stream = rng.row(i)
+            rows.append(f._run(image, stream))
         return torch.cat(rows)
 
     def approx(self) -> Operator:
         return self.with_nested(lambda f: f.approx())
 
     def output_shape(self, shape: Shape) -> Shape:
-        shapes = {f.output_shape((1, *shape[1:])) for f in self._for(shape)}
+        batch, *image = shape
+        row_shape = (1, *image)
+        shapes = {f.output_shape(row_shape) for f in self._for_batch(batch)}
         if len(shapes) > 1:
             raise ValueError(
                 f"the images of a batch would get different sizes: {sorted(shapes)}; "
                 "take them one by one"
             )
-        return (shape[0], *shapes.pop()[1:])
+        _, *output = shapes.pop()
+        return (batch, *output)
 
     def input_shape(self, shape: Shape) -> Shape:
-        return (shape[0], *self.operators[0].input_shape((1, *shape[1:]))[1:])
+        batch, *image = shape
+        first = self.operators[0]
+        _, *image_before = first.input_shape((1, *image))
+        return (batch, *image_before)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
+        batch, *image = shape
+        row_shape = (1, *image)
         rows: list[Tensor | None] = []
-        for i, f in enumerate(self._for(shape)):
-            row = None if seen is None else seen[i % len(seen)][None]
-            rows.append(f.visible((1, *shape[1:]), row))
+        for i, f in enumerate(self._for_batch(batch)):
+            row = None
+            if seen is not None:
+                row = seen[i % len(seen)][None]
+            mask = f.visible(row_shape, row)
+            rows.append(mask)
         if all(row is None for row in rows):
             return None
-        size = self.output_shape(shape)[2:]
-        everything = torch.ones(1, 1, *size, dtype=torch.float32, device="cpu")
-        return torch.cat([everything if row is None else row for row in rows])
+        _, _, height, width = self.output_shape(shape)
+        everything = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
+        masks = [everything if row is None else row for row in rows]
+        return torch.cat(masks)
 
-    def _for(self, shape: Sequence[int]) -> tuple[Operator, ...]:
-        if shape[0] != len(self.operators):
+    def _for_batch(self, batch: int) -> tuple[Operator, ...]:
+        """The operators, if there is one for each image of the batch."""
+        if batch != len(self.operators):
             raise ValueError(
-                f"{len(self.operators)} operators for {shape[0]} images; "
-                "sample again for this batch"
+                f"{len(self.operators)} operators for {batch} images; sample again for this batch"
             )
         return self.operators

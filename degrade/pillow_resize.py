@@ -23,11 +23,9 @@ Weight = Callable[[Tensor], Tensor]  # of a pixel at a distance
 Band = tuple[int, int, Tensor]  # first pixel, last pixel + 1, weights [pixels, outputs]
 
 # Pillow stores these two coefficients as float32
-_HAMMING_MEAN: float
-_HAMMING_WAVE: float
-_HAMMING_MEAN, _HAMMING_WAVE = torch.tensor(
-    [0.54, 0.46], dtype=torch.float32, device="cpu"
-).tolist()
+_STORED = torch.tensor([0.54, 0.46], dtype=torch.float32, device="cpu")
+_HAMMING_MEAN: float = _STORED[0].item()
+_HAMMING_WAVE: float = _STORED[1].item()
 
 
 def _box(t: Tensor) -> Tensor:
@@ -39,7 +37,8 @@ def _triangle(t: Tensor) -> Tensor:
 
 
 def _hamming(t: Tensor) -> Tensor:
-    window = _HAMMING_MEAN + _HAMMING_WAVE * torch.cos(math.pi * t)
+    wave = torch.cos(math.pi * t)
+    window = _HAMMING_MEAN + _HAMMING_WAVE * wave
     return torch.sinc(t) * window
 
 
@@ -51,7 +50,8 @@ def _cubic(t: Tensor, a: float = -0.5) -> Tensor:
 
 
 def _lanczos(t: Tensor) -> Tensor:
-    return torch.sinc(t) * torch.sinc(t / 3)
+    window = torch.sinc(t / 3)
+    return torch.sinc(t) * window
 
 
 # name: (support, weight at distance t), as Pillow defines them
@@ -80,18 +80,26 @@ def weights(size: int, out: int, filter: str) -> Tensor:
     scale = size / out
     stretch = max(scale, 1.0)
     outputs = torch.arange(out, dtype=torch.float64)
-    centre = ((outputs + 0.5) * scale)[:, None]
+    centres = (outputs + 0.5) * scale
+    centre = centres[:, None]
     # the window of each output, rounded by C's (int) cast and cut at the edges of the image
     half_window = support * stretch
-    first = (centre - half_window + 0.5).trunc().clamp(min=0)
-    end = (centre + half_window + 0.5).trunc().clamp(max=size)
+    start = centre - half_window
+    first = (start + 0.5).trunc()
+    first = first.clamp(min=0)
+    stop = centre + half_window
+    end = (stop + 0.5).trunc()
+    end = end.clamp(max=size)
     pixel = torch.arange(size, dtype=torch.float64)
     t = (pixel + 0.5 - centre) / stretch
     in_window = (pixel >= first) & (pixel < end)
     # the box is half open, and the other filters are zero at the end of their support
     in_support = (t > -support) & (t <= support)
-    matrix = torch.where(in_window & in_support, weight(t), 0.0)
-    return matrix / matrix.sum(1, keepdim=True)
+    counts = in_window & in_support
+    weights_of_window = weight(t)
+    matrix = torch.where(counts, weights_of_window, 0.0)
+    sums = matrix.sum(1, keepdim=True)
+    return matrix / sums
 
 
 @cached_constant(maxsize=64)
@@ -111,9 +119,12 @@ def nearest(size: int, out: int) -> Tensor:
 
 def _both_axes(matrix: Callable[..., Tensor], x: Tensor, size: Size, *filter: str) -> list[Tensor]:
     """matrix(n, m, *filter) for the rows and for the columns, on x's device."""
+    sizes = zip(x.shape[2:], size, strict=True)
     matrices = []
-    for n, m in zip(x.shape[2:], size, strict=True):
-        matrices.append(matrix(n, m, *filter).to(x.device))
+    for n, m in sizes:
+        on_cpu = matrix(n, m, *filter)
+        on_device = on_cpu.to(x.device)
+        matrices.append(on_device)
     return matrices
 
 
@@ -130,7 +141,8 @@ class _Resample(torch.autograd.Function):
         fewer_columns = x.shape[3] - width
         # Pillow 13 begins with the rows here, which the rounding of the first pass makes visible
         if fewer_rows > 0 and fewer_rows > 2 * fewer_columns:
-            turned = _passes(x.mT, (width, height), filter)
+            turned_size = (width, height)
+            turned = _passes(x.mT, turned_size, filter)
             # the caller may change it in place
             return turned.mT.clone(memory_format=torch.contiguous_format)
         return _passes(x, size, filter)
@@ -151,8 +163,10 @@ class _Resample(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (height, width), (out_height, out_width) = ctx.sizes
-        rows = weights(height, out_height, ctx.filter).to(grad.device)
-        columns = weights(width, out_width, ctx.filter).to(grad.device)
+        rows = weights(height, out_height, ctx.filter)
+        columns = weights(width, out_width, ctx.filter)
+        rows = rows.to(grad.device)
+        columns = columns.to(grad.device)
         transposed = rows.mT @ grad.double() @ columns
         return transposed.to(grad), None, None
 
@@ -160,11 +174,12 @@ class _Resample(torch.autograd.Function):
 def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
     """Resample along the last axis, then along the one before it."""
     eight_bit = _is_eight_bit(x)
-    without_values = torch.compiler.is_compiling() or x.is_meta  # no branch: both are computed
-    if not without_values and eight_bit.all():
+    without_values = torch.compiler.is_compiling() or x.is_meta
+    branches = not without_values  # else both are computed
+    if branches and eight_bit.all():
         return _fixed_point(x, size, filter)
     linear = _float_passes(x, size, filter)
-    if not without_values and not eight_bit.any():
+    if branches and not eight_bit.any():
         return linear
     fixed_point = _fixed_point(x, size, filter)
     return torch.where(eight_bit, fixed_point, linear)
@@ -175,7 +190,8 @@ def _is_eight_bit(x: Tensor) -> Tensor:
     levels = (x * 255).flatten(1)
     above_lowest = levels.amin(1) > -0.5
     below_highest = levels.amax(1) < 255.5
-    distance = levels.sub_(levels.round()).abs_()
+    nearest_level = levels.round()
+    distance = levels.sub_(nearest_level).abs_()
     on_grid = distance.amax(1) < 1e-4
     eight_bit = on_grid & above_lowest & below_highest
     return eight_bit.view(-1, 1, 1, 1)
@@ -184,37 +200,47 @@ def _is_eight_bit(x: Tensor) -> Tensor:
 def _float_passes(x: Tensor, size: Size, filter: str) -> Tensor:
     """Pillow's mode "F", which stores float32 between the passes."""
     rows, columns = _both_axes(weights, x, size, filter)
-    narrowed = (x.double() @ columns.mT).to(x)
-    return (rows @ narrowed.double()).to(x)
+    narrowed = x.double() @ columns.mT
+    stored = narrowed.to(x).double()
+    resized = rows @ stored
+    return resized.to(x)
 
 
 def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
     """Pillow's 8-bit arithmetic: each pass is rounded to 8 bits."""
-    pixels = (x * 255).round_().double()
+    levels = (x * 255).round_()
+    pixels = levels.double()
     for out in reversed(size):
+        width = pixels.shape[3]
         parts = []
-        bands = _bands(pixels.shape[3], out, filter, x.device)
-        for first, end, band in bands:
-            parts.append(pixels[..., first:end] @ band)
+        for first, end, band in _bands(width, out, filter, x.device):
+            window = pixels[..., first:end]
+            parts.append(window @ band)
         sums = torch.cat(parts, 3)
-        sums.add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS)
-        pixels = sums.floor_().clamp_(0, 255).mT
-    return pixels.to(x.dtype).div_(255)
+        sums.add_(2.0 ** (_BITS - 1))
+        sums.mul_(2.0**-_BITS)
+        levels = sums.floor_()
+        levels.clamp_(0, 255)
+        pixels = levels.mT
+    resized = pixels.to(x.dtype)
+    return resized.div_(255)
 
 
 @cached_constant(maxsize=16)
 def _bands(size: int, out: int, filter: str, device: torch.device) -> list[Band]:
     """The matrix in fixed point, in bands of a few outputs."""
     scaled = weights(size, out, filter) * 2.0**_BITS
-    magnitude = (scaled.abs() + 0.5).floor()
-    fixed = magnitude * scaled.sign()
+    magnitude = scaled.abs() + 0.5
+    fixed = magnitude.floor() * scaled.sign()
     bands = []
     for block in fixed.split(_BAND):
         used = block.any(0).nonzero()
         first = int(used[0])
         end = int(used[-1]) + 1
-        band = block[:, first:end].mT.contiguous()
-        bands.append((first, end, band.to(device)))
+        window = block[:, first:end]
+        band = window.mT.contiguous()
+        on_device = band.to(device)
+        bands.append((first, end, on_device))
     return bands
 
 
@@ -222,7 +248,8 @@ def resize(x: Tensor, size: Size, filter: str) -> Tensor:
     """Resample x [B, C, H, W] to `size` (h, w) as Pillow does."""
     if filter == "nearest":
         rows, columns = _both_axes(nearest, x, size)
-        return x.index_select(2, rows).index_select(3, columns)
+        picked_rows = x.index_select(2, rows)
+        return picked_rows.index_select(3, columns)
     resized: Tensor = _Resample.apply(x, size, filter)
     return resized
 
@@ -231,11 +258,12 @@ def resize(x: Tensor, size: Size, filter: str) -> Tensor:
 def _axis(size: int, out: int, filter: str) -> Tensor:
     """The matrix [out, size] along one axis, float64, of a filter, of "nearest" or of "pool"."""
     if filter == "nearest":
-        return F.one_hot(nearest(size, out), size).double()
+        picked = nearest(size, out)
+        return F.one_hot(picked, size).double()
     if filter == "pool":
         identity = torch.eye(size, dtype=torch.float64)
-        pooled: Tensor = F.adaptive_avg_pool1d(identity[None], out)[0]
-        return pooled.T
+        pooled: Tensor = F.adaptive_avg_pool1d(identity[None], out)
+        return pooled[0].T
     return weights(size, out, filter)
 
 
@@ -261,12 +289,16 @@ def back_project(x: Tensor, y: Tensor, filter: str) -> Tensor:
     extrapolated = x.double()
     previous = extrapolated
     for step in range(_ROUNDS):
-        residual = target - rows @ extrapolated @ columns.mT
-        unclamped = extrapolated + rows_inverse @ residual @ columns_inverse.mT
+        resampled = rows @ extrapolated @ columns.mT
+        residual = target - resampled
+        correction = rows_inverse @ residual @ columns_inverse.mT
+        unclamped = extrapolated + correction
         image = unclamped.clamp(0, 1)
-        if (image - unclamped).abs().max() < 1e-8:
+        clamped_away = (image - unclamped).abs()
+        if clamped_away.max() < 1e-8:
             break
         momentum = step / (step + 3)
-        extrapolated = image + momentum * (image - previous)
+        change = image - previous
+        extrapolated = image + momentum * change
         previous = image
     return image.to(x)

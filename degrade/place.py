@@ -29,10 +29,15 @@ def _check_matrix(given: object) -> Matrix:
     matrix = check_numbers("matrix", given, -1e6, 1e6)
     if not isinstance(matrix, tuple) or len(matrix) != 6:
         raise ValueError(f"matrix={matrix!r} must be six numbers a|b|c|d|e|f")
-    a, b, _, d, e, _ = matrix
-    if abs(a * e - b * d) < 1e-6:
+    if abs(_area(matrix)) < 1e-6:
         raise ValueError(f"matrix={matrix!r} leaves no area; give one that can be inverted")
     return matrix
+
+
+def _area(matrix: Matrix) -> float:
+    """The area in pixels that the unit square covers; negative if it is mirrored."""
+    a, b, _, d, e, _ = matrix
+    return a * e - b * d
 
 
 @register("place", exact="bilinear, mean over each pixel", gradient="adjoint")
@@ -66,7 +71,8 @@ class Place(Held):
         if isinstance(size, int):
             size = (size, size)
             object.__setattr__(self, "size", size)
-        if math.prod(self._size) > LARGEST:
+        pixels = math.prod(self._size)
+        if pixels > LARGEST:
             raise ValueError(f"size={size!r} must be (h, w), of at most {LARGEST} pixels")
 
     @property
@@ -95,10 +101,11 @@ class Place(Held):
 
     def input_shape(self, shape: Shape) -> Shape:
         """A shape of x with about as many pixels as the area that it is drawn into."""
+        *batch, _, _ = shape
         a, b, _, d, e, _ = self._matrix
-        height = max(1, round(math.hypot(b, e)))
-        width = max(1, round(math.hypot(a, d)))
-        return (*shape[:2], height, width)
+        height = round(math.hypot(b, e))
+        width = round(math.hypot(a, d))
+        return (*batch, max(1, height), max(1, width))
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         y = self._placed(x)
@@ -109,7 +116,8 @@ class Place(Held):
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if self.onto is None and seen is None:
-            return cover(self._matrix, self._size).clone()  # the caller may change it
+            covered = cover(self._matrix, self._size)
+            return covered.clone()  # the caller may change it
         if seen is None:
             return None
         visible = self._placed(seen)
@@ -118,47 +126,61 @@ class Place(Held):
         return visible + 1 - self._cover(seen)
 
     def _cover(self, like: Tensor) -> Tensor:
-        return cover(self._matrix, self._size).to(like)
+        covered = cover(self._matrix, self._size)
+        return covered.to(like)
 
     def _placed(self, x: Tensor) -> Tensor:
         """Draw x onto black. Only the rectangle around the image is sampled."""
         a, b, c, d, e, f = self._matrix
         height, width = self._size
-        top, bottom = _span(f, d, e, height)
-        left, right = _span(c, a, b, width)
+        top, bottom = _span(f, (d, e), height)
+        left, right = _span(c, (a, b), width)
         if top >= bottom or left >= right:  # the image lies outside; its gradient is zero
-            black = x.new_zeros(self.output_shape(x.shape))
+            shape = self.output_shape(x.shape)
+            black = x.new_zeros(shape)
             return black + 0 * x.sum()
         matrix = (a, b, c - left, d, e, f - top)
         size = (bottom - top, right - left)
-        fine = _samples_across(x, matrix, size)
-        positions = _grid(matrix, size, fine) * 2 - 1  # grid_sample counts from -1 to 1
-        grid = positions.to(x).expand(len(x), -1, -1, -1)
-        samples = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
-        y = F.avg_pool2d(samples, fine)
+        drawn = _draw(x, matrix, size)
         margins = (left, width - right, top, height - bottom)
-        return F.pad(y, margins) * self._cover(x)
+        padded = F.pad(drawn, margins)
+        return padded * self._cover(x)
 
     def _around(self, x: Tensor) -> Tensor:
         onto = self._tensor
         batch, channels = x.shape[:2]
-        wanted = (channels, *self._size)
-        fits_picture = tuple(onto.shape[1:]) == wanted
+        expected = (channels, *self._size)
+        fits_picture = tuple(onto.shape[1:]) == expected
         fits_batch = len(onto) in (1, batch)
         if not (fits_picture and fits_batch):
             raise ValueError(
-                f"onto is {list(onto.shape)}; give {[batch, *wanted]}, or one for all images"
+                f"onto is {list(onto.shape)}; give {[batch, *expected]}, or one for all images"
             )
         return onto.to(x)
 
 
-def _span(start: float, along_u: float, along_v: float, length: int) -> tuple[int, int]:
-    """First row or column that the image reaches, and the last one + 1, a pixel wider."""
+def _span(start: float, sides: tuple[float, float], length: int) -> tuple[int, int]:
+    """First row or column that the image reaches, and the last one + 1, a pixel wider.
+
+    start: where the image's corner lies. sides: how far its two sides extend from there.
+    """
+    along_u, along_v = sides
     lowest = start + min(0, along_u) + min(0, along_v)
     highest = start + max(0, along_u) + max(0, along_v)
     first = math.floor(lowest) - 1
     end = math.ceil(highest) + 1
     return max(0, first), min(length, end)
+
+
+def _draw(x: Tensor, matrix: Matrix, size: Size) -> Tensor:
+    """The mean of x over each pixel of a picture; x is repeated at its border."""
+    fine = _samples_across(x, matrix, size)
+    positions = _grid(matrix, size, fine) * 2 - 1  # grid_sample counts from -1 to 1
+    batch = len(x)
+    grid = positions.to(x)
+    grid = grid.expand(batch, -1, -1, -1)
+    samples = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
+    return F.avg_pool2d(samples, fine)
 
 
 def _samples_across(x: Tensor, matrix: Matrix, size: Size) -> int:
@@ -167,15 +189,18 @@ def _samples_across(x: Tensor, matrix: Matrix, size: Size) -> int:
     p, q, _, r, s, _ = inverse(matrix)
     step_right = math.hypot(p * width, r * height)
     step_down = math.hypot(q * width, s * height)
-    wanted = math.ceil(max(step_right, step_down))
-    affordable = math.isqrt(LARGEST // math.prod(size))
-    return min(wanted, _FINEST, max(1, affordable))
+    longest_step = max(step_right, step_down)
+    needed = math.ceil(longest_step)
+    pixels = math.prod(size)
+    samples_per_pixel = LARGEST // pixels
+    affordable = max(1, math.isqrt(samples_per_pixel))
+    return min(needed, _FINEST, affordable)
 
 
 def inverse(matrix: Matrix) -> Matrix:
     """The inverse matrix, from pixels to the unit square."""
     a, b, c, d, e, f = matrix
-    area = a * e - b * d
+    area = _area(matrix)
     p = e / area
     q = -b / area
     r = -d / area
@@ -190,7 +215,8 @@ def _grid(matrix: Matrix, size: Size, fine: int) -> Tensor:
     """Unit-square positions of fine × fine samples per pixel, [h·fine, w·fine, (u, v)]."""
     a, b, c, d, e, f = inverse(matrix)
     height, width = size
-    rows = _positions(height, fine)[:, None]
+    rows = _positions(height, fine)
+    rows = rows[:, None]
     columns = _positions(width, fine)
     u = a * columns + b * rows + c
     v = d * columns + e * rows + f
@@ -209,13 +235,17 @@ def cover(matrix: Matrix, size: Size) -> Tensor:
     left, top, right, bottom = sides(matrix, size)
     across = _share(left) + _share(right) - 1
     down = _share(top) + _share(bottom) - 1
-    covered = across.clamp_min(0) * down.clamp_min(0)
-    return covered.float()[None, None]
+    share_across = across.clamp_min(0)
+    share_down = down.clamp_min(0)
+    covered = share_across * share_down
+    single = covered.float()
+    return single[None, None]
 
 
 def _share(distance: Tensor) -> Tensor:
     """The share of a pixel that lies inside an edge, if its centre lies `distance` inside."""
-    return (distance + 0.5).clamp(0, 1)
+    covered = distance + 0.5
+    return covered.clamp(0, 1)
 
 
 def sides(matrix: Matrix, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -224,7 +254,12 @@ def sides(matrix: Matrix, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Four tensors [h, w], in pixels; negative outside.
     """
     a, b, _, d, e, _ = inverse(matrix)
-    u, v = _grid(matrix, size, 1).unbind(-1)
+    grid = _grid(matrix, size, 1)
+    u, v = grid.unbind(-1)
     across = math.hypot(a, b)
     down = math.hypot(d, e)
-    return u / across, v / down, (1 - u) / across, (1 - v) / down
+    left = u / across
+    top = v / down
+    right = (1 - u) / across
+    bottom = (1 - v) / down
+    return left, top, right, bottom

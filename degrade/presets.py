@@ -14,7 +14,7 @@ follows the code and `NAME/text` follows the text.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
 from .operator import Operator
@@ -58,9 +58,18 @@ def _published() -> dict[str, str]:
             specs[f"{task}/{level}"] = spec
     for size in (2, 3, 4):
         for initials in combinations("UNAP", size):
-            stages = [_LEVELLED[_INITIALS[initial]][_COMPOSED_LEVEL] for initial in initials]
-            specs["".join(initials)] = " >> ".join(stages)
+            name = "".join(initials)
+            specs[name] = _composition(initials)
     return specs
+
+
+def _composition(initials: Iterable[str]) -> str:
+    """The text of a composition at level M, from the initials of its tasks."""
+    stages = []
+    for initial in initials:
+        task = _INITIALS[initial]
+        stages.append(_LEVELLED[task][_COMPOSED_LEVEL])
+    return " >> ".join(stages)
 
 
 def _as_in_the_text(specs: Mapping[str, str]) -> dict[str, str]:

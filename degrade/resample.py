@@ -18,6 +18,7 @@ from .rows import row_by_row
 NAMES = (*FILTERS, "nearest")
 ANY = ("bilinear", "bicubic", "lanczos")  # what the published benchmark draws from
 LONGEST = 2**16  # the largest factor
+_WIDEST = max(support for support, _ in FILTERS.values())
 _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
 
 
@@ -29,7 +30,9 @@ class Reduction(Operator):
     def output_shape(self, shape: Shape) -> Shape:
         factor = decided(self.factor)
         *batch, height, width = shape
-        return (*batch, max(1, height // factor), max(1, width // factor))
+        out_height = max(1, height // factor)
+        out_width = max(1, width // factor)
+        return (*batch, out_height, out_width)
 
     def input_shape(self, shape: Shape) -> Shape:
         factor = decided(self.factor)
@@ -50,7 +53,7 @@ class Filtered(Operator):
         if self.filter != "any":
             return self
         indices = rng.integers(len(ANY))
-        names = tuple(ANY[i] for i in indices)
+        names = tuple(ANY[index] for index in indices)
         return self.with_values({"filter": names})
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -67,15 +70,15 @@ class Filtered(Operator):
         out_height, out_width = _output_size(self, shape)
         *_, height, width = shape
         reduction = max(1.0, height / out_height, width / out_width)
-        widest = max(support for support, _ in FILTERS.values())
-        return widest * reduction
+        return _WIDEST * reduction
 
     @property
     def decided(self) -> bool:
         return self.filter != "any" and super().decided
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        return back_project(x, y, single(self.filter))
+        filter = single(self.filter)
+        return back_project(x, y, filter)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
@@ -138,7 +141,8 @@ class Resize(Filtered):
         super().__post_init__()
         if (self.size is None) == (self.scale is None):
             raise ValueError("give either size or scale, as in resize:40 or resize:scale=0.5")
-        if self.size is not None and not isinstance(self.size, Range):
+        is_drawn = isinstance(self.size, Range)
+        if self.size is not None and not is_drawn:
             self.output_shape((1, 1, 1, 1))  # refuses too many pixels
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -157,12 +161,16 @@ class Resize(Filtered):
             return size, size
         scale = self._scale()
         *_, height, width = shape
-        return _rounded(height * scale), _rounded(width * scale)
+        out_height = _rounded(height * scale)
+        out_width = _rounded(width * scale)
+        return out_height, out_width
 
     def input_shape(self, shape: Shape) -> Shape:
         scale = self._scale()
         *batch, height, width = shape
-        return (*batch, _rounded(height / scale), _rounded(width / scale))
+        in_height = _rounded(height / scale)
+        in_width = _rounded(width / scale)
+        return (*batch, in_height, in_width)
 
     def _scale(self) -> float:
         """The scale; 1 where the operator has a size."""
@@ -173,10 +181,12 @@ class Resize(Filtered):
         proportional = proportional_cut(self, shape, window)
         if proportional is None:
             return None
-        _, (rows, columns) = proportional
-        size = (rows.stop - rows.start, columns.stop - columns.start)
-        resize_part = self.with_values({"size": size, "scale": None})
-        return resize_part, (rows, columns)
+        _, place = proportional
+        rows, columns = place
+        height = rows.stop - rows.start
+        width = columns.stop - columns.start
+        resize_part = self.with_values({"size": (height, width), "scale": None})
+        return resize_part, place
 
     def approx(self) -> Operator:
         if self.filter != "any":
@@ -205,7 +215,8 @@ class Pool(Reduction):
     local = True  # of whole cells
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return F.adaptive_avg_pool2d(x, _output_size(self, x.shape))
+        size = _output_size(self, x.shape)
+        return F.adaptive_avg_pool2d(x, size)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return back_project(x, y, "pool")
@@ -213,4 +224,5 @@ class Pool(Reduction):
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
             return None
-        return F.adaptive_avg_pool2d(seen, _output_size(self, shape))
+        size = _output_size(self, shape)
+        return F.adaptive_avg_pool2d(seen, size)

@@ -28,8 +28,12 @@ _STATE = 5056  # bytes of a CPU generator's state
 
 def child_seed(*path: object) -> int:
     """A 63-bit seed that is a pure function of `path` (a parent seed and names)."""
-    digest = blake2b("/".join(map(str, path)).encode(errors="surrogateescape"), digest_size=8)
-    return int.from_bytes(digest.digest(), "little") >> 1
+    text = "/".join(map(str, path))
+    data = text.encode(errors="surrogateescape")
+    digest = blake2b(data, digest_size=8)
+    seed_bytes = digest.digest()
+    number = int.from_bytes(seed_bytes, "little")
+    return number >> 1
 
 
 def _seeded(generator: object) -> torch.Generator | None:
@@ -58,7 +62,8 @@ def drawn_alike(draw: Callable[[], Tensor]) -> Tensor:
         if is_transformed(result):
             result.flatten()[:1].tolist()  # a tensor with other values for each slice has no list
     except RuntimeError as error:
-        if "randomness" not in str(error) and "storage" not in str(error):
+        message = str(error)
+        if "randomness" not in message and "storage" not in message:
             raise
         raise ValueError(
             "an operator draws the same numbers for every slice of vmap; give vmap "
@@ -80,7 +85,9 @@ def _uniform(rate: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.poisson(rate.cpu().clamp(max=_LARGEST_MEAN), generator=generator)
+    means = rate.cpu()
+    means = means.clamp(max=_LARGEST_MEAN)
+    return torch.poisson(means, generator=generator)
 
 
 DISTRIBUTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
@@ -95,13 +102,15 @@ def _streams(seeds: Sequence[int], key: str) -> list[torch.Generator]:
     streams = []
     for seed in seeds:
         generator = torch.Generator("cpu")
-        streams.append(generator.manual_seed(child_seed(seed, key)))
+        generator.manual_seed(child_seed(seed, key))
+        streams.append(generator)
     return streams
 
 
 def _states_of(generators: Sequence[torch.Generator]) -> Tensor:
     """The states of generators, [B, bytes]."""
-    return torch.stack([generator.get_state() for generator in generators])
+    states = [generator.get_state() for generator in generators]
+    return torch.stack(states)
 
 
 def _draw(distribution: str, like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -109,16 +118,19 @@ def _draw(distribution: str, like: Tensor, generators: Sequence[torch.Generator]
     if like.is_meta:  # it has a shape and no values
         return torch.empty_like(like)
     function = DISTRIBUTIONS[distribution]
+    rows = like.detach().unbind()
     draws = []
-    for row, generator in zip(like.detach().unbind(), generators, strict=True):
+    for row, generator in zip(rows, generators, strict=True):
         draws.append(function(row, generator))
-    return torch.stack(draws).to(like)
+    result = torch.stack(draws)
+    return result.to(like)
 
 
 @torch.library.custom_op("degrade::start_streams", mutates_args=())
 def start_streams(seeds: Tensor, key: str) -> Tensor:
     """The states [B, bytes] of the streams of `seeds` [B]."""
-    return _states_of(_streams(seeds.tolist(), key))
+    generators = _streams(seeds.tolist(), key)
+    return _states_of(generators)
 
 
 @start_streams.register_fake
@@ -143,6 +155,13 @@ def _(distribution: str, like: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(like), torch.empty_like(states)
 
 
+def _draw_seeds(generator: torch.Generator | None, count: int) -> Tensor:
+    """Seeds of images, from the caller's generator or, for None, from torch's global one."""
+    device = "cpu" if generator is None else generator.device
+    draw = partial(torch.randint, 2**63 - 1, (count,), generator=generator, device=device)
+    return drawn_alike(draw).cpu()
+
+
 class Rng:
     """One random stream per image.
 
@@ -151,7 +170,8 @@ class Rng:
     """
 
     def __init__(self, seeds: Callable[[], Tensor], key: str = ""):
-        self._seeds, self._key = seeds, key
+        self._seeds = seeds
+        self._key = key
         self._states: Tensor | None = None  # of the streams, under torch.compile
 
     @classmethod
@@ -175,10 +195,8 @@ class Rng:
         def draw_seeds_once() -> Tensor:
             if not seeds:
                 for g in generators:
-                    device = "cpu" if g is None else g.device
-                    size = (batch // len(generators),)
-                    draw = partial(torch.randint, 2**63 - 1, size, generator=g, device=device)
-                    seeds.append(drawn_alike(draw).cpu())
+                    count = batch // len(generators)
+                    seeds.append(_draw_seeds(g, count))
             return torch.cat(seeds)
 
         return cls(draw_seeds_once)
@@ -189,11 +207,17 @@ class Rng:
 
     def row(self, index: int) -> Rng:
         """The stream that image `index` of the batch would get alone."""
-        return Rng(lambda: self._seeds()[index : index + 1], self._key)
+
+        def seed_of_row() -> Tensor:
+            seeds = self._seeds()
+            return seeds[index : index + 1]
+
+        return Rng(seed_of_row, self._key)
 
     @cached_property
     def _generators(self) -> list[torch.Generator]:
-        return _streams(self._seeds().tolist(), self._key)
+        seeds = self._seeds()
+        return _streams(seeds.tolist(), self._key)
 
     def normal(self, like: Tensor) -> Tensor:
         """N(0, 1), one draw per element of `like`."""
@@ -205,7 +229,11 @@ class Rng:
 
     def poisson(self, rate: Tensor) -> Tensor:
         """Counts from a Poisson distribution with mean `rate`. No gradient."""
-        return self.draw(lambda rate: self._draw("poisson", rate), rate)
+
+        def draw_counts(rate: Tensor) -> Tensor:
+            return self._draw("poisson", rate)
+
+        return self.draw(draw_counts, rate)
 
     def draw(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """function(x), for a function that draws by the values of x. No gradient.
@@ -214,10 +242,11 @@ class Rng:
         """
         if torch.compiler.is_compiling():
             return function(x.detach())
-        states = [generator.get_state() for generator in self._generators]
+        generators = self._generators
+        states = [generator.get_state() for generator in generators]
 
         def rewound(x: Tensor) -> Tensor:
-            for generator, state in zip(self._generators, states, strict=True):
+            for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
             return function(x)
 
@@ -235,7 +264,9 @@ class Rng:
         if not torch.compiler.is_compiling():
             return _draw(distribution, like, self._generators)
         if self._states is None:
-            self._states = start_streams(self._seeds(), self._key)
-        result: tuple[Tensor, Tensor] = draw_in_graph(distribution, like.detach(), self._states)
+            seeds = self._seeds()
+            self._states = start_streams(seeds, self._key)
+        detached = like.detach()
+        result: tuple[Tensor, Tensor] = draw_in_graph(distribution, detached, self._states)
         values, self._states = result
         return values

@@ -27,5 +27,6 @@ def row_by_row(function: Callable[..., Tensor], x: Tensor, **parameters: object)
         values = []
         for value in parameters.values():
             values.append(value[i] if isinstance(value, tuple) else value)
-        rows.append(function(x[i : i + 1], *values))
+        row = x[i : i + 1]
+        rows.append(function(row, *values))
     return torch.cat(rows)

@@ -46,11 +46,12 @@ class Seeded(Operator):
 
 def survivors(prob: Numbers, seed: Seed, shape: Shape) -> Tensor:
     """[1 or B, 1, H, W]: 0 with probability prob, else 1, for images of `shape`."""
-    batch = shape[0]
-    uniform = seeded_uniform(seed, (1, *shape[2:]), batch)
+    batch, _, *sides = shape
+    uniform = seeded_uniform(seed, (1, *sides), batch)
     if isinstance(prob, tuple):
         uniform = uniform.expand(batch, -1, -1, -1)
-    survives = uniform >= per_image(prob, uniform, "prob")
+    threshold = per_image(prob, uniform, "prob")
+    survives = uniform >= threshold
     return survives.float()
 
 

@@ -12,8 +12,11 @@ def distance_to_segment(point: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Distance from each point [..., (x, y)] to the segment from `start` to `end`."""
     along = end - start
     offset = point - start
-    squared_length = (along * along).sum(-1).clamp(min=_SHORTEST)
-    share = (offset * along).sum(-1) / squared_length
-    to_nearest = share.clamp(0, 1)[..., None] * along
-    distance: Tensor = torch.linalg.vector_norm(offset - to_nearest, dim=-1)
+    squared_length = (along * along).sum(-1)
+    projection = (offset * along).sum(-1)
+    share = projection / squared_length.clamp(min=_SHORTEST)
+    share_within = share.clamp(0, 1)
+    to_nearest = share_within[..., None] * along
+    difference = offset - to_nearest
+    distance: Tensor = torch.linalg.vector_norm(difference, dim=-1)
     return distance

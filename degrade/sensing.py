@@ -38,15 +38,17 @@ class CompressedSensing(Seeded):
     seed: Integers | None = random_seed(default=None)
 
     def output_shape(self, shape: Shape) -> Shape:
-        n = math.prod(shape[1:])
-        measurements = max(1, round(decided(self.ratio) * n))
-        return (shape[0], 1, 1, measurements)
+        batch, *sides = shape
+        n = math.prod(sides)
+        measurements = round(decided(self.ratio) * n)
+        m = max(1, measurements)
+        return (batch, 1, 1, m)
 
     def input_shape(self, shape: Shape) -> Shape:
         raise ValueError("measurements do not tell the image's size; give adjoint its shape")
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        measurements = self.output_shape(x.shape)[3]
+        *_, measurements = self.output_shape(x.shape)
 
         def measure(row: Tensor, seed: int) -> Tensor:
             return _measure(row, seed, measurements)
@@ -57,7 +59,7 @@ class CompressedSensing(Seeded):
         """Every measurement mixes all pixels, so each carries the visible share of the image."""
         if seen is None:
             return None
-        measurements = self.output_shape(shape)[3]
+        *_, measurements = self.output_shape(shape)
         share = seen.mean((2, 3), keepdim=True)
         return share.expand(-1, -1, -1, measurements)
 
@@ -66,19 +68,27 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     n = x.numel()
     g, signs, kept = draw_sensing(seed, n, m)
     values = x.double().flatten()
-    spectrum = torch.fft.rfft(signs.to(x.device) * values)
-    filter_spectrum = torch.fft.rfft(g.to(x.device))
-    mixed = torch.fft.irfft(filter_spectrum * spectrum, n)
-    measurements: Tensor = mixed[kept.to(x.device)] / n**0.5
-    return measurements.view(1, 1, 1, m).to(x)
+    with_signs = signs.to(x.device) * values
+    spectrum = torch.fft.rfft(with_signs)
+    filter = g.to(x.device)
+    filter_spectrum = torch.fft.rfft(filter)
+    product = filter_spectrum * spectrum
+    mixed = torch.fft.irfft(product, n)
+    indices = kept.to(x.device)
+    measurements: Tensor = mixed[indices] / n**0.5
+    by_image = measurements.view(1, 1, 1, m)
+    return by_image.to(x)
 
 
 @cached_constant(maxsize=4)  # a solver asks for the same at every step; 75 MB each at 1024 x 1024
 def draw_sensing(seed: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draw g [n] and the signs [n] in float64, and the m kept indices in order."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    g = drawn_alike(partial(torch.randn, n, generator=generator, dtype=torch.float64))
+    generator = torch.Generator("cpu")
+    generator.manual_seed(seed)
+    draw = partial(torch.randn, n, generator=generator, dtype=torch.float64)
+    g = drawn_alike(draw)
     bits = torch.randint(2, (n,), generator=generator, dtype=torch.float64)
     signs = bits * 2 - 1
-    kept = torch.randperm(n, generator=generator)[:m]
-    return g, signs, kept.sort().values
+    order = torch.randperm(n, generator=generator)
+    kept = order[:m].sort()
+    return g, signs, kept.values

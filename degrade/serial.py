@@ -31,7 +31,8 @@ def to_json(f: Operator, folder: str | Path | None = None) -> dict[str, Any]:
     if folder is not None:
         target = Path(folder)
         f = collect(f, lambda name, data: (target / name).write_bytes(data))
-    return {"version": VERSION, "stages": _stage_records(f)}
+    records = _stage_records(f)
+    return {"version": VERSION, "stages": records}
 
 
 def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Operator:
@@ -45,7 +46,8 @@ def from_json(record: dict[str, Any], folder: str | Path | None = None) -> Opera
     version = record.get("version")
     if version != VERSION or isinstance(version, bool):
         raise ValueError(f"version={version!r} is unknown; this release reads version {VERSION}")
-    return _chain(record["stages"], None if folder is None else Path(folder), 0)
+    folder_path = None if folder is None else Path(folder)
+    return _chain(record["stages"], folder_path, depth=0)
 
 
 def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
@@ -62,21 +64,25 @@ def collect(f: Operator, write: Callable[[str, bytes], object]) -> Operator:
                 name, data = _named_content(stage, field)
                 write(name, data)
                 stage = stage.with_values({field: name})
-        stages.append(stage.with_nested(lambda inner: collect(inner, write)))
+        collected = stage.with_nested(lambda inner: collect(inner, write))
+        stages.append(collected)
     return compose(stages)
 
 
 def _named_content(stage: Operator, field: str) -> tuple[str, bytes]:
     """The file name and the bytes of the tensor or file that a stage holds."""
     value = getattr(stage, field)
+    suffix = ""
     if isinstance(value, Tensor):
         from safetensors.torch import save
 
-        data = save({field: value.contiguous().cpu()})
+        tensors = {field: value.contiguous().cpu()}
+        data = save(tensors)
         suffix = ".safetensors"
     else:
         data = contents(value, str(stage))
-        suffix = ".safetensors" if Path(value).suffix == ".safetensors" else ""
+        if Path(value).suffix == ".safetensors":
+            suffix = ".safetensors"
     digest = sha256(data).hexdigest()[:16]
     return f"{digest}.{field}{suffix}", data
 
@@ -85,7 +91,8 @@ def _stage_records(f: Operator) -> list[dict[str, object]]:
     records = []
     for stage in f:
         for field in stage.files:
-            if isinstance(getattr(stage, field), Tensor):
+            value = getattr(stage, field)
+            if isinstance(value, Tensor):
                 raise ValueError(f"{stage} holds a tensor; give a folder to put it into")
         record: dict[str, object] = {"name": stage.name}
         for name, value, _ in stage.arguments():
@@ -115,15 +122,17 @@ def _chain(records: object, folder: Path | None, depth: int) -> Operator:
 def _stage(record: object, folder: Path | None, depth: int) -> Operator:
     if not isinstance(record, dict) or not isinstance(record.get("name"), str):
         raise ValueError(f"a stage is an object with a 'name', not {str(record)[:60]}")
-    cls = REGISTRY.get(record["name"])
+    name = record["name"]
+    cls = REGISTRY.get(name)
     if cls is None:
-        raise ValueError(f"unknown operator {record['name']!r}")
+        raise ValueError(f"unknown operator {name!r}")
     values: dict[str, object] = {}
     for key, value in record.items():
         if key not in ("name", "operators"):
             values[key] = _parameter_value(key, value)
     nested_records = record.get("operators", [])
-    if not isinstance(nested_records, list) or (nested_records and cls.holds is None):
+    is_list = isinstance(nested_records, list)
+    if not is_list or (nested_records and cls.holds is None):
         raise ValueError(f"{cls.name}: 'operators' does not belong here")
     nested: list[object] = []
     for stage_records in nested_records:

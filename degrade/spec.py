@@ -23,8 +23,10 @@ class SpecError(ValueError):
     """A text that cannot be parsed as an operator. The message marks the position."""
 
     def __init__(self, message: str, text: str, position: int):
-        self.text, self.position = text, position
-        before = text[max(0, position - _QUOTED) : position]
+        self.text = text
+        self.position = position
+        start = max(0, position - _QUOTED)
+        before = text[start:position]
         after = text[position : position + _QUOTED]
         super().__init__(f"{message}: {before}⟨here⟩{after}")
 
@@ -35,15 +37,17 @@ def parse(text: str, folder: str | Path | None = None) -> Operator:
     folder: where the files that the text names are looked up; a file outside it is refused.
         Without it, file names are used as they are.
     """
-    parser = _Parser(text, None if folder is None else Path(folder))
-    return parser.chain(0, len(text), 0)
+    folder_path = None if folder is None else Path(folder)
+    parser = _Parser(text, folder_path)
+    return parser.chain(0, len(text), depth=0)
 
 
 class _Parser:
     """Parses pieces text[start:end] of one text, so that every error knows its position."""
 
     def __init__(self, text: str, folder: Path | None):
-        self.text, self.folder = text, folder
+        self.text = text
+        self.folder = folder
 
     def chain(self, start: int, end: int, depth: int) -> Operator:
         if depth > DEEPEST:
@@ -81,28 +85,37 @@ class _Parser:
         opening = self.text.find("(", start, end)
         has_parentheses = opening >= 0
         head_end = opening if has_parentheses else end
-        name, colon, parameters = self.text[start:head_end].partition(":")
+        head = self.text[start:head_end]
+        name, colon, parameters = head.partition(":")
         cls = self.operator_class(name, start)
         args: list[object] = []
         kwargs: dict[str, object] = {}
         if colon:
-            args, kwargs = self.values(cls, parameters, head_end - len(parameters))
+            position = head_end - len(parameters)
+            args, kwargs = self.values(cls, parameters, position)
         if has_parentheses:
-            if cls.holds is None and not colon and self.text[end - 1] == ")":
-                values = " ".join(self.text[opening + 1 : end - 1].split())[:60]
-                correct = f"{cls.name}:{values}" if values else cls.name
-                raise self.error(
-                    f"{cls.name} takes its values after a colon, not in parentheses; "
-                    f"write {correct}",
-                    opening,
-                )
+            if cls.holds is None and not colon:
+                self.refuse_call(cls, opening, end)
             if cls.holds is None or self.text[end - 1] != ")":
                 raise self.error(
                     f"{cls.name}: nothing may stand in or after its parentheses", opening
                 )
-            for inner_start, inner_end in self.split(opening + 1, end - 1, ";"):
+            inner = self.split(opening + 1, end - 1, ";")
+            for inner_start, inner_end in inner:
                 args.append(self.chain(inner_start, inner_end, depth + 1))
         return self.build(cls, args, kwargs, start)
+
+    def refuse_call(self, cls: type[Operator], opening: int, end: int) -> None:
+        """Refuse values in parentheses, as in jpeg(12), and say how to write them."""
+        if self.text[end - 1] != ")":
+            return
+        inner = self.text[opening + 1 : end - 1]
+        values = " ".join(inner.split())[:60]
+        correct = f"{cls.name}:{values}" if values else cls.name
+        raise self.error(
+            f"{cls.name} takes its values after a colon, not in parentheses; write {correct}",
+            opening,
+        )
 
     def stripped(self, start: int, end: int) -> tuple[int, int]:
         """The (start, end) of a piece without the white space around it."""
@@ -113,12 +126,14 @@ class _Parser:
         return start, end
 
     def operator_class(self, name: str, position: int) -> type[Operator]:
-        if not name.strip():
+        name_only = name.strip()
+        if not name_only:
             raise self.error("an operator is missing", position)
-        cls = REGISTRY.get(name.strip())
+        cls = REGISTRY.get(name_only)
         if cls is not None:
             return cls
-        similar = difflib.get_close_matches(name.strip().lower(), REGISTRY, n=3, cutoff=0.5)
+        lower = name_only.lower()
+        similar = difflib.get_close_matches(lower, REGISTRY, n=3, cutoff=0.5)
         suggestions = " or ".join(similar or sorted(REGISTRY))
         raise self.error(
             f"unknown operator {name!r}; did you mean {suggestions}? "

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from .images import WrongOutput
+from .transforms import NO_FORWARD_MODE, asks_for_forward_mode
 
 if TYPE_CHECKING:
     from .operator import Operator
@@ -31,9 +32,12 @@ def through_stages(
         except ValueError as error:
             error_type = WrongOutput if isinstance(error, WrongOutput) else ValueError
             raise error_type(f"{number}{stage}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # an operator of one's own may raise anything
+            if asks_for_forward_mode(error):
+                raise ValueError(f"{number}{stage}: {NO_FORWARD_MODE}") from error
             # what add_note does, which Python 3.10 lacks
-            error.__notes__ = [*getattr(error, "__notes__", []), f"{number}{stage}"]
+            notes = getattr(error, "__notes__", [])
+            error.__notes__ = [*notes, f"{number}{stage}"]
             raise
         occurred[stage.name] += 1
     return state

@@ -34,7 +34,25 @@ def values_are_readable(x: Tensor) -> bool:
 
     False under torch.compile, under torch.func and on the meta device.
     """
-    return not (torch.compiler.is_compiling() or x.is_meta or is_transformed(x))
+    if torch.compiler.is_compiling() or x.is_meta:
+        return False
+    return not is_transformed(x)
+
+
+NO_FORWARD_MODE = (
+    "it has no forward-mode derivative, which torch.func.jvp, jacfwd and hessian ask for; "
+    "torch.func.vjp, grad and jacrev work"
+)
+
+
+def asks_for_forward_mode(error: BaseException) -> bool:
+    """Whether torch raised an error because a function has no forward-mode derivative.
+
+    A surrogate is declared for the backward pass. A custom function that defines `jvp`, to say so
+    itself, would not compile.
+    """
+    text = str(error)
+    return isinstance(error, NotImplementedError) and ("forward AD" in text or "mode AD" in text)
 
 
 def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
@@ -43,8 +61,10 @@ def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
     dim: where x has it, or None where x is the same for all and is repeated.
     """
     if dim is None:
-        return x.expand(size, *x.shape).flatten(0, 1)
-    return x.movedim(dim, 0).flatten(0, 1)
+        repeated = x.expand(size, *x.shape)
+        return repeated.flatten(0, 1)
+    moved = x.movedim(dim, 0)
+    return moved.flatten(0, 1)
 
 
 def unfold(x: Tensor, size: int) -> Tensor:
@@ -65,6 +85,10 @@ def fold_all(
     outputs: list[Tensor | None] = []
     out_dims: list[int | None] = []
     for output in function.apply(*folded):
-        outputs.append(None if output is None else unfold(output, size))
-        out_dims.append(None if output is None else 0)
+        if output is None:
+            outputs.append(None)
+            out_dims.append(None)
+        else:
+            outputs.append(unfold(output, size))
+            out_dims.append(0)
     return tuple(outputs), tuple(out_dims)

@@ -39,7 +39,9 @@ def format_value(value: object) -> str:
 
 
 def _is_short_integer(value: float) -> bool:
-    return math.isfinite(value) and value == int(value) and abs(value) < 1e15
+    if not math.isfinite(value) or abs(value) >= 1e15:
+        return False
+    return value == int(value)
 
 
 def _encode(character: str) -> str:
@@ -51,10 +53,12 @@ def _encode(character: str) -> str:
 def parse_value(text: str) -> int | float | str | tuple | Range:
     """The parameter that a text stands for: a number where it reads as one."""
     if "|" in text:
-        return tuple(parse_value(item.strip()) for item in text.split("|"))
+        items = text.split("|")
+        return tuple(parse_value(item.strip()) for item in items)
     if ".." in text:
         low_text, _, high_text = text.partition("..")
-        low, high = parse_value(low_text), parse_value(high_text)
+        low = parse_value(low_text)
+        high = parse_value(high_text)
         if isinstance(low, (int, float)) and isinstance(high, (int, float)):
             return Range(low, high)
     for number_type in (int, float):
@@ -69,4 +73,6 @@ def show(value: object) -> str:
     """A value as an error message quotes it: one line, at most 60 characters."""
     text = str(value) if isinstance(value, Range) else repr(value)
     line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:57] + "..."
+    if len(line) <= 60:
+        return line
+    return line[:57] + "..."

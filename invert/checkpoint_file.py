@@ -49,7 +49,7 @@ def read_safetensors(path: Path) -> tuple[object, Tensors]:
             config = (file.metadata() or {}).get("config")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"it is no checkpoint that is known: {error}") from error
+        raise ValueError("it is no checkpoint that is known, or a damaged one") from error
     if config is None:
         return None, tensors
     try:

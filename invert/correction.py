@@ -31,12 +31,14 @@ class Evidence:
     """What is known of a batch of images that one operator has damaged.
 
     model: y = A x + error, see `linear_model`. error: the standard deviation of the error, one per
-    image [B, 1, 1, 1]. operator: what happened, without Gaussian noise at its end.
+    image [B, 1, 1, 1]. operator: what happened, without Gaussian noise at its end. observation: y
+    as it is, while the model's has its curves undone.
     """
 
     model: LinearModel
     error: Tensor
     operator: Operator | None
+    observation: Tensor
 
     @staticmethod
     def of(problem: Problem) -> Evidence:
@@ -49,12 +51,13 @@ class Evidence:
             model=linear_model(problem.operator, y),
             error=torch.tensor(errors, dtype=y.dtype, device=y.device).view(-1, 1, 1, 1),
             operator=compose(stages) if stages else None,
+            observation=y,
         )
 
     def residual(self, x: Tensor, draws: tuple[torch.Generator, ...]) -> Tensor:
         """y − f(x), differentiable by f's surrogate gradient. draws: a generator per image."""
         prediction = x if self.operator is None else self.operator(x, draws)
-        return self.model.observation - prediction
+        return self.observation - prediction
 
 
 def without_noise(operator: Operator) -> tuple[list[Operator], float]:
@@ -208,7 +211,7 @@ class Project(Correction):
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
         x0, operator = guess.x0, guess.problem.operator
         if operator.certain:
-            projected = operator.project(x0, evidence.model.observation)
+            projected = operator.project(x0, evidence.observation)
             return Corrected(torch.lerp(x0, projected, self.blend))
         least_squares = evidence.model.nearest(x0, 1.0, ROUNDING)
         error = torch.where(evidence.error > ROUNDING, evidence.error, 0.0)

@@ -1,7 +1,8 @@
 """An operator as a plug-and-play method needs it: y = A x + error, with A linear.
 
 The linear stages of a chain make up A. Every other stage keeps the size of the image, and is taken
-as its input plus an error. How large that error is, the operator itself shows on known pictures.
+as its input plus an error. How large that error is, the operator itself shows on known pictures. A
+curve, as of gamma, is undone before: the inverse of every stage that has one is applied to y.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from degrade.knowledge import Invertible
 from degrade.operator import Operator, Shape, compose
 
 ROUNDING = 1 / 255 / 12**0.5  # the standard deviation of rounding to 8 bits
@@ -88,6 +90,9 @@ def linear_model(operator: Operator, y: Tensor) -> LinearModel:
                 "denoisers can undo it; sample it, or use a generator"
             )
         shape = output
+    for stage in reversed(list(operator)):
+        if not stage.linear and isinstance(stage, Invertible):
+            y = stage.inverse(y)
     linear = compose(linear_stages) if linear_stages else None
     return LinearModel(y, linear, image_shape)
 

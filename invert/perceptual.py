@@ -1,4 +1,4 @@
-"""LPIPS, the perceptual distance of two images: the `lpips` package's network, bundled weights.
+"""LPIPS, the perceptual distance of two images, with the values of the `lpips` package.
 
 Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
 """
@@ -6,7 +6,6 @@ Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a
 from __future__ import annotations
 
 import math
-import warnings
 from functools import lru_cache
 
 import torch
@@ -14,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from . import trunk
 from .bundled import bundled
 from .frozen import freeze
 
 NETS = {"vgg": 17, "alex": 32}  # name: the shortest side that the network accepts in a loss
+TRUNKS = {"vgg": trunk.vgg, "alex": trunk.alex}
 
 
 class Perceptual(nn.Module):
@@ -33,15 +34,11 @@ class Perceptual(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.min_side = NETS[check(net)]
-        import lpips
         from safetensors.torch import load_file
 
-        with warnings.catch_warnings(), torch.device("meta"):  # weights are assigned below
-            warnings.simplefilter("ignore")  # torchvision warns about arguments that lpips passes
-            model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
         file = load_file(bundled(f"lpips-{net}"), device="cpu")
-        self.trunk = self._loaded_trunk(model.net, file)
-        self.layers = model.L
+        self.trunk = self._loaded_trunk(net, file)
+        self.layers = len(list(self.trunk.children()))
         for i in range(self.layers):
             # a head is a non-negative weight per channel; features are scaled by its square root
             head = file[f"lin{i}"].float().sqrt()
@@ -53,22 +50,25 @@ class Perceptual(nn.Module):
         self.register_buffer("std", scale / 2)
         self.eval().requires_grad_(False)
 
-    def _loaded_trunk(self, trunk: nn.Module, file: dict[str, Tensor]) -> nn.Module:
-        """Give the trunk its weights from the file, in the type of the convolutions."""
+    def _loaded_trunk(self, net: str, file: dict[str, Tensor]) -> trunk.Trunk:
+        """Build the trunk with its weights from the file, in the type of the convolutions."""
+        with torch.device("meta"):  # the weights are assigned below
+            network = TRUNKS[net]()
         weights = {}
-        for name in trunk.state_dict():  # slice2.5.bias is features.5.bias in the file
+        for name in network.state_dict():  # slice2.5.bias is features.5.bias in the file
             _, rest = name.split(".", 1)
             weights[name] = file[f"features.{rest}"].float()
-        trunk.load_state_dict(weights, assign=True)
-        trunk.to(self.dtype)
-        return trunk.to(memory_format=torch.channels_last)
+        network.load_state_dict(weights, assign=True)
+        network.to(self.dtype)
+        return network.to(memory_format=torch.channels_last)
 
     def maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the network's feature maps of x [B, 3, H, W] in [0, 1], one per layer."""
         standardised = (x - self.mean) / self.std
         x = standardised.to(self.dtype)
         x = x.contiguous(memory_format=torch.channels_last)  # the faster layout on CPU and GPU
-        return tuple(self.trunk(x))
+        maps: tuple[Tensor, ...] = self.trunk(x)
+        return maps
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the maps of x [B, 3, H, W] in [0, 1], normalised per pixel and weighted."""

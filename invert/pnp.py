@@ -10,13 +10,17 @@ Source: Zhang et al. 2021, "Plug-and-Play Image Restoration with Deep Denoiser P
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from degrade.operator import Operator
+from degrade.knowledge import Agrees
+from degrade.noise import Gaussian
+from degrade.operator import Operator, Shape, compose
 
+from .defects import with_found_mask
 from .method import RestorationMethod
 from .problem import Problem
 from .result import Report, Restoration
@@ -63,9 +67,9 @@ class PlugAndPlay(RestorationMethod):
     def solve(self, problem: Problem, report: Report) -> Restoration:
         images, histories, notes = [], [], []
         for i in range(problem.batch):
-            row = problem.row(i)
+            row, found = with_found_mask(problem.row(i))
             strength = find_strength(row, self.steps, self.first_sigma, self.last_sigma)
-            notes.append(strength.note)
+            notes.extend(note for note in (found, strength.note) if note)
             image, history = self._restored(row, strength, report)
             images.append(image)
             histories.append(history)
@@ -77,7 +81,8 @@ class PlugAndPlay(RestorationMethod):
         self, problem: Problem, strength: Strength, report: Report
     ) -> tuple[Tensor, Tensor]:
         """Restore one image part by part; return it, and the loss of each step [steps]."""
-        parts = tiles(problem.operator, problem.image_shape, self.tile, self.margin)
+        operator = cuttable(problem.operator, problem.image_shape, strength.error)
+        parts = tiles(operator, problem.image_shape, self.tile, self.margin)
         (phase,) = self.stages()
         image = torch.zeros(problem.image_shape, dtype=torch.float32, device=problem.device)
         turns_each = max(1, len(strength.levels))
@@ -95,6 +100,23 @@ class PlugAndPlay(RestorationMethod):
                 losses[number, step - 1 :] = loss
             blend(image, part, x0)
         return image, losses.mean(0)
+
+
+def cuttable(operator: Operator, shape: Shape, error: float) -> Operator:
+    """The operator for tiles; a stage that uses the whole image, as a codec does, becomes noise.
+
+    Only a stage of which nothing certain follows is replaced.
+    """
+    stages: list[Operator] = []
+    for stage in operator:
+        keeps_shape = tuple(stage.output_shape(shape)) == tuple(shape)
+        uses_whole = math.isinf(stage.reach(shape)) and keeps_shape
+        if uses_whole and not stage.linear and not isinstance(stage, Agrees):
+            stages.append(Gaussian(min(error, 1.0)))
+        else:
+            stages.append(stage)
+        shape = tuple(stage.output_shape(shape))
+    return compose(stages)
 
 
 def consistent(operator: Operator, x0: Tensor, y: Tensor) -> Tensor:

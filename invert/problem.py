@@ -181,7 +181,7 @@ class Problem:
 
     def predict(self, image: Tensor, key: str) -> Tensor:
         """Apply the operator to an image, with the draws of this key."""
-        return self.operator(image, streams(self.seeds, f"{key}/operator"))
+        return self.operator.predict(image, streams(self.seeds, f"{key}/operator"))
 
     def network(self, net: str | None = None) -> perceptual.Perceptual:
         """A perceptual network in the fastest type; by default the restoration's own."""

@@ -46,7 +46,7 @@ def report_step(
     finite = finite_rows(image).flatten()
     finite_image = torch.nan_to_num(image, posinf=0.0, neginf=0.0)
     draws = streams(problem.seeds, f"step{step}")
-    prediction = problem.operator(finite_image, draws)
+    prediction = problem.operator.predict(finite_image, draws)
     mse = (prediction - problem.observation).square().flatten(1).mean(1)
     loss = torch.where(finite, mse, torch.nan).cpu()
     report(

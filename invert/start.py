@@ -137,7 +137,7 @@ def distances(problem: Problem, latents: Tensor, by: Term, through_operator: boo
         image = problem.generator.synthesize(chunk)
         if through_operator:
             streams = [torch.Generator().manual_seed(seed) for _ in chunk]
-            prediction = problem.operator(image, streams)
+            prediction = problem.operator.predict(image, streams)
         else:
             size = problem.observation.shape[2:]
             prediction = F.interpolate(image, size, mode="bilinear", antialias=True)

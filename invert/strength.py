@@ -27,6 +27,10 @@ TRIAL_STEPS = 4  # of a trial with a linear part
 STRIDE = 2**0.5  # between neighbouring noise levels
 MOST_STRIDES = 7
 EXACT = 1e-4  # errors below this are rounding of float32
+PAIRS = 2  # of random draws that show how noise varies over a picture
+MOST_SAMPLES = 100_000  # of that variance
+WINDOW = 9  # pixels: the side of the square in which their variance is taken
+VARIES = 1.5  # between the 10 % and 90 % quantiles of its standard deviation, at least
 REDUCED = 2  # synthetic pictures are drawn larger by this, so that edges are as soft as in photos
 
 
@@ -34,12 +38,14 @@ REDUCED = 2  # synthetic pictures are drawn larger by this, so that edges are as
 class Strength:
     """levels: the falling noise levels of the turns. error: the standard deviation of y − A x.
 
-    note: for readers, how it was found.
+    note: for readers, how it was found. fixed: the part of error² that is not random; None where
+    the noise is the same everywhere, so that every pixel is denoised alike.
     """
 
     levels: tuple[float, ...]
     error: float
     note: str
+    fixed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,22 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
     direct = is_direct(problem, trials)
     if error < EXACT:
         if direct:
-            return Strength((), ROUNDING, "nothing to undo, so no pixel is invented")
+            is_changed = not torch.equal(
+                linear_model(problem.operator, problem.observation).first_guess(),
+                problem.observation,
+            )
+            done = "undone exactly" if is_changed else "nothing to undo"
+            return Strength((), ROUNDING, f"{done}, so no pixel is invented")
         note = f"noise level {last:g} at the end, since the operator makes no error"
         return Strength(geometric(first, last, steps), ROUNDING, note)
     lowest, highest = problem.denoiser.sigma_range
+    fixed = fixed_variance(problem, trials, error) if direct else None
 
     def levels_to(sigma: float, count: int) -> tuple[float, ...]:
         return (sigma,) if direct else geometric(max(first, sigma), sigma, count)
 
     def loss(sigma: float) -> float:
-        return trial_loss(trials, Strength(levels_to(sigma, TRIAL_STEPS), error, ""))
+        return trial_loss(trials, Strength(levels_to(sigma, TRIAL_STEPS), error, "", fixed))
 
     best = descend(loss, error * STRIDE, lowest, highest)
     gain = 10 * math.log10(trial_loss(trials, Strength((), error, "")) / loss(best))
@@ -77,7 +89,10 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
         note = "no noise level makes synthetic pictures better, so nothing is denoised"
         return Strength((), error, note)
     note = f"noise level {best:.3f} at the end, the best of those tried on synthetic pictures "
-    return Strength(levels_to(best, steps), error, note + f"({gain:+.1f} dB)")
+    note += f"({gain:+.1f} dB)"
+    if fixed is not None:
+        note += "; where the noise is weaker, less is removed"
+    return Strength(levels_to(best, steps), error, note, fixed)
 
 
 def is_direct(problem: Problem, trials: list[Trial]) -> bool:
@@ -197,6 +212,54 @@ def measured_error(trials: list[Trial]) -> float:
     return float(torch.stack(squares).mean().sqrt())
 
 
+def fixed_variance(problem: Problem, trials: list[Trial], error: float) -> float | None:
+    """The part of error² that is not random; None if the random part is the same everywhere."""
+    if not problem.denoiser.takes_map:
+        return None
+    variances = []
+    for trial in trials:
+        variances.append(noise_variance(trial.problem, trial.truth).flatten())
+    variance = torch.cat(variances)
+    variance = variance[:: max(1, len(variance) // MOST_SAMPLES)]  # quantile() takes 2²⁴ at most
+    fixed = max(0.0, error**2 - float(variance.mean()))
+    deviation = (variance + fixed).sqrt()
+    low, high = float(deviation.quantile(0.1)), float(deviation.quantile(0.9))
+    return fixed if high > VARIES * low else None
+
+
+def noise_variance(problem: Problem, image: Tensor) -> Tensor:
+    """The local variance [1, 1, H, W] of an operator's random draws on an image [1, C, H, W].
+
+    Draws are compared as the method sees them, after curves and turns are undone.
+    """
+    operator = problem.operator
+    total = torch.zeros_like(image[:, :1])
+    for pair in range(PAIRS):
+        guesses = []
+        for name in ("first", "second"):
+            draw = operator(image, streams(problem.seeds, f"{name}{pair}"))
+            guesses.append(linear_model(operator, draw).first_guess())
+        first, second = guesses
+        total += (first - second).square().mean(1, keepdim=True) / 2
+    return local_mean(total / PAIRS)
+
+
+def local_mean(x: Tensor) -> Tensor:
+    """The mean of the pixels in a square around each."""
+    return F.avg_pool2d(x, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+
+
+def relative_noise(problem: Problem, z: Tensor, strength: Strength) -> Tensor | None:
+    """The standard deviation [1, 1, H, W] of y − A x relative to its mean; None if it is uniform.
+
+    z: the first guess, whose local means are taken for the image.
+    """
+    if strength.fixed is None:
+        return None
+    variance = noise_variance(problem, local_mean(z).clamp(0, 1))
+    return (variance + strength.fixed).sqrt() / strength.error
+
+
 def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
     """Half-quadratic splitting: yield the denoised image of each turn, unclamped."""
     model = linear_model(problem.operator, problem.observation)
@@ -204,9 +267,14 @@ def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
     if not strength.levels:
         yield z
         return
+    relative = relative_noise(problem, z, strength)
+    lowest, highest = problem.denoiser.sigma_range
     following = (*strength.levels[1:], None)
     for sigma, next_sigma in zip(strength.levels, following, strict=True):
-        x0 = problem.denoiser.denoise(z, sigma, problem.label)
+        level: float | Tensor = sigma
+        if relative is not None:
+            level = (sigma * relative).clamp(lowest, highest)
+        x0 = problem.denoiser.denoise(z, level, problem.label)
         yield x0
         if next_sigma is not None:
             z = model.nearest(x0, next_sigma, strength.error)

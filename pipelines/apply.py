@@ -81,7 +81,8 @@ class Apply:
 
     def changes(self, source: Source) -> list[str]:
         before = files.read_json(source.target(self.output, ".json"), MANIFEST)
-        return files.differences(before, {"spec": self.spec, "seed": self.seed})
+        changed = files.differences(before, {"spec": self.spec, "seed": self.seed})
+        return changed + files.another_source(before, "source_digest", source)
 
     def plan(self, source: Source) -> tuple[Source, ApplyJob | None]:
         # raises ValueError for a file that is no manifest, before any work is done

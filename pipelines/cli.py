@@ -264,7 +264,7 @@ def restore(
             shown_bar = bar if run.engine == "local" else None
             images = Images(model.channels, model.resolution)
             flow = Restore(
-                settings, output, images, solver, clean, init, where, shown_bar, overwrite
+                settings, output, images, solver, clean, init, where, shown_bar, overwrite, model
             )
             code = for_each(flow, sources, workers, run.quiet, bar)
         if report and code != 2:

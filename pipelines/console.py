@@ -232,7 +232,7 @@ def load(plugins: list[str]) -> None:
     for name in plugins:
         try:
             importlib.import_module(name)
-        except Exception as error:  # a stranger's module may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything
             mend = "; give the module's name, without .py" if name.endswith(".py") else ""
             raise ValueError(
                 f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}{mend}"

@@ -21,12 +21,12 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from degrade import imagefile
-from degrade.imagefile import FORMATS, contents, picture
+from degrade.imagefile import FORMATS, NO_SAFETENSORS, contents, picture
 
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows: runs do not lock, and leftovers of killed runs are not removed
+except ImportError:  # Windows: leftovers of killed runs are not removed
     fcntl = None
 
 SUFFIXES = {suffix for suffixes in imagefile.SUFFIXES.values() for suffix in suffixes}
@@ -238,13 +238,14 @@ def _staged(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new file, open and locked; the lock ends with the process."""
+    """A new file, open and, where files can be locked, locked; the lock ends with the process."""
     while True:
         path = folder / f".degrade-{secrets.token_hex(8)}.tmp"
         file = path.open("xb")
         if fcntl is None:
             return path, file
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # some network drives have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():  # another process may have swept it before it was locked
             return path, file
         file.close()
@@ -311,9 +312,12 @@ def read_latent(path: Path) -> Tensor:
     from safetensors.torch import load
 
     try:
-        latent = load(contents(path))["latent"]
+        tensors = load(contents(path))
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} holds no latent of degrade's: {error}") from error
+        raise ValueError(f"{path} holds no latent of degrade's: {NO_SAFETENSORS}") from error
+    if "latent" not in tensors:
+        raise ValueError(f"{path} holds no latent of degrade's: it has no tensor of this name")
+    latent = tensors["latent"]
     if not latent.is_floating_point():
         raise ValueError(f"{path} holds a latent of {latent.dtype}; save it as float32")
     return latent
@@ -335,6 +339,13 @@ def earlier(record: Path, kind: str, targets: Iterable[Path]) -> dict | None:
                 f"{path} is there, and no {kind} says that it is a result; choose another --output"
             )
     return None
+
+
+def another_source(before: dict | None, key: str, source: Source) -> list[str]:
+    """What to say if a record holds, at `key`, the digest of another picture than the source's."""
+    if before is None or before.get(key) in (None, digest(source.path)):
+        return []
+    return [f"of another picture than {source.path}"]
 
 
 def differences(before: dict | None, wanted: dict) -> list[str]:

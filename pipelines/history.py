@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TypeGuard
 
 import torch.nn.functional as F
 from torch import Tensor
 
 import degrade
-from degrade.forensics import guess
+import invert
+from degrade.forensics import Guess, guess
 from degrade.imagefile import Note
+from invert import explain
+from invert.refine import refine
 
 from . import files
 from .apply import MANIFEST, again
@@ -19,6 +23,7 @@ from .files import Source
 ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
 REPEATS = 0.6  # least likeness of two draws of an operator, where a picture can be told by likeness
 UNLIKE = 0.6  # share of that likeness, below which a clean picture is of another observation
+Prior = invert.Generator | invert.Denoiser
 BLOCKS = 8  # pictures are compared as BLOCKS × BLOCKS means, which noise hardly changes
 
 
@@ -27,24 +32,29 @@ def note(text: str) -> None:
     warnings.warn(text, Note, stacklevel=2)
 
 
-def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.Operator]:
+def what_happened(
+    source: Source, op: str | None, prior: Prior | None = None
+) -> tuple[dict | None, degrade.Operator]:
     """The manifest beside a picture, if it is used, and the operator.
 
-    The operator is `op` where given, else the manifest's, else a guess from the file itself.
+    The operator is `op` where given, else the manifest's, else a guess from the file itself. Where
+    the guess has alternatives and the prior is a denoiser of any size, they are tried on a small
+    part of the picture.
     """
     if op is not None:
-        return None, degrade.parse(op)
+        return None, _without_range(degrade.parse(op), source, prior)
     path = source.path.with_suffix(".json")
     manifest = files.read_json(path, MANIFEST)
     if manifest is None:
         result = guess(source.path)
+        operator, choice = _best_explained(source, result, prior)
         remarks = [finding.why for finding in result.findings if not finding.stage]
         note(
-            f"{source.path}: taken to have happened: {result.operator}; "
+            f"{source.path}: taken to have happened: {operator}; {choice}"
             + "".join(f"{remark}; " for remark in remarks)
             + "`degrade inspect` tells why, --op says better"
         )
-        return None, result.operator
+        return None, operator
     if manifest.get("begun"):
         raise ValueError(
             f"{path} says that apply was stopped here; run it again, or say what happened with --op"
@@ -58,6 +68,78 @@ def what_happened(source: Source, op: str | None) -> tuple[dict | None, degrade.
     return manifest, degrade.parse(manifest["operator"], folder=path.parent)
 
 
+def _without_range(
+    operator: degrade.Operator, source: Source, prior: Prior | None
+) -> degrade.Operator:
+    """The operator of --op; a range of sigma, as in gaussian:0.01..0.2, is estimated."""
+    if not operator[0].ranges or not _takes_any_size(prior):
+        return operator
+    refined = refine(operator, _pixels(source, prior), prior)
+    if refined.words:
+        note(f"{source.path}: {refined.words}")
+    return refined.operator
+
+
+def _takes_any_size(prior: Prior | None) -> TypeGuard[invert.Denoiser]:
+    return isinstance(prior, invert.Denoiser) and prior.resolution is None
+
+
+def _pixels(source: Source, denoiser: invert.Denoiser) -> Tensor:
+    """The observation on the denoiser's device, with its channels."""
+    device = next(denoiser.parameters()).device
+    return files.read_image(source.path, denoiser.channels).to(device)
+
+
+def _best_explained(
+    source: Source, result: Guess, prior: Prior | None
+) -> tuple[degrade.Operator, str]:
+    """The history that explains a picture best, and words that say what was tried against it.
+
+    Its parameters are refined. Without a denoiser of any size, it is the likeliest.
+    """
+    if not _takes_any_size(prior):
+        return result.operator, ""
+    pixels = _pixels(source, prior)
+    operator, words = _chosen(result, pixels, prior)
+    to_refine = operator
+    for alternative in result.alternatives:
+        is_kept = operator == result.operator
+        if is_kept and alternative.kind == "noise" and alternative.added:
+            to_refine = alternative.operator
+    refined = refine(to_refine, pixels, prior)
+    if not refined.words:
+        return operator, words
+    return refined.operator, f"{words}{refined.words}; "
+
+
+def _chosen(
+    result: Guess, pixels: Tensor, denoiser: invert.Denoiser
+) -> tuple[degrade.Operator, str]:
+    """The guess or one of its alternatives, and words that compare their errors."""
+    operators = [result.operator]
+    for alternative in result.alternatives:
+        if alternative.kind != "noise":
+            operators.append(alternative.operator)
+    if len(operators) == 1:
+        return result.operator, ""
+    candidates = explain.explanations(pixels, operators, denoiser)
+    if candidates is None:
+        return result.operator, ""
+    winner = explain.best(candidates)
+    rivals = []
+    for i, candidate in enumerate(candidates):
+        if i != winner:
+            rivals.append(f"{operators[i]} ({255 * candidate.error:.1f})")
+    kept = candidates[winner]
+    words = (
+        f"kept against {', '.join(rivals)} after a trial on a part, of which it predicts hidden "
+        f"pixels to {255 * kept.error:.1f} of 255"
+    )
+    if kept.error > min(candidate.error for candidate in candidates):
+        words += ", though fewer values pass through it"
+    return operators[winner], f"{words}; "
+
+
 def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
     """The undamaged picture of a source, by the name it had when it was degraded."""
     if not clean.is_dir():
@@ -66,6 +148,11 @@ def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
     path = clean / name
     if not path.resolve().is_relative_to(clean.resolve()):
         raise ValueError(f"the manifest's source {name!r} lies outside {clean}")
+    if not path.is_file():
+        raise ValueError(
+            f"clean={clean} holds no {name}, which {source.path} was made of; "
+            "add it, or leave --clean out"
+        )
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageCms
 from rich.text import Text
 
+from degrade import Identity
 from degrade.forensics import Guess, guess
 from degrade.imagefile import FORMATS, contents
 
@@ -19,7 +20,7 @@ BITS_PER_SAMPLE = 258  # the tag of TIFF
 
 def show(path: Path) -> int:
     """Describe one picture. Returns the exit code."""
-    result = guess(path)
+    result = _guess(path)
     tables.show(tables.facts(file_facts(path)))
     table = tables.columns("what happened", "confidence", "why")
     for finding in result.findings:
@@ -33,6 +34,9 @@ def show(path: Path) -> int:
     if table.row_count:
         tables.show(table)
     tables.show(Text(shortened(str(result.operator))))
+    for alternative in result.alternatives:
+        likelihood = f"{alternative.likelihood:.2f} times as likely"
+        tables.show(Text(shortened(f"or, {likelihood}: {alternative.operator}")))
     return 0
 
 
@@ -43,19 +47,35 @@ def show_folder(folder: Path) -> int:
     failed = 0
     for source in sources:
         try:
-            about, result = file_facts(source.path), guess(source.path)
+            about, result = file_facts(source.path), _guess(source.path)
         except (ValueError, OSError) as error:
             say(f"error: {error}")
             failed += 1
             continue
-        chain = Text(shortened(str(result.operator)))
+        happened = Text(shortened(_what_happened(result)))
         name = Text(source.relative.as_posix())
-        table.add_row(name, about["size"], about["mode"], chain, _least_confidence(result))
+        table.add_row(name, about["size"], about["mode"], happened, _least_confidence(result))
     if table.row_count:
         tables.show(table)
     if not failed:
         return 0
     return 2 if failed == len(sources) else 3
+
+
+def _guess(path: Path) -> Guess:
+    """`guess`, whose errors name the file as a command does."""
+    try:
+        return guess(path)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("file=")) from error
+
+
+def _what_happened(result: Guess) -> str:
+    """The operator, and what no operator describes, such as a JPEG of a rare chroma sampling."""
+    remarks = [finding.why for finding in result.findings if not finding.stage]
+    if result.operator == Identity() and remarks:
+        return "; ".join(remarks)
+    return "; ".join([str(result.operator), *remarks])
 
 
 def _least_confidence(result: Guess) -> str:
@@ -75,7 +95,7 @@ def file_facts(path: Path) -> dict[str, str]:
             return {
                 "format": image.format or "",
                 "size": f"{image.width}×{image.height}",
-                "mode": f"{image.mode}, {_depth(image, data)} bits per channel",
+                "mode": f"{image.mode}, {_depth_text(image, data)}",
                 "transparency": _transparency(image),
                 "palette": f"{len(palette.colors)} colours" if palette else "none",
                 "colour profile": _profile_name(image.info.get("icc_profile")),
@@ -84,6 +104,13 @@ def file_facts(path: Path) -> dict[str, str]:
         raise
     except Exception as error:  # Pillow raises almost anything for damaged files
         raise ValueError(f"{path} is not an image that can be read") from error
+
+
+def _depth_text(image: Image.Image, data: bytes) -> str:
+    """For example "8 bits per channel"; a palette or black and white has no channels."""
+    depth = _depth(image, data)
+    unit = "pixel" if image.mode in ("1", "P") else "channel"
+    return f"{depth} bit per {unit}" if depth == 1 else f"{depth} bits per {unit}"
 
 
 def _depth(image: Image.Image, data: bytes) -> int:

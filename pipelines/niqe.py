@@ -81,16 +81,11 @@ def patches(picture: Tensor, side: int) -> tuple[Tensor, Tensor]:
     step = side if rows * columns >= FEW_PATCHES else side // 4
     normalised, deviation = mscn(x)
     sharpness = F.avg_pool2d(deviation, side, step).flatten()
-    fine = _fits_of(cut(normalised, side, step))
+    fine = fits(cut(normalised, side, step))
     half = F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True)
     half_normalised, _ = mscn(half)
-    coarse = _fits_of(cut(half_normalised, side // 2, step // 2))
+    coarse = fits(cut(half_normalised, side // 2, step // 2))
     return torch.cat([fine, coarse], 1), sharpness
-
-
-def _fits_of(patches: Tensor) -> Tensor:
-    """The parameters of every patch, [N, 18]."""
-    return torch.cat([fits(patch) for patch in patches])
 
 
 def _luminance(picture: Tensor) -> Tensor:
@@ -128,18 +123,18 @@ def _blurred(x: Tensor) -> Tensor:
     return F.conv2d(padded, window[None, None])
 
 
-def fits(patch: Tensor) -> Tensor:
-    """The 18 parameters [1, 18] of a patch: shape and width, then four for each neighbour."""
-    shape, left, right = generalised_gaussian(patch)
+def fits(patches: Tensor) -> Tensor:
+    """Fit 18 parameters to each patch [N, side, side]: shape and width, then 4 per neighbour."""
+    shape, left, right = generalised_gaussian(patches.flatten(1))
     parameters = [shape, (left + right) / 2]
     for neighbour in NEIGHBOURS:
-        product = patch * patch.roll(neighbour, (0, 1))
-        shape, left, right = generalised_gaussian(product)
+        product = patches * patches.roll(neighbour, (1, 2))
+        shape, left, right = generalised_gaussian(product.flatten(1))
         gamma_1 = torch.lgamma(1 / shape).exp()
         gamma_2 = torch.lgamma(2 / shape).exp()
         mean = (right - left) * gamma_2 / gamma_1
         parameters += [shape, mean, left, right]
-    return torch.stack(parameters)[None]
+    return torch.stack(parameters, 1)
 
 
 @cached_constant(maxsize=1)
@@ -153,29 +148,38 @@ def _ratios() -> tuple[Tensor, Tensor]:
 
 
 def generalised_gaussian(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit an asymmetric generalised Gaussian by its moments: shape, left width, right width.
+    """Fit asymmetric generalised Gaussians to x [..., P]: shapes, left widths, right widths [...].
 
-    Source: Lasmar et al. 2009, as used by Mittal et al. 2013, eqs. 5 to 7.
+    The fit matches the moments of the last dimension. Source: Lasmar et al. 2009, as used by Mittal
+    et al. 2013, eqs. 5 to 7.
     """
     left = _one_sided_deviation(x, x < 0)
     right = _one_sided_deviation(x, x > 0)
     tiny = torch.finfo(x.dtype).tiny
-    mean_square = x.square().mean().clamp_min(tiny)
-    ratio = x.abs().mean().square() / mean_square
+    mean_square = x.square().mean(-1).clamp_min(tiny)
+    ratio = x.abs().mean(-1).square() / mean_square
     asymmetry = left / right
     ratio = ratio * (asymmetry**3 + 1) * (asymmetry + 1)
     ratio = ratio / (asymmetry**2 + 1) ** 2
-    shapes, ratios = _ratios()
-    nearest = (ratios - ratio).abs().argmin()
-    shape = shapes[nearest]
+    shape = _shape_of(ratio)
     log_scale = torch.lgamma(1 / shape) - torch.lgamma(3 / shape)
     scale = (log_scale / 2).exp()
     return shape, left * scale, right * scale
 
 
+def _shape_of(ratio: Tensor) -> Tensor:
+    """The shapes of the grid whose ratios are nearest; ratios increase with the shape."""
+    shapes, ratios = _ratios()
+    above = torch.searchsorted(ratios, ratio).clamp(1, len(ratios) - 1)
+    below = above - 1
+    nearer_below = ratio - ratios[below] <= ratios[above] - ratio
+    return shapes[torch.where(nearer_below, below, above)]
+
+
 def _one_sided_deviation(x: Tensor, side: Tensor) -> Tensor:
     """The root mean square of the values on one side of zero; never zero."""
-    count = side.sum().clamp_min(1)
-    variance = x[side].square().sum() / count
+    count = side.sum(-1).clamp_min(1)
+    squares = torch.where(side, x.square(), 0)
+    variance = squares.sum(-1) / count
     tiny = torch.finfo(x.dtype).tiny
     return variance.clamp_min(tiny).sqrt()

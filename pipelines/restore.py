@@ -109,7 +109,8 @@ class Restore:
 
     images: what the prior draws. clean: the undamaged picture or a folder of
     them, for the sheet only. init: a latent to start from, or a folder of them. where: which part
-    of a photo. bar: shows the steps of solves in this process.
+    of a photo. bar: shows the steps of solves in this process. prior: tries the alternatives of a
+    guess; None takes the likeliest.
     """
 
     settings: RestoreSettings
@@ -121,6 +122,7 @@ class Restore:
     where: Where = Where()
     bar: SolveBar | None = None
     overwrite: bool = False
+    prior: invert.Generator | invert.Denoiser | None = None
 
     def setup(self) -> Callable[[RestoreJob], list[Solved]]:
         solver = self.solver(step=self.bar and self.bar.step)
@@ -166,6 +168,8 @@ class Restore:
             _note_uncertain(source, assumed if photo is None else photo.happened.approx())
         record = source.target(self.output, ".json")
         before = files.earlier(record, LOG, self.targets(source)) or {}
+        if files.another_source(before, "observation", source):
+            note(f"{source.path}: the result of another picture of this name is replaced")
         wanted = {
             "degrade": degrade.__version__,
             "assumed": _text(assumed),
@@ -175,7 +179,7 @@ class Restore:
         }
         clean = self._clean_path(source, observation.manifest)
         clean_text = before.get("clean") if clean is None else files.digest(clean)
-        log = wanted | {"clean": clean_text}
+        log = wanted | {"clean": clean_text, "happened": _text(observation.operator)}
         complete = all(path.exists() for path in self._targets(source, photo is not None))
         solved = complete and is_of(before, wanted)
         if solved and before.get("clean") == clean_text:
@@ -199,7 +203,7 @@ class Restore:
         return linear_model.with_known_filters(operator, shape, model)
 
     def _observation(self, source: Source) -> Observation:
-        manifest, operator = what_happened(source, self.settings.op)
+        manifest, operator = what_happened(source, self.settings.op, self.prior)
         pixels, grey_bits = self._read(source, operator)
         photo = self._photo(source, pixels, operator)
         path = self._clean_path(source, manifest)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+import degrade
+
 from . import files, metrics
 from .apply import again
 from .files import Source
@@ -37,6 +39,8 @@ def results(
         if not is_of(log, asdict(settings)) or not target.exists():
             continue
         manifest, operator = what_happened(source, settings.op)
+        if manifest is None and settings.op is None and "happened" in log:
+            operator = degrade.parse(log["happened"])  # the alternative that was chosen
         name = source.result_name("").as_posix()
         observed = files.read_image(source.path)
         restoration = files.read_image(target)

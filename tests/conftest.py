@@ -1,7 +1,8 @@
 """Settings and fixtures for all tests.
 
 A run of the whole suite uses a worker process per core; a selection of files or `-k` runs in
-the process that was started, where a debugger works. `-n 4` or `-n 0` says otherwise.
+the process that was started, where a debugger works. `-n 4` or `-n 0` says otherwise. Slow tests
+run with `-m slow`, or if the command has the id of a test.
 """
 
 import os
@@ -17,7 +18,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-# Multiplies the number of random cases and of killed runs.
+# Multiplies the number of random cases and of killed runs. `.ci/run` repeats the laws with 4.
 EFFORT = int(os.environ.get("DEGRADE_EFFORT", "1"))
 
 AVATARS = Path(__file__).parent.parent / "examples" / "avatars"
@@ -27,10 +28,20 @@ AVATARS = Path(__file__).parent.parent / "examples" / "avatars"
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """The number of workers for `-n auto`: 0 for a selection, None for one per core."""
     selected_by_path = config.args_source is pytest.Config.ArgsSource.ARGS
-    selected_by_name = config.option.keyword or config.option.markexpr
+    selected_by_name = config.option.keyword
     if selected_by_path or selected_by_name:
         return 0
     return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out slow tests, unless the command has `-m` or the id of a test."""
+    named_by_id = any("::" in argument for argument in config.args)
+    if config.option.markexpr or named_by_id:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
 
 
 def cases(count: int) -> settings:
@@ -43,7 +54,7 @@ settings.register_profile(
     "repeatable",
     derandomize=True,
     deadline=None,
-    max_examples=50,
+    max_examples=50 * EFFORT,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")

@@ -1,4 +1,4 @@
-"""JPEG's pixels, against Pillow's own; the operator's arguments."""
+"""Test that JPEG's pixels are those of Pillow, and that its arguments are checked."""
 
 import math
 import pickle
@@ -32,21 +32,26 @@ from .jpeg_reference import CHROMA, KINDS, LUMA, codec, content
 @example("picture", 50, 50, 3, "4:2:2", 50, 3)
 def test_jpeg_equals_pillow(kind, height, width, channels, sampling, quality, seed):
     x = content(kind, height, width, channels, seed)
-    assert torch.equal(jpeg(x, quality, sampling), codec(x, sampling, quality=quality))
+    expected = codec(x, sampling, quality=quality)
+    assert torch.equal(jpeg(x, quality, sampling), expected)
 
 
 @pytest.mark.parametrize("channels, sampling", [(1, "4:2:0"), *((3, name) for name in SAMPLINGS)])
 def test_jpeg_quality_per_image_equals_pillow(channels, sampling):
-    x = torch.cat([picture(5)[:, :channels, 20:65, 10:47], content("noise", 45, 37, channels, 1)])
-    got = jpeg(x.repeat_interleave(100, 0), list(range(1, 101)) * 2, sampling).view(
-        2, 100, channels, 45, 37
-    )
-    for quality in range(1, 101):
-        assert torch.equal(got[:, quality - 1], codec(x, sampling, quality=quality)), quality
+    photo = picture(5)[:, :channels, 20:65, 10:47]
+    noise = content("noise", 45, 37, channels, 1)
+    x = torch.cat([photo, noise])
+    qualities = list(range(1, 101))
+    y = jpeg(x.repeat_interleave(100, 0), qualities * 2, sampling)
+    by_quality = y.view(2, 100, channels, 45, 37)
+    for i, quality in enumerate(qualities):
+        expected = codec(x, sampling, quality=quality)
+        assert torch.equal(by_quality[:, i], expected), quality
 
 
 def test_jpeg_of_large_picture_equals_pillow():
-    x = nn.interpolate(picture(7), (517, 1033), mode="bicubic").clamp(0, 1).mul(255).round() / 255
+    enlarged = nn.interpolate(picture(7), (517, 1033), mode="bicubic")
+    x = enlarged.clamp(0, 1).mul(255).round() / 255
     assert torch.equal(jpeg(x, 60), codec(x, quality=60))
 
 
@@ -59,10 +64,10 @@ def test_jpeg_of_large_picture_equals_pillow():
 )
 def test_jpeg_custom_tables_equal_pillow(count, largest, sampling, seed):
     tables = torch.randint(1, largest + 1, (count, 64), generator=rng(seed)).tolist()
-    x = content("picture" if seed % 2 else "noise", 30, 41, 3, seed)
-    assert torch.equal(
-        JPEG(tables=tables, subsampling=sampling)(x), codec(x, sampling, qtables=tables)
-    )
+    kind = "picture" if seed % 2 else "noise"
+    x = content(kind, 30, 41, 3, seed)
+    y = JPEG(tables=tables, subsampling=sampling)(x)
+    assert torch.equal(y, codec(x, sampling, qtables=tables))
 
 
 def test_jpeg_grayscale_uses_one_table():
@@ -73,27 +78,34 @@ def test_jpeg_grayscale_uses_one_table():
 def test_jpeg_input_is_clamped_and_rounded():
     x = torch.randn(2, 3, 19, 21, generator=rng()) * 0.5 + 0.5
     x[0, 0, 0, :4] = torch.tensor([0.5, 1.5, 2.5, 3.5]) / 255
-    assert torch.equal(jpeg(x, 40), jpeg((x * 255).clamp(0, 255).round() / 255, 40))
+    clamped = (x * 255).clamp(0, 255)
+    rounded = clamped.round() / 255
+    assert torch.equal(jpeg(x, 40), jpeg(rounded, 40))
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 def test_jpeg_matmul_precision_changes_no_bit(precision):
     """Some CPUs would not show a difference, so the dtype of the products is checked too."""
-    x, before = content("noise", 64, 64, 3, 0), torch.get_float32_matmul_precision()
+    """The dtype of the products is checked too, since some CPUs would not show a difference."""
+    x = content("noise", 64, 64, 3, 0)
+    precision_before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
+        uses_float32 = _exact_dtype(x.device) == torch.float32
+        assert uses_float32 == (precision == "highest")
         assert torch.equal(jpeg(x, 95), codec(x, quality=95))
-        assert (_exact_dtype(x.device) == torch.float32) == (precision == "highest")
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(precision_before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_jpeg_keeps_dtype(dtype):
     x = content("picture", 24, 31, 3, 2).to(dtype)
     y = jpeg(x, 30)
+    levels = (x.float() * 255).round()
+    expected = jpeg(levels.double() / 255, 30)
     assert y.dtype == dtype
-    assert torch.equal(y, jpeg((x.float() * 255).round().double() / 255, 30).to(dtype))
+    assert torch.equal(y, expected.to(dtype))
 
 
 def test_jpeg_layout_and_autocast_change_no_bit():
@@ -101,11 +113,14 @@ def test_jpeg_layout_and_autocast_change_no_bit():
     y = jpeg(x, 30)
     assert torch.equal(jpeg(x.to(memory_format=torch.channels_last), 30), y)
     assert torch.equal(jpeg(x.mT.contiguous().mT, 30), y)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(jpeg(x, 30), y)
-        x.requires_grad_()
-        inside = torch.autograd.grad(jpeg(x, 30, surrogate="cubic").sum(), x)[0]
-    assert torch.equal(inside, torch.autograd.grad(jpeg(x, 30, surrogate="cubic").sum(), x)[0])
+    x_with_gradient = x.clone().requires_grad_()
+    gradients = []
+    for autocast in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            assert torch.equal(jpeg(x, 30), y)
+            total = jpeg(x_with_gradient, 30, surrogate="cubic").sum()
+            gradients += torch.autograd.grad(total, x_with_gradient)
+    assert torch.equal(*gradients)
 
 
 def test_jpeg_does_not_change_its_input():
@@ -139,31 +154,39 @@ TEXTS = [
 @pytest.mark.parametrize("f, text", TEXTS)
 def test_jpeg_text_repr_and_pickle_round_trip(f, text):
     assert str(f) == text or text is None
-    assert parse(str(f)) == f == eval(repr(f)) == pickle.loads(pickle.dumps(f))
-    assert hash(parse(str(f))) == hash(f)
-    assert f.approx() is f
+    parsed = parse(str(f))
+    assert parsed == f
+    assert hash(parsed) == hash(f)
+    assert eval(repr(f)) == f
+    assert pickle.loads(pickle.dumps(f)) == f
+
+
+def test_jpeg_is_its_own_approximation():
+    for f, _ in TEXTS:
+        assert f.approx() is f
 
 
 def test_jpeg_text_takes_keyword_or_position():
-    assert parse("jpeg:quality=12,subsampling=4:2:0") == parse("jpeg:12") == JPEG(12)
+    assert parse("jpeg:quality=12,subsampling=4:2:0") == JPEG(12)
+    assert parse("jpeg:12") == JPEG(12)
     assert (JPEG(12) >> Gaussian(0.1))[0] == JPEG(12)
 
 
 @pytest.mark.parametrize("given, name", [(420, "4:2:0"), ("422", "4:2:2"), (444, "4:4:4")])
 def test_jpeg_subsampling_without_colons(given, name):
+    expected = JPEG(12, name)
+    assert JPEG(12, given) == expected
+    assert parse(f"jpeg:12,subsampling={given}") == expected
     x = content("picture", 20, 20, 3, 1)
-    assert JPEG(12, given) == parse(f"jpeg:12,subsampling={given}") == JPEG(12, name)
     assert torch.equal(jpeg(x, 12, given), jpeg(x, 12, name))
 
 
 def test_jpeg_tables_are_tuples_of_64():
-    flat, nested, array = [*LUMA, *CHROMA], (LUMA, CHROMA), STANDARD.view(2, 8, 8).numpy()
-    assert (
-        JPEG(tables=flat).tables
-        == JPEG(tables=nested).tables
-        == JPEG(tables=array).tables
-        == (LUMA, CHROMA)
-    )
+    flat = [*LUMA, *CHROMA]
+    nested = (LUMA, CHROMA)
+    array = STANDARD.view(2, 8, 8).numpy()
+    for tables in (flat, nested, array):
+        assert JPEG(tables=tables).tables == (LUMA, CHROMA)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +245,8 @@ def test_jpeg_rejects_wrong_text(text):
 def test_jpeg_rejects_wrong_argument(arguments, message):
     with pytest.raises(ValueError) as error:
         jpeg(torch.rand(2, 3, 8, 8), **arguments)
-    assert message in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("channels", [2, 4])

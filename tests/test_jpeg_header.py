@@ -1,4 +1,4 @@
-"""Headers as Pillow, libjpeg and others write them, and as nobody should."""
+"""Test which operator a JPEG's header gives, and which headers are refused."""
 
 import io
 
@@ -14,7 +14,8 @@ from .conftest import cases
 from .jpeg_reference import content, decode, encode, segments, taken_apart
 
 PHOTO = content("picture", 45, 70, 3, 8)
-WAYS = {
+PIXELS = (PHOTO[0] * 255).round().byte()
+SAVE_OPTIONS = {
     "baseline": {"quality": 30},
     "optimised": {"quality": 71, "optimize": True},
     "progressive": {"quality": 5, "progressive": True},
@@ -34,42 +35,46 @@ WAYS = {
 
 
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])  # those that Pillow writes
-@pytest.mark.parametrize("way", WAYS)
-def test_header_gives_operator_that_made_file(way, sampling, tmp_path):
-    data = encode((PHOTO[0] * 255).round().byte(), sampling, **WAYS[way])
+@pytest.mark.parametrize("options", SAVE_OPTIONS.values(), ids=SAVE_OPTIONS)
+def test_header_gives_operator_that_made_file(options, sampling, tmp_path):
+    data = encode(PIXELS, sampling, **options)
     f = JPEG.from_file(data)
     assert f.subsampling == sampling
     assert torch.equal(f(PHOTO)[0], decode(data).float() / 255)
+    assert parse(str(f)) == f
     path = tmp_path / "photo.jpg"
     path.write_bytes(data)
-    assert JPEG.from_file(path) == JPEG.from_file(str(path)) == f == parse(str(f))
+    assert JPEG.from_file(path) == f
+    assert JPEG.from_file(str(path)) == f
 
 
 @pytest.mark.parametrize("options", [{"quality": 35}, {"qtables": [[9] * 64, [300] * 64]}])
-def test_header_of_a_440_file_gives_its_operator(options):
-    data = encode((PHOTO[0] * 255).round().byte(), "4:4:0", **options)
+def test_header_of_440_file_gives_its_operator(options):
+    data = encode(PIXELS, "4:4:0", **options)
     f = JPEG.from_file(data)
     assert f.subsampling == "4:4:0"
     assert torch.equal(f(PHOTO)[0], decode(data).float() / 255)
 
 
 def test_header_of_grayscale_has_one_table():
-    gray = PHOTO[:, :1]
-    data = encode((gray[0] * 255).round().byte(), quality=33)
+    data = encode(PIXELS[:1], quality=33)
     f = JPEG.from_file(data, surrogate="cubic")
-    assert len(f.tables) == 1 and f.surrogate == "cubic"
-    assert torch.equal(f(gray)[0], decode(data).float() / 255)
+    assert len(f.tables) == 1
+    assert f.surrogate == "cubic"
+    assert torch.equal(f(PHOTO[:, :1])[0], decode(data).float() / 255)
 
 
-BYTES = encode((PHOTO[0] * 255).round().byte(), quality=30)
-FRAME, SCAN = BYTES.index(b"\xff\xc0"), BYTES.index(b"\xff\xda")
+BYTES = encode(PIXELS, quality=30)
+FRAME = BYTES.index(b"\xff\xc0")  # where the frame header begins
+SCAN = BYTES.index(b"\xff\xda")  # where the scan begins
 
 
-def patched(at: int, value: int) -> bytes:
-    return BYTES[:at] + bytes([value]) + BYTES[at + 1 :]
+def with_byte(position: int, value: int) -> bytes:
+    """BYTES with another value at one position."""
+    return BYTES[:position] + bytes([value]) + BYTES[position + 1 :]
 
 
-def cmyk() -> bytes:
+def cmyk_file() -> bytes:
     file = io.BytesIO()
     Image.new("CMYK", (8, 8)).save(file, "JPEG")
     return file.getvalue()
@@ -78,16 +83,16 @@ def cmyk() -> bytes:
 @pytest.mark.parametrize(
     "data, message",
     [
-        (cmyk(), "CMYK"),
-        (encode((PHOTO[0] * 255).round().byte(), "4:4:4", quality=50, keep_rgb=True), "RGB"),
-        (patched(FRAME + 1, 0xC9), "arithmetic"),
-        (patched(FRAME + 1, 0xC3), "lossless"),
-        (patched(FRAME + 1, 0xC5), "hierarchical"),
-        (patched(FRAME + 4, 12), "12 bits"),
-        (patched(FRAME + 11, 0x41), "4x1"),  # 4:1:1
-        (patched(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
-        (patched(FRAME + 12, 3), "lacks quantisation table 3"),
-        (patched(BYTES.index(b"\xff\xdb") + 5, 0), "0"),
+        (cmyk_file(), "CMYK"),
+        (encode(PIXELS, "4:4:4", quality=50, keep_rgb=True), "RGB"),
+        (with_byte(FRAME + 1, 0xC9), "arithmetic"),
+        (with_byte(FRAME + 1, 0xC3), "lossless"),
+        (with_byte(FRAME + 1, 0xC5), "hierarchical"),
+        (with_byte(FRAME + 4, 12), "12 bits"),
+        (with_byte(FRAME + 11, 0x41), "4x1"),  # 4:1:1
+        (with_byte(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
+        (with_byte(FRAME + 12, 3), "lacks quantisation table 3"),
+        (with_byte(BYTES.index(b"\xff\xdb") + 5, 0), "0"),
         (b"", "no JPEG"),
         (b"\x89PNG\r\n\x1a\n", "no JPEG"),
         (b"\xff\xd8", "truncated"),
@@ -103,152 +108,174 @@ def test_header_error_names_damage_or_limit(data, message):
 
 
 def test_header_rejects_truncation_before_scan():
-    whole = SCAN + 2 + int.from_bytes(BYTES[SCAN + 2 : SCAN + 4], "big")
-    for end in range(whole):
+    size = int.from_bytes(BYTES[SCAN + 2 : SCAN + 4], "big")
+    end_of_header = SCAN + 2 + size
+    for end in range(end_of_header):
         with pytest.raises(ValueError, match="JPEG"):
             JPEG.from_file(BYTES[:end])
-    assert JPEG.from_file(BYTES[:whole]) == JPEG.from_file(BYTES)
+    assert JPEG.from_file(BYTES[:end_of_header]) == JPEG.from_file(BYTES)
 
 
 @cases(300)
 @given(st.integers(2, SCAN), st.binary(min_size=1, max_size=8))
-def test_header_with_garbage_is_read_or_rejected(at, garbage):
+def test_header_with_garbage_is_read_or_rejected(position, garbage):
+    rest = BYTES[position + len(garbage) :]
     try:
-        f = JPEG.from_file(BYTES[:at] + garbage + BYTES[at + len(garbage) :])
+        f = JPEG.from_file(BYTES[:position] + garbage + rest)
     except ValueError:
         return
     assert parse(str(f)) == f
 
 
-def test_missing_file_raises_oserror(tmp_path):
+def test_header_of_missing_file_raises_oserror(tmp_path):
     with pytest.raises(OSError):
         JPEG.from_file(tmp_path / "none.jpg")
 
 
-# Files put together by hand: Pillow decides what they mean ----------------------------------------
+# Files that are composed of segments; Pillow decides what they mean -------------------------------
 
-APP14 = 0xEE, b"Adobe\0\x64\0\0\0\0"
-
+SOF0, DHT, SOS, DQT, APP1, APP14 = 0xC0, 0xC4, 0xDA, 0xDB, 0xE1, 0xEE  # markers of segments
+ADOBE = b"Adobe\0\x64\0\0\0\0"
+ADOBE_RGB = (APP14, ADOBE + b"\0")
+ADOBE_YCC = (APP14, ADOBE + b"\1")
 
 PARTS, DATA = taken_apart(BYTES)
-TABLES = [body for marker, body in PARTS if marker == 0xDB]
-WITHOUT_TABLES = [part for part in PARTS if part[0] != 0xDB]
+JFIF, *AFTER_JFIF = PARTS
+TABLES = [body for marker, body in PARTS if marker == DQT]
+AFTER_JFIF_WITHOUT_TABLES = [part for part in AFTER_JFIF if part[0] != DQT]
 
 
-def wide(body, first=None):
-    values = body[1:65] if first is None else [first, *body[2:65]]
-    return bytes([0x10 | body[0]]) + b"".join(v.to_bytes(2, "big") for v in values)
+def in_16_bits(table, first_entry=None):
+    """A quantisation table of 16 bits per entry, from one of 8 bits."""
+    entries = list(table[1:65])
+    if first_entry is not None:
+        entries[0] = first_entry
+    ident = bytes([0x10 | table[0]])
+    return ident + b"".join(entry.to_bytes(2, "big") for entry in entries)
 
 
-def renamed(parts, idents):
-    """The components with other ids."""
-    out = []
+def with_idents(parts, idents):
+    """The segments with other ids of the three components."""
+    changed = []
     for marker, body in parts:
         body = bytearray(body)
-        if marker == 0xC0:
+        if marker == SOF0:
             body[6:15:3] = idents
-        elif marker == 0xDA:
+        elif marker == SOS:
             body[1:7:2] = idents
-        out.append((marker, bytes(body)))
-    return out
+        changed.append((marker, bytes(body)))
+    return changed
 
 
-def made_of(parts, data=DATA):
+def file_of(parts, data=DATA):
     return b"\xff\xd8" + segments(*parts) + data
 
 
-MARK = BYTES[FRAME:]
-READ = {
-    "one segment for both tables": made_of(
-        [PARTS[0], (0xDB, b"".join(TABLES)), *WITHOUT_TABLES[1:]]
-    ),
-    "16 bits": made_of([PARTS[0], (0xDB, wide(TABLES[0]) + TABLES[1]), *WITHOUT_TABLES[1:]]),
-    "a table said twice": made_of([PARTS[0], (0xDB, b"\0" + b"\1" * 64), *PARTS[1:]]),
-    "tables after the frame": made_of(
-        [*WITHOUT_TABLES[:-1], *((0xDB, body) for body in TABLES), WITHOUT_TABLES[-1]]
-    ),
+def file_with_tables(body):
+    """The file with one segment of quantisation tables."""
+    return file_of([JFIF, (DQT, body), *AFTER_JFIF_WITHOUT_TABLES])
+
+
+*BEFORE_SCAN, SCAN_HEADER = AFTER_JFIF_WITHOUT_TABLES
+SEGMENTS_OF_TABLES = [(DQT, body) for body in TABLES]
+READABLE_FILES = {
+    "one segment for both tables": file_with_tables(b"".join(TABLES)),
+    "16 bits": file_with_tables(in_16_bits(TABLES[0]) + TABLES[1]),
+    "a table defined twice": file_of([JFIF, (DQT, b"\0" + b"\1" * 64), *AFTER_JFIF]),
+    "tables after the frame": file_of([JFIF, *BEFORE_SCAN, *SEGMENTS_OF_TABLES, SCAN_HEADER]),
     "fill bytes": BYTES[:FRAME] + b"\xff" * 7 + BYTES[FRAME:],
     "a restart before the header": b"\xff\xd8\xff\xd0" + BYTES[2:],
     "bytes between segments": BYTES[:FRAME] + b"abc\0" + BYTES[FRAME:],
-    "a thumbnail": made_of([PARTS[0], (0xE1, b"Exif\0\0" + BYTES), *PARTS[1:]]),
-    "no JFIF": made_of(PARTS[1:]),
-    "Adobe, YCbCr": made_of([(APP14[0], APP14[1] + b"\1"), *PARTS[1:]]),
-    "JFIF and Adobe's RGB": made_of([PARTS[0], (APP14[0], APP14[1] + b"\0"), *PARTS[1:]]),
-    "Adobe, too short": made_of([APP14, *PARTS[1:]]),
-    "JFIF and ids RGB": made_of(renamed(PARTS, b"RGB")),
-    "Adobe's YCbCr and ids RGB": made_of(
-        [(APP14[0], APP14[1] + b"\1"), *renamed(PARTS[1:], b"RGB")]
-    ),
-    "ids rgb": made_of(renamed(PARTS[1:], b"rgb")),
+    "a thumbnail": file_of([JFIF, (APP1, b"Exif\0\0" + BYTES), *AFTER_JFIF]),
+    "no JFIF": file_of(AFTER_JFIF),
+    "Adobe, YCbCr": file_of([ADOBE_YCC, *AFTER_JFIF]),
+    "JFIF and Adobe's RGB": file_of([JFIF, ADOBE_RGB, *AFTER_JFIF]),
+    "Adobe, too short": file_of([(APP14, ADOBE), *AFTER_JFIF]),
+    "JFIF and ids RGB": file_of(with_idents(PARTS, b"RGB")),
+    "Adobe's YCbCr and ids RGB": file_of([ADOBE_YCC, *with_idents(AFTER_JFIF, b"RGB")]),
+    "ids rgb": file_of(with_idents(AFTER_JFIF, b"rgb")),
 }
 
 
-@pytest.mark.parametrize("kind", READ)
-def test_header_is_read_as_pillow_reads_it(kind):
-    assert torch.equal(JPEG.from_file(READ[kind])(PHOTO)[0], decode(READ[kind]).float() / 255)
+@pytest.mark.parametrize("data", READABLE_FILES.values(), ids=READABLE_FILES)
+def test_header_is_read_as_pillow_reads_it(data):
+    f = JPEG.from_file(data)
+    assert torch.equal(f(PHOTO)[0], decode(data).float() / 255)
 
 
 def test_table_redefined_between_scans():
     """Three scans, table 0 said anew between the first two, or table 1 for the first time."""
-    planes = (
-        Image.fromarray((PHOTO[0] * 255).round().byte().permute(1, 2, 0).numpy())
-        .convert("YCbCr")
-        .split()
-    )
-    gray = []
-    for plane, quality in zip(planes, (90, 10, 10), strict=True):
+    grey_files = files_of_planes((90, 10, 10))
+    fine_table, coarse_table, _ = (table_of_file(parts) for parts, _ in grey_files)
+    coarse_as_second = b"\1" + coarse_table[1:]  # as table 1
+    fine = JPEG.from_file(file_of(grey_files[0][0])).tables[0]
+    coarse = JPEG.from_file(file_of(grey_files[1][0])).tables[0]
+    expected = JPEG(tables=(fine, coarse), subsampling="4:4:4")
+    new_table_0 = file_of_scans(grey_files, (0, 0, 0), [fine_table], [coarse_table])
+    new_table_1 = file_of_scans(grey_files, (0, 1, 1), [fine_table], [coarse_as_second])
+    both_first = file_of_scans(grey_files, (0, 1, 1), [fine_table, coarse_as_second], [])
+    for data in (new_table_0, new_table_1, both_first):
+        assert JPEG.from_file(data) == expected
+        assert torch.equal(decode(data), decode(both_first))
+
+
+def files_of_planes(qualities):
+    """Three grayscale files, of Y, Cb and Cr, taken apart."""
+    image = Image.fromarray(PIXELS.permute(1, 2, 0).numpy())
+    planes = image.convert("YCbCr").split()
+    files = []
+    for plane, quality in zip(planes, qualities, strict=True):
         file = io.BytesIO()
         plane.save(file, "JPEG", quality=quality)
-        gray.append(taken_apart(file.getvalue()))
-    (first, *_), (second, *_), _ = (
-        [body for marker, body in parts if marker == 0xDB] for parts, _ in gray
-    )
-    huffman = [part for part in gray[0][0] if part[0] == 0xC4]
-    luma, coarse = (JPEG.from_file(made_of(parts)).tables[0] for parts, _ in gray[:2])
-    said = {}
-    for table, again, early in (
-        (0, second, False),
-        (1, b"\1" + second[1:], False),
-        (1, b"\1" + second[1:], True),
-    ):
-        tables = bytes([0, table, table])
-        frame = (
-            b"\x08"
-            + bytes([0, 45, 0, 70, 3])
-            + b"".join(bytes([i + 1, 0x11, tables[i]]) for i in range(3))
-        )
-        tables = [(0xDB, first), (0xDB, again)] if early else [(0xDB, first)]
-        data = made_of([gray[0][0][0], *tables, (0xC0, frame), *huffman], b"")
-        for i, (_, scan) in enumerate(gray):
-            new = [(0xDB, again)] if i == 1 and not early else []
-            data += segments(*new, (0xDA, bytes([1, i + 1, 0, 0, 63, 0]))) + scan.removesuffix(
-                b"\xff\xd9"
-            )
-        said[table, early] = decode(data + b"\xff\xd9")
-        assert JPEG.from_file(data) == JPEG(tables=(luma, coarse), subsampling="4:4:4")
-    assert torch.equal(said[0, False], said[1, True]) and torch.equal(said[1, False], said[1, True])
+        files.append(taken_apart(file.getvalue()))
+    return files
 
 
-def frame_with(at, *values):
-    return BYTES[: FRAME + at] + bytes(values) + BYTES[FRAME + at + len(values) :]
+def table_of_file(parts):
+    return next(body for marker, body in parts if marker == DQT)
+
+
+def file_of_scans(grey_files, table_numbers, first_tables, later_tables):
+    """A 4:4:4 file of the scans of three grayscale files.
+
+    table_numbers: the quantisation table of each component. later_tables: those that are defined
+    between the first two scans.
+    """
+    parts_of_luma, _ = grey_files[0]
+    frame = bytes([8, 0, 45, 0, 70, 3])
+    for i, number in enumerate(table_numbers):
+        frame += bytes([i + 1, 0x11, number])
+    tables = [(DQT, table) for table in first_tables]
+    huffman_tables = [part for part in parts_of_luma if part[0] == DHT]
+    data = file_of([parts_of_luma[0], *tables, (SOF0, frame), *huffman_tables], b"")
+    for i, (_, scan) in enumerate(grey_files):
+        if i == 1:
+            data += segments(*((DQT, table) for table in later_tables))
+        scan_header = bytes([1, i + 1, 0, 0, 63, 0])
+        data += segments((SOS, scan_header)) + scan.removesuffix(b"\xff\xd9")
+    return data + b"\xff\xd9"
+
+
+def frame_with(position, *values):
+    """BYTES with other values in its frame header."""
+    start = FRAME + position
+    return BYTES[:start] + bytes(values) + BYTES[start + len(values) :]
+
+
+FRAME_HEADER = next(part for part in PARTS if part[0] == SOF0)
+TWO_COMPONENTS = (SOF0, FRAME_HEADER[1][:5] + b"\2" + FRAME_HEADER[1][6:12])
 
 
 @pytest.mark.parametrize(
     "data, message",
     [
-        (made_of([(APP14[0], APP14[1] + b"\0"), *PARTS[1:]]), "RGB"),
-        (made_of(renamed(PARTS[1:], b"RGB")), "RGB"),
-        (
-            made_of([PARTS[0], (0xDB, wide(TABLES[0], 40000) + TABLES[1]), *WITHOUT_TABLES[1:]]),
-            "40000",
-        ),
-        (made_of([PARTS[0], (0xDB, b"\x20" + b"\1" * 192), *PARTS[1:]]), "no known kind"),
-        (made_of([PARTS[0], (0xDB, b"\x05" + b"\1" * 64), *PARTS[1:]]), "no known kind"),
-        (made_of([PARTS[0], (0xDB, TABLES[0][:30]), *PARTS[1:]]), "incomplete"),
-        (
-            made_of([*PARTS[:-1], PARTS[-4], *(p for p in PARTS if p[0] == 0xC0), PARTS[-1]]),
-            "two frame headers",
-        ),
+        (file_of([ADOBE_RGB, *AFTER_JFIF]), "RGB"),
+        (file_of(with_idents(AFTER_JFIF, b"RGB")), "RGB"),
+        (file_with_tables(in_16_bits(TABLES[0], 40000) + TABLES[1]), "40000"),
+        (file_of([JFIF, (DQT, b"\x20" + b"\1" * 192), *AFTER_JFIF]), "no known kind"),
+        (file_of([JFIF, (DQT, b"\x05" + b"\1" * 64), *AFTER_JFIF]), "no known kind"),
+        (file_of([JFIF, (DQT, TABLES[0][:30]), *AFTER_JFIF]), "incomplete"),
+        (file_of([*PARTS[:-1], FRAME_HEADER, SCAN_HEADER]), "two frame headers"),
         (frame_with(1, 0xF7), "JPEG-LS"),
         (frame_with(1, 0xDE), "hierarchical"),
         (frame_with(1, 0xC8), "an extension"),
@@ -256,15 +283,10 @@ def frame_with(at, *values):
         (frame_with(7, 0, 0), "does not say its size"),
         (frame_with(9, 2), "frame header has 15 bytes"),
         (frame_with(11, 0x44, 0, 2, 0x22, 1, 3, 0x22), "4x4"),
-        (
-            made_of([p if p[0] != 0xC0 else (0xC0, p[1][:5] + b"\2" + p[1][6:12]) for p in PARTS]),
-            "2 components",
-        ),
+        (file_of([JFIF, *SEGMENTS_OF_TABLES, TWO_COMPONENTS, SCAN_HEADER]), "2 components"),
         (frame_with(11, 0x00, 0, 2, 0x00, 1, 3, 0x00), "0x0"),
-        (
-            made_of(PARTS, b"")[:-9] + segments((0xDA, b"\1\1\0\0\0\0")),
-            "truncated",
-        ),  # Cb and Cr never come
+        # a scan of luma alone: no scan holds Cb and Cr
+        (file_of([*PARTS[:-1], (SOS, b"\1\1\0\0\0\0")], b""), "truncated"),
     ],
 )
 def test_header_rejects_what_pillow_rejects(data, message):

@@ -134,10 +134,62 @@ def test_image_in_levels_is_refused():
         for f in (Gaussian(0.1), Clamp(), parse("downsample:2 >> jpeg:30")):
             with pytest.raises(ValueError, match=rf"takes \[0, 1\]; give x / {levels}"):
                 f(x * levels)
+            with pytest.raises(ValueError, match="add the mean that was subtracted, and divide"):
+                f(x * levels - levels / 2)
     with pytest.raises(ValueError, match="give x / 255"):
         degrade.jpeg(x * 255)
     Clamp()(3 * torch.randn(1, 3, 8, 8, generator=rng()))  # noise before a clamp is no error
     degrade.Pool(2).adjoint(255 * x)  # an adjoint takes residuals of any size
+
+
+@pytest.mark.parametrize("white", [10, 15.9, 1023, 1e6])
+@pytest.mark.parametrize("spec", ["clamp", "jpeg:30", "blur:gaussian,1"])
+def test_image_in_another_scale_is_refused(white, spec):
+    """Also if it is one of a batch."""
+    x = torch.rand(2, 3, 16, 16, generator=rng())
+    x[1] *= white
+    with pytest.raises(ValueError, match=r"^x has values from .* an operator takes \[0, 1\]; "):
+        parse(spec)(x)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "gaussian:1",
+        "speckle:1",
+        "uniform:1",
+        "saltpepper:0.5",
+        "poisson:0.01",
+        "poissongaussian:0.02,1",
+        "gaussian:0.5 >> sinc:1,21 >> resize:scale=1.7,filter=lanczos",
+        "poisson:0.3 >> resize:scale=1.7,filter=lanczos",
+    ],
+)
+@pytest.mark.parametrize("grey", [0, 0.5, 1, None])
+def test_noise_and_ringing_are_never_refused(spec, grey):
+    x = torch.rand(2, 3, 64, 64, generator=rng())
+    x = x if grey is None else torch.full_like(x, grey)
+    for seed in range(3):
+        y = parse(spec)(x, seed)
+        for operator in ("jpeg:30", "blur:gaussian,1", "clamp"):
+            parse(operator)(y)
+
+
+@pytest.mark.parametrize("shape", [(), (3, 8, 8), (0, 3, 8, 8), (1, 3, 0, 8), (1, 1, 3, 8, 8)])
+@pytest.mark.parametrize("spec", ["pool:2", "uncrop:0.4", "jpeg:5..30", "clamp >> strokes:3"])
+def test_shape_of_no_image_is_refused(shape, spec):
+    with pytest.raises(ValueError, match=r"^shape=\(.*\) must be \(B, C, H, W\)"):
+        parse(spec).sample(shape, 3)
+    with pytest.raises(ValueError, match=r"^shape=\(.*\) must be \(B, C, H, W\)"):
+        parse(spec).part(shape, (slice(0, 4), slice(0, 4)))
+
+
+def test_linear_operator_takes_vectors_of_both_signs():
+    residual = 1e4 * torch.randn(1, 3, 16, 16, generator=rng())
+    parse("blur:gaussian,1 >> downsample:2")(residual)
+    with pytest.raises(ValueError, match=r"takes \[0, 1\]"):
+        parse("blur:gaussian,1 >> clamp")(residual)
+    parse("jpeg:30").predict(residual)  # a solver's image may leave [0, 1] on its way
 
 
 def test_8_bit_image_in_minus_1_to_1_is_refused():
@@ -173,7 +225,9 @@ def test_sigma_in_levels_is_refused(text):
         (lambda x: (x * 255).byte(), "gives torch.uint8; its forward must return torch.float32"),
         (lambda x: x / 0, "gives NaN or infinity"),
         (lambda x: x[0], r"gives shape \[3, 8, 8\] for 2 images"),
-        (lambda x: torch.cat([x, x], 1), "gives 6 channels; its forward must return 1 or 3"),
+        (lambda x: torch.cat([x, x], 1), r"gives \[2, 6, 8, 8\], and its output_shape says"),
+        (lambda x: x[:, :1], r"gives \[2, 1, 8, 8\], and its output_shape says \[2, 3, 8, 8\]"),
+        (lambda x: x[..., 1:], r"gives \[2, 3, 8, 7\], and its output_shape says"),
         (lambda x: x.to_sparse(), "gives torch.sparse_coo; its forward must return a dense tensor"),
         (lambda x: x.to("meta"), "gives a tensor on meta; its forward must return one on cpu"),
         (lambda x: x.to(torch.complex64), "gives torch.complex64"),

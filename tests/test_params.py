@@ -123,3 +123,57 @@ def test_jpeg_function_keeps_the_gradient_of_quality():
 def test_place_refuses_a_range_of_sizes(size):
     with pytest.raises(ValueError, match=r"size="):
         degrade.Place((8, 0, 0, 0, 8, 0), size)
+
+
+def object_array(*items):
+    array = numpy.empty(len(items), dtype=object)
+    for i, item in enumerate(items):
+        array[i] = item
+    return array
+
+
+def test_gradients_are_found_wherever_they_hide():
+    """The gradient of a parameter would be dropped in silence."""
+    learned = torch.tensor(0.1, requires_grad=True)
+    for sigma in (
+        learned,
+        [learned],
+        object_array(learned),
+        [object_array(learned)],
+        (value for value in [learned]),
+        degrade.Range(learned, 0.2),
+        torch.nn.Parameter(torch.tensor(0.1)),
+    ):
+        with pytest.raises(ValueError, match=r"^sigma requires grad, .* give sigma.detach\(\)"):
+            degrade.Gaussian(sigma)
+    with pytest.raises(ValueError, match="^tables requires grad"):
+        degrade.JPEG(tables=object_array(*[learned] * 64))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: degrade.Gaussian(torch.tensor(0.1, device="meta")), "sigma is .* meta device"),
+        (lambda: degrade.Gaussian(torch.tensor([0.1]).to_sparse()), "sigma is no dense tensor"),
+        (lambda: degrade.Gaussian(torch.tensor(1j)), "sigma=.* must be a number"),
+        (lambda: degrade.Gaussian({0.1}), r"sigma=\{0.1\} must be a number"),
+        (lambda: degrade.Gaussian({0.1: 1}), "sigma=.* must be a number"),
+        (lambda: degrade.Mask(torch.ones(1, 1, 4, 4, device="meta")), "mask is .* meta device"),
+        (lambda: degrade.Mask(torch.ones(1, 1, 4, 4).to_sparse()), "mask is no dense tensor"),
+        (lambda: degrade.Mask(torch.ones(1, 1, 4, 4).cfloat()), "mask is torch.complex64; give"),
+        (
+            lambda: degrade.Mask(torch.ones(1, 1, 4, 4).to(torch.float8_e5m2)),
+            "mask is torch.float8",
+        ),
+        (lambda: degrade.Resize(torch.tensor(8, device="meta")), "size is .* meta device"),
+    ],
+)
+def test_tensors_without_plain_numbers_are_refused(make, message):
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_iterators_are_read_once():
+    assert degrade.Gaussian(value for value in (0.1, 0.2)).sigma == (0.1, 0.2)
+    assert degrade.Resize(iter([4, 6])).size == (4, 6)

@@ -13,6 +13,7 @@ import pipelines
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_mypy_reports_no_error(request):
     """The files and flags are those of `[tool.mypy]`. `warn_unused_ignores` makes an expected
     mistake that mypy no longer reports an error, too."""

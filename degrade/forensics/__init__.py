@@ -11,6 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..choice import Identity
+from ..codec import Codec
 from ..geometry import Shift, Turn
 from ..imagefile import contents, picture
 from ..jpeg import JPEG
@@ -31,6 +33,10 @@ from .blocks import LUMA, blocks_of, coefficients
 from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb
 from .grain import Grain, Law, fit_law, grains, weighted_mean
 from .lattice import lattice
+from .webp import is_lossless, quantiser, webp_quality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIDE = 1536  # pixels: only the middle of a larger picture is examined
 _EXIF = {
@@ -49,6 +55,10 @@ _LEAST_FACTOR = 1.3  # smaller enlargements are not reported
 _FEW_LINES = 160  # pixels: on a shorter side, the edges of a drawing line up by chance
 _FAINTEST = 1.2  # levels: every picture has noise of a lower standard deviation
 _CLEAR = 40  # nats: weaker evidence of an earlier JPEG is not reported
+_FAINT = 10  # nats: weaker evidence of an earlier JPEG is no alternative either
+_SHARP = 0.9  # levels: a comb that is blurred more than this had noise added after its JPEG
+_NEAR = 0.2  # an alternative is at least this likely, relative to the likeliest history
+_MOST_ALTERNATIVES = 2
 _ROUNDING = 1 / 12  # variance of rounding to 8 bits, in levels²
 _ORIENTATION = 0x0112  # EXIF tag
 # An opponent colour has less texture than luma, but a JPEG hardly keeps it.
@@ -71,26 +81,44 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another history of the same file, which differs from the likeliest in one stage.
+
+    likelihood: relative to the likeliest history, from 0.2 to 1; a rough number, since it takes the
+    confidence of a finding as its probability. stage: what it adds, or leaves out if not `added`.
+    kind: of the stage; "enlargement", "noise" or "jpeg".
+    """
+
+    operator: Operator
+    likelihood: float
+    stage: str
+    added: bool
+    kind: str
+
+
+@dataclass(frozen=True)
 class Guess:
     """What happened to a file.
 
     operator: maps a clean picture of the file's displayed size to the file's pixels. findings: in
     the chain's order. clipped: share of pixels in areas of at least 3×3 pixels at 0 or 255.
+    alternatives: other histories whose evidence is nearly as strong, the likeliest first.
     """
 
     operator: Operator
     findings: tuple[Finding, ...]
     clipped: float
+    alternatives: tuple[Alternative, ...] = ()
 
 
 def guess(file: str | Path | bytes) -> Guess:
     """Estimate what happened to the picture in `file`, which is a path or the file's bytes.
 
     It detects an enlargement (1.3 to 8 times), noise, an earlier JPEG with libjpeg's tables on any
-    block grid, and the file's own JPEG, whose tables and orientation the header gives exactly. Each
-    is one finding; a stage that is not found may have happened. The result is deterministic. Only
-    the middle `SIDE`² pixels of a large picture are examined. Raises ValueError, which names the
-    file, where it cannot be read as a picture.
+    block grid, and the file's own JPEG, whose tables and orientation the header gives exactly, or
+    WebP, whose quality it gives nearly. Each is one finding; a stage that is not found may have
+    happened. The result is deterministic. Only the middle `SIDE`² pixels of a large picture are
+    examined. Raises ValueError, which names the file, where it cannot be read as a picture.
     """
     if not isinstance(file, (str, Path, bytes)):
         raise ValueError(f"file={show(file)} must be a path or the bytes of a picture")
@@ -103,25 +131,76 @@ def guess(file: str | Path | bytes) -> Guess:
     saved = _last_save(data, displayed)
     view = _View(_middle(saved.pixels))
 
-    earlier_stages, earlier_comb = _earlier_jpeg(view, saved.table)
-    grid, table = _coarsest_jpeg(earlier_comb, saved.table)
+    earlier, comb = _earlier_jpeg(view, saved.table)
+    grid, table = _coarsest_jpeg(comb, saved.table)
     compressed = saved.other_codec or table is not None
-    evidence = [
-        *_enlargement(view, saved.pixels.shape[:2], compressed),
-        *_noise(view, grid, table),
-        *earlier_stages,
-        *saved.stages,
-    ]
-    operator = _chain([stage for stage, _ in evidence if stage is not None], saved.turn)
-    findings = tuple(finding for _, finding in evidence)
-    return Guess(operator, findings, _clipped_share(displayed))
+    enlargement = _enlargement(view, saved.pixels.shape[:2], compressed)
+    if comb is not None and comb.blur > _SHARP:
+        noise = _noise(view, (0, 0), saved.table)
+        evidence = [*enlargement, *earlier, *noise, *saved.stages]
+    else:
+        noise = _noise(view, grid, table)
+        evidence = [*enlargement, *noise, *earlier, *saved.stages]
+    reported = [piece for piece in evidence if piece.reported]
+    operator = _chain(reported, saved.turn)
+    findings = tuple(piece.finding for piece in reported)
+    alternatives = _alternatives(evidence, operator, saved.turn)
+    return Guess(operator, findings, _clipped_share(displayed), alternatives)
 
 
-_Evidence = tuple[Operator | None, Finding]  # None where no operator describes the finding
+@dataclass(frozen=True)
+class _Evidence:
+    """One finding with its operator; None where no operator describes it.
+
+    reported: whether the evidence is strong enough for the likeliest history. kind: as in
+    `Alternative`.
+    """
+
+    stage: Operator | None
+    finding: Finding
+    reported: bool = True
+    kind: str = ""
+
+    @property
+    def odds(self) -> float:
+        """The likelihood of the opposite decision relative to this one, at most 1."""
+        probability = self.finding.confidence
+        if self.reported:
+            return min(1.0, (1 - probability) / max(probability, 1e-9))
+        return min(1.0, probability / max(1 - probability, 1e-9))
 
 
-def _chain(stages: list[Operator], turn: Turn | None) -> Operator:
+def _alternatives(
+    evidence: list[_Evidence], likeliest: Operator, turn: Turn | None
+) -> tuple[Alternative, ...]:
+    """The histories that decide one uncertain piece of the evidence the other way."""
+    alternatives = []
+    for doubtful in evidence:
+        if doubtful.stage is None or doubtful.odds < _NEAR:
+            continue
+        pieces = []
+        for piece in evidence:
+            is_doubtful = piece is doubtful
+            if piece.reported != is_doubtful:
+                pieces.append(piece)
+        operator = _chain(pieces, turn)
+        if operator == likeliest:
+            continue
+        alternative = Alternative(
+            operator=operator,
+            likelihood=round(doubtful.odds, 3),
+            stage=doubtful.finding.stage,
+            added=not doubtful.reported,
+            kind=doubtful.kind,
+        )
+        alternatives.append(alternative)
+    alternatives.sort(key=lambda alternative: -alternative.likelihood)
+    return tuple(alternatives[:_MOST_ALTERNATIVES])
+
+
+def _chain(evidence: list[_Evidence], turn: Turn | None) -> Operator:
     """The stages in order; those of a picture that was saved on its side are turned first."""
+    stages = [piece.stage for piece in evidence if piece.stage is not None]
     if not stages:
         return Identity()
     if turn is not None:
@@ -184,12 +263,14 @@ class _LastSave:
 
 def _last_save(data: bytes, displayed: numpy.ndarray) -> _LastSave:
     """Read how the file was saved; `displayed` holds its pixels as a viewer shows them."""
-    from PIL import Image
+    from PIL import Image as PillowImage
 
-    with Image.open(io.BytesIO(data)) as image:
+    with PillowImage.open(io.BytesIO(data)) as image:
         codec = image.format
         orientation = image.getexif().get(_ORIENTATION)
-        if codec in ("WEBP", "AVIF", "JPEG2000"):
+        if codec == "WEBP":
+            return _last_webp(data, displayed, image)
+        if codec in ("AVIF", "JPEG2000"):
             why = (
                 f"the file is {codec}, whose settings its pixels do not tell; "
                 f"codec:{codec.lower()},75 would be a guess"
@@ -212,15 +293,30 @@ def _last_save(data: bytes, displayed: numpy.ndarray) -> _LastSave:
         why += "; it was compressed as it lay, and EXIF turns it upright"
     if not numpy.array_equal(_upright(pixels, orientation), displayed):
         why += "; its pixels are shown through a colour profile, which no operator holds"
-    stages: list[_Evidence] = [(jpeg, Finding(str(jpeg), 1.0, why))]
+    stages = [_Evidence(jpeg, Finding(str(jpeg), 1.0, why))]
     table = torch.tensor(tables[0]).double()
     return _LastSave(pixels, stages, table, turn)
+
+
+def _last_webp(data: bytes, displayed: numpy.ndarray, image: Image) -> _LastSave:
+    """A WebP file, whose quality follows from the quantiser in its header."""
+    coarseness = quantiser(data)
+    if coarseness is None:
+        if is_lossless(data):
+            return _LastSave(displayed, [])
+        return _unknown_codec(displayed, "the file is a WEBP whose header says no quantiser")
+    quality = webp_quality(image.convert("RGB"), coarseness)
+    codec = Codec("webp", quality)
+    why = f"the quantiser in the file's header is that of about quality {quality}"
+    return _LastSave(
+        displayed, [_Evidence(codec, Finding(str(codec), 0.95, why))], None, None, True
+    )
 
 
 def _unknown_codec(displayed: numpy.ndarray, why: str) -> _LastSave:
     """A lossy file whose settings no operator describes."""
     finding = Finding("", 1.0, why)
-    return _LastSave(displayed, [(None, finding)], other_codec=True)
+    return _LastSave(displayed, [_Evidence(None, finding)], other_codec=True)
 
 
 def _upright(pixels: numpy.ndarray, orientation: int | None) -> numpy.ndarray:
@@ -248,10 +344,11 @@ def _with_quality(jpeg: JPEG) -> JPEG:
 
 
 def _earlier_jpeg(view: _View, last_table: Tensor | None) -> tuple[list[_Evidence], Comb | None]:
-    """Find a JPEG before the last one, on its own block grid."""
+    """Find a JPEG before the last one, on its own block grid; return its comb if it is clear."""
     comb = _clearest_comb(view, last_table)
     if comb is None:
         return [], None
+    is_clear = _strength(comb) > _CLEAR
     jpeg = JPEG(comb.quality)
     top, left = _corner_of_mcus(comb.dy), _corner_of_mcus(comb.dx)
     if last_table is None and len(view.colours) == 3:
@@ -267,7 +364,7 @@ def _earlier_jpeg(view: _View, last_table: Tensor | None) -> tuple[list[_Evidenc
         )
     confidence = _confidence(_strength(comb), 60)
     finding = Finding(str(chain), confidence, why)
-    return [(chain, finding)], comb
+    return [_Evidence(chain, finding, is_clear, "jpeg")], comb if is_clear else None
 
 
 def _clearest_comb(view: _View, last_table: Tensor | None) -> Comb | None:
@@ -279,9 +376,13 @@ def _clearest_comb(view: _View, last_table: Tensor | None) -> Comb | None:
         combs.append(aligned_comb(coefficients(blocks[~clipped]), last_table))
     clear = []
     for comb in combs:
-        if comb is not None and _strength(comb) > _CLEAR:
+        if comb is not None and _strength(comb) > _FAINT:
             clear.append(comb)
-    return max(clear, key=lambda comb: comb.margin, default=None)
+    return max(clear, key=_clearness, default=None)
+
+
+def _clearness(comb: Comb) -> tuple[bool, float]:
+    return _strength(comb) > _CLEAR, comb.margin
 
 
 def _strength(comb: Comb) -> float:
@@ -330,11 +431,19 @@ def _has_full_chroma(colours: Tensor, comb: Comb) -> bool:
 def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Evidence]:
     """Measure noise in the flattest blocks, on the grid and at the steps of the coarsest JPEG."""
     measurement = _quietest(view, grid, table)
-    if measurement is None or not _is_loud(measurement):
-        if table is None:
-            return []
+    evidence: list[_Evidence] = []
+    is_loud = measurement is not None and _is_loud(measurement)
+    is_clear = measurement is not None and measurement[1] >= _LEAST
+    if table is not None and not (is_loud and is_clear):
         hidden = Finding("", 0.5, "noise, if there was any, is hidden by compression")
-        return [(None, hidden)]
+        evidence.append(_Evidence(None, hidden))
+    if measurement is not None and is_loud:
+        evidence.append(_noise_of(measurement, is_clear))
+    return evidence
+
+
+def _noise_of(measurement: _Measurement, is_clear: bool) -> _Evidence:
+    """The noise of a measurement, as an operator; files hold what is clamped and rounded."""
     law, confidence = measurement
     read_variance = max(0.0, law.base - _ROUNDING)
     sigma = _three_digits(math.sqrt(read_variance) / 255)
@@ -349,7 +458,7 @@ def _noise(view: _View, grid: tuple[int, int], table: Tensor | None) -> list[_Ev
         why = "the flattest blocks are rough at all frequencies and brightnesses alike"
     chain = noise >> Clamp() >> Quantize()
     finding = Finding(str(chain), round(confidence, 3), why)
-    return [(chain, finding)]
+    return _Evidence(chain, finding, is_clear, "noise")
 
 
 def _three_digits(value: float) -> float:
@@ -360,10 +469,10 @@ _Measurement = tuple[Law, float]  # law of the noise, confidence
 
 
 def _is_loud(measurement: _Measurement) -> bool:
-    """Whether the noise is stronger than that of every picture, and measured well enough."""
-    law, confidence = measurement
+    """Whether the noise is stronger than that of every picture."""
+    law, _ = measurement
     variance = law.at(128) - _ROUNDING
-    return variance > _FAINTEST**2 and confidence >= _LEAST
+    return bool(variance > _FAINTEST**2)
 
 
 def _quietest(view: _View, grid: tuple[int, int], table: Tensor | None) -> _Measurement | None:
@@ -422,15 +531,16 @@ def _enlargement(view: _View, size: tuple[int, int], compressed: bool) -> list[_
     """Find an enlargement of the whole picture, as the distances between its lines show it."""
     if _repeats_lines(view.luma):
         why = "lines of pixels are repeated: enlarged by nearest, or drawn so"
-        return [(None, Finding("", 1.0, why))]
+        return [_Evidence(None, Finding("", 1.0, why))]
     estimate = lattice(view.luma, compressed)
     if estimate is None or estimate.factor < _LEAST_FACTOR:
         return []
     least_contrast, least_margin = 0.1, 3.2
     if compressed or min(size) < _FEW_LINES:
         least_contrast, least_margin = 0.25, 4
-    if estimate.contrast < least_contrast or estimate.margin < least_margin:
+    if estimate.contrast < least_contrast / 2 or estimate.margin < least_margin / 2:
         return []
+    is_clear = estimate.contrast >= least_contrast and estimate.margin >= least_margin
     factor = f"{estimate.factor:.2f}"
     confidence = _confidence(estimate.margin, 3)
     height = max(1, round(size[0] / estimate.factor))
@@ -438,9 +548,11 @@ def _enlargement(view: _View, size: tuple[int, int], compressed: bool) -> list[_
     try:
         chain = Resize((height, width)) >> Resize(size, filter=estimate.filter)
     except ValueError as error:  # Resize limits the number of pixels
-        return [(None, Finding("", confidence, f"enlarged by {factor}, but {error}"))]
+        finding = Finding("", confidence, f"enlarged by {factor}, but {error}")
+        return [_Evidence(None, finding, is_clear)]
     why = f"its lines lie near those enlarged by {factor}, at one phase of the small grid only"
-    return [(chain, Finding(str(chain), confidence, why))]
+    finding = Finding(str(chain), confidence, why)
+    return [_Evidence(chain, finding, is_clear, "enlargement")]
 
 
 def _repeats_lines(luma: Tensor) -> bool:

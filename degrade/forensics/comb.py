@@ -16,12 +16,12 @@ from ..jpeg_header import quality_tables
 from .blocks import coefficients
 
 _QUALITIES = torch.arange(1.0, 101)
-TABLES = quality_tables(_QUALITIES)[:, 0].flatten(1).double()  # luma's table of each quality
+_LUMA_TABLES = quality_tables(_QUALITIES)[:, 0]
+TABLES = _LUMA_TABLES.flatten(1).double()  # luma's table of each quality
 _ROUNDED = 0.4  # standard deviation of a coefficient whose pixels were rounded to 8 bits
 ORDER = sorted(range(1, 64), key=lambda i: i // 8 + i % 8)  # low frequencies first, no mean
 # What a coefficient off the comb costs at most: clipped or retouched blocks do not disprove a JPEG.
 _STRAY = math.log(0.02)
-
 
 _MOST_PATCHES = 2000
 _COARSE_PATCHES = 250  # of these, the first scan uses about this many
@@ -32,13 +32,17 @@ _LARGEST_MULTIPLE = 200  # larger coefficients count as this many steps
 
 
 class Comb(NamedTuple):
-    """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's."""
+    """A JPEG's grid and quality; nats: its comb's log likelihood minus a smooth density's.
+
+    blur: the standard deviation, in levels, of the coefficients around multiples of their steps.
+    """
 
     dy: int
     dx: int
     quality: int
     nats: float
     margin: float  # nats above the best of another grid, or of another quality on its own
+    blur: float = 0.0
 
 
 def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
@@ -58,47 +62,75 @@ def shifted_comb(luma: Tensor, clipped: Tensor, skip_own: bool) -> Comb | None:
     if skip_own:
         nats[0] = -math.inf
     best = int(nats.argmax())
-    others = nats[torch.arange(64) != best]
-    margin = nats[best] - others.amax().clamp(min=0)
+    is_other = torch.arange(64) != best
+    best_other = nats[is_other].amax()
+    margin = nats[best] - best_other.clamp(min=0)
     dy, dx = divmod(best, 8)
-    blocks = patches[:, dy : dy + 8, dx : dx + 8]
-    nats_of_blurs = comb_nats(coefficients(blocks)[None], TABLES, ORDER[:24], _FINE_BLURS)
-    nats_of_qualities = nats_of_blurs[:, 0].amax(0)
+    nats_of_qualities, best_blurs = _nats_of_qualities(patches, dy, dx)
     index = int(nats_of_qualities.argmax())
-    return Comb(dy, dx, index + 1, float(nats_of_qualities[index]), float(margin))
+    best_blur = int(best_blurs[index])
+    return Comb(
+        dy,
+        dx,
+        quality=index + 1,
+        nats=float(nats_of_qualities[index]),
+        margin=float(margin),
+        blur=_FINE_BLURS[best_blur],
+    )
 
 
 def _nats_of_grids(patches: Tensor) -> Tensor:
     """The nats of each of the 64 grids, row by row, for its best quality and blur."""
     every = max(1, len(patches) // _COARSE_PATCHES)
-    blocks = patches[::every].unfold(1, 8, 1).unfold(2, 8, 1)  # [n, dy, dx, 8, 8]
-    by_grid = coefficients(blocks).permute(1, 2, 0, 3).flatten(0, 1)
-    nats = comb_nats(
-        by_grid.contiguous(), TABLES, ORDER[:12], _COARSE_BLURS
-    )  # [blurs, grids, qualities]
+    some = patches[::every]
+    rows = some.unfold(1, 8, 1)
+    blocks = rows.unfold(2, 8, 1)  # [n, dy, dx, 8, 8]
+    by_patch = coefficients(blocks)
+    by_shift = by_patch.permute(1, 2, 0, 3)
+    by_grid = by_shift.flatten(0, 1)
+    c = by_grid.contiguous()
+    nats = comb_nats(c, TABLES, ORDER[:12], _COARSE_BLURS)  # [blurs, grids, qualities]
     return nats.amax((0, 2))
+
+
+def _nats_of_qualities(patches: Tensor, dy: int, dx: int) -> tuple[Tensor, Tensor]:
+    """(nats, index of the best blur) of each quality on one grid."""
+    rows = slice(dy, dy + 8)
+    columns = slice(dx, dx + 8)
+    c = coefficients(patches[:, rows, columns])
+    nats = comb_nats(c[None], TABLES, ORDER[:24], _FINE_BLURS)  # [blurs, 1, qualities]
+    best = nats[:, 0].max(0)
+    return best.values, best.indices
 
 
 def _liveliest(luma: Tensor, clipped: Tensor, most: int) -> Tensor | None:
     """Patches [n, 15, 15] with most contrast, none clipped; each holds a block of every grid."""
     if min(luma.shape) < _PATCH:
         return None
-    stride = 8 * max(1, math.isqrt(luma.numel() // (64 * 4 * most)))
+    most_pixels = 64 * 4 * most
+    every = math.isqrt(luma.numel() // most_pixels)
+    stride = 8 * max(1, every)
     patches = _patches(luma, stride)
-    is_clipped = _patches(clipped, stride).flatten(1).any(1)
+    clipped_pixels = _patches(clipped, stride)
+    is_clipped = clipped_pixels.flatten(1).any(1)
     patches = patches[~is_clipped]
     if len(patches) == 0:
         return None
     contrast = patches.flatten(1).var(1)
-    order = contrast.argsort(descending=True, stable=True)[:most]
-    order = order[contrast[order] > 1]
-    return patches[order] if len(order) else None
+    order = contrast.argsort(descending=True, stable=True)
+    order = order[:most]
+    has_contrast = contrast[order] > 1
+    order = order[has_contrast]
+    if len(order) == 0:
+        return None
+    return patches[order]
 
 
 def _patches(plane: Tensor, stride: int) -> Tensor:
     """The patches [n, 15, 15] of a plane whose corners are `stride` pixels apart."""
-    rows_of_patches = plane.unfold(0, _PATCH, stride).unfold(1, _PATCH, stride)
-    return rows_of_patches.flatten(0, 1)
+    rows = plane.unfold(0, _PATCH, stride)
+    patches = rows.unfold(1, _PATCH, stride)
+    return patches.flatten(0, 1)
 
 
 def comb_nats(
@@ -107,26 +139,35 @@ def comb_nats(
     """Nats [blurs, grids, tables] of coefficients [grids, n, 64] and tables [n, 64]."""
     total = c.new_zeros(len(blurs), len(c), len(tables))
     for frequency in frequencies:
-        steps, step_of_table = tables[:, frequency].unique(return_inverse=True)
-        step = steps.float()[:, None, None]
+        steps_of_tables = tables[:, frequency]
+        steps, step_of_table = steps_of_tables.unique(return_inverse=True)
+        step = steps.float()
+        step = step[:, None, None]
         values = c[..., frequency].float()
         multiple = (values / step).round()
         rounds_to_zero = multiple == 0
-        squared_distance = (values - step * multiple).square_()
+        distance = values - step * multiple
+        squared_distance = distance.square_()
         for i, blur in enumerate(blurs):
-            peak = (step / (blur * math.sqrt(2 * math.pi))).log()
-            nats = squared_distance * (-0.5 / blur**2)
-            nats.add_(peak).clamp_(min=_STRAY)
-            gain = nats.clamp(min=0).mul_(rounds_to_zero)
-            nats_of_steps = nats.sub_(gain).sum(2)  # [steps, grids]
-            total[i] += nats_of_steps.T.double()[:, step_of_table]
+            width = blur * math.sqrt(2 * math.pi)
+            peak = (step / width).log()
+            factor = -0.5 / blur**2
+            nats = squared_distance * factor
+            nats.add_(peak)
+            nats.clamp_(min=_STRAY)
+            gain = nats.clamp(min=0)
+            gain.mul_(rounds_to_zero)
+            nats.sub_(gain)
+            nats_of_steps = nats.sum(2)  # [steps, grids]
+            by_step = nats_of_steps.T.double()
+            total[i] += by_step[:, step_of_table]
     return total
 
 
-def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
+def aligned_comb(c: Tensor, last_table: Tensor) -> Comb | None:
     """Find the quality of a JPEG before the last one, on the same grid.
 
-    c: the last JPEG's coefficients [n, 64]. own: the last table [64].
+    c: the last JPEG's coefficients [n, 64]. last_table: its table [64].
 
     Multiples of an earlier step, rounded to multiples of the last, leave bins empty or doubled
     (Popescu & Farid 2004). The alternative is a smooth distribution, geometric or normal, whichever
@@ -135,47 +176,66 @@ def aligned_comb(c: Tensor, own: Tensor) -> Comb | None:
     """
     total = c.new_zeros(len(TABLES))
     for frequency in ORDER[:20]:
-        step = float(own[frequency])
-        multiples = (c[:, frequency] / step).round().abs()
-        multiples = multiples[multiples > 0].clamp(max=_LARGEST_MULTIPLE)
+        step = float(last_table[frequency])
+        signed = (c[:, frequency] / step).round()
+        multiples = signed.abs()
+        is_nonzero = multiples > 0
+        multiples = multiples[is_nonzero].clamp(max=_LARGEST_MULTIPLE)
         if len(multiples) < 20:
             continue
-        earlier_steps, step_of_table = TABLES[:, frequency].unique(return_inverse=True)
+        steps_of_tables = TABLES[:, frequency]
+        earlier_steps, step_of_table = steps_of_tables.unique(return_inverse=True)
         nats = _nats_of_earlier_steps(multiples, step, earlier_steps)
         total += nats[step_of_table]
     best = int(total.argmax())
     # Neighbours have many steps in common.
-    far = (torch.arange(len(total)) - best).abs() > 5
-    margin = total[best] - total[far].max().clamp(min=0)
-    return Comb(0, 0, best + 1, float(total[best]) / 4, float(margin) / 4)
+    index = torch.arange(len(total))
+    distance = (index - best).abs()
+    best_other = total[distance > 5].max()
+    nats_of_best = float(total[best])
+    margin = float(total[best] - best_other.clamp(min=0))
+    return Comb(0, 0, quality=best + 1, nats=nats_of_best / 4, margin=margin / 4)
 
 
 def _nats_of_earlier_steps(multiples: Tensor, step: float, earlier_steps: Tensor) -> Tensor:
     """How much likelier each earlier step makes these multiples of `step` than a smooth density."""
-    counts = torch.bincount(multiples.long(), minlength=_LARGEST_MULTIPLE + 1)[1:].double()
+    bins = _LARGEST_MULTIPLE + 1
+    counts_of_all = torch.bincount(multiples.long(), minlength=bins)
+    counts = counts_of_all[1:].double()
     smooth = _smooth_densities(multiples)
-    edges = (torch.arange(_LARGEST_MULTIPLE + 1, dtype=torch.float64) + 0.5) * step
+    index = torch.arange(bins, dtype=torch.float64)
+    edges = (index + 0.5) * step
     integers = torch.arange(1, 2000, dtype=torch.float64)
     teeth = integers[:, None] * earlier_steps
     nats = multiples.new_zeros(len(earlier_steps))
-    for i in (earlier_steps > 1.15 * step).nonzero().flatten().tolist():
+    is_larger = earlier_steps > 1.15 * step
+    candidates = is_larger.nonzero().flatten()
+    for i in candidates.tolist():
         earlier_step = earlier_steps[i]
         reached = int(edges[-1] / earlier_step) + 2
         distance = edges[:, None] - teeth[:reached, i]
-        cumulative = torch.special.ndtr(distance / _ROUNDED).sum(1)
+        shares_below = torch.special.ndtr(distance / _ROUNDED)
+        cumulative = shares_below.sum(1)
         density = earlier_step / step * cumulative.diff()
         ratio = density * 0.98 + 0.02
-        log_normaliser = (smooth @ ratio).log().max()
-        nats[i] = (counts @ ratio.log()) - counts.sum() * log_normaliser
+        normalisers = smooth @ ratio
+        log_normaliser = normalisers.log().max()
+        log_likelihood = counts @ ratio.log()
+        penalty = counts.sum() * log_normaliser
+        nats[i] = log_likelihood - penalty
     return nats
 
 
 def _smooth_densities(multiples: Tensor) -> Tensor:
     """The probability of each multiple by a geometric and by a normal distribution [2, bins]."""
     bins = torch.arange(1.0, _LARGEST_MULTIPLE + 1, dtype=torch.float64)
-    decay = 1 - 1 / float(multiples.mean().clamp(min=1.001))
+    mean = multiples.mean().clamp(min=1.001)
+    decay = 1 - 1 / float(mean)
     geometric = decay**bins
-    mean_square = float(multiples.square().mean())
-    normal = torch.exp(-bins.square() / (2 * mean_square))
+    squares = multiples.square()
+    mean_square = float(squares.mean())
+    exponent = -bins.square() / (2 * mean_square)
+    normal = torch.exp(exponent)
     densities = torch.stack([geometric, normal])
-    return densities / densities.sum(1, keepdim=True)
+    total = densities.sum(1, keepdim=True)
+    return densities / total

@@ -47,8 +47,8 @@ def lattice(plane: Tensor, compressed: bool) -> Lattice | None:
     scan = _scan(products, factors)
     peak = int(scan.argmax())
     factor, filter, contrast = _refine(products, factors[peak])
-    all_factors = torch.tensor(factors)
-    distance = (all_factors / all_factors[peak]).log().abs()
+    ratios = torch.tensor(factors) / factors[peak]
+    distance = ratios.log().abs()
     others = scan[distance > 0.08]
     margin = scan[peak] / others.quantile(0.9)
     return Lattice(factor, filter, contrast, float(margin))
@@ -60,7 +60,8 @@ def _factors(compressed: bool) -> list[float]:
     factor = 1.25
     while factor < _LARGEST:
         factors.append(factor)
-        factor = factor * (1 + 0.4 * factor / SPAN)
+        growth = 0.4 * factor / SPAN
+        factor = factor * (1 + growth)
     factors.append(factor)
     if not compressed:
         return factors
@@ -73,18 +74,19 @@ def _like_blocks(factor: float) -> bool:
 
 def _scan(products: Tensor, factors: list[float]) -> Tensor:
     """The contrast at each factor, for the better of two kernels."""
-    rows = []
+    by_kernel = []
     for kernel in _COARSE_KERNELS:
         contrasts = [_contrast(products, factor, kernel) for factor in factors]
-        rows.append(torch.tensor(contrasts))
-    return torch.stack(rows).amax(0)
+        by_kernel.append(torch.tensor(contrasts))
+    return torch.stack(by_kernel).amax(0)
 
 
 def _refine(products: Tensor, factor: float) -> tuple[float, str, float]:
     """(factor, kernel, contrast): the best of all kernels at the factors around one."""
     candidates = []
     for i in range(-8, 9):
-        nearby = factor * (1 + 0.05 * i * factor / SPAN)
+        change = 0.05 * i * factor / SPAN
+        nearby = factor * (1 + change)
         for kernel in _KERNELS:
             contrast = _contrast(products, nearby, kernel)
             candidates.append((contrast, nearby, kernel))
@@ -94,11 +96,11 @@ def _refine(products: Tensor, factor: float) -> tuple[float, str, float]:
 
 def _contrast(products: Tensor, factor: float, kernel: str) -> float:
     """How much more energy is outside the interpolated lines at the mean phase than at the best."""
-    phases = max(4, 2 * round(factor))
-    energy = _energy_outside(products, factor, kernel, phases)
+    energy = _energy_outside(products, factor, kernel)
     mean = energy.mean(1).log()
     least = energy.amin(1).log()
-    return float((mean - least).mean())
+    difference = mean - least
+    return float(difference.mean())
 
 
 def _products_of_both_axes(plane: Tensor) -> Tensor | None:
@@ -108,7 +110,9 @@ def _products_of_both_axes(plane: Tensor) -> Tensor | None:
         product = _products(lines)
         if product is not None:
             products.append(product)
-    return torch.stack(products) if products else None
+    if not products:
+        return None
+    return torch.stack(products)
 
 
 def _products(plane: Tensor) -> Tensor | None:
@@ -118,39 +122,60 @@ def _products(plane: Tensor) -> Tensor | None:
         return None
     left = (width - SPAN) // 2
     every = max(1, height // 1024)
-    lines = plane[::every, left : left + SPAN]
-    roughness = lines.diff(n=2, dim=1).square().mean(1)
-    lively = roughness > _LIVELY
-    scale = (roughness[lively] + 1).sqrt()
-    lines = lines[lively] / scale[:, None]
-    return lines.T @ lines if len(lines) >= _FEWEST_LINES else None
+    span = slice(left, left + SPAN)
+    middle = plane[::every, span]
+    curvature = middle.diff(n=2, dim=1)
+    squares = curvature.square()
+    roughness = squares.mean(1)
+    is_lively = roughness > _LIVELY
+    if int(is_lively.sum()) < _FEWEST_LINES:
+        return None
+    variance = roughness[is_lively] + 1
+    scale = variance.sqrt()
+    lines = middle[is_lively] / scale[:, None]
+    return lines.T @ lines
 
 
-def _energy_outside(products: Tensor, factor: float, kernel: str, phases: int) -> Tensor:
+def _energy_outside(products: Tensor, factor: float, kernel: str) -> Tensor:
     """Energy [axes, phases] of `products` [axes, SPAN, SPAN] outside the lines enlarged by factor.
 
     It is divided by the number of dimensions outside.
     """
     support, _ = FILTERS[kernel]
-    inside = _projection(factor, kernel, phases)
-    total = products.diagonal(dim1=1, dim2=2).sum(1)[:, None]
+    inside = _projection(factor, kernel)
     energy_inside = torch.einsum("pij,aij->ap", inside, products)
-    outside = (total - energy_inside).clamp(min=1e-6)
-    dimensions = max(1.0, SPAN - SPAN / factor - 2 * support)
-    return outside / dimensions
+    squares = products.diagonal(dim1=1, dim2=2)
+    total = squares.sum(1, keepdim=True)
+    difference = total - energy_inside
+    outside = difference.clamp(min=1e-6)
+    dimensions = SPAN - SPAN / factor - 2 * support
+    return outside / max(1.0, dimensions)
 
 
-def _projection(factor: float, kernel: str, phases: int) -> Tensor:
+def _projection(factor: float, kernel: str) -> Tensor:
     """The projection [phases, SPAN, SPAN] onto the lines enlarged by factor, for each phase."""
     support, weight = FILTERS[kernel]
-    phase = torch.arange(phases, dtype=torch.float64)[:, None, None] / phases
-    position = torch.arange(SPAN, dtype=torch.float64)[:, None] / factor
+    phases = _phases(factor)
+    phase = phases[:, None, None]
+    pixels = torch.arange(SPAN, dtype=torch.float64)
+    position = pixels[:, None] / factor
     first = -math.ceil(support)
     last = math.ceil(SPAN / factor + support)
     small_pixel = torch.arange(first, last + 1, dtype=torch.float64)
     distance = position + phase - small_pixel
-    basis = torch.where(distance.abs() < support, weight(distance), 0.0)
-    ridge = 1e-9 * torch.eye(len(small_pixel), dtype=torch.float64)
+    is_near = distance.abs() < support
+    weights = weight(distance)
+    basis = torch.where(is_near, weights, 0.0)
+    size = len(small_pixel)
+    identity = torch.eye(size, dtype=torch.float64)
+    ridge = 1e-9 * identity
     gram = basis.mT @ basis + ridge
     inverse: Tensor = torch.linalg.solve(gram, basis.mT)
     return basis @ inverse
+
+
+def _phases(factor: float) -> Tensor:
+    """The positions of the small grid that are tried, in small pixels."""
+    count = max(4, 2 * round(factor))
+    steps = torch.arange(count, dtype=torch.float64)
+    return steps / count

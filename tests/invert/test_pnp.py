@@ -1,14 +1,17 @@
 """Plug-and-play restoration with a denoiser."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import degrade
 import invert
+from invert.defects import lost_mask
 from invert.linear_model import conjugate_gradients, filled, linear_model, with_known_filters
-from invert.pnp import PlugAndPlay
+from invert.pnp import PlugAndPlay, cuttable
 from invert.problem import Problem
-from invert.strength import descend, find_strength, geometric, trial_parts
+from invert.strength import descend, find_strength, geometric, trial_parts, turns
 from invert.tiles import blend, tiles
 from tests.conftest import picture, rng
 
@@ -161,6 +164,16 @@ def test_tiles_give_the_same_picture(shrink, spec):
     assert (tiled - whole).abs().max() < 1 / 255
 
 
+def test_codec_is_restored_in_tiles(shrink):
+    """A codec uses the whole image, so that it cannot be cut; a large photo would not fit."""
+    f = degrade.parse("codec:webp,40")
+    y = f(torch.cat([picture(0), picture(1)], 3))
+    whole = invert.restore(y, f, shrink, PlugAndPlay(tile=4096)).image
+    tiled = invert.restore(y, f, shrink, PlugAndPlay(tile=64, margin=32)).image
+    assert len(tiles(cuttable(f, y.shape, 0.02), y.shape, 64, 32)) >= 4
+    assert (tiled - whole).abs().max() < 1e-5
+
+
 def test_tiles_cover_the_image_once_blended():
     f = degrade.parse("jpeg:30")
     shape = (1, 3, 150, 170)
@@ -229,3 +242,65 @@ def test_known_mask_and_filter_are_both_assumed():
     f = degrade.parse("downsample:2 >> deadpixels:0.1").sample((1, 3, 32, 32), rng(0))
     model = with_known_filters(f, (1, 3, 32, 32), invert.oracle_mask)
     assert model == f
+
+
+def test_gamma_is_undone_exactly(photo):
+    f = degrade.parse("gamma:2.2")
+    clean = picture(0)[..., :64, :48]
+    restoration = invert.restore(f(clean), f, photo, "pnp")
+    assert (restoration.image - clean).abs().max() < 1e-4
+    assert "undone exactly" in restoration.notes[0]
+
+
+def test_gamma_before_jpeg_is_undone_with_it(photo):
+    """Restored brightness is the clean one's; saving the result again gives the file."""
+    f = degrade.parse("gamma:1.8 >> jpeg:40")
+    clean = picture(3)[..., :80, :96]
+    y = f(clean)
+    restored = invert.restore(y, f, photo, "pnp").image
+    brightened = y.clamp(0, 1) ** (1 / 1.8)
+    assert psnr(restored, clean) > psnr(brightened, clean)
+    assert (f(restored) - y).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("spec", ["deadpixels:0.1", "saltpepper:0.1", "hotpixels:0.05 >> clamp"])
+def test_unknown_lost_pixels_become_a_mask(photo, spec):
+    """Found without their seed; all other pixels are kept bit for bit."""
+    f = degrade.parse(spec)
+    clean = picture(1)[..., :96, :96] * 0.8 + 0.1
+    y = f(clean, rng(2))
+    restoration = invert.restore(y, f, photo, "pnp", steps=4)
+    kept = (y == clean).all(1, keepdim=True).expand_as(clean)
+    assert torch.equal(restoration.image[kept], clean[kept])
+    assert psnr(restoration.image, clean) > psnr(y, clean) + 8
+    assert f"{int((~kept).sum()) // 3} pixels" in restoration.notes[0]
+
+
+def test_black_areas_are_not_lost_pixels():
+    y = torch.full((1, 3, 64, 64), 0.5)
+    y[..., 20:40, 20:40] = 0
+    y[..., 50, 50] = 0
+    lost = lost_mask(degrade.parse("deadpixels:0.01")[0], y)
+    assert lost[0, 0, 50, 50]
+    assert not lost[0, 0, 24:36, 24:36].any()
+
+
+def test_noise_that_follows_the_level_is_removed_by_a_map(photo):
+    """Poisson noise is four times stronger in white than in 1/16; a map beats one sigma."""
+    clean = picture(2)[..., :96, :96].clone()
+    clean[..., :48] *= 1 / 16
+    f = degrade.parse("poisson:60")
+    y = f(clean, rng(3))
+    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
+    strength = find_strength(problem, 12, 0.4, 0.015)
+    assert strength.fixed == pytest.approx(0, abs=1e-4)
+    *_, with_map = turns(problem, strength)
+    *_, alike = turns(problem, replace(strength, fixed=None))
+    assert psnr(with_map, clean) > psnr(alike, clean) + 0.3
+
+
+def test_uniform_noise_needs_no_map(photo):
+    f = degrade.parse("gaussian:0.05")
+    y = f(picture(2)[..., :96, :96], rng(3))
+    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
+    assert find_strength(problem, 12, 0.4, 0.015).fixed is None

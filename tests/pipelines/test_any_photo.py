@@ -1,13 +1,17 @@
 """`degrade restore` with the bundled photo prior, which is the default."""
 
 import json
+from pathlib import Path
 
 import numpy
 import pytest
 from PIL import Image
 
 import degrade
-from pipelines import files
+import invert
+from degrade.forensics import Alternative, Guess
+from degrade.imagefile import Note
+from pipelines import files, history
 from tests.conftest import AVATARS
 
 from .shell import pixels, run
@@ -104,3 +108,29 @@ def test_sheet_of_a_large_photo_shows_a_detail(photo, tmp_path):
     assert run("restore", large, "-o", tmp_path / "r", "--op", "gaussian:0.1").exit_code == 0
     sheet = Image.open(tmp_path / "r" / "large.sheet.png")
     assert sheet.width == 4 * 264 + 8  # observed, restored, and the detail of both
+
+
+def test_photo_noise_of_unknown_strength_is_estimated(photo, tmp_path):
+    noisy = degrade.parse("gaussian:0.06 >> clamp >> quantize")(files.read_image(photo), 1)
+    files.to_pil(noisy).save(tmp_path / "noisy.png")
+    result = run(
+        "restore", tmp_path / "noisy.png", "-o", tmp_path / "r", "--op", "gaussian:0.01..1"
+    )
+    assert result.exit_code == 0, result.output
+    refined = float(result.stderr.split("sigma refined from 0.01..1 to ")[1].split()[0])
+    assert refined == pytest.approx(0.06, rel=0.15)
+
+
+def test_photo_history_is_chosen_among_alternatives(photo, tmp_path, monkeypatch):
+    """The guess says one JPEG; the second alternative, two, predicts hidden pixels better."""
+    once, twice = tmp_path / "once.jpg", tmp_path / "twice.jpg"
+    Image.open(photo).resize((128, 128)).save(once, quality=40)
+    Image.open(once).save(twice, quality=90)
+    last, both = degrade.parse("jpeg:90"), degrade.parse("jpeg:40 >> jpeg:90")
+    alternative = Alternative(both, 0.4, "jpeg:40", added=True, kind="jpeg")
+    result = Guess(last, (), 0.0, (alternative,))
+    monkeypatch.setattr(history, "guess", lambda path: result)
+    source = files.Source(twice, Path("twice.jpg"))
+    with pytest.warns(Note, match=r"jpeg:40 >> jpeg:90; kept against jpeg:90 \("):
+        _, operator = history.what_happened(source, None, invert.load_prior("photo"))
+    assert operator == both

@@ -133,15 +133,12 @@ def test_plugin_operator_is_applied(tmp_path, monkeypatch):
         "apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "negative_plugin.py"
     )
     assert named.exit_code == 2 and "give the module's name, without .py" in named.output
-    (tmp_path / "broken_plugin.py").write_text("1 / 0")
-    broken = run(
-        "apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", "--plugin", "broken_plugin"
-    )
-    assert (
-        broken.exit_code == 2
-        and "broken_plugin" in broken.output
-        and "Traceback" not in broken.output
-    )
+    for name, code in (("broken", "1 / 0"), ("leaving", "import sys\nsys.exit(7)")):
+        (tmp_path / f"{name}_plugin.py").write_text(code)
+        plugin = ["--plugin", f"{name}_plugin"]
+        broken = run("apply", AVATARS / "007.png", "-o", "o", "--op", "clamp", *plugin)
+        assert broken.exit_code == 2 and broken.output.count("\n") == 1
+        assert f"plugin '{name}_plugin' cannot be imported" in broken.output
 
 
 def test_stem_shared_by_two_files_keeps_both(tmp_path):
@@ -182,14 +179,20 @@ def test_overwrite_is_needed_for_other_settings(tmp_path):
         assert run(*command, "poisson:20", "--overwrite").exit_code == 0
 
 
-def test_replacing_another_picture_is_told(tmp_path):
+def test_overwrite_is_needed_for_another_picture(tmp_path):
     for folder, index in (("a", 0), ("b", 1)):
         (tmp_path / folder).mkdir()
         shutil.copy(AVATARS / f"{index:03}.png", tmp_path / folder / "face.png")
     command = ["-o", tmp_path / "out", "--op", "jpeg:50"]
-    assert "replaced" not in run("apply", tmp_path / "a", *command).stderr
-    assert "replaced" not in run("apply", tmp_path / "a", *command).stderr
-    replaced = run("apply", tmp_path / "b", *command)
+    assert run("apply", tmp_path / "a", *command).stderr == ""
+    assert run("apply", tmp_path / "a", *command).stderr == ""  # the same command goes on
+    before = (tmp_path / "out" / "face.jpg").read_bytes()
+    refused = run("apply", tmp_path / "b", *command)
+    assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
+    assert f"of another picture than {tmp_path / 'b' / 'face.png'}" in refused.stderr
+    assert "add --overwrite to replace them" in refused.stderr
+    assert (tmp_path / "out" / "face.jpg").read_bytes() == before
+    replaced = run("apply", tmp_path / "b", *command, "--overwrite")
     assert replaced.exit_code == 0 and "another picture of this name is replaced" in replaced.stderr
 
 
@@ -211,6 +214,8 @@ def faulty(x):
     if kind == 11: raise SystemExit('stop')
     if kind == 12: return x.repeat(1, 2, 1, 1)
     if kind == 13: return x.to_sparse()
+    if kind == 14: return x[..., 1:]
+    if kind == 15: return x[:, :1]
     return x
 """
 
@@ -218,7 +223,7 @@ def faulty(x):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads):
     (tmp_path / "in").mkdir()
-    for kind in range(14):
+    for kind in range(16):
         Image.new("RGB", (8, 8), (kind, 9, 9)).save(tmp_path / "in" / f"{kind}.png")
     (tmp_path / f"faulty{threads}.py").write_text(FAULTY)
     monkeypatch.chdir(tmp_path)
@@ -231,7 +236,7 @@ def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads)
     lines = result.stderr.splitlines()
     assert result.exit_code == 3, result.output
     assert sorted(line.split(":")[1].strip() for line in lines) == [
-        f"in/{kind}.png" for kind in (1, 10, 11, 12, 13, 2, 3, 4, 5, 6, 7, 9)
+        f"in/{kind}.png" for kind in (1, 10, 11, 12, 13, 14, 15, 2, 3, 4, 5, 6, 7, 9)
     ]
     assert all(line.startswith("error:") for line in lines)
     wrong_outputs = {
@@ -240,8 +245,10 @@ def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads)
         7: "shape",
         9: "torch.uint8",
         10: "NaN or infinity",
-        12: "6 channels",
+        12: "[1, 6, 8, 8], and its output_shape says [1, 3, 8, 8]",
         13: "torch.sparse_coo",
+        14: "[1, 3, 8, 7], and its output_shape says",
+        15: "[1, 1, 8, 8], and its output_shape says",
     }
     for kind, words in wrong_outputs.items():
         named = f"error: in/{kind}.png: stage 1, faulty: gives {words}"
@@ -250,6 +257,7 @@ def test_plugin_errors_fail_single_pictures_only(tmp_path, monkeypatch, threads)
         2: "IndexError: no such row",
         4: "KeyError: 'onto'",
         5: "RuntimeError: no such kernel",
+        11: "SystemExit: stop",
     }
     for kind, words in raised.items():
         named = f"error: in/{kind}.png: stage 1, faulty: {words}"

@@ -154,7 +154,7 @@ def test_version_names_every_library_used():
         ours == f"degrade {degrade.__version__}" and python == f"python {platform.python_version()}"
     )
     assert libraries[0].split("+")[0] == f"torch {torch.__version__.split('+')[0]}"
-    assert [line.split()[0] for line in libraries] == ["torch", "kornia", "lpips", "pillow"]
+    assert [line.split()[0] for line in libraries] == ["torch", "kornia", "pillow"]
     assert re.fullmatch(r"libjpeg(-turbo)? [\d.]+", jpeg)
 
 
@@ -383,7 +383,7 @@ def test_inspect_tells_mode_depth_alpha_and_profile(tmp_path):
     Image.fromarray(numpy.full((9, 8), 40_000, numpy.uint16)).save(tmp_path / "deep.png")
     expected = {
         "alpha": ("RGBA, 8 bits", "laid over white", "sRGB built-in"),
-        "palette": ("P, ", "1 colours", "none; sRGB is assumed"),
+        "palette": ("P, 1 bit per pixel", "1 colours", "none; sRGB is assumed"),
         "deep": ("I;16, 16 bits", "8×9", "transparency none"),
     }
     for name, words in expected.items():
@@ -393,9 +393,51 @@ def test_inspect_tells_mode_depth_alpha_and_profile(tmp_path):
         for word in words:
             assert word in text
     (tmp_path / "broken.png").write_text("x")
+    (tmp_path / "empty.png").touch()
     listed = run("inspect", tmp_path)
-    assert listed.exit_code == 3 and "broken.png" in listed.stderr
+    assert listed.exit_code == 3 and listed.stderr.count("error: ") == 2
+    for name in ("broken", "empty"):
+        assert f"error: {tmp_path}/{name}.png " in listed.stderr
+        single = run("inspect", tmp_path / f"{name}.png")
+        assert single.stderr.startswith(f"error: {tmp_path}/{name}.png ")
     assert all(f"{name}.png" in listed.stdout for name in expected)
+
+
+def test_inspect_folder_tells_of_a_jpeg_without_a_model(tmp_path):
+    """A JPEG of chroma sampling 4:1:1 is no untouched picture, which `identity` would say."""
+    Image.open(AVATARS / "000.png").convert("RGB").save(tmp_path / "a.jpg", subsampling=0)
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    data[data.index(b"\xff\xc0") + 11] = 0x41
+    (tmp_path / "a.jpg").write_bytes(data)
+    for what in (tmp_path, tmp_path / "a.jpg"):
+        text = " ".join(run("inspect", what).output.replace("│", " ").split())
+        assert "the file is a JPEG, but this JPEG has sampling factors 4x1" in text
+    assert "identity" not in run("inspect", tmp_path).output
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"rubbish" * 9, b"\xff" * 64, b"\x08" + 7 * b"\0" + b"{x}     "]
+)
+def test_rubbish_as_safetensors_is_said_in_words(tmp_path, content):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    inspected = run("inspect", tmp_path / "a.safetensors")
+    assert (
+        inspected.exit_code == 2 and "it is no checkpoint that is known, or a" in inspected.stderr
+    )
+    mask = f"mask:{tmp_path / 'a.safetensors'}"
+    masked = run("apply", AVATARS / "000.png", "-o", tmp_path / "o", "--op", mask)
+    assert masked.exit_code == 2 and "no .safetensors file, or a damaged one" in masked.stderr
+    for result in (inspected, masked):
+        assert "header" not in result.stderr and "deserializ" not in result.stderr
+
+
+def test_clean_folder_without_the_picture_is_named(tmp_path):
+    (tmp_path / "clean").mkdir()
+    result = run(
+        "restore", AVATARS / "000.png", "-o", tmp_path / "r", "--clean", tmp_path / "clean"
+    )
+    assert result.exit_code == 2
+    assert f"clean={tmp_path / 'clean'} holds no 000.png, which " in result.stderr
 
 
 def test_long_lists_are_shortened(tmp_path):

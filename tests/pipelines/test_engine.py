@@ -141,6 +141,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_ray_bench_equals_local_after_losing_a_machine(cluster, one_thread, tmp_path):
     machines, second = cluster
     generator, sources = invert.load_generator("avatars-128"), files.gather([AVATARS])[:2]
@@ -168,6 +169,7 @@ def test_ray_bench_equals_local_after_losing_a_machine(cluster, one_thread, tmp_
     assert found[Ray] == found[Local]
 
 
+@pytest.mark.slow
 def test_ray_apply_and_restore_equal_local(cluster, one_thread, tmp_path):
     command = ("apply", AVATARS / "000.png", AVATARS / "001.png", "--op", FOURFOLD)
     for name in ("ray", "local"):
@@ -183,6 +185,7 @@ def test_ray_apply_and_restore_equal_local(cluster, one_thread, tmp_path):
         assert made[0] == made[1] and len(made[0]) == (8 if folder else 4)
 
 
+@pytest.mark.slow
 def test_ray_tune_equals_local(cluster, one_thread, tmp_path):
     command = (
         "tune",

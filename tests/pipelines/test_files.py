@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 import warnings
 import zlib
 
@@ -19,8 +18,9 @@ import degrade
 from degrade.imagefile import FORMATS, PIXELS, SUFFIXES, picture
 from pipelines.files import gather, read_image
 from tests.conftest import AVATARS, cases
+from tests.processes import start
 
-from .shell import AVATARS_128, COMMAND, FAST, pixels, run
+from .shell import AVATARS_128, FAST, pixels, run
 
 RED, BLUE = (200, 30, 60), (10, 90, 250)
 
@@ -407,10 +407,11 @@ def test_file_names_may_hold_any_bytes(tmp_path, name):
     os.mkdir(folder)
     with open(os.path.join(folder, os.fsencode(name)), "wb") as file:
         file.write((AVATARS / "000.png").read_bytes())
-    restore = ["restore", "a", "-o", "b", "--steps", "1", *AVATARS_128]
-    for arguments in (["apply", "in", "-o", "a", "--op", "jpeg:40"], restore):
-        done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
+    damaged, restored = tmp_path / "a", tmp_path / "b"
+    restore = ["restore", damaged, "-o", restored, "--steps", "1", *AVATARS_128]
+    for arguments in (["apply", tmp_path / "in", "-o", damaged, "--op", "jpeg:40"], restore):
+        exit_code, errors = start(tmp_path, *arguments)
+        assert exit_code == 0, errors
     stem = os.path.splitext(os.fsencode(name))[0]
     assert os.path.exists(os.path.join(os.fsencode(tmp_path), b"b", stem + b".sheet.png"))
 

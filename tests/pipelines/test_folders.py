@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -16,8 +17,8 @@ import invert
 from pipelines import files, run_lock
 from pipelines.bench import Bench, BenchSettings
 from tests.conftest import AVATARS
+from tests.processes import Forked, Started, start
 
-from .processes import Started, start
 from .shell import COMMAND, FAST, apply, contents, pixels, run, start_bench
 
 pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py and test_bench.py test it
@@ -352,29 +353,81 @@ def test_run_beside_another_is_refused_at_once(tmp_path):
     assert not list((tmp_path / "new" / "out").glob(".degrade-*"))
 
 
+def lock_and_die(folder):
+    with run_lock.running(folder, {"command": "apply", "spec": "jpeg:50", "seed": 0}):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_lock_of_a_killed_run_does_not_block(tmp_path):
-    code = """
-import os, signal, sys
-from pathlib import Path
-from pipelines import files, run_lock
-with run_lock.running(Path(sys.argv[1]), {"command": "apply", "spec": "jpeg:50", "seed": 0}):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run([sys.executable, "-c", code, tmp_path])
+    (tmp_path / "printed").mkdir()
+    exit_code, _ = Forked(tmp_path / "printed", lock_and_die, tmp_path / "out").wait()
+    assert exit_code == -signal.SIGKILL
+    tmp_path = tmp_path / "out"
     assert (tmp_path / run_lock.RUN_LOCK).exists()
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")
     assert {path.name for path in tmp_path.iterdir()} == {"000.png", "000.json"}
 
 
-def test_folder_without_locks_is_written_to(tmp_path, monkeypatch):
+def refuse_locks(monkeypatch, system):
+    """As on a network drive that has no locks, or on Windows."""
+
     def refuse(file, mode):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(files.fcntl, "flock", refuse)
-    with run_lock.running(tmp_path, {"command": "apply"}), run_lock.running(tmp_path, {}):
+    if system == "network drive":
+        monkeypatch.setattr(files.fcntl, "flock", refuse)
+    else:
+        monkeypatch.setattr(files, "fcntl", None)
+        monkeypatch.setattr(run_lock, "fcntl", None)
+
+
+@pytest.mark.parametrize("system", ["network drive", "windows"])
+def test_folder_without_locks_is_written_to(tmp_path, monkeypatch, system):
+    refuse_locks(monkeypatch, system)
+    apply(AVATARS / "000.png", output=tmp_path / "a", op="clamp")
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"000.png", "000.json"}
+    with run_lock.running(tmp_path / "b" / "c", {}):
         pass
-    with run_lock.running(tmp_path / "a" / "b", {}):
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("system", ["network drive", "windows"])
+def test_other_runs_are_refused_without_locks(tmp_path, monkeypatch, system):
+    refuse_locks(monkeypatch, system)
+    mine, other = {"command": "apply", "spec": "clamp"}, {"command": "apply", "spec": "jpeg:50"}
+    with run_lock.running(tmp_path, mine), run_lock.running(tmp_path, mine):
+        with (
+            pytest.raises(ValueError, match=r"another run \(process \d+\) .* 'clamp' → 'jpeg:50'"),
+            run_lock.running(tmp_path, other),
+        ):
+            pass
+        assert len(list(tmp_path.iterdir())) == 2
+    with run_lock.running(tmp_path, other):
         pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_of_a_killed_run_does_not_block(tmp_path, monkeypatch):
+    """If its process number has another process by now, the message says what to remove."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from pipelines import run_lock
+run_lock.fcntl = None
+with run_lock.running(Path(sys.argv[1]), {"command": "apply", "spec": "jpeg:50", "seed": 0}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path])
+    (leftover,) = tmp_path.glob(run_lock.RUN_FILES)
+    refuse_locks(monkeypatch, "windows")
+    apply(AVATARS / "000.png", output=tmp_path, op="clamp")
+    assert {path.name for path in tmp_path.iterdir()} == {"000.png", "000.json"}
+    (tmp_path / ".degrade-run-a-b-c-d.lock").touch()  # of something else
+    parts = leftover.name.split("-")
+    parts[3] = str(os.getpid())
+    (tmp_path / "-".join(parts)).touch()
+    refused = run("apply", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp")
+    assert refused.exit_code == 2 and f"or remove {'-'.join(parts)}" in refused.stderr
 
 
 def test_run_leaves_no_empty_folder(tmp_path):

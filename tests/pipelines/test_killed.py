@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import AVATARS, EFFORT
+from tests.processes import Started, start
 
-from .processes import Started, start
-from .shell import AVATARS_128, COMMAND, FOURFOLD, contents, leave_out_realism, observations
+from .shell import AVATARS_128, COMMAND, FOURFOLD, apply, contents, leave_out_realism, observations
 
 TIMED = {"results.csv", "tables.md", "report.html"}  # a benchmark's seconds stand in them
 KILLS = EFFORT  # of each command
@@ -153,19 +154,21 @@ def test_concurrent_equal_runs_do_no_harm(tmp_path, command):
     assert {file for file in found if found[file] != wanted[file]} <= TIMED
 
 
+def limit_file_size():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+
+
 @pytest.mark.parametrize("op", ["clamp", "jpeg:90"])
 def test_full_disk_leaves_earlier_results(tmp_path, op):
     """The kernel itself refuses to write more than so many bytes to a file."""
     folder = observations(tmp_path / "in", 3)
-    subprocess.run([COMMAND, "apply", folder, "--op", op, "-o", tmp_path / "out"], check=True)
+    apply(folder, output=tmp_path / "out", op=op)
     os.truncate(folder / "01.png", 0)
     before = contents(tmp_path / "out")
-    limited = (
-        f"ulimit -f 2; exec {COMMAND} apply {folder} --op clamp --overwrite -o {tmp_path / 'out'}"
-    )
-    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
-    lines = done.stderr.splitlines()
-    assert done.returncode == 2 and len(lines) == 3 and "Traceback" not in done.stderr
+    command = ["apply", folder, "--op", "clamp", "--overwrite", "-o", tmp_path / "out"]
+    exit_code, errors = start(tmp_path, *command, before=limit_file_size)
+    lines = errors.splitlines()
+    assert exit_code == 2 and len(lines) == 3 and "Traceback" not in errors
     assert sum("too large" in line for line in lines) == 2
     assert contents(tmp_path / "out") == before and not list((tmp_path / "out").rglob(".degrade-*"))
 
@@ -202,16 +205,12 @@ def test_unwritable_output_is_a_one_line_error(tmp_path):
             ["bench", "--images", AVATARS, "--tasks", "UNAP"],
         ):
             more = ["--op", "clamp"] if command[0] == "apply" else []
-            done = subprocess.run(
-                [COMMAND, *command, *more, "-o", output], capture_output=True, text=True
-            )
-            assert (
-                done.returncode == 2
-                and done.stderr.count("\n") == 1
-                and done.stderr.startswith("error:")
-            ), done
+            exit_code, errors = start(tmp_path, *command, *more, "-o", output)
+            assert exit_code == 2, errors
+            assert errors.count("\n") == 1 and errors.startswith("error:")
 
 
+@pytest.mark.slow
 def test_ray_workers_end_with_the_run(tmp_path):
     folder = observations(tmp_path / "in", 2)
     options = ["--steps", "100000", *AVATARS_128, "--op", "clamp", "--engine", "ray", "--quiet"]

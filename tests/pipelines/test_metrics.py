@@ -68,6 +68,14 @@ def test_niqe_fits_generalised_gaussians(shape):
     assert float(wide / narrow) == pytest.approx(2, rel=2e-2)
 
 
+def test_niqe_fits_each_patch_on_its_own():
+    patches = torch.randn(5, 16, 16, generator=rng(), dtype=torch.float64)
+    patches[1] *= patches[1].abs()
+    patches[2] = 0
+    alone = [niqe.fits(patch[None]) for patch in patches]
+    assert torch.allclose(niqe.fits(patches), torch.cat(alone), rtol=1e-12)
+
+
 def test_niqe_grows_with_damage():
     model = niqe.Model.of([picture(i) for i in range(6)], niqe.side_of(128))
     x = picture(9)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ import invert
 from degrade.rng import child_seed
 from pipelines import files
 from tests.conftest import AVATARS, rng
+from tests.processes import start
 
-from .shell import AVATARS_128, FAST, FOURFOLD, apply, pixels, run
+from .shell import AVATARS_128, COMMAND, FAST, FOURFOLD, apply, pixels, run
 
 
 def test_restore_reads_manifest_and_writes_all_files(tmp_path):
@@ -102,14 +104,12 @@ def test_restore_depends_on_name_not_on_other_files(tmp_path):
 def test_restore_takes_names_that_are_not_text(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(AVATARS / "000.png", os.fsencode(tmp_path / "in") + b"/\xff.png")
-    command = [Path(sys.executable).parent / "degrade"]
-    subprocess.run(
-        [*command, "apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"], check=True
-    )
-    options = ["--steps", "1", *AVATARS_128]
-    subprocess.run(
-        [*command, "restore", tmp_path / "o", "-o", tmp_path / "r", *options], check=True
-    )
+    for command in (
+        ["apply", tmp_path / "in", "-o", tmp_path / "o", "--op", "clamp"],
+        ["restore", tmp_path / "o", "-o", tmp_path / "r", *FAST],
+    ):
+        exit_code, errors = start(tmp_path, *command)
+        assert exit_code == 0, errors
     assert os.path.exists(os.fsencode(tmp_path / "r") + b"/\xff.sheet.png")
 
 
@@ -154,31 +154,22 @@ def test_manifest_cannot_reach_outside_its_folder(tmp_path):
     assert result.exit_code == 2 and "outside" in result.output
 
 
+def interrupt_when_restoring():
+    restore = invert.restore
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return restore(*arguments, **options)
+
+    invert.restore = interrupted
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_interrupt_leaves_no_partial_files(tmp_path):
     apply(AVATARS / "006.png", output=tmp_path / "observed", op="downsample:4")
-    code = (
-        "import invert, signal, os; from pipelines import cli; import sys; real = invert.restore\n"
-        # a background job begins with SIGINT ignored
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); return real(*a, **k)\n"
-        "invert.restore = stop; sys.argv = ['degrade', *sys.argv[1:]]; cli.app()"
-    )
-    out = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "restore",
-            str(tmp_path / "observed"),
-            "-o",
-            str(tmp_path / "r"),
-            "--quiet",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert out.returncode == 130 and "interrupted" in out.stderr and "Traceback" not in out.stderr
+    command = ["restore", tmp_path / "observed", "-o", tmp_path / "r", "--quiet"]
+    exit_code, errors = start(tmp_path, *command, before=interrupt_when_restoring)
+    assert exit_code == 130 and errors.startswith("interrupted") and errors.count("\n") == 1
     assert not (tmp_path / "r").exists() or not list((tmp_path / "r").iterdir())
 
 
@@ -187,7 +178,9 @@ def test_restore_notices_a_new_observation(tmp_path):
     for seed in (0, 9):
         observed = tmp_path / "o"
         apply(AVATARS / "000.png", "--overwrite", output=observed, op="poisson:10", seed=seed)
-        assert run(*command).exit_code == 0
+        result = run(*command)
+        assert result.exit_code == 0
+        assert ("another picture of this name is replaced" in result.stderr) == (seed == 9)
         restored = pixels(tmp_path / "r" / "000.png")
         if seed == 0:
             first = restored
@@ -474,8 +467,8 @@ def test_note_never_prints_a_long_list(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_restore_works_with_a_full_stderr(tmp_path):
-    command = [Path(sys.executable).parent / "degrade", "restore", AVATARS / "000.png"]
-    command += ["--op", "clamp", "--steps", "1", *AVATARS_128, "-o", tmp_path / "r"]
+    """In a Python of its own, which also ends with a stream that cannot be flushed."""
+    command = [COMMAND, "restore", AVATARS / "000.png", "--op", "clamp", *FAST]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stderr=full, timeout=300)
+        done = subprocess.run([*map(str, command), "-o", tmp_path / "r"], stderr=full, timeout=300)
     assert done.returncode == 0 and (tmp_path / "r" / "000.json").exists()

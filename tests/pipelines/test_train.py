@@ -6,8 +6,7 @@ import math
 import os
 import pickle
 import shutil
-import subprocess
-import sys
+import signal
 import time
 
 import numpy
@@ -22,6 +21,7 @@ from pipelines import cli, files, train, training_set
 from pipelines.progress import TrainBar
 from pipelines.train import Train
 from tests.conftest import AVATARS, rng
+from tests.processes import Forked
 
 from .shell import run
 
@@ -117,25 +117,20 @@ def test_written_file_loads_as_a_prior(tmp_path, pictures):
     assert prior.denoise(torch.rand(shape), torch.full((1, 1, 13, 20), 0.1)).shape == shape
 
 
-def test_killed_training_resumes_with_the_same_files(tmp_path, pictures):
-    code = (
-        "from pathlib import Path\n"
-        "from invert.recipe import Recipe\n"
-        "from pipelines import train\n"
-        "from pipelines.progress import TrainBar\n"
-        "train.SAVE_EVERY = 0\n"
-        f"recipe = Recipe(**{TINY | {'steps': 60}})\n"
-        "output = Path('cut.safetensors')\n"
-        f"train.Train(recipe, output, Path({str(pictures)!r}), device='cpu').run(TrainBar(True))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.getcwd()}
-    )
+def train_and_save_often(output, pictures):
+    train.SAVE_EVERY = 0
+    recipe = Recipe(**TINY | {"steps": 60})
+    train.Train(recipe, output, pictures, device="cpu").run(TrainBar(True))
+
+
+def test_killed_training_resumes_with_the_same_files(tmp_path, pictures, tmp_path_factory):
+    printed = tmp_path_factory.mktemp("printed")
+    process = Forked(printed, train_and_save_often, tmp_path / "cut.safetensors", pictures)
     state = tmp_path / "cut.safetensors.state"
-    while process.poll() is None and not state.exists():
+    while not process.ended and not state.exists():
         time.sleep(0.01)
     time.sleep(0.2)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "cut.safetensors").exists()
     assert 0 < train.read_state(state).training["step"] < 60

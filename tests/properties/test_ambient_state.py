@@ -88,6 +88,8 @@ def test_meta_tensor_gives_the_output_shape(name: str, data: st.DataObject) -> N
     f = f.sample(x.shape, rng())
     y = f(x.to("meta"), rng())
     assert y.is_meta and y.dtype == x.dtype and tuple(y.shape) == tuple(f.output_shape(x.shape))
+    projected = f.project(x.to("meta"), y)
+    assert projected.is_meta and projected.shape == x.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -16,6 +16,9 @@ from tests.conftest import cases, rng
 
 from .examples import SIZED, SLOPES, STRATEGIES, chains, images, operators
 
+# Of each operator; all of them together try a law some 500 times. DEGRADE_EFFORT multiplies it.
+LAW = cases(15)
+
 
 def test_examples_cover_every_operator():
     assert set(STRATEGIES) | set(SIZED) == {
@@ -24,6 +27,7 @@ def test_examples_cover_every_operator():
 
 
 @pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
+@LAW
 @given(data=st.data())
 def test_output_has_declared_shape_and_repeats(name, data):
     x = data.draw(images())
@@ -38,6 +42,7 @@ def test_output_has_declared_shape_and_repeats(name, data):
 
 
 @pytest.mark.parametrize("name", [*STRATEGIES, "mask"])  # perimage is made for one batch
+@LAW
 @given(data=st.data())
 def test_batch_rows_are_independent(name, data):
     x = data.draw(images(batch=(3,)))
@@ -49,6 +54,7 @@ def test_batch_rows_are_independent(name, data):
 
 
 @pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
+@LAW
 @given(data=st.data())
 def test_row_operator_equals_its_row_of_the_batch(name, data):
     """Also before anything is decided, beside a value per image and a range."""
@@ -101,6 +107,7 @@ def test_inserted_stage_keeps_draws_of_others(stages, x):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@LAW
 @given(data=st.data())
 def test_adjoint_of_linear_operators_is_exact(name, data):
     x = data.draw(images(dtype=torch.float64))
@@ -117,6 +124,7 @@ def test_adjoint_of_linear_operators_is_exact(name, data):
 
 
 @pytest.mark.parametrize("name", SLOPES)
+@LAW
 @given(data=st.data())
 def test_gradient_of_other_operators_is_as_declared(name, data):
     x = (data.draw(images(dtype=torch.float64)) + 1e-3).requires_grad_()
@@ -162,6 +170,7 @@ def test_gradient_equals_that_of_the_sampled_operator(stages, x):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@LAW
 @given(data=st.data())
 def test_half_precision_is_computed_in_float32(name, data):
     f, x = data.draw(STRATEGIES[name]), data.draw(images())
@@ -195,6 +204,7 @@ def test_range_draws_accepted_values(name, data):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@LAW
 @given(data=st.data())
 def test_parameter_rejects_other_than_numbers(name, data):
     f = data.draw(STRATEGIES[name])
@@ -208,6 +218,7 @@ def test_parameter_rejects_other_than_numbers(name, data):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@LAW
 @given(data=st.data())
 def test_call_rejects_bad_images(name, data):
     f = data.draw(STRATEGIES[name])

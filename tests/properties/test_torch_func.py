@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.func import grad, jacrev, vjp, vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 from degrade import JPEG, Clamp, Gaussian, Mask, Operator, PerImage, jpeg, parse
 from tests.conftest import cases, rng
@@ -110,6 +110,35 @@ def test_func_second_derivative_is_refused(f):
     slope = lambda x: grad(lambda x: f(x).sum())(x).sum()  # noqa: E731
     with pytest.raises(RuntimeError, match="cannot be differentiated again"):
         grad(slope)(image())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@cases(3)
+@given(data=st.data())
+def test_func_jvp_is_the_derivative_or_refused(name, data):
+    """<J t, w> = <t, Jᵀ w>, where all of an operator is torch's; else one line names the stage."""
+    f, x = example(data, name), image()
+    tangent = torch.randn(SIZE, generator=rng(2), dtype=x.dtype)
+    try:
+        y, forward = jvp(lambda x: f(x, rng(3)), (x,), (tangent,))
+    except ValueError as error:
+        assert "no forward-mode derivative" in str(error) and "\n" not in str(error)
+        return
+    weight = torch.randn(y.shape, generator=rng(1), dtype=y.dtype)
+    backward = plain_gradient(lambda x: (f(x, rng(3)) * weight).sum(), x)
+    left, right = (forward * weight).sum(), (tangent * backward).sum()
+    torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("spec", ["jpeg:30", "blur:gaussian,1 >> resize:5", "clamp"])
+@pytest.mark.parametrize("transform", [hessian, jacfwd])
+def test_func_forward_mode_names_the_stage(spec, transform):
+    stage = parse(spec)[-1]
+    derivative = transform(lambda x: parse(spec)(x, 3).sum())
+    with pytest.raises(ValueError, match=f"{stage}: .*vjp, grad and jacrev work"):
+        derivative(image(1, 3, 9, 11))
+    with pytest.raises(ValueError, match="^jpeg: it has no forward-mode derivative"):
+        transform(lambda x: jpeg(x, 30).sum())(image(1, 3, 9, 11))
 
 
 def test_func_leaves_cached_tensors_usable():

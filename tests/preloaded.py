@@ -3,9 +3,8 @@
 from importlib import import_module
 
 for module in (
-    "lpips",
+    "tests.conftest",
     "torchmetrics.functional.image",
-    "torchmetrics.image.fid",
     "pipelines.apply",
     "pipelines.bench",
     "pipelines.report",

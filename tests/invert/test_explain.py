@@ -1,0 +1,60 @@
+"""Operators compete to explain a picture: what happened predicts hidden pixels best."""
+
+import pytest
+import torch
+
+import degrade
+import invert
+from invert.explain import Explanation, best, explanations, shared_span
+from tests.conftest import picture
+
+ENLARGED = "resize:size=64 >> resize:size=128 >> jpeg:80"
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return invert.load_prior("photo")
+
+
+@pytest.mark.parametrize(
+    ("happened", "other"),
+    [
+        ("jpeg:50 >> jpeg:90", "jpeg:90"),
+        ("jpeg:90", "jpeg:50 >> jpeg:90"),
+        (ENLARGED, "jpeg:80"),
+        ("jpeg:80", ENLARGED),
+    ],
+)
+def test_best_explanation_is_what_happened(photo, happened, other):
+    truth = degrade.parse(happened)
+    y = truth(picture(2), 1)
+    candidates = [degrade.parse(other), truth]
+    assert best(explanations(y, candidates, photo)) == 1
+    assert best(explanations(y, candidates[::-1], photo)) == 0
+
+
+def test_explanation_needs_more_than_chance():
+    squares = torch.linspace(0, 1, 400)
+    first = Explanation(squares, 0.1, 100)
+    same = Explanation(squares.flip(0), 0.1, 100)
+    lower = Explanation(squares / 2, 0.1, 100)
+    assert not same.beats(first)
+    assert lower.beats(first)
+    assert best([first, same, lower]) == 2
+
+
+def test_explanation_with_fewer_values_must_fit():
+    wide = Explanation(torch.full((50,), 0.01), 0.1, 400)
+    fits = Explanation(torch.full((50,), 0.04**2), 0.1, 100)
+    misfits = Explanation(torch.full((50,), 0.06**2), 0.1, 100)
+    assert fits.beats(wide) and not wide.beats(fits)
+    assert wide.beats(misfits) and not misfits.beats(wide)
+
+
+def test_shared_part_cuts_no_block():
+    operators = [degrade.parse("jpeg:30"), degrade.parse("gaussian:0.1")]
+    span = shared_span(operators, (1, 3, 500, 300), 0)
+    assert span.start % 16 == 0 and span.stop % 16 == 0
+    whole = [degrade.parse("deadpixels:0.1,seed=1"), operators[0]]
+    assert shared_span(whole, (1, 3, 500, 300), 0) is None
+    assert shared_span(whole, (1, 3, 200, 300), 0) == slice(0, 200)
