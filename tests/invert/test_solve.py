@@ -86,12 +86,13 @@ def test_batch_restores_as_well_as_single_images(avatars):
     """Rounding errors make the two results different, but their quality is the same."""
     f = parse("downsample:2 >> jpeg:30")
     x = torch.cat([picture(0), picture(1)])
-    together = invert.restore(f(x), f.approx(), avatars, seed=3, steps=150, **QUICK)
-    alone = invert.restore(f(x)[1:], f.approx(), avatars, seed=3, steps=150, **QUICK)
+    together = invert.restore(f(x), f.approx(), avatars, seed=3, steps=45, **QUICK)
+    alone = invert.restore(f(x)[1:], f.approx(), avatars, seed=3, steps=45, **QUICK)
     reached = [
         perceptual.lpips(image, x[1:], "alex") for image in (together.image[1:], alone.image)
     ]
-    assert abs(reached[0] - reached[1]) < 5e-3
+    in_float32 = perceptual.fastest_dtype(x.device) == torch.float32
+    assert abs(reached[0] - reached[1]) < (1e-3 if in_float32 else 5e-3)
 
 
 def test_seed_gives_every_row_the_same_stream(avatars):
