@@ -17,7 +17,17 @@ from torch import Tensor
 from .constants import cached_constant
 from .images import check_channels
 from .operator import Operator, Shape
-from .params import Integer, Numbers, check_choice, check_numbers, checked, decided, integer, number
+from .params import (
+    Integer,
+    Numbers,
+    check_choice,
+    check_numbers,
+    checked,
+    decided,
+    integer,
+    number,
+    single_number,
+)
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -309,14 +319,13 @@ class Gamma(Operator):
     @property
     def inverse(self) -> Gamma:
         """The operator that undoes this one. Raises ValueError for a gamma still to be drawn."""
-        gamma = decided(self.gamma)
-        if isinstance(gamma, tuple):
-            return Gamma(tuple(1 / value for value in gamma))
-        return Gamma(1 / gamma)
+        if isinstance(self.gamma, tuple):
+            return Gamma(tuple(1 / gamma for gamma in self.gamma))
+        return Gamma(1 / single_number(self.gamma))
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         y_double = y.double().clamp(min=0)
-        image: Tensor = y_double ** (1 / decided(self.gamma))
+        image: Tensor = y_double ** (1 / single_number(self.gamma))
         return image.to(x)
 
 

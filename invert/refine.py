@@ -26,6 +26,7 @@ ROUNDS = 4  # of expectation maximisation
 PART = 128  # pixels: sigma is estimated in parts of this side
 PARTS = 2  # along the diagonal
 PROBE = 0.1  # of sigma: the step of the finite difference that measures the divergence
+FEWEST = 300  # values that sigma is measured from
 LEAST_SHARE = 0.05  # of the noise that a denoiser removes at least
 FAINTEST = 1.6 / 255  # photos show at most this much noise by themselves
 
@@ -112,10 +113,11 @@ def removed_by(denoiser: Denoiser, parts: Tensor, sigma: float) -> tuple[float, 
     estimate = denoiser.denoise(parts, sigma)
     moved = denoiser.denoise(parts + step * signs, sigma)
     texture = local_mean(estimate.square()) - local_mean(estimate).square()
-    # Clipped values tell nothing of the noise.
-    counts = (texture <= texture.median()) & (parts > 0) & (parts < 1)
-    if not counts.any():
-        return 0.0, 0.0
+    # Nearer to black or white, clipping took some of the noise.
+    is_whole = (estimate > 2 * sigma) & (estimate < 1 - 2 * sigma)
+    counts = is_whole & (texture <= texture.median())
+    if int(counts.sum()) < FEWEST:
+        return sigma**2, 0.0  # nothing is known, and sigma stays
     derivatives = signs * (moved - estimate) / step
     squares = (parts - estimate).square()
     return float(squares[counts].mean()), float(derivatives[counts].mean())

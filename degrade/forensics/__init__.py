@@ -33,7 +33,7 @@ from .blocks import LUMA, blocks_of, coefficients
 from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb
 from .grain import Grain, Law, fit_law, grains, weighted_mean
 from .lattice import lattice
-from .webp import quantiser, webp_quality
+from .webp import is_lossless, quantiser, webp_quality
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -302,10 +302,9 @@ def _last_webp(data: bytes, displayed: numpy.ndarray, image: Image) -> _LastSave
     """A WebP file, whose quality follows from the quantiser in its header."""
     coarseness = quantiser(data)
     if coarseness is None:
-        is_still = data[12:16] == b"VP8L"
-        if is_still:
+        if is_lossless(data):
             return _LastSave(displayed, [])
-        return _unknown_codec(displayed, "the file is WEBP, but no still picture with a header")
+        return _unknown_codec(displayed, "the file is a WEBP whose header says no quantiser")
     quality = webp_quality(image.convert("RGB"), coarseness)
     codec = Codec("webp", quality)
     why = f"the quantiser in the file's header is that of about quality {quality}"

@@ -67,7 +67,7 @@ def quantiser(data: bytes) -> float | None:
 
     None for a lossless or animated file, and for one that is damaged.
     """
-    frame = _lossy_frame(data)
+    frame = _chunk(data, b"VP8 ")
     if frame is None or frame[3:6] != _START or frame[0] & 1:
         return None
     bits = _Bits(frame[10:])
@@ -83,8 +83,13 @@ def quantiser(data: bytes) -> float | None:
     return mean if are_absolute else base + mean
 
 
-def _lossy_frame(data: bytes) -> bytes | None:
-    """The first frame of a file's `VP8 ` chunk; None without one."""
+def is_lossless(data: bytes) -> bool:
+    """Whether the file is a lossless WebP."""
+    return _chunk(data, b"VP8L") is not None
+
+
+def _chunk(data: bytes, wanted: bytes) -> bytes | None:
+    """What the chunk with a name holds; None without one."""
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
     position = 12
@@ -92,7 +97,7 @@ def _lossy_frame(data: bytes) -> bytes | None:
         name = data[position : position + 4]
         length = int.from_bytes(data[position + 4 : position + 8], "little")
         start = position + 8
-        if name == b"VP8 ":
+        if name == wanted:
             return data[start : start + length]
         position = start + length + length % 2
     return None
