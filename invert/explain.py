@@ -129,7 +129,7 @@ def explanation(y: Tensor, operator: Operator, denoiser: Denoiser) -> Explanatio
     problem = Problem(
         observation=mask(y), operator=masked, prior=denoiser, seeds=(0,), method_name="pnp"
     )
-    synthetic = trial(problem, (masked, *shape[2:]), 0)
+    synthetic = trial(problem, (masked, shape[2], shape[3]), 0)
     error = max(measured_error([synthetic]), ROUNDING)
     lowest, highest = denoiser.sigma_range
     last = min(max(error, lowest), highest)
