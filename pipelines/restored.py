@@ -15,7 +15,7 @@ from .history import clean_of, what_happened
 from .results import Results, is_curve, thinned, thinned_terms
 
 if TYPE_CHECKING:
-    from .restore import RestoreSettings
+    from .job import RestoreSettings
 
 LOG = "log"  # the kind of record that a restoration leaves
 TASK = "restored"  # its name in the tables of a report
