@@ -1,6 +1,7 @@
 """A photo is read as its file stores it, and a PNG keeps what the file held."""
 
 import io
+from functools import cache
 
 import numpy
 import pytest
@@ -52,6 +53,7 @@ def test_png_keeps_profile_and_exif():
     assert image.getexif()[271] == "a maker" and "srgb" not in image.info
 
 
+@cache
 def wide_gamut():
     """An ICC profile of colours other than sRGB's: sRGB's, with two primaries exchanged."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
