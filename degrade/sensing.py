@@ -43,7 +43,10 @@ class CompressedSensing(Seeded):
         return (shape[0], 1, 1, measurements)
 
     def input_shape(self, shape: Shape) -> Shape:
-        raise ValueError("measurements do not tell the image's size; give adjoint its shape")
+        raise ValueError(
+            f"{self}: measurements do not tell the size of the image; give adjoint its shape, "
+            "or restore them with a generator, which has a size"
+        )
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         measurements = self.output_shape(x.shape)[3]

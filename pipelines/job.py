@@ -10,9 +10,8 @@ from torch import Tensor
 
 import degrade
 import invert
-from invert import linear_model
+from invert import linear_model, unexplained
 from invert.methods import DEFAULT_METHODS, method_of
-from invert.unexplained import unexplained
 
 from .options import PriorOptions
 from .photo import Photo, Spot

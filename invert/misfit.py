@@ -58,7 +58,8 @@ def unexplained(observation: Tensor, operator: Operator, image: Tensor, seed: in
     noise = variance(predictions.var(0, keepdim=True).sqrt()) + ROUNDING
     totals = (target * block_weight).sum((2, 3), keepdim=True)
     colour = totals / block_weight.sum((2, 3), keepdim=True).clamp_min(LEAST_WEIGHT)
-    misfit = variance(target - expected) - (1 + SURE) * noise
+    # y holds one draw of the noise, and the expectation the mean of several
+    misfit = variance(target - expected) - (1 + 1 / DRAWS + SURE) * noise
     structure = variance(target - colour) - noise
     return max(0.0, misfit) / max(structure, SURE * noise)
 

@@ -5,7 +5,7 @@ import torch
 
 import degrade
 from degrade import Place
-from invert.unexplained import unexplained
+from invert import unexplained
 from tests.conftest import picture
 
 NOISY = degrade.parse("poisson:48 >> deadpixels:0.08 >> jpeg:18")
