@@ -207,9 +207,10 @@ def _kept_exif(exif: Exif, name: str) -> bytes | None:
     if not len(exif):
         return None
     try:
-        settings = exif.get_ifd(_CAMERA_SETTINGS)
-        for tag in _SIZE_TAGS:
-            settings.pop(tag, None)
+        if _CAMERA_SETTINGS in exif:
+            settings = exif.get_ifd(_CAMERA_SETTINGS)
+            for tag in _SIZE_TAGS:
+                settings.pop(tag, None)
         return exif.tobytes()
     except Exception as error:  # Pillow raises almost anything for damaged data
         note(name, f"its EXIF data is damaged and left out ({type(error).__name__})")

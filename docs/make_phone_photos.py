@@ -1,4 +1,4 @@
-"""Make ten photos as phones, scanners and messengers do, restore them, and draw docs/photos/ten.png.
+"""Draw docs/photos/ten.jpg: ten photos as phones, scanners and messengers make them, restored.
 
 The pictures are parts of NASA's portrait of Eileen Collins (public domain), bundled avatars, and
 drawn text. `python docs/make_phone_photos.py DIR` keeps all files in DIR.
@@ -149,7 +149,7 @@ def main(folder: Path) -> None:
         canvas.paste(shown(restored), (left, top + CAPTION + TILE))
         image = Image.open(restored)
         print(name, image.mode, image.size, sorted(image.info), dict(image.getexif()))
-    canvas.save(ROOT / "docs" / "photos" / "ten.png")
+    canvas.save(ROOT / "docs" / "photos" / "ten.jpg", quality=88)
 
 
 if __name__ == "__main__":

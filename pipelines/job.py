@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .progress import SolveBar
 
-MOST_UNEXPLAINED = 0.6  # beyond it, what a generator drew is refused; docs/photos.md has the margin
+MOST_UNEXPLAINED = 0.7  # beyond it, what a generator drew is refused; docs/photos.md has the margin
 QUICK_LOOK = 1 / 20  # a search of a smaller share of its method's steps is not judged
 
 

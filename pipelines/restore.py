@@ -548,6 +548,11 @@ def refuse_useless_options(
                 "--face-prior names a generator of faces, and --prior a denoiser for the rest of "
                 "the photo, such as photo; with one prior for both, leave --face-prior out"
             )
+        if prior.channels != face_prior.channels:
+            raise ValueError(
+                f"--face-prior draws {face_prior.channels} channels and --prior knows "
+                f"{prior.channels}; both must be for grey, or both for colours"
+            )
         if not where:
             raise ValueError(
                 "--face-prior needs to know where the face is; add --align ffhq, or --box X,Y,W,H"

@@ -62,6 +62,8 @@ def results(
         rows.append(row)
     described = f"{settings.perceptual} in the loss; seed {settings.seed}"
     notes = [f"Prior {settings.prior}; {described}."]
+    if settings.face_prior is not None:
+        notes.append(f"Faces by {settings.face_prior}, method {settings.face_method}.")
     if settings.steps is not None:
         notes.append(f"Shortened: {settings.steps} steps in all.")
     missing = output / "none"
