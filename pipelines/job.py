@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 import degrade
@@ -91,6 +92,8 @@ class RestoreJob:
     assumed: the operator that is assumed of the whole picture; None if only parts are restored.
     happened: what happened to the picture, from which the operators of its parts follow. seeds: one
     for each sample. force: whether a generator's image is used even if it explains too little.
+    guessed: whether `happened` was estimated from the file. Such an operator loses pixels at the
+    border where it shifts the blocks of an earlier JPEG, but the photo shows them.
     """
 
     name: str
@@ -101,6 +104,15 @@ class RestoreJob:
     seeds: list[int]
     init: Tensor | str | None
     force: bool = False
+    guessed: bool = False
+
+    def with_border(self, image: Tensor) -> Tensor:
+        """A restored image with the photo's own pixels where a guessed operator loses them."""
+        if not self.guessed or image.shape != self.observed.shape:
+            return image
+        model = linear_model.linear_model(self.happened, self.observed)
+        influence = model.adjoint(torch.ones_like(self.observed))
+        return torch.where(influence > 0, image, self.observed)
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,7 @@ class Restorer:
         pictures: list[Tensor] = []
         if job.assumed is not None:
             whole = self._solve_whole(job, job.assumed)
-            pictures = [solution.image for solution in whole]
+            pictures = [job.with_border(solution.image) for solution in whole]
             if self.solver.prior.prior_kind == "generator":
                 drawn.append(self._judged(whole, job.observed, job.assumed, job))
                 if drawn[0].refused:

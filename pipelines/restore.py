@@ -192,6 +192,7 @@ class Restore:
             seeds=self._seeds(source),
             init=self._init(source),
             force=self.force,
+            guessed=observation.manifest is None and self.settings.op is None,
         )
         return Todo(source, log, observation), job
 

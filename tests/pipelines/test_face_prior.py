@@ -4,9 +4,11 @@ import json
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import degrade
 from degrade import Place
 from pipelines import files, job
 from pipelines.faces import Face, choose_all, read_landmarks
@@ -156,3 +158,18 @@ def test_landmarks_of_one_or_several_faces(tmp_path):
         path.write_text(json.dumps(content))
         faces = read_landmarks(path, tmp_path / "a.png", 8, 8)
         assert len(faces) == count and faces[0] == [(1, 2), (3, 2), (1, 4), (3, 4)]
+
+
+def test_border_that_a_guess_loses_is_the_photos_own():
+    """The blocks of a JPEG before a crop lie on a shifted grid; nothing was lost at the border."""
+    observed = files.read_image(AVATARS / "000.png")
+    f = degrade.parse("shift:3,5 >> jpeg:30 >> shift:-3,-5")
+    blank = torch.zeros_like(observed)
+    hidden = torch.zeros_like(observed, dtype=torch.bool)
+    hidden[..., -3:, :] = True
+    hidden[..., -5:] = True
+    for guessed in (True, False):
+        restore_job = job.RestoreJob("a.png", observed, f, f, (), [0], None, guessed=guessed)
+        result = restore_job.with_border(blank)
+        assert (result[~hidden] == 0).all()
+        assert torch.equal(result[hidden], observed[hidden] if guessed else blank[hidden])
