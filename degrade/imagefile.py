@@ -146,7 +146,8 @@ def check_frames(image: Image, name: str) -> None:
 
 def bit_depth(data: bytes, image: Image) -> int:
     """Bits per channel that the header of a PNG or TIFF file declares; 8 for other files."""
-    return max(_png_depth(data), *_tag(image, _BITS, (8,)))
+    depths: tuple[int, ...] = _tag(image, _BITS, (8,))
+    return max(_png_depth(data), *depths)
 
 
 def note_lost_depth(name: str, depth: int) -> None:

@@ -80,7 +80,7 @@ class PhotoFile:
 
     @property
     def channels(self) -> int:
-        return self.levels.shape[2]
+        return int(self.levels.shape[2])
 
     @property
     def rgb8(self) -> Levels:
@@ -159,10 +159,15 @@ def _wide_levels(data: bytes) -> Levels:
     high, raw_mode = _decoded_as(data, None)
     if raw_mode.startswith("LA"):
         pairs, _ = _decoded_as(data, "RGBA")
-        pairs = pairs.astype(numpy.uint16)
-        return pairs[..., 0::2] << 8 | pairs[..., 1::2]
+        return _joined(pairs[..., 0::2], pairs[..., 1::2])
     low, _ = _decoded_as(data, raw_mode.replace("16B", "16L"))
-    return high.astype(numpy.uint16) << 8 | low
+    return _joined(high, low)
+
+
+def _joined(high: Levels, low: Levels) -> Levels:
+    """The numbers of 16 bits that have these bytes."""
+    levels: Levels = high.astype(numpy.uint16) << 8 | low
+    return levels
 
 
 def _decoded_as(data: bytes, raw_mode: str | None) -> tuple[Levels, str]:
@@ -178,15 +183,20 @@ def _decoded_as(data: bytes, raw_mode: str | None) -> tuple[Levels, str]:
 
 def _with_profile(image: Image, name: str) -> tuple[Image, bytes | None]:
     """The image and its ICC profile. Colours that a PNG cannot hold are converted to sRGB."""
-    profile = image.info.get("icc_profile")
-    space = "GRAY" if is_grey(image) else "RGB"
-    if image.mode not in _CONVERTED_MODES and (not profile or _profile_space(profile) == space):
-        return image, profile or None
-    if image.mode in _CONVERTED_MODES and not profile:
-        note(name, f"its {image.mode} colours are converted to RGB")
-        return image.convert("RGB"), None
-    converted = in_srgb(image, name, profile)
-    return converted.convert("L" if is_grey(image) else "RGB"), None
+    profile: bytes | None = image.info.get("icc_profile")
+    mode = "L" if is_grey(image) else "RGB"
+    if not profile:
+        if image.mode in _CONVERTED_MODES:
+            note(name, f"its {image.mode} colours are converted to RGB")
+            image = image.convert(mode)
+        return image, None
+    space = "GRAY" if mode == "L" else "RGB"
+    if image.mode not in _CONVERTED_MODES and _profile_space(profile) == space:
+        return image, profile
+    if has_wide_grey(image):
+        note(name, "its colour profile is not one of grey, and is left out")
+        return image, None
+    return in_srgb(image, name, profile).convert(mode), None
 
 
 def _profile_space(profile: bytes) -> str:

@@ -349,7 +349,7 @@ class Restore:
                 remarks.append(f"prior {self.face_images.name}, method {settings.search_method}")
             if drawn.refused:
                 remarks.append(f"refused: {_too_little(drawn.unexplained)}; --force pastes it")
-            elif drawn.unexplained > MOST_UNEXPLAINED:
+            elif self.force and drawn.unexplained > MOST_UNEXPLAINED:
                 remarks.append(f"look at the result: {_too_little(drawn.unexplained)}")
             if remarks:
                 what = "what was drawn"
