@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import stat
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +32,9 @@ BYTES = 2**31  # largest file
 GREY = ("1", "L", "LA", "La", "I", "F")  # modes of Pillow, besides those that begin with I;16
 NO_SAFETENSORS = "it is no .safetensors file, or a damaged one"
 _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF
+
+
+T = TypeVar("T")
 
 
 class Note(UserWarning):
@@ -67,6 +72,11 @@ def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False
     Raises ValueError for a file that is no image, is damaged, or has more than `PIXELS` pixels.
     Warns with `Note` about what was converted.
     """
+    return opened(data, name, partial(_decoded, data, name, channels, deep))
+
+
+def opened(data: bytes, name: str, decode: Callable[[Image], T]) -> T:
+    """Open an image file, and decode it with a function; for errors see `picture`."""
     from PIL import Image, UnidentifiedImageError
 
     if not data:
@@ -74,10 +84,7 @@ def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height <= PIXELS:
-                depth = max(_png_depth(data), *_tag(image, _BITS, (8,)))
-                if depth > 8 and not _is_grey(image):
-                    _note(name, f"{depth} bits per colour channel become 8, which Pillow reads")
-                return _decoded(image, name, channels, deep)
+                return decode(image)
             size = f"{image.width} x {image.height}"
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image that can be read; convert it to PNG") from error
@@ -93,21 +100,18 @@ def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False
     raise ValueError(f"{name} has {size} pixels; {limit}")
 
 
-def _decoded(image: Image, name: str, channels: int | None, deep: bool) -> Image:
+def _decoded(data: bytes, name: str, channels: int | None, deep: bool, image: Image) -> Image:
     """Decode an opened file; see `picture`."""
     from PIL import ImageOps
 
-    grey = _is_grey(image)
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        # phones keep a small copy of a photo as the second frame of an MPO
-        _note(name, "it is animated or has several pages; the first is taken")
+    grey = is_grey(image)
+    if bit_depth(data, image) > 8 and not grey:
+        note_lost_depth(name, bit_depth(data, image))
+    check_frames(image, name)
     profile = image.info.get("icc_profile")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if has_wide_grey(image):
         deep = deep and not profile and "transparency" not in image.info
-        image = _rescaled(image, name, 16 if deep else 8)
-    elif max(_tag(image, _BITS, (8,))) > 8 and _tag(image, _PLANAR, 1) == 2:
-        # Pillow reads the bytes of these in the wrong order
-        raise ValueError("its colours lie in separate planes of more than 8 bits")
+        image = rescaled(image, name, 16 if deep else 8)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         return image
@@ -116,13 +120,39 @@ def _decoded(image: Image, name: str, channels: int | None, deep: bool) -> Image
     if image.mode in ("P", "1"):
         image = image.convert("RGB" if image.mode == "P" else "L")
     if profile:
-        image = _in_srgb(image, name, profile)
+        image = in_srgb(image, name, profile)
     one_channel = grey if channels is None else channels == 1
     return image.convert("L" if one_channel else "RGB")
 
 
-def _is_grey(image: Image) -> bool:
+def is_grey(image: Image) -> bool:
     return image.mode in GREY or image.mode.startswith("I;16")
+
+
+def has_wide_grey(image: Image) -> bool:
+    """Whether the values are grey of more than 8 bits, which `rescaled` takes."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def check_frames(image: Image, name: str) -> None:
+    """Note what is left out of a file of several pictures; refuse what Pillow reads wrongly."""
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        # phones keep a small copy of a photo as the second frame of an MPO
+        note(name, "it is animated or has several pages; the first is taken")
+    depth = max(_tag(image, _BITS, (8,)))
+    if depth > 8 and _tag(image, _PLANAR, 1) == 2 and not has_wide_grey(image):
+        # Pillow reads the bytes of these in the wrong order
+        raise ValueError("its colours lie in separate planes of more than 8 bits")
+
+
+def bit_depth(data: bytes, image: Image) -> int:
+    """Bits per channel that the header of a PNG or TIFF file declares; 8 for other files."""
+    depths: tuple[int, ...] = _tag(image, _BITS, (8,))
+    return max(_png_depth(data), *depths)
+
+
+def note_lost_depth(name: str, depth: int) -> None:
+    note(name, f"{depth} bits per colour channel become 8, which Pillow reads")
 
 
 def _png_depth(data: bytes) -> int:
@@ -146,12 +176,12 @@ def _over_white(image: Image, name: str) -> Image:
     image = image.convert("RGBA")
     lowest, _ = image.getchannel("A").getextrema()
     if isinstance(lowest, (int, float)) and lowest < 255:
-        _note(name, "it is transparent, and laid over white")
+        note(name, "it is transparent, and laid over white")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _rescaled(image: Image, name: str, wanted: int) -> Image:
+def rescaled(image: Image, name: str, wanted: int) -> Image:
     """Scale grey of up to 16 bits to 8 or 16 bits. 32-bit integers must hold 16-bit values."""
     import numpy
     from PIL import Image
@@ -164,19 +194,19 @@ def _rescaled(image: Image, name: str, wanted: int) -> Image:
     if _tag(image, _PHOTOMETRIC, 1) == 0:  # white is 0
         grey = 1 - grey
     if wanted == 8 and bits > 8:
-        _note(name, f"{bits} bits are rounded to 8")
+        note(name, f"{bits} bits are rounded to 8")
     levels = numpy.rint(grey * (2**wanted - 1))
     level_type = numpy.uint8 if wanted == 8 else numpy.uint16
-    rescaled = Image.fromarray(levels.astype(level_type))
+    result = Image.fromarray(levels.astype(level_type))
     transparent_value = image.info.get("transparency")
     if isinstance(transparent_value, int):
         opaque = (values != transparent_value) * 255
-        rescaled.putalpha(Image.fromarray(opaque.astype(numpy.uint8)))
-    rescaled.getexif().update(image.getexif())
-    return rescaled
+        result.putalpha(Image.fromarray(opaque.astype(numpy.uint8)))
+    result.getexif().update(image.getexif())
+    return result
 
 
-def _in_srgb(image: Image, name: str, profile: bytes) -> Image:
+def in_srgb(image: Image, name: str, profile: bytes) -> Image:
     """Convert an image from its ICC profile to sRGB. An sRGB image stays as it is."""
     from PIL import ImageCms
 
@@ -190,9 +220,9 @@ def _in_srgb(image: Image, name: str, profile: bytes) -> Image:
             return image
         converted = ImageCms.applyTransform(image, transform)
     except (OSError, ValueError, ImageCms.PyCMSError):
-        _note(name, "its colour profile is broken and left out; sRGB is assumed")
+        note(name, "its colour profile is broken and left out; sRGB is assumed")
         return image
-    _note(name, "its colours are converted to sRGB by its colour profile")
+    note(name, "its colours are converted to sRGB by its colour profile")
     return image if converted is None else converted
 
 
@@ -212,6 +242,6 @@ def _changes_little(transform: Any) -> bool:
     return bool(abs(ramps - numpy.asarray(after).astype(int)).max() <= 2)
 
 
-def _note(name: str, text: str) -> None:
+def note(name: str, text: str) -> None:
     """Warn of what was done to a file; Python shows an equal message once."""
     warnings.warn(f"{name.removeprefix('file=')}: {text}", Note, stacklevel=2)

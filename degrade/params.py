@@ -249,4 +249,3 @@ def single(value: object) -> object:
     if isinstance(value, (tuple, Range)):
         raise ValueError(f"{value} is not one value; take the images one by one, with .row(i, B)")
     return value
-

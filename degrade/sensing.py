@@ -45,7 +45,10 @@ class CompressedSensing(Seeded):
         return (batch, 1, 1, m)
 
     def input_shape(self, shape: Shape) -> Shape:
-        raise ValueError("measurements do not tell the image's size; give adjoint its shape")
+        raise ValueError(
+            f"{self}: measurements do not tell the size of the image; give adjoint its shape, "
+            "or restore them with a generator, which has a size"
+        )
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         *_, measurements = self.output_shape(x.shape)

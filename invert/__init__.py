@@ -13,6 +13,7 @@ from .identity import FaceIdentity, load_embedding
 from .load import load_prior, save_denoiser
 from .method import RestorationMethod
 from .methods import METHODS, Method, Phase
+from .misfit import unexplained
 from .problem import oracle_mask
 from .recipe import Recipe
 from .result import Restoration, Step
@@ -45,5 +46,6 @@ __all__ = [
     "save_denoiser",
     "save_generator",
     "train",
+    "unexplained",
     "wrap",
 ]

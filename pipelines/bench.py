@@ -416,7 +416,8 @@ class Runner:
         seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
         operator = degrade.tasks[cell.task].sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
-        assumed = assumed_operator(operator, clean.shape, kind, settings.oracle_mask)
+        shape = clean.shape if kind == "denoiser" else None
+        assumed = assumed_operator(operator, settings.oracle_mask, shape)
 
         arguments = settings.arguments()
         started = time.perf_counter()

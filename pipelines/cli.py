@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -205,6 +205,9 @@ def restore(
     report: Annotated[
         bool, typer.Option("--report", help="Write report.html, with tables and all pictures.")
     ] = False,
+    force: Annotated[
+        bool, search("--force", help="Write what a generator drew even if it explains too little.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Restore degraded pictures.
@@ -214,26 +217,28 @@ def restore(
     one, photo, restores any picture of any size. A generator knows one kind of
     picture: its images are searched for one that the same degradation turns into
     yours; in a photo of another size, one part is restored and pasted back: the
-    centre, a --box, or a face with --align ffhq. Writes the restored picture, a
-    sheet for comparison, a log and, of a generator, the latent.
+    centre, a --box, or a face with --align ffhq. With --face-prior the generator
+    restores the faces, and the prior everything else. What explains the picture
+    too little is refused. Writes the restored picture, a sheet for comparison, a
+    log and, of a generator, the latent.
 
     \b
     degrade restore holiday.jpg -o restored
     degrade restore small.png -o restored --op "downsample:4 >> jpeg:18"
-    degrade restore family.jpg -o restored --prior ffhq.pkl --align ffhq
+    degrade restore family.jpg -o restored --face-prior ffhq.pkl --align ffhq
     """
     with user_errors():
         from .progress import SolveBar, starting
 
         starting(run.quiet)
         import invert
-        from invert.methods import DEFAULT_METHODS
 
         from . import files
         from .engine import engine_of
         from .faces import where_of
+        from .job import RestoreSettings, methods_of
         from .report import refuse_foreign, write
-        from .restore import LARGE_PHOTO, Images, Restore, RestoreSettings, refuse_generator_options
+        from .restore import LARGE_PHOTO, Images, Restore, refuse_useless_options
         from .restored import results
         from .solver import Solver, identity_text, prior_text
 
@@ -243,13 +248,18 @@ def restore(
         if report:
             refuse_foreign(output)
         model = invert.load_prior(options.prior)
-        method = method or DEFAULT_METHODS[model.prior_kind]
-        where = where_of(align, landmarks, face, box)
-        refuse_generator_options(model, where, samples)
+        face_model = None
         recorded = asdict(options) | {"prior": prior_text(options.prior)}
+        if options.face_prior is not None:
+            face_model = invert.load_prior(options.face_prior)
+            recorded["face_prior"] = prior_text(options.face_prior)
+        where = where_of(align, landmarks, face, box)
+        refuse_useless_options(model, face_model, where, samples)
+        main_method, face_method = methods_of(method, model, face_model)
         settings = RestoreSettings(
             **recorded,
-            method=method,
+            method=main_method,
+            face_method=face_method,
             op=op,
             class_label=class_label,
             samples=samples,
@@ -257,15 +267,30 @@ def restore(
             where=str(where),
             keep_visible=keep_visible,
         )
-        solver = partial(Solver, model, run.device, embedding, person)
-        workers = engine_of(run.engine, gpu=run.device != "cpu")
         with SolveBar(run.quiet, len(sources)) as bar:
-            # Only a local engine runs in this process, where steps can be shown.
-            shown_bar = bar if run.engine == "local" else None
-            images = Images(model.channels, model.resolution)
             flow = Restore(
-                settings, output, images, solver, clean, init, where, shown_bar, overwrite, model
+                settings,
+                output,
+                Images(options.prior, model.channels, model.resolution),
+                partial(Solver, model, run.device, embedding, person),
+                clean=clean,
+                init=init,
+                where=where,
+                # Only a local engine runs in this process, where steps can be shown.
+                bar=bar if run.engine == "local" else None,
+                overwrite=overwrite,
+                force=force,
+                prior=model,
             )
+            if face_model is not None and options.face_prior is not None:
+                flow = replace(
+                    flow,
+                    face_images=Images(
+                        options.face_prior, face_model.channels, face_model.resolution
+                    ),
+                    face_solver=partial(Solver, face_model, run.device, embedding, person),
+                )
+            workers = engine_of(run.engine, gpu=run.device != "cpu")
             code = for_each(flow, sources, workers, run.quiet, bar)
         if report and code != 2:
             side = model.resolution or LARGE_PHOTO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .photo import Spot, box, centre
 
 _LONGEST = 1600  # the detector gets a photo of this side at most, and finds faces from 40 pixels
 _SURE = 0.5  # detector score above which a detection is almost always a face
+NO_FACE = "no face found; give its points with --landmarks"
+NOT_SURE = "the face is not sure; look whether it is one"
 Points = list[tuple[float, float]]  # (x, y) in pixels; whole numbers are pixel centres; y downward
 
 
@@ -67,26 +70,39 @@ def ffhq(points: Points) -> Spot:
     return Spot(tuple(matrix.flatten().tolist()))
 
 
-def read_landmarks(path: Path, photo: Path, width: int, height: int) -> Points:
-    """A photo's landmarks from a .json: [[x, y], …], or {"photo.jpg": [[x, y], …], …}."""
+def read_landmarks(path: Path, photo: Path, width: int, height: int) -> list[Points]:
+    """The landmarks of a photo's faces from a .json file.
+
+    It holds [[x, y], …] for one face, a list of these for several, or {"photo.jpg": either, …}.
+    """
     try:
         content = json.loads(contents(path))
-        pairs = content[photo.name] if isinstance(content, dict) else content
-        points = [(float(x), float(y)) for x, y in pairs]
+        lists = content[photo.name] if isinstance(content, dict) else content
+        faces = [_points(face) for face in _as_several(lists)]
     except KeyError:
         raise ValueError(f"{path} has no landmarks of {photo.name}") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, IndexError) as error:
         if str(error).startswith(str(path)):
             raise
         mend = f"write [[x, y], …] or {{{photo.name!r}: [[x, y], …]}}"
         raise ValueError(f"{path} holds no landmarks; {mend}") from error
-    for x, y in points:
+    for x, y in itertools.chain(*faces):
         if not (-0.5 <= x < width and -0.5 <= y < height):
             size = f"{width}x{height}"
             raise ValueError(
                 f"{path}: the landmark {x:g}, {y:g} lies outside the photo's {size} pixels"
             )
-    return points
+    return faces
+
+
+def _as_several(lists: list) -> list:
+    """A list of faces, if these are the points of one or of several."""
+    first_point_or_face = lists[0]
+    return lists if isinstance(first_point_or_face[0], list) else [lists]
+
+
+def _points(pairs: list) -> Points:
+    return [(float(x), float(y)) for x, y in pairs]
 
 
 def find(photo: Image.Image) -> list[Face]:
@@ -117,23 +133,41 @@ def find(photo: Image.Image) -> list[Face]:
 def choose(faces: list[Face], number: int | None) -> tuple[Face, str | None]:
     """Face `number`, counted from 1, or the most certain one; and a message for the user."""
     if not faces:
-        raise ValueError(
-            "no face found; give its points with --landmarks, or a part of the photo with --box"
-        )
+        raise ValueError(f"{NO_FACE}, or a part of the photo with --box")
     scores = ", ".join(f"{face.score:.2f}" for face in faces)
     if number is not None:
         if not 1 <= number <= len(faces):
             count = f"{len(faces)} found, of scores {scores}"
             raise ValueError(f"face={number}, but {count}; count from 1, the surest")
         return faces[number - 1], None
-    certain = sum(face.score >= _SURE for face in faces)
     message = None
-    if certain == 0:
-        message = "the face is not sure; look whether it is one"
-    elif certain > 1:
+    certain_count = len(certain(faces))
+    if certain_count == 0:
+        message = NOT_SURE
+    elif certain_count > 1:
         count = f"{len(faces)} faces found, of scores {scores}"
         message = f"{count}; the first is restored, --face N takes another"
     return faces[0], message
+
+
+def certain(faces: list[Face]) -> list[Face]:
+    """Those that are almost certainly faces."""
+    return [face for face in faces if face.score >= _SURE]
+
+
+def choose_all(faces: list[Face], number: int | None) -> tuple[list[Face], str | None]:
+    """All certain faces, or face `number`; and a message for the user.
+
+    If no face is certain it is the most certain one, and none if nothing was found.
+    """
+    if not faces:
+        return [], f"{NO_FACE}; the whole photo is restored without one"
+    if number is not None:
+        face, message = choose(faces, number)
+        return [face], message
+    if not certain(faces):
+        return faces[:1], NOT_SURE
+    return certain(faces), None
 
 
 @dataclass(frozen=True)
@@ -158,17 +192,31 @@ class Where:
         known = {name: value for name, value in parts.items() if value is not None}
         return " ".join(f"{name} {value}" for name, value in known.items())
 
-    def spot(self, path: Path, photo: Image.Image) -> tuple[Spot, str | None]:
-        """The square to restore, and a message for the user."""
+    def spots(
+        self, path: Path, photo: Image.Image, several: bool
+    ) -> tuple[tuple[Spot, ...], str | None]:
+        """The squares to restore, and a message for the user.
+
+        several: whether every certain face is restored, or only one.
+        """
         if self.box is not None:
-            return box(*self.box, photo.height, photo.width), None
+            return (box(*self.box, photo.height, photo.width),), None
         if not self.align:
-            return centre(photo.height, photo.width), None
+            return (centre(photo.height, photo.width),), None
         if self.landmarks is not None:
             points = read_landmarks(self.landmarks, path, photo.width, photo.height)
-            return ffhq(points), None
-        face, message = choose(find(photo.convert("RGB")), self.face)
-        return ffhq(face.points), message
+            message = None
+            if len(points) > 1 and not several:
+                message = f"{self.landmarks} has {len(points)} faces; the first is restored"
+                points = points[:1]
+            return tuple(ffhq(face) for face in points), message
+        faces = find(photo.convert("RGB"))
+        if several:
+            chosen, message = choose_all(faces, self.face)
+        else:
+            face, message = choose(faces, self.face)
+            chosen = [face]
+        return tuple(ffhq(face.points) for face in chosen), message
 
 
 def where_of(align: str | None, landmarks: Path | None, face: int | None, box: str | None) -> Where:

@@ -190,6 +190,15 @@ class PriorOptions(SearchOptions):
             autocompletion=PRIORS,
         ),
     ] = "photo"
+    face_prior: Annotated[
+        str | None,
+        photos(
+            "--face-prior",
+            help="Generator that restores the face, while --prior restores the rest of the photo.",
+            metavar="NAME",
+            autocompletion=GENERATORS,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,13 +90,16 @@ class Photo:
     for itself, so that blocks and filters mix the same pixels across the border as they did.
 
     observed: [1, C, H, W]. operator: what happened to the undamaged photo [1, C, s·H, s·W].
-    Raises ValueError if the operator does not lead to a photo of this size or has random
-    parameters, if the square is too small or outside, or if there are too many pixels.
+    background: an estimate of the undamaged photo, into which the image is drawn; None is the
+    observed photo, enlarged. Raises ValueError if the operator does not lead to a photo of this
+    size or has random parameters, if the square is too small or outside, if there are too many
+    pixels, or for a background of another size.
     """
 
     observed: Tensor
     operator: Operator
     spot: Spot
+    background: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = self.observed.shape
@@ -120,6 +123,9 @@ class Photo:
         if part > LARGEST or area > most:
             sizes = f"{part:,} pixels of a picture of {area:,}; at most {LARGEST:,} of {most:,} fit"
             raise ValueError(f"what is to be restored takes {sizes}: reduce or crop the photo")
+        if self.background is not None and self.background.shape != self._undamaged_shape:
+            wanted, given = list(self._undamaged_shape), list(self.background.shape)
+            raise ValueError(f"background has shape {given}; the undamaged photo has {wanted}")
 
     @cached_property
     def enlarged(self) -> int:
@@ -175,7 +181,7 @@ class Photo:
         Both are reduced if the photo shows the square at twice the generator's resolution or more.
         """
         region = _cut(self.observed, self.window)
-        background = self._background
+        background = self._background_window
         placed = Place(self._matrix, _size(background), background)
         operator = placed >> self.happened
         factor = int(self.spot.side / resolution)
@@ -187,10 +193,11 @@ class Photo:
     def pasted(self, image: Tensor, consistent: bool = False) -> Tensor:
         """The undamaged photo [1, C, s·H, s·W] with `image` [1, C, R, R] in the square.
 
-        Outside the kept part it is the photo: bit for bit if s is 1, else enlarged.
+        Outside the kept part it is the background: by default the photo, bit for bit if s is 1,
+        else enlarged.
         consistent: enforce data consistency inside, except in blocks that the border cuts.
         """
-        background = self._background
+        background = self._background_window
         size = _size(background)
         place = Place(self._matrix, size, background)
         drawn = place(image).clamp(0, 1)
@@ -276,15 +283,17 @@ class Photo:
 
     @cached_property
     def _undamaged(self) -> Tensor:
-        """The photo enlarged to the size that it had before it was damaged."""
+        """The background, or the photo enlarged to the size that it had before it was damaged."""
+        if self.background is not None:
+            return self.background
         if self.enlarged == 1:
             return self.observed
         _, _, height, width = self._undamaged_shape
         return degrade.Resize((height, width))(self.observed).clamp(0, 1)
 
     @property
-    def _background(self) -> Tensor:
-        """The window of the enlarged photo."""
+    def _background_window(self) -> Tensor:
+        """The window of the undamaged photo."""
         return _cut(self._undamaged, self._undamaged_window)
 
 

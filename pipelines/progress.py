@@ -10,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typing_extensions import Self
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import TaskID
 
     from invert import Step
@@ -44,6 +46,8 @@ class SolveBar(_Bar):
 
     def __init__(self, quiet: bool, pictures: int = 1):
         self._pictures, self._finished, self._skipped = pictures, 0, 0
+        self._solves: Sequence[int] = (1,)
+        self._solve = 0
         self._task: TaskID | None = None
         self._progress = Progress(
             TextColumn("{task.fields[count]}"),
@@ -58,20 +62,31 @@ class SolveBar(_Bar):
             speed_estimate_period=SPEED_PERIOD,
         )
 
-    def start(self, name: str) -> None:
-        """A solve begins. The bar appears with the first."""
+    def start(self, name: str, solves: Sequence[int] = (1,)) -> None:
+        """The work on a picture begins. The bar appears with the first.
+
+        solves: the number of steps of each solve of the picture.
+        """
+        self._solves, self._solve = solves, 0
         if self._task is None:
             self._task = self._progress.add_task(name, count="", phase="", steps="", loss="")
         count = f"{self._finished + self._skipped + 1} of {self._pictures}"
         self._progress.update(self._task, description=name, count=count, total=self._total)
 
+    def next_solve(self) -> None:
+        """A solve of the current picture has ended, and another one begins."""
+        self._solve += 1
+
     def step(self, state: Step) -> None:
         """A step of the current solve was made."""
         if self._task is None:
             return
+        steps_before = sum(self._solves[: self._solve])
+        steps_now = self._solves[self._solve] * state.step / state.total
+        share = (steps_before + steps_now) / sum(self._solves)
         self._progress.update(
             self._task,
-            completed=self._finished + state.step / state.total,
+            completed=self._finished + share,
             steps=f"{state.step}/{state.total}",
             phase=state.phase.name,
             loss=f"{state.loss.mean().item():.4f}",

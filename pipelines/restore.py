@@ -5,62 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 import degrade
-import invert
 from degrade.filter import Gray
-from degrade.imagefile import contents, picture
+from degrade.photofile import PhotoFile, read_photo
 from degrade.rng import child_seed
 from degrade.serial import collect
-from invert import linear_model
 
-from . import files
+from . import files, kept
 from .apply import again
 from .faces import Where
 from .files import Source
 from .history import check_clean, clean_of, note, what_happened
-from .options import PriorOptions
+from .job import MOST_UNEXPLAINED, Restored, RestoreJob, Restorer, RestoreSettings
 from .photo import Photo
+from .png import png
 from .progress import SolveBar
 from .report import remove_report
 from .restored import LOG, is_of
 from .results import Curve
 from .sheet import SPREAD, details, sheet, spread
-from .solver import Solved, Solver
+from .solver import Solver
+
+if TYPE_CHECKING:
+    import invert
+    from invert.problem import Prior
 
 LATENT = ".latent.safetensors"
 MOST_SAMPLES = 1000
 LARGE_PHOTO = 512  # the side that the realism metrics assume of photos of any size
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreSettings(PriorOptions):
-    """What decides a restoration besides the observation; kept in its log."""
-
-    method: str
-    op: str | None = None
-    class_label: int | None = None
-    samples: int = 1
-    identity: str | None = None  # digests of the embedding and of the reference photo
-    where: str = ""  # which part of a photo, see `faces.Where`
-    keep_visible: bool = False
-
-
-@dataclass(frozen=True)
-class RestoreJob:
-    """A picture to restore."""
-
-    name: str
-    observed: Tensor  # [1, C, h, w]
-    operator: degrade.Operator  # the one that the solver assumes
-    seeds: list[int]  # one for each sample
-    init: Tensor | str | None
 
 
 @dataclass(frozen=True)
@@ -68,18 +48,27 @@ class Observation:
     """A damaged picture and what is known about it."""
 
     source: Source
+    file: PhotoFile
     pixels: Tensor  # [1, C, h, w]
     operator: degrade.Operator
     manifest: dict | None
-    photo: Photo | None  # set if only a part of the picture is restored
+    photos: tuple[Photo, ...]  # the parts that a generator draws, if it does not draw the whole
     clean: Tensor | None  # the undamaged picture, for the sheet
-    grey_bits: int | None  # bits per pixel of a result that is written in grey; None for colour
+    stays_grey: bool  # whether the result is written in grey
+
+    def written(self, picture: Tensor) -> Tensor:
+        """A result as its file holds it."""
+        return kept.pixels_of(kept.levels_of(picture, self.file.bits))
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images that a prior knows: their channels, and their side; None for any size."""
+    """The images that a prior knows.
 
+    name: of the prior, as the user gave it. side: None for any size.
+    """
+
+    name: str
     channels: int
     side: int | None
 
@@ -103,30 +92,42 @@ class Restore:
 
     Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again),
     <name>.latent.safetensors and, last, <name>.json with settings and losses. Further samples are
-    <name>.sample2.png and so on. If only a part of a photo is restored, <name>.png is the photo
-    with that part, and <name>.part.png what the generator drew. A picture whose log has the same
+    <name>.sample2.png and so on. If a generator draws parts of a photo, <name>.png is the photo
+    with them, and <name>.part.png what was drawn, side by side. A picture whose log has the same
     settings and observation is not solved again.
 
-    images: what the prior draws. clean: the undamaged picture or a folder of
-    them, for the sheet only. init: a latent to start from, or a folder of them. where: which part
-    of a photo. bar: shows the steps of solves in this process. prior: tries the alternatives of a
-    guess; None takes the likeliest.
+    images: what the prior draws. solver: makes the worker's solver. face_images and face_solver:
+    the same for the face prior. clean: the undamaged picture or a folder of them, for the sheet
+    only. init: a latent to start from, or a folder of them. where: which part of a photo. bar:
+    shows the steps of solves in this process. force: whether what a generator drew is used even if
+    it explains too little of the picture. prior: tries the alternatives of a guess; None takes the
+    likeliest.
     """
 
     settings: RestoreSettings
     output: Path
     images: Images
     solver: Callable[..., Solver]
+    face_images: Images | None = None
+    face_solver: Callable[..., Solver] | None = None
     clean: Path | None = None
     init: Path | None = None
     where: Where = Where()
     bar: SolveBar | None = None
     overwrite: bool = False
+    force: bool = False
     prior: invert.Generator | invert.Denoiser | None = None
 
-    def setup(self) -> Callable[[RestoreJob], list[Solved]]:
-        solver = self.solver(step=self.bar and self.bar.step)
-        return partial(restored, solver=solver, settings=self.settings, bar=self.bar)
+    @property
+    def drawn_images(self) -> Images:
+        """What the prior draws that restores parts of photos."""
+        return self.face_images or self.images
+
+    def setup(self) -> Callable[[RestoreJob], Restored]:
+        step = self.bar and self.bar.step
+        solver = self.solver(step=step)
+        face_solver = solver if self.face_solver is None else self.face_solver(step=step)
+        return Restorer(self.settings, solver, face_solver, self.bar)
 
     def about(self) -> dict[str, object]:
         init = None if self.init is None else str(self.init)
@@ -144,7 +145,8 @@ class Restore:
 
     def _targets(self, source: Source, photo: bool) -> list[Path]:
         suffixes = [*_suffixes(self.settings.samples, photo), ".sheet.png"]
-        if self.images.side is not None:  # the latent of a denoiser is the image itself
+        faces = photo and self.face_images is not None
+        if faces or self.images.side is not None:  # a denoiser has no latent
             suffixes.append(LATENT)
         suffixes.append(".json")
         return [source.target(self.output, suffix) for suffix in suffixes]
@@ -157,93 +159,114 @@ class Restore:
 
     def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
         observation = self._observation(source)
-        photo, operator = observation.photo, observation.operator
-        to_solve = observation.pixels
-        if photo is not None:
-            assert self.images.side is not None
-            to_solve, operator = photo.problem(self.images.side)
-        settings = self.settings
-        assumed = self._assumed(operator, to_solve)
-        if settings.keep_visible:
-            _note_uncertain(source, assumed if photo is None else photo.happened.approx())
+        photos = observation.photos
+        whole, texts = self._assumptions(observation)
+        if self.settings.keep_visible:
+            _note_uncertain(source, photos[0].happened.approx() if photos else whole)
         record = source.target(self.output, ".json")
         before = files.earlier(record, LOG, self.targets(source)) or {}
         if files.another_source(before, "observation", source):
             note(f"{source.path}: the result of another picture of this name is replaced")
         wanted = {
             "degrade": degrade.__version__,
-            "assumed": _text(assumed),
-            **asdict(settings),
+            **texts,
+            **asdict(self.settings),
             "observation": files.digest(source.path),
             "init": self._init_text(source),
         }
         clean = self._clean_path(source, observation.manifest)
         clean_text = before.get("clean") if clean is None else files.digest(clean)
         log = wanted | {"clean": clean_text, "happened": _text(observation.operator)}
-        complete = all(path.exists() for path in self._targets(source, photo is not None))
+        complete = all(path.exists() for path in self._targets(source, bool(photos)))
         solved = complete and is_of(before, wanted)
+        if self.force and before.get("refused"):
+            solved = False
         if solved and before.get("clean") == clean_text:
             return Todo(source, log), None
         if solved:  # only the sheet is drawn again
-            for key in ("notes", "loss", "terms"):
+            for key in ("notes", "loss", "terms", "unexplained", "refused"):
                 if key in before:
                     log[key] = before[key]
             return Todo(source, log, observation), None
         job = RestoreJob(
-            source.relative.as_posix(), to_solve, assumed, self._seeds(source), self._init(source)
+            name=source.relative.as_posix(),
+            observed=observation.pixels,
+            happened=observation.operator,
+            assumed=whole,
+            spots=tuple(photo.spot for photo in photos),
+            seeds=self._seeds(source),
+            init=self._init(source),
+            force=self.force,
+            guessed=observation.manifest is None and self.settings.op is None,
         )
         return Todo(source, log, observation), job
 
-    def _assumed(self, operator: degrade.Operator, observed: Tensor) -> degrade.Operator:
-        """What the solver assumes: all that is known, and a model of every unknown draw."""
-        model = invert.oracle_mask if self.settings.oracle_mask else linear_model.APPROX
-        if self.images.side is not None:
-            return model(operator)
-        shape = operator.input_shape(observed.shape)
-        return linear_model.with_known_filters(operator, shape, model)
+    def _assumptions(
+        self, observation: Observation
+    ) -> tuple[degrade.Operator | None, dict[str, object]]:
+        """The operator that is assumed of the whole picture, and what the log says of all.
+
+        There is none if only a part is restored.
+        """
+        settings, operator = self.settings, observation.operator
+        squares = [list(photo.spot.matrix) for photo in observation.photos]
+        if self.images.side is None:
+            whole = settings.model_with_filters(operator, observation.pixels)
+            texts: dict[str, object] = {"assumed": _text(whole)}
+            if self.face_images is not None:
+                texts["faces"] = squares
+            return whole, texts
+        if not observation.photos:
+            whole = settings.model(operator)
+            return whole, {"assumed": _text(whole)}
+        _, operator = observation.photos[0].problem(self.images.side)
+        return None, {"assumed": _text(settings.model(operator))}
 
     def _observation(self, source: Source) -> Observation:
         manifest, operator = what_happened(source, self.settings.op, self.prior)
-        pixels, grey_bits = self._read(source, operator)
-        photo = self._photo(source, pixels, operator)
+        file, pixels, stays_grey = self._read(source, operator)
+        photos = self._photos(source, pixels, operator)
         path = self._clean_path(source, manifest)
         clean = None
         if path is not None:
             check_clean(path, source, manifest, operator)
             clean = files.read_image(path)
-        return Observation(source, pixels, operator, manifest, photo, clean, grey_bits)
+        return Observation(source, file, pixels, operator, manifest, photos, clean, stays_grey)
 
-    def _read(self, source: Source, operator: degrade.Operator) -> tuple[Tensor, int | None]:
-        """The observation with the generator's channels, and the bits of a result in grey.
+    def _read(self, source: Source, operator: degrade.Operator) -> tuple[PhotoFile, Tensor, bool]:
+        """The file, its pixels with the prior's channels, and whether the result is to be grey.
 
         A grey file has a result in grey, unless the operator itself turns colours into grey: then
         the colours are what is to be restored.
         """
         channels = self.images.channels
-        image = picture(contents(source.path), str(source.path), channels=None, deep=True)
-        bits = 16 if image.mode.startswith("I;16") else 8
-        if image.mode == "RGB" and channels == 1:
-            note(f"{source.path}: its colours become grey, which is all that the generator draws")
-            image = image.convert("L")
-        pixels = files.from_pil(image)
+        file = read_photo(source.path)
+        pixels = kept.pixels_of(file.levels)
+        if file.channels == 3 and channels == 1:
+            note(f"{source.path}: its colours become grey, which is all that the prior knows")
+            pixels = kept.in_grey(pixels)
         if pixels.shape[1] == channels:
-            return pixels, bits if channels == 1 else None
+            return file, pixels, channels == 1
         removes_colour = any(isinstance(stage, Gray) for stage in operator)
-        return pixels.repeat(1, channels, 1, 1), None if removes_colour else bits
+        return file, pixels.repeat(1, channels, 1, 1), not removes_colour
 
-    def _photo(self, source: Source, observed: Tensor, operator: degrade.Operator) -> Photo | None:
-        """The photo of which a part is restored; None if the prior can draw the whole."""
+    def _photos(
+        self, source: Source, observed: Tensor, operator: degrade.Operator
+    ) -> tuple[Photo, ...]:
+        """The parts of a photo that a generator draws; none if the prior draws the whole."""
         shape = self.images.shape
-        if shape is None:
-            return None
-        if not self.where:
+        if shape is None and self.face_images is None:
+            return ()
+        if shape is not None and not self.where:
             with suppress(ValueError):  # from a stage that does not fit the shape
                 if operator.output_shape(shape) == tuple(observed.shape):
-                    return None
-        spot, message = self.where.spot(source.path, files.to_pil(observed))
+                    return ()
+        several = self.face_images is not None
+        picture = files.to_pil(observed)
+        spots, message = self.where.spots(source.path, picture, several)
         if message:
             note(f"{source.path}: {message}")
-        return Photo(observed, operator, spot)
+        return tuple(Photo(observed, operator, spot) for spot in spots)
 
     def _seeds(self, source: Source) -> list[int]:
         name, seed = source.relative.as_posix(), self.settings.seed
@@ -272,90 +295,120 @@ class Restore:
     def _clean_path(self, source: Source, manifest: dict | None) -> Path | None:
         return None if self.clean is None else clean_of(source, manifest, self.clean)
 
-    def finish(self, todo: Todo, solved: list[Solved] | None) -> Path:
+    def finish(self, todo: Todo, restored: Restored | None) -> Path:
         source, log, observation = todo.source, todo.log, todo.observation
         target = source.target(self.output, ".png")
         if observation is None:
             return target
-        is_photo = observation.photo is not None
+        has_parts = bool(observation.photos)
         made: dict[Path, bytes] = {}
-        if solved is None:
-            images = self._read_drawn(observation)
-            result = self._read_result(observation, target)
+        if restored is None:
+            results = self._read_results(observation)
+            drawn = self._read_drawn(observation)
         else:
-            if not all(solution.finite for solution in solved):
-                raise ValueError(
-                    f"{source.path}: the loss became NaN or infinite; nothing was written"
-                )
-            log |= _curves(solved)
-            images = [solution.image for solution in solved]
-            results = self._results(images, observation)
-            result = results[0]
-            made = self._encoded(observation, images, results)
-            if not is_photo:
-                images = results
-            if self.images.side is not None:
-                latents = torch.cat([solution.latent for solution in solved])
-                made[source.target(self.output, LATENT)] = files.latent_bytes(latents)
-            else:
-                self._say_how(source, solved[0])
-        tiles = self._tiles(observation, images, result)
-        made[source.target(self.output, ".sheet.png")] = files.encode(sheet(tiles))
+            self._check(source, restored)
+            log |= _curves(restored)
+            results = self._in_grey(restored.pictures, observation)
+            drawn = _rows(restored)
+            made = self._encoded(observation, results, drawn)
+            self._say_how(observation, restored)
+            if restored.drawn:
+                latents = []
+                for part in restored.drawn:
+                    latents += [solution.latent for solution in part.solved]
+                latent = torch.cat(latents)
+                made[source.target(self.output, LATENT)] = files.latent_bytes(latent)
+        tiles = self._tiles(observation, results, drawn)
+        made[source.target(self.output, ".sheet.png")] = self._encoded_sheet(observation, tiles)
         record = source.target(self.output, ".json")
         before = files.earlier(record, LOG, self.targets(source)) or {}
-        files.write_together(record, LOG, log, made, self._stale(source, before, is_photo))
+        files.write_together(record, LOG, log, made, self._stale(source, before, has_parts))
         return target
 
-    def _say_how(self, source: Source, solution: Solved) -> None:
-        """Tell the user what a photo was restored with."""
-        how = f"method {self.settings.method}, prior {self.settings.prior}"
-        note(f"{source.path}: {'; '.join([how, *solution.notes])}")
+    def _check(self, source: Source, restored: Restored) -> None:
+        """Raise ValueError for a result that is not to be written."""
+        if not all(solution.finite for solution in restored.searches):
+            raise ValueError(f"{source.path}: the loss became NaN or infinite; nothing was written")
+        if restored.pictures:
+            return
+        (drawn,) = restored.drawn
+        raise ValueError(
+            f"{source.path}: refused, and nothing was written: {_too_little(drawn.unexplained)}. "
+            f"The prior {self.drawn_images.name} hardly knows such pictures; --prior photo "
+            "restores any, and --force writes what was drawn"
+        )
+
+    def _say_how(self, observation: Observation, restored: Restored) -> None:
+        """Tell the user what restored the picture, and what a generator failed to explain."""
+        path, settings = observation.source.path, self.settings
+        if self.images.side is None:
+            what = "everything else" if restored.drawn else "the whole photo"
+            how = f"method {settings.method}, prior {self.images.name}"
+            assumed = f"assumed {observation.operator}"
+            solved = restored.whole[0]
+            note(f"{path}: {what}: {'; '.join([how, assumed, *solved.notes])}")
+        several = len(restored.drawn) > 1
+        for number, drawn in enumerate(restored.drawn, 1):
+            remarks = []
+            if self.face_images is not None:
+                remarks.append(f"prior {self.face_images.name}, method {settings.search_method}")
+            if drawn.refused:
+                remarks.append(f"refused: {_too_little(drawn.unexplained)}; --force pastes it")
+            elif self.force and drawn.unexplained > MOST_UNEXPLAINED:
+                remarks.append(f"look at the result: {_too_little(drawn.unexplained)}")
+            if remarks:
+                what = "what was drawn"
+                if self.face_images is not None:
+                    what = f"face {number}" if several else "face"
+                note(f"{path}: {what}: {'; '.join(remarks)}")
 
     def _paths(self, source: Source, suffixes: list[str]) -> list[Path]:
         return [source.target(self.output, suffix) for suffix in suffixes]
 
-    def _results(self, images: list[Tensor], observation: Observation) -> list[Tensor]:
-        """The restored pictures: the generator's images, pasted into the photo if there is one."""
-        photo = observation.photo
-        if photo is not None:
-            images = [photo.pasted(image, self.settings.keep_visible) for image in images]
-        if observation.grey_bits is None:
+    def _in_grey(self, images: list[Tensor], observation: Observation) -> list[Tensor]:
+        """The results with the channels that are written."""
+        if not observation.stays_grey:
             return images
-        if self.images.channels > 1:
-            note(
-                f"{observation.source.path}: it is grey, and so is the result; the prior "
-                "draws in colour, of which the luma is kept"
-            )
-        return [Gray()(image.clamp(0, 1))[:, :1] for image in images]
+        if self.images.channels == 1:
+            return [image.clamp(0, 1) for image in images]
+        note(
+            f"{observation.source.path}: it is grey, and so is the result; the prior "
+            "draws in colour, of which the luma is kept"
+        )
+        return [kept.in_grey(image) for image in images]
 
-    def _read_result(self, observation: Observation, path: Path) -> Tensor:
-        """A restored picture, in grey if it was written so."""
-        channels = self.images.channels if observation.grey_bits is None else 1
-        return files.read_image(path, channels, deep=True)
+    def _read_results(self, observation: Observation) -> list[Tensor]:
+        """The restored pictures of an earlier run."""
+        paths = self._paths(observation.source, _numbered(self.settings.samples))
+        return [kept.read_pixels(path) for path in paths]
 
     def _read_drawn(self, observation: Observation) -> list[Tensor]:
-        """The generator's images of an earlier run, as their files hold them."""
-        source, samples = observation.source, self.settings.samples
-        if observation.photo is None:
-            paths = self._paths(source, _numbered(samples))
-            return [self._read_result(observation, path) for path in paths]
-        paths = self._paths(source, _drawn(samples, photo=True))
-        return [files.read_image(path, self.images.channels) for path in paths]
+        """What a generator drew in an earlier run, for each sample all parts side by side."""
+        if not observation.photos:
+            return []
+        paths = self._paths(observation.source, _drawn(self.settings.samples, photo=True))
+        return [files.read_image(path, self.drawn_images.channels) for path in paths]
 
     def _encoded(
-        self, observation: Observation, images: list[Tensor], results: list[Tensor]
+        self, observation: Observation, results: list[Tensor], drawn: list[Tensor]
     ) -> dict[Path, bytes]:
         """The picture files: the results and, beside a photo, what the generator drew."""
         source, samples = observation.source, self.settings.samples
         made: dict[Path, bytes] = {}
-        bits = observation.grey_bits or 8
         for path, result in zip(self._paths(source, _numbered(samples)), results, strict=True):
-            made[path] = files.encode(files.to_pil(result, bits))
-        if observation.photo is not None:
+            made[path] = kept.encode_like(result, observation.file)
+        if observation.photos:
             drawn_paths = self._paths(source, _drawn(samples, photo=True))
-            for path, image in zip(drawn_paths, images, strict=True):
+            for path, image in zip(drawn_paths, drawn, strict=True):
                 made[path] = files.encode(files.to_pil(image))
         return made
+
+    def _encoded_sheet(self, observation: Observation, tiles: dict[str, Image]) -> bytes:
+        """The sheet, in the colours of the photo."""
+        file = observation.file
+        if file.profile is None or file.channels == 1:
+            return files.encode(sheet(tiles))
+        return png(numpy.asarray(sheet(tiles)), file.profile)
 
     def _stale(self, source: Source, before: dict, is_photo: bool) -> list[Path]:
         """Pictures of an earlier result that are no part of this one."""
@@ -365,42 +418,90 @@ class Restore:
         return sorted(earlier - set(self._targets(source, is_photo)))
 
     def _tiles(
-        self, observation: Observation, images: list[Tensor], result: Tensor
+        self, observation: Observation, results: list[Tensor], drawn: list[Tensor]
     ) -> dict[str, Image]:
-        """The tiles of the sheet; `result` is the whole photo, or the first image."""
+        """The tiles of the sheet. drawn: see `_read_drawn`."""
+        file, photos = observation.file, observation.photos
         tiles: dict[str, Tensor] = {}
-        photo = observation.photo
         if observation.clean is not None:
             tiles["clean"] = observation.clean
-        if photo is None:
-            tiles["observed"] = observation.pixels
-            tiles["restored"] = images[0]
+        before = kept.over_white(observation.pixels, file)
+        after = kept.over_white(results[0], file)
+        samples = drawn or results
+        if photos and self.face_images is None:
+            side = max(self.images.side or 0, round(photos[0].spot.side))
+            tiles["photo"] = before
+            tiles["the part"] = photos[0].aligned(side)
+            tiles["restored"] = drawn[0]
+            tiles["pasted back"] = after
         else:
-            side = max(self.images.side or 0, round(photo.spot.side))
-            tiles["photo"] = observation.pixels
-            tiles["the part"] = photo.aligned(side)
-            tiles["restored"] = images[0]
-            tiles["pasted back"] = result
-        for number, image in enumerate(images[1:], 2):
+            tiles["observed"] = before
+            tiles["restored"] = after
+        for number, image in enumerate(samples[1:], 2):
             tiles[f"sample {number}"] = image
         if self.images.side is None:
-            tiles.update(details(observation.pixels, result))
-        if len(images) > 1:
-            tiles[f"spread, white is {SPREAD}"] = spread(images) / SPREAD
+            tiles.update(details(before, after))
+        if self.face_images is not None:
+            tiles.update(self._face_tiles(photos, drawn))
+        if len(samples) > 1:
+            tiles[f"spread, white is {SPREAD}"] = spread(samples) / SPREAD
         if observation.manifest is not None:
-            written = files.from_pil(files.to_pil(result, observation.grey_bits or 8))
+            written = observation.written(results[0])
             degraded = again(written, observation.manifest, observation.operator)
             tiles["restored, degraded again"] = degraded
         return {caption: files.to_pil(tile) for caption, tile in tiles.items()}
 
+    def _face_tiles(self, photos: tuple[Photo, ...], drawn: list[Tensor]) -> dict[str, Tensor]:
+        """Each face of a photo, and what the face prior drew for it."""
+        tiles = {}
+        several = len(photos) > 1
+        for number, photo in enumerate(photos):
+            side = drawn[0].shape[2]
+            name = f"face {number + 1}" if several else "face"
+            tiles[name] = photo.aligned(max(side, round(photo.spot.side)))
+            tiles[f"{name}, drawn"] = drawn[0][..., number * side : (number + 1) * side]
+        return tiles
 
-def _curves(solved: list[Solved]) -> dict:
-    """What a log says of the solves: their notes, and the curves of loss and terms, averaged."""
+
+def _rows(restored: Restored) -> list[Tensor]:
+    """What a generator drew, for each sample all parts side by side."""
+    parts = [drawn.solved for drawn in restored.drawn if drawn.solved is not restored.whole]
+    rows = []
+    for sample in zip(*parts, strict=True):
+        rows.append(torch.cat([solution.image for solution in sample], 3))
+    return rows
+
+
+def _too_little(unexplained: float) -> str:
+    """Words for a generator's image that explains too little of a picture."""
+    share = f"leaves {unexplained:.0%} of what it shows unexplained"
+    if unexplained >= 1:
+        return f"a plain colour explains the picture better than what was drawn, which {share}"
+    return f"what was drawn explains the picture little better than a plain colour, and {share}"
+
+
+def _curves(restored: Restored) -> dict:
+    """What a log says of the solves: their notes, and the curves of loss and terms, averaged.
+
+    The curves are those of the generator, if there is one.
+    """
+    notes: dict[str, None] = {}
+    for solution in restored.searches:
+        notes |= dict.fromkeys(solution.notes)
+    solved = restored.whole
+    if restored.drawn:
+        solved = []
+        for drawn in restored.drawn:
+            solved += drawn.solved
     terms = {}
     for name in solved[0].terms:
         terms[name] = _mean_curve([solution.terms[name] for solution in solved])
     loss = _mean_curve([solution.losses for solution in solved])
-    return {"notes": list(solved[0].notes), "loss": loss, "terms": terms}
+    curves: dict[str, object] = {"notes": list(notes), "loss": loss, "terms": terms}
+    if restored.drawn:
+        curves["unexplained"] = [round(drawn.unexplained, 4) for drawn in restored.drawn]
+        curves["refused"] = [i for i, drawn in enumerate(restored.drawn, 1) if drawn.refused]
+    return curves
 
 
 def _mean_curve(curves: Sequence[Sequence[float | None]]) -> Curve:
@@ -430,28 +531,9 @@ def _suffixes(samples: int, photo: bool) -> list[str]:
     return list(dict.fromkeys([*_numbered(samples), *_drawn(samples, photo)]))
 
 
-def restored(
-    job: RestoreJob, solver: Solver, settings: RestoreSettings, bar: SolveBar | None
-) -> list[Solved]:
-    """Solve one picture, once for each sample."""
-    if bar is not None:
-        bar.start(job.name)
-    return solver.solve(
-        job.observed.expand(len(job.seeds), -1, -1, -1),
-        job.operator,
-        settings.method,
-        job.seeds,
-        **settings.arguments(),
-        class_label=settings.class_label,
-        init=job.init,
-        identity=solver.identity,
-        consistency=settings.keep_visible,
-    )
-
-
-def _note_uncertain(source: Source, operator: degrade.Operator) -> None:
+def _note_uncertain(source: Source, operator: degrade.Operator | None) -> None:
     """Say that --keep-visible has no effect, and which stages are the reason."""
-    if not operator.certain:
+    if operator is not None and not operator.certain:
         stages = ", ".join(str(stage) for stage in operator if not stage.certain)
         reason = f"{stages} leaves nothing certain of what was before it"
         note(f"{source.path}: nothing is kept, for {reason}")
@@ -462,16 +544,32 @@ def _text(operator: degrade.Operator) -> str:
     return str(collect(operator, lambda name, data: None))
 
 
-def refuse_generator_options(
-    prior: invert.Generator | invert.Denoiser, where: Where, samples: int
+def refuse_useless_options(
+    prior: Prior, face_prior: Prior | None, where: Where, samples: int
 ) -> None:
-    """Raise ValueError for options that only a generator has a use for."""
+    """Raise ValueError for options that nothing would use, and for priors of the wrong kind."""
+    if face_prior is not None:
+        if prior.prior_kind != "denoiser" or face_prior.prior_kind != "generator":
+            raise ValueError(
+                "--face-prior names a generator of faces, and --prior a denoiser for the rest of "
+                "the photo, such as photo; with one prior for both, leave --face-prior out"
+            )
+        if prior.channels != face_prior.channels:
+            raise ValueError(
+                f"--face-prior draws {face_prior.channels} channels and --prior knows "
+                f"{prior.channels}; both must be for grey, or both for colours"
+            )
+        if not where:
+            raise ValueError(
+                "--face-prior needs to know where the face is; add --align ffhq, or --box X,Y,W,H"
+            )
+        return
     if prior.prior_kind == "generator":
         return
     if where:
         raise ValueError(
             "--align and --box choose the part of a photo that a generator draws; leave them out, "
-            "or name a generator with --prior"
+            "or name a generator with --prior or --face-prior"
         )
     if samples > 1:
         raise ValueError(

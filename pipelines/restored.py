@@ -17,7 +17,7 @@ from .history import clean_of, what_happened
 from .results import Results, is_curve, thinned, thinned_terms
 
 if TYPE_CHECKING:
-    from .restore import RestoreSettings
+    from .job import RestoreSettings
 
 LOG = "log"  # the kind of record that a restoration leaves
 TASK = "restored"  # its name in the tables of a report
@@ -66,6 +66,8 @@ def results(
         rows.append(row)
     described = f"{settings.perceptual} in the loss; seed {settings.seed}"
     notes = [f"Prior {settings.prior}; {described}."]
+    if settings.face_prior is not None:
+        notes.append(f"Faces by {settings.face_prior}, method {settings.face_method}.")
     if settings.steps is not None:
         notes.append(f"Shortened: {settings.steps} steps in all.")
     missing = output / "none"

@@ -126,16 +126,17 @@ class Solvers:
 
 
 def assumed_operator(
-    operator: degrade.Operator, shape: tuple[int, ...], kind: str, oracle_mask: bool
+    operator: degrade.Operator, oracle_mask: bool, shape: tuple[int, ...] | None = None
 ) -> degrade.Operator:
     """What a solver assumes: all that is known, and a model of every unknown draw.
 
-    shape: of the images. kind: of the prior. oracle_mask: the solver knows the dead pixels.
+    oracle_mask: it knows which pixels are dead. shape: of the images; a method with a denoiser,
+    which needs it, also knows the filter of a reduction.
     """
     model = invert.oracle_mask if oracle_mask else linear_model.APPROX
-    if kind == "denoiser":
-        return linear_model.with_known_filters(operator, shape, model)
-    return model(operator)
+    if shape is None:
+        return model(operator)
+    return linear_model.with_known_filters(operator, shape, model)
 
 
 def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:

@@ -21,13 +21,14 @@ from torch.nn import functional
 from ..choice import Identity
 from ..codec import Codec
 from ..geometry import Shift, Turn
-from ..imagefile import contents, picture
+from ..imagefile import contents
 from ..jpeg import JPEG
 from ..jpeg_header import quality_tables, read_header
 from ..levels import Clamp, Quantize
 from ..noise import Gaussian, PoissonGaussian
 from ..operator import Operator, compose
 from ..params import show
+from ..photofile import EXIF_TURNS, decode_photo, upright
 from ..resample import Resize
 from .blocks import LUMA, blocks_of, coefficients
 from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb
@@ -39,15 +40,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE = 1536  # pixels: only the middle of a larger picture is examined
-_EXIF = {
-    2: (0, 1),
-    3: (2, 0),
-    4: (2, 1),
-    5: (3, 1),
-    6: (3, 0),
-    7: (1, 1),
-    8: (1, 0),
-}  # the Turn that makes a picture of each EXIF orientation upright
 _BLUE = torch.tensor([-0.168736, -0.331264, 0.5], dtype=torch.float64)  # Cb
 _UNROUNDED = 0.5  # levels: the step of coefficients that no JPEG has rounded
 _LEAST = 0.45  # noise with a lower confidence is not reported
@@ -127,9 +119,11 @@ def guess(file: str | Path | bytes) -> Guess:
     else:
         name = f"file={file}"
         data = contents(file, name)
-    displayed = numpy.asarray(picture(data, name))
+    photo = decode_photo(data, name)
+    displayed = photo.rgb8
     saved = _last_save(data, displayed)
-    view = _View(_middle(saved.pixels))
+    hidden = None if photo.hidden is None else _middle(photo.hidden)
+    view = _View(_middle(saved.pixels), hidden)
 
     earlier, comb = _earlier_jpeg(view, saved.table)
     grid, table = _coarsest_jpeg(comb, saved.table)
@@ -224,9 +218,12 @@ def _coarsest_jpeg(
 
 
 class _View:
-    """The planes of a picture [h, w, 3], in levels; a grey picture has one plane."""
+    """The planes of a picture [h, w, 3], in levels; a grey picture has one plane.
 
-    def __init__(self, pixels: numpy.ndarray):
+    hidden: which pixels are fully transparent [h, w]; they count as clipped.
+    """
+
+    def __init__(self, pixels: numpy.ndarray, hidden: numpy.ndarray | None = None):
         x = torch.tensor(pixels, dtype=torch.float64)
         is_grey = bool((x == x[..., :1]).all())
         if is_grey:
@@ -236,6 +233,8 @@ class _View:
         # Rounded luma is what a JPEG decoder had before it made colours.
         self.luma = (x @ self.mix).round() - 128
         self.clipped = ((x <= 0) | (x >= 255)).any(2)
+        if hidden is not None:
+            self.clipped |= torch.tensor(hidden)
 
 
 def _middle(pixels: numpy.ndarray) -> numpy.ndarray:
@@ -288,10 +287,10 @@ def _last_save(data: bytes, displayed: numpy.ndarray) -> _LastSave:
     if len(jpeg.tables or (0, 0)) > 1:
         why += " and sampling"
     turn = None
-    if orientation in _EXIF:
-        turn = Turn(*_EXIF[orientation])
+    if orientation in EXIF_TURNS:
+        turn = Turn(*EXIF_TURNS[orientation])
         why += "; it was compressed as it lay, and EXIF turns it upright"
-    if not numpy.array_equal(_upright(pixels, orientation), displayed):
+    if not numpy.array_equal(upright(pixels, orientation or 1), displayed):
         why += "; its pixels are shown through a colour profile, which no operator holds"
     stages = [_Evidence(jpeg, Finding(str(jpeg), 1.0, why))]
     table = torch.tensor(tables[0]).double()
@@ -317,13 +316,6 @@ def _unknown_codec(displayed: numpy.ndarray, why: str) -> _LastSave:
     """A lossy file whose settings no operator describes."""
     finding = Finding("", 1.0, why)
     return _LastSave(displayed, [_Evidence(None, finding)], other_codec=True)
-
-
-def _upright(pixels: numpy.ndarray, orientation: int | None) -> numpy.ndarray:
-    """The pixels after the turn of their EXIF orientation."""
-    quarters, mirror = _EXIF.get(orientation or 1, (0, 0))
-    turned = numpy.rot90(pixels, quarters)
-    return turned[:, ::-1] if mirror else turned
 
 
 def _with_quality(jpeg: JPEG) -> JPEG:
