@@ -116,8 +116,8 @@ class Shift(Operator):
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y shifted back; pixels that were pushed out of the picture keep their value in x."""
-        dy = single(self.dy)
-        dx = single(self.dx)
+        dy = int(single(self.dy))
+        dx = int(single(self.dx))
         height, width = x.shape[2:]
         rows = torch.arange(height, device=x.device)
         columns = torch.arange(width, device=x.device)

@@ -9,6 +9,7 @@ Published constants are given in the [-1, 1] units of their papers and converted
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -161,7 +162,7 @@ class NoiseShare(Spread):
     weight: float
 
     def __call__(self, guess: Guess) -> float:
-        return 2 * guess.sigma / float(self.weight) ** 0.5
+        return 2 * guess.sigma / math.sqrt(self.weight)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ and the last x̂ is the result. `METHODS` holds the published ones, each with it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -102,9 +103,10 @@ class Renoise:
         level = torch.as_tensor(guess.next_sigma**2 - corrected.noise**2)
         level = level.clamp_min(0).sqrt().to(image)
         share = self.fresh(guess.sigma, guess.next_sigma) / guess.next_sigma
-        known = (1 - share**2) ** 0.5 * self.noise_in(image, guess)
+        known = math.sqrt(1 - share**2) * self.noise_in(image, guess)
         fresh = share * guess.draws("noise").normal(image)
-        return image + level * (known + fresh)
+        noise: Tensor = level * (known + fresh)
+        return image + noise
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Ddim(Renoise):
     eta: float = 1.0
 
     def fresh(self, sigma: float, next_sigma: float) -> float:
-        return self.eta * next_sigma * (1 - (next_sigma / sigma) ** 2) ** 0.5
+        return self.eta * next_sigma * math.sqrt(1 - (next_sigma / sigma) ** 2)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Mix(Renoise):
     of_estimate: bool = False
 
     def fresh(self, sigma: float, next_sigma: float) -> float:
-        return float(self.share) ** 0.5 * next_sigma
+        return math.sqrt(self.share) * next_sigma
 
     def noise_in(self, image: Tensor, guess: Guess) -> Tensor:
         return super().noise_in(guess.x0 if self.of_estimate else image, guess)

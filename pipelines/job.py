@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import degrade
-from invert import unexplained
+from invert import linear_model, unexplained
 from invert.methods import DEFAULT_METHODS, method_of
 
 from .options import PriorOptions
