@@ -47,8 +47,8 @@ def test_mask_reads_safetensors_file(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no such thing")
     for name, words in [
         ("outside", "outside"),
-        ("other", "cannot be read"),
-        ("broken", "cannot be read"),
+        ("other", "holds no tensor of the name 'mask'"),
+        ("broken", "cannot be read: it is no .safetensors file, or a damaged one"),
     ]:
         with pytest.raises(ValueError, match=words):
             Mask(tmp_path / f"{name}.safetensors")(torch.rand(2, 3, 4, 5))

@@ -48,16 +48,16 @@ def test_identity_compares_observation_or_reference():
 
 
 def test_signed_images_are_warned_about(avatars):
-    """The observation and the reference photo. A noisy picture in [0, 1] raises no warning."""
-    x = torch.rand(1, 3, 128, 128, generator=rng())
-    noisy = Gaussian(0.5)(x, 3)
+    """A restoration and a reference photo; noise is no reason, not even on a dark picture."""
+    x = parse("blur:gaussian,1")(picture(0))  # its values are on no grid of 8 bits
+    noisy = Gaussian(0.5)(0.1 * x, 3)
     solve = dict(steps=0, perceptual="alex")
-    with pytest.warns(UserWarning, match=r"in \[-1, 1\]; if it is one, give \(observation \+ 1\)"):
+    with pytest.warns(UserWarning, match=r"in \[-1, 1\], give \(observation \+ 1\) / 2"):
         invert.restore(2 * x - 1, parse("identity"), avatars, **solve)
     with pytest.warns(UserWarning, match=r"give \(reference \+ 1\) / 2"):
         invert.FaceIdentity(MeanColour(), 2 * x - 1)
     with pytest.raises(ValueError, match=r"give \(reference \+ 1\) / 2"):
-        invert.FaceIdentity(MeanColour(), 2 * (x * 255).round() / 255 - 1)
+        invert.FaceIdentity(MeanColour(), 2 * picture(0) - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         invert.restore(noisy, Gaussian(0.5), avatars, **solve)
