@@ -26,7 +26,7 @@ from .params import (
     decided,
     integer,
     number,
-    single,
+    single_number,
 )
 from .registry import register
 from .rng import Rng
@@ -371,11 +371,11 @@ class Gamma(Operator):
         """The operator that undoes this one. Raises ValueError for a gamma still to be drawn."""
         if isinstance(self.gamma, tuple):
             return Gamma(tuple(1 / gamma for gamma in self.gamma))
-        return Gamma(1 / single(self.gamma))
+        return Gamma(1 / single_number(self.gamma))
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         y_double = y.double().clamp(min=0)
-        image: Tensor = y_double ** (1 / single(self.gamma))
+        image: Tensor = y_double ** (1 / single_number(self.gamma))
         return image.to(x)
 
 

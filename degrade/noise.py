@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, number, option, per_image, random_seed, single
+from .params import Integers, Numbers, number, option, per_image, random_seed, single_number
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
@@ -196,7 +196,7 @@ class SaltPepper(Operator):
         return torch.where(changes, white_or_black, x)
 
     def lost(self) -> dict[float, float]:
-        prob, salt = single(self.prob), single(self.salt)
+        prob, salt = single_number(self.prob), single_number(self.salt)
         return {0.0: prob * (1 - salt), 1.0: prob * salt}
 
 
@@ -246,7 +246,7 @@ class DeadPixels(_Defects):
         return x * alive.to(x)
 
     def lost(self) -> dict[float, float]:
-        return {0.0: single(self.prob)}
+        return {0.0: single_number(self.prob)}
 
 
 @register("hotpixels", exact="its probability", gradient="the mask")
@@ -270,4 +270,4 @@ class HotPixels(_Defects):
         return torch.where(is_alive, x, 1.0)
 
     def lost(self) -> dict[float, float]:
-        return {1.0: single(self.prob)}
+        return {1.0: single_number(self.prob)}

@@ -249,3 +249,10 @@ def single(value: object) -> object:
     if isinstance(value, (tuple, Range)):
         raise ValueError(f"{value} is not one value; take the images one by one, with .row(i, B)")
     return value
+
+
+def single_number(value: Numbers) -> float:
+    """The same, of a parameter that is a number."""
+    if not isinstance(value, (int, float)):
+        raise ValueError(f"{value} is not one number; take the images one by one, with .row(i, B)")
+    return value

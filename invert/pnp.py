@@ -65,7 +65,8 @@ class PlugAndPlay(RestorationMethod):
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
-        images, histories, notes = [], [], []
+        images, histories = [], []
+        notes: list[str] = []
         for i in range(problem.batch):
             row, found = with_found_mask(problem.row(i))
             strength = find_strength(row, self.steps, self.first_sigma, self.last_sigma)
