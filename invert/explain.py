@@ -60,10 +60,10 @@ class Explanation:
 
         Its error is lower by more than chance. Or the operator claims more, as that the picture was
         enlarged and so holds fewer values, and the claim is right within half of the error that the
-        operator itself makes.
+        operator itself makes, and within twice the other's error.
         """
         if self.values < other.values:
-            return self.error < self.own_error / 2
+            return self.error < min(self.own_error / 2, 2 * other.error)
         if self.values > other.values:
             return not other.beats(self)
         gain = other.squares - self.squares

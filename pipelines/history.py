@@ -14,7 +14,7 @@ import invert
 from degrade.forensics import Guess, guess
 from degrade.imagefile import Note
 from invert import explain
-from invert.refine import refine
+from invert.refine import noise_sigma, refine
 
 from . import files
 from .apply import MANIFEST, again
@@ -24,6 +24,7 @@ ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another 
 REPEATS = 0.6  # least likeness of two draws of an operator, where a picture can be told by likeness
 UNLIKE = 0.6  # share of that likeness, below which a clean picture is of another observation
 Prior = invert.Generator | invert.Denoiser
+UNSEEN_NOISE = 5 / 255  # least sigma of noise that only the prior finds
 BLOCKS = 8  # pictures are compared as BLOCKS × BLOCKS means, which noise hardly changes
 
 
@@ -101,6 +102,8 @@ def _best_explained(
         return result.operator, ""
     pixels = _pixels(source, prior)
     operator, words = _chosen(result, pixels, prior)
+    if result.operator == degrade.Identity() and not result.alternatives:
+        return _with_unseen_noise(result, pixels, prior)
     to_refine = operator
     for alternative in result.alternatives:
         is_kept = operator == result.operator
@@ -110,6 +113,19 @@ def _best_explained(
     if not refined.words:
         return operator, words
     return refined.operator, f"{words}{refined.words}; "
+
+
+def _with_unseen_noise(
+    result: Guess, pixels: Tensor, denoiser: invert.Denoiser
+) -> tuple[degrade.Operator, str]:
+    """Noise that no flat block showed, where the denoiser measures it; else the guess."""
+    if any(not finding.stage for finding in result.findings):
+        return result.operator, ""  # a codec without a model, or repeated pixels
+    sigma = noise_sigma(pixels, UNSEEN_NOISE, denoiser)
+    if sigma < UNSEEN_NOISE:
+        return result.operator, ""
+    operator = degrade.Gaussian(sigma) >> degrade.Clamp() >> degrade.Quantize()
+    return operator, "no flat area shows noise, but the prior measures it; "
 
 
 def _chosen(

@@ -49,6 +49,8 @@ def test_explanation_with_fewer_values_must_fit():
     misfits = Explanation(torch.full((50,), 0.06**2), 0.1, 100)
     assert fits.beats(wide) and not wide.beats(fits)
     assert wide.beats(misfits) and not misfits.beats(wide)
+    exact = Explanation(torch.full((50,), 0.01**2), 0.1, 400)
+    assert exact.beats(fits) and not fits.beats(exact)
 
 
 def test_shared_part_cuts_no_block():
