@@ -40,7 +40,7 @@ class Trunk(nn.Module):
 
 def vgg() -> Trunk:
     """The 13 convolutions of VGG-16. A slice ends before the next pooling."""
-    slices = []
+    slices: list[list[nn.Module]] = []
     channels = 3
     for block in VGG_CHANNELS:
         layers: list[nn.Module] = []
