@@ -38,7 +38,7 @@ def count_grey_levels(path):
     return len(small.getcolors(4096))
 
 
-@pytest.mark.parametrize("script", map(parameter, EXAMPLES))
+@pytest.mark.parametrize("script", [parameter(path) for path in EXAMPLES])
 def test_example_writes_what_it_prints(script, tmp_path, tmp_path_factory):
     process = Forked(
         tmp_path_factory.mktemp("printed"), run_with_short_restorations, script, tmp_path
