@@ -135,6 +135,11 @@ def main(folder: Path) -> None:
         make(inputs / name)
     result = CliRunner().invoke(app, ["restore", str(inputs), "-o", str(outputs), "--overwrite"])
     print(result.stderr)
+    draw_all(inputs, outputs)
+
+
+def draw_all(inputs: Path, outputs: Path) -> None:
+    """Draw each photo with its restoration below it."""
     columns = 5
     height = 2 * TILE + CAPTION
     canvas = Image.new("RGB", (columns * (TILE + 8), 2 * (height + 8)), "white")
@@ -143,12 +148,8 @@ def main(folder: Path) -> None:
         left, top = number % columns * (TILE + 8), number // columns * (height + 8)
         draw.text((left, top + 2), name, "black", ImageFont.load_default(14))
         restored = outputs / Path(name).with_suffix(".png")
-        if not restored.exists():
-            continue
         canvas.paste(shown(inputs / name), (left, top + CAPTION))
         canvas.paste(shown(restored), (left, top + CAPTION + TILE))
-        image = Image.open(restored)
-        print(name, image.mode, image.size, sorted(image.info), dict(image.getexif()))
     canvas.save(ROOT / "docs" / "photos" / "ten.jpg", quality=88)
 
 
