@@ -1,7 +1,7 @@
 """Draw docs/photos/ten.jpg: ten photos as phones, scanners and messengers make them, restored.
 
-The pictures are parts of NASA's portrait of Eileen Collins (public domain), bundled avatars, and
-drawn text. `python docs/make_phone_photos.py DIR` keeps all files in DIR.
+The pictures are parts of NASA's portrait of Eileen Collins (public domain) and drawn text.
+`python docs/make_phone_photos.py DIR` keeps all files in DIR.
 """
 
 from __future__ import annotations
