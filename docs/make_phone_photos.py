@@ -1,7 +1,7 @@
 """Draw docs/photos/ten.jpg: ten photos as phones, scanners and messengers make them, restored.
 
-The pictures are parts of NASA's portrait of Eileen Collins (public domain), bundled avatars, and
-drawn text. `python docs/make_phone_photos.py DIR` keeps all files in DIR.
+The pictures are parts of NASA's portrait of Eileen Collins (public domain) and drawn text.
+`python docs/make_phone_photos.py DIR` keeps all files in DIR.
 """
 
 from __future__ import annotations
@@ -135,6 +135,11 @@ def main(folder: Path) -> None:
         make(inputs / name)
     result = CliRunner().invoke(app, ["restore", str(inputs), "-o", str(outputs), "--overwrite"])
     print(result.stderr)
+    draw_all(inputs, outputs)
+
+
+def draw_all(inputs: Path, outputs: Path) -> None:
+    """Draw each photo with its restoration below it."""
     columns = 5
     height = 2 * TILE + CAPTION
     canvas = Image.new("RGB", (columns * (TILE + 8), 2 * (height + 8)), "white")
@@ -143,12 +148,8 @@ def main(folder: Path) -> None:
         left, top = number % columns * (TILE + 8), number // columns * (height + 8)
         draw.text((left, top + 2), name, "black", ImageFont.load_default(14))
         restored = outputs / Path(name).with_suffix(".png")
-        if not restored.exists():
-            continue
         canvas.paste(shown(inputs / name), (left, top + CAPTION))
         canvas.paste(shown(restored), (left, top + CAPTION + TILE))
-        image = Image.open(restored)
-        print(name, image.mode, image.size, sorted(image.info), dict(image.getexif()))
     canvas.save(ROOT / "docs" / "photos" / "ten.jpg", quality=88)
 
 

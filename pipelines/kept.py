@@ -34,8 +34,9 @@ def levels_of(picture: Tensor, bits: int) -> Levels:
         raise ValueError("the picture holds NaN and cannot be written")
     if bits > 8:
         values = values.double()  # float32 has too few digits for a product of 16 bits
-    levels: numpy.ndarray = (values * (2**bits - 1)).round().permute(1, 2, 0).contiguous().numpy()
-    return levels.astype(numpy.uint8 if bits == 8 else numpy.uint16)
+    rounded = (values * (2**bits - 1)).round().permute(1, 2, 0).contiguous()
+    levels: Levels = rounded.numpy().astype(numpy.uint8 if bits == 8 else numpy.uint16)
+    return levels
 
 
 def read_pixels(path: Path) -> Tensor:

@@ -92,6 +92,7 @@ def test_photo_of_16_bits_stays_deep(photo, tmp_path):
         (["--box", "1,1,20,20"], "leave them out"),
         (["--method", "robust"], "needs a generator"),
         (["--op", "resize:50"], "resize:size=50 turns"),
+        (["--op", "compressedsensing:0.1"], "restore them with a generator"),
         (["--prior", "nowhere"], "photo, avatars-128"),
     ],
 )
