@@ -25,6 +25,7 @@ from .strength import measured_error, trial, trial_parts
 
 _PROBE = 0.1  # of the noise level, by which an image is shifted to measure a derivative
 _LEAST_SPREAD = 1e-3  # of x around its estimate, in [0, 1] units
+_LONGEST = 16.0  # step of `Descend`, in units of the gradient
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,25 @@ class Evidence:
 
     @staticmethod
     def of(problem: Problem) -> Evidence:
-        stages, _ = without_noise(problem.operator)
+        y = problem.observation
         errors = []
         for i in range(problem.batch):
-            errors.append(max(error_of(problem.row(i)), ROUNDING))
-        y = problem.observation
+            row = problem.row(i)
+            errors.append(max(error_of(row), ROUNDING))
+        error = torch.tensor(errors, dtype=y.dtype, device=y.device)
+        stages, _ = without_noise(problem.operator)
         return Evidence(
             model=linear_model(problem.operator, y),
-            error=torch.tensor(errors, dtype=y.dtype, device=y.device).view(-1, 1, 1, 1),
+            error=error.view(-1, 1, 1, 1),
             operator=compose(stages) if stages else None,
             observation=y,
         )
 
     def residual(self, x: Tensor, draws: tuple[torch.Generator, ...]) -> Tensor:
         """y − f(x), differentiable by f's surrogate gradient. draws: a generator per image."""
-        prediction = x if self.operator is None else self.operator(x, draws)
-        return self.observation - prediction
+        if self.operator is None:
+            return self.observation - x
+        return self.observation - self.operator.predict(x, draws)
 
 
 def without_noise(operator: Operator) -> tuple[list[Operator], float]:
@@ -174,17 +178,27 @@ class NetworkSpread(Spread):
     """
 
     def __call__(self, guess: Guess) -> Tensor:
-        denoiser, sigma = guess.problem.denoiser, guess.sigma
-        z, x0 = guess.z.detach(), guess.x0.detach()
-        if denoiser.learned_variance:
-            variance = denoiser.variance(z, sigma, guess.problem.label)
+        if guess.problem.denoiser.learned_variance:
+            variance = self._learned(guess)
         else:
-            probe = guess.draws("probe").normal(z).sign()
-            shift = _PROBE * sigma
-            shifted = denoiser.denoise(z + shift * probe, sigma, guess.problem.label)
-            variance = sigma**2 * probe * (shifted - x0) / shift
+            variance = self._probed(guess)
         mean_variance = variance.mean((1, 2, 3), keepdim=True)
-        return mean_variance.clamp(_LEAST_SPREAD**2, sigma**2).sqrt()
+        within_range = mean_variance.clamp(_LEAST_SPREAD**2, guess.sigma**2)
+        return within_range.sqrt()
+
+    def _learned(self, guess: Guess) -> Tensor:
+        problem = guess.problem
+        return problem.denoiser.variance(guess.z.detach(), guess.sigma, problem.label)
+
+    def _probed(self, guess: Guess) -> Tensor:
+        """σ² p ⊙ J p for a random p of signs, whose mean is σ² tr(J) / N."""
+        problem = guess.problem
+        z = guess.z.detach()
+        probe = guess.draws("probe").normal(z).sign()
+        shift = _PROBE * guess.sigma
+        shifted = problem.denoiser.denoise(z + shift * probe, guess.sigma, problem.label)
+        derivative = (shifted - guess.x0.detach()) / shift
+        return guess.sigma**2 * probe * derivative
 
 
 def alpha(sigma: float, power: int = 1) -> float:
@@ -210,14 +224,17 @@ class Project(Correction):
     blend: float = 1.0
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
-        x0, operator = guess.x0, guess.problem.operator
+        x0 = guess.x0
+        operator = guess.problem.operator
         if operator.certain:
             projected = operator.project(x0, evidence.observation)
             return Corrected(torch.lerp(x0, projected, self.blend))
         least_squares = evidence.model.nearest(x0, 1.0, ROUNDING)
         error = torch.where(evidence.error > ROUNDING, evidence.error, 0.0)
-        share = (guess.next_sigma / error.clamp_min(1e-9)).clamp_max(1) * self.blend
-        return Corrected(x0 + share * (least_squares - x0), share * error)
+        trust = guess.next_sigma / error.clamp_min(1e-9)
+        share = self.blend * trust.clamp_max(1)
+        corrected = x0 + share * (least_squares - x0)
+        return Corrected(corrected, share * error)
 
 
 @dataclass(frozen=True)
@@ -230,7 +247,9 @@ class Prox(Correction):
     spread: Spread
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
-        return Corrected(evidence.model.nearest(guess.x0, self.spread(guess), evidence.error))
+        r = self.spread(guess)
+        nearest = evidence.model.nearest(guess.x0, r, evidence.error)
+        return Corrected(nearest)
 
 
 @dataclass(frozen=True)
@@ -244,11 +263,14 @@ class Draw(Correction):
     spread: Spread
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
-        r, y = self.spread(guess), evidence.model.observation
-        x0 = guess.x0 + r * guess.draws("x").normal(guess.x0)
+        x0 = guess.x0
+        y = evidence.model.observation
+        r = self.spread(guess)
+        noisy_x0 = x0 + r * guess.draws("x").normal(x0)
         noisy_y = y + evidence.error * guess.draws("y").normal(y)
         model = replace(evidence.model, observation=noisy_y)
-        return Corrected(model.nearest(x0, r, evidence.error))
+        drawn = model.nearest(noisy_x0, r, evidence.error)
+        return Corrected(drawn)
 
 
 @dataclass(frozen=True)
@@ -262,9 +284,12 @@ class Guide(Correction):
     through_denoiser = True
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
-        x0, r = guess.x0.detach(), self.spread(guess)
-        step = evidence.model.nearest(x0, r, evidence.error) - x0
-        return Corrected(x0 + (guess.sigma / r) ** 2 * guess.pulled_back(step))
+        x0 = guess.x0.detach()
+        r = self.spread(guess)
+        nearest = evidence.model.nearest(x0, r, evidence.error)
+        factor = (guess.sigma / r) ** 2
+        step = factor * guess.pulled_back(nearest - x0)
+        return Corrected(x0 + step)
 
 
 @dataclass(frozen=True)
@@ -279,13 +304,15 @@ class NormGuide(Correction):
     through_denoiser = True
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
-        residual = evidence.residual(guess.x0.clamp(0, 1), guess.generators("operator"))
+        image = guess.x0.clamp(0, 1)
+        residual = evidence.residual(image, guess.generators("operator"))
         norm = dot(residual, residual).sqrt()
         (gradient,) = torch.autograd.grad(norm.sum(), guess.z)
-        before, after = guess.sigma, guess.next_sigma
-        factor = self.step / 2 / (alpha(before) * alpha(after))
-        weight_of_image = 1 - (after / before) ** 2  # in the ancestral step
-        return Corrected(guess.x0.detach() - factor / weight_of_image * gradient)
+        factor = self.step / 2
+        factor /= alpha(guess.sigma) * alpha(guess.next_sigma)
+        weight_of_x0 = 1 - (guess.next_sigma / guess.sigma) ** 2  # in the ancestral step
+        step = factor / weight_of_x0 * gradient
+        return Corrected(guess.x0.detach() - step)
 
 
 @dataclass(frozen=True)
@@ -298,21 +325,23 @@ class Descend(Correction):
     """
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
-        with torch.enable_grad():
-            x0 = guess.x0.detach().requires_grad_()
-            residual = evidence.residual(x0, guess.generators("operator"))
-            (slope,) = torch.autograd.grad(dot(residual, residual).sum() / 2, x0)
-        x0 = x0.detach()
+        x0 = guess.x0.detach()
+        slope = slope_of_residual(x0, guess, evidence, "operator")
 
         def objective(length: float) -> Tensor:
-            difference = evidence.residual(x0 - length * slope, guess.generators("operator"))
-            data = dot(difference, difference) / evidence.error**2
-            return data + length**2 * dot(slope, slope) / guess.sigma**2
+            x = x0 - length * slope
+            residual = evidence.residual(x, guess.generators("operator"))
+            data = dot(residual, residual) / evidence.error**2
+            prior = length**2 * dot(slope, slope) / guess.sigma**2
+            return data + prior
 
-        at_0, at_1, at_2 = objective(0.0), objective(1.0), objective(2.0)
+        at_0 = objective(0.0)
+        at_1 = objective(1.0)
+        at_2 = objective(2.0)
         curvature = at_0 - 2 * at_1 + at_2
-        vertex = 1 + (at_0 - at_2) / (2 * curvature).clamp_min(1e-12)
-        return Corrected(x0 - vertex.clamp(0, 16) * slope)
+        length = 1 + (at_0 - at_2) / (2 * curvature).clamp_min(1e-12)
+        step = length.clamp(0, _LONGEST) * slope
+        return Corrected(x0 - step)
 
 
 @dataclass(frozen=True)
@@ -329,17 +358,27 @@ class Langevin(Correction):
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
         h = self.step / 4 * (1 - 0.99 * guess.progress)
+        tau = self.tau / 2
         x0 = guess.x0
         x = x0.clone()
         for i in range(self.count):
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                residual = evidence.residual(leaf, guess.generators(f"langevin{i}/operator"))
-                (slope,) = torch.autograd.grad(dot(residual, residual).sum(), leaf)
-            score = (x0 - x) / guess.sigma**2 - slope / (self.tau / 2) ** 2
-            noise = guess.draws(f"langevin{i}").normal(x)
-            x = x + h * score + (2 * h) ** 0.5 * noise
+            key = f"langevin{i}"
+            slope = slope_of_residual(x, guess, evidence, f"{key}/operator")
+            towards_x0 = (x0 - x) / guess.sigma**2
+            score = towards_x0 - 2 * slope / tau**2
+            noise = guess.draws(key).normal(x)
+            x = x + h * score + math.sqrt(2 * h) * noise
         return Corrected(x)
+
+
+def slope_of_residual(x: Tensor, guess: Guess, evidence: Evidence, purpose: str) -> Tensor:
+    """The gradient of ½ ‖y − f(x)‖², by f's surrogate gradient."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        residual = evidence.residual(leaf, guess.generators(purpose))
+        half_square = dot(residual, residual).sum() / 2
+        (slope,) = torch.autograd.grad(half_square, leaf)
+    return slope
 
 
 @dataclass(frozen=True)
@@ -363,8 +402,10 @@ class AdamOnImage(Correction):
         (image,) = memory.param_groups[0]["params"]
         with torch.enable_grad():
             residual = evidence.residual(image, guess.generators("operator"))
+            away = image - guess.x0.detach()
             data = residual.square().mean((1, 2, 3)) / 2
-            prior = (image - guess.x0.detach()).square().mean((1, 2, 3)) / 2
-            (image.grad,) = torch.autograd.grad((data + self.weight * prior).sum(), image)
+            prior = away.square().mean((1, 2, 3)) / 2
+            loss = data + self.weight * prior
+            (image.grad,) = torch.autograd.grad(loss.sum(), image)
         memory.step()
         return Corrected(image.detach().clone())

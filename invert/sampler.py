@@ -12,6 +12,7 @@ and the last x̂ is the result. `METHODS` holds the published ones, each with it
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -55,20 +56,20 @@ class Schedule:
         if not 1 <= self.steps <= count:
             raise ValueError(f"steps={self.steps} must be 1 to {count} for this denoiser")
         if self.spacing == "quadratic":
-            squares = torch.linspace(count**2, 0, self.steps, dtype=torch.float64)
+            squares = torch.linspace(count**2, 0, self.steps, dtype=torch.float64, device="cpu")
             times = squares.sqrt().long().clamp_max(count - 1)
         else:
-            times = count // self.steps * torch.arange(self.steps)
-        levels = table[times.unique()] / unit
-        return levels.flip(0).tolist()
+            stride = count // self.steps
+            times = stride * torch.arange(self.steps, device="cpu")
+        rising = table[times.unique()] / unit
+        levels: list[float] = rising.flip(0).tolist()
+        return levels
 
     def _karras(self, denoiser: Denoiser) -> list[float]:
         low, high = denoiser.sigma_range
         high = min(high, KARRAS_RANGE[0] / 2)
         low = max(low, KARRAS_RANGE[1] / 2)
-        ends = torch.tensor([high, low], dtype=torch.float64) ** (1 / KARRAS_EXPONENT)
-        roots = torch.linspace(float(ends[0]), float(ends[1]), self.steps, dtype=torch.float64)
-        return (roots**KARRAS_EXPONENT).tolist()
+        return karras_levels(high, low, self.steps)
 
     def _geometric(self, denoiser: Denoiser) -> list[float]:
         if self.steps < 1:
@@ -77,9 +78,20 @@ class Schedule:
         if self.start < 1:
             table = NoiseTable("linear").sigmas / 2
             high = min(high, float(table[round(self.start * len(table))]))
-        if self.steps == 1:
-            return [high]
-        return torch.logspace(0, 1, self.steps, low / high, dtype=torch.float64).mul(high).tolist()
+        levels = []
+        for step in range(self.steps):
+            share = step / max(self.steps - 1, 1)
+            levels.append(high * math.pow(low / high, share))
+        return levels
+
+
+def karras_levels(high: float, low: float, count: int) -> list[float]:
+    """`count` noise levels from high to low, whose 7th roots are evenly spaced."""
+    first = math.pow(high, 1 / KARRAS_EXPONENT)
+    last = math.pow(low, 1 / KARRAS_EXPONENT)
+    roots = torch.linspace(first, last, count, dtype=torch.float64, device="cpu")
+    levels: list[float] = roots.pow(KARRAS_EXPONENT).tolist()
+    return levels
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,8 @@ class Renoise:
     def __call__(self, corrected: Corrected, guess: Guess) -> Tensor:
         """z'. Noise that the correction has left in the image is part of the next level."""
         image = corrected.image
-        level = torch.as_tensor(guess.next_sigma**2 - corrected.noise**2)
-        level = level.clamp_min(0).sqrt().to(image)
+        variance = torch.as_tensor(guess.next_sigma**2 - corrected.noise**2)
+        level = variance.clamp_min(0).sqrt().to(image)
         share = self.fresh(guess.sigma, guess.next_sigma) / guess.next_sigma
         known = math.sqrt(1 - share**2) * self.noise_in(image, guess)
         fresh = share * guess.draws("noise").normal(image)
@@ -130,7 +142,9 @@ class Mix(Renoise):
         return math.sqrt(self.share) * next_sigma
 
     def noise_in(self, image: Tensor, guess: Guess) -> Tensor:
-        return super().noise_in(guess.x0 if self.of_estimate else image, guess)
+        if self.of_estimate:
+            image = guess.x0
+        return super().noise_in(image, guess)
 
 
 @dataclass(frozen=True)
@@ -168,59 +182,61 @@ class Sampler(RestorationMethod):
         parts = [problem]
         if any(stage.varies for stage in problem.operator):
             parts = [problem.row(i) for i in range(problem.batch)]
+        (phase,) = self.stages()
+        total = len(self.schedule.levels(problem.denoiser)) * self.runs * len(parts)
+        done = 0
         images, histories = [], []
-        for number, part in enumerate(parts):
+        for part in parts:
             evidence = Evidence.of(part)
-            samples = []
-            losses: list[Tensor] = []
+            samples, losses = [], []
             for run in range(self.runs):
-                done = (number * self.runs + run, len(parts) * self.runs)
-                samples.append(self._sample(part, evidence, done, losses, report))
+                for image in self._images(part, evidence, f"run{run}"):
+                    done += 1
+                    losses.append(report_step(phase, part, done, total, image, report))
+                samples.append(image)
             images.append(torch.stack(samples).mean(0))
             histories.append(torch.stack(losses))
-        (phase,) = self.stages()
         return restoration(phase, torch.cat(images), torch.cat(histories, 1))
 
-    def _sample(
-        self,
-        problem: Problem,
-        evidence: Evidence,
-        done: tuple[int, int],
-        losses: list[Tensor],
-        report: Report,
-    ) -> Tensor:
-        """Draw one sample for each image. done: how many of how many samples came before."""
-        (phase,) = self.stages()
-        levels = [*self.schedule.levels(problem.denoiser), 0.0]
-        before, total = (count * (len(levels) - 1) for count in done)
-        key = f"run{done[0] % self.runs}"
-        image = evidence.model.first_guess()
-        memory = self.correct.begin(evidence, image)
-        z = image + levels[0] * problem.rng(f"{key}/start").normal(image)
-        for step, sigma in enumerate(levels[:-1]):
-            next_sigma = levels[step + 1]
+    def _images(self, problem: Problem, evidence: Evidence, key: str) -> Iterator[Tensor]:
+        """Yield the corrected image of each noise level; the last one is the sample.
+
+        key: of the random draws.
+        """
+        levels = self.schedule.levels(problem.denoiser)
+        following = [*levels[1:], 0.0]
+        first_guess = evidence.model.first_guess()
+        memory = self.correct.begin(evidence, first_guess)
+        noise = problem.rng(f"{key}/start").normal(first_guess)
+        z = first_guess + levels[0] * noise
+        for step, (sigma, next_sigma) in enumerate(zip(levels, following, strict=True)):
             z = z.detach().requires_grad_(self.correct.through_denoiser)
             with torch.set_grad_enabled(self.correct.through_denoiser):
                 x0 = self._estimate(problem, z, sigma)
-            progress = step / len(levels)
-            guess = Guess(problem, z, x0, sigma, next_sigma, progress, f"{key}/step{step}")
+            guess = Guess(
+                problem=problem,
+                z=z,
+                x0=x0,
+                sigma=sigma,
+                next_sigma=next_sigma,
+                progress=step / len(levels),
+                key=f"{key}/step{step}",
+            )
             corrected = self.correct(guess, evidence, memory)
-            image = torch.where(finite_rows(corrected.image), corrected.image, torch.nan)
-            guess = replace(guess, z=z.detach(), x0=x0.detach())
+            finite = finite_rows(corrected.image)
+            yield torch.where(finite, corrected.image, torch.nan)
             if next_sigma > 0:
+                guess = replace(guess, z=z.detach(), x0=x0.detach())
                 z = torch.nan_to_num(self.renoise(corrected, guess))
-            losses.append(report_step(phase, problem, before + step + 1, total, image, report))
-        return image
 
     def _estimate(self, problem: Problem, z: Tensor, sigma: float) -> Tensor:
         """x0, by `ode_steps` Euler steps of dz/dσ = (z − D(z, σ)) / σ down to no noise."""
-        denoise, label = problem.denoiser.denoise, problem.label
+        denoise = problem.denoiser.denoise
         if self.ode_steps == 1:
-            return denoise(z, sigma, label)
+            return denoise(z, sigma, problem.label)
         lowest = min(problem.denoiser.sigma_range[0], sigma)
-        ends = torch.tensor([sigma, lowest], dtype=torch.float64) ** (1 / KARRAS_EXPONENT)
-        roots = torch.linspace(float(ends[0]), float(ends[1]), self.ode_steps + 1)
-        levels = (roots.double() ** KARRAS_EXPONENT).tolist()
+        levels = karras_levels(sigma, lowest, self.ode_steps + 1)
         for level, next_level in zip(levels[:-1], levels[1:], strict=True):
-            z = z + (next_level - level) / level * (z - denoise(z, level, label))
+            noise = (z - denoise(z, level, problem.label)) / level
+            z = z + (next_level - level) * noise
         return z
