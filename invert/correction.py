@@ -304,10 +304,11 @@ class NormGuide(Correction):
     through_denoiser = True
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
-        image = guess.x0.clamp(0, 1)
-        residual = evidence.residual(image, guess.generators("operator"))
-        norm = dot(residual, residual).sqrt()
-        (gradient,) = torch.autograd.grad(norm.sum(), guess.z)
+        with torch.enable_grad():
+            image = guess.x0.clamp(0, 1)
+            residual = evidence.residual(image, guess.generators("operator"))
+            norm = dot(residual, residual).sqrt()
+            (gradient,) = torch.autograd.grad(norm.sum(), guess.z)
         factor = self.step / 2
         factor /= alpha(guess.sigma) * alpha(guess.next_sigma)
         weight_of_x0 = 1 - (guess.next_sigma / guess.sigma) ** 2  # in the ancestral step

@@ -29,7 +29,7 @@ from invert.correction import (
     UnitPrior,
     error_of,
 )
-from invert.methods import METHODS
+from invert.methods import METHODS, method_of
 from invert.problem import Problem
 from invert.sampler import Ddim, Mix, Sampler, Schedule
 from tests.conftest import picture, rng
@@ -134,11 +134,11 @@ def test_samples_choose_modes_as_often_as_the_posterior(method):
 
 
 def shortened(method):
-    return invert.methods.method_of(method, 60)
+    return method_of(method, 60)
 
 
 def test_ddnm_reproduces_an_observation_without_noise():
-    drawn, posterior, a, y = samples(shortened("ddnm"), one_mode(), sigma=0.0)
+    drawn, posterior, a, y = samples(method_of("ddnm", 25), one_mode(), sigma=0.0, count=40)
     assert (drawn @ a.T - y).abs().max() < 1e-3
     hidden = torch.eye(SIZE) - torch.linalg.pinv(a) @ a
     expected = hidden @ posterior.mean
