@@ -228,7 +228,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
     Typer reads the new signature. The command still receives the dataclass.
     """
-    hints = get_type_hints(command, include_extras=True)
+    # get_type_hints would wrap `= None` in another Optional under Python 3.10
+    hints = inspect.get_annotations(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
     groups: dict[str, type] = {}
     for parameter in inspect.signature(command).parameters.values():
