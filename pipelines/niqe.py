@@ -18,7 +18,12 @@ from torch import Tensor
 
 from degrade.constants import cached_constant
 
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, across); their products are fitted
+NEIGHBOURS = (  # (down, across); products with each of them are fitted
+    (0, 1),
+    (1, 0),
+    (1, 1),
+    (1, -1),
+)
 # The model uses patches that are at least this sharp, relative to the sharpest patch.
 SHARPEST = 0.75
 PUBLISHED_SIDE = 96  # of a patch, in pixels
