@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -200,6 +201,14 @@ def test_tables_repeat_the_notes_of_a_method(tmp_path):
         generator.resolution,
     )
     assert any("alex" in text and "discriminator" in text for text in mine.results().notes)
+
+
+def test_bench_refuses_a_conditional_prior_every_time():
+    conditional = SimpleNamespace(prior=SimpleNamespace(c_dim=3))
+    runner = bench.Runner(BenchSettings(perceptual="alex"), lambda kind: conditional)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is conditional"):
+            runner.solver("generator")
 
 
 def test_bench_notices_a_changed_picture(tmp_path):
