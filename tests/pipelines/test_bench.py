@@ -271,16 +271,14 @@ def test_bench_compares_solvers_of_other_people(tmp_path, monkeypatch):
     """A function gets y, f, the prior of its kind and a seed; its failure is its own."""
     (tmp_path / "my_solvers.py").write_text(SOLVERS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    degrade.tasks["test/pool"] = degrade.parse("pool:2")
-    try:
-        names = ("enlarged", "denoised", "broken")
-        result = run(
-            *("bench", "--images", AVATARS, "--limit", 1, "-o", tmp_path / "b"),
-            *("--tasks", "test/pool", "--steps", 2, *AVATARS_128),
-            *("--methods", ",".join(f"my_solvers:{name}" for name in names) + ",ddnm"),
-        )
-    finally:
-        del degrade.tasks["test/pool"]
+    with_pool = {**degrade.tasks, "test/pool": degrade.parse("pool:2")}
+    monkeypatch.setattr(degrade, "tasks", with_pool)
+    names = ("enlarged", "denoised", "broken")
+    result = run(
+        *("bench", "--images", AVATARS, "--limit", 1, "-o", tmp_path / "b"),
+        *("--tasks", "test/pool", "--steps", 2, *AVATARS_128),
+        *("--methods", ",".join(f"my_solvers:{name}" for name in names) + ",ddnm"),
+    )
     assert result.exit_code == 3
     assert "my_solvers:broken returned torch.float32 [1, 3, 64, 64]" in result.stderr
     rows = rows_of(tmp_path / "b")
