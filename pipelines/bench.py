@@ -31,11 +31,12 @@ from .solver import Solved, Solver, Solvers, assumed_operator, identity_text, pr
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
 Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
+RowIdentity = tuple[str, str, str, str | None, str]  # task, method, image, source, note
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings(GeneratorOptions):
-    """What decides a row besides task, method and picture; kept in settings.json.
+    """The settings that change a row, besides task, method and picture; kept in settings.json.
 
     generator, denoiser: a bundled name, or a digest of the file. identity: a digest of the face
     embedding.
@@ -46,11 +47,11 @@ class BenchSettings(GeneratorOptions):
     @classmethod
     def of(cls, options: GeneratorOptions, embedding: Path | None = None) -> BenchSettings:
         """Replace the files that the options name by digests of them."""
-        priors = {
-            "generator": prior_text(options.generator),
-            "denoiser": prior_text(options.denoiser),
-        }
-        return cls(**asdict(options) | priors, identity=identity_text(embedding, None))
+        settings = asdict(options)
+        settings["generator"] = prior_text(options.generator)
+        settings["denoiser"] = prior_text(options.denoiser)
+        identity = identity_text(embedding, None)
+        return cls(**settings, identity=identity)
 
 
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
@@ -62,7 +63,8 @@ def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
     for part in text.split(","):
         name = part.strip()
         if ":" in name:
-            methods[name.replace(":", ".")] = foreign.solver_of(name)
+            label = name.replace(":", ".")
+            methods[label] = foreign.solver_of(name)
         else:
             methods[name] = invert.methods.method_of(name)
     return methods
@@ -82,7 +84,9 @@ def priors_of(
     if denoiser.prior_kind != "denoiser":
         raise ValueError(f"denoiser={options.denoiser} is a generator; --generator takes it")
     side = denoiser.resolution or generator.resolution
-    if (side, denoiser.channels) != (generator.resolution, generator.channels):
+    same_side = side == generator.resolution
+    same_channels = denoiser.channels == generator.channels
+    if not (same_side and same_channels):
         raise ValueError(
             f"denoiser={options.denoiser} takes {denoiser.channels} channels of {side}², and the "
             f"generator's images have {generator.channels} of {generator.resolution}²; "
@@ -93,7 +97,7 @@ def priors_of(
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a task. label: its name in the tables. note: what a reader must know of it."""
+    """A method on a task. label: its name in the tables. note: a remark for their readers."""
 
     task: str
     label: str
@@ -133,16 +137,19 @@ class Bench:
         self.settings = settings
         self.rows_path = folder / "results.jsonl"
         images = folder / "images"
-        files.sweep(folder, *(path for path in images.rglob("*") if path.is_dir()))
+        image_folders = [path for path in images.rglob("*") if path.is_dir()]
+        files.sweep(folder, *image_folders)
         record = {"degrade": degrade.__version__, **asdict(settings)}
-        before = files.read_json(folder / "settings.json", SETTINGS)
-        if before is None:
-            files.write_json(folder / "settings.json", SETTINGS, record)
+        settings_path = folder / "settings.json"
+        earlier_record = files.read_json(settings_path, SETTINGS)
+        if earlier_record is None:
+            files.write_json(settings_path, SETTINGS, record)
             return
         changes = []
         for key, value in record.items():
-            if before.get(key) != value:
-                changes.append(f"{key} {before.get(key)!r} → {value!r}")
+            earlier_value = earlier_record.get(key)
+            if earlier_value != value:
+                changes.append(f"{key} {earlier_value!r} → {value!r}")
         if changes:
             raise ValueError(
                 f"{folder} holds results of other settings ({'; '.join(changes)}); "
@@ -152,38 +159,45 @@ class Bench:
     def rows(self) -> list[Row]:
         """Read all results. If a picture has two, the last one counts.
 
-        A line that is not a whole row, as a killed run leaves it, is skipped.
+        A line that is not a whole row is skipped: a killed run may leave one.
         """
         if not self.rows_path.exists():
             return []
+        text = contents(self.rows_path).decode(errors="replace")
         rows: dict[tuple[str, str, str], Row] = {}
-        for line in contents(self.rows_path).decode(errors="replace").splitlines():
+        for line in text.splitlines():
             with suppress(ValueError, TypeError, KeyError, RecursionError):
                 row = json.loads(line)
                 if is_curve(row["loss"]):
-                    rows[row["task"], row["method"], row["image"]] = row
+                    key = (row["task"], row["method"], row["image"])
+                    rows[key] = row
         return list(rows.values())
 
     def results(self) -> Results:
-        """All rows, with what a reader of their tables must know."""
-        settings, rows = self.settings, self.rows()
+        """All rows, with notes for the readers of their tables."""
+        rows = self.rows()
+        return Results(self.folder, rows, self.picture, tuple(self._notes(rows)))
+
+    def _notes(self, rows: list[Row]) -> list[str]:
+        settings = self.settings
         notes = [
             f"Generator {settings.generator}; {settings.perceptual} in the loss; "
             f"seed {settings.seed}."
         ]
-        if any(row.get("prior") == "denoiser" for row in rows):
+        uses_denoiser = any(row.get("prior") == "denoiser" for row in rows)
+        if uses_denoiser:
             notes.append(f"Methods that need a denoiser had {settings.denoiser}.")
         if settings.steps is not None:
             notes.append(f"Shortened: {settings.steps} steps in all for every method.")
         if settings.oracle_mask:
             notes.append("Every method was told which pixels are dead.")
-        tuned, warnings = set(), set()
+        remarks = set()
+        warnings = set()
         for row in rows:
             if row.get("note"):
-                tuned.add(f"{row['method']} on {row['task']} is {row['note']}.")
+                remarks.add(f"{row['method']} on {row['task']} is {row['note']}.")
             warnings.update(row.get("notes", ()))
-        notes += sorted(tuned) + sorted(warnings)
-        return Results(self.folder, rows, self.picture, tuple(notes))
+        return notes + sorted(remarks) + sorted(warnings)
 
     def picture(self, task: str | None, kind: str, image: str) -> Path:
         """The path of a picture; kind is "clean" (with no task), "observed" or a method."""
@@ -222,27 +236,34 @@ class Bench:
                     rows.extend(finished)
                     continue
                 report(len(rows), total, f"{cell.task} {cell.label}")
-                job = BenchJob(cell, readable, self._read_clean(readable, channels))
+                clean = self._read_clean(readable, channels)
+                job = BenchJob(cell, readable, clean)
                 yield job, job
 
-        for job, outcome in engine.map(partial(Runner, self.settings, solvers), jobs()):
-            what = f"{job.cell.task} {job.cell.label}"
+        setup = partial(Runner, self.settings, solvers)
+        for job, outcome in engine.map(setup, jobs()):
+            cell = job.cell
             if isinstance(outcome, Exception):
-                where = f"{job.cell.task}, {job.cell.label}, {', '.join(job.names)}"
+                where = f"{cell.task}, {cell.label}, {', '.join(job.names)}"
                 failures.append(f"{where}: {outcome}")
                 continue
-            for place, data in outcome.pictures.items():
-                files.write(self.picture(*place), data)
-            new_rows = []
-            for row in outcome.rows:
-                origin = {"source": digests[row["image"]], "note": job.cell.note}
-                new_rows.append(row | origin)
-            self._append(new_rows)
-            rows += new_rows
-            report(len(rows), total, what)
+            rows += self._write(cell, outcome, digests)
+            report(len(rows), total, f"{cell.task} {cell.label}")
         report(len(rows), total, "done")
         if failures:
             raise Failed(*failures)
+        return rows
+
+    def _write(self, cell: Cell, outcome: BatchResult, digests: dict[str, str]) -> list[Row]:
+        """Write the pictures and rows of a batch; return the rows as they are written."""
+        for (task, kind, name), data in outcome.pictures.items():
+            path = self.picture(task, kind, name)
+            files.write(path, data)
+        rows = []
+        for row in outcome.rows:
+            digest = digests[row["image"]]
+            rows.append(row | {"source": digest, "note": cell.note})
+        self._append(rows)
         return rows
 
     def _write_clean(
@@ -257,25 +278,32 @@ class Bench:
                 failures.append(str(clean))
                 continue
             digests[name] = files.digest(source.path)
-            data = files.encode(files.to_pil(clean))
-            files.write(self.picture(None, "clean", name), data)
+            image = files.to_pil(clean)
+            path = self.picture(None, "clean", name)
+            files.write(path, files.encode(image))
         return digests, failures
 
     def _read_clean(self, names: list[str], channels: int) -> Tensor:
         """The clean pictures as they were written, [B, C, R, R]."""
-        paths = [self.picture(None, "clean", name) for name in names]
-        return torch.cat([files.read_image(path, channels) for path in paths])
+        pictures = []
+        for name in names:
+            path = self.picture(None, "clean", name)
+            pictures.append(files.read_image(path, channels))
+        return torch.cat(pictures)
 
     def _finished(
-        self, cell: Cell, names: list[str], digests: dict[str, str], rows: dict[tuple, Row]
+        self, cell: Cell, names: list[str], digests: dict[str, str], rows: dict[RowIdentity, Row]
     ) -> list[Row] | None:
         """The rows of a batch if all of them and all their pictures exist; otherwise None."""
         finished = []
         for name in names:
-            row = rows.get((cell.task, cell.label, name, digests[name], cell.note))
+            identity = (cell.task, cell.label, name, digests[name], cell.note)
+            row = rows.get(identity)
+            if row is None:
+                return None
             restored = self.picture(cell.task, cell.label, name)
             observed = self.picture(cell.task, "observed", name)
-            if row is None or not restored.exists() or not observed.exists():
+            if not (restored.exists() and observed.exists()):
                 return None
             finished.append(row)
         return finished
@@ -285,7 +313,8 @@ class Bench:
 
         If a killed run left half a line, the rows begin on a new one.
         """
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        lines = [json.dumps(row) + "\n" for row in rows]
+        text = "".join(lines)
         with self.rows_path.open("a+b", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
@@ -294,7 +323,8 @@ class Bench:
                 text = "\n" + text
             data = text.encode()
             while data:  # a disk that is nearly full takes a part; the next write raises
-                data = data[file.write(data) :]
+                written = file.write(data)
+                data = data[written:]
             os.fsync(file.fileno())
 
 
@@ -313,9 +343,11 @@ def _names_of(sources: list[Source]) -> list[str]:
     return names
 
 
-def _identity_of(row: Row) -> tuple:
-    """What must agree for a row to count as a result of this run."""
-    return (row["task"], row["method"], row["image"], row.get("source"), row.get("note", ""))
+def _identity_of(row: Row) -> RowIdentity:
+    """The values that must agree for a row to count as a result of this run."""
+    source = row.get("source")
+    note = row.get("note", "")
+    return (row["task"], row["method"], row["image"], source, note)
 
 
 def _batches(cells: list[Cell], names: list[str], batch: int) -> Iterator[tuple[Cell, list[str]]]:
@@ -351,7 +383,8 @@ def opened(
     side = priors["generator"].resolution
     assert side is not None  # every generator has a size
     workers = engine_of(running.engine, gpu=running.device != "cpu")
-    lock = run_lock.running(compare.output, {"command": "bench", **asdict(settings)})
+    about = {"command": "bench", **asdict(settings)}
+    lock = run_lock.running(compare.output, about)
     with lock, BenchBar(running.quiet) as bar:
         bench = Bench(compare.output, settings)
         # Only a local engine runs in this process, where steps can be shown.
@@ -379,32 +412,35 @@ def prepared(path: Path, side: int, channels: int) -> Tensor:
     short = min(image.size)
     left = (image.width - short) // 2
     top = (image.height - short) // 2
-    square = image.crop((left, top, left + short, top + short))
-    if short != side:
-        shrinks = short > side
-        resampling = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
-        square = square.resize((side, side), resampling)
+    right = left + short
+    bottom = top + short
+    square = image.crop((left, top, right, bottom))
+    if short > side:
+        square = square.resize((side, side), Image.Resampling.BOX)
+    elif short < side:
+        square = square.resize((side, side), Image.Resampling.BICUBIC)
     return files.from_pil(square)
 
 
 class Runner:
-    """Computes jobs. A job says all that it needs to know, and it writes no file."""
+    """Computes jobs. A job holds all that a worker needs to know, and no worker writes files."""
 
     def __init__(self, settings: BenchSettings, solvers: Callable[[str], Solver]):
         self.settings = settings
         self.solvers = solvers
-        self.made: dict[str, Solver] = {}
+        self.solver_by_kind: dict[str, Solver] = {}
 
     def solver(self, kind: str) -> Solver:
         """The solver for a kind of prior, which is made once."""
-        if kind not in self.made:
-            self.made[kind] = self.solvers(kind)
-            if self.made[kind].prior.c_dim:
-                raise ValueError(
-                    f"this {kind} is conditional, and the benchmark does not know the classes of "
-                    f"pictures; use an unconditional {kind}"
-                )
-        return self.made[kind]
+        if kind not in self.solver_by_kind:
+            self.solver_by_kind[kind] = self.solvers(kind)
+        solver = self.solver_by_kind[kind]
+        if solver.prior.c_dim:
+            raise ValueError(
+                f"this {kind} is conditional, and the benchmark does not know the classes of "
+                f"pictures; use an unconditional {kind}"
+            )
+        return solver
 
     def __call__(self, job: BenchJob) -> BatchResult:
         """Degrade the batch, restore it and measure the results."""
@@ -414,7 +450,8 @@ class Runner:
         kind = cell.method.prior_kind
         solver = self.solver(kind)
         seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
-        operator = degrade.tasks[cell.task].sample(clean.shape, _streams(seeds))
+        task = degrade.tasks[cell.task]
+        operator = task.sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
         shape = clean.shape if kind == "denoiser" else None
         assumed = assumed_operator(operator, settings.oracle_mask, shape)
@@ -422,7 +459,8 @@ class Runner:
         arguments = settings.arguments()
         started = time.perf_counter()
         solved = solver.solve(observed, assumed, cell.method, seeds, **arguments)
-        seconds = (time.perf_counter() - started) / len(job.names)
+        duration = time.perf_counter() - started
+        seconds = duration / len(job.names)
 
         pictures = {}
         read_back = []
@@ -446,7 +484,7 @@ class Runner:
             row: Row = {"task": cell.task, "method": cell.label, "image": name, "prior": kind}
             for metric, values in scores.items():
                 row[metric] = values[i]
-            row.update(_about(solved[i], seconds))
+            row |= _about(solved[i], seconds)
             rows.append(row)
         return BatchResult(rows, pictures)
 

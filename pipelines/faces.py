@@ -24,6 +24,7 @@ _SURE = 0.5  # detector score above which a detection is almost always a face
 NO_FACE = "no face found; give its points with --landmarks"
 NOT_SURE = "the face is not sure; look whether it is one"
 Points = list[tuple[float, float]]  # (x, y) in pixels; whole numbers are pixel centres; y downward
+Box = tuple[float, float, float, float]  # x, y, w, h in pixels
 
 
 @dataclass(frozen=True)
@@ -48,26 +49,37 @@ def ffhq(points: Points) -> Spot:
     if len(points) == 68:
         left_eye = p[36:42].mean(0)
         right_eye = p[42:48].mean(0)
-        left_mouth, right_mouth = p[48], p[54]
+        left_mouth = p[48]
+        right_mouth = p[54]
     else:
-        left_eye, right_eye = p[0], p[1]
-        left_mouth, right_mouth = p[-2], p[-1]
+        left_eye = p[0]
+        right_eye = p[1]
+        left_mouth = p[-2]
+        right_mouth = p[-1]
     eye = (left_eye + right_eye) / 2
+    mouth = (left_mouth + right_mouth) / 2
     across = right_eye - left_eye
-    down = (left_mouth + right_mouth) / 2 - eye
+    down = mouth - eye
     area = across[0] * down[1] - across[1] * down[0]
     if not area > 0:
         expected = "left before right in the photo, eyes before mouth"
         raise ValueError(f"the landmarks are not those of a face: {expected}")
-    x = across - numpy.array([-down[1], down[0]])  # both point across; `down` is turned to do so
+    x = across - _turned(down)  # both point across
     eye_distance = math.hypot(*across)
     mouth_distance = math.hypot(*down)
     half_side = max(eye_distance * 2.0, mouth_distance * 1.8)
     x *= half_side / math.hypot(*x)
-    y = numpy.array([-x[1], x[0]])
+    y = _turned(x)
     corner = eye + 0.1 * down - x - y + 0.5  # from pixel centres to pixel corners
     matrix = numpy.stack([2 * x, 2 * y, corner], 1)
-    return Spot(tuple(matrix.flatten().tolist()))
+    entries = matrix.flatten().tolist()
+    return Spot(tuple(entries))
+
+
+def _turned(vector: numpy.ndarray) -> numpy.ndarray:
+    """Turn a vector (x, y) by 90°, from rightward to downward."""
+    x, y = vector
+    return numpy.array([-y, x])
 
 
 def read_landmarks(path: Path, photo: Path, width: int, height: int) -> list[Points]:
@@ -77,8 +89,9 @@ def read_landmarks(path: Path, photo: Path, width: int, height: int) -> list[Poi
     """
     try:
         content = json.loads(contents(path))
-        lists = content[photo.name] if isinstance(content, dict) else content
-        faces = [_points(face) for face in _as_several(lists)]
+        if isinstance(content, dict):
+            content = content[photo.name]
+        faces = [_points(face) for face in _as_several(content)]
     except KeyError:
         raise ValueError(f"{path} has no landmarks of {photo.name}") from None
     except (ValueError, TypeError, OverflowError, RecursionError, IndexError) as error:
@@ -87,7 +100,9 @@ def read_landmarks(path: Path, photo: Path, width: int, height: int) -> list[Poi
         mend = f"write [[x, y], …] or {{{photo.name!r}: [[x, y], …]}}"
         raise ValueError(f"{path} holds no landmarks; {mend}") from error
     for x, y in itertools.chain(*faces):
-        if not (-0.5 <= x < width and -0.5 <= y < height):
+        in_columns = -0.5 <= x < width
+        in_rows = -0.5 <= y < height
+        if not (in_columns and in_rows):
             size = f"{width}x{height}"
             raise ValueError(
                 f"{path}: the landmark {x:g}, {y:g} lies outside the photo's {size} pixels"
@@ -96,13 +111,17 @@ def read_landmarks(path: Path, photo: Path, width: int, height: int) -> list[Poi
 
 
 def _as_several(lists: list) -> list:
-    """A list of faces, if these are the points of one or of several."""
+    """A list of faces, from the points of one face or from such a list."""
     first_point_or_face = lists[0]
-    return lists if isinstance(first_point_or_face[0], list) else [lists]
+    has_several_faces = isinstance(first_point_or_face[0], list)
+    return lists if has_several_faces else [lists]
 
 
 def _points(pairs: list) -> Points:
-    return [(float(x), float(y)) for x, y in pairs]
+    points = []
+    for x, y in pairs:
+        points.append((float(x), float(y)))
+    return points
 
 
 def find(photo: Image.Image) -> list[Face]:
@@ -121,8 +140,9 @@ def find(photo: Image.Image) -> list[Face]:
     areas, scores, _ = detector.run(pixels, enlargements, 0.0)
     faces = []
     for area, score in zip(areas, scores, strict=True):
+        landmarks = predictor(pixels, area)
         points = []
-        for part in predictor(pixels, area).parts():
+        for part in landmarks.parts():
             x = (part.x + 0.5) / scale - 0.5
             y = (part.y + 0.5) / scale - 0.5
             points.append((x, y))
@@ -134,31 +154,35 @@ def choose(faces: list[Face], number: int | None) -> tuple[Face, str | None]:
     """Face `number`, counted from 1, or the most certain one; and a message for the user."""
     if not faces:
         raise ValueError(f"{NO_FACE}, or a part of the photo with --box")
+    count = len(faces)
     scores = ", ".join(f"{face.score:.2f}" for face in faces)
     if number is not None:
-        if not 1 <= number <= len(faces):
-            count = f"{len(faces)} found, of scores {scores}"
-            raise ValueError(f"face={number}, but {count}; count from 1, the surest")
+        if not 1 <= number <= count:
+            raise ValueError(
+                f"face={number}, but {count} found, of scores {scores}; count from 1, the surest"
+            )
         return faces[number - 1], None
     message = None
     certain_count = len(certain(faces))
     if certain_count == 0:
         message = NOT_SURE
     elif certain_count > 1:
-        count = f"{len(faces)} faces found, of scores {scores}"
-        message = f"{count}; the first is restored, --face N takes another"
+        message = (
+            f"{count} faces found, of scores {scores}; the first is restored, "
+            "--face N takes another"
+        )
     return faces[0], message
 
 
 def certain(faces: list[Face]) -> list[Face]:
-    """Those that are almost certainly faces."""
+    """The detections that are almost certainly faces."""
     return [face for face in faces if face.score >= _SURE]
 
 
 def choose_all(faces: list[Face], number: int | None) -> tuple[list[Face], str | None]:
     """All certain faces, or face `number`; and a message for the user.
 
-    If no face is certain it is the most certain one, and none if nothing was found.
+    If no face is certain, the most certain one is chosen; if there is no face, none.
     """
     if not faces:
         return [], f"{NO_FACE}; the whole photo is restored without one"
@@ -177,20 +201,24 @@ class Where:
     align: bool = False  # find a face and align it as FFHQ does
     landmarks: Path | None = None
     face: int | None = None
-    box: tuple[float, float, float, float] | None = None  # x, y, w, h in pixels
+    box: Box | None = None
 
     def __bool__(self) -> bool:
         return self.align or self.box is not None
 
     def __str__(self) -> str:
         """A text that is equal for options that lead to equal squares; landmarks by content."""
-        parts: dict[str, object] = {"ffhq": self.align or None}
+        parts = []
+        if self.align:
+            parts.append("ffhq True")
         if self.landmarks is not None:
-            parts["landmarks"] = sha256(contents(self.landmarks)).hexdigest()
-        parts["face"] = self.face
-        parts["box"] = self.box
-        known = {name: value for name, value in parts.items() if value is not None}
-        return " ".join(f"{name} {value}" for name, value in known.items())
+            digest = sha256(contents(self.landmarks)).hexdigest()
+            parts.append(f"landmarks {digest}")
+        if self.face is not None:
+            parts.append(f"face {self.face}")
+        if self.box is not None:
+            parts.append(f"box {self.box}")
+        return " ".join(parts)
 
     def spots(
         self, path: Path, photo: Image.Image, several: bool
@@ -199,12 +227,15 @@ class Where:
 
         several: whether every certain face is restored, or only one.
         """
+        width, height = photo.size
         if self.box is not None:
-            return (box(*self.box, photo.height, photo.width),), None
+            spot = box(*self.box, height, width)
+            return (spot,), None
         if not self.align:
-            return (centre(photo.height, photo.width),), None
+            spot = centre(height, width)
+            return (spot,), None
         if self.landmarks is not None:
-            points = read_landmarks(self.landmarks, path, photo.width, photo.height)
+            points = read_landmarks(self.landmarks, path, width, height)
             message = None
             if len(points) > 1 and not several:
                 message = f"{self.landmarks} has {len(points)} faces; the first is restored"
@@ -223,9 +254,11 @@ def where_of(align: str | None, landmarks: Path | None, face: int | None, box: s
     """The part that the options select. Raises ValueError if they contradict each other."""
     if align not in (None, "ffhq"):
         raise ValueError(f"align={align!r} must be ffhq")
-    if align is None and (landmarks is not None or face is not None):
+    has_landmarks = landmarks is not None
+    has_face = face is not None
+    if align is None and (has_landmarks or has_face):
         raise ValueError("landmarks and face belong to --align ffhq; add it")
-    if landmarks is not None and face is not None:
+    if has_landmarks and has_face:
         meanings = "face counts the faces that are found, landmarks say where one is"
         raise ValueError(f"{meanings}; leave one of them out")
     if box is None:
@@ -247,9 +280,12 @@ def _networks() -> tuple[Any, Any]:
         import dlib
     except ImportError as error:
         raise ValueError(f"finding faces needs dlib; {mend}") from error
-    # found without an import: the package's own code needs a setuptools that is long gone
+    # we locate the package without importing it: its code needs a setuptools that is long gone
     package = importlib.util.find_spec("face_recognition_models")
     if package is None or package.origin is None:
         raise ValueError(f"finding faces needs its models; {mend}")
-    file = Path(package.origin).parent / "models" / "shape_predictor_68_face_landmarks.dat"
-    return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(file))
+    models = Path(package.origin).parent / "models"
+    file = models / "shape_predictor_68_face_landmarks.dat"
+    detector = dlib.get_frontal_face_detector()
+    predictor = dlib.shape_predictor(str(file))
+    return detector, predictor

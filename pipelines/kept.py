@@ -19,61 +19,76 @@ from .png import png
 
 
 def pixels_of(levels: Levels) -> Tensor:
-    """[1, C, H, W] in [0, 1] of levels [h, w, C], uint8 or uint16."""
+    """Convert levels [h, w, C], uint8 or uint16, to a picture [1, C, h, w] in [0, 1]."""
+    highest = numpy.iinfo(levels.dtype).max
     values = torch.from_numpy(levels.astype(numpy.float32))
-    return values.permute(2, 0, 1)[None] / numpy.iinfo(levels.dtype).max
+    channels_first = values.permute(2, 0, 1)
+    return channels_first[None] / highest
 
 
 def levels_of(picture: Tensor, bits: int) -> Levels:
-    """[h, w, C] of a picture [1, C, H, W], clamped to [0, 1] and rounded half to even.
+    """Convert a picture [1, C, h, w] to levels [h, w, C] of 8 or 16 bits.
 
-    Raises ValueError if it holds NaN.
+    Values are clamped to [0, 1] and rounded half to even. Raises ValueError if the picture holds
+    NaN.
     """
-    values = picture.detach().cpu()[0].clamp(0, 1)
+    values = picture.detach().cpu()[0]
+    values = values.clamp(0, 1)
     if values.isnan().any():
         raise ValueError("the picture holds NaN and cannot be written")
     if bits > 8:
         values = values.double()  # float32 has too few digits for a product of 16 bits
-    rounded = (values * (2**bits - 1)).round().permute(1, 2, 0).contiguous()
-    levels: Levels = rounded.numpy().astype(numpy.uint8 if bits == 8 else numpy.uint16)
+    highest = 2**bits - 1
+    rounded = (values * highest).round()
+    channels_last = rounded.permute(1, 2, 0).contiguous()
+    level_type = numpy.uint8 if bits == 8 else numpy.uint16
+    levels: Levels = channels_last.numpy().astype(level_type)
     return levels
 
 
 def read_pixels(path: Path) -> Tensor:
-    """The colours in a file as it stores them, [1, C, H, W] in [0, 1]."""
-    return pixels_of(read_photo(path).levels)
+    """Read the colours of a file as it stores them, [1, C, H, W] in [0, 1]."""
+    photo = read_photo(path)
+    return pixels_of(photo.levels)
 
 
 def in_grey(picture: Tensor) -> Tensor:
-    """The luma of a picture [1, 3, H, W], [1, 1, H, W]."""
-    return Gray()(picture.clamp(0, 1))[:, :1]
+    """Compute the luma [1, 1, H, W] of a picture [1, 3, H, W]."""
+    to_grey = Gray()
+    grey = to_grey(picture.clamp(0, 1))
+    return grey[:, :1]  # its three channels are equal
 
 
 def encode_like(picture: Tensor, file: PhotoFile) -> bytes:
-    """A PNG file of a picture [1, C, H, W], with all that the photo's file held beside its colours.
+    """Encode a picture [1, C, H, W] as PNG, with all that the photo's file held beside its colours.
 
-    The alpha channel is resized with the picture. A profile is kept if it is of as many channels.
+    The alpha channel is resized with the picture. A profile is kept if it is for as many channels.
     """
     levels = levels_of(picture, file.bits)
-    profile = file.profile if levels.shape[2] == file.channels else None
+    channels = levels.shape[2]
+    profile = file.profile if channels == file.channels else None
     if file.alpha is not None:
-        alpha = levels_of(alpha_of(file, picture), file.bits)
-        levels = numpy.concatenate([levels, alpha], 2)
+        alpha = alpha_of(file, picture)
+        alpha_levels = levels_of(alpha, file.bits)
+        levels = numpy.concatenate([levels, alpha_levels], 2)
     return png(levels, profile, file.exif)
 
 
 def over_white(picture: Tensor, file: PhotoFile) -> Tensor:
-    """A picture [1, C, H, W] with the alpha of a photo's file, as a viewer shows it."""
+    """Draw a picture [1, C, H, W] over white with the alpha of a photo's file, as a viewer does."""
     if file.alpha is None:
         return picture
-    return 1 - alpha_of(file, picture) * (1 - picture)
+    alpha = alpha_of(file, picture)
+    return 1 - alpha * (1 - picture)
 
 
 def alpha_of(file: PhotoFile, picture: Tensor) -> Tensor:
-    """The alpha channel of a file that has one, [1, 1, H, W], at the size of a picture."""
+    """The alpha channel [1, 1, H, W] of a file that has one, resized to the size of a picture."""
     assert file.alpha is not None
-    alpha = pixels_of(file.alpha[..., None])
+    levels = file.alpha[..., None]
+    alpha = pixels_of(levels)
     height, width = picture.shape[2:]
     if alpha.shape[2:] == picture.shape[2:]:
         return alpha
-    return Resize((height, width))(alpha).clamp(0, 1)
+    resize = Resize((height, width))
+    return resize(alpha).clamp(0, 1)

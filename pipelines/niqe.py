@@ -18,12 +18,19 @@ from torch import Tensor
 
 from degrade.constants import cached_constant
 
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, across); their products are fitted
+NEIGHBOURS = (  # (down, across); products with each of them are fitted
+    (0, 1),
+    (1, 0),
+    (1, 1),
+    (1, -1),
+)
 # The model uses patches that are at least this sharp, relative to the sharpest patch.
 SHARPEST = 0.75
 PUBLISHED_SIDE = 96  # of a patch, in pixels
 FEW_PATCHES = 64  # below this number, patches overlap
 LUMA = (0.299, 0.587, 0.114)
+WINDOW_RADIUS = 3  # of the Gaussian window for local means, in pixels
+WINDOW_SIGMA = 7 / 6  # in pixels
 
 
 @dataclass(frozen=True)
@@ -40,27 +47,31 @@ class Model:
         sharp_features = []
         for picture in pictures:
             features, sharpness = patches(picture, side)
-            is_sharp = sharpness >= SHARPEST * sharpness.max()
+            least = SHARPEST * sharpness.max()
+            is_sharp = sharpness >= least
             sharp_features.append(features[is_sharp])
-        mean, covariance = gaussian(torch.cat(sharp_features))
+        all_features = torch.cat(sharp_features)
+        mean, covariance = gaussian(all_features)
         return cls(mean, covariance, side)
 
     def distance(self, picture: Tensor) -> float:
-        """NIQE of a picture [1, C, H, W] in [0, 1]."""
+        """Compute NIQE of a picture [1, C, H, W] in [0, 1]."""
         features, _ = patches(picture, self.side)
         mean, covariance = gaussian(features)
         mean_covariance = (self.covariance + covariance) / 2
         inverse = torch.linalg.pinv(mean_covariance)
         difference = self.mean - mean
         squared = difference @ inverse @ difference
-        return float(squared.clamp_min(0).sqrt())
+        distance = squared.clamp_min(0).sqrt()
+        return float(distance)
 
 
 def side_of(resolution: int) -> int:
     """The published patch side if four patches fit across a picture, else a quarter picture."""
     if resolution >= 4 * PUBLISHED_SIDE:
         return PUBLISHED_SIDE
-    return max(8, resolution // 8 * 2)
+    even_quarter = resolution // 8 * 2
+    return max(8, even_quarter)
 
 
 def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,18 +85,25 @@ def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
 
 def patches(picture: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Compute 36 features of each patch [N, 36], 18 at each of two scales, and sharpness [N]."""
-    x = _luminance(picture) * 255
-    rows = x.shape[2] // side
-    columns = x.shape[3] // side
-    x = x[:, :, : rows * side, : columns * side]
-    step = side if rows * columns >= FEW_PATCHES else side // 4
+    luminance = 255 * _luminance(picture)
+    height, width = luminance.shape[2:]
+    rows = height // side
+    columns = width // side
+    x = luminance[:, :, : rows * side, : columns * side]
+    step = side
+    if rows * columns < FEW_PATCHES:
+        step = side // 4
+
     normalised, deviation = mscn(x)
+    fine_patches = cut(normalised, side, step)
     sharpness = F.avg_pool2d(deviation, side, step).flatten()
-    fine = fits(cut(normalised, side, step))
+
     half = F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True)
     half_normalised, _ = mscn(half)
-    coarse = fits(cut(half_normalised, side // 2, step // 2))
-    return torch.cat([fine, coarse], 1), sharpness
+    coarse_patches = cut(half_normalised, side // 2, step // 2)
+
+    features = torch.cat([fits(fine_patches), fits(coarse_patches)], 1)
+    return features, sharpness
 
 
 def _luminance(picture: Tensor) -> Tensor:
@@ -99,9 +117,10 @@ def _luminance(picture: Tensor) -> Tensor:
 
 def cut(x: Tensor, side: int, step: int) -> Tensor:
     """Cut x [1, 1, H, W] into patches [N, side, side], one every `step` pixels."""
-    rows = x[0, 0].unfold(0, side, step)
-    patches = rows.unfold(1, side, step)
-    return patches.reshape(-1, side, side)
+    plane = x[0, 0]
+    strips = plane.unfold(0, side, step)
+    squares = strips.unfold(1, side, step)
+    return squares.reshape(-1, side, side)
 
 
 def mscn(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,27 +128,36 @@ def mscn(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Mean and deviation are taken in a Gaussian window of 7×7 pixels.
     """
-    mean = _blurred(x)
-    variance = _blurred(x * x) - mean * mean
+    mean = _local_mean(x)
+    mean_square = _local_mean(x * x)
+    variance = mean_square - mean * mean
     deviation = variance.clamp_min(0).sqrt()
-    return (x - mean) / (deviation + 1), deviation
+    normalised = (x - mean) / (deviation + 1)
+    return normalised, deviation
 
 
-def _blurred(x: Tensor) -> Tensor:
-    positions = torch.arange(-3, 4, dtype=x.dtype)
-    line = torch.exp(-0.5 * (positions / (7 / 6)) ** 2)
+def _local_mean(x: Tensor) -> Tensor:
+    """The mean around each pixel of x [1, 1, H, W], weighted by a Gaussian window."""
+    radius = WINDOW_RADIUS
+    positions = torch.arange(-radius, radius + 1, dtype=x.dtype)
+    line = torch.exp(-0.5 * (positions / WINDOW_SIGMA) ** 2)
     window = torch.outer(line, line) / line.sum() ** 2
-    padded = F.pad(x, (3, 3, 3, 3), mode="replicate")
-    return F.conv2d(padded, window[None, None])
+    kernel = window[None, None]
+    padding = [radius] * 4
+    padded = F.pad(x, padding, mode="replicate")
+    return F.conv2d(padded, kernel)
 
 
 def fits(patches: Tensor) -> Tensor:
     """Fit 18 parameters to each patch [N, side, side]: shape and width, then 4 per neighbour."""
-    shape, left, right = generalised_gaussian(patches.flatten(1))
-    parameters = [shape, (left + right) / 2]
+    values = patches.flatten(1)
+    shape, left, right = generalised_gaussian(values)
+    width = (left + right) / 2
+    parameters = [shape, width]
     for neighbour in NEIGHBOURS:
-        product = patches * patches.roll(neighbour, (1, 2))
-        shape, left, right = generalised_gaussian(product.flatten(1))
+        shifted = patches.roll(neighbour, (1, 2))
+        products = (patches * shifted).flatten(1)
+        shape, left, right = generalised_gaussian(products)
         gamma_1 = torch.lgamma(1 / shape).exp()
         gamma_2 = torch.lgamma(2 / shape).exp()
         mean = (right - left) * gamma_2 / gamma_1
@@ -144,7 +172,8 @@ def _ratios() -> tuple[Tensor, Tensor]:
     log_1 = torch.lgamma(1 / shapes)
     log_2 = torch.lgamma(2 / shapes)
     log_3 = torch.lgamma(3 / shapes)
-    return shapes, (2 * log_2 - log_1 - log_3).exp()
+    log_ratios = 2 * log_2 - log_1 - log_3
+    return shapes, log_ratios.exp()
 
 
 def generalised_gaussian(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,24 +185,29 @@ def generalised_gaussian(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     left = _one_sided_deviation(x, x < 0)
     right = _one_sided_deviation(x, x > 0)
     tiny = torch.finfo(x.dtype).tiny
-    mean_square = x.square().mean(-1).clamp_min(tiny)
-    ratio = x.abs().mean(-1).square() / mean_square
+    mean_square = x.square().mean(-1)
+    squared_mean = x.abs().mean(-1).square()
+    ratio = squared_mean / mean_square.clamp_min(tiny)
     asymmetry = left / right
     ratio = ratio * (asymmetry**3 + 1) * (asymmetry + 1)
     ratio = ratio / (asymmetry**2 + 1) ** 2
     shape = _shape_of(ratio)
-    log_scale = torch.lgamma(1 / shape) - torch.lgamma(3 / shape)
-    scale = (log_scale / 2).exp()
+    log_1 = torch.lgamma(1 / shape)
+    log_3 = torch.lgamma(3 / shape)
+    scale = ((log_1 - log_3) / 2).exp()
     return shape, left * scale, right * scale
 
 
 def _shape_of(ratio: Tensor) -> Tensor:
     """The shapes of the grid whose ratios are nearest; ratios increase with the shape."""
     shapes, ratios = _ratios()
-    above = torch.searchsorted(ratios, ratio).clamp(1, len(ratios) - 1)
+    last = len(ratios) - 1
+    above = torch.searchsorted(ratios, ratio).clamp(1, last)
     below = above - 1
-    nearer_below = ratio - ratios[below] <= ratios[above] - ratio
-    return shapes[torch.where(nearer_below, below, above)]
+    to_below = ratio - ratios[below]
+    to_above = ratios[above] - ratio
+    nearest = torch.where(to_below <= to_above, below, above)
+    return shapes[nearest]
 
 
 def _one_sided_deviation(x: Tensor, side: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import degrade
 from degrade.filter import Gray
+from degrade.operator import Shape
 from degrade.photofile import PhotoFile, read_photo
 from degrade.rng import child_seed
 from degrade.serial import collect
@@ -24,7 +25,7 @@ from .apply import again
 from .faces import Where
 from .files import Source
 from .history import check_clean, clean_of, note, what_happened
-from .job import MOST_UNEXPLAINED, Restored, RestoreJob, Restorer, RestoreSettings
+from .job import MOST_UNEXPLAINED, Drawn, Restored, RestoreJob, Restorer, RestoreSettings
 from .photo import Photo
 from .png import png
 from .progress import SolveBar
@@ -32,7 +33,7 @@ from .report import remove_report
 from .restored import LOG, is_of
 from .results import Curve
 from .sheet import SPREAD, details, sheet, spread
-from .solver import Solver
+from .solver import Solved, Solver
 
 if TYPE_CHECKING:
     import invert
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 LATENT = ".latent.safetensors"
 MOST_SAMPLES = 1000
 LARGE_PHOTO = 512  # the side that the realism metrics assume of photos of any size
+RESULTS_OF_SEARCH = ("notes", "loss", "terms", "unexplained", "refused")  # keys of a log
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class Observation:
     stays_grey: bool  # whether the result is written in grey
 
     def written(self, picture: Tensor) -> Tensor:
-        """A result as its file holds it."""
-        return kept.pixels_of(kept.levels_of(picture, self.file.bits))
+        """Round a result to the levels that its file holds."""
+        levels = kept.levels_of(picture, self.file.bits)
+        return kept.pixels_of(levels)
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,10 @@ class Images:
     side: int | None
 
     @property
-    def shape(self) -> tuple[int, int, int, int] | None:
-        return None if self.side is None else (1, self.channels, self.side, self.side)
+    def shape(self) -> Shape | None:
+        if self.side is None:
+            return None
+        return (1, self.channels, self.side, self.side)
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,8 @@ class Restore:
     Writes <name>.png, <name>.sheet.png (clean | observed | restored | restored, degraded again),
     <name>.latent.safetensors and, last, <name>.json with settings and losses. Further samples are
     <name>.sample2.png and so on. If a generator draws parts of a photo, <name>.png is the photo
-    with them, and <name>.part.png what was drawn, side by side. A picture whose log has the same
-    settings and observation is not solved again.
+    with them, and <name>.part.png shows the drawn parts side by side. A picture whose log has the
+    same settings and observation is not solved again.
 
     images: what the prior draws. solver: makes the worker's solver. face_images and face_solver:
     the same for the face prior. clean: the undamaged picture or a folder of them, for the sheet
@@ -126,12 +131,16 @@ class Restore:
     def setup(self) -> Callable[[RestoreJob], Restored]:
         step = self.bar and self.bar.step
         solver = self.solver(step=step)
-        face_solver = solver if self.face_solver is None else self.face_solver(step=step)
+        face_solver = solver
+        if self.face_solver is not None:
+            face_solver = self.face_solver(step=step)
         return Restorer(self.settings, solver, face_solver, self.bar)
 
     def about(self) -> dict[str, object]:
-        init = None if self.init is None else str(self.init)
-        return {"command": "restore", **asdict(self.settings), "init": init}
+        about: dict[str, object] = {"command": "restore"}
+        about |= asdict(self.settings)
+        about["init"] = None if self.init is None else str(self.init)
+        return about
 
     def forget(self) -> None:
         if remove_report(self.output):
@@ -144,100 +153,143 @@ class Restore:
         return self._targets(source, photo=True)
 
     def _targets(self, source: Source, photo: bool) -> list[Path]:
-        suffixes = [*_suffixes(self.settings.samples, photo), ".sheet.png"]
-        faces = photo and self.face_images is not None
-        if faces or self.images.side is not None:  # a denoiser has no latent
+        """The files of a result. photo: whether a generator draws parts of a photo."""
+        suffixes = _suffixes(self.settings.samples, photo)
+        suffixes.append(".sheet.png")
+        has_faces = photo and self.face_images is not None
+        if has_faces or self.images.side is not None:  # a denoiser has no latent
             suffixes.append(LATENT)
         suffixes.append(".json")
-        return [source.target(self.output, suffix) for suffix in suffixes]
+        return self._paths(source, suffixes)
+
+    def _path(self, source: Source, suffix: str) -> Path:
+        return source.target(self.output, suffix)
+
+    def _paths(self, source: Source, suffixes: list[str]) -> list[Path]:
+        return [self._path(source, suffix) for suffix in suffixes]
+
+    def _earlier_log(self, source: Source) -> dict:
+        """The log of an earlier result of this name; empty if there is none."""
+        record = self._path(source, ".json")
+        return files.earlier(record, LOG, self.targets(source)) or {}
 
     def changes(self, source: Source) -> list[str]:
-        before = files.read_json(source.target(self.output, ".json"), LOG)
-        if before is None:
+        record = self._path(source, ".json")
+        earlier_log = files.read_json(record, LOG)
+        if earlier_log is None:
             return []
-        return files.differences(before, asdict(self.settings) | {"init": self._init_text(source)})
+        expected = asdict(self.settings)
+        expected["init"] = self._init_digest(source)
+        return files.differences(earlier_log, expected)
 
     def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
         observation = self._observation(source)
-        photos = observation.photos
         whole, texts = self._assumptions(observation)
         if self.settings.keep_visible:
-            _note_uncertain(source, photos[0].happened.approx() if photos else whole)
-        record = source.target(self.output, ".json")
-        before = files.earlier(record, LOG, self.targets(source)) or {}
-        if files.another_source(before, "observation", source):
+            self._note_uncertain(observation, whole)
+        earlier_log = self._earlier_log(source)
+        if files.another_source(earlier_log, "observation", source):
             note(f"{source.path}: the result of another picture of this name is replaced")
-        wanted = {
+        expected = {
             "degrade": degrade.__version__,
             **texts,
             **asdict(self.settings),
             "observation": files.digest(source.path),
-            "init": self._init_text(source),
+            "init": self._init_digest(source),
         }
-        clean = self._clean_path(source, observation.manifest)
-        clean_text = before.get("clean") if clean is None else files.digest(clean)
-        log = wanted | {"clean": clean_text, "happened": _text(observation.operator)}
-        complete = all(path.exists() for path in self._targets(source, bool(photos)))
-        solved = complete and is_of(before, wanted)
-        if self.force and before.get("refused"):
-            solved = False
-        if solved and before.get("clean") == clean_text:
+        clean_path = self._clean_path(source, observation.manifest)
+        clean_digest = earlier_log.get("clean")
+        if clean_path is not None:
+            clean_digest = files.digest(clean_path)
+        log = dict(expected)
+        log["clean"] = clean_digest
+        log["happened"] = _text(observation.operator)
+        if not self._is_solved(observation, earlier_log, expected):
+            job = self._job(observation, whole)
+            return Todo(source, log, observation), job
+        if earlier_log.get("clean") == clean_digest:
             return Todo(source, log), None
-        if solved:  # only the sheet is drawn again
-            for key in ("notes", "loss", "terms", "unexplained", "refused"):
-                if key in before:
-                    log[key] = before[key]
-            return Todo(source, log, observation), None
-        job = RestoreJob(
+        # only the sheet is drawn again
+        for key in RESULTS_OF_SEARCH:
+            if key in earlier_log:
+                log[key] = earlier_log[key]
+        return Todo(source, log, observation), None
+
+    def _is_solved(self, observation: Observation, earlier_log: dict, expected: dict) -> bool:
+        """Whether an earlier run wrote a complete result with the expected settings."""
+        if self.force and earlier_log.get("refused"):
+            return False
+        has_parts = bool(observation.photos)
+        targets = self._targets(observation.source, has_parts)
+        is_complete = all(path.exists() for path in targets)
+        return is_complete and is_of(earlier_log, expected)
+
+    def _job(self, observation: Observation, whole: degrade.Operator | None) -> RestoreJob:
+        """Describe an observation for the worker. whole: see `_assumptions`."""
+        source = observation.source
+        is_known = observation.manifest is not None or self.settings.op is not None
+        return RestoreJob(
             name=source.relative.as_posix(),
             observed=observation.pixels,
             happened=observation.operator,
             assumed=whole,
-            spots=tuple(photo.spot for photo in photos),
+            spots=tuple(photo.spot for photo in observation.photos),
             seeds=self._seeds(source),
-            init=self._init(source),
+            init=self._initial_latent(source),
             force=self.force,
-            guessed=observation.manifest is None and self.settings.op is None,
+            guessed=not is_known,
         )
-        return Todo(source, log, observation), job
 
     def _assumptions(
         self, observation: Observation
     ) -> tuple[degrade.Operator | None, dict[str, object]]:
-        """The operator that is assumed of the whole picture, and what the log says of all.
+        """The operator that is assumed of the whole picture, and the log's text of all operators.
 
-        There is none if only a part is restored.
+        The operator is None if only a part of the picture is restored.
         """
-        settings, operator = self.settings, observation.operator
-        squares = [list(photo.spot.matrix) for photo in observation.photos]
+        settings = self.settings
+        operator = observation.operator
+        photos = observation.photos
         if self.images.side is None:
             whole = settings.model_with_filters(operator, observation.pixels)
             texts: dict[str, object] = {"assumed": _text(whole)}
             if self.face_images is not None:
-                texts["faces"] = squares
+                texts["faces"] = [list(photo.spot.matrix) for photo in photos]
             return whole, texts
-        if not observation.photos:
+        if not photos:
             whole = settings.model(operator)
             return whole, {"assumed": _text(whole)}
-        _, operator = observation.photos[0].problem(self.images.side)
-        return None, {"assumed": _text(settings.model(operator))}
+        _, operator_of_part = photos[0].problem(self.images.side)
+        assumed = settings.model(operator_of_part)
+        return None, {"assumed": _text(assumed)}
+
+    def _note_uncertain(self, observation: Observation, whole: degrade.Operator | None) -> None:
+        """Say if --keep-visible has no effect, and which stages are the reason."""
+        operator = whole
+        if observation.photos:
+            operator = observation.photos[0].happened.approx()
+        if operator is None or operator.certain:
+            return
+        stages = [str(stage) for stage in operator if not stage.certain]
+        reason = f"{', '.join(stages)} leaves nothing certain of what was before it"
+        note(f"{observation.source.path}: nothing is kept, for {reason}")
 
     def _observation(self, source: Source) -> Observation:
         manifest, operator = what_happened(source, self.settings.op, self.prior)
         file, pixels, stays_grey = self._read(source, operator)
         photos = self._photos(source, pixels, operator)
-        path = self._clean_path(source, manifest)
+        clean_path = self._clean_path(source, manifest)
         clean = None
-        if path is not None:
-            check_clean(path, source, manifest, operator)
-            clean = files.read_image(path)
+        if clean_path is not None:
+            check_clean(clean_path, source, manifest, operator)
+            clean = files.read_image(clean_path)
         return Observation(source, file, pixels, operator, manifest, photos, clean, stays_grey)
 
     def _read(self, source: Source, operator: degrade.Operator) -> tuple[PhotoFile, Tensor, bool]:
         """The file, its pixels with the prior's channels, and whether the result is to be grey.
 
         A grey file has a result in grey, unless the operator itself turns colours into grey: then
-        the colours are what is to be restored.
+        the restoration brings the colours back.
         """
         channels = self.images.channels
         file = read_photo(source.path)
@@ -248,81 +300,94 @@ class Restore:
         if pixels.shape[1] == channels:
             return file, pixels, channels == 1
         removes_colour = any(isinstance(stage, Gray) for stage in operator)
-        return file, pixels.repeat(1, channels, 1, 1), not removes_colour
+        in_colour = pixels.repeat(1, channels, 1, 1)
+        return file, in_colour, not removes_colour
 
     def _photos(
         self, source: Source, observed: Tensor, operator: degrade.Operator
     ) -> tuple[Photo, ...]:
         """The parts of a photo that a generator draws; none if the prior draws the whole."""
         shape = self.images.shape
-        if shape is None and self.face_images is None:
+        draws_faces = self.face_images is not None
+        if shape is None and not draws_faces:
             return ()
         if shape is not None and not self.where:
             with suppress(ValueError):  # from a stage that does not fit the shape
                 if operator.output_shape(shape) == tuple(observed.shape):
                     return ()
-        several = self.face_images is not None
         picture = files.to_pil(observed)
-        spots, message = self.where.spots(source.path, picture, several)
+        spots, message = self.where.spots(source.path, picture, several=draws_faces)
         if message:
             note(f"{source.path}: {message}")
         return tuple(Photo(observed, operator, spot) for spot in spots)
 
     def _seeds(self, source: Source) -> list[int]:
-        name, seed = source.relative.as_posix(), self.settings.seed
-        further = [child_seed(seed, name, i) for i in range(1, self.settings.samples)]
-        return [child_seed(seed, name), *further]
+        """A seed for each sample."""
+        name = source.relative.as_posix()
+        seed = self.settings.seed
+        seeds = [child_seed(seed, name)]
+        for number in range(1, self.settings.samples):
+            seeds.append(child_seed(seed, name, number))
+        return seeds
 
     def _init_path(self, source: Source) -> Path | None:
-        if self.init is None:
+        """The file of the latent from which the search starts, if one was given."""
+        path = self.init
+        if path is None:
             return None
-        path = self.init / source.result_name(LATENT) if self.init.is_dir() else self.init
+        if path.is_dir():
+            path = path / source.result_name(LATENT)
         targets = [target.resolve() for target in self.targets(source)]
         if path.resolve() in targets:
             raise ValueError(f"init={path} would be written over; choose another --output")
         return path
 
-    def _init_text(self, source: Source) -> str | None:
+    def _init_digest(self, source: Source) -> str | None:
         path = self._init_path(source)
-        return None if path is None else files.digest(path)
+        if path is None:
+            return None
+        return files.digest(path)
 
-    def _init(self, source: Source) -> Tensor | str | None:
+    def _initial_latent(self, source: Source) -> Tensor | str | None:
+        """The latent from which the search starts; several samples start at random ones."""
         path = self._init_path(source)
         if path is not None:
             return files.read_latent(path)
-        return "random" if self.settings.samples > 1 else None
+        if self.settings.samples > 1:
+            return "random"
+        return None
 
     def _clean_path(self, source: Source, manifest: dict | None) -> Path | None:
-        return None if self.clean is None else clean_of(source, manifest, self.clean)
+        if self.clean is None:
+            return None
+        return clean_of(source, manifest, self.clean)
 
     def finish(self, todo: Todo, restored: Restored | None) -> Path:
-        source, log, observation = todo.source, todo.log, todo.observation
-        target = source.target(self.output, ".png")
+        source = todo.source
+        log = todo.log
+        observation = todo.observation
+        target = self._path(source, ".png")
         if observation is None:
             return target
-        has_parts = bool(observation.photos)
         made: dict[Path, bytes] = {}
         if restored is None:
             results = self._read_results(observation)
             drawn = self._read_drawn(observation)
         else:
             self._check(source, restored)
-            log |= _curves(restored)
+            log |= _search_log(restored)
             results = self._in_grey(restored.pictures, observation)
             drawn = _rows(restored)
             made = self._encoded(observation, results, drawn)
             self._say_how(observation, restored)
             if restored.drawn:
-                latents = []
-                for part in restored.drawn:
-                    latents += [solution.latent for solution in part.solved]
-                latent = torch.cat(latents)
-                made[source.target(self.output, LATENT)] = files.latent_bytes(latent)
+                latent_path = self._path(source, LATENT)
+                made[latent_path] = _latent_bytes(restored)
         tiles = self._tiles(observation, results, drawn)
-        made[source.target(self.output, ".sheet.png")] = self._encoded_sheet(observation, tiles)
-        record = source.target(self.output, ".json")
-        before = files.earlier(record, LOG, self.targets(source)) or {}
-        files.write_together(record, LOG, log, made, self._stale(source, before, has_parts))
+        sheet_path = self._path(source, ".sheet.png")
+        made[sheet_path] = self._encoded_sheet(observation, tiles)
+        record = self._path(source, ".json")
+        files.write_together(record, LOG, log, made, self._stale(observation))
         return target
 
     def _check(self, source: Source, restored: Restored) -> None:
@@ -340,30 +405,35 @@ class Restore:
 
     def _say_how(self, observation: Observation, restored: Restored) -> None:
         """Tell the user what restored the picture, and what a generator failed to explain."""
-        path, settings = observation.source.path, self.settings
+        path = observation.source.path
         if self.images.side is None:
             what = "everything else" if restored.drawn else "the whole photo"
-            how = f"method {settings.method}, prior {self.images.name}"
-            assumed = f"assumed {observation.operator}"
-            solved = restored.whole[0]
-            note(f"{path}: {what}: {'; '.join([how, assumed, *solved.notes])}")
-        several = len(restored.drawn) > 1
+            remarks = [
+                f"method {self.settings.method}, prior {self.images.name}",
+                f"assumed {observation.operator}",
+                *restored.whole[0].notes,
+            ]
+            note(f"{path}: {what}: {'; '.join(remarks)}")
+        count = len(restored.drawn)
         for number, drawn in enumerate(restored.drawn, 1):
-            remarks = []
-            if self.face_images is not None:
-                remarks.append(f"prior {self.face_images.name}, method {settings.search_method}")
-            if drawn.refused:
-                remarks.append(f"refused: {_too_little(drawn.unexplained)}; --force pastes it")
-            elif self.force and drawn.unexplained > MOST_UNEXPLAINED:
-                remarks.append(f"look at the result: {_too_little(drawn.unexplained)}")
+            remarks = self._remarks(drawn)
             if remarks:
-                what = "what was drawn"
-                if self.face_images is not None:
-                    what = f"face {number}" if several else "face"
+                is_face = self.face_images is not None
+                what = _face_name(number, count) if is_face else "what was drawn"
                 note(f"{path}: {what}: {'; '.join(remarks)}")
 
-    def _paths(self, source: Source, suffixes: list[str]) -> list[Path]:
-        return [source.target(self.output, suffix) for suffix in suffixes]
+    def _remarks(self, drawn: Drawn) -> list[str]:
+        """What the user must know of a picture or part that a generator drew."""
+        remarks = []
+        if self.face_images is not None:
+            method = self.settings.search_method
+            remarks.append(f"prior {self.face_images.name}, method {method}")
+        too_little = _too_little(drawn.unexplained)
+        if drawn.refused:
+            remarks.append(f"refused: {too_little}; --force pastes it")
+        elif self.force and drawn.unexplained > MOST_UNEXPLAINED:
+            remarks.append(f"look at the result: {too_little}")
+        return remarks
 
     def _in_grey(self, images: list[Tensor], observation: Observation) -> list[Tensor]:
         """The results with the channels that are written."""
@@ -377,57 +447,76 @@ class Restore:
         )
         return [kept.in_grey(image) for image in images]
 
+    def _result_paths(self, source: Source) -> list[Path]:
+        """The files of the restored pictures, one for each sample."""
+        suffixes = _numbered(self.settings.samples)
+        return self._paths(source, suffixes)
+
+    def _drawn_paths(self, source: Source) -> list[Path]:
+        """The files of what a generator drew for a photo, one for each sample."""
+        suffixes = _part_suffixes(self.settings.samples)
+        return self._paths(source, suffixes)
+
     def _read_results(self, observation: Observation) -> list[Tensor]:
         """The restored pictures of an earlier run."""
-        paths = self._paths(observation.source, _numbered(self.settings.samples))
+        paths = self._result_paths(observation.source)
         return [kept.read_pixels(path) for path in paths]
 
     def _read_drawn(self, observation: Observation) -> list[Tensor]:
         """What a generator drew in an earlier run, for each sample all parts side by side."""
         if not observation.photos:
             return []
-        paths = self._paths(observation.source, _drawn(self.settings.samples, photo=True))
-        return [files.read_image(path, self.drawn_images.channels) for path in paths]
+        channels = self.drawn_images.channels
+        paths = self._drawn_paths(observation.source)
+        return [files.read_image(path, channels) for path in paths]
 
     def _encoded(
         self, observation: Observation, results: list[Tensor], drawn: list[Tensor]
     ) -> dict[Path, bytes]:
         """The picture files: the results and, beside a photo, what the generator drew."""
-        source, samples = observation.source, self.settings.samples
         made: dict[Path, bytes] = {}
-        for path, result in zip(self._paths(source, _numbered(samples)), results, strict=True):
+        result_paths = self._result_paths(observation.source)
+        for path, result in zip(result_paths, results, strict=True):
             made[path] = kept.encode_like(result, observation.file)
         if observation.photos:
-            drawn_paths = self._paths(source, _drawn(samples, photo=True))
-            for path, image in zip(drawn_paths, drawn, strict=True):
-                made[path] = files.encode(files.to_pil(image))
+            drawn_paths = self._drawn_paths(observation.source)
+            for path, row in zip(drawn_paths, drawn, strict=True):
+                image = files.to_pil(row)
+                made[path] = files.encode(image)
         return made
 
     def _encoded_sheet(self, observation: Observation, tiles: dict[str, Image]) -> bytes:
-        """The sheet, in the colours of the photo."""
+        """The sheet as PNG, with the colour profile of the photo."""
+        image = sheet(tiles)
         file = observation.file
         if file.profile is None or file.channels == 1:
-            return files.encode(sheet(tiles))
-        return png(numpy.asarray(sheet(tiles)), file.profile)
+            return files.encode(image)
+        levels = numpy.asarray(image)
+        return png(levels, file.profile)
 
-    def _stale(self, source: Source, before: dict, is_photo: bool) -> list[Path]:
+    def _stale(self, observation: Observation) -> list[Path]:
         """Pictures of an earlier result that are no part of this one."""
-        samples = before.get("samples")
-        count = min(samples, MOST_SAMPLES) if isinstance(samples, int) else 1
-        earlier = set(self._paths(source, _suffixes(count, photo=True)))
-        return sorted(earlier - set(self._targets(source, is_photo)))
+        source = observation.source
+        count = 1
+        earlier_samples = self._earlier_log(source).get("samples")
+        if isinstance(earlier_samples, int):
+            count = min(earlier_samples, MOST_SAMPLES)
+        earlier_suffixes = _suffixes(count, photo=True)
+        earlier_paths = self._paths(source, earlier_suffixes)
+        targets = self._targets(source, bool(observation.photos))
+        return sorted(set(earlier_paths) - set(targets))
 
     def _tiles(
         self, observation: Observation, results: list[Tensor], drawn: list[Tensor]
     ) -> dict[str, Image]:
         """The tiles of the sheet. drawn: see `_read_drawn`."""
-        file, photos = observation.file, observation.photos
+        file = observation.file
+        photos = observation.photos
+        before = kept.over_white(observation.pixels, file)
+        after = kept.over_white(results[0], file)
         tiles: dict[str, Tensor] = {}
         if observation.clean is not None:
             tiles["clean"] = observation.clean
-        before = kept.over_white(observation.pixels, file)
-        after = kept.over_white(results[0], file)
-        samples = drawn or results
         if photos and self.face_images is None:
             side = max(self.images.side or 0, round(photos[0].spot.side))
             tiles["photo"] = before
@@ -437,39 +526,67 @@ class Restore:
         else:
             tiles["observed"] = before
             tiles["restored"] = after
+        samples = drawn or results
         for number, image in enumerate(samples[1:], 2):
             tiles[f"sample {number}"] = image
         if self.images.side is None:
-            tiles.update(details(before, after))
+            tiles |= details(before, after)
         if self.face_images is not None:
-            tiles.update(self._face_tiles(photos, drawn))
+            tiles |= self._face_tiles(photos, drawn)
         if len(samples) > 1:
             tiles[f"spread, white is {SPREAD}"] = spread(samples) / SPREAD
         if observation.manifest is not None:
             written = observation.written(results[0])
             degraded = again(written, observation.manifest, observation.operator)
             tiles["restored, degraded again"] = degraded
-        return {caption: files.to_pil(tile) for caption, tile in tiles.items()}
+        images = {}
+        for caption, tile in tiles.items():
+            images[caption] = files.to_pil(tile)
+        return images
 
     def _face_tiles(self, photos: tuple[Photo, ...], drawn: list[Tensor]) -> dict[str, Tensor]:
         """Each face of a photo, and what the face prior drew for it."""
         tiles = {}
-        several = len(photos) > 1
-        for number, photo in enumerate(photos):
-            side = drawn[0].shape[2]
-            name = f"face {number + 1}" if several else "face"
+        for index, photo in enumerate(photos):
+            row = drawn[0]  # the faces side by side
+            side = row.shape[2]
+            left = index * side
+            name = _face_name(index + 1, len(photos))
             tiles[name] = photo.aligned(max(side, round(photo.spot.side)))
-            tiles[f"{name}, drawn"] = drawn[0][..., number * side : (number + 1) * side]
+            tiles[f"{name}, drawn"] = row[..., left : left + side]
         return tiles
 
 
+def _face_name(number: int, count: int) -> str:
+    """What a message and a caption call a face; only one of several has a number."""
+    return f"face {number}" if count > 1 else "face"
+
+
 def _rows(restored: Restored) -> list[Tensor]:
-    """What a generator drew, for each sample all parts side by side."""
-    parts = [drawn.solved for drawn in restored.drawn if drawn.solved is not restored.whole]
+    """What a generator drew for parts of a photo, for each sample all parts side by side."""
+    parts = []
+    for drawn in restored.drawn:
+        if drawn.solved is not restored.whole:
+            parts.append(drawn.solved)
     rows = []
     for sample in zip(*parts, strict=True):
-        rows.append(torch.cat([solution.image for solution in sample], 3))
+        images = [solution.image for solution in sample]
+        rows.append(torch.cat(images, 3))
     return rows
+
+
+def _drawn_solves(restored: Restored) -> list[Solved]:
+    """The solves of a generator, of all parts and samples."""
+    solves = []
+    for drawn in restored.drawn:
+        solves += drawn.solved
+    return solves
+
+
+def _latent_bytes(restored: Restored) -> bytes:
+    """The file of the latents of all parts and samples."""
+    latents = [solution.latent for solution in _drawn_solves(restored)]
+    return files.latent_bytes(torch.cat(latents))
 
 
 def _too_little(unexplained: float) -> str:
@@ -480,28 +597,33 @@ def _too_little(unexplained: float) -> str:
     return f"what was drawn explains the picture little better than a plain colour, and {share}"
 
 
-def _curves(restored: Restored) -> dict:
-    """What a log says of the solves: their notes, and the curves of loss and terms, averaged.
+def _search_log(restored: Restored) -> dict[str, object]:
+    """The log's part about the solves: notes, and the curves of the loss and of its terms.
 
-    The curves are those of the generator, if there is one.
+    The curves are means over samples and parts. They are those of the generator, if there is one.
     """
     notes: dict[str, None] = {}
     for solution in restored.searches:
         notes |= dict.fromkeys(solution.notes)
-    solved = restored.whole
-    if restored.drawn:
-        solved = []
-        for drawn in restored.drawn:
-            solved += drawn.solved
+    solves = _drawn_solves(restored) or restored.whole
     terms = {}
-    for name in solved[0].terms:
-        terms[name] = _mean_curve([solution.terms[name] for solution in solved])
-    loss = _mean_curve([solution.losses for solution in solved])
-    curves: dict[str, object] = {"notes": list(notes), "loss": loss, "terms": terms}
+    for name in solves[0].terms:
+        curves = [solution.terms[name] for solution in solves]
+        terms[name] = _mean_curve(curves)
+    losses = [solution.losses for solution in solves]
+    log: dict[str, object] = {"notes": list(notes)}
+    log["loss"] = _mean_curve(losses)
+    log["terms"] = terms
     if restored.drawn:
-        curves["unexplained"] = [round(drawn.unexplained, 4) for drawn in restored.drawn]
-        curves["refused"] = [i for i, drawn in enumerate(restored.drawn, 1) if drawn.refused]
-    return curves
+        unexplained: list[float] = []
+        refused: list[int] = []
+        for number, drawn in enumerate(restored.drawn, 1):
+            unexplained.append(round(drawn.unexplained, 4))
+            if drawn.refused:
+                refused.append(number)
+        log["unexplained"] = unexplained
+        log["refused"] = refused
+    return log
 
 
 def _mean_curve(curves: Sequence[Sequence[float | None]]) -> Curve:
@@ -509,34 +631,38 @@ def _mean_curve(curves: Sequence[Sequence[float | None]]) -> Curve:
     longest = max(len(curve) for curve in curves)
     means: Curve = []
     for step in range(longest):
-        values = [curve[min(step, len(curve) - 1)] for curve in curves]
-        known = [value for value in values if value is not None]
-        means.append(round(sum(known) / len(known), 6) if known else None)
+        known = []
+        for curve in curves:
+            last = len(curve) - 1
+            value = curve[min(step, last)]
+            if value is not None:
+                known.append(value)
+        mean = None
+        if known:
+            mean = round(sum(known) / len(known), 6)
+        means.append(mean)
     return means
 
 
 def _numbered(samples: int) -> list[str]:
     """Suffixes of the restored pictures, one for each sample."""
-    return [".png", *(f".sample{i}.png" for i in range(2, samples + 1))]
+    suffixes = [".png"]
+    for number in range(2, samples + 1):
+        suffixes.append(f".sample{number}.png")
+    return suffixes
 
 
-def _drawn(samples: int, photo: bool) -> list[str]:
-    """Suffixes of the generator's images, which lie beside the photos they are parts of."""
-    numbered = _numbered(samples)
-    return [suffix.replace(".png", ".part.png") for suffix in numbered] if photo else numbered
+def _part_suffixes(samples: int) -> list[str]:
+    """Suffixes of what a generator drew for a photo, one for each sample."""
+    return [suffix.replace(".png", ".part.png") for suffix in _numbered(samples)]
 
 
 def _suffixes(samples: int, photo: bool) -> list[str]:
-    """Suffixes of all pictures of a result, without repetition."""
-    return list(dict.fromkeys([*_numbered(samples), *_drawn(samples, photo)]))
-
-
-def _note_uncertain(source: Source, operator: degrade.Operator | None) -> None:
-    """Say that --keep-visible has no effect, and which stages are the reason."""
-    if operator is not None and not operator.certain:
-        stages = ", ".join(str(stage) for stage in operator if not stage.certain)
-        reason = f"{stages} leaves nothing certain of what was before it"
-        note(f"{source.path}: nothing is kept, for {reason}")
+    """Suffixes of all pictures of a result. photo: whether a generator draws parts of a photo."""
+    suffixes = _numbered(samples)
+    if photo:
+        suffixes += _part_suffixes(samples)
+    return suffixes
 
 
 def _text(operator: degrade.Operator) -> str:
@@ -549,20 +675,7 @@ def refuse_useless_options(
 ) -> None:
     """Raise ValueError for options that nothing would use, and for priors of the wrong kind."""
     if face_prior is not None:
-        if prior.prior_kind != "denoiser" or face_prior.prior_kind != "generator":
-            raise ValueError(
-                "--face-prior names a generator of faces, and --prior a denoiser for the rest of "
-                "the photo, such as photo; with one prior for both, leave --face-prior out"
-            )
-        if prior.channels != face_prior.channels:
-            raise ValueError(
-                f"--face-prior draws {face_prior.channels} channels and --prior knows "
-                f"{prior.channels}; both must be for grey, or both for colours"
-            )
-        if not where:
-            raise ValueError(
-                "--face-prior needs to know where the face is; add --align ffhq, or --box X,Y,W,H"
-            )
+        _check_face_prior(prior, face_prior, where)
         return
     if prior.prior_kind == "generator":
         return
@@ -575,4 +688,22 @@ def refuse_useless_options(
         raise ValueError(
             f"--samples {samples}: a denoiser gives one answer; leave it out, or name a generator "
             "with --prior"
+        )
+
+
+def _check_face_prior(prior: Prior, face_prior: Prior, where: Where) -> None:
+    """Raise ValueError unless a denoiser and a generator of as many channels know where to work."""
+    if prior.prior_kind != "denoiser" or face_prior.prior_kind != "generator":
+        raise ValueError(
+            "--face-prior names a generator of faces, and --prior a denoiser for the rest of "
+            "the photo, such as photo; with one prior for both, leave --face-prior out"
+        )
+    if prior.channels != face_prior.channels:
+        raise ValueError(
+            f"--face-prior draws {face_prior.channels} channels and --prior knows "
+            f"{prior.channels}; both must be for grey, or both for colours"
+        )
+    if not where:
+        raise ValueError(
+            "--face-prior needs to know where the face is; add --align ffhq, or --box X,Y,W,H"
         )

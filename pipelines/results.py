@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from .tasks import SUITES
 
 Row = dict[str, Any]  # a line of results.jsonl: task, method, image, metrics, loss, …
 Curve = list[float | None]  # values at each step; None where there is none
-Cells = dict[tuple[str, str], float | None]  # (task, method) → value
-CURVE_POINTS = 100  # that are kept of a curve
+Key = tuple[str, str]  # task, method
+Cells = dict[Key, float | None]
+CURVE_POINTS = 100  # as many values of a curve are kept
+DIGITS = 5  # of the values of a curve
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Table:
                 known.append(value)
         if not known:
             return None
-        return min(known) if self.metric.lower_is_better else max(known)
+        if self.metric.lower_is_better:
+            return min(known)
+        return max(known)
 
 
 def tables_of(rows: list[Row], realism: dict[str, Cells]) -> list[Table]:
@@ -69,42 +73,59 @@ def tables_of(rows: list[Row], realism: dict[str, Cells]) -> list[Table]:
         cells = realism.get(metric.name, {})
         if metric.of_set is None:
             cells = _means(rows, metric.name)
-        if any(value is not None for value in cells.values()):
+        has_value = any(value is not None for value in cells.values())
+        if has_value:
             tables.append(Table(metric, tasks, methods, cells))
     return tables
 
 
 def _distinct(rows: list[Row], column: str) -> list[str]:
     """The different values of a column, in the order of their first appearance."""
-    return list(dict.fromkeys(row[column] for row in rows))
+    values: dict[str, None] = {}
+    for row in rows:
+        values[row[column]] = None
+    return list(values)
+
+
+def _place_in(names: Iterable[str], name: str) -> int:
+    """The index of a name in a list of known names; unknown ones come last."""
+    known = list(names)
+    if name not in known:
+        return len(known)
+    return known.index(name)
 
 
 def _place_of_task(task: str) -> int:
-    """Where a task stands in the paper; others come last."""
-    known = list(SUITES["paper"])
-    return known.index(task) if task in known else len(known)
+    """The position of a task in the paper; others come last."""
+    return _place_in(SUITES["paper"], task)
 
 
 def _place_of_method(label: str) -> int:
-    """Where a method stands in `METHODS`, so that the order of rows does not matter.
+    """The position of a method in `METHODS`, so that the order of rows does not matter.
 
     A label may say more than the name, such as "pulse tuned". Unknown methods come last.
     """
-    name = label.replace(",", " ").split()[0]
-    known = list(METHODS)
-    return known.index(name) if name in known else len(known)
+    words = label.replace(",", " ").split()
+    return _place_in(METHODS, words[0])
+
+
+def _by_key(rows: list[Row]) -> dict[Key, list[Row]]:
+    """The rows of each task and method."""
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        key = (row["task"], row["method"])
+        group = groups.setdefault(key, [])
+        group.append(row)
+    return groups
 
 
 def _means(rows: list[Row], metric: str) -> Cells:
     """The mean of a metric over the pictures of each task and method."""
-    values: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        if metric in row:
-            key = (row["task"], row["method"])
-            values.setdefault(key, []).append(row[metric])
     means: Cells = {}
-    for key, numbers in values.items():
-        means[key] = sum(numbers) / len(numbers)
+    for key, group in _by_key(rows).items():
+        values = [row[metric] for row in group if metric in row]
+        if values:
+            means[key] = sum(values) / len(values)
     return means
 
 
@@ -113,8 +134,9 @@ def is_curve(values: object, gaps: bool = False) -> bool:
     if not isinstance(values, list):
         return False
     for value in values:
+        is_number = isinstance(value, (int, float))
         is_gap = gaps and value is None
-        if not is_gap and not isinstance(value, (int, float)):
+        if not (is_number or is_gap):
             return False
     return True
 
@@ -126,8 +148,11 @@ def thinned(curve: Sequence[float | None], most: int = CURVE_POINTS) -> Curve:
     intervals = max(count - 1, 1)
     kept: Curve = []
     for i in range(count):
-        value = curve[round(i * last / intervals)]
-        kept.append(None if value is None else round(value, 5))
+        index = round(i * last / intervals)
+        value = curve[index]
+        if value is not None:
+            value = round(value, DIGITS)
+        kept.append(value)
     return kept
 
 
@@ -144,8 +169,9 @@ def thinned_terms(terms: object) -> dict[str, Curve]:
 
 def as_csv(rows: list[Row]) -> str:
     """Write results.csv: one line for each picture."""
-    metrics = [metric.name for metric in PER_PICTURE]
-    columns = ["task", "method", "image", *metrics, "steps", "finite"]
+    columns = ["task", "method", "image"]
+    columns += [metric.name for metric in PER_PICTURE]
+    columns += ["steps", "finite"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -159,18 +185,24 @@ def as_markdown(tables: list[Table], notes: list[str]) -> str:
     The first table joins three metrics, as the paper does.
     """
     lines = ["# Results", ""]
-    lines += [f"* {note}" for note in notes]
-    lines += ["", *_markdown_table(tables[:3])]
+    for note in notes:
+        lines.append(f"* {note}")
+    lines.append("")
+    lines += _markdown_table(tables[:3])
     for table in tables[3:]:
-        lines += ["", *_markdown_table([table])]
+        lines.append("")
+        lines += _markdown_table([table])
     return "\n".join(lines) + "\n"
 
 
 def _markdown_table(group: list[Table]) -> list[str]:
+    """The lines of one table with the columns of all tables of a group."""
     heads = ["task"]
     for table in group:
-        heads += [f"{table.metric.title} {method}" for method in table.methods]
-    lines = [_markdown_line(heads), "|---" * len(heads) + "|"]
+        title = table.metric.title
+        heads += [f"{title} {method}" for method in table.methods]
+    rule = "|---" * len(heads) + "|"
+    lines = [_markdown_line(heads), rule]
     for task in group[0].tasks:
         cells = [task]
         for table in group:
@@ -189,8 +221,9 @@ def _markdown_cells(table: Table, task: str) -> list[str]:
     for method in table.methods:
         value = table.cells.get((task, method))
         text = table.metric.text(value)
-        is_best = value is not None and value == best
-        cells.append(f"**{text}**" if is_best else text)
+        if value is not None and value == best:
+            text = f"**{text}**"
+        cells.append(text)
     return cells
 
 
@@ -203,16 +236,21 @@ def realism_of(results: Results, resolution: int, reference: Path | None) -> dic
     given_paths: tuple[Path, ...] | None = None
     crop_statistics = None
     if reference is not None and reference.is_dir():
-        given_paths = tuple(source.path for source in files.gather([reference]))
+        sources = files.gather([reference])
+        given_paths = tuple(source.path for source in sources)
     elif reference is not None:
         crop_statistics = statistics(reference)
 
     references: dict[tuple[Path, ...], Reference] = {}
     cells: dict[str, Cells] = {}
-    for key, names in _images_by_cell(results.rows).items():
-        restored = [results.picture(*key, name) for name in names]
-        clean = tuple(results.picture(None, "clean", name) for name in names)
-        real = given_paths or clean
+    for key, group in _by_key(results.rows).items():
+        names = sorted(row["image"] for row in group)  # so that equal sets compare equal
+        restored: list[Path] = []
+        clean: list[Path] = []
+        for name in names:
+            restored.append(results.picture(*key, name))
+            clean.append(results.picture(None, "clean", name))
+        real = given_paths or tuple(clean)
         if real not in references:
             references[real] = Reference(real, resolution, FRECHET, crop_statistics)
         for metric in METRICS:
@@ -220,12 +258,3 @@ def realism_of(results: Results, resolution: int, reference: Path | None) -> dic
                 cells_of_metric = cells.setdefault(metric.name, {})
                 cells_of_metric[key] = metric.of_set(restored, references[real])
     return cells
-
-
-def _images_by_cell(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
-    """(task, method) → sorted names of its pictures, so that equal sets compare equal."""
-    images: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        key = (row["task"], row["method"])
-        images.setdefault(key, []).append(row["image"])
-    return {key: sorted(names) for key, names in images.items()}

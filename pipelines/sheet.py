@@ -9,17 +9,23 @@ from torch import Tensor
 
 from degrade import Resize
 
-TILE, GAP, CAPTION = 256, 8, 26  # sides in pixels
+TILE = 256  # side of a tile, in pixels
+GAP = 8  # between tiles, in pixels
+CAPTION = 26  # height of the line of captions, in pixels
+CAPTION_SIZE = 15  # of the font
 DETAIL = 128  # side of the enlarged detail of a large photo, in pixels
-SPREAD = 0.25  # the standard deviation of samples that the sheet shows as white
+DETAIL_STEP = DETAIL // 4  # distance between the details that are compared, in pixels
+SPREAD = 0.25  # the sheet shows this standard deviation of samples as white
 
 
 def sheet(pictures: dict[str, Image.Image]) -> Image.Image:
-    """The pictures side by side under their captions, each scaled to fit its tile."""
-    width = len(pictures) * (TILE + GAP) + GAP
-    canvas = Image.new("RGB", (width, CAPTION + TILE + GAP), "white")
+    """Draw pictures side by side under their captions, each scaled to fit its tile."""
+    width = GAP
+    width += len(pictures) * (TILE + GAP)
+    height = CAPTION + TILE + GAP
+    canvas = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(15)
+    font = ImageFont.load_default(CAPTION_SIZE)
     left = GAP
     for caption, picture in pictures.items():
         tile = _scaled(picture)
@@ -33,34 +39,49 @@ def sheet(pictures: dict[str, Image.Image]) -> Image.Image:
 
 
 def _scaled(picture: Image.Image) -> Image.Image:
-    """A tile; enlarging repeats whole pixels, so that damage is seen as it is."""
+    """Scale a picture to a tile; enlarging repeats whole pixels, which shows damage as it is."""
     scale = TILE / max(picture.size)
     width = max(1, round(picture.width * scale))
     height = max(1, round(picture.height * scale))
-    enlarging = scale >= 1
-    resampling = Image.Resampling.NEAREST if enlarging else Image.Resampling.LANCZOS
-    return picture.convert("RGB").resize((width, height), resampling)
+    resampling = Image.Resampling.LANCZOS
+    if scale >= 1:
+        resampling = Image.Resampling.NEAREST
+    in_colour = picture.convert("RGB")
+    return in_colour.resize((width, height), resampling)
 
 
 def details(observed: Tensor, restored: Tensor) -> dict[str, Tensor]:
-    """The part that the restoration changed most, of a photo that the sheet shows reduced."""
+    """Cut out the square that the restoration changed most: caption → tile.
+
+    There is none for a small photo, which the sheet shows without reducing it much.
+    """
     height, width = restored.shape[2:]
-    if max(height, width) <= 2 * DETAIL or min(height, width) < DETAIL:
+    is_small = max(height, width) <= 2 * DETAIL
+    if is_small or min(height, width) < DETAIL:
         return {}
     before = observed
     if observed.shape != restored.shape:
-        before = Resize((height, width))(observed)
-    if before.shape[1] != restored.shape[1]:
-        before = before[:, : restored.shape[1]]
-    change = (restored - before).abs_().mean(1, keepdim=True)
-    change = F.avg_pool2d(change, DETAIL, DETAIL // 4)
-    row, column = divmod(int(change.argmax()), change.shape[3])
-    top, left = row * DETAIL // 4, column * DETAIL // 4
-    window = (..., slice(top, top + DETAIL), slice(left, left + DETAIL))
-    return {"detail, before": before[window].clamp(0, 1), "detail, restored": restored[window]}
+        resize = Resize((height, width))
+        before = resize(observed)
+    channels = restored.shape[1]
+    before = before[:, :channels]
+    difference = restored - before
+    change = difference.abs_().mean(1, keepdim=True)
+    mean_changes = F.avg_pool2d(change, DETAIL, DETAIL_STEP)
+    largest = int(mean_changes.argmax())
+    row, column = divmod(largest, mean_changes.shape[3])
+    top = row * DETAIL_STEP
+    left = column * DETAIL_STEP
+    rows = slice(top, top + DETAIL)
+    columns = slice(left, left + DETAIL)
+    return {
+        "detail, before": before[..., rows, columns].clamp(0, 1),
+        "detail, restored": restored[..., rows, columns],
+    }
 
 
 def spread(images: list[Tensor]) -> Tensor:
-    """Standard deviation over samples, [1, 1, H, W], mean over channels."""
+    """Compute the standard deviation over samples, [1, 1, H, W], the mean over channels."""
     samples = torch.cat(images).clamp(0, 1)
-    return samples.std(0, correction=0).mean(0)[None, None]
+    deviation = samples.std(0, correction=0)
+    return deviation.mean(0)[None, None]

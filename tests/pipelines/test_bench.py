@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -202,6 +203,14 @@ def test_tables_repeat_the_notes_of_a_method(tmp_path):
     assert any("alex" in text and "discriminator" in text for text in mine.results().notes)
 
 
+def test_bench_refuses_a_conditional_prior_every_time():
+    conditional = SimpleNamespace(prior=SimpleNamespace(c_dim=3))
+    runner = bench.Runner(BenchSettings(perceptual="alex"), lambda kind: conditional)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is conditional"):
+            runner.solver("generator")
+
+
 def test_bench_notices_a_changed_picture(tmp_path):
     (tmp_path / "in").mkdir()
     command = [
@@ -262,16 +271,14 @@ def test_bench_compares_solvers_of_other_people(tmp_path, monkeypatch):
     """A function gets y, f, the prior of its kind and a seed; its failure is its own."""
     (tmp_path / "my_solvers.py").write_text(SOLVERS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    degrade.tasks["test/pool"] = degrade.parse("pool:2")
-    try:
-        names = ("enlarged", "denoised", "broken")
-        result = run(
-            *("bench", "--images", AVATARS, "--limit", 1, "-o", tmp_path / "b"),
-            *("--tasks", "test/pool", "--steps", 2, *AVATARS_128),
-            *("--methods", ",".join(f"my_solvers:{name}" for name in names) + ",ddnm"),
-        )
-    finally:
-        del degrade.tasks["test/pool"]
+    with_pool = {**degrade.tasks, "test/pool": degrade.parse("pool:2")}
+    monkeypatch.setattr(degrade, "tasks", with_pool)
+    names = ("enlarged", "denoised", "broken")
+    result = run(
+        *("bench", "--images", AVATARS, "--limit", 1, "-o", tmp_path / "b"),
+        *("--tasks", "test/pool", "--steps", 2, *AVATARS_128),
+        *("--methods", ",".join(f"my_solvers:{name}" for name in names) + ",ddnm"),
+    )
     assert result.exit_code == 3
     assert "my_solvers:broken returned torch.float32 [1, 3, 64, 64]" in result.stderr
     rows = rows_of(tmp_path / "b")
