@@ -78,7 +78,7 @@ def check_image(x: Tensor, name: str = "x", *, scale: bool = True, vector: bool 
 
 
 def check_shape(shape: Sequence[int]) -> None:
-    """Raise ValueError unless images can have this shape."""
+    """Raise ValueError unless the shape is (B, C, H, W) without an empty side."""
     if len(shape) != 4 or min(shape) < 1:
         raise ValueError(f"shape={tuple(shape)} must be (B, C, H, W) with no empty side")
 

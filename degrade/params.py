@@ -222,7 +222,7 @@ def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
 
 
 def check_count(name: str, value: object, batch: int) -> None:
-    """Refuse a tuple of other than one value per image."""
+    """Raise ValueError if value is a tuple that does not hold one value per image."""
     if isinstance(value, tuple) and len(value) != batch:
         raise ValueError(
             f"{name} has {len(value)} values for {batch} images; give one, or one per image"

@@ -32,6 +32,8 @@ SHORTEST = 1e-12  # shorter vectors count as this long, so that nothing is divid
 class CodeScale:
     """How far apart the codes of W lie, relative to those of the FFHQ generator.
 
+    Published learning rates of codes are for FFHQ; optimisers multiply them by this scale.
+
     length: of whole codes, mean ‖w - w_avg‖ / 9.5. coordinate: of one coordinate of a code,
     (mean ‖w - w_avg‖ / √w_dim) / (9.5 / √512).
     """
@@ -230,7 +232,7 @@ class L1Ball(Constraint):
 
 @dataclass(frozen=True)
 class Whiten(Constraint):
-    """Noise maps keep mean 0 and mean square 1 (the projector of StyleGAN2)."""
+    """Bring noise maps back to mean 0 and mean square 1 (the projector of StyleGAN2)."""
 
     def apply(self, values: Variables, remembered: Variables, conditions: Conditions) -> Variables:
         kept = dict(values)

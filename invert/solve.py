@@ -113,9 +113,10 @@ def own_settings(device: torch.device) -> Iterator[None]:
 
 
 def default_device() -> AbstractContextManager[object]:
-    """Make the CPU the device of tensors that name none, if the caller has chosen another.
+    """A context in which new tensors without `device=` are on the CPU.
 
-    Otherwise nothing is entered, since torch would intercept every call.
+    If the CPU is torch's default device already, the context does nothing: entering torch's
+    own context would slow down every call.
     """
     chosen = torch.get_default_device()
     return nullcontext() if chosen.type == "cpu" else torch.device("cpu")

@@ -55,7 +55,7 @@ def vgg() -> Trunk:
 
 
 def alex() -> Trunk:
-    """The 5 convolutions of AlexNet. A slice ends after each ReLU."""
+    """Build the 5 convolutions of AlexNet, with random weights. A slice ends after each ReLU."""
     return Trunk(
         [
             [nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True)],

@@ -34,7 +34,7 @@ class Lattice(NamedTuple):
 
 
 def lattice(plane: Tensor, compressed: bool) -> Lattice | None:
-    """Find the factor whose interpolated lines are nearest to a picture's; None if it is small.
+    """Find the factor by which a picture was probably enlarged; None if the picture is too small.
 
     Lines enlarged by k with a known kernel lie in a space of about SPAN/k dimensions, which moves
     with the phase of the small grid. The energy outside this space depends on the phase only if

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def fir(x: Tensor, kernel: Tensor) -> Tensor:
-    """Filter every channel with padding 1. The sides shrink by one."""
+    """Filter every channel with a 4×4 kernel and padding 1, so that each side shrinks by 1."""
     channels = x.shape[1]
     weight = _per_channel(kernel, channels)
     return F.conv2d(x, weight, padding=1, groups=channels)

@@ -176,4 +176,5 @@ def check_clamp(limit: object) -> None:
 
 
 def clamped(x: Tensor, limit: float | None) -> Tensor:
+    """Clamp values to [-limit, limit]; None leaves them as they are."""
     return x if limit is None else x.clamp(-limit, limit)
