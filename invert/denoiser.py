@@ -317,6 +317,39 @@ class Denoiser(nn.Module):
         return lowest / unit, highest / unit
 
 
+class GreyModule(nn.Module):
+    """A denoiser of three colours as a network of one channel.
+
+    Noise in grey is the same in all three colours. So its deviation along the grey axis is √3 times
+    that of noise which differs in every colour, and this is what the denoiser is told.
+    """
+
+    def __init__(self, denoiser: Denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        in_colour = x.expand(-1, self.denoiser.channels, -1, -1)
+        told_sigma = sigma * math.sqrt(self.denoiser.channels)
+        estimate = self.denoiser.denoise(in_colour, told_sigma)
+        return estimate.mean(1, keepdim=True)
+
+
+def suited(denoiser: Denoiser, images: Tensor) -> Denoiser:
+    """The denoiser for images [B, C, h, w]: for grey ones, if it knows colours of any size."""
+    wants_grey = images.shape[1] == 1 and denoiser.channels == 3
+    if not wants_grey or denoiser.resolution is not None or denoiser.c_dim:
+        return denoiser
+    low, high = denoiser.sigma_range
+    scale = math.sqrt(denoiser.channels)
+    return Denoiser(
+        GreyModule(denoiser),
+        channels=1,
+        takes_map=denoiser.takes_map,
+        sigma_range=(low / scale, high / scale),
+    )
+
+
 def check_choices(module: object, predicts: str, channels: int, multiple: int) -> None:
     """Raise ValueError for arguments of `Denoiser` that have no meaning by themselves."""
     if not isinstance(module, nn.Module):

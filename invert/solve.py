@@ -15,7 +15,7 @@ from degrade.operator import Operator
 from degrade.rng import child_seed
 
 from . import perceptual as perceptual_net
-from .denoiser import Denoiser
+from .denoiser import Denoiser, suited
 from .generator import Generator
 from .generator.mapping import Label, labels
 from .identity import FaceIdentity
@@ -48,8 +48,8 @@ def restore(
     observation: [B, C, h, w] in [0, 1], of the prior's channels, on its device. operator: what a
     solver may assume, usually f.sample(...).approx(). prior: a generator or a denoiser, see
     `load_prior`; the method says which one it needs. A denoiser of any size restores images of
-    the shape `operator.input_shape(observation.shape)`. method: a name of METHODS, or a Method.
-    seed: one for all images (each gets the same stream, so its result does not depend on the other
+    the shape `operator.input_shape(observation.shape)`, and grey ones if the observation has one
+    channel. method: a name of METHODS, or a Method. seed: one for all images (each gets the same stream, so its result does not depend on the other
     images of the batch), or one per image. callback: called with a `Step` after every step.
     perceptual: "vgg", or "alex" for speed, for terms that do not name their own network. steps: in
     all; every phase is shortened in proportion. lr_scale: factor of the learning rates of style
@@ -69,6 +69,8 @@ def restore(
     check_image(observation, "observation")
     warn_if_signed(observation, "observation")
     with own_settings(observation.device):
+        if isinstance(prior, Denoiser):
+            prior = suited(prior, observation)
         check_shapes(observation, operator, prior)
         check_weights(prior)
         solver = method_of(method, steps)

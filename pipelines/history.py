@@ -13,10 +13,12 @@ import degrade
 import invert
 from degrade.forensics import Guess, guess
 from degrade.imagefile import Note
+from degrade.photofile import read_photo
 from invert import explain
+from invert.denoiser import suited
 from invert.refine import noise_sigma, refine
 
-from . import files
+from . import files, kept
 from .apply import MANIFEST, again
 from .files import Source
 
@@ -75,7 +77,8 @@ def _without_range(
     """The operator of --op; a range of sigma, as in gaussian:0.01..0.2, is estimated."""
     if not operator[0].ranges or not _takes_any_size(prior):
         return operator
-    refined = refine(operator, _pixels(source, prior), prior)
+    pixels = _pixels(source, prior)
+    refined = refine(operator, pixels, suited(prior, pixels))
     if refined.words:
         note(f"{source.path}: {refined.words}")
     return refined.operator
@@ -86,9 +89,12 @@ def _takes_any_size(prior: Prior | None) -> TypeGuard[invert.Denoiser]:
 
 
 def _pixels(source: Source, denoiser: invert.Denoiser) -> Tensor:
-    """The observation on the denoiser's device, with its channels."""
+    """The numbers in the file on the denoiser's device; in grey if file or denoiser are grey."""
     device = next(denoiser.parameters()).device
-    return files.read_image(source.path, denoiser.channels).to(device)
+    pixels = kept.pixels_of(read_photo(source.path).levels)
+    if denoiser.channels == 1:
+        pixels = kept.in_grey(pixels)
+    return pixels.to(device)
 
 
 def _best_explained(
@@ -101,6 +107,7 @@ def _best_explained(
     if not _takes_any_size(prior):
         return result.operator, ""
     pixels = _pixels(source, prior)
+    prior = suited(prior, pixels)
     operator, words = _chosen(result, pixels, prior)
     if result.operator == degrade.Identity() and not result.alternatives:
         return _with_unseen_noise(result, pixels, prior)

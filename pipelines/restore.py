@@ -300,6 +300,9 @@ class Restore:
         if pixels.shape[1] == channels:
             return file, pixels, channels == 1
         removes_colour = any(isinstance(stage, Gray) for stage in operator)
+        takes_grey = self.images.side is None and self.face_images is None
+        if takes_grey and not removes_colour:
+            return file, pixels, True
         in_colour = pixels.repeat(1, channels, 1, 1)
         return file, in_colour, not removes_colour
 
@@ -439,7 +442,7 @@ class Restore:
         """The results with the channels that are written."""
         if not observation.stays_grey:
             return images
-        if self.images.channels == 1:
+        if images[0].shape[1] == 1:
             return [image.clamp(0, 1) for image in images]
         note(
             f"{observation.source.path}: it is grey, and so is the result; the prior "

@@ -164,7 +164,7 @@ def test_completion_offers_method_names():
         "COMP_WORDS": "degrade restore --method p",
         "COMP_CWORD": "3",
     }
-    assert without_torch(**tab).split() == ["pnp", "pti", "pulse", "pulse-original"]
+    assert without_torch(**tab).split() == ["pigdm", "pnp", "pti", "pulse", "pulse-original"]
 
 
 def test_completion_lists_equal_the_declarations():
