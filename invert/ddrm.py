@@ -1,13 +1,14 @@
 """DDRM: restoration by a diffusion model, for linear operators with Gaussian noise.
 
-Every step is a function of the operator's singular values, applied to images. So all that is needed
-of an operator H = U S Vᵀ is V f(S) Vᵀ x and V f(S) Uᵀ y for any f: see spectrum.py.
+Every step applies functions f of the operator's singular values to images: V f(S) Vᵀ x and
+V f(S) Uᵀ y, where H = U S Vᵀ is the operator (spectrum.py).
 Source: Kawar et al. 2022, "Denoising Diffusion Restoration Models", eqs. 7 and 8.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,17 +20,18 @@ from degrade.rng import Rng
 from .method import Knob, RestorationMethod
 from .problem import Problem, streams
 from .result import Report, Restoration
-from .sampling import Sampling, finite_rows, report_step, restoration
-from .spectrum import Function, Spectrum, nonzero, spectra
+from .sampling import Sampling, report_step, restoration
+from .spectrum import Spectrum, nonzero, spectra
+from .tree import finite_rows
 
 
 @dataclass(frozen=True)
 class DDRM(RestorationMethod):
-    """Sample a diffusion model, held to the observation in the operator's singular vectors.
+    """Sample a diffusion model whose images agree with the observation, per singular value.
 
-    steps: of the model's, evenly chosen; the last one is 0. eta: the share of new noise, 0 to 1.
-    eta_b: how much the observation counts, 0 to 1. The operator must be linear, with Gaussian noise
-    at its end, one deviation for all images of a batch.
+    steps: how many of the model's steps are used, evenly chosen; the last one is 0. eta: the share
+    of new noise, 0 to 1. eta_b: how much the observation counts, 0 to 1. The operator must be
+    linear, with Gaussian noise at its end, of one deviation for all images of a batch.
     """
 
     steps: int = 20
@@ -66,98 +68,132 @@ class DDRM(RestorationMethod):
         x = observed.start(levels[0].sigma, draws.child("start"))
         finite = finite_rows(x)
         (phase,) = self.stages()
-        image, losses = x, []
-        for step, level in enumerate(levels, 1):
+        image = x
+        losses = []
+        next_sigmas = [level.sigma for level in levels[1:]]
+        next_sigmas.append(0.0)
+        for step, level in enumerate(levels):
             noise = denoiser.noise_in(x, level, problem.label)
-            # an image that is not finite ends here, and leaves the others of its batch alone
+            # An image that is not finite is given up; the others of its batch go on.
             finite = finite & finite_rows(noise)
             noise = torch.where(finite, noise, 0.0)
             x0 = x - level.sigma * noise
-            next_sigma = levels[step].sigma if step < len(levels) else 0.0
-            fresh = draws.child(f"step{step - 1}").normal(x)
+            next_sigma = next_sigmas[step]
+            fresh = draws.child(f"step{step}").normal(x)
             x = observed.move(self, next_sigma, x0, noise, fresh)
             image = torch.where(finite, (x + 1) / 2, torch.nan)
-            losses.append(report_step(phase, problem, step, self.steps, image, report))
+            loss = report_step(phase, problem, step + 1, self.steps, image, report)
+            losses.append(loss)
         return restoration(phase, image, torch.stack(losses))
 
-    def shares(self, s: Tensor, level: float, sigma: float) -> dict[str, Tensor]:
-        """How much of each part goes into a coordinate of singular value s (eq. 8).
+    def shares(self, s: Tensor, level: float, sigma: float) -> Shares:
+        """How much of each part goes into the coordinates with singular values s (eq. 8).
 
-        level: the next noise level. sigma: the noise of the observation. The parts are the model's
-        image "x0", its "noise", the observation "y", and "fresh" noise.
+        level: the next noise level. sigma: the noise of the observation.
         """
-        informative = (s > 0) & (s * level > sigma)  # the observation is better than the model
-        noisy = (s > 0) & (s * level < sigma)
+        is_visible = s > 0
+        informative = is_visible & (s * level > sigma)  # the observation is better than the model
+        noisy = is_visible & (s * level < sigma)
         hidden = ~(informative | noisy)
         kept = (1 - self.eta**2) ** 0.5 * level
         pull = kept / sigma if sigma else 0.0
         remaining = remaining_noise(level, self.eta_b * sigma, s)
-        of_model = noisy * (1 - pull * s) + informative * (1 - self.eta_b)
-        return {
-            "x0": hidden * 1.0 + of_model,
-            "noise": hidden * kept,
-            "y": noisy * pull + informative * self.eta_b / nonzero(s),
-            "fresh": torch.where(informative, remaining, self.eta * level),
-        }
+        of_noisy = noisy * (1 - pull * s)
+        of_informative = informative * (1 - self.eta_b)
+        of_model = of_noisy + of_informative
+        of_observation = informative * self.eta_b / nonzero(s)
+        return Shares(
+            x0=hidden * 1.0 + of_model,
+            noise=hidden * kept,
+            y=noisy * pull + of_observation,
+            fresh=torch.where(informative, remaining, self.eta * level),
+        )
+
+
+class Shares(NamedTuple):
+    """The factors of the parts that make up the next images, one per singular value.
+
+    x0: of the model's image. noise: of the model's noise. y: of the observation. fresh: of new
+    noise.
+    """
+
+    x0: Tensor
+    noise: Tensor
+    y: Tensor
+    fresh: Tensor
 
 
 @dataclass(frozen=True)
 class Observed:
-    """The observation in [-1, 1] units, the deviation of its noise, and the operator's spectrum."""
+    """The observation in [-1, 1] units.
+
+    sigma: the deviation of its noise. spectrum: of the operator. shape: of the images.
+    """
 
     y: Tensor
     sigma: float
     spectrum: Spectrum
-    shape: tuple[int, ...]  # of the images
+    shape: tuple[int, ...]
 
     @staticmethod
     def of(problem: Problem) -> Observed:
-        """Take the operator apart. Raises ValueError for one that is not linear."""
-        rows = []
+        """Decompose the operators. Raises ValueError for one that is not linear."""
+        linear_parts = []
+        sigmas = set()
         for i in range(problem.batch):
-            rows.append(parts(problem.operator.row(i, problem.batch)))
-        sigma = rows[0][1]
-        if any(other != sigma for _, other in rows):
+            row_operator = problem.operator.row(i, problem.batch)
+            linear, sigma = parts(row_operator)
+            linear_parts.append(linear)
+            sigmas.add(sigma)
+        if len(sigmas) > 1:
             raise ValueError("method='ddrm' takes one deviation of noise for all images of a batch")
+        (sigma,) = sigmas
         shape = (1, *problem.image_shape[1:])
         white = torch.ones(shape, dtype=torch.float32, device=problem.device)
-        # with x = (x' + 1) / 2 for x' in [-1, 1]: 2y - H·1 = H x' + 2·noise
+        # With x = (x' + 1) / 2 for x' in [-1, 1], 2y - H·1 = H x' + 2·noise.
         offsets = []
-        for linear, _ in rows:
-            offsets.append(white if linear is None else linear(white))
+        for linear in linear_parts:
+            offset = white if linear is None else linear(white)
+            offsets.append(offset)
         y = 2 * problem.observation - torch.cat(offsets)
-        svd = spectra([linear for linear, _ in rows], shape, problem.device)
-        return Observed(y, 2 * sigma, svd, problem.image_shape)
+        spectrum = spectra(linear_parts, shape, problem.device)
+        return Observed(y, 2 * sigma, spectrum, problem.image_shape)
 
     def start(self, level: float, rng: Rng) -> Tensor:
-        """Draw the first images, at this noise level, in units where the image's scale is 1."""
-        fresh = rng.normal(torch.zeros(self.shape, dtype=torch.float32, device=self.y.device))
+        """Draw the first images in [-1, 1] units, at the noise level `level`."""
+        zeros = torch.zeros(self.shape, dtype=torch.float32, device=self.y.device)
+        fresh = rng.normal(zeros)
 
-        def informative(s: Tensor) -> Tensor:
-            return (s * level > self.sigma) & (s > 0)
+        def is_informative(s: Tensor) -> Tensor:
+            return (s > 0) & (s * level > self.sigma)
 
-        def spread(s: Tensor) -> Tensor:
+        def share_of_fresh(s: Tensor) -> Tensor:
             remaining = remaining_noise(level, self.sigma, s)
-            return torch.where(informative(s), remaining, level)
+            return torch.where(is_informative(s), remaining, level)
 
-        x = self.spectrum.of_image(spread, fresh)
-        return x + self.spectrum.of_observation(lambda s: informative(s) / nonzero(s), self.y)
+        def share_of_observation(s: Tensor) -> Tensor:
+            return is_informative(s) / nonzero(s)
+
+        x = self.spectrum.of_image(share_of_fresh, fresh)
+        return x + self.spectrum.of_observation(share_of_observation, self.y)
 
     def move(self, method: DDRM, level: float, x0: Tensor, noise: Tensor, fresh: Tensor) -> Tensor:
-        """Put together the images at the next noise level (eqs. 7 and 8)."""
+        """Compute the images at the next noise level (eqs. 7 and 8)."""
 
-        def share(part: str) -> Function:
-            return lambda s: method.shares(s, level, self.sigma)[part]
+        def shares(s: Tensor) -> Shares:
+            return method.shares(s, level, self.sigma)
 
-        x = self.spectrum.of_image(share("x0"), x0)
-        x = x + self.spectrum.of_image(share("noise"), noise)
-        x = x + self.spectrum.of_observation(share("y"), self.y)
-        return x + self.spectrum.of_image(share("fresh"), fresh)
+        spectrum = self.spectrum
+        x = spectrum.of_image(lambda s: shares(s).x0, x0)
+        x = x + spectrum.of_image(lambda s: shares(s).noise, noise)
+        x = x + spectrum.of_observation(lambda s: shares(s).y, self.y)
+        return x + spectrum.of_image(lambda s: shares(s).fresh, fresh)
 
 
 def remaining_noise(level: float, sigma: float, s: Tensor) -> Tensor:
-    """The deviation that is missing to `level` beside the observation's own noise, sigma / s."""
-    variance = level**2 - (sigma / nonzero(s)) ** 2
+    """The deviation of the noise to add to the observation's, sigma / s, to reach `level`."""
+    of_observation = sigma / nonzero(s)
+    variance = level**2 - of_observation**2
     return variance.clamp_min(0).sqrt()
 
 
@@ -174,9 +210,11 @@ def parts(operator: Operator) -> tuple[Operator | None, float]:
         sigma = float(last.sigma)
     else:
         stages.append(last)
+    if not stages:
+        return None, sigma
     for stage in stages:
         check_linear(stage)
-    return (compose(stages) if stages else None), sigma
+    return compose(stages), sigma
 
 
 def check_linear(stage: Operator) -> None:

@@ -1,7 +1,8 @@
-"""How much of what an observation shows a restoration fails to explain.
+"""Measure how much of what an observation shows a restoration fails to explain.
 
-A generator that is asked to draw what it does not know still returns an image. It is found out
-here: the image is degraded again and compared with the observation, and so is a plain colour.
+A generator returns an image even for an observation that it cannot draw. To notice this, the
+operator degrades the restoration again, and the result is compared with the observation. A plain
+colour is the standard of comparison.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from degrade.operator import Operator
 
 BLOCKS = 16  # pictures are compared as BLOCKS × BLOCKS means, in which noise averages out
 DRAWS = 8  # of the operator's noise
-SURE = 0.1  # of the noise in a block: smaller variances cannot be told from none
+SURE = 0.1  # share of the noise in a block; smaller variances cannot be told from none
 ROUNDING = (1 / 255) ** 2 / 12  # variance of rounding to 8 bits
-LEAST_WEIGHT = 0.05  # of a block that is compared
+LEAST_WEIGHT = 0.05  # blocks of less weight are not compared
 
 
 @torch.no_grad()
 def unexplained(observation: Tensor, operator: Operator, image: Tensor, seed: int = 0) -> float:
-    """The share of the observation's variance that the degraded image does not explain.
+    """Return the share of the observation's variance that the degraded image does not explain.
 
     (‖y − f(x)‖² − noise) / (‖y − c‖² − noise), over means of blocks, where c is the mean colour of
     y. 0: f(x) differs from y as two draws of the noise differ. 1: a plain colour explains y as
@@ -29,41 +30,88 @@ def unexplained(observation: Tensor, operator: Operator, image: Tensor, seed: in
     of a photo. The noise is measured between draws of f(x).
 
     observation: [1, C, h, w]. operator: as the solver assumed it. image: [1, C, H, W], the result.
-    Returns 0 where nothing can be told: measurements that are no picture, nothing visible.
+    Returns 0 where nothing can be measured: measurements that are no picture, nothing visible.
     """
     height, width = observation.shape[2:]
     if height == 1 or width == 1:
         return 0.0
-    blank = torch.zeros_like(image)
-    dark = torch.cat(_draws(operator, blank, seed))
-    light = torch.cat(_draws(operator, blank + 1, seed))
-    weight = (light - dark).mean(0, keepdim=True).abs().clamp(0, 1)
-    size = min(BLOCKS, height), min(BLOCKS, width)
-    block_weight = F.adaptive_avg_pool2d(weight, size)
-    block_weight = torch.where(block_weight > LEAST_WEIGHT, block_weight, 0.0)
-    if not block_weight.any():
+    weight = pixel_weight(operator, image, seed)
+    blocks = Blocks(weight)
+    if not blocks.weight.any():
         return 0.0
-
-    def means(picture: Tensor) -> Tensor:
-        sums = F.adaptive_avg_pool2d(picture.clamp(0, 1) * weight, size)
-        return sums / block_weight.clamp_min(LEAST_WEIGHT)
-
-    def variance(difference: Tensor) -> float:
-        squares = (difference.square() * block_weight).sum()
-        return float(squares / block_weight.sum())
-
-    target = means(observation)
-    predictions = torch.cat([means(draw) for draw in _draws(operator, image, seed)])
-    expected = predictions.mean(0, keepdim=True)
-    noise = variance(predictions.var(0, keepdim=True).sqrt()) + ROUNDING
-    totals = (target * block_weight).sum((2, 3), keepdim=True)
-    colour = totals / block_weight.sum((2, 3), keepdim=True).clamp_min(LEAST_WEIGHT)
+    target = blocks.means(observation)
+    predictions = []
+    for draw in degraded(operator, image, seed):
+        predictions.append(blocks.means(draw))
+    prediction = torch.cat(predictions)
+    expected = prediction.mean(0, keepdim=True)
+    deviation = prediction.var(0, keepdim=True).sqrt()
+    noise = blocks.mean_square(deviation) + ROUNDING
     # y holds one draw of the noise, and the expectation the mean of several
-    misfit = variance(target - expected) - (1 + 1 / DRAWS + SURE) * noise
-    structure = variance(target - colour) - noise
-    return max(0.0, misfit) / max(structure, SURE * noise)
+    noise_of_difference = (1 + 1 / DRAWS + SURE) * noise
+    difference = blocks.mean_square(target - expected)
+    misfit = max(0.0, difference - noise_of_difference)
+    colour = blocks.mean_colour(target)
+    contrast = blocks.mean_square(target - colour)
+    structure = max(contrast - noise, SURE * noise)
+    return misfit / structure
 
 
-def _draws(operator: Operator, image: Tensor, seed: int) -> list[Tensor]:
-    """What the operator makes of an image, with the noise of several draws."""
-    return [operator(image, torch.Generator().manual_seed(seed + i)) for i in range(DRAWS)]
+class Blocks:
+    """The division of a picture into at most BLOCKS × BLOCKS blocks, which have weights.
+
+    pixel_weight: [1, C, h, w], how much each value counts. weight: of each block; 0 if it is too
+    small for a comparison.
+    """
+
+    def __init__(self, pixel_weight: Tensor):
+        self.pixel_weight = pixel_weight
+        mean = pooled(pixel_weight)
+        self.weight = torch.where(mean > LEAST_WEIGHT, mean, 0.0)
+
+    def means(self, picture: Tensor) -> Tensor:
+        """The weighted mean of each block of a picture [1, C, h, w]."""
+        weighted = picture.clamp(0, 1) * self.pixel_weight
+        divisor = self.weight.clamp_min(LEAST_WEIGHT)
+        return pooled(weighted) / divisor
+
+    def mean_square(self, difference: Tensor) -> float:
+        """The weighted mean of the squares of one value per block."""
+        squares = difference.square() * self.weight
+        mean = squares.sum() / self.weight.sum()
+        return float(mean)
+
+    def mean_colour(self, means: Tensor) -> Tensor:
+        """The weighted mean of all blocks, [1, C, 1, 1]."""
+        weighted = means * self.weight
+        totals = weighted.sum((2, 3), keepdim=True)
+        weights = self.weight.sum((2, 3), keepdim=True)
+        divisor = weights.clamp_min(LEAST_WEIGHT)
+        return totals / divisor
+
+
+def pooled(picture: Tensor) -> Tensor:
+    """The mean of each block of a picture [1, C, h, w]."""
+    height, width = picture.shape[2:]
+    rows = min(BLOCKS, height)
+    columns = min(BLOCKS, width)
+    return F.adaptive_avg_pool2d(picture, (rows, columns))
+
+
+def pixel_weight(operator: Operator, image: Tensor, seed: int) -> Tensor:
+    """How much each value of the observation depends on the image, [1, C, h, w], from 0 to 1."""
+    black = torch.zeros_like(image)
+    white = black + 1
+    dark = torch.cat(degraded(operator, black, seed))
+    light = torch.cat(degraded(operator, white, seed))
+    change = (light - dark).mean(0, keepdim=True)
+    return change.abs().clamp(0, 1)
+
+
+def degraded(operator: Operator, image: Tensor, seed: int) -> list[Tensor]:
+    """Degrade an image several times, with different draws of the noise."""
+    draws = []
+    for number in range(DRAWS):
+        generator = torch.Generator().manual_seed(seed + number)
+        draws.append(operator(image, generator))
+    return draws

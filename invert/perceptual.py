@@ -17,7 +17,7 @@ from . import trunk
 from .bundled import bundled
 from .frozen import freeze
 
-NETS = {"vgg": 17, "alex": 32}  # name: the shortest side that the network accepts in a loss
+NETS = {"vgg": 17, "alex": 32}  # the shortest side that each network accepts in a loss
 TRUNKS = {"vgg": trunk.vgg, "alex": trunk.alex}
 
 
@@ -38,12 +38,14 @@ class Perceptual(nn.Module):
 
         file = load_file(bundled(f"lpips-{net}"), device="cpu")
         self.trunk = self._loaded_trunk(net, file)
-        self.layers = len(list(self.trunk.children()))
+        slices = list(self.trunk.children())
+        self.layers = len(slices)
         for i in range(self.layers):
-            # a head is a non-negative weight per channel; features are scaled by its square root
-            head = file[f"lin{i}"].float().sqrt()
-            self.register_buffer(f"head{i}", head.view(1, -1, 1, 1))
-        # the scaling layer of lpips, for inputs in [0, 1] instead of [-1, 1]
+            # A head is a non-negative weight per channel. Features are scaled by its square root.
+            weights = file[f"lin{i}"].float()
+            head = weights.sqrt().view(1, -1, 1, 1)
+            self.register_buffer(f"head{i}", head)
+        # The scaling layer of lpips, for inputs in [0, 1] instead of [-1, 1].
         shift = _constant(-0.030, -0.088, -0.188)
         scale = _constant(0.458, 0.448, 0.450)
         self.register_buffer("mean", (shift + 1) / 2)
@@ -74,7 +76,8 @@ class Perceptual(nn.Module):
         """Return the maps of x [B, 3, H, W] in [0, 1], normalised per pixel and weighted."""
         features = []
         for feature_map, head in zip(self.maps(x), self.heads, strict=True):
-            direction = F.normalize(feature_map.float(), dim=1, eps=1e-10)
+            float_map = feature_map.float()
+            direction = F.normalize(float_map, dim=1, eps=1e-10)
             features.append(direction * head)
         return features
 
@@ -113,6 +116,7 @@ def _constant(*values: float) -> Tensor:
 
 
 def _summed(distances: list[Tensor]) -> Tensor:
+    """The sum over layers, from the first to the last."""
     total = distances[0]
     for distance in distances[1:]:
         total = total + distance
@@ -125,10 +129,10 @@ _TILE = 1 << 18  # this many numbers at a time stay in the cache of a core
 class _Distance(torch.autograd.Function):
     """One layer of LPIPS: the mean over pixels of Σ (head (u - v))².
 
-    u = m / |m| is the direction of the map m at a pixel, v that of the other map. With
-    g = head² (u - v), the gradient to m is 2 (g - u (u·g)) / |m|. It is computed together with the
-    value, for one tile of the map at a time: elementwise operations over whole maps would take half
-    as long as the convolutions.
+    At a pixel, u = m / |m| is the direction of the map m, and v the direction of the other map.
+    With g = head² (u - v), the gradient to m is 2 (g - u (u·g)) / |m|. The value and the gradient
+    are computed together, for one tile of the map at a time, because elementwise operations over
+    whole maps would take half as long as the convolutions.
     """
 
     @staticmethod
@@ -146,17 +150,9 @@ class _Distance(torch.autograd.Function):
             tile = max(1, _TILE // channels)
         for start in range(0, rows, tile):
             part = slice(start, start + tile)
-            u, inverse_norm = _directions(m[part])
-            v, _ = _directions(n[part])
-            difference = torch.sub(u, v, out=v)
-            g = difference * weight
-            weighted_squares = difference.mul_(g)
-            torch.sum(weighted_squares, 1, out=values[part])
-            product = torch.mul(u, g, out=difference)
-            along = product.sum(1, keepdim=True)
-            g.addcmul_(u, along, value=-1)
-            scale = inverse_norm.mul_(2 / pixels)
-            grad[part] = g.mul_(scale)
+            tile_values, tile_grad = _distances(m[part], n[part], weight, pixels)
+            values[part] = tile_values
+            grad[part] = tile_grad
         ctx.save_for_backward(grad)
         ctx.shape = batch, height, width, channels
         return values.view(batch, -1).mean(1)
@@ -165,10 +161,29 @@ class _Distance(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        of_images = upstream.view(-1, 1, 1, 1)
-        scaled = grad.view(ctx.shape) * of_images.to(grad)
+        grad = grad.view(ctx.shape)
+        factors = upstream.view(-1, 1, 1, 1)
+        scaled = grad * factors.to(grad)
         channels_second = scaled.permute(0, 3, 1, 2)
         return channels_second, None, None
+
+
+def _distances(m: Tensor, n: Tensor, weight: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Return Σ weight (u - v)² for each row, and the gradient to m of its mean over `pixels`.
+
+    m, n: [rows, C]. Results overwrite intermediates, so that all of them stay in the cache.
+    """
+    u, inverse_norm = _directions(m)
+    v, _ = _directions(n)
+    difference = torch.sub(u, v, out=v)
+    g = difference * weight
+    weighted_squares = difference.mul_(g)
+    values = weighted_squares.sum(1)
+    product = torch.mul(u, g, out=difference)
+    along = product.sum(1, keepdim=True)
+    g.addcmul_(u, along, value=-1)
+    scale = inverse_norm.mul_(2 / pixels)
+    return values, g.mul_(scale)
 
 
 def _rows(maps: Tensor) -> Tensor:
@@ -178,7 +193,7 @@ def _rows(maps: Tensor) -> Tensor:
 
 
 def _directions(m: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows of m scaled to length 1, and the scales."""
+    """Scale the rows of m to length 1; also return the factors [rows, 1]."""
     m = m.to(torch.float32, copy=True)
     norm = torch.linalg.vector_norm(m, dim=1, keepdim=True)
     scale = norm.clamp_min_(1e-10).reciprocal_()
@@ -204,13 +219,13 @@ def check(net: str) -> str:
 
 @lru_cache(maxsize=4)
 def load(net: str = "vgg", device: str = "cpu", dtype: torch.dtype = torch.float32) -> Perceptual:
-    """Return the frozen network, which is loaded once per device and dtype."""
+    """Return the frozen network. It is loaded once per device and dtype."""
     return _built(net, device, dtype)
 
 
 @lru_cache(maxsize=4)
 def for_losses(net: str, device: str, dtype: torch.dtype) -> Perceptual:
-    """Return a network for the losses of a solve: the fastest form, without second derivatives."""
+    """Return the fastest network for the losses of a solve; it has no second derivatives."""
     network = _built(net, device, dtype)
     if device == "cpu":
         with torch.inference_mode(False):
@@ -225,7 +240,7 @@ def _built(net: str, device: str, dtype: torch.dtype) -> Perceptual:
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16, which changes LPIPS by < 1 %, if the device multiplies it; else float32."""
+    """Return bfloat16 if the device multiplies it, else float32. LPIPS changes by less than 1 %."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported()
     elif device.type == "cpu":
@@ -238,8 +253,8 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 def lpips(a: Tensor, b: Tensor, net: str = "vgg") -> Tensor:
     """Return LPIPS [B], float32, between images a and b, [B, 3, H, W] in [0, 1].
 
-    net: "vgg" or "alex". It equals the value of the `lpips` package with version 0.1 heads. Raises
-    ValueError if a side is too short for the network (vgg 16, alex 31).
+    net: "vgg" or "alex". The value equals that of the `lpips` package with version 0.1 heads.
+    Raises ValueError if a side is too short for the network (vgg 16, alex 31).
     """
     in_colour = a.ndim == 4 and a.shape[1] == 3
     if a.shape != b.shape or not in_colour:
@@ -248,10 +263,9 @@ def lpips(a: Tensor, b: Tensor, net: str = "vgg") -> Tensor:
         )
     network = load(net, str(a.device))
     shortest = min(a.shape[2:])
-    if shortest < network.min_side - 1:
-        raise ValueError(
-            f"{net} needs a side of at least {network.min_side - 1}, the images have {shortest}"
-        )
+    needed = network.min_side - 1
+    if shortest < needed:
+        raise ValueError(f"{net} needs a side of at least {needed}, the images have {shortest}")
     features_a = network.features(a.float())
     features_b = network.features(b.float())
     return network.distance(features_a, features_b)

@@ -1,7 +1,7 @@
 """Estimate the strength of noise together with the image, by expectation maximisation.
 
-The image and its uncertainty are estimated with the present sigma, then sigma from what the
-denoiser removed and from that uncertainty.
+One round estimates the image and its uncertainty with the present sigma, then a new sigma from what
+the denoiser removed and from that uncertainty.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from degrade.operator import Operator, compose
 from degrade.values import Range
 
 from .denoiser import Denoiser
-from .strength import local_mean
+from .strength import local_mean, within
 
 ROUNDS = 4  # of expectation maximisation
 PART = 128  # pixels: sigma is estimated in parts of this side
-PARTS = 2  # along the diagonal
-PROBE = 0.1  # of sigma: the step of the finite difference that measures the divergence
-FEWEST = 300  # values that sigma is measured from
-LEAST_SHARE = 0.05  # of the noise that a denoiser removes at least
+PARTS = 2  # how many parts there are, along the diagonal
+PROBE = 0.1  # the step of the finite difference that measures the divergence, relative to sigma
+FEWEST = 300  # values: sigma is not measured from fewer
+LEAST_SHARE = 0.05  # the share of the noise that a denoiser removes at least
 FAINTEST = 1.6 / 255  # photos show at most this much noise by themselves
 
 
 @dataclass(frozen=True)
 class Refined:
-    """operator: with the refined sigma. words: what was refined, for readers; "" for nothing."""
+    """operator: with the refined sigma. words: what was changed, for readers; "" if nothing was."""
 
     operator: Operator
     words: str = ""
@@ -43,14 +43,14 @@ class Refined:
 def refine(operator: Operator, y: Tensor, denoiser: Denoiser) -> Refined:
     """Estimate the sigma of Gaussian noise that was only clamped and rounded afterwards.
 
-    y: [1, C, h, w]. sigma: of the operator, is where the estimate starts; it may be a range. Noise
-    that turns out to be no stronger than in every photo is left out. Other operators stay as they
-    are.
+    y: [1, C, h, w]. The estimate starts at the operator's sigma, which may be a range. Noise that
+    is no stronger than in every photo is left out. Other operators are returned as they are.
     """
     noise, *others = operator
     if not isinstance(noise, Gaussian) or not only_rounds(others):
         return Refined(operator)
-    sigma = noise_sigma(y, middle(noise.sigma), denoiser)
+    start = middle(noise.sigma)
+    sigma = noise_sigma(y, start, denoiser)
     if sigma < FAINTEST:
         return Refined(Identity(), "noise is no stronger than in every photo")
     refined = noise.with_values({"sigma": sigma})
@@ -59,32 +59,34 @@ def refine(operator: Operator, y: Tensor, denoiser: Denoiser) -> Refined:
 
 
 def only_rounds(stages: Sequence[Operator]) -> bool:
-    """Whether stages only bring values into the range and to the steps of a file."""
+    """Whether stages only clamp and round values, as saving to a file does."""
     return all(isinstance(stage, (Clamp, Quantize)) for stage in stages)
 
 
 def middle(sigma: object) -> float:
-    """Where to start: the value itself, or the geometric middle of a range."""
+    """The geometric middle of a range of sigma, or sigma itself if it is a number."""
     if isinstance(sigma, Range):
         low = max(sigma.low, FAINTEST)
-        return math.sqrt(low * max(low, sigma.high))
+        high = max(low, sigma.high)
+        return math.sqrt(low * high)
     assert isinstance(sigma, (int, float))
     return float(sigma)
 
 
 def noise_sigma(y: Tensor, start: float, denoiser: Denoiser) -> float:
-    """The standard deviation of white noise in y, with three digits.
+    """Estimate the standard deviation of white noise in y [1, C, h, w], with three digits.
 
-    E (y − D)² = σ² (1 − d) for the best denoiser D, with d the mean of ∂Dᵢ/∂yᵢ: the posterior
-    variance of the image is σ² d. The iteration σ² ← mean (y − D)² / (1 − d) ends where both agree.
+    For the best denoiser D, the posterior variance of the image is σ² d, where d is the mean of
+    ∂Dᵢ/∂yᵢ, so that E (y − D)² = σ² (1 − d). The iteration is σ² ← mean (y − D)² / (1 − d).
     """
     parts = diagonal_parts(y)
     lowest, highest = denoiser.sigma_range
-    sigma = min(max(start, lowest), highest)
+    sigma = within(start, lowest, highest)
     for _ in range(ROUNDS):
         removed, kept_share = removed_by(denoiser, parts, sigma)
-        removable = max(1 - kept_share, LEAST_SHARE)
-        sigma = min(max(math.sqrt(removed / removable), lowest), highest)
+        removed_share = max(1 - kept_share, LEAST_SHARE)
+        estimate = math.sqrt(removed / removed_share)
+        sigma = within(estimate, lowest, highest)
     return float(f"{sigma:.3g}")
 
 
@@ -97,27 +99,43 @@ def diagonal_parts(y: Tensor) -> Tensor:
         share = number / (PARTS + 1)
         top = round(share * (height - side))
         left = round(share * (width - side))
-        parts.append(y[..., top : top + side, left : left + side])
+        rows = slice(top, top + side)
+        columns = slice(left, left + side)
+        parts.append(y[..., rows, columns])
     return torch.cat(parts)
 
 
 def removed_by(denoiser: Denoiser, parts: Tensor, sigma: float) -> tuple[float, float]:
-    """(mean square of what is removed, mean of ∂Dᵢ/∂yᵢ), the latter with one random probe.
+    """Return the mean square of what is removed, and the mean of ∂Dᵢ/∂yᵢ, measured by one probe.
 
     Only the smoother half of the pixels counts: in texture, a denoiser errs more than it expects.
     """
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.randn(parts.shape, generator=generator, dtype=torch.float32, device="cpu")
-    signs = draws.sign().to(parts)
+    signs = random_signs(parts)
     step = PROBE * sigma
     estimate = denoiser.denoise(parts, sigma)
     moved = denoiser.denoise(parts + step * signs, sigma)
-    texture = local_mean(estimate.square()) - local_mean(estimate).square()
-    # Nearer to black or white, clipping took some of the noise.
-    is_whole = (estimate > 2 * sigma) & (estimate < 1 - 2 * sigma)
-    counts = is_whole & (texture <= texture.median())
+    counts = is_reliable(estimate, sigma)
     if int(counts.sum()) < FEWEST:
-        return sigma**2, 0.0  # nothing is known, and sigma stays
+        return sigma**2, 0.0  # nothing can be measured, and sigma stays
     derivatives = signs * (moved - estimate) / step
     squares = (parts - estimate).square()
-    return float(squares[counts].mean()), float(derivatives[counts].mean())
+    removed = squares[counts].mean()
+    kept_share = derivatives[counts].mean()
+    return float(removed), float(kept_share)
+
+
+def random_signs(like: Tensor) -> Tensor:
+    """The same random -1 and 1 at every call, in the shape, type and device of a tensor."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(like.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return draws.sign().to(like)
+
+
+def is_reliable(estimate: Tensor, sigma: float) -> Tensor:
+    """Which values are in smooth areas, and so far from 0 and 1 that no noise was clipped."""
+    texture = local_mean(estimate.square()) - local_mean(estimate).square()
+    is_smooth = texture <= texture.median()
+    is_above_black = estimate > 2 * sigma
+    is_below_white = estimate < 1 - 2 * sigma
+    is_unclipped = is_above_black & is_below_white
+    return is_unclipped & is_smooth

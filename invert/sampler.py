@@ -24,7 +24,8 @@ from .method import RestorationMethod
 from .noise_table import NoiseTable
 from .problem import Problem
 from .result import Report, Restoration
-from .sampling import Sampling, check_drawn, finite_rows, report_step, restoration
+from .sampling import Sampling, check_drawn, report_step, restoration
+from .tree import finite_rows
 
 KARRAS_RANGE = (100.0, 0.1)  # in [-1, 1] units
 KARRAS_EXPONENT = 7

@@ -1,4 +1,4 @@
-"""What methods with a denoiser have in common: their one phase, their steps, their result."""
+"""What methods with a denoiser share: their one phase, the report of a step, the result."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .linear_model import linear_model
 from .point import Point
 from .problem import Problem, streams
 from .result import Report, Restoration, Step
+from .tree import finite_rows
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,6 @@ def check_drawn(problem: Problem) -> None:
                     "give f.sample(shape)"
                 )
         linear_model(row_operator, problem.observation[i : i + 1])
-
-
-def finite_rows(images: Tensor) -> Tensor:
-    """Whether each image of a batch is free of NaN and infinity, [B, 1, 1, 1]."""
-    return torch.isfinite(images).flatten(1).all(1).view(-1, 1, 1, 1)
 
 
 def report_step(

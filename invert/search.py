@@ -27,7 +27,7 @@ from .optim import CodeScale, Conditions, Measured, StopRule
 from .point import Moment, Point
 from .problem import Problem
 from .roles import Variables
-from .tree import tree_map, tree_where
+from .tree import finite_rows, tree_map, tree_where
 
 if TYPE_CHECKING:
     from .phases import Phase
@@ -236,7 +236,7 @@ class Search:
         values = state.values if state.best is None else state.best["values"]
         finite = state.rollback["finite"]
         point, image = self._end(values)
-        good = finite_images(image)
+        good = finite_rows(image).flatten()
         if not good.all():  # no loss was measured after the last step
             values = tree_where(good, values, state.rollback["values"])
             point, image = self._end(values)
@@ -269,12 +269,12 @@ class Search:
         moment = Moment(step / self.phase.steps, rng)
         point = self.phase.space.place(free, self.base, self.problem, moment)
         image = point.image(self.problem.generator)
-        usable = finite_images(image.detach())
+        usable = finite_rows(image.detach())
         # An image that is not finite becomes 0, so that it cannot spoil the gradients of others.
-        image = torch.where(usable.view(-1, 1, 1, 1), image, 0.0)
+        image = torch.where(usable, image, 0.0)
         prediction = self.problem.predict(image, f"{self.key}/{step}")
         view = View(prediction, image, point, free, rng, step, self._rng)
-        return view, usable
+        return view, usable.flatten()
 
     def _measure(self, view: View, usable: Tensor) -> tuple[dict[str, Tensor], Tensor, Variables]:
         """Return the terms, their weighted sum, and its gradients."""
@@ -301,11 +301,6 @@ class Search:
 def as_leaf(value: Tensor) -> Tensor:
     """The tensor as a leaf that gets a gradient."""
     return value.detach().requires_grad_()
-
-
-def finite_images(images: Tensor) -> Tensor:
-    """Which images hold neither NaN nor infinity, [B]."""
-    return torch.isfinite(images).flatten(1).all(1)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""The singular values of a linear operator: functions of them, applied to images.
+"""The singular value decomposition H = U S Vᵀ of a linear operator, applied to images.
 
-H = U S Vᵀ is taken apart by the cheapest way that fits: a number for each pixel, one number for a
-tight frame, or a dense decomposition.
+The cheapest form that fits is used: a number for each pixel, one number for a tight frame, or a
+dense decomposition.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Spectrum:
     """The singular value decomposition H = U S Vᵀ of an operator, as far as DDRM needs it."""
 
     def to(self, device: torch.device) -> Spectrum:
-        """The same on another device."""
+        """Move the decomposition to another device."""
         return tree_map(lambda tensor: tensor.to(device), self)
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
@@ -47,17 +47,20 @@ class Diagonal(Spectrum):
     values: Tensor
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        return f(self.values.abs()) * x
+        singular_values = self.values.abs()
+        return f(singular_values) * x
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
-        return f(self.values.abs()) * self.values.sign() * y
+        singular_values = self.values.abs()
+        signs = self.values.sign()
+        return f(singular_values) * signs * y
 
 
 @dataclass(frozen=True)
 class Tight(Spectrum):
-    """H Hᵀ = s²·I: one singular value, and 0 for everything that H hides.
+    """A tight frame: H Hᵀ = s²·I. H has one singular value, and 0 for everything that it hides.
 
-    Means of blocks, gray and orthogonal rows are of this kind.
+    Examples are means of blocks, a conversion to grey, and orthogonal rows.
     """
 
     operator: Operator
@@ -73,17 +76,18 @@ class Tight(Spectrum):
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
         (factor,) = f(y.new_tensor([self.value]))
+        gain = factor / self.value
         image_shape = self.operator.input_shape(y.shape)
         shape = (len(y), *image_shape[1:])
-        image: Tensor = factor / self.value * self.operator.adjoint(y, shape)
+        image: Tensor = gain * self.operator.adjoint(y, shape)
         return image
 
 
 @dataclass(frozen=True)
 class Dense(Spectrum):
-    """A matrix, of the whole image or of each channel alike.
+    """A matrix, of the whole image, or of one channel if all channels have the same matrix.
 
-    s: the singular values, with a 0 for every column of v beyond u's. shape: of an image.
+    s: the singular values, with a 0 for every column that v has more than u. shape: of an image.
     """
 
     u: Tensor
@@ -93,19 +97,25 @@ class Dense(Spectrum):
     per_channel: bool
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
-        coordinates = self._rows(x) @ self.v * f(self.s)
-        return (coordinates @ self.v.T).view_as(x)
+        coordinates = self._rows(x) @ self.v
+        scaled = coordinates * f(self.s)
+        image = scaled @ self.v.T
+        return image.view_as(x)
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
         rank = self.u.shape[1]
         factors = f(self.s)[:rank]
-        coordinates = self._rows(y) @ self.u * factors
-        image = coordinates @ self.v[:, :rank].T
+        coordinates = self._rows(y) @ self.u
+        scaled = coordinates * factors
+        visible_directions = self.v[:, :rank]
+        image = scaled @ visible_directions.T
         return image.view(len(y), *self.shape[1:])
 
     def _rows(self, x: Tensor) -> Tensor:
-        """The values of each image, or of each channel, as rows."""
-        return x.flatten(2) if self.per_channel else x.flatten(1)
+        """Flatten every image, or every channel, to a row."""
+        if self.per_channel:
+            return x.flatten(2)
+        return x.flatten(1)
 
 
 @dataclass(frozen=True)
@@ -116,46 +126,59 @@ class Each(Spectrum):
 
     def of_image(self, f: Function, x: Tensor) -> Tensor:
         images = []
-        for i, row in enumerate(self.rows):
-            images.append(row.of_image(f, x[i : i + 1]))
+        for row, single in zip(self.rows, x.split(1), strict=True):
+            images.append(row.of_image(f, single))
         return torch.cat(images)
 
     def of_observation(self, f: Function, y: Tensor) -> Tensor:
         images = []
-        for i, row in enumerate(self.rows):
-            images.append(row.of_observation(f, y[i : i + 1]))
+        for row, single in zip(self.rows, y.split(1), strict=True):
+            images.append(row.of_observation(f, single))
         return torch.cat(images)
 
 
 def spectra(
     operators: list[Operator | None], shape: tuple[int, ...], device: torch.device
 ) -> Spectrum:
-    """The spectrum of a batch. An operator that several images share is decomposed once."""
+    """Decompose the operators of a batch; None is the identity.
+
+    An operator that several images share is decomposed once.
+    """
     by_text: dict[str, Spectrum] = {}
     rows = []
     for operator in operators:
         text = str(operator)
-        holds_tensors = any(stage.files for stage in operator or ())  # text cannot tell them apart
-        if text not in by_text or holds_tensors:
-            by_text[text] = spectrum(operator, shape).to(device)
+        if text not in by_text or holds_tensors(operator):
+            decomposition = spectrum(operator, shape)
+            by_text[text] = decomposition.to(device)
         rows.append(by_text[text])
-    shared = all(row is rows[0] for row in rows)
-    return rows[0] if shared else Each(tuple(rows))
+    first = rows[0]
+    if all(row is first for row in rows):
+        return first
+    return Each(tuple(rows))
+
+
+def holds_tensors(operator: Operator | None) -> bool:
+    """Whether different operators may have the same text, since it leaves out their tensors."""
+    if operator is None:
+        return False
+    return any(stage.files for stage in operator)
 
 
 def spectrum(operator: Operator | None, shape: tuple[int, ...]) -> Spectrum:
-    """Decompose a linear operator on images [1, C, H, W].
+    """Decompose a linear operator on images [1, C, H, W]; None is the identity.
 
-    Raises ValueError for one without a closed form that is too large for a dense decomposition.
+    Raises ValueError if it has no closed form and is too large for a dense decomposition.
     """
     if operator is None:
-        return Diagonal(torch.ones(shape, dtype=torch.float32, device="cpu"))
+        ones = torch.ones(shape, dtype=torch.float32, device="cpu")
+        return Diagonal(ones)
     probes = Probes(operator, shape)
     return probes.diagonal() or probes.tight() or probes.dense()
 
 
 class Probes:
-    """Random images and observations that find out what kind of matrix an operator is."""
+    """Random images and observations that determine what kind of matrix an operator is."""
 
     def __init__(self, operator: Operator, shape: tuple[int, ...]):
         self.operator = operator
@@ -167,32 +190,35 @@ class Probes:
         return torch.randn(size, generator=self.draws, dtype=torch.float32, device="cpu")
 
     def diagonal(self) -> Diagonal | None:
-        """The decomposition, where every pixel is multiplied by its own number."""
+        """The decomposition if every pixel is multiplied by its own number, else None."""
         if self.output != self.shape:
             return None
         white = torch.ones(self.shape, dtype=torch.float32, device="cpu")
         values = self.operator(white)
         for _ in range(2):
             x = self.random(self.shape)
-            if not alike(self.operator(x), values * x):
+            y = self.operator(x)
+            if not alike(y, values * x):
                 return None
         return Diagonal(values)
 
     def tight(self) -> Tight | None:
-        """The decomposition, where H Hᵀ is a multiple of the identity."""
+        """The decomposition if H Hᵀ is a multiple of the identity, else None."""
         first = self.random(self.output)
         second = self.random(self.output)
-        back = self._there_and_back(first)
-        quotient = (back * first).sum() / first.square().sum()
+        first_product = self._product(first)
+        inner_product = (first_product * first).sum()
+        quotient = inner_product / first.square().sum()
         square = float(quotient)
-        if square <= 0 or not alike(back, square * first):
+        if square <= 0 or not alike(first_product, square * first):
             return None
-        if not alike(self._there_and_back(second), square * second):
+        second_product = self._product(second)
+        if not alike(second_product, square * second):
             return None
         return Tight(self.operator, square**0.5)
 
     def dense(self) -> Dense:
-        """The decomposition of the matrix, of each channel where all have the same one."""
+        """Decompose the whole matrix, or that of one channel if all channels have the same."""
         _, channels, height, width = self.shape
         per_channel = self._per_channel()
         size = height * width
@@ -208,8 +234,9 @@ class Probes:
         u, s, vh = torch.linalg.svd(matrix, full_matrices=True)
         rank = len(s)
         smallest = SMALLEST_SINGULAR_VALUE * s[0]
+        nonzero_values = torch.where(s > smallest, s, 0)
         values = torch.zeros(size, dtype=torch.float64, device="cpu")
-        values[:rank] = torch.where(s > smallest, s, 0)
+        values[:rank] = nonzero_values
         return Dense(
             u=u[:, :rank].float(),
             s=values.float(),
@@ -218,12 +245,13 @@ class Probes:
             per_channel=per_channel,
         )
 
-    def _there_and_back(self, y: Tensor) -> Tensor:
+    def _product(self, y: Tensor) -> Tensor:
         """H Hᵀ y."""
-        return self.operator(self.operator.adjoint(y, self.shape))
+        back_projected = self.operator.adjoint(y, self.shape)
+        return self.operator(back_projected)
 
     def _per_channel(self) -> bool:
-        """Whether channels do not mix, and all have the same matrix."""
+        """Whether channels do not mix, and all channels have the same matrix."""
         channels, height, width = self.shape[1:]
         x = self.random(self.shape)
         if self.output[1] != channels:
@@ -243,7 +271,7 @@ class Probes:
         return True
 
     def _matrix(self, size: int, per_channel: bool) -> Tensor:
-        """The operator as a matrix [outputs, size], of one channel or of all."""
+        """The operator as a matrix [outputs, size], for one channel or for all."""
         _, channels, height, width = self.shape
         identity = torch.eye(size, dtype=torch.float32, device="cpu")
         basis = identity.view(size, -1, height, width)
@@ -253,7 +281,8 @@ class Probes:
         columns = torch.cat(outputs)
         if per_channel:
             columns = columns[:, :1]
-        return columns.flatten(1).T.double()
+        transposed = columns.flatten(1)
+        return transposed.T.double()
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
@@ -262,5 +291,5 @@ def alike(a: Tensor, b: Tensor) -> bool:
 
 
 def nonzero(s: Tensor) -> Tensor:
-    """The values, with 1 in place of 0, so that they can divide."""
+    """Replace 0 by 1, so that the values can divide."""
     return torch.where(s > 0, s, 1.0)

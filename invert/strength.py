@@ -1,4 +1,4 @@
-"""How strongly plug-and-play restoration denoises: found by trial, not by a constant of the task.
+"""Choose how strongly plug-and-play restoration denoises, by trial on synthetic pictures.
 
 The operator damages synthetic pictures in the colours of the observation (`dead_leaves`). Since
 their truth is known, the noise level that restores them best can be measured.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,29 +18,32 @@ from torch import Tensor
 from degrade.operator import Operator, Shape
 
 from .dead_leaves import dead_leaves
-from .linear_model import ROUNDING, linear_model
+from .linear_model import ROUNDING, LinearModel, linear_model
 from .problem import Problem, streams
 from .tiles import nearest_cut
 
-TRIALS = 4  # how many synthetic pictures there are
-TRIAL_SIDE = 96  # of them, in pixels
-TRIAL_STEPS = 4  # of a trial with a linear part
-STRIDE = 2**0.5  # between neighbouring noise levels
+# The centres of the trials in the image, as shares of its height and width.
+TRIAL_CENTRES = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
+TRIAL_SIDE = 96  # pixels: about the side of a synthetic picture
+TRIAL_STEPS = 4  # turns of a trial whose linear part leaves something open
+STRIDE = 2**0.5  # the factor between neighbouring noise levels of the search
 MOST_STRIDES = 7
 EXACT = 1e-4  # errors below this are rounding of float32
-PAIRS = 2  # of random draws that show how noise varies over a picture
-MOST_SAMPLES = 100_000  # of that variance
-WINDOW = 9  # pixels: the side of the square in which their variance is taken
-VARIES = 1.5  # between the 10 % and 90 % quantiles of its standard deviation, at least
+PAIRS = 2  # pairs of random draws that measure the local variance of noise
+MOST_SAMPLES = 100_000  # of the local variance, for its quantiles
+WINDOW = 9  # pixels: the side of the square over which the variance is averaged
+VARIES = 1.5  # noise varies if the ratio of its 90 % and 10 % quantiles is above this
 REDUCED = 2  # synthetic pictures are drawn larger by this, so that edges are as soft as in photos
 
 
 @dataclass(frozen=True)
 class Strength:
-    """levels: the falling noise levels of the turns. error: the standard deviation of y − A x.
+    """How strongly each turn denoises.
 
-    note: for readers, how it was found. fixed: the part of error² that is not random; None where
-    the noise is the same everywhere, so that every pixel is denoised alike.
+    levels: the noise levels of the turns, falling. error: the standard deviation of y − A x.
+    note: how the levels were chosen, for readers. fixed: the part of error² that is not random, if
+    the noise varies over the image; None if it is the same everywhere, so that every pixel is
+    denoised alike.
     """
 
     levels: tuple[float, ...]
@@ -48,12 +52,24 @@ class Strength:
     fixed: float | None = None
 
 
+class TrialPart(NamedTuple):
+    """A part of the operator, with the height and width of the images that it takes."""
+
+    operator: Operator
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
 class Trial:
-    """A synthetic picture [1, C, h, w], its operator, and what the operator made of it."""
+    """A synthetic picture [1, C, h, w], and the problem of restoring it."""
 
     truth: Tensor
     problem: Problem
+
+    def model(self) -> LinearModel:
+        """y = A x + error for the synthetic picture."""
+        return linear_model(self.problem.operator, self.problem.observation)
 
 
 def find_strength(problem: Problem, steps: int, first: float, last: float) -> Strength:
@@ -61,30 +77,54 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
 
     steps, first, last: how many levels there are, and the first and the lowest.
     """
-    trials = [trial(problem, part, i) for i, part in enumerate(trial_parts(problem))]
+    trials = []
+    for number, part in enumerate(trial_parts(problem)):
+        trials.append(trial(problem, part, number))
     error = measured_error(trials)
     direct = is_direct(problem, trials)
-    if error < EXACT:
-        if direct:
-            is_changed = not torch.equal(
-                linear_model(problem.operator, problem.observation).first_guess(),
-                problem.observation,
-            )
-            done = "undone exactly" if is_changed else "nothing to undo"
-            return Strength((), ROUNDING, f"{done}, so no pixel is invented")
-        note = f"noise level {last:g} at the end, since the operator makes no error"
-        return Strength(geometric(first, last, steps), ROUNDING, note)
+    if error >= EXACT:
+        return best_strength(problem, trials, error, direct, steps, first)
+    if direct:
+        return undone_exactly(problem)
+    levels = geometric(first, last, steps)
+    note = f"noise level {last:g} at the end, since the operator makes no error"
+    return Strength(levels, ROUNDING, note)
+
+
+def undone_exactly(problem: Problem) -> Strength:
+    """The strength for an operator whose inverse is known: nothing is denoised."""
+    model = linear_model(problem.operator, problem.observation)
+    is_unchanged = torch.equal(model.first_guess(), problem.observation)
+    result = "nothing to undo" if is_unchanged else "undone exactly"
+    return Strength((), ROUNDING, f"{result}, so no pixel is invented")
+
+
+def best_strength(
+    problem: Problem, trials: list[Trial], error: float, direct: bool, steps: int, first: float
+) -> Strength:
+    """Search the noise level that restores the synthetic pictures best.
+
+    error, direct: of the trials, as `measured_error` and `is_direct` return them.
+    """
     lowest, highest = problem.denoiser.sigma_range
-    fixed = fixed_variance(problem, trials, error) if direct else None
+    fixed = None
+    if direct:
+        fixed = fixed_variance(problem, trials, error)
 
     def levels_to(sigma: float, count: int) -> tuple[float, ...]:
-        return (sigma,) if direct else geometric(max(first, sigma), sigma, count)
+        if direct:
+            return (sigma,)
+        return geometric(max(first, sigma), sigma, count)
 
     def loss(sigma: float) -> float:
-        return trial_loss(trials, Strength(levels_to(sigma, TRIAL_STEPS), error, "", fixed))
+        levels = levels_to(sigma, TRIAL_STEPS)
+        strength = Strength(levels, error, "", fixed)
+        return trial_loss(trials, strength)
 
     best = descend(loss, error * STRIDE, lowest, highest)
-    gain = 10 * math.log10(trial_loss(trials, Strength((), error, "")) / loss(best))
+    nothing_denoised = Strength((), error, "")
+    improvement = trial_loss(trials, nothing_denoised) / loss(best)
+    gain = 10 * math.log10(improvement)
     if gain <= 0:
         note = "no noise level makes synthetic pictures better, so nothing is denoised"
         return Strength((), error, note)
@@ -92,7 +132,8 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
     note += f"({gain:+.1f} dB)"
     if fixed is not None:
         note += "; where the noise is weaker, less is removed"
-    return Strength(levels_to(best, steps), error, note, fixed)
+    levels = levels_to(best, steps)
+    return Strength(levels, error, note, fixed)
 
 
 def is_direct(problem: Problem, trials: list[Trial]) -> bool:
@@ -101,9 +142,11 @@ def is_direct(problem: Problem, trials: list[Trial]) -> bool:
     if visible is not None and bool((visible < 1).any()):
         return False
     for trial in trials:
-        model = linear_model(trial.problem.operator, trial.problem.observation)
-        without_error = replace(model, observation=model.forward(trial.truth))
-        if (without_error.first_guess() - trial.truth).abs().max() > EXACT:
+        model = trial.model()
+        exact = model.forward(trial.truth)
+        without_error = replace(model, observation=exact)
+        difference = without_error.first_guess() - trial.truth
+        if difference.abs().max() > EXACT:
             return False
     return True
 
@@ -114,31 +157,43 @@ def geometric(first: float, last: float, count: int) -> tuple[float, ...]:
         return (last,)
     levels = []
     for i in range(count):
-        ratio: float = (last / first) ** (i / (count - 1))
+        progress = i / (count - 1)
+        ratio: float = (last / first) ** progress
         levels.append(first * ratio)
     return tuple(levels)
 
 
 def descend(loss: Callable[[float], float], start: float, lowest: float, highest: float) -> float:
     """Walk from `start` in strides to the level of least loss; refine by a parabola."""
-    start = min(max(start, lowest), highest)
-    losses = {0: loss(start)}
+    start = within(start, lowest, highest)
+    losses: dict[int, float] = {}
 
-    def at(stride: int) -> float:
-        if stride not in losses:
-            losses[stride] = loss(min(max(start * STRIDE**stride, lowest), highest))
-        return losses[stride]
+    def level(strides: float) -> float:
+        factor: float = STRIDE**strides
+        return within(start * factor, lowest, highest)
+
+    def loss_at(strides: int) -> float:
+        if strides not in losses:
+            losses[strides] = loss(level(strides))
+        return losses[strides]
 
     best = 0
     for _ in range(MOST_STRIDES):
         neighbours = (best - 1, best, best + 1)
-        better = min(neighbours, key=at)
+        better = min(neighbours, key=loss_at)
         if better == best:
             break
         best = better
-    shift = vertex(at(best - 1), at(best), at(best + 1))
-    stride: float = STRIDE ** (best + shift)
-    return min(max(start * stride, lowest), highest)
+    left = loss_at(best - 1)
+    middle = loss_at(best)
+    right = loss_at(best + 1)
+    shift = vertex(left, middle, right)
+    return level(best + shift)
+
+
+def within(value: float, lowest: float, highest: float) -> float:
+    """The nearest value of the range."""
+    return min(max(value, lowest), highest)
 
 
 def vertex(left: float, middle: float, right: float) -> float:
@@ -146,70 +201,86 @@ def vertex(left: float, middle: float, right: float) -> float:
     curvature = left - 2 * middle + right
     if curvature <= 0:
         return 0.0
-    return min(max((left - right) / (2 * curvature), -1.0), 1.0)
+    position = (left - right) / (2 * curvature)
+    return within(position, -1.0, 1.0)
 
 
-def trial_parts(problem: Problem) -> list[tuple[Operator, int, int]]:
-    """The operators of the trials, each with the height and width of its image.
+def trial_parts(problem: Problem) -> list[TrialPart]:
+    """Cut the operators of the trials out of the problem's operator, at four places.
 
-    They are parts of the operator at four places. An operator that cannot be cut is tried on small
-    images, if it takes them; otherwise on images of the full size.
+    An operator that cannot be cut is tried on small images, if it takes them; otherwise on images
+    of the full size.
     """
-    operator, shape = problem.operator, problem.image_shape
+    operator = problem.operator
+    shape = problem.image_shape
     parts = []
-    for row, column in ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
+    for row, column in TRIAL_CENTRES:
         rows = trial_span(operator, shape, row, 0)
         columns = trial_span(operator, shape, column, 1)
         if rows is None or columns is None:
-            return [(operator, *uncut_sides(operator, shape))] * TRIALS
+            return [uncut(operator, shape)] * len(TRIAL_CENTRES)
         part = operator.part(shape, (rows, columns))
         assert part is not None  # its edges are where the operator can be cut
-        parts.append((part[0], rows.stop - rows.start, columns.stop - columns.start))
+        part_operator, _ = part
+        height = rows.stop - rows.start
+        width = columns.stop - columns.start
+        parts.append(TrialPart(part_operator, height, width))
     return parts
 
 
-def trial_span(operator: Operator, shape: Shape, at: float, axis: int) -> slice | None:
+def trial_span(operator: Operator, shape: Shape, centre: float, axis: int) -> slice | None:
     """Rows (axis 0) or columns around a share of the side; None where no cut is possible."""
     length = shape[2 + axis]
     if length <= TRIAL_SIDE:
         return slice(0, length)
-    wanted = int(at * length) - TRIAL_SIDE // 2
-    start = nearest_cut(operator, shape, min(max(wanted, 0), length - TRIAL_SIDE), axis)
+    wanted = int(centre * length) - TRIAL_SIDE // 2
+    wanted = min(max(wanted, 0), length - TRIAL_SIDE)
+    start = nearest_cut(operator, shape, wanted, axis)
     stop = start + TRIAL_SIDE
     if stop < length:
         stop = nearest_cut(operator, shape, stop, axis)
-    return slice(start, stop) if stop > start else None
+    if stop <= start:
+        return None
+    return slice(start, stop)
 
 
-def uncut_sides(operator: Operator, shape: Shape) -> tuple[int, int]:
-    """The height and width of a small image, or those of `shape` if the operator refuses it."""
-    height, width = min(TRIAL_SIDE, shape[2]), min(TRIAL_SIDE, shape[3])
+def uncut(operator: Operator, shape: Shape) -> TrialPart:
+    """The whole operator, with the size of a small image, or of `shape` if it takes no other."""
+    batch, channels, full_height, full_width = shape
+    height = min(TRIAL_SIDE, full_height)
+    width = min(TRIAL_SIDE, full_width)
     try:
-        operator.output_shape((*shape[:2], height, width))
-    except ValueError:  # it holds a mask of the full size
-        return shape[2], shape[3]
-    return height, width
+        operator.output_shape((batch, channels, height, width))
+    except ValueError:  # the operator holds a mask of the full size
+        return TrialPart(operator, full_height, full_width)
+    return TrialPart(operator, height, width)
 
 
 def trial(problem: Problem, part: tuple[Operator, int, int], number: int) -> Trial:
-    """Draw a synthetic picture for a part of the operator, and damage it."""
+    """Draw a synthetic picture for a part of the operator, and damage it.
+
+    part: an operator, and the height and width of its image.
+    """
     operator, height, width = part
     (generator,) = streams(problem.seeds, f"trial{number}")
     palette = problem.observation[0].cpu()
     large = dead_leaves(REDUCED * height, REDUCED * width, palette, generator)
-    truth = F.avg_pool2d(large[None], REDUCED).clamp(0, 1).to(problem.device)
+    reduced = F.avg_pool2d(large[None], REDUCED)
+    truth = reduced.clamp(0, 1).to(problem.device)
     observation = operator(truth, generator)
-    return Trial(truth, replace(problem, observation=observation, operator=operator))
+    trial_problem = replace(problem, observation=observation, operator=operator)
+    return Trial(truth, trial_problem)
 
 
 def measured_error(trials: list[Trial]) -> float:
     """The standard deviation of y − A x over the trials."""
     squares = []
     for trial in trials:
-        model = linear_model(trial.problem.operator, trial.problem.observation)
+        model = trial.model()
         difference = model.observation - model.forward(trial.truth)
         squares.append(difference.square().mean())
-    return float(torch.stack(squares).mean().sqrt())
+    mean_square = torch.stack(squares).mean()
+    return float(mean_square.sqrt())
 
 
 def fixed_variance(problem: Problem, trials: list[Trial], error: float) -> float | None:
@@ -218,19 +289,23 @@ def fixed_variance(problem: Problem, trials: list[Trial], error: float) -> float
         return None
     variances = []
     for trial in trials:
-        variances.append(noise_variance(trial.problem, trial.truth).flatten())
+        variance = noise_variance(trial.problem, trial.truth)
+        variances.append(variance.flatten())
     variance = torch.cat(variances)
-    variance = variance[:: max(1, len(variance) // MOST_SAMPLES)]  # quantile() takes 2²⁴ at most
-    fixed = max(0.0, error**2 - float(variance.mean()))
+    every = max(1, len(variance) // MOST_SAMPLES)  # quantile() takes at most 2²⁴ values
+    variance = variance[::every]
+    random_part = float(variance.mean())
+    fixed = max(0.0, error**2 - random_part)
     deviation = (variance + fixed).sqrt()
-    low, high = float(deviation.quantile(0.1)), float(deviation.quantile(0.9))
+    low = float(deviation.quantile(0.1))
+    high = float(deviation.quantile(0.9))
     return fixed if high > VARIES * low else None
 
 
 def noise_variance(problem: Problem, image: Tensor) -> Tensor:
     """The local variance [1, 1, H, W] of an operator's random draws on an image [1, C, H, W].
 
-    Draws are compared as the method sees them, after curves and turns are undone.
+    The method undoes curves and turns before it looks at the noise, and so does this function.
     """
     operator = problem.operator
     total = torch.zeros_like(image[:, :1])
@@ -240,24 +315,27 @@ def noise_variance(problem: Problem, image: Tensor) -> Tensor:
             draw = operator(image, streams(problem.seeds, f"{name}{pair}"))
             guesses.append(linear_model(operator, draw).first_guess())
         first, second = guesses
-        total += (first - second).square().mean(1, keepdim=True) / 2
+        squares = (first - second).square()
+        total += squares.mean(1, keepdim=True) / 2
     return local_mean(total / PAIRS)
 
 
 def local_mean(x: Tensor) -> Tensor:
-    """The mean of the pixels in a square around each."""
-    return F.avg_pool2d(x, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+    """Replace every pixel by the mean of the square around it."""
+    return F.avg_pool2d(x, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
 
 
 def relative_noise(problem: Problem, z: Tensor, strength: Strength) -> Tensor | None:
     """The standard deviation [1, 1, H, W] of y − A x relative to its mean; None if it is uniform.
 
-    z: the first guess, whose local means are taken for the image.
+    z: the first guess. Its local means stand for the image.
     """
     if strength.fixed is None:
         return None
-    variance = noise_variance(problem, local_mean(z).clamp(0, 1))
-    return (variance + strength.fixed).sqrt() / strength.error
+    image = local_mean(z).clamp(0, 1)
+    variance = noise_variance(problem, image)
+    deviation = (variance + strength.fixed).sqrt()
+    return deviation / strength.error
 
 
 def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
@@ -285,5 +363,6 @@ def trial_loss(trials: list[Trial], strength: Strength) -> float:
     squares = []
     for trial in trials:
         *_, x0 = turns(trial.problem, strength)
-        squares.append((x0.clamp(0, 1) - trial.truth).square().mean())
+        difference = x0.clamp(0, 1) - trial.truth
+        squares.append(difference.square().mean())
     return float(torch.stack(squares).mean())

@@ -36,6 +36,12 @@ def tree_where(condition: Tensor, chosen: T, otherwise: T) -> T:
     return tree_map(select, chosen, otherwise)
 
 
+def finite_rows(images: Tensor) -> Tensor:
+    """Which images [B, C, H, W] hold neither NaN nor infinity, [B, 1, 1, 1]."""
+    finite = torch.isfinite(images).flatten(1)
+    return finite.all(1).view(-1, 1, 1, 1)
+
+
 def tree_cat(first: T, *others: T) -> T:
     """Concatenate each tensor along the batch."""
 

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_RING = torch.tensor([i // 8 + i % 8 for i in range(64)])  # each coefficient's row plus column
-_BANDS = (range(3, 5), range(5, 7), range(7, 9), range(9, 11), range(11, 15))
+_INDEX = torch.arange(64)
+_RING = _INDEX // 8 + _INDEX % 8  # each coefficient's row plus column
+_BAND_EDGES = (3, 5, 7, 9, 11, 15)  # rings from one edge to before the next are one band
+_MOST_BINS = 8  # of brightness
+_BLOCKS_PER_BIN = 60
 _FEWEST_BLOCKS = 24
 _FEWEST_COEFFICIENTS = 12
+_ROUNDS = 20  # of the weighted fit
+_BETTER = 12  # a sloped law must lower ½χ² by this
 _ALIKE = 1.3  # bands up to this multiple of the lowest variance count as noise
 _ABOVE = 0.4  # weight in the fit of a variance above it, because texture only adds to noise
 
 
 class Grain(NamedTuple):
-    """Noise in the flattest blocks of one brightness, from the bands with the least variance."""
+    """Noise in the flattest blocks of one brightness, from the bands with the least variance.
+
+    weight: the number of coefficients whose magnitude is known exactly. white: the share of the
+    bands that are as quiet: 1 for noise, less for texture. bands: how many bands could be measured.
+    tails: the number of coefficients above 2σ, relative to a normal distribution: 1 for noise, more
+    for texture.
+    """
 
     level: float
     variance: float
-    weight: float  # in coefficients whose magnitude is known exactly
-    white: float  # share of the bands that are as quiet: 1 for noise, less for texture
-    bands: int  # how many bands could be measured
-    # coefficients above 2σ, relative to a normal distribution: 1 for noise, more for texture
+    weight: float
+    white: float
+    bands: int
     tails: float
 
 
@@ -50,15 +61,16 @@ class _Frequency(NamedTuple):
 
 
 def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]:
-    """Measure (a grain for each of up to 8 bins of brightness, the share of bins that have one).
+    """Measure a grain for each of up to 8 bins of brightness; return the share of bins with one.
 
     c: coefficients [n, 64], known as multiples of `steps` [64]. level: each block's brightness [n].
-    Blocks are selected by their low frequencies and measured at the others, so that the selection
+    The low frequencies of blocks select them, and the others are measured, so that the selection
     does not bias the measurement.
     """
     if len(c) < _FEWEST_BLOCKS:
         return [], 0.0
-    bins = min(8, max(1, len(c) // 60))
+    bins = len(c) // _BLOCKS_PER_BIN
+    bins = min(_MOST_BINS, max(1, bins))
     by_brightness = level.argsort(stable=True)
     measured: list[Grain] = []
     for indices in by_brightness.tensor_split(bins):
@@ -72,32 +84,39 @@ def grains(c: Tensor, steps: Tensor, level: Tensor) -> tuple[list[Grain], float]
 
 def _flattest(c: Tensor, indices: Tensor) -> Tensor:
     """The fifth of the blocks `indices` with the least energy at low frequencies."""
-    low = (_RING > 0) & (_RING <= 2)
-    energy = c[indices][:, low].square().sum(1)
+    is_low = (_RING > 0) & (_RING <= 2)
+    low = c[indices][:, is_low]
+    energy = low.square().sum(1)
     order = energy.argsort(stable=True)
     count = max(_FEWEST_BLOCKS, len(indices) // 5)
-    return indices[order[:count]]
+    flattest = order[:count]
+    return indices[flattest]
 
 
 def _grain(c: Tensor, steps: Tensor, brightness: float) -> Grain | None:
     """Measure the noise in flat blocks of coefficients [n, 64]; None if no band can be measured."""
     bands = []
-    for ring in _BANDS:
-        band = _band(c, steps, ring)
+    for start, stop in pairwise(_BAND_EDGES):
+        band = _band(c, steps, range(start, stop))
         if band.weight > 0:
             bands.append(band)
     if not bands:
         return None
     bands.sort()
-    limit = _ALIKE * bands[0].variance
+    quietest = bands[0]
+    limit = _ALIKE * quietest.variance
     alike = [band for band in bands if band.variance < limit]
     if not alike:
         return None
-    weights = [band.weight for band in alike]
-    variance = weighted_mean([band.variance for band in alike], weights)
-    tails = weighted_mean([band.tails for band in alike], weights)
-    white = len(alike) / len(bands)
-    return Grain(brightness, variance, sum(weights), white, len(bands), tails)
+    variances, weights, tails = zip(*alike, strict=True)
+    return Grain(
+        level=brightness,
+        variance=weighted_mean(variances, weights),
+        weight=sum(weights),
+        white=len(alike) / len(bands),
+        bands=len(bands),
+        tails=weighted_mean(tails, weights),
+    )
 
 
 def weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
@@ -113,9 +132,14 @@ def _band(c: Tensor, steps: Tensor, ring: range) -> _Band:
     frequencies = _kept_frequencies(c, steps, ring)
     if not frequencies:
         return _Band(math.inf, 0.0, 0.0)
-    weights = [frequency.weight for frequency in frequencies]
-    variance = weighted_mean([frequency.variance for frequency in frequencies], weights)
-    tails = _tails(frequencies, math.sqrt(variance))
+    variances = []
+    weights = []
+    for frequency in frequencies:
+        variances.append(frequency.variance)
+        weights.append(frequency.weight)
+    variance = weighted_mean(variances, weights)
+    deviation = math.sqrt(variance)
+    tails = _tails(frequencies, deviation)
     return _Band(variance, sum(weights), tails)
 
 
@@ -126,9 +150,11 @@ def _kept_frequencies(c: Tensor, steps: Tensor, ring: range) -> list[_Frequency]
         if int(_RING[index]) not in ring:
             continue
         step = float(steps[index])
-        variance, weight = _variance(c[:, index], step)
+        coefficients = c[:, index]
+        variance, weight = _variance(coefficients, step)
         if weight > 0:
-            frequencies.append(_Frequency(c[:, index], step, variance, weight))
+            frequency = _Frequency(coefficients, step, variance, weight)
+            frequencies.append(frequency)
     return frequencies
 
 
@@ -139,7 +165,8 @@ def _tails(frequencies: list[_Frequency], deviation: float) -> float:
     for coefficients, step, _, _ in frequencies:
         steps_below = math.ceil(2 * deviation / step - 0.5)
         threshold = (steps_below + 0.5) * step  # an edge of the quantiser
-        above += float((coefficients.abs() > threshold).sum())
+        is_above = coefficients.abs() > threshold
+        above += float(is_above.sum())
         probability = math.erfc(threshold / (deviation * math.sqrt(2)))
         expected += len(coefficients) * probability
     return (above + 1) / (expected + 1)
@@ -151,27 +178,33 @@ def _variance(coefficients: Tensor, step: float) -> tuple[float, float]:
     The share of coefficients within j steps gives σ: P(|c| < (j + ½) q) = 2Φ((j + ½) q / σ) - 1
     with q the step.
     """
+    count = len(coefficients)
     multiples = (coefficients / step).round().abs()
     j = multiples.quantile(0.6).floor()
-    share = float((multiples <= j).double().mean())
-    if not 0.05 < share < 0.97 or len(coefficients) < _FEWEST_COEFFICIENTS:
+    is_within = multiples <= j
+    share = float(is_within.double().mean())
+    if count < _FEWEST_COEFFICIENTS or not 0.05 < share < 0.97:
         return 0.0, 0.0
     quantile = torch.tensor((1 + share) / 2, dtype=torch.float64)
     z = float(torch.special.ndtri(quantile))
     density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     edge = (j + 0.5) * step
-    variance = float((edge / z) ** 2)
+    deviation = edge / z
     information = (2 * z * density) ** 2
-    weight = len(coefficients) * information / (share * (1 - share))
-    return variance, weight
+    variance_of_share = share * (1 - share)
+    weight = count * information / variance_of_share
+    return float(deviation**2), weight
 
 
 class Law(NamedTuple):
-    """variance = slope · level + base, fitted to the lower edge of the grains; slope ≥ 0."""
+    """variance = slope · level + base, fitted to the lower edge of the grains; slope ≥ 0.
+
+    spread: the mean relative distance of the variances from the law.
+    """
 
     slope: float
     base: float
-    spread: float  # mean relative distance of the variances from the law
+    spread: float
 
     def at(self, level: float) -> float:
         """The variance at one brightness."""
@@ -189,28 +222,34 @@ class _Fit(NamedTuple):
 def fit_law(measured: list[Grain]) -> Law:
     """Fit how the variance of noise depends on the brightness.
 
-    The law is sloped only where that explains the grains far better: Poisson noise (Foi et al.
-    2008).
+    The law is sloped only if a slope explains the grains far better, as for Poisson noise (Foi et
+    al. 2008).
     """
-    level = _column(grain.level for grain in measured)
-    variance = _column(grain.variance for grain in measured)
-    weight = _column(grain.weight for grain in measured)
-    constant = _lower_edge(torch.ones_like(level)[:, None], variance, weight)
+    table = torch.tensor(measured, dtype=torch.float64)
+    level, variance, weight, *_ = table.T.contiguous()
+    constant_basis = torch.ones_like(level)[:, None]
+    constant = _lower_edge(constant_basis, variance, weight)
     sloped = _sloped_fit(level, variance, weight)
-    if sloped is not None and constant.error - sloped.error > 12:
-        slope = float(sloped.coefficients[0])
-        steep = slope > 0 and sloped.values.max() > 1.5 * sloped.values.min()
-        spread = _spread(sloped, variance, weight)
-        if steep and spread < 0.3:
-            has_base = len(sloped.coefficients) > 1
-            base = float(sloped.coefficients[1]) if has_base else 0.0
-            return Law(slope, base, spread)
+    if sloped is not None and constant.error - sloped.error > _BETTER:
+        law = _sloped_law(sloped, variance, weight)
+        if law is not None:
+            return law
     base = float(constant.coefficients)
-    return Law(0.0, base, _spread(constant, variance, weight))
+    spread = _spread(constant, variance, weight)
+    return Law(0.0, base, spread)
 
 
-def _column(values: Iterable[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float64)
+def _sloped_law(fit: _Fit, variance: Tensor, weight: Tensor) -> Law | None:
+    """The law of a sloped fit; None if it is hardly sloped, or far from the variances."""
+    slope = float(fit.coefficients[0])
+    is_steep = slope > 0 and fit.values.max() > 1.5 * fit.values.min()
+    spread = _spread(fit, variance, weight)
+    if not is_steep or spread >= 0.3:
+        return None
+    base = 0.0
+    if len(fit.coefficients) > 1:
+        base = float(fit.coefficients[1])
+    return Law(slope, base, spread)
 
 
 def _sloped_fit(level: Tensor, variance: Tensor, weight: Tensor) -> _Fit | None:
@@ -226,26 +265,32 @@ def _sloped_fit(level: Tensor, variance: Tensor, weight: Tensor) -> _Fit | None:
 
 
 def _spread(fit: _Fit, variance: Tensor, weight: Tensor) -> float:
-    """The weighted mean of the variances' relative distance from a fit."""
+    """The weighted mean of the relative distance between the variances and a fit."""
     distance = (variance / fit.values - 1).abs()
-    return float((distance * weight).sum() / weight.sum())
+    total = (distance * weight).sum()
+    return float(total / weight.sum())
 
 
 def _lower_edge(basis: Tensor, variance: Tensor, weight: Tensor) -> _Fit:
     """Fit the variances on `basis`; those above the fit weigh less."""
+    least = float(variance.min()) / 4
+    identity = torch.eye(basis.shape[1], dtype=variance.dtype)
+    ridge = 1e-12 * identity
     values = variance
-    for _ in range(20):
-        row_weight = weight / values.square() * _side_weight(variance, values)
+    for _ in range(_ROUNDS):
+        precision = weight / values.square()
+        row_weight = precision * _side_weight(variance, values)
         weighted = (basis * row_weight[:, None]).T
-        ridge = 1e-12 * torch.eye(basis.shape[1], dtype=variance.dtype)
         matrix = weighted @ basis + ridge
         coefficients = torch.linalg.solve(matrix, weighted @ variance)
-        values = (basis @ coefficients).clamp(min=float(variance.min()) / 4)
-    squares = weight * (variance / values - 1).square()
+        values = (basis @ coefficients).clamp(min=least)
+    relative = variance / values - 1
+    squares = weight * relative.square()
     squares = squares * _side_weight(variance, values)
-    return _Fit(coefficients, values, float(squares.sum() / 4))
+    error = float(squares.sum() / 4)
+    return _Fit(coefficients, values, error)
 
 
 def _side_weight(variance: Tensor, fitted: Tensor) -> Tensor:
-    """Less than 1 for variances above the fit."""
+    """The weights of the variances: less than 1 for those above the fit."""
     return torch.where(variance > fitted, _ABOVE, 1.0)

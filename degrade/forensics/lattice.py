@@ -1,4 +1,4 @@
-"""Detect an enlargement: its lines of pixels lie near those that interpolation can give."""
+"""Detect an enlargement: its lines of pixels are nearly what interpolation can give."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor
 
 from ..pillow_resize import FILTERS
 
-SPAN = 96  # pixels of a line that are used
+SPAN = 96  # pixels that are used of each line
 _KERNELS = ("bilinear", "bicubic", "lanczos")
-_COARSE_KERNELS = ("bilinear", "bicubic")  # the first scan does without lanczos
-# Mean square of a line's second differences; a smooth slope, rounded to 8 bits, has no more.
+_COARSE_KERNELS = ("bilinear", "bicubic")  # of the first scan
+# A line is used if the mean square of its second differences is above this. That of a smooth slope,
+# rounded to 8 bits, is not.
 _LIVELY = 1.0
 _FEWEST_LINES = 32
-_MOCKS = (8 / 6, 8 / 5)  # factors that a JPEG's blocks look like
-_LARGEST = 8.2  # factor
+_MOCKS = (8 / 6, 8 / 5)  # factors that the blocks of a JPEG look like
+_LARGEST = 8.2  # the largest factor that is tried
 
 
 class Lattice(NamedTuple):
@@ -34,11 +35,12 @@ class Lattice(NamedTuple):
 
 
 def lattice(plane: Tensor, compressed: bool) -> Lattice | None:
-    """Find the factor by which a picture was probably enlarged; None if the picture is too small.
+    """Find the factor whose interpolated lines are nearest to the lines of a picture.
 
     Lines enlarged by k with a known kernel lie in a space of about SPAN/k dimensions, which moves
     with the phase of the small grid. The energy outside this space depends on the phase only if
-    the picture was enlarged. compressed: whether the picture went through a JPEG.
+    the picture was enlarged. compressed: whether the picture went through a JPEG. Returns None for
+    a picture with too few lines.
     """
     products = _products_of_both_axes(plane)
     if products is None:
@@ -55,7 +57,7 @@ def lattice(plane: Tensor, compressed: bool) -> Lattice | None:
 
 
 def _factors(compressed: bool) -> list[float]:
-    """The factors of the first scan; without those that the blocks of a JPEG look like."""
+    """The factors of the first scan; for a JPEG, without those that its blocks look like."""
     factors = []
     factor = 1.25
     while factor < _LARGEST:
@@ -69,7 +71,12 @@ def _factors(compressed: bool) -> list[float]:
 
 
 def _like_blocks(factor: float) -> bool:
-    return any(abs(factor / mock - 1) <= 0.03 for mock in _MOCKS)
+    """Whether the blocks of a JPEG may look like an enlargement by this factor."""
+    for mock in _MOCKS:
+        difference = factor / mock - 1
+        if abs(difference) <= 0.03:
+            return True
+    return False
 
 
 def _scan(products: Tensor, factors: list[float]) -> Tensor:
@@ -82,7 +89,7 @@ def _scan(products: Tensor, factors: list[float]) -> Tensor:
 
 
 def _refine(products: Tensor, factor: float) -> tuple[float, str, float]:
-    """(factor, kernel, contrast): the best of all kernels at the factors around one."""
+    """Return the best factor near `factor`, the best kernel, and their contrast."""
     candidates = []
     for i in range(-8, 9):
         change = 0.05 * i * factor / SPAN
@@ -95,7 +102,10 @@ def _refine(products: Tensor, factor: float) -> tuple[float, str, float]:
 
 
 def _contrast(products: Tensor, factor: float, kernel: str) -> float:
-    """How much more energy is outside the interpolated lines at the mean phase than at the best."""
+    """The logarithm of the energy outside the interpolated lines: at the mean minus the best phase.
+
+    It is averaged over both axes.
+    """
     energy = _energy_outside(products, factor, kernel)
     mean = energy.mean(1).log()
     least = energy.amin(1).log()
@@ -104,7 +114,7 @@ def _contrast(products: Tensor, factor: float, kernel: str) -> float:
 
 
 def _products_of_both_axes(plane: Tensor) -> Tensor | None:
-    """Σ x xᵀ [axes, SPAN, SPAN] of the rows, and of the columns, as far as they can be used."""
+    """Σ x xᵀ [axes, SPAN, SPAN] of the rows and of the columns; None if neither can be used."""
     products = []
     for lines in (plane, plane.T):
         product = _products(lines)

@@ -17,11 +17,11 @@ from .mapping import check_clamp, clamped, leaky_relu
 
 
 class Discriminator(nn.Module):
-    """The blocks of sides R … 8. The final layers, which output the score, are left out.
+    """The blocks with sides from R down to 8, without the final layers, which compute the score.
 
-    tensors: under NVIDIA's names, which determine the architecture: "resnet" has a second path
-    around each block, "skip" feeds the image to every block, "orig" has neither. clamp: limit of
-    the values, if any.
+    tensors: by their names in NVIDIA's checkpoints. The names determine the architecture: "resnet"
+    has a second path around each block, "skip" feeds the image to every block, "orig" has neither.
+    clamp: limit of the values; None for no limit.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], clamp: float | None = None):
@@ -34,9 +34,11 @@ class Discriminator(nn.Module):
         for name, value in tensors.items():
             if name.startswith(prefixes):
                 self.register_buffer(_buffer_name(name), value.float())
-        self.channels = self._tensor(f"b{self.resolution}.fromrgb.weight").shape[1]
+        from_rgb = self._tensor(f"b{self.resolution}.fromrgb.weight")
+        self.channels = from_rgb.shape[1]
 
     def _has(self, name: str) -> bool:
+        """Whether there is a tensor of this name in the checkpoint."""
         return _buffer_name(name) in self._buffers
 
     def _tensor(self, name: str) -> Tensor:
@@ -61,48 +63,58 @@ class Discriminator(nn.Module):
                 x = x + self._conv(image, f"{block}.fromrgb")
             x = self._block(x, block)
             outputs.append(x)
-            image = halved(image, self._tensor(f"{block}.resample_filter"))
+            resample_filter = self._tensor(f"{block}.resample_filter")
+            image = halved(image, resample_filter)
         return outputs
 
     def _block(self, x: Tensor, block: str) -> Tensor:
+        """Apply two convolutions, of which the second halves the size, and add the second path."""
         y = self._conv(x, f"{block}.conv0")
         if not self._has(f"{block}.skip.weight"):
             return self._halving_conv(y, f"{block}.conv1")
         gain = math.sqrt(0.5)
         y = self._halving_conv(y, f"{block}.conv1", gain)
-        skipped = self._skip(x, f"{block}.skip")
-        return y + skipped * gain
+        skipped = self._skip(x, f"{block}.skip") * gain
+        return y + skipped
 
     def _skip(self, x: Tensor, name: str) -> Tensor:
         """Halve the size, then apply a 1×1 convolution without bias."""
-        x = halved(x, self._tensor(f"{name}.resample_filter"))
+        resample_filter = self._tensor(f"{name}.resample_filter")
+        x = halved(x, resample_filter)
         return F.conv2d(x, self._weight(name))
 
     def _conv(self, x: Tensor, name: str) -> Tensor:
-        """Apply convolution, bias and leaky ReLU."""
+        """Apply a convolution, a bias and a leaky ReLU."""
         weight = self._weight(name)
         margin = weight.shape[2] // 2
         x = F.conv2d(x, weight, padding=margin)
         return self._activated(x, name)
 
     def _halving_conv(self, x: Tensor, name: str, gain: float = 1.0) -> Tensor:
-        """Apply low-pass filter, convolution of stride 2, bias and leaky ReLU."""
+        """Apply a low-pass filter, a convolution of stride 2, a bias and a leaky ReLU."""
         with_margin = F.pad(x, (1, 1, 1, 1))
-        x = fir(with_margin, self._tensor(f"{name}.resample_filter"))
-        x = F.conv2d(x, self._weight(name), stride=2)
+        resample_filter = self._tensor(f"{name}.resample_filter")
+        x = fir(with_margin, resample_filter)
+        weight = self._weight(name)
+        x = F.conv2d(x, weight, stride=2)
         return self._activated(x, name, gain)
 
     def _activated(self, x: Tensor, name: str, gain: float = 1.0) -> Tensor:
+        """Apply a bias, a leaky ReLU, a gain and the limit of the values."""
         bias = self._tensor(f"{name}.bias")
-        x = leaky_relu(x + bias[:, None, None])
-        limit = None if self.clamp is None else self.clamp * gain
-        return clamped(x * gain, limit)
+        x = x + bias[:, None, None]
+        x = leaky_relu(x) * gain
+        limit = self.clamp
+        if limit is not None:
+            limit = limit * gain
+        return clamped(x, limit)
 
     def _weight(self, name: str) -> Tensor:
         """Return a weight with the equalised learning rate of StyleGAN."""
         weight = self._tensor(f"{name}.weight")
         _, features, side, _ = weight.shape
-        return weight / math.sqrt(features * side**2)
+        fan_in = features * side**2
+        return weight / math.sqrt(fan_in)
 
 
 def _sides_of_blocks(names: Iterable[str]) -> list[int]:
@@ -119,4 +131,5 @@ def _sides_of_blocks(names: Iterable[str]) -> list[int]:
 
 
 def _buffer_name(name: str) -> str:
-    return name.replace(".", "/")  # a dot would name a submodule
+    """The name of the buffer, without dots, since a dot would name a submodule."""
+    return name.replace(".", "/")

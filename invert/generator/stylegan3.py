@@ -1,12 +1,12 @@
-"""StyleGAN3 (T and R) and StyleGAN-XL: synthesis in plain torch, published tensor names.
+"""StyleGAN3 (T and R) and StyleGAN-XL: synthesis in plain torch, with the published tensor names.
 
 Every layer has its own parameters (`Layer`), as the checkpoints store them, so that the
 progressively grown heads of StyleGAN-XL need no extra code. Source: Karras et al. 2021, "Alias-Free
 Generative Adversarial Networks"; Sauer et al. 2022, "StyleGAN-XL".
 
-One difference: styles are normalised per image, where the published code normalises them over the
-batch, so that an image does not depend on the rest of its batch. Demodulation removes that factor
-again, except for the 1e-8 that it adds.
+One difference: the published code normalises styles over the batch, this code per image, so that an
+image does not depend on the rest of its batch. Demodulation removes that factor again, except for
+the 1e-8 that it adds.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ class StyleGAN3(StyleGenerator):
         self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the image of a W or W+. Raises ValueError for another shape or mode."""
-        codes = [layer[:, 0] for layer in self.codes(latent, noise_mode)]
+        codes = []
+        for layer_codes in self.codes(latent, noise_mode):
+            codes.append(layer_codes[:, 0])
         image: Tensor = self.synthesis(codes)
         return (image + 1) / 2
 
@@ -147,7 +149,7 @@ class Input(nn.Module):
         self.bandwidth = bandwidth
         self.weight = nn.Parameter(torch.zeros(channels, channels))
         self.affine = Linear(w_dim, 4)
-        # set by the user, usually the identity
+        # The user may set the transform; usually it is the identity.
         self.register_buffer("transform", torch.zeros(3, 3))
         self.register_buffer("freqs", torch.zeros(channels, 2))
         self.register_buffer("phases", torch.zeros(channels))
@@ -163,15 +165,19 @@ class Input(nn.Module):
         amplitudes = self._amplitudes(freqs)
         x = waves * amplitudes[..., None, None]
         channels = len(self.weight)
-        weight = self.weight / math.sqrt(channels)
+        gain = math.sqrt(channels)
+        weight = self.weight / gain
         return torch.einsum("oc,bchw->bohw", weight, x)
 
     def _transform(self, w: Tensor) -> Tensor:
         """The transform of the coordinates, [B, 3, 3]. The image gets its inverse."""
         parameters = self.affine(w)
-        length = parameters[:, :2].norm(dim=1, keepdim=True)
-        cos, sin, right, down = (parameters / length).unbind(1)
-        return rotation(cos, sin) @ translation(right, down) @ self.transform
+        direction = parameters[:, :2]
+        length = direction.norm(dim=1, keepdim=True)
+        unit = parameters / length
+        cos, sin, right, down = unit.unbind(1)
+        rotated = rotation(cos, sin) @ translation(right, down)
+        return rotated @ self.transform
 
     def _waves(self, freqs: Tensor, phases: Tensor) -> Tensor:
         """A sine wave for every channel, [B, C, size, size]."""
@@ -182,7 +188,8 @@ class Input(nn.Module):
         along_y = position * freqs[..., 1:]
         turns = along_x[:, :, None] + along_y[..., None]
         turns = turns + phases[..., None, None]
-        return torch.sin(2 * math.pi * turns)
+        angles = 2 * math.pi * turns
+        return torch.sin(angles)
 
     def _amplitudes(self, freqs: Tensor) -> Tensor:
         """1 up to the bandwidth, then falling to 0 at half the sampling rate: [B, C]."""
@@ -197,20 +204,22 @@ def rotation(cos: Tensor, sin: Tensor) -> Tensor:
     """Matrices [B, 3, 3] that rotate points (x, y, 1)."""
     one = torch.ones_like(cos)
     zero = torch.zeros_like(cos)
-    first = torch.stack([cos, -sin, zero], 1)
-    second = torch.stack([sin, cos, zero], 1)
-    third = torch.stack([zero, zero, one], 1)
-    return torch.stack([first, second, third], 1)
+    return matrices([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])
 
 
 def translation(right: Tensor, down: Tensor) -> Tensor:
     """Matrices [B, 3, 3] that move points (x, y, 1) to the left and up."""
     one = torch.ones_like(right)
     zero = torch.zeros_like(right)
-    first = torch.stack([one, zero, -right], 1)
-    second = torch.stack([zero, one, -down], 1)
-    third = torch.stack([zero, zero, one], 1)
-    return torch.stack([first, second, third], 1)
+    return matrices([[one, zero, -right], [zero, one, -down], [zero, zero, one]])
+
+
+def matrices(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Stack tensors [B], given row by row, to matrices [B, rows, columns]."""
+    stacked = []
+    for row in rows:
+        stacked.append(torch.stack(tuple(row), 1))
+    return torch.stack(stacked, 1)
 
 
 class FilteredConv(nn.Module):
@@ -235,8 +244,9 @@ class FilteredConv(nn.Module):
         layer = self.layer
         styles: Tensor = self.affine(w)
         if layer.torgb:
-            features = self.weight[0].numel()
-            x = self._modulated(x, styles / math.sqrt(features), self.weight)
+            fan_in = self.weight[0].numel()
+            styles = styles / math.sqrt(fan_in)
+            x = self._modulated(x, styles, self.weight)
         else:
             x = self._demodulated(x, styles)
         x = x + self.bias[:, None, None]
@@ -248,10 +258,8 @@ class FilteredConv(nn.Module):
 
     def _demodulated(self, x: Tensor, styles: Tensor) -> Tensor:
         """Convolve with normalised weights and styles, then divide by the norm of each filter."""
-        power_of_filter = self.weight.square().mean((1, 2, 3), keepdim=True)
-        weight = self.weight * power_of_filter.rsqrt()
-        power_of_style = styles.square().mean(1, keepdim=True)
-        styles = styles * power_of_style.rsqrt()
+        weight = normalised(self.weight, (1, 2, 3))
+        styles = normalised(styles, (1,))
         x = self._modulated(x, styles, weight)
         power = weight.square().sum((2, 3))  # [O, I]
         squares = styles.square() @ power.T
@@ -261,9 +269,15 @@ class FilteredConv(nn.Module):
     def _modulated(self, x: Tensor, styles: Tensor, weight: Tensor) -> Tensor:
         """Scale the channels by styles [B, I], then convolve."""
         x = x * styles[:, :, None, None]
-        gain = self.magnitude_ema.rsqrt()
+        weight = weight * self.magnitude_ema.rsqrt()
         margin = self.layer.kernel - 1
-        return F.conv2d(x, weight * gain, padding=margin)
+        return F.conv2d(x, weight, padding=margin)
+
+
+def normalised(values: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Scale the values to a mean square of 1 over some axes."""
+    mean_square = values.square().mean(axes, keepdim=True)
+    return values * mean_square.rsqrt()
 
 
 def empty_filter(taps: Sequence[int]) -> Tensor | None:
@@ -279,11 +293,8 @@ def resampled(
     up: the factor of the enlargement by zeros; the gain compensates for them. kernel: [taps] for
     both directions, [taps, taps], or None for no filter.
     """
-    if up > 1:  # up - 1 zeros after every sample
-        batch, channels, height, width = x.shape
-        spaced = x[:, :, :, None, :, None]
-        x = F.pad(spaced, (0, up - 1, 0, 0, 0, up - 1))
-        x = x.reshape(batch, channels, height * up, width * up)
+    if up > 1:
+        x = with_zeros(x, up)
     x = F.pad(x, list(padding))
     if kernel is None:
         x = x * up**2
@@ -295,25 +306,31 @@ def resampled(
     if kernel.ndim == 2:
         weight = kernel.expand(channels, 1, -1, -1)
         return F.conv2d(x, weight, stride=down, groups=channels)
-    row = kernel[None, :].expand(channels, 1, 1, -1)
-    column = kernel[:, None].expand(channels, 1, -1, 1)
+    row = kernel.view(1, -1).expand(channels, 1, -1, -1)
+    column = kernel.view(-1, 1).expand(channels, 1, -1, -1)
     x = F.conv2d(x, row, stride=(1, down), groups=channels)
     return F.conv2d(x, column, stride=(down, 1), groups=channels)
 
 
-def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
-    """Return `StyleGAN3`'s `input` and `layers` for tensors without the constructor's arguments.
+def with_zeros(x: Tensor, up: int) -> Tensor:
+    """Insert up - 1 zeros after every sample of x [B, C, H, W], in both directions."""
+    batch, channels, height, width = x.shape
+    zeros = up - 1
+    spaced = x[:, :, :, None, :, None]
+    spaced = F.pad(spaced, (0, zeros, 0, 0, 0, zeros))
+    return spaced.reshape(batch, channels, height * up, width * up)
 
-    Names and shapes tell nearly everything: L12_276_128 is 276 pixels wide, with a margin of 10 on
-    each side except in the last two layers, and the image is 2^n samples wide. The rest is the
-    published default: a non-linearity at twice the sampling rate, first cutoff 2, clamp 256.
+
+def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
+    """Return the `input` and `layers` of `StyleGAN3` for tensors whose arguments are not stored.
+
+    The names and shapes give nearly all of them: L12_276_128 is 276 pixels wide, with a margin of
+    10 on each side except in the last two layers. The others have the published defaults: a
+    non-linearity at twice the sampling rate, a first cutoff of 2, a clamp of 256.
     """
     names = _layer_names(state)
-    sizes = [int(name.split("_")[1]) for name in names]
-    rates = []
-    for size in sizes:
-        has_margin = size != sizes[-1]  # the last two layers have the same size, and no margin
-        rates.append(size - 2 * MARGIN if has_margin else size)
+    sizes = [_layer_size(name) for name in names]
+    rates = _sampling_rates(sizes)
     layers = []
     for i, name in enumerate(names):
         before = max(i - 1, 0)
@@ -325,9 +342,10 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
         down = rate_between // rates[i]
         up_taps = _taps(state, f"synthesis.{name}.up_filter")
         down_taps = _taps(state, f"synthesis.{name}.down_filter")
-        # choose the padding so that sizes[i] samples remain after both filters
+        # The padding is such that sizes[i] samples remain after both filters.
         trimmed = _trimmed(up_taps) + _trimmed(down_taps)
-        needed = (sizes[i] - 1) * down + 1 + trimmed
+        span = (sizes[i] - 1) * down + 1
+        needed = span + trimmed
         samples = (sizes[before] + kernel - 1) * up
         padding = needed - samples
         low = (padding + up) // 2
@@ -354,18 +372,36 @@ def layers_of(state: Dictionary[str, Tensor]) -> tuple[dict, list[dict]]:
     return start, layers
 
 
+def _sampling_rates(sizes: list[int]) -> list[int]:
+    """How many samples of each layer are one image wide: its size without the margins."""
+    rates = []
+    for size in sizes:
+        has_margin = size != sizes[-1]  # the last two layers have the same size, and no margin
+        rate = size - 2 * MARGIN if has_margin else size
+        rates.append(rate)
+    return rates
+
+
 def _layer_names(state: Dictionary[str, Tensor]) -> list[str]:
     """Return the names of the layers, L0_36_512 and so on, in order."""
     names = set()
     for key in state:
-        if re.fullmatch(r"synthesis\.L\d+_\d+_\d+\.weight", key):
-            names.add(key.split(".")[1])
+        match = re.fullmatch(r"synthesis\.(L\d+_\d+_\d+)\.weight", key)
+        if match:
+            names.add(match[1])
     return sorted(names, key=_layer_number)
 
 
 def _layer_number(name: str) -> int:
     """The 12 of L12_276_128."""
-    return int(name[1:].split("_")[0])
+    number, _, _ = name.removeprefix("L").split("_")
+    return int(number)
+
+
+def _layer_size(name: str) -> int:
+    """The 276 of L12_276_128."""
+    _, size, _ = name.split("_")
+    return int(size)
 
 
 def _trimmed(taps: list[int]) -> int:
@@ -375,6 +411,7 @@ def _trimmed(taps: list[int]) -> int:
 
 def _taps(state: Dictionary[str, Tensor], name: str) -> list[int]:
     """Return the shape of a filter, or [] if there is none."""
-    if name not in state:
+    taps = state.get(name)
+    if taps is None:
         return []
-    return list(state[name].shape)
+    return list(taps.shape)
