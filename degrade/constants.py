@@ -9,6 +9,8 @@ from typing import ParamSpec, TypeVar, cast
 
 import torch
 
+from .transforms import is_transformed
+
 Arguments = ParamSpec("Arguments")
 Constant = TypeVar("Constant")
 Build = Callable[Arguments, Constant]  # a function, and the same function with a cache
@@ -38,6 +40,12 @@ def cached_constant(
         @wraps(build)
         def build_plainly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
             with ordinary_tensors():
+                constant = build(*args, **kwargs)
+                within_transform = is_transformed(torch.empty(0))
+            if not within_transform:
+                return constant
+            # What torch.func's transforms have seen belongs to this one call; it is built again.
+            with torch._C._DisableFuncTorch(), ordinary_tensors():
                 return build(*args, **kwargs)
 
         cache = lru_cache(maxsize)(build_plainly)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+import degrade
 import invert
 from invert.noise_table import NAMED, NoiseTable
-from tests.conftest import rng
+from tests.conftest import picture, rng
 
 MEAN, DEVIATION = 0.4, 0.15  # in [0, 1] units
 SHAPE = (4, 3, 6, 5)
@@ -257,3 +258,16 @@ def test_wrong_output_channels_are_named():
     denoiser = invert.Denoiser(Recorder(), betas="linear", learned_variance=True)
     with pytest.raises(ValueError, match=r"returned \[4, 3, 6, 5\] instead of \[4, 6, 'H', 'W'\]"):
         denoiser.denoise(images(), 0.1)
+
+
+def test_denoiser_of_colours_restores_grey_images():
+    """Noise in grey is one channel; as three equal channels it would look like picture."""
+    photo = invert.load_prior("photo")
+    clean = picture(2)[:, 1:2, :96, :96]
+    f = degrade.Gaussian(0.08)
+    y = f(clean, rng(1))
+    grey = invert.restore(y, f, photo, "pnp").image
+    in_colour = invert.restore(y.expand(-1, 3, -1, -1), f, photo, "pnp").image.mean(1, keepdim=True)
+    assert grey.shape == y.shape
+    error, colour_error, damage = ((x - clean).square().mean() for x in (grey, in_colour, y))
+    assert error < 0.25 * damage and error < 0.7 * colour_error

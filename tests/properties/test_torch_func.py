@@ -1,10 +1,12 @@
 """torch.func gives every operator the values and gradients that plain autograd gives."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.func import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 from degrade import JPEG, Clamp, Gaussian, Mask, Operator, PerImage, jpeg, parse
 from tests.conftest import cases, rng
@@ -128,6 +130,20 @@ def test_func_jvp_is_the_derivative_or_refused(name, data):
     backward = plain_gradient(lambda x: (f(x, rng(3)) * weight).sum(), x)
     left, right = (forward * weight).sum(), (tangent * backward).sum()
     torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("number, transform", list(enumerate([grad, jacrev, jacfwd, hessian])))
+@pytest.mark.parametrize(
+    "spec", ["blur:gaussian,0.73{}", "blur:motion,3.7{}", "strokes:3,seed=97{}"]
+)
+def test_func_leaves_cached_constants_usable(spec, number, transform):
+    """What is built inside a transform serves later calls outside it, and with other transforms."""
+    x = image(1, 3, 9, 11)
+    f = parse(spec.format(number)).sample(x.shape)  # in no cache yet
+    with suppress(ValueError):  # forward mode may be refused
+        transform(lambda x: f(x, 3).sum())(x)
+    expected = f(x, 3)
+    assert torch.equal(grad_and_value(lambda x: f(x, 3).sum())(x)[1], expected.sum())
 
 
 @pytest.mark.parametrize("spec", ["jpeg:30", "blur:gaussian,1 >> resize:5", "clamp"])
