@@ -99,7 +99,8 @@ def karras_levels(high: float, low: float, count: int) -> list[float]:
 class Renoise:
     """Base of the ways to reach the next noise level: z' = x + √(σ'² − u²) n̂ + u n.
 
-    n̂ = (z − x) / σ is the noise that the sampler believes in, n is fresh and u its share (`fresh`).
+    n̂ = (z − x) / σ is the noise that the sampler believes in; n is fresh, and u (`fresh`) its
+    standard deviation.
     """
 
     def fresh(self, sigma: float, next_sigma: float) -> float:
