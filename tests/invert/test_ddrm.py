@@ -170,7 +170,7 @@ def test_prior_of_any_size_restores_the_input_shape(spec, shape):
     with pytest.raises(
         ValueError, match=r"images of the denoiser into .*; crop it, convert it to 3"
     ):
-        invert.restore(y[:, :1], parse(spec), denoiser, "ddrm")
+        invert.restore(y[:, :2], parse(spec), denoiser, "ddrm")
 
 
 def test_ddrm_takes_an_operator_per_image():

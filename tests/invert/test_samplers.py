@@ -138,7 +138,7 @@ def shortened(method):
 
 
 def test_ddnm_reproduces_an_observation_without_noise():
-    drawn, posterior, a, y = samples(method_of("ddnm", 25), one_mode(), sigma=0.0, count=40)
+    drawn, posterior, a, y = samples(method_of("ddnm", 25), one_mode(), sigma=0.0, count=100)
     assert (drawn @ a.T - y).abs().max() < 1e-3
     hidden = torch.eye(SIZE) - torch.linalg.pinv(a) @ a
     expected = hidden @ posterior.mean
