@@ -13,7 +13,7 @@ from .imagefile import NO_SAFETENSORS, contents, picture
 from .kinds import TensorKind
 from .operator import Operator
 from .params import check_count
-from .transforms import is_transformed
+from .transforms import is_transformed, numbers_in
 
 
 class Held(Operator):
@@ -81,7 +81,7 @@ class Held(Operator):
         size = "x".join(sides)
         values = self._tensor.cpu().contiguous()
         if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
-            array = numpy.array(values.tolist(), dtype="float32")
+            array = numpy.array(numbers_in(values), dtype="float32")
         else:
             array = values.numpy()
         digest = sha256(array.tobytes()).hexdigest()

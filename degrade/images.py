@@ -182,8 +182,8 @@ def check_output(y: object, x: Tensor, expected: Sequence[int]) -> None:
 
 def _ends(x: Tensor) -> tuple[float, float]:
     """The smallest and the largest value, both NaN if there is one."""
-    low, high = torch.stack(x.detach().aminmax()).tolist()
-    return low, high
+    low, high = x.detach().aminmax()
+    return float(low), float(high)
 
 
 def check_channels(x: Tensor) -> None:

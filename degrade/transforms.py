@@ -55,6 +55,11 @@ def asks_for_forward_mode(error: BaseException) -> bool:
     return isinstance(error, NotImplementedError) and ("forward AD" in text or "mode AD" in text)
 
 
+def numbers_in(x: Tensor) -> list:
+    """The numbers in x, in one row. `tolist` needs a storage in PyTorch 2.6; `item` does not."""
+    return [number.item() for number in x.flatten().unbind()]
+
+
 def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
     """Move a dimension that vmap runs over into the batch: [size·B, ...].
 
