@@ -410,7 +410,7 @@ def test_images_of_a_batch_do_not_change_each_other():
     assert not torch.equal(both.image[0], both.image[1])
 
 
-def test_operators_that_differ_within_a_batch_are_solved_one_by_one():
+def test_operator_per_image_is_solved_image_by_image():
     f = degrade.Gaussian((0.05, 0.2))
     y = f(torch.rand(2, *SHAPE[1:], generator=rng(0)), rng(1))
     sampler = shortened("diffpir").with_steps(4)
