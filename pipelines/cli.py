@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -236,9 +236,10 @@ def restore(
         from . import files
         from .engine import engine_of
         from .faces import where_of
-        from .job import RestoreSettings, methods_of
+        from .job import RestoreSettings, methods_of, refuse_useless_options
+        from .observation import Images, Observer
         from .report import refuse_foreign, write
-        from .restore import LARGE_PHOTO, Images, Restore, refuse_useless_options
+        from .restore import LARGE_PHOTO, Restore
         from .restored import results
         from .solver import Solver, identity_text, prior_text
 
@@ -248,11 +249,13 @@ def restore(
         if report:
             refuse_foreign(output)
         model = invert.load_prior(options.prior)
-        face_model = None
+        face_model = face_images = face_solver = None
         recorded = asdict(options) | {"prior": prior_text(options.prior)}
         if options.face_prior is not None:
             face_model = invert.load_prior(options.face_prior)
             recorded["face_prior"] = prior_text(options.face_prior)
+            face_images = Images(options.face_prior, face_model.channels, face_model.resolution)
+            face_solver = partial(Solver, face_model, run.device, embedding, person)
         where = where_of(align, landmarks, face, box)
         refuse_useless_options(model, face_model, where, samples)
         main_method, face_method = methods_of(method, model, face_model)
@@ -268,28 +271,26 @@ def restore(
             keep_visible=keep_visible,
         )
         with SolveBar(run.quiet, len(sources)) as bar:
+            observer = Observer(
+                images=Images(options.prior, model.channels, model.resolution),
+                op=op,
+                face_images=face_images,
+                clean=clean,
+                where=where,
+                prior=model,
+            )
             flow = Restore(
                 settings,
                 output,
-                Images(options.prior, model.channels, model.resolution),
+                observer,
                 partial(Solver, model, run.device, embedding, person),
-                clean=clean,
+                face_solver=face_solver,
                 init=init,
-                where=where,
                 # Only a local engine runs in this process, where steps can be shown.
                 bar=bar if run.engine == "local" else None,
                 overwrite=overwrite,
                 force=force,
-                prior=model,
             )
-            if face_model is not None and options.face_prior is not None:
-                flow = replace(
-                    flow,
-                    face_images=Images(
-                        options.face_prior, face_model.channels, face_model.resolution
-                    ),
-                    face_solver=partial(Solver, face_model, run.device, embedding, person),
-                )
             workers = engine_of(run.engine, gpu=run.device != "cpu")
             code = for_each(flow, sources, workers, run.quiet, bar)
         if report and code != 2:

@@ -13,6 +13,7 @@ import degrade
 from invert import linear_model, unexplained
 from invert.methods import DEFAULT_METHODS, method_of
 
+from .faces import Where
 from .options import PriorOptions
 from .photo import Photo, Spot
 from .solver import Solved, Solver, assumed_operator
@@ -278,3 +279,42 @@ class Restorer:
         too_much = share > MOST_UNEXPLAINED
         refused = too_much and not job.force and not self.settings.is_quick_look
         return Drawn(solved, share, refused)
+
+
+def refuse_useless_options(
+    prior: Prior, face_prior: Prior | None, where: Where, samples: int
+) -> None:
+    """Raise ValueError for options that nothing would use, and for priors of the wrong kind."""
+    if face_prior is not None:
+        _check_face_prior(prior, face_prior, where)
+        return
+    if prior.prior_kind == "generator":
+        return
+    if where:
+        raise ValueError(
+            "--align and --box choose the part of a photo that a generator draws; leave them out, "
+            "or name a generator with --prior or --face-prior"
+        )
+    if samples > 1:
+        raise ValueError(
+            f"--samples {samples}: a denoiser gives one answer; leave it out, or name a generator "
+            "with --prior"
+        )
+
+
+def _check_face_prior(prior: Prior, face_prior: Prior, where: Where) -> None:
+    """Raise ValueError unless a denoiser and a generator of as many channels know where to work."""
+    if prior.prior_kind != "denoiser" or face_prior.prior_kind != "generator":
+        raise ValueError(
+            "--face-prior names a generator of faces, and --prior a denoiser for the rest of "
+            "the photo, such as photo; with one prior for both, leave --face-prior out"
+        )
+    if prior.channels != face_prior.channels:
+        raise ValueError(
+            f"--face-prior draws {face_prior.channels} channels and --prior knows "
+            f"{prior.channels}; both must be for grey, or both for colours"
+        )
+    if not where:
+        raise ValueError(
+            "--face-prior needs to know where the face is; add --align ffhq, or --box X,Y,W,H"
+        )

@@ -14,12 +14,12 @@ from . import files, metrics
 from .apply import again
 from .files import Source
 from .history import clean_of, what_happened
-from .results import Results, is_curve, thinned, thinned_terms
+from .log import LOG, is_of
+from .results import Results, thinned, thinned_terms
 
 if TYPE_CHECKING:
     from .job import RestoreSettings
 
-LOG = "log"  # the kind of record that a restoration leaves
 TASK = "restored"  # its name in the tables of a report
 
 
@@ -76,9 +76,3 @@ def results(
         return pictures.get((task, kind, image), missing)
 
     return Results(output, rows, picture, tuple(notes))
-
-
-def is_of(log: dict, wanted: dict) -> bool:
-    """Whether a log is of a finished run and holds all that is wanted."""
-    finished = not log.get("begun") and is_curve(log.get("loss"))
-    return finished and all(log.get(key) == value for key, value in wanted.items())
