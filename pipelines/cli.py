@@ -338,7 +338,8 @@ def bench(
     """
     with user_errors():
         from . import report
-        from .bench import BenchSettings, Cell, Failed, methods_of, opened, priors_of
+        from .bench import BenchSettings, Failed, methods_of, opened, priors_of
+        from .runner import Cell
         from .tasks import tasks_of
         from .tune import read_tuned
 

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from degrade import JPEG, Gaussian, Range, jpeg, parse
-from degrade.jpeg import CLAMPS, SURROGATES, _exact_dtype
+from degrade.jpeg import CLAMPS, SURROGATES
+from degrade.jpeg_codec import exact_dtype
 from degrade.jpeg_header import SAMPLINGS, STANDARD
 
 from .conftest import picture, rng
@@ -91,7 +92,7 @@ def test_jpeg_matmul_precision_changes_no_bit(precision):
     precision_before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        uses_float32 = _exact_dtype(x.device) == torch.float32
+        uses_float32 = exact_dtype(x.device) == torch.float32
         assert uses_float32 == (precision == "highest")
         assert torch.equal(jpeg(x, 95), codec(x, quality=95))
     finally:

@@ -18,9 +18,10 @@ from invert.methods import cri
 from invert.optim import Adam, Patience
 from invert.prior import OffsetNorm
 from pipelines import files, report
-from pipelines.bench import Bench, BenchSettings, Cell
+from pipelines.bench import Bench, BenchSettings
 from pipelines.engine import Local
 from pipelines.progress import BenchBar
+from pipelines.runner import Cell
 from pipelines.solver import Solvers
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"

@@ -15,10 +15,11 @@ import degrade
 import invert
 from invert.start import Mean
 from pipelines import bench, files, tasks
-from pipelines.bench import Bench, BenchSettings, Cell
+from pipelines.bench import Bench, BenchSettings
 from pipelines.engine import Local
 from pipelines.metrics import METRICS
 from pipelines.results import Table
+from pipelines.runner import Cell, Runner
 from pipelines.solver import Solvers
 from tests.conftest import AVATARS, picture
 
@@ -205,7 +206,7 @@ def test_tables_repeat_the_notes_of_a_method(tmp_path):
 
 def test_bench_refuses_a_conditional_prior_every_time():
     conditional = SimpleNamespace(prior=SimpleNamespace(c_dim=3))
-    runner = bench.Runner(BenchSettings(perceptual="alex"), lambda kind: conditional)
+    runner = Runner(BenchSettings(perceptual="alex"), lambda kind: conditional)
     for _ in range(2):
         with pytest.raises(ValueError, match="is conditional"):
             runner.solver("generator")

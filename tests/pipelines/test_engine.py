@@ -11,8 +11,9 @@ from ray.cluster_utils import Cluster
 
 import invert
 from pipelines import bench, files
-from pipelines.bench import Bench, BenchSettings, Cell
+from pipelines.bench import Bench, BenchSettings
 from pipelines.engine import Local, Ray, engine_of
+from pipelines.runner import Cell
 from pipelines.solver import Solvers
 from tests.conftest import AVATARS
 

@@ -1,0 +1,270 @@
+"""The round trip of a JPEG as one autograd function: exact pixels, and a declared gradient.
+
+Every stage is linear up to a rounding, and stays on the planes of the image: an 8×8 block is 8 rows
+of a plane and 8 of its columns. Names are those of ITU-T T.81; F is 8 times its DCT, as in libjpeg.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .jpeg_stages import (
+    DCT,
+    Sampling,
+    analyse,
+    forward_dct,
+    inverse_dct,
+    per_table,
+    to_image,
+    to_image_t,
+    to_planes,
+    to_planes_t,
+    weigh,
+)
+from .surrogate import CUBIC_BLEND, refuse_second_order, second_order
+from .transforms import fold_all, is_transformed, without_autocast
+
+# F/8q is multiplied by this: a tie then rounds away from zero, as in libjpeg; nothing else changes.
+_AWAY = 1 + 2**-20
+
+
+class Rules(NamedTuple):
+    """How to differentiate a round trip, and with respect to what."""
+
+    sampling: Sampling
+    surrogate: str
+    clamp: str
+    to_image: bool
+    to_steps: bool
+
+    @property
+    def unclamped(self) -> bool:
+        """Whether the gradient depends on the decoded image before its clamp."""
+        uses_codec = self.to_image and self.surrogate != "identity"
+        through_clamp = self.to_steps or uses_codec
+        return through_clamp and self.clamp != "ste"
+
+    def slopes(self, luma: bool) -> bool:
+        """Whether the quantiser of a plane has the cubic's slope."""
+        needed = self.to_image or self.to_steps
+        if self.surrogate == "residual":
+            return needed and luma
+        return needed and self.surrogate == "cubic"
+
+
+Saved = Tensor | None  # what a backward pass needs, batch first; None where it does not
+
+
+class Codec(torch.autograd.Function):
+    """x [B, C, H, W], steps [B, C, 8, 8] → the decoded image and what its gradient needs.
+
+    These are the image before its clamp, then for luma and for chroma the slope and the rise of
+    the quantiser [B, planes, rows of blocks, 8, width].
+    """
+
+    @staticmethod
+    def forward(x: Tensor, steps: Tensor, rules: Rules) -> tuple[Saved, ...]:
+        batch, channels = x.shape[:2]
+        dtype = exact_dtype(x.device)
+        dct = DCT.to(x.device, dtype)
+        tables = steps.to(dtype)
+        tables = tables.transpose(0, 1)
+        tables_of_planes = (tables[:1], tables[1:])  # of luma, of chroma
+        levels = x * 255
+        levels.clamp_(0, 255).round_()
+        image = levels.to(dtype)
+        planes = to_planes(image, rules.sampling)
+        saved: list[Saved] = []
+        for i, plane in enumerate(planes):
+            width = plane.shape[2]
+            q = _step_plane(tables_of_planes[i], width)
+            f = forward_dct(plane, dct)
+            f = f.unflatten(1, (-1, 8))
+            k, slope, rise = _quantise(rules, f, q, x.dtype, luma=i == 0)
+            saved.append(_batch_first(slope, batch))
+            saved.append(_batch_first(rise, batch))
+            k.mul_(q)
+            dequantised = k.flatten(1, 2)
+            decoded = inverse_dct(dequantised, dct)
+            planes[i] = decoded.clamp_(-128, 127)
+        if channels == 1:
+            saved += [None, None]
+        image = to_image(planes, rules.sampling, image)
+        unclamped = image.to(torch.int16) if rules.unclamped else None
+        clamped = image.clamp_(0, 255)
+        result = clamped.to(x.dtype)
+        result.div_(255)
+        return result, unclamped, *saved
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        x, _, ctx.rules = inputs
+        saved = output[1:]
+        tensors = [tensor for tensor in saved if tensor is not None]
+        ctx.mark_non_differentiable(*tensors)
+        ctx.set_materialize_grads(False)
+        x_of_transform = x if is_transformed(x) else None
+        ctx.save_for_backward(x_of_transform, *saved)
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(Codec, info.batch_size, dims, arguments)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Saved, Saved, None]:
+        x, *saved = ctx.saved_tensors
+        if x is not None:
+            to_image, to_steps = CodecGradient.apply(ctx.rules, x, grad, *saved)
+            return to_image, to_steps, None
+        refuse_second_order()
+        to_image, to_steps = _gradients(ctx.rules, grad, *saved)
+        return to_image, to_steps, None
+
+
+class CodecGradient(torch.autograd.Function):
+    """The backward pass of `Codec` under torch.func, which would differentiate it again."""
+
+    @staticmethod
+    def forward(rules: Rules, x: Tensor, grad: Tensor, *saved: Saved) -> tuple[Saved, Saved]:
+        return _gradients(rules, grad, *saved)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(CodecGradient, info.batch_size, dims, arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise second_order()
+
+
+def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> tuple[Saved, Saved]:
+    """(gradient with respect to the image, with respect to the steps), as `JPEG` declares them."""
+    by_plane = list(map(_planes_first, saved))
+    slopes = by_plane[0::2]
+    rises = by_plane[1::2]
+    with without_autocast(grad.device):
+        before_clamp = grad
+        if unclamped is not None:
+            before_clamp = _through_clamp(grad, unclamped, rules.clamp)
+        m = DCT[0].to(grad)
+        m = m / 2**14.5
+        to_image = to_steps = None
+        if rules.to_image and rules.surrogate == "identity":
+            to_image = grad.clone()
+        elif rules.to_image:
+            to_image = _through_codec(rules, before_clamp, slopes, m)
+        if rules.to_steps:
+            to_steps = _gradient_of_steps(rules, before_clamp, rises, m)
+    return to_image, to_steps
+
+
+def _gradient_of_steps(rules: Rules, grad: Tensor, rises: list[Saved], m: Tensor) -> Tensor:
+    """The gradient with respect to the steps [B, C, 8, 8]."""
+    planes = to_image_t(grad / 255, rules.sampling)
+    batch = len(grad)
+    sums = []
+    for plane, rise in zip(planes, rises, strict=False):  # grey has one plane
+        assert rise is not None  # saved for every plane, since the gradient needs it
+        product = analyse(plane, m) * rise
+        sums.append(per_table(product, batch))
+    return torch.cat(sums, 1)
+
+
+def _step_plane(tables: Tensor, width: int) -> Tensor:
+    """Tables [C, B, 8, 8] repeated along rows of blocks: [planes, 1, 8, width]."""
+    tables = tables.flatten(0, 1)
+    by_plane = tables[:, None]
+    blocks_across = width // 8
+    return by_plane.repeat(1, 1, 1, blocks_across)
+
+
+def _batch_first(planes: Saved, batch: int) -> Saved:
+    if planes is None:
+        return None
+    by_plane: Tensor = planes.unflatten(0, (-1, batch))
+    return by_plane.transpose(0, 1)
+
+
+def _planes_first(saved: Saved) -> Saved:
+    """The inverse of `_batch_first`."""
+    if saved is None:
+        return None
+    by_plane = saved.transpose(0, 1)
+    return by_plane.flatten(0, 1)
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """float32 where its matrix products are known to keep all 24 bits, else float64."""
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.float64
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is None:  # torch before 2.9
+        full_precision = torch.get_float32_matmul_precision() == "highest"
+    else:
+        full_precision = matmul.fp32_precision in ("none", "ieee")
+    return torch.float32 if full_precision else torch.float64
+
+
+def _quantise(
+    rules: Rules, f: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
+) -> tuple[Tensor, Saved, Saved]:
+    """(k, slope, rise): the integers k, the declared d(k)/d(F/8q), and d(kq)/dq.
+
+    Slope and rise are None where no gradient needs them.
+    """
+    factor = _AWAY / (8 * q)
+    k = (f * factor).round_()
+    needs_slope = rules.slopes(luma)
+    if not (needs_slope or rules.to_steps):
+        return k, None, None
+    steps = 8 * q  # F is 8 times the DCT
+    unrounded = f.to(dtype) / steps
+    integers = k.to(dtype)
+    slope = rise = None
+    if needs_slope:
+        distance = unrounded - integers
+        squared_distance = distance.square_()
+        slope = squared_distance.mul_(3 * CUBIC_BLEND)
+        slope.add_(1 - CUBIC_BLEND)
+    if rules.to_steps:
+        through_slope = unrounded if slope is None else unrounded * slope
+        rise = integers - through_slope
+    return k, slope, rise
+
+
+def _through_clamp(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
+    """The gradient before the clamp of the decoded levels `unclamped`."""
+    if clamp == "hard":
+        not_below = unclamped >= 0
+        not_above = unclamped <= 255
+        inside = not_below & not_above
+        return grad * inside
+    p = unclamped.to(grad.dtype)
+    p.mul_(2 / 255).sub_(1)
+    s = p.sigmoid_()
+    slope = s.addcmul_(s, s, value=-1)  # half of it: s (1 - s)
+    return slope.mul_(grad).mul_(2)
+
+
+def _through_codec(rules: Rules, grad: Tensor, slopes: list[Saved], m: Tensor) -> Tensor:
+    """Jᵀ g, or J g for "residual", whose chroma skips the blocks."""
+    sampling = rules.sampling
+    if rules.surrogate == "residual":
+        luma, *chroma = to_planes(grad, sampling, exact=False)
+        weighed = weigh(luma, slopes[0], m)
+        result = torch.empty_like(grad)
+        changed = [weighed, *chroma]
+        return to_image(changed, sampling, result, exact=False)
+    planes = []
+    gradients = to_image_t(grad, sampling)
+    for plane, slope in zip(gradients, slopes, strict=False):
+        weighed = weigh(plane, slope, m)
+        planes.append(weighed)
+    return to_planes_t(planes, grad.shape, sampling)

@@ -1,0 +1,134 @@
+"""What a worker of the benchmark does: it degrades a batch, restores it, and scores the results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+import degrade
+import invert
+from degrade.rng import child_seed
+
+from . import files, metrics
+from .results import Row, thinned, thinned_terms
+from .solver import Solved, Solver, assumed_operator
+
+if TYPE_CHECKING:
+    from .bench import BenchSettings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a task. label: its name in the tables. note: a remark for their readers."""
+
+    task: str
+    label: str
+    method: invert.RestorationMethod
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class BenchJob:
+    """A batch of pictures for one method on one task. clean: [B, C, R, R]."""
+
+    cell: Cell
+    names: list[str]
+    clean: Tensor
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a job gives: a row for each picture, and files by (task, kind, name)."""
+
+    rows: list[Row]
+    pictures: dict[tuple[str, str, str], bytes]
+
+
+class Runner:
+    """Computes jobs. A job holds all that a worker needs to know, and no worker writes files."""
+
+    def __init__(self, settings: BenchSettings, solvers: Callable[[str], Solver]):
+        self.settings = settings
+        self.solvers = solvers
+        self.solver_by_kind: dict[str, Solver] = {}
+
+    def solver(self, kind: str) -> Solver:
+        """The solver for a kind of prior, which is made once."""
+        if kind not in self.solver_by_kind:
+            self.solver_by_kind[kind] = self.solvers(kind)
+        solver = self.solver_by_kind[kind]
+        if solver.prior.c_dim:
+            raise ValueError(
+                f"this {kind} is conditional, and the benchmark does not know the classes of "
+                f"pictures; use an unconditional {kind}"
+            )
+        return solver
+
+    def __call__(self, job: BenchJob) -> BatchResult:
+        """Degrade the batch, restore it and measure the results."""
+        settings = self.settings
+        clean = job.clean
+        cell = job.cell
+        kind = cell.method.prior_kind
+        solver = self.solver(kind)
+        seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
+        task = degrade.tasks[cell.task]
+        operator = task.sample(clean.shape, _streams(seeds))
+        observed = operator(clean, _streams(seeds))
+        shape = clean.shape if kind == "denoiser" else None
+        assumed = assumed_operator(operator, settings.oracle_mask, shape)
+
+        arguments = settings.arguments()
+        started = time.perf_counter()
+        solved = solver.solve(observed, assumed, cell.method, seeds, **arguments)
+        duration = time.perf_counter() - started
+        seconds = duration / len(job.names)
+
+        pictures = {}
+        read_back = []
+        for i, name in enumerate(job.names):
+            observation = files.to_pil(observed[i : i + 1])
+            restoration = files.to_pil(solved[i].image)
+            pictures[cell.task, "observed", name] = files.encode(observation)
+            pictures[cell.task, cell.label, name] = files.encode(restoration)
+            read_back.append(files.from_pil(restoration))
+        restored = torch.cat(read_back)  # in 8 bits, so that we measure what the files hold
+        degraded = operator(restored, _streams(seeds))
+        scores = metrics.scores(
+            restored.to(solver.device),
+            clean.to(solver.device),
+            degraded.to(solver.device),
+            observed.to(solver.device),
+            solver.identity,
+        )
+        rows = []
+        for i, name in enumerate(job.names):
+            row: Row = {"task": cell.task, "method": cell.label, "image": name, "prior": kind}
+            for metric, values in scores.items():
+                row[metric] = values[i]
+            row |= _about(solved[i], seconds)
+            rows.append(row)
+        return BatchResult(rows, pictures)
+
+
+def _streams(seeds: list[int]) -> list[torch.Generator]:
+    """A new random stream for each picture, so that equal seeds give equal draws."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _about(solved: Solved, seconds: float) -> Row:
+    """What a row says of the search itself."""
+    return {
+        "seconds": round(seconds, 3),
+        "steps": len(solved.losses),
+        "finite": solved.finite,
+        "batch": solved.batch,
+        "notes": list(solved.notes),
+        "loss": thinned(solved.losses),
+        "terms": thinned_terms(solved.terms),
+    }
