@@ -1,4 +1,4 @@
-"""LPIPS, the perceptual distance of two images, with the values of the `lpips` package.
+"""LPIPS, the perceptual distance of two images: the `lpips` package's network, bundled weights.
 
 Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
 """
@@ -6,19 +6,19 @@ Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a
 from __future__ import annotations
 
 import math
+import warnings
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import trunk
 from .bundled import bundled
 from .frozen import freeze
 
 NETS = {"vgg": 17, "alex": 32}  # the shortest side that each network accepts in a loss
-TRUNKS = {"vgg": trunk.vgg, "alex": trunk.alex}
 
 
 class Perceptual(nn.Module):
@@ -37,9 +37,9 @@ class Perceptual(nn.Module):
         from safetensors.torch import load_file
 
         file = load_file(bundled(f"lpips-{net}"), device="cpu")
-        self.trunk = self._loaded_trunk(net, file)
-        slices = list(self.trunk.children())
-        self.layers = len(slices)
+        model = empty_model(net)
+        self.trunk = self._loaded_trunk(model.net, file)
+        self.layers: int = model.L
         for i in range(self.layers):
             # A head is a non-negative weight per channel. Features are scaled by its square root.
             weights = file[f"lin{i}"].float()
@@ -52,25 +52,22 @@ class Perceptual(nn.Module):
         self.register_buffer("std", scale / 2)
         self.eval().requires_grad_(False)
 
-    def _loaded_trunk(self, net: str, file: dict[str, Tensor]) -> trunk.Trunk:
-        """Build the trunk with its weights from the file, in the type of the convolutions."""
-        with torch.device("meta"):  # the weights are assigned below
-            network = TRUNKS[net]()
+    def _loaded_trunk(self, trunk: nn.Module, file: dict[str, Tensor]) -> nn.Module:
+        """Give the trunk its weights from the file, in the type of the convolutions."""
         weights = {}
-        for name in network.state_dict():  # slice2.5.bias is features.5.bias in the file
+        for name in trunk.state_dict():  # slice2.5.bias is features.5.bias in the file
             _, rest = name.split(".", 1)
             weights[name] = file[f"features.{rest}"].float()
-        network.load_state_dict(weights, assign=True)
-        network.to(self.dtype)
-        return network.to(memory_format=torch.channels_last)
+        trunk.load_state_dict(weights, assign=True)
+        trunk.to(self.dtype)
+        return trunk.to(memory_format=torch.channels_last)
 
     def maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the network's feature maps of x [B, 3, H, W] in [0, 1], one per layer."""
         standardised = (x - self.mean) / self.std
         x = standardised.to(self.dtype)
         x = x.contiguous(memory_format=torch.channels_last)  # the faster layout on CPU and GPU
-        maps: tuple[Tensor, ...] = self.trunk(x)
-        return maps
+        return tuple(self.trunk(x))
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the maps of x [B, 3, H, W] in [0, 1], normalised per pixel and weighted."""
@@ -208,6 +205,15 @@ def enlarged(x: Tensor, shortest: int) -> Tensor:
         return x
     taller = x.repeat_interleave(scale, 2)
     return taller.repeat_interleave(scale, 3)
+
+
+def empty_model(net: str) -> Any:
+    """The network of the `lpips` package without memory for its weights."""
+    import lpips
+
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # torchvision warns of arguments that lpips passes
+        return lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
 
 
 def check(net: str) -> str:

@@ -46,8 +46,7 @@ def what_happened(
     """
     if op is not None:
         return None, _without_range(degrade.parse(op), source, prior)
-    path = source.path.with_suffix(".json")
-    manifest = files.read_json(path, MANIFEST)
+    manifest = read_manifest(source)
     if manifest is None:
         result = guess(source.path)
         operator, choice = _best_explained(source, result, prior)
@@ -58,6 +57,18 @@ def what_happened(
             + "`degrade inspect` tells why, --op says better"
         )
         return None, operator
+    return manifest, degrade.parse(manifest["operator"], folder=source.path.parent)
+
+
+def read_manifest(source: Source) -> dict | None:
+    """The manifest beside a picture; None if there is none.
+
+    Raises ValueError for one that does not tell what happened to this picture.
+    """
+    path = source.path.with_suffix(".json")
+    manifest = files.read_json(path, MANIFEST)
+    if manifest is None:
+        return None
     if manifest.get("begun"):
         raise ValueError(
             f"{path} says that apply was stopped here; run it again, or say what happened with --op"
@@ -68,7 +79,7 @@ def what_happened(
     if manifest.get("image") != source.path.name:
         named = repr(manifest.get("image"))
         raise ValueError(f"{path} describes {named}, not this picture; say what happened with --op")
-    return manifest, degrade.parse(manifest["operator"], folder=path.parent)
+    return manifest
 
 
 def _without_range(

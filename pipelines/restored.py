@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-import degrade
-
 from . import files, metrics
 from .apply import again
 from .files import Source
-from .history import clean_of, what_happened
+from .history import clean_of, read_manifest, what_happened
 from .log import LOG, is_of
 from .results import Results, thinned, thinned_terms
 
@@ -38,9 +36,10 @@ def results(
         log = files.read_json(source.target(output, ".json"), LOG) or {}
         if not is_of(log, asdict(settings)) or not target.exists():
             continue
-        manifest, operator = what_happened(source, settings.op)
-        if manifest is None and settings.op is None and "happened" in log:
-            operator = degrade.parse(log["happened"])  # the alternative that was chosen
+        op = settings.op
+        if op is None and read_manifest(source) is None:
+            op = log.get("happened")  # what was guessed and refined for the restoration
+        manifest, operator = what_happened(source, op)
         name = source.result_name("").as_posix()
         observed = files.read_image(source.path)
         restoration = files.read_image(target)

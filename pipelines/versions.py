@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
-LIBRARIES = ("torch", "kornia", "pillow")  # on which computed values may depend
+LIBRARIES = ("torch", "kornia", "lpips", "pillow")  # on which computed values may depend
 
 
 def versions() -> Iterator[str]:

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 for module in (
+    "lpips",
     "tests.conftest",
     "torchmetrics.functional.image",
     "pipelines.apply",

@@ -154,7 +154,7 @@ def test_version_names_every_library_used():
         ours == f"degrade {degrade.__version__}" and python == f"python {platform.python_version()}"
     )
     assert libraries[0].split("+")[0] == f"torch {torch.__version__.split('+')[0]}"
-    assert [line.split()[0] for line in libraries] == ["torch", "kornia", "pillow"]
+    assert [line.split()[0] for line in libraries] == ["torch", "kornia", "lpips", "pillow"]
     assert re.fullmatch(r"libjpeg(-turbo)? [\d.]+", jpeg)
 
 
