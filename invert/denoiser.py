@@ -127,6 +127,23 @@ class Denoiser(nn.Module):
             x0 = (x0 + 1) / 2
         return x0.to(x.dtype)
 
+    def suited_to(self, images: Tensor) -> Denoiser:
+        """The denoiser for images [B, C, h, w]: for grey ones, if this one knows three colours.
+
+        A denoiser of one size, or with classes, stays as it is.
+        """
+        wants_grey = images.shape[1] == 1 and self.channels == 3
+        if not wants_grey or self.resolution is not None or self.c_dim:
+            return self
+        low, high = self.sigma_range
+        scale = math.sqrt(self.channels)
+        return Denoiser(
+            GreyModule(self),
+            channels=1,
+            takes_map=self.takes_map,
+            sigma_range=(low / scale, high / scale),
+        )
+
     def variance(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:
         """Estimate the variance of each pixel of x0, given x: [B, C, H, W], in squares of x's unit.
 
@@ -333,21 +350,6 @@ class GreyModule(nn.Module):
         told_sigma = sigma * math.sqrt(self.denoiser.channels)
         estimate = self.denoiser.denoise(in_colour, told_sigma)
         return estimate.mean(1, keepdim=True)
-
-
-def suited(denoiser: Denoiser, images: Tensor) -> Denoiser:
-    """The denoiser for images [B, C, h, w]: for grey ones, if it knows colours of any size."""
-    wants_grey = images.shape[1] == 1 and denoiser.channels == 3
-    if not wants_grey or denoiser.resolution is not None or denoiser.c_dim:
-        return denoiser
-    low, high = denoiser.sigma_range
-    scale = math.sqrt(denoiser.channels)
-    return Denoiser(
-        GreyModule(denoiser),
-        channels=1,
-        takes_map=denoiser.takes_map,
-        sigma_range=(low / scale, high / scale),
-    )
 
 
 def check_choices(module: object, predicts: str, channels: int, multiple: int) -> None:

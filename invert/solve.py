@@ -15,7 +15,7 @@ from degrade.operator import Operator
 from degrade.rng import child_seed
 
 from . import perceptual as perceptual_net
-from .denoiser import Denoiser, suited
+from .denoiser import Denoiser
 from .generator import Generator
 from .generator.mapping import Label, labels
 from .identity import FaceIdentity
@@ -70,8 +70,7 @@ def restore(
     check_image(observation, "observation")
     warn_if_signed(observation, "observation")
     with own_settings(observation.device):
-        if isinstance(prior, Denoiser):
-            prior = suited(prior, observation)
+        prior = prior.suited_to(observation)
         check_shapes(observation, operator, prior)
         check_weights(prior)
         solver = method_of(method, steps)

@@ -15,7 +15,6 @@ from degrade.forensics import Guess, guess
 from degrade.imagefile import Note
 from degrade.photofile import read_photo
 from invert import explain
-from invert.denoiser import suited
 from invert.refine import noise_sigma, refine
 
 from . import files, kept
@@ -89,7 +88,7 @@ def _without_range(
     if not operator[0].ranges or not _takes_any_size(prior):
         return operator
     pixels = _pixels(source, prior)
-    refined = refine(operator, pixels, suited(prior, pixels))
+    refined = refine(operator, pixels, prior.suited_to(pixels))
     if refined.words:
         note(f"{source.path}: {refined.words}")
     return refined.operator
@@ -118,7 +117,7 @@ def _best_explained(
     if not _takes_any_size(prior):
         return result.operator, ""
     pixels = _pixels(source, prior)
-    prior = suited(prior, pixels)
+    prior = prior.suited_to(pixels)
     operator, words = _chosen(result, pixels, prior)
     if result.operator == degrade.Identity() and not result.alternatives:
         return _with_unseen_noise(result, pixels, prior)

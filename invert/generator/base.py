@@ -60,6 +60,10 @@ class Generator(nn.Module):
     noise_sides: tuple[int, ...] = ()
     __call__: Callable[..., Tensor]  # for type checkers, since torch declares Any
 
+    def suited_to(self, images: Tensor) -> Generator:
+        """The generator for observations [B, C, h, w]: this one."""
+        return self
+
     def synthesize(
         self, latent: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Tensor:

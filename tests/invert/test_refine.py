@@ -5,7 +5,6 @@ import torch
 
 import degrade
 import invert
-from invert.denoiser import suited
 from invert.refine import noise_sigma, refine
 from tests.conftest import picture
 
@@ -45,4 +44,4 @@ def test_refine_keeps_what_it_does_not_estimate(spec):
 def test_noise_of_grey_photos_is_measured(photo):
     clean = picture(2)[:, 1:2]
     y = degrade.Gaussian(0.08)(clean, 1).clamp(0, 1)
-    assert noise_sigma(y, 0.06, suited(photo, y)) == pytest.approx(0.08, rel=0.1)
+    assert noise_sigma(y, 0.06, photo.suited_to(y)) == pytest.approx(0.08, rel=0.1)
