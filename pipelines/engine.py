@@ -7,6 +7,7 @@ function writes no files: only setup, jobs and results travel, and this process 
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -71,10 +72,11 @@ class _Task(Generic[K, J]):
 
 
 class Ray:
-    """Run jobs on the cluster that RAY_ADDRESS names, or on one started on this machine.
+    """Run jobs on the cluster that RAY_ADDRESS names; without it, on a new one on this machine.
 
-    There is one worker per GPU, or per CPU where no GPU is used. A job whose worker is lost is
-    retried by another worker, and a new worker replaces the lost one.
+    A cluster that is already running on this machine is used only with RAY_ADDRESS=auto. There is
+    one worker per GPU, or per CPU where no GPU is used. A job whose worker is lost is retried by
+    another worker, and a new worker replaces the lost one.
     """
 
     def __init__(self, gpu: bool = True):
@@ -83,8 +85,13 @@ class Ray:
         except ImportError as error:
             raise ValueError("engine 'ray' needs ray; pip install 'degrade[ray]'") from error
         if not ray.is_initialized():
-            # the dashboard would start nine processes and open a port
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+            ray.init(
+                # without an address, Ray would join any cluster that runs on this machine
+                address=os.environ.get("RAY_ADDRESS") or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                include_dashboard=False,  # it would start nine processes and open a port
+            )
         resources = ray.cluster_resources()
         on_gpu = gpu and resources.get("GPU", 0) >= 1
         self.workers = int(resources.get("GPU" if on_gpu else "CPU", 0))

@@ -2,6 +2,8 @@
 
 import faulthandler
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -131,6 +133,25 @@ def test_ray_machine_that_dies_loses_no_job(cluster, tmp_path):
     begun = [int(path.name.split()[0]) for path in tmp_path.iterdir()]
     assert sorted(done) == list(range(60)) and len(set(done.values())) == 2
     assert len(begun) > 60 and set(begun) == set(done)  # what died with the machine was begun again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address, joins", [(None, False), ("auto", True)])
+def test_ray_joins_a_running_cluster_only_where_it_is_named(cluster, address, joins):
+    machines, _ = cluster
+    code = (
+        "import ray\n"
+        "from pipelines.engine import Ray\n"
+        "Ray()\n"
+        "print(ray.get_runtime_context().gcs_address)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    if address is not None:
+        environment["RAY_ADDRESS"] = address
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.split()[-1] == machines.address) == joins
 
 
 @pytest.fixture
