@@ -65,27 +65,26 @@ class PlugAndPlay(RestorationMethod):
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
-        images, histories = [], []
+        images = torch.zeros(problem.image_shape, dtype=torch.float32, device=problem.device)
+        histories = []
         notes: list[str] = []
         for i in range(problem.batch):
             row, found = with_found_mask(problem.row(i))
             strength = find_strength(row, self.steps, self.first_sigma, self.last_sigma)
             notes.extend(note for note in (found, strength.note) if note)
-            image, history = self._restored(row, strength, report)
-            images.append(image)
+            history = self._restore_into(images[i : i + 1], row, strength, report)
             histories.append(history)
         (phase,) = self.stages()
         distinct_notes = tuple(dict.fromkeys(notes))
-        return restoration(phase, torch.cat(images), torch.stack(histories, 1), distinct_notes)
+        return restoration(phase, images, torch.stack(histories, 1), distinct_notes)
 
-    def _restored(
-        self, problem: Problem, strength: Strength, report: Report
-    ) -> tuple[Tensor, Tensor]:
-        """Restore one image part by part; return it, and the loss of each step [steps]."""
+    def _restore_into(
+        self, image: Tensor, problem: Problem, strength: Strength, report: Report
+    ) -> Tensor:
+        """Restore one image part by part into zeros; return the loss of each step [steps]."""
         operator = cuttable(problem.operator, problem.image_shape, strength.error)
         parts = tiles(operator, problem.image_shape, self.tile, self.margin)
         (phase,) = self.stages()
-        image = torch.zeros(problem.image_shape, dtype=torch.float32, device=problem.device)
         turns_each = max(1, len(strength.levels))
         total = turns_each * len(parts)
         losses = torch.zeros(len(parts), self.steps, dtype=torch.float32, device="cpu")
@@ -100,7 +99,7 @@ class PlugAndPlay(RestorationMethod):
                 loss = report_step(phase, part_problem, done, total, x0, report)
                 losses[number, step - 1 :] = loss
             blend(image, part, x0)
-        return image, losses.mean(0)
+        return losses.mean(0)
 
 
 def cuttable(operator: Operator, shape: Shape, error: float) -> Operator:

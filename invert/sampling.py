@@ -64,7 +64,10 @@ def restoration(
     phase: Sampling, image: Tensor, history: Tensor, notes: tuple[str, ...] = ()
 ) -> Restoration:
     """The result of a method whose latent is the image itself."""
-    final_image = torch.nan_to_num(image).clamp_(0, 1)
+    final_image = image
+    low, high = image.aminmax()  # NaN if any value is NaN
+    if not (low >= 0 and high <= 1):
+        final_image = torch.nan_to_num(image).clamp_(0, 1)
     return Restoration(
         image=final_image,
         latent=image,

@@ -38,8 +38,9 @@ def tree_where(condition: Tensor, chosen: T, otherwise: T) -> T:
 
 def finite_rows(images: Tensor) -> Tensor:
     """Which images [B, C, H, W] hold neither NaN nor infinity, [B, 1, 1, 1]."""
-    finite = torch.isfinite(images).flatten(1)
-    return finite.all(1).view(-1, 1, 1, 1)
+    low, high = images.flatten(1).aminmax(dim=1)  # NaN if any value is NaN
+    finite = low.isfinite() & high.isfinite()
+    return finite.view(-1, 1, 1, 1)
 
 
 def tree_cat(first: T, *others: T) -> T:

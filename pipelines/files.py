@@ -22,6 +22,7 @@ from torch import Tensor
 
 from degrade import imagefile
 from degrade.imagefile import FORMATS, NO_SAFETENSORS, contents, picture
+from degrade.photofile import Levels
 
 fcntl: ModuleType | None
 try:
@@ -137,23 +138,35 @@ def digest(path: Path) -> str:
     return sha256(contents(path)).hexdigest()
 
 
+def levels_of(picture: Tensor, bits: int = 8) -> Levels:
+    """Convert a picture [1, C, h, w] to levels [h, w, C] of 8 or 16 bits.
+
+    Values are clamped to [0, 1] and rounded half to even. Raises ValueError if the picture holds
+    NaN.
+    """
+    planes = picture.detach().cpu()[0]
+    channels, height, width = planes.shape
+    highest = 2**bits - 1
+    level_type = numpy.uint8 if bits == 8 else numpy.uint16
+    levels: Levels = numpy.empty((height, width, channels), level_type)
+    for channel, plane in enumerate(planes):  # one at a time, since photos are large
+        if plane.isnan().any():
+            raise ValueError("the picture holds NaN and cannot be written")
+        if bits > 8:
+            plane = plane.double()  # float32 has too few digits for a product of 16 bits
+        rounded = plane.clamp(0, 1).mul_(highest).round_()
+        levels[:, :, channel] = rounded.numpy()
+    return levels
+
+
 def to_pil(x: Tensor, bits: int = 8) -> Image.Image:
-    """The picture of x [1, C, H, W], clamped to [0, 1] and rounded half to even.
+    """The picture of x [1, C, H, W], as `levels_of` rounds it.
 
     bits: 8, or 16 for grey (C = 1). Raises ValueError if x holds NaN.
     """
-    values = x.detach().cpu()[0].clamp(0, 1)
-    if values.isnan().any():
-        raise ValueError("the picture holds NaN and cannot be written")
-    if bits > 8:
-        levels = (values.double() * (2**bits - 1)).round()
-        level_type: type = numpy.uint16
-    else:
-        levels = (values * 255).round()
-        level_type = numpy.uint8
-    array = levels.permute(1, 2, 0).contiguous().numpy().astype(level_type)
-    is_grey = array.shape[2] == 1
-    return Image.fromarray(array[:, :, 0] if is_grey else array)
+    levels = levels_of(x, bits)
+    is_grey = levels.shape[2] == 1
+    return Image.fromarray(levels[:, :, 0] if is_grey else levels)
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:

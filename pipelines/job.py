@@ -111,8 +111,10 @@ class RestoreJob:
         if not self.guessed or image.shape != self.observed.shape:
             return image
         model = linear_model.linear_model(self.happened, self.observed)
-        influence = model.adjoint(torch.ones_like(self.observed))
-        return torch.where(influence > 0, image, self.observed)
+        shown = model.adjoint(torch.ones_like(self.observed)) > 0
+        if shown.all():
+            return image
+        return torch.where(shown, image, self.observed)
 
 
 @dataclass(frozen=True)

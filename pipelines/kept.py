@@ -15,6 +15,7 @@ from degrade import Resize
 from degrade.filter import Gray
 from degrade.photofile import Levels, PhotoFile, read_photo
 
+from .files import levels_of
 from .png import png
 
 
@@ -24,26 +25,6 @@ def pixels_of(levels: Levels) -> Tensor:
     values = torch.from_numpy(levels.astype(numpy.float32))
     channels_first = values.permute(2, 0, 1)
     return channels_first[None] / highest
-
-
-def levels_of(picture: Tensor, bits: int) -> Levels:
-    """Convert a picture [1, C, h, w] to levels [h, w, C] of 8 or 16 bits.
-
-    Values are clamped to [0, 1] and rounded half to even. Raises ValueError if the picture holds
-    NaN.
-    """
-    values = picture.detach().cpu()[0]
-    values = values.clamp(0, 1)
-    if values.isnan().any():
-        raise ValueError("the picture holds NaN and cannot be written")
-    if bits > 8:
-        values = values.double()  # float32 has too few digits for a product of 16 bits
-    highest = 2**bits - 1
-    rounded = (values * highest).round()
-    channels_last = rounded.permute(1, 2, 0).contiguous()
-    level_type = numpy.uint8 if bits == 8 else numpy.uint16
-    levels: Levels = channels_last.numpy().astype(level_type)
-    return levels
 
 
 def read_pixels(path: Path) -> Tensor:

@@ -36,7 +36,7 @@ class Observation:
 
     def written(self, picture: Tensor) -> Tensor:
         """Round a result to the levels that its file holds."""
-        levels = kept.levels_of(picture, self.file.bits)
+        levels = files.levels_of(picture, self.file.bits)
         return kept.pixels_of(levels)
 
 

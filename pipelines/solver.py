@@ -140,13 +140,20 @@ def assumed_operator(
 
 
 def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
-    """The results of a batch, one by one. They are copies: a view would keep the whole batch."""
+    """The results of a batch, one by one."""
+
+    def row_of(tensor: Tensor, row: int) -> Tensor:
+        """One row of a tensor; a copy, since a view would keep the whole batch in memory."""
+        if len(tensor) == 1:
+            return tensor
+        return tensor[row : row + 1].clone()
+
     images, latents = restoration.image.cpu(), restoration.latent.cpu()
     solved = []
     for row in range(len(images)):
         solution = Solved(
-            images[row : row + 1].clone(),
-            latents[row : row + 1].clone(),
+            row_of(images, row),
+            row_of(latents, row),
             restoration.history[:, row].tolist(),
             bool(restoration.finite[row]),
             restoration.notes,

@@ -42,6 +42,7 @@ TASKS = (
     "pixels:0.3",
     "gaussian:0.05 >> jpeg:40",
     "downsample:2 >> jpeg:40",
+    "downsample:2 >> poisson:48 >> deadpixels:0.08 >> jpeg:18 >> strokes:5",
 )
 Restorer = Callable[[Tensor, degrade.Operator], Tensor | None]
 
@@ -89,21 +90,16 @@ def bm3d(y: Tensor, f: degrade.Operator) -> Tensor | None:
     """Colour BM3D, told the true sigma."""
     if len(f) > 1 or not isinstance(f[0], degrade.Gaussian):
         return None
-    from bm3d import bm3d_rgb
-
     array = y[0].permute(1, 2, 0).double().numpy()
-    return tensor(bm3d_rgb(array, float(f[0].sigma)))
+    return tensor(smooth_bm3d(array, float(f[0].sigma)))
 
 
 def non_local_means(y: Tensor, f: degrade.Operator) -> Tensor | None:
     """scikit-image's, told the true sigma."""
     if len(f) > 1 or not isinstance(f[0], degrade.Gaussian):
         return None
-    from skimage.restoration import denoise_nl_means
-
-    sigma = float(f[0].sigma)
     array = y[0].permute(1, 2, 0).numpy()
-    return tensor(denoise_nl_means(array, h=0.6 * sigma, sigma=sigma, channel_axis=2))
+    return tensor(smooth_nl_means(array, float(f[0].sigma)))
 
 
 def hidden(y: Tensor, f: degrade.Operator) -> numpy.ndarray | None:
@@ -135,6 +131,40 @@ def telea(y: Tensor, f: degrade.Operator) -> Tensor | None:
     return tensor(filled / 255)
 
 
+def in_steps(y: Tensor, f: degrade.Operator, smooth: Callable) -> Tensor | None:
+    """A chain undone in steps: strokes by Telea, dead pixels by a median, noise, then the size.
+
+    smooth: takes an array [H, W, 3] and the standard deviation of its noise, here an estimate.
+    """
+    if len(f) == 1:
+        return None
+    import cv2
+    from skimage.restoration import estimate_sigma
+
+    levels = (y[0].permute(1, 2, 0).numpy() * 255).round().astype(numpy.uint8)
+    visible = f[len(f) - 1].visible(y.shape)
+    if visible is not None:
+        mask = (visible[0, 0].numpy() < 1).astype(numpy.uint8)
+        levels = cv2.inpaint(levels, mask, 3, cv2.INPAINT_TELEA)
+    if any(isinstance(stage, degrade.DeadPixels) for stage in f):
+        levels = cv2.medianBlur(levels, 3)
+    array = levels / 255
+    sigma = float(estimate_sigma(array, channel_axis=2, average_sigmas=True))
+    return as_it_is(tensor(smooth(array, sigma)), f)
+
+
+def smooth_bm3d(array: numpy.ndarray, sigma: float) -> numpy.ndarray:
+    from bm3d import bm3d_rgb
+
+    return bm3d_rgb(array, sigma)
+
+
+def smooth_nl_means(array: numpy.ndarray, sigma: float) -> numpy.ndarray:
+    from skimage.restoration import denoise_nl_means
+
+    return denoise_nl_means(array, h=0.6 * sigma, sigma=sigma, channel_axis=2)
+
+
 def tensor(array: numpy.ndarray) -> Tensor:
     return torch.from_numpy(numpy.asarray(array)).permute(2, 0, 1)[None].float().clamp(0, 1)
 
@@ -146,6 +176,8 @@ RIVALS: dict[str, Restorer] = {
     "nl means": non_local_means,
     "biharmonic": biharmonic,
     "telea": telea,
+    "steps, nl means": partial(in_steps, smooth=smooth_nl_means),
+    "steps, bm3d": partial(in_steps, smooth=smooth_bm3d),
 }
 
 
