@@ -7,7 +7,7 @@ downsample:8 >> poisson:24 >> jpeg:12
 """
 
 from ._version import __version__
-from .choice import Identity, Maybe, OneOf
+from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
 from .filter import Blur, Gamma, Gray, Sinc
 from .geometry import Crop, Shift, Turn
@@ -66,6 +66,7 @@ __all__ = [
     "Resize",
     "SaltPepper",
     "Shift",
+    "Shuffle",
     "Sinc",
     "SpecError",
     "Speckle",

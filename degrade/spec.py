@@ -203,10 +203,7 @@ def build(
             if isinstance(file, str):
                 cls.kinds[name].check(name, file)
                 values[name] = _path_in_folder(file, folder)
-    try:
-        return cls(*values.values(), *nested) if nested else cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{len(nested)} operators in parentheses are too many") from error
+    return cls.assembled(values, nested)
 
 
 def _by_name(

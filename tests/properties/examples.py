@@ -16,6 +16,7 @@ from degrade import (
     Poisson,
     PoissonGaussian,
     Range,
+    Shuffle,
 )
 from degrade.kinds import FlagKind, Kind, NumberKind, OptionKind
 from degrade.registry import REGISTRY
@@ -59,6 +60,15 @@ STRATEGIES = {
     "blur": st.builds(Blur, st.just("gaussian"), st.floats(0, 3))
     | st.builds(Blur, st.just("motion"), st.floats(1, 9), st.floats(-360, 360))
     | st.builds(Blur, st.just("defocus"), st.floats(0, 5))
+    | st.builds(
+        Blur,
+        st.sampled_from(["gaussian", "plateau"]),
+        st.floats(0, 3),
+        st.floats(-360, 360),
+        across=st.floats(0, 3),
+        beta=st.floats(0.5, 4),
+        side=st.sampled_from([1, 3, 7, 21]),
+    )
     | st.builds(Blur, kernels),
     "box": declared("box"),
     "clamp": declared("clamp"),
@@ -105,7 +115,13 @@ STRATEGIES["maybe"] = st.builds(
     Maybe, unit, st.one_of(STRATEGIES["strokes"], STRATEGIES["jpeg"], STRATEGIES["poisson"])
 )
 STRATEGIES["oneof"] = st.builds(
-    OneOf, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90)))
+    OneOf,
+    st.just(Gaussian(Range(0.1, 0.3))),
+    st.builds(JPEG, st.just(Range(3, 90))),
+    weights=st.none() | st.tuples(unit, st.just(0.5)),
+)
+STRATEGIES["shuffle"] = st.builds(
+    Shuffle, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90)))
 )
 # these fit one size or number of images, so they cannot be drawn apart from them
 SIZED = {
