@@ -16,12 +16,14 @@ from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
 from .noise import (
+    Correlated,
     DeadPixels,
     Gaussian,
     HotPixels,
     Poisson,
     PoissonGaussian,
     SaltPepper,
+    ScaledPoisson,
     Speckle,
     Uniform,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "Clamp",
     "Codec",
     "CompressedSensing",
+    "Correlated",
     "Crop",
     "DeadPixels",
     "Downsample",
@@ -65,6 +68,7 @@ __all__ = [
     "Range",
     "Resize",
     "SaltPepper",
+    "ScaledPoisson",
     "Shift",
     "Shuffle",
     "Sinc",

@@ -80,6 +80,7 @@ STRATEGIES = {
     "deadpixels": declared("deadpixels"),
     "downsample": declared("downsample", factor=factors),
     "gamma": declared("gamma", gamma=st.floats(0.01, 5)),
+    "correlated": declared("correlated", mix=st.none() | st.just((0.3, 0.1, 0, 0.2, 0.1, 0.3))),
     "gaussian": declared("gaussian"),
     "gray": declared("gray"),
     "hotpixels": declared("hotpixels"),
@@ -102,6 +103,7 @@ STRATEGIES = {
     "resize": declared("resize", size=sides | st.tuples(sides, sides), scale=st.none())
     | declared("resize", size=st.none(), scale=st.floats(0.1, 1.5)),
     "saltpepper": declared("saltpepper"),
+    "scaledpoisson": declared("scaledpoisson", scale=st.floats(0, 3)),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
     "speckle": declared("speckle", sigma=unit),
@@ -159,6 +161,7 @@ SLOPES = {
     "clamp": lambda f, x, run: 0.5 / torch.cosh(x - 0.5) ** 2,
     "codec": _one,
     "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
+    "correlated": _one,
     "gaussian": _one,
     "hotpixels": _untouched,
     "jpeg": _one,
@@ -168,6 +171,7 @@ SLOPES = {
     ),
     "quantize": _cubic,
     "saltpepper": _untouched,
+    "scaledpoisson": _one,
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
 }
