@@ -10,6 +10,7 @@ from ._version import __version__
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
 from .filter import Blur, Gamma, Gray, Sinc
+from .frame import Frame
 from .geometry import Crop, Shift, Turn
 from .jpeg import JPEG, jpeg
 from .laws import check
@@ -48,6 +49,7 @@ __all__ = [
     "Crop",
     "DeadPixels",
     "Downsample",
+    "Frame",
     "Gamma",
     "Gaussian",
     "Gray",

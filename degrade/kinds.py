@@ -200,10 +200,10 @@ class OptionKind(Kind):
     """One of several names."""
 
     names: tuple[str, ...]
-    undecided: str | None = None  # one more name, which `sample` replaces by others
+    undecided: tuple[str, ...] = ()  # more names, which `sample` replaces by others
 
     def check(self, name: str, given: object) -> object:
-        options = self.names if self.undecided is None else (*self.names, self.undecided)
+        options = (*self.names, *self.undecided)
         if not (self.per_image and isinstance(given, (tuple, list))):
             check_choice(name, given, options)
             return given
@@ -217,7 +217,10 @@ class OptionKind(Kind):
     @property
     def text(self) -> str:
         words = f"one of {', '.join(self.names)}"
-        return words if self.undecided is None else f"{words}, or {self.undecided}, which is drawn"
+        if not self.undecided:
+            return words
+        verb = "is" if len(self.undecided) == 1 else "are"
+        return f"{words}, or {', '.join(self.undecided)}, which {verb} drawn"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,11 +124,11 @@ def image_size(*, default: object = MISSING, drawn: bool = True) -> Any:
 
 
 def option(
-    *names: str, default: object = MISSING, per_image: bool = False, undecided: str | None = None
+    *names: str, default: object = MISSING, per_image: bool = False, undecided: Sequence[str] = ()
 ) -> Any:
-    """One of `names`. `undecided` is one more name, which `sample` replaces by one of them."""
+    """One of `names`. `undecided` are more names, which `sample` replaces by one of them."""
     kind = OptionKind(
-        names=names, per_image=per_image, undecided=undecided, optional=default is None
+        names=names, per_image=per_image, undecided=tuple(undecided), optional=default is None
     )
     return _declare(kind, default)
 

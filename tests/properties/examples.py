@@ -7,6 +7,7 @@ from degrade import (
     JPEG,
     Blur,
     Crop,
+    Frame,
     Gaussian,
     Mask,
     Maybe,
@@ -16,6 +17,7 @@ from degrade import (
     Poisson,
     PoissonGaussian,
     Range,
+    Resize,
     Shuffle,
 )
 from degrade.kinds import FlagKind, Kind, NumberKind, OptionKind
@@ -38,8 +40,7 @@ def allowed(kind: Kind) -> st.SearchStrategy:
     elif isinstance(kind, NumberKind):
         values = st.floats(kind.low, kind.high, exclude_min=kind.above)
     elif isinstance(kind, OptionKind):
-        undecided = [] if kind.undecided is None else [kind.undecided]
-        values = st.sampled_from([*kind.names, *undecided])
+        values = st.sampled_from([*kind.names, *kind.undecided])
     elif isinstance(kind, FlagKind):
         values = st.booleans()
     else:
@@ -100,8 +101,29 @@ STRATEGIES = {
     "poissongaussian": declared("poissongaussian", **moderate),
     "pool": declared("pool", factor=factors),
     "quantize": declared("quantize", levels=st.integers(2, 1000)),
-    "resize": declared("resize", size=sides | st.tuples(sides, sides), scale=st.none())
-    | declared("resize", size=st.none(), scale=st.floats(0.1, 1.5)),
+    "resize": declared(
+        "resize",
+        size=sides | st.tuples(sides, sides),
+        scale=st.none(),
+        rounding=st.just("round"),
+        grid=st.just("size"),
+        of=st.none(),
+    )
+    | declared(
+        "resize",
+        size=st.none(),
+        scale=st.floats(0.1, 1.5),
+        grid=st.just("size"),
+        of=st.none() | st.tuples(sides, sides),
+    )
+    | declared(
+        "resize",
+        size=st.none(),
+        scale=st.floats(0.1, 1.5),
+        filter=st.sampled_from(["torch-bilinear", "torch-bicubic", "any-torch"]),
+        grid=st.just("scale"),
+        of=st.none(),
+    ),
     "saltpepper": declared("saltpepper"),
     "scaledpoisson": declared("scaledpoisson", scale=st.floats(0, 3)),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
@@ -124,6 +146,9 @@ STRATEGIES["oneof"] = st.builds(
 )
 STRATEGIES["shuffle"] = st.builds(
     Shuffle, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90)))
+)
+STRATEGIES["frame"] = st.builds(
+    lambda scale: Frame(Resize(scale=scale) >> Resize(scale=1, of="frame")), st.floats(0.1, 1.5)
 )
 # these fit one size or number of images, so they cannot be drawn apart from them
 SIZED = {
