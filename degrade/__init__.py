@@ -9,6 +9,8 @@ downsample:8 >> poisson:24 >> jpeg:12
 from ._version import __version__
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
+from .color import Brightness, Contrast, Hue, Offset, Saturation
+from .diffjpeg import DiffJPEG
 from .filter import Blur, Gamma, Gray, Sinc
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
@@ -36,29 +38,36 @@ from .registry import register
 from .resample import Downsample, Pool, Resize
 from .sensing import CompressedSensing
 from .serial import from_json, to_json
+from .sharpen import USM
 from .spec import SpecError, parse
+from .subsample import Subsample
 
 __all__ = [
     "Blur",
     "Box",
+    "Brightness",
     "Chain",
     "Clamp",
     "Codec",
     "CompressedSensing",
+    "Contrast",
     "Correlated",
     "Crop",
     "DeadPixels",
+    "DiffJPEG",
     "Downsample",
     "Frame",
     "Gamma",
     "Gaussian",
     "Gray",
     "HotPixels",
+    "Hue",
     "Identity",
     "JPEG",
     "Mask",
     "Maybe",
     "OneOf",
+    "Offset",
     "Operator",
     "PerImage",
     "Pixels",
@@ -70,6 +79,7 @@ __all__ = [
     "Range",
     "Resize",
     "SaltPepper",
+    "Saturation",
     "ScaledPoisson",
     "Shift",
     "Shuffle",
@@ -77,7 +87,9 @@ __all__ = [
     "SpecError",
     "Speckle",
     "Strokes",
+    "Subsample",
     "Turn",
+    "USM",
     "Uncrop",
     "Uniform",
     "check",

@@ -72,6 +72,7 @@ STRATEGIES = {
     )
     | st.builds(Blur, kernels),
     "box": declared("box"),
+    "brightness": declared("brightness"),
     "clamp": declared("clamp"),
     "codec": declared("codec"),
     "compressedsensing": declared("compressedsensing", ratio=st.floats(0.01, 1)),
@@ -79,16 +80,20 @@ STRATEGIES = {
         Crop, st.just(0), st.just(0), st.none() | st.just(1), st.none() | st.just(1)
     ),  # fits every image
     "deadpixels": declared("deadpixels"),
+    "diffjpeg": declared("diffjpeg"),
     "downsample": declared("downsample", factor=factors),
     "gamma": declared("gamma", gamma=st.floats(0.01, 5)),
+    "contrast": declared("contrast"),
     "correlated": declared("correlated", mix=st.none() | st.just((0.3, 0.1, 0, 0.2, 0.1, 0.3))),
     "gaussian": declared("gaussian"),
     "gray": declared("gray"),
     "hotpixels": declared("hotpixels"),
+    "hue": declared("hue"),
     "identity": declared("identity"),
     "jpeg": st.builds(
         JPEG, st.integers(1, 100), allowed(JPEG.kinds["subsampling"])
     ),  # with the default surrogate, whose slope is 1
+    "offset": declared("offset"),
     "pixels": declared("pixels"),
     "place": st.builds(
         lambda side, turn, at, size: Place((side, -turn, at, turn, side, at), size),
@@ -125,14 +130,22 @@ STRATEGIES = {
         of=st.none(),
     ),
     "saltpepper": declared("saltpepper"),
+    "saturation": declared("saturation"),
     "scaledpoisson": declared("scaledpoisson", scale=st.floats(0, 3)),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
     "speckle": declared("speckle", sigma=unit),
     "strokes": declared("strokes", count=st.integers(0, 9), width=st.floats(0.01, 0.5)),
+    "subsample": declared(
+        "subsample",
+        factor=st.integers(1, 5),
+        size=st.floats(0, 4),
+        side=st.sampled_from([1, 9, 25]),
+    ),
     "turn": declared("turn"),
     "uncrop": declared("uncrop", keep=st.floats(0.01, 1)),
     "uniform": declared("uniform"),
+    "usm": declared("usm", size=st.floats(0.1, 9), side=st.sampled_from([1, 9, 51])),
 }
 # of what keeps the size, since the rows of a batch must agree on one
 STRATEGIES["maybe"] = st.builds(
@@ -187,9 +200,12 @@ SLOPES = {
     "codec": _one,
     "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
     "correlated": _one,
+    "diffjpeg": _one,
     "gaussian": _one,
     "hotpixels": _untouched,
+    "hue": _one,
     "jpeg": _one,
+    "offset": _one,
     "poisson": _poisson,
     "poissongaussian": lambda f, x, run: (
         1 + (run(PoissonGaussian(f.peak, 0)) - x) / (2 * (x + 1e-3 / f.peak))
@@ -199,6 +215,7 @@ SLOPES = {
     "scaledpoisson": _one,
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
+    "usm": _one,
 }
 
 operators = st.one_of(*STRATEGIES.values())
