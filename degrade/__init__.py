@@ -34,6 +34,7 @@ from .operator import Chain, Operator, PerImage
 from .params import Range
 from .place import Place
 from .presets import tasks
+from .published import pipelines
 from .registry import register
 from .resample import Downsample, Pool, Resize
 from .sensing import CompressedSensing
@@ -97,6 +98,7 @@ __all__ = [
     "guess",
     "jpeg",
     "parse",
+    "pipelines",
     "register",
     "tasks",
     "to_json",

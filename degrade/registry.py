@@ -25,6 +25,7 @@ from .params import (
 )
 
 REGISTRY: dict[str, type[Operator]] = {}
+ALIASES: dict[str, str] = {}  # names that stand for a whole chain in a text, see `published`
 Kind = TypeVar("Kind", bound=Operator)
 
 
