@@ -289,7 +289,9 @@ class Correlated(Operator):
             variance = mix.trace().item() / 3
             return x + level * variance**0.5 * normal
         eigenvalues, eigenvectors = torch.linalg.eigh(mix)
-        root = eigenvectors * eigenvalues.clamp(min=0).sqrt()
+        deviations = eigenvalues.clamp(min=0).sqrt()
+        # the symmetric root: it is the only one that does not depend on the signs of eigenvectors
+        root = eigenvectors * deviations @ eigenvectors.mT
         mixed = torch.einsum("ij,bjhw->bihw", root.to(x), normal)
         return x + level * mixed
 
