@@ -146,10 +146,10 @@ class Offset(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
-        offsets = []
-        for name in ("red", "green", "blue"):
-            value = per_image(getattr(self, name), x, name)
-            offsets.append(x.new_zeros(1, 1, 1, 1) + value)
+        red_offset = per_image(self.red, x, "red")
+        green_offset = per_image(self.green, x, "green")
+        blue_offset = per_image(self.blue, x, "blue")
         if x.shape[1] == 1:
-            return x + torch.stack(offsets).mean(0)
-        return x + torch.cat(offsets, 1)
+            return x + (red_offset + green_offset + blue_offset) / 3
+        red, green, blue = x.split(1, 1)
+        return torch.cat([red + red_offset, green + green_offset, blue + blue_offset], 1)

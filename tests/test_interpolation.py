@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from degrade import Resize, check, parse
 from degrade.interpolation import interpolate
 
+from .authors import area_enlarging, area_shrinking, matlab_row
 from .conftest import rng
 
 sides = st.integers(1, 40)
@@ -47,30 +48,6 @@ def test_scale_grid_differs_from_size_grid():
     assert (by_size - by_scale).abs().max() > 0.01
 
 
-def area_shrinking(size, out):
-    """Each output is the mean over its cell, computed on a fine raster of exact fractions."""
-    matrix = numpy.zeros((out, size))
-    for cell in range(out):
-        for fine in range(cell * size, (cell + 1) * size):  # out fine pixels in each pixel
-            matrix[cell, fine // out] += 1 / size
-    return matrix
-
-
-def area_enlarging(size, out):
-    """OpenCV's rule where a side grows: in doubles, and the share in float32."""
-    matrix = numpy.zeros((out, size))
-    growth = out / size
-    for i in range(out):
-        first = math.floor(i * (1 / growth))
-        share = float(numpy.float32((i + 1) - (first + 1) * growth))
-        share = 0.0 if share <= 0 else share - math.floor(share)
-        if first >= size - 1:
-            first, share = size - 1, 0.0
-        matrix[i, first] += 1 - share
-        matrix[i, min(first + 1, size - 1)] += share
-    return matrix
-
-
 @given(sides, sides, sides, sides)
 def test_cv2_area_equals_its_two_laws(h, w, oh, ow):
     """OpenCV takes the law of enlarging on both axes if one of them grows."""
@@ -91,36 +68,10 @@ def test_cv2_area_equals_recorded_values_of_cv2(size, out):
     assert numpy.allclose(y.flatten().numpy(), CV2_AREA[size, out], atol=1e-5)
 
 
-def matlab_resize(values, scale):
-    """MATLAB's imresize of a row, pixel by pixel: bicubic, antialiased, edges mirrored."""
-
-    def cubic(t):
-        t = abs(t)
-        if t <= 1:
-            return 1.5 * t**3 - 2.5 * t**2 + 1
-        return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t <= 2 else 0.0
-
-    size = len(values)
-    mirrored = [*range(size), *reversed(range(size))]
-    shrink = min(scale, 1.0)
-    result = []
-    for i in range(1, math.ceil(size * scale) + 1):
-        centre = i / scale + 0.5 * (1 - 1 / scale)  # counted from 1
-        width = 4 / shrink
-        left = math.floor(centre - width / 2)
-        total = weights = 0.0
-        for pixel in range(left, left + math.ceil(width) + 2):
-            weight = shrink * cubic(shrink * (centre - pixel))
-            total += weight * values[mirrored[(pixel - 1) % (2 * size)]]
-            weights += weight
-        result.append(total / weights)
-    return result
-
-
 @given(st.integers(3, 30), st.sampled_from([0.5, 1 / 3, 0.4, 0.25, 1.5, 2]))
 def test_matlab_bicubic_equals_imresize(size, scale):
     x = noise(1, size)
-    expected = [matlab_resize(row, scale) for row in x[0, :, 0].tolist()]
+    expected = [matlab_row(row, scale) for row in x[0, :, 0].tolist()]
     step = 1 / scale
     y = interpolate(x, (1, math.ceil(size * scale)), "matlab-bicubic", step)
     # along the single row the result is the row itself

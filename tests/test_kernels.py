@@ -10,27 +10,11 @@ from hypothesis import strategies as st
 
 from degrade import Blur, parse
 
+from .authors import bivariate_kernel
 from .conftest import rng
 
 sigmas = st.floats(0.1, 8)
 odd_sides = st.sampled_from(range(7, 22, 2))
-
-
-def published_kernel(kind, side, sigma_x, sigma_y, theta, beta):
-    """A kernel by its inverse covariance matrix, as BasicSR states it; rows grow downwards."""
-    turn = numpy.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
-    covariance = turn @ numpy.diag([sigma_x**2, sigma_y**2]) @ turn.T
-    inverse = numpy.linalg.inv(covariance)
-    reach = side // 2
-    kernel = numpy.empty((side, side))
-    for row in range(side):
-        for column in range(side):
-            point = numpy.array([column - reach, row - reach])
-            q = point @ inverse @ point
-            kernel[row, column] = (
-                math.exp(-(q**beta) / 2) if kind == "gaussian" else 1 / (1 + q**beta)
-            )
-    return kernel / kernel.sum()
 
 
 def response(f, side):
@@ -47,14 +31,14 @@ def response(f, side):
 @given(odd_sides, sigmas, sigmas, st.floats(-math.pi, math.pi), st.floats(0.5, 4))
 def test_oriented_kernel_equals_published_formula(kind, side, sigma_x, sigma_y, theta, beta):
     """Our angles are counterclockwise on the screen, where the rows of a matrix grow downwards."""
-    expected = published_kernel(kind, side, sigma_x, sigma_y, theta, beta)
+    expected = bivariate_kernel(kind, side, sigma_x, sigma_y, theta, beta)
     f = Blur(kind, sigma_x, across=sigma_y, angle=-math.degrees(theta), beta=beta, side=side)
     assert numpy.allclose(response(f, side), expected, atol=1e-12)
 
 
 @given(odd_sides, sigmas)
 def test_round_kernel_with_side_equals_formula(side, sigma):
-    expected = published_kernel("gaussian", side, sigma, sigma, 0, 1)
+    expected = bivariate_kernel("gaussian", side, sigma, sigma, 0, 1)
     assert numpy.allclose(response(Blur("gaussian", sigma, side=side), side), expected, atol=1e-12)
 
 
