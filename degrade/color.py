@@ -13,19 +13,20 @@ from .operator import Operator
 from .params import Numbers, number, per_image
 from .registry import register
 from .rng import Rng
+from .rows import row_by_row
 from .surrogate import declare
 
 _STRONGEST = 20  # largest factor
 
 
-def _luma(x: Tensor) -> Tensor:
+def luma(x: Tensor) -> Tensor:
     """torchvision's luma [B, 1, H, W]; a grey image is its own."""
     check_channels(x)
     if x.shape[1] == 1:
         return x
     red, green, blue = x.split(1, 1)
-    luma: Tensor = 0.2989 * red + 0.587 * green + 0.114 * blue
-    return luma
+    mixed: Tensor = 0.2989 * red + 0.587 * green + 0.114 * blue
+    return mixed
 
 
 @register("brightness", exact="torchvision's", gradient="adjoint")
@@ -56,12 +57,15 @@ class Contrast(Operator):
     linear = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        factor = per_image(self.factor, x, "factor")
-        rows = []
-        for luma in _luma(x).double().unbind():  # sums of an image do not depend on the batch
-            rows.append(luma.mean())
-        mean = torch.stack(rows).view(-1, 1, 1, 1).to(x)
-        return factor * x + (1 - factor) * mean
+        return row_by_row(_flattened, x, factor=self.factor)
+
+
+def _flattened(x: Tensor, factor: float) -> Tensor:
+    """One image, its values moved away from its mean luma."""
+    brightness = luma(x).double()
+    mean = brightness.mean().to(x)
+    rest = 1 - factor
+    return factor * x + rest * mean
 
 
 @register("saturation", exact="torchvision's", gradient="adjoint")
@@ -80,7 +84,8 @@ class Saturation(Operator):
         factor = per_image(self.factor, x, "factor")
         if x.shape[1] == 1:
             return x.clone()
-        return factor * x + (1 - factor) * _luma(x)
+        rest = 1 - factor
+        return factor * x + rest * luma(x)
 
 
 @register("hue", exact="torchvision's", gradient="identity")
@@ -106,28 +111,41 @@ class Hue(Operator):
 def _turned(x: Tensor, turn: float | Tensor) -> Tensor:
     """An image with other hues, through HSV."""
     value = x.amax(1, keepdim=True)
-    chroma = value - x.amin(1, keepdim=True)
+    darkest = x.amin(1, keepdim=True)
+    chroma = value - darkest
     is_gray = chroma == 0
-    divisor = torch.where(is_gray, 1.0, chroma)
-    saturation = chroma / torch.where(is_gray, 1.0, value)
-    red, green, blue = ((value - x) / divisor).split(1, 1)
-    max_is_red = x[:, :1] == value
-    max_is_green = (x[:, 1:2] == value) & ~max_is_red
-    sextant = torch.where(
-        max_is_red, blue - green, torch.where(max_is_green, 2 + red - blue, 4 + green - red)
-    )
-    hue = (sextant / 6 + 1 + turn).remainder(1.0)
-    return _from_hsv(hue, saturation, value).to(x)
+    safe_value = torch.where(is_gray, 1.0, value)
+    safe_chroma = torch.where(is_gray, 1.0, chroma)
+    saturation = chroma / safe_value
+    distances = (value - x) / safe_chroma
+    sextant = _sextant(x == value, distances)
+    hue = sextant / 6 + 1 + turn
+    rgb = _from_hsv(hue.remainder(1.0), saturation, value)
+    return rgb.to(x)
+
+
+def _sextant(is_largest: Tensor, distances: Tensor) -> Tensor:
+    """The hue in sixths of a turn, from the channel that is largest and how far the others are."""
+    red, green, blue = distances.split(1, 1)
+    red_is_largest, green_is_largest, _ = is_largest.split(1, 1)
+    near_blue = 4 + green - red
+    near_green = 2 + red - blue
+    near_red = blue - green
+    not_red = torch.where(green_is_largest, near_green, near_blue)
+    return torch.where(red_is_largest, near_red, not_red)
 
 
 def _from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """RGB by the distance of each channel's own hue: red's at 0, green's at 1/3, blue's at 2/3."""
     channels = []
     for sextants in (5, 3, 1):
-        position = (sextants + hue * 6).remainder(6)
-        share = torch.minimum(position, 4 - position).clamp(0, 1)
+        turned = sextants + hue * 6
+        position = turned.remainder(6)
+        distance = torch.minimum(position, 4 - position)
+        share = distance.clamp(0, 1)
         channels.append(value - value * saturation * share)
-    return torch.cat(channels, 1).clamp(0, 1)
+    rgb = torch.cat(channels, 1)
+    return rgb.clamp(0, 1)
 
 
 @register("offset", exact="x + its numbers", gradient="identity")

@@ -65,21 +65,32 @@ def _compressed(x: Tensor, quality: float) -> Tensor:
     height, width = x.shape[2:]
     below = -height % _CELL
     to_the_right = -width % _CELL
-    padded = F.pad(x.double() * 255, (0, to_the_right, 0, below))
+    levels = x.double() * 255
+    padded = F.pad(levels, (0, to_the_right, 0, below))
     factor = _factor(quality)
-    luma_table = _luma_table().to(padded.device) * factor
-    if x.shape[1] == 1:
-        decoded = _quantised(padded - 128, luma_table) + 128
-    else:
-        luma, chroma = _mixed(padded, _TO_YCBCR).split([1, 2], 1)
-        small_chroma = F.avg_pool2d(chroma, 2)
-        chroma_table = _chroma_table().to(padded.device) * factor
-        luma = _quantised(luma - 128, luma_table) + 128
-        small_chroma = _quantised(small_chroma, chroma_table)
-        chroma = small_chroma.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        decoded = _mixed(torch.cat([luma, chroma], 1), _TO_RGB)
-    pixels = decoded[..., :height, :width].clamp(0, 255) / 255
-    return pixels.to(x)
+    decoded = _gray_decoded(padded, factor) if x.shape[1] == 1 else _decoded(padded, factor)
+    pixels = decoded[..., :height, :width]
+    return pixels.clamp(0, 255).div(255).to(x)
+
+
+def _decoded(levels: Tensor, factor: float) -> Tensor:
+    """The round trip of three channels, in levels of 255."""
+    luma, chroma = _mixed(levels, _TO_YCBCR).split([1, 2], 1)
+    luma = _gray_decoded(luma, factor)
+    table = _chroma_table() * factor
+    small_chroma = F.avg_pool2d(chroma, 2)
+    small_chroma = _quantised(small_chroma, table.to(levels.device))
+    wide_chroma = small_chroma.repeat_interleave(2, 3)
+    chroma = wide_chroma.repeat_interleave(2, 2)
+    planes = torch.cat([luma, chroma], 1)
+    return _mixed(planes, _TO_RGB)
+
+
+def _gray_decoded(luma: Tensor, factor: float) -> Tensor:
+    """The round trip of luma, in levels of 255."""
+    table = _luma_table() * factor
+    signed = luma - 128
+    return _quantised(signed, table.to(luma.device)) + 128
 
 
 def _factor(quality: float) -> float:
@@ -90,21 +101,29 @@ def _factor(quality: float) -> float:
 
 def _mixed(x: Tensor, matrix: list[list[float]]) -> Tensor:
     """Each pixel's channels multiplied by a matrix."""
-    red, green, blue = x.split(1, 1)
-    channels = [row[0] * red + row[1] * green + row[2] * blue for row in matrix]
-    return torch.cat(channels, 1)
+    weights = torch.tensor(matrix, dtype=x.dtype, device="cpu")
+    columns = weights.to(x.device).view(3, 3, 1, 1, 1)
+    first, second, third = columns.unbind(1)
+    red, green, blue = x.unbind(1)
+    mixed = first * red + second * green + third * blue
+    return mixed.transpose(0, 1)
 
 
 def _quantised(plane: Tensor, table: Tensor) -> Tensor:
     """Planes [1, C, H, W] with the DCT coefficients of their blocks rounded to a table's steps."""
     _, _, height, width = plane.shape
-    grid = (height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
-    blocks = plane.unflatten(2, grid[:2]).unflatten(4, grid[2:]).transpose(3, 4)
+    rows = height // _BLOCK
+    columns = width // _BLOCK
+    in_rows = plane.unflatten(2, (rows, _BLOCK))
+    in_blocks = in_rows.unflatten(4, (columns, _BLOCK))
+    blocks = in_blocks.transpose(3, 4)
     dct = _dct().to(plane.device)
     coefficients = dct @ blocks @ dct.mT
-    rounded = (coefficients / table).round() * table
+    steps = coefficients / table
+    rounded = steps.round() * table
     decoded = dct.mT @ rounded @ dct
-    return decoded.transpose(3, 4).reshape(plane.shape)
+    side_by_side = decoded.transpose(3, 4)
+    return side_by_side.reshape(plane.shape)
 
 
 @cached_constant(maxsize=1)
@@ -112,7 +131,8 @@ def _dct() -> Tensor:
     """The orthonormal DCT matrix: rows are frequencies."""
     frequency = torch.arange(_BLOCK, dtype=torch.float64)[:, None]
     position = torch.arange(_BLOCK, dtype=torch.float64)
-    matrix = torch.cos((2 * position + 1) * frequency * math.pi / (2 * _BLOCK)) / 2
+    angle = (2 * position + 1) * frequency * math.pi / (2 * _BLOCK)
+    matrix = torch.cos(angle) / 2
     matrix[0] /= math.sqrt(2)
     return matrix
 

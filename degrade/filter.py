@@ -196,10 +196,10 @@ class Blur(Operator):
             kernel = values.view(side, side)
             return row_by_row(convolve, x, kernel=kernel)
         named = KERNELS[self.kernel]
-        side = decided(self.side)
+        cut_to = decided(self.side)
 
         def blur(row: Tensor, *form: float) -> Tensor:
-            kernel = named.draw(*form, side)
+            kernel = named.draw(*form, cut_to)
             return convolve(row, kernel)
 
         across = self.size if self.across is None else self.across

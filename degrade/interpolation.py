@@ -29,10 +29,12 @@ def interpolate(x: Tensor, size: Size, filter: str, step: float | None = None) -
     """
     height, width = x.shape[2:]
     out_height, out_width = size
-    form = axis_name(filter, (height, width), size)
-    rows = axis(height, out_height, form, step).to(x.device)
-    columns = axis(width, out_width, form, step).to(x.device)
-    resampled = rows @ x.double() @ columns.mT
+    name = axis_name(filter, (height, width), size)
+    rows = axis(height, out_height, name, step)
+    columns = axis(width, out_width, name, step)
+    transposed_columns = columns.mT.to(x.device)
+    narrowed = x.double() @ transposed_columns
+    resampled = rows.to(x.device) @ narrowed
     return resampled.to(x)
 
 
@@ -40,14 +42,19 @@ def axis_name(filter: str, size: Size, out: Size) -> str:
     """The name of the matrices in AXES: OpenCV's area has two laws."""
     if filter != "cv2-area":
         return filter
-    shrinks = size[0] >= out[0] and size[1] >= out[1]
+    height, width = size
+    out_height, out_width = out
+    shrinks = height >= out_height and width >= out_width
     return "cv2-area" if shrinks else "cv2-area-enlarging"
 
 
 @cached_constant(maxsize=16)
 def axis(size: int, out: int, filter: str, step: float | None) -> Tensor:
     """The matrix [out, size] along one axis, float64; each row sums to 1."""
-    return AXES[filter](size, out, size / out if step is None else step)
+    if step is None:
+        step = size / out
+    matrix = AXES[filter]
+    return matrix(size, out, step)
 
 
 def _centres(out: int, step: float) -> Tensor:
@@ -58,31 +65,39 @@ def _centres(out: int, step: float) -> Tensor:
 
 def _taps(size: int, positions: Tensor, shares: Tensor) -> Tensor:
     """The matrix with `shares` [out, taps] at pixels `positions` [out, taps]."""
-    matrix = torch.zeros(len(shares), size, dtype=torch.float64)
-    return matrix.scatter_add(1, positions.long(), shares)
+    out = len(shares)
+    matrix = torch.zeros(out, size, dtype=torch.float64)
+    pixels = positions.long()
+    return matrix.scatter_add(1, pixels, shares)
 
 
 def _torch_bilinear(size: int, out: int, step: float) -> Tensor:
     if out == size:  # torch keeps such a side as it is on the CPU, whatever the scale is
         return torch.eye(size, dtype=torch.float64)
-    position = _centres(out, step).clamp(0, size - 1)
-    return _between_neighbours(size, position)
+    positions = _centres(out, step)
+    inside = positions.clamp(0, size - 1)
+    return between_neighbours(size, inside)
 
 
-def _between_neighbours(size: int, position: Tensor) -> Tensor:
-    """Each output is between two pixels; beyond the last one is the last one."""
-    first = position.floor()
-    share = position - first
-    second = (first + 1).clamp(max=size - 1)
-    positions = torch.stack([first, second], 1)
-    return _taps(size, positions, torch.stack([1 - share, share], 1))
+def between_neighbours(size: int, positions: Tensor) -> Tensor:
+    """Linear interpolation at positions [out] from 0 to size - 1, as a matrix [out, size]."""
+    first = positions.floor()
+    following = first + 1
+    second = following.clamp(max=size - 1)
+    share = positions - first
+    neighbours = torch.stack([first, second], 1)
+    shares = torch.stack([1 - share, share], 1)
+    return _taps(size, neighbours, shares)
 
 
 def _torch_bicubic(size: int, out: int, step: float) -> Tensor:
-    position = _centres(out, step)
-    nearest_four = position.floor()[:, None] + torch.arange(-1, 3, dtype=torch.float64)
-    shares = _cubic(nearest_four - position[:, None], _TORCH_CUBIC)
-    return _taps(size, nearest_four.clamp(0, size - 1), shares)
+    positions = _centres(out, step)[:, None]
+    offsets = torch.arange(-1, 3, dtype=torch.float64)
+    nearest_four = positions.floor() + offsets
+    distances = nearest_four - positions
+    shares = _cubic(distances, _TORCH_CUBIC)
+    inside = nearest_four.clamp(0, size - 1)
+    return _taps(size, inside, shares)
 
 
 def _cubic(t: Tensor, a: float) -> Tensor:
@@ -90,7 +105,8 @@ def _cubic(t: Tensor, a: float) -> Tensor:
     x = t.abs()
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
-    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    beyond_one = torch.where(x < 2, far, 0.0)
+    return torch.where(x < 1, near, beyond_one)
 
 
 def _torch_area(size: int, out: int, step: float) -> Tensor:
@@ -102,12 +118,20 @@ def _torch_area(size: int, out: int, step: float) -> Tensor:
 
 def _cv2_area(size: int, out: int, step: float) -> Tensor:
     """The mean of a cell, to which each pixel counts by the share that lies in it."""
-    start = torch.arange(out, dtype=torch.float64)[:, None] * step
-    pixel = torch.arange(size, dtype=torch.float64)
-    overlap_end = torch.minimum(start + step, pixel + 1)
-    overlap_start = torch.maximum(start, pixel)
-    overlap = (overlap_end - overlap_start).clamp(min=0)
-    return overlap / overlap.sum(1, keepdim=True)
+    cells = torch.arange(out, dtype=torch.float64)[:, None]
+    pixels = torch.arange(size, dtype=torch.float64)
+    start = cells * step
+    overlap_start = torch.maximum(start, pixels)
+    overlap_end = torch.minimum(start + step, pixels + 1)
+    length = overlap_end - overlap_start
+    overlap = length.clamp(min=0)
+    return _normalised(overlap)
+
+
+def _normalised(shares: Tensor) -> Tensor:
+    """Rows that sum to 1."""
+    sums = shares.sum(1, keepdim=True)
+    return shares / sums
 
 
 def _cv2_area_enlarging(size: int, out: int, step: float) -> Tensor:
@@ -116,26 +140,33 @@ def _cv2_area_enlarging(size: int, out: int, step: float) -> Tensor:
     It rounds as OpenCV does, because rounding decides where cells begin.
     """
     growth = out / size
+    reduction = 1 / growth
     outputs = torch.arange(out, dtype=torch.float64)
-    first = (outputs * (1 / growth)).floor()
-    share = (outputs + 1) - (first + 1) * growth
+    first = torch.floor(outputs * reduction)
+    following = (first + 1) * growth
+    share = outputs + 1 - following
     share = share.float().double()
-    share = torch.where(share <= 0, 0.0, share - share.floor())
-    is_last = first >= size - 1
-    share = torch.where(is_last, 0.0, share)
-    return _between_neighbours(size, first.clamp(max=size - 1) + share)
+    fraction = share - share.floor()
+    share = torch.where(share <= 0, 0.0, fraction)
+    last = size - 1
+    positions = first + share
+    inside = torch.where(first >= last, last, positions)
+    return between_neighbours(size, inside)
 
 
 def _matlab_bicubic(size: int, out: int, step: float) -> Tensor:
     """MATLAB's imresize: antialiased, mirrored at the edges with the first pixel repeated."""
     stretch = max(step, 1.0)
-    position = _centres(out, step)[:, None]
+    positions = _centres(out, step)[:, None]
     reach = math.ceil(2 * stretch) + 1
-    near = position.floor() + torch.arange(-reach, reach + 2, dtype=torch.float64)
-    shares = _cubic((near - position) / stretch, _MATLAB_CUBIC)
-    shares = shares / shares.sum(1, keepdim=True)
-    period = near.remainder(2 * size)
-    mirrored = torch.minimum(period, 2 * size - 1 - period)
+    offsets = torch.arange(-reach, reach + 2, dtype=torch.float64)
+    near = positions.floor() + offsets
+    distances = near - positions
+    weights = _cubic(distances / stretch, _MATLAB_CUBIC)
+    shares = _normalised(weights)
+    forward = near.remainder(2 * size)
+    backward = 2 * size - 1 - forward
+    mirrored = torch.minimum(forward, backward)
     return _taps(size, mirrored, shares)
 
 

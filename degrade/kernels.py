@@ -57,12 +57,15 @@ def _oriented(
 ) -> Tensor:
     """profile(q^β) with q = (u / size)² + (v / across)²: u along the angle, v across it."""
     whole_side = _side(max(size, across)) if side is None else side
-    position = torch.arange(whole_side, dtype=torch.float64) - whole_side // 2
+    pixels = torch.arange(whole_side, dtype=torch.float64)
+    position = pixels - whole_side // 2
     x = position[None, :]
     y = position[:, None]  # rows grow downwards
     turn = math.radians(angle)
-    u = x * math.cos(turn) - y * math.sin(turn)
-    v = x * math.sin(turn) + y * math.cos(turn)
+    cosine = math.cos(turn)
+    sine = math.sin(turn)
+    u = x * cosine - y * sine
+    v = x * sine + y * cosine
     along_share = u / max(size, _THINNEST)
     across_share = v / max(across, _THINNEST)
     q = along_share.square() + across_share.square()

@@ -154,10 +154,13 @@ def _between(values: Range, unit: float) -> float:
     if power == 1:
         return low + (high - low) * unit
     if power == 0:
-        number = low * (high / low) ** unit
+        ratio = high / low
+        number: float = low * ratio**unit
     else:
         start = low**power
-        number = (start + (high**power - start) * unit) ** (1 / power)
+        end = high**power
+        drawn = start + (end - start) * unit
+        number = drawn ** (1 / power)
     return min(max(number, low), high)  # rounding may leave the range
 
 

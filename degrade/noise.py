@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from .color import luma
 from .images import check_channels
 from .levels import Clamp
 from .operator import Operator, Shape
@@ -191,32 +192,31 @@ class ScaledPoisson(_GrayOrColor):
         scale = per_image(self.scale, x, "scale")
 
         def noise(x: Tensor) -> Tensor:
-            levels = (self._source(x) * 255).round().clamp(0, 255)
+            scaled = self._source(x) * 255
+            levels = scaled.round().clamp(0, 255)
             peak = _power_of_two(levels)
             brightness = levels / 255
             counts = rng.poisson(brightness * peak)
             return counts / peak - brightness
 
-        return declare(x, x.detach() + scale * rng.draw(noise, x))
+        noisy = x.detach() + scale * rng.draw(noise, x)
+        return declare(x, noisy)
 
     def _source(self, x: Tensor) -> Tensor:
         """The image whose noise is added: x, or its luma."""
-        if not self.gray or x.shape[1] == 1:
-            return x
-        check_channels(x)
-        red, green, blue = x.split(1, 1)
-        luma: Tensor = 0.2989 * red + 0.587 * green + 0.114 * blue
-        return luma
+        return luma(x) if self.gray else x
 
 
 def _power_of_two(levels: Tensor) -> Tensor:
     """The number of different levels of each image, rounded up to a power of 2, [B, 1, 1, 1]."""
+    batch = len(levels)
     index = levels.flatten(1).long()
-    occurs = torch.zeros(len(levels), 256, dtype=torch.float64, device=levels.device)
-    occurs = occurs.scatter(1, index, 1.0)
+    nothing = torch.zeros(batch, 256, dtype=torch.float64, device=levels.device)
+    occurs = nothing.scatter(1, index, 1.0)
     count = occurs.sum(1)
-    peak = torch.exp2(count.log2().ceil())
-    return peak.view(-1, 1, 1, 1).to(levels)
+    exponent = count.log2().ceil()
+    peak = torch.exp2(exponent).to(levels)
+    return peak.view(-1, 1, 1, 1)
 
 
 def _check_mix(given: object) -> tuple[float, ...]:
@@ -286,13 +286,14 @@ class Correlated(Operator):
         mix = _symmetric(self.mix)
         normal = rng.normal(x)
         if x.shape[1] == 1:
-            variance = mix.trace().item() / 3
-            return x + level * variance**0.5 * normal
+            variance = mix.trace() / 3
+            deviation = variance.sqrt().to(x)
+            return x + level * deviation * normal
         eigenvalues, eigenvectors = torch.linalg.eigh(mix)
         deviations = eigenvalues.clamp(min=0).sqrt()
         # the symmetric root: it is the only one that does not depend on the signs of eigenvectors
         root = eigenvectors * deviations @ eigenvectors.mT
-        mixed = torch.einsum("ij,bjhw->bihw", root.to(x), normal)
+        mixed: Tensor = torch.einsum("ij,bjhw->bihw", root.to(x), normal)
         return x + level * mixed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,7 +36,11 @@ DRAWN = {  # names of a filter that is drawn, and what from: as published pipeli
     "any-torch": ("torch-area", "torch-bilinear", "torch-bicubic"),
     "any-cv2": ("torch-bilinear", "torch-bicubic", "cv2-area"),
 }
-ROUNDINGS = {"round": round, "floor": math.floor, "ceil": math.ceil}
+ROUNDINGS: dict[str, Callable[[float], int]] = {
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+}
 FRAME = "frame"  # the size of the image at the beginning of the surrounding frame(…)
 LONGEST = 2**16  # the largest factor
 _WIDEST = max(support for support, _ in FILTERS.values())
@@ -195,7 +199,7 @@ class Resize(Filtered):
     size: Integer | tuple[int, int] | None = image_size(default=None)
     scale: Number | None = number(default=None, above=0, high=64, per_image=False)
     filter: str | Sequence[str] = option(
-        *NAMES, *interpolation.NAMES, undecided=DRAWN, default="bicubic", per_image=True
+        *NAMES, *interpolation.NAMES, undecided=tuple(DRAWN), default="bicubic", per_image=True
     )
     rounding: str = option(*ROUNDINGS, default="round")
     grid: str = option("size", "scale", default="size")

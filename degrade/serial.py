@@ -155,4 +155,5 @@ def _parameter_value(key: str, value: object) -> object:
     power = value.get("power", 1)
     if not set(value) <= {"range", "power"} or not isinstance(ends, list) or len(ends) != 2:
         raise ValueError(f"{key}: an object here is {{'range': [low, high], 'power': 1}}")
-    return Range(*ends, power)
+    low, high = ends
+    return Range(low, high, power)

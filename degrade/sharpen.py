@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from .filter import convolve
@@ -39,13 +41,20 @@ class USM(Operator):
         return declare(x, exact)
 
     def _sharpened(self, x: Tensor, weight: float) -> Tensor:
-        size, side = decided(self.size), decided(self.side)
+        size = decided(self.size)
+        side = decided(self.side)
         kernel = KERNELS["gaussian"].draw(size, size, 0, 1, side)
         residual = x - convolve(x, kernel)
-        differs = residual.abs() > decided(self.threshold)
-        soft_mask = convolve(differs.to(x), kernel)
-        sharp = (x + weight * residual).clamp(0, 1)
-        return soft_mask * sharp + (1 - soft_mask) * x
+        threshold = decided(self.threshold)
+        differs = residual.abs() > threshold
+        mask = differs.to(x)
+        soft_mask = convolve(mask, kernel)
+        sharper = x + weight * residual
+        sharp = sharper.clamp(0, 1)
+        unchanged = 1 - soft_mask
+        return soft_mask * sharp + unchanged * x
 
     def reach(self, shape: Shape) -> float:
-        return 2 * (decided(self.side) // 2)
+        if isinstance(self.side, int):
+            return self.side - 1  # two blurs, one after the other
+        return math.inf

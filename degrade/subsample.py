@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .constants import cached_constant
 from .filter import convolve
+from .interpolation import between_neighbours
 from .kernels import KERNELS
 from .operator import Operator, Shape, Window
 from .params import Integer, Numbers, decided, integer, number
@@ -38,7 +41,9 @@ class Subsample(Operator):
     def output_shape(self, shape: Shape) -> Shape:
         factor = decided(self.factor)
         *batch, height, width = shape
-        return (*batch, -(-height // factor), -(-width // factor))
+        out_height = math.ceil(height / factor)
+        out_width = math.ceil(width / factor)
+        return (*batch, out_height, out_width)
 
     def input_shape(self, shape: Shape) -> Shape:
         factor = decided(self.factor)
@@ -46,16 +51,20 @@ class Subsample(Operator):
         return (*batch, height * factor, width * factor)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        factor, side = decided(self.factor), decided(self.side)
+        factor = decided(self.factor)
+        side = decided(self.side)
 
         def subsample(row: Tensor, size: float) -> Tensor:
-            blurred = convolve(row, _moved_gaussian(size, factor, side))
+            kernel = _moved_gaussian(size, factor, side)
+            blurred = convolve(row, kernel)
             return blurred[..., ::factor, ::factor]
 
         return row_by_row(subsample, x, size=self.size)
 
     def reach(self, shape: Shape) -> float:
-        return decided(self.side) // 2 + decided(self.factor)
+        if not isinstance(self.side, int) or not isinstance(self.factor, int):
+            return math.inf
+        return self.side // 2 + self.factor
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
         factor = decided(self.factor)
@@ -63,7 +72,9 @@ class Subsample(Operator):
         for span in window:
             if span.start % factor:
                 return None
-            spans.append(slice(span.start // factor, -(-span.stop // factor)))
+            start = span.start // factor
+            stop = math.ceil(span.stop / factor)
+            spans.append(slice(start, stop))
         rows, columns = spans
         return self, (rows, columns)
 
@@ -78,11 +89,9 @@ class Subsample(Operator):
 def _moved_gaussian(size: float, factor: int, side: int) -> Tensor:
     """A Gaussian whose centre lies (factor - 1)/2 pixels before the middle, by interpolation."""
     kernel: Tensor = KERNELS["gaussian"].draw(size, size, 0, 1, side)
-    position = torch.arange(side, dtype=torch.float64) + (factor - 1) / 2
-    position = position.clamp(max=side - 1)
-    first = position.floor()
-    share = position - first
-    second = (first + 1).clamp(max=side - 1)
-    rows = kernel[first.long()] * (1 - share)[:, None] + kernel[second.long()] * share[:, None]
-    moved = rows[:, first.long()] * (1 - share) + rows[:, second.long()] * share
+    pixels = torch.arange(side, dtype=torch.float64)
+    shift = (factor - 1) / 2
+    positions = pixels + shift
+    interpolation = between_neighbours(side, positions.clamp(max=side - 1))
+    moved = interpolation @ kernel @ interpolation.mT
     return moved / moved.sum()
