@@ -15,18 +15,7 @@ from .color import luma
 from .images import check_channels
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import (
-    Integers,
-    Number,
-    Numbers,
-    checked,
-    number,
-    option,
-    per_image,
-    random_seed,
-    show,
-    single,
-)
+from .params import Integers, Numbers, checked, number, option, per_image, random_seed, show, single
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
@@ -40,7 +29,7 @@ _NEVER_ZERO = 1e-3  # photons added to a variance, so that its root and quotient
 class _GrayOrColor(Operator):
     """Base of noise that is the same in all channels of an image with probability `gray`."""
 
-    gray: Number
+    gray: float
 
     @property
     def varies(self) -> bool:
@@ -50,7 +39,7 @@ class _GrayOrColor(Operator):
         if self.gray in (0, 1):
             return self
         (uniform,) = rng.integers(2**53)
-        is_gray = uniform < cast(float, self.gray) * 2**53
+        is_gray = uniform < self.gray * 2**53
         return self.with_values({"gray": int(is_gray)})
 
     def channels(self, x: Tensor) -> Tensor:
@@ -69,7 +58,7 @@ class Gaussian(_GrayOrColor):
     """
 
     sigma: Numbers = number(low=0, high=1, levels=True)
-    gray: Number = number(default=0, low=0, high=1, per_image=False)
+    gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -185,7 +174,7 @@ class ScaledPoisson(_GrayOrColor):
     """
 
     scale: Numbers = number(low=0, high=100)
-    gray: Number = number(default=0, low=0, high=1, per_image=False)
+    gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = False  # the peak depends on the whole image
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -310,7 +299,7 @@ class Speckle(_GrayOrColor):
     """
 
     sigma: Numbers = number(low=0, high=1)
-    gray: Number = number(default=0, low=0, high=1, per_image=False)
+    gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:

@@ -60,9 +60,9 @@ def _one_of(*choices: tuple[float, str]) -> str:
 
 # Real-ESRGAN and what follows it ------------------------------------------------------------------
 
-_SINC_SHORT = "sinc:1.0472..3.14159,size=7..11"  # from π/3
-_SINC_LONG = "sinc:0.628319..3.14159,size=13..21"  # from π/5
-_LAST_SINC = "maybe:0.8(sinc:1.0472..3.14159,size=7..21)"
+_SHORT_CUTOFFS = "1.0472..3.14159"  # from π/3 to π, of kernels with sides below 13
+_LONG_CUTOFFS = "0.628319..3.14159"  # from π/5
+_LONGEST_SHORT = 11
 
 
 @dataclass(frozen=True)
@@ -77,21 +77,28 @@ class _Stage:
     quality: tuple[float, float]
     beta_gaussian: tuple[float, float] = (0.5, 4)
     beta_plateau: tuple[float, float] = (1, 2)
+    sides: tuple[int, int] = (7, 21)  # of kernels, odd
 
 
 def _kernels(stage: _Stage) -> str:
-    """A blur with one of six kinds of kernels of 7 to 21 pixels, or a sinc filter."""
+    """A blur with one of six kinds of kernels, or a sinc filter."""
     size = _span(*stage.sigma)
-    round_kernel = f"{size},side=7..21"
-    turned_kernel = f"{size},across={size},angle=-180..180,side=7..21"
+    shortest, longest = stage.sides
+    side = f"side={shortest}..{longest}"
+    round_kernel = f"{size},{side}"
+    turned_kernel = f"{size},across={size},angle=-180..180,{side}"
     choices = [(0.405, f"blur:gaussian,{round_kernel}"), (0.225, f"blur:gaussian,{turned_kernel}")]
     for name, (low, high) in (("gaussian", stage.beta_gaussian), ("plateau", stage.beta_plateau)):
         for weight, kernel in ((0.054, round_kernel), (0.0135, turned_kernel)):
             # the exponent is below 1 as often as above it
             choices.append((weight, f"blur:{name},{kernel},beta={_span(low, 1)}"))
             choices.append((weight, f"blur:{name},{kernel},beta={_span(1, high)}"))
-    # of eight sides three are below 13
-    choices += [(0.0375, _SINC_SHORT), (0.0625, _SINC_LONG)]
+    sides = range(shortest, longest + 1, 2)
+    short_sides = range(shortest, _LONGEST_SHORT + 1, 2)
+    share_of_short = len(short_sides) / len(sides)
+    short = f"sinc:{_SHORT_CUTOFFS},size={_span(shortest, _LONGEST_SHORT)}"
+    long = f"sinc:{_LONG_CUTOFFS},size={_span(_LONGEST_SHORT + 2, longest)}"
+    choices += [(0.1 * share_of_short, short), (0.1 * (1 - share_of_short), long)]
     return _one_of(*choices)
 
 
@@ -112,19 +119,30 @@ def _noise(stage: _Stage) -> str:
     return f"oneof({gaussian} ; {poisson}) >> clamp"
 
 
-def _two_stages(first: _Stage, second: _Stage, second_blur: float, factor: int) -> str:
-    """Real-ESRGAN's degradation without the rounding at its end, within a frame."""
+def _two_stages(
+    first: _Stage, second: _Stage, second_blur: float, factor: int, second_stage: float = 1
+) -> str:
+    """Real-ESRGAN's degradation without the rounding at its end, within a frame.
+
+    second_blur, second_stage: the probabilities of the second blur and of the whole second stage.
+    """
     unit = 1 / factor
     jpeg = f"clamp >> diffjpeg:{_span(*second.quality)}"
-    back = f"resize:scale={_number(unit)},filter=any-torch,{_DOWN},of=frame >> {_LAST_SINC}"
+    shortest, longest = second.sides
+    last_sinc = f"maybe:0.8(sinc:{_SHORT_CUTOFFS},size={shortest}..{longest})"
+    back = f"resize:scale={_number(unit)},filter=any-torch,{_DOWN},of=frame >> {last_sinc}"
+    again = [
+        f"maybe:{_number(second_blur)}({_kernels(second)})",
+        _scaled(second, unit, "of=frame"),
+        _noise(second),
+    ]
+    repeated = " >> ".join(again)
     stages = [
         _kernels(first),
         _scaled(first, 1, "grid=scale"),
         _noise(first),
         f"diffjpeg:{_span(*first.quality)}",
-        f"maybe:{_number(second_blur)}({_kernels(second)})",
-        _scaled(second, unit, "of=frame"),
-        _noise(second),
+        repeated if second_stage == 1 else f"maybe:{_number(second_stage)}({repeated})",
         f"oneof({back} >> {jpeg} ; {jpeg} >> {back})",
     ]
     return " >> ".join(stages)
@@ -143,6 +161,27 @@ def _real_esrgan(factor: int) -> Pipeline:
             CROPS,
             "The chain begins with the sharpening of the clean image, which is also the target of "
             "two of the losses there.",
+        ),
+    )
+
+
+def _res_shift() -> Pipeline:
+    betas = ((0.5, 4), (1, 2))
+    directions = (0.2, 0.7, 0.1)
+    first = _Stage((0.2, 3), (0.15, 1.5), directions, (1, 30), (0.05, 3), (30, 95), *betas, (3, 19))
+    directions = (0.3, 0.4, 0.3)
+    second = _Stage(
+        (0.2, 1.5), (0.3, 1.2), directions, (1, 25), (0.05, 2.5), (30, 95), *betas, (3, 13)
+    )
+    chain = _two_stages(first, second, 0.8, 4, second_stage=0.5)
+    return Pipeline(
+        f"frame({chain}) >> clamp >> quantize",
+        "Yue et al. 2023, ResShift: prepare_data and realsr_swinunet_realesrgan256.yaml",
+        (
+            PER_BATCH,
+            GRAY_FIELD,
+            "The crop of the clean image to a square, its reduction to 256 pixels, flips and the "
+            "scaling to [-1, 1] are left to the loader.",
         ),
     )
 
@@ -251,6 +290,7 @@ _ENTRIES: dict[str, Pipeline] = {
     "real-esrgan-x4": _real_esrgan(4),
     "real-esrgan-x2": _real_esrgan(2),
     "stablesr": _stable_sr(),
+    "resshift": _res_shift(),
     "bsrgan": _bsrgan("Zhang et al. 2021, BSRGAN: degradation_bsrgan with sf=4"),
     "swinir": _bsrgan(
         "Liang et al. 2021, SwinIR real-world x4: KAIR's train_swinir_sr_realworld_x4_*.json",

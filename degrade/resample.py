@@ -95,8 +95,6 @@ class Filtered(Operator):
                 return interpolation.interpolate(row, size, name, step)
             return resize(row, size, name)
 
-        if isinstance(self.filter, str) and self.filter not in interpolation.NAMES:
-            return resize(x, size, self.filter)
         return row_by_row(resample, x, filter=self.filter)
 
     def reach(self, shape: Shape) -> float:

@@ -10,7 +10,6 @@ from collections import Counter
 
 import numpy
 import pytest
-import torch
 from scipy import linalg, stats
 
 import degrade
@@ -126,6 +125,25 @@ def two_stages_of_real_esrgan(image, draws, factor):
         image = authors.interpolate(image, resize.filter, scale_factor=resize.scale)
     image = noise_of_basicsr(image, draws)
     image = authors.diffjpeg(numpy.clip(image, 0, 1), draws.take("diffjpeg").quality)
+    if second_stage_follows(draws):
+        image = second_stage_of_real_esrgan(image, draws, factor, (height, width))
+    else:
+        draws.take("identity")
+    final_size = (height // factor, width // factor)
+    if draws.next_is("resize"):
+        image = last_resize_and_sinc(image, draws, final_size)
+        return last_jpeg(image, draws)
+    image = last_jpeg(image, draws)
+    return last_resize_and_sinc(image, draws, final_size)
+
+
+def second_stage_follows(draws):
+    """Whether ResShift's coin is for a second stage, which always has a resize and noise."""
+    return [stage.name in NOISES for stage in draws.stages[:3]] == [False, False, True]
+
+
+def second_stage_of_real_esrgan(image, draws, factor, frame):
+    height, width = frame
     blur = draws.take("blur", "sinc", "identity")
     if blur.name != "identity":
         image = authors.correlate(image, published_kernel(blur))
@@ -133,13 +151,7 @@ def two_stages_of_real_esrgan(image, draws, factor):
     scale = resize.scale * factor
     size = (int(height / factor * scale), int(width / factor * scale))
     image = authors.interpolate(image, resize.filter, size=size)
-    image = noise_of_basicsr(image, draws)
-    final_size = (height // factor, width // factor)
-    if draws.next_is("resize"):
-        image = last_resize_and_sinc(image, draws, final_size)
-        return last_jpeg(image, draws)
-    image = last_jpeg(image, draws)
-    return last_resize_and_sinc(image, draws, final_size)
+    return noise_of_basicsr(image, draws)
 
 
 def last_resize_and_sinc(image, draws, size):
@@ -162,6 +174,15 @@ def test_real_esrgan_equals_its_code_at_the_same_draws(name, factor, seed, run):
     result, draws = run(name, x, seed)
     draws.take("usm")
     image = two_stages_of_real_esrgan(authors.usm(hwc(x)), draws, factor)
+    assert [stage.name for stage in draws.stages] == ["clamp", "quantize"]
+    assert_rounds_to(result, image)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_resshift_equals_its_code_at_the_same_draws(seed, run):
+    x = clean(seed)
+    result, draws = run("resshift", x, seed)
+    image = two_stages_of_real_esrgan(hwc(x), draws, 4)
     assert [stage.name for stage in draws.stages] == ["clamp", "quantize"]
     assert_rounds_to(result, image)
 
@@ -348,15 +369,15 @@ def test_pipeline_prints_parses_and_keeps_the_laws(name):
     for seed in range(3):
         concrete = f.sample((1, 3, 64, 64), seed)
         assert parse(str(concrete)) == concrete
-    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    y = f(x, [1, 2])
-    assert torch.equal(y[1:], f(x[1:], [2]))
+    degrade.check(f, (2, 3, 48, 64))
 
 
 def test_pipeline_names_stand_in_texts():
     f = parse("oneof(gfpgan ; codeformer >> gray) >> jpeg:50")
     assert f[0].nested[0] == pipelines["gfpgan"]
     assert list(parse("gfpgan >> jpeg:50")) == [*pipelines["gfpgan"], parse("jpeg:50")]
+    with pytest.raises(ValueError, match="taken by a published pipeline"):
+        degrade.register("gfpgan")(lambda x: x)
     with pytest.raises(ValueError, match="did you mean .*gfpgan"):
         parse("gfpgann")
     with pytest.raises(KeyError, match="did you mean real-esrgan-x"):
