@@ -114,8 +114,8 @@ def _quantised(plane: Tensor, table: Tensor) -> Tensor:
     _, _, height, width = plane.shape
     rows = height // _BLOCK
     columns = width // _BLOCK
-    in_rows = plane.unflatten(2, (rows, _BLOCK))
-    in_blocks = in_rows.unflatten(4, (columns, _BLOCK))
+    in_rows: Tensor = plane.unflatten(2, (rows, _BLOCK))
+    in_blocks: Tensor = in_rows.unflatten(4, (columns, _BLOCK))
     blocks = in_blocks.transpose(3, 4)
     dct = _dct().to(plane.device)
     coefficients = dct @ blocks @ dct.mT

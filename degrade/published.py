@@ -314,6 +314,21 @@ _ENTRIES: dict[str, Pipeline] = {
         "Wang et al. 2022, RestoreFormer: FFHQDegradationDataset and its configuration",
         _FACE_DEPARTURES,
     ),
+    "vqfr": Pipeline(
+        _face((0.1, 10), (0.8, 8), (0, 20), (60, 100)),
+        "Gu et al. 2022, VQFR: its degradation dataset and the options of version 1",
+        _FACE_DEPARTURES,
+    ),
+    "vqfr-v2": Pipeline(
+        _face((1, 15), (1, 30), (0, 20), (30, 90)),
+        "Gu et al. 2022, VQFR: its degradation dataset and the options of version 2",
+        _FACE_DEPARTURES,
+    ),
+    "difface": Pipeline(
+        _face((0.1, 15), (0.8, 32), (0, 20), (30, 100), color=" >> maybe:0.01(gray)"),
+        "Yue & Loy 2022, DifFace: its blind-face dataset; ResShift's and StableSR's faces too",
+        (*_FACE_DEPARTURES, "Where the result is made grey, the authors make the target grey too."),
+    ),
 }
 
 
