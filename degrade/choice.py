@@ -142,11 +142,9 @@ class Maybe(_Choice):
 
 def _check_keep(given: object) -> tuple[int, ...]:
     """The numbers of operators as a tuple of different integers from 1."""
-    try:
-        numbers = tuple(map(int, cast(Sequence[int], given)))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"keep={show(given)} must be numbers, as in keep=1|2") from error
-    if len(numbers) < 2 or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+    numbers = tuple(given) if isinstance(given, (tuple, list)) else ()
+    positive = all(isinstance(number, int) and number > 0 for number in numbers)
+    if not positive or len(numbers) < 2 or len(set(numbers)) < len(numbers):
         raise ValueError(f"keep={show(given)} must be two or more different numbers from 1")
     return numbers
 

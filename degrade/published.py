@@ -8,7 +8,7 @@ whole batch, as Real-ESRGAN does its scales and filters, each image draws for it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .presets import Presets
 from .registry import ALIASES
@@ -80,8 +80,26 @@ class _Stage:
     sides: tuple[int, int] = (7, 21)  # of kernels, odd
 
 
+_FIRST = _Stage(
+    sigma=(0.2, 3),
+    scale=(0.15, 1.5),
+    directions=(0.2, 0.7, 0.1),
+    gaussian=(1, 30),
+    poisson=(0.05, 3),
+    quality=(30, 95),
+)
+_SECOND = _Stage(
+    sigma=(0.2, 1.5),
+    scale=(0.3, 1.2),
+    directions=(0.3, 0.4, 0.3),
+    gaussian=(1, 25),
+    poisson=(0.05, 2.5),
+    quality=(30, 95),
+)
+
+
 def _kernels(stage: _Stage) -> str:
-    """A blur with one of six kinds of kernels, or a sinc filter."""
+    """A sinc filter with probability 0.1, else a blur with one of six kinds of kernels."""
     size = _span(*stage.sigma)
     shortest, longest = stage.sides
     side = f"side={shortest}..{longest}"
@@ -149,9 +167,7 @@ def _two_stages(
 
 
 def _real_esrgan(factor: int) -> Pipeline:
-    first = _Stage((0.2, 3), (0.15, 1.5), (0.2, 0.7, 0.1), (1, 30), (0.05, 3), (30, 95))
-    second = _Stage((0.2, 1.5), (0.3, 1.2), (0.3, 0.4, 0.3), (1, 25), (0.05, 2.5), (30, 95))
-    chain = _two_stages(first, second, 0.8, factor)
+    chain = _two_stages(_FIRST, _SECOND, 0.8, factor)
     return Pipeline(
         f"usm >> frame({chain}) >> clamp >> quantize",
         f"Wang et al. 2021, Real-ESRGAN: feed_data and RealESRGANDataset, x{factor}plus",
@@ -166,13 +182,8 @@ def _real_esrgan(factor: int) -> Pipeline:
 
 
 def _res_shift() -> Pipeline:
-    betas = ((0.5, 4), (1, 2))
-    directions = (0.2, 0.7, 0.1)
-    first = _Stage((0.2, 3), (0.15, 1.5), directions, (1, 30), (0.05, 3), (30, 95), *betas, (3, 19))
-    directions = (0.3, 0.4, 0.3)
-    second = _Stage(
-        (0.2, 1.5), (0.3, 1.2), directions, (1, 25), (0.05, 2.5), (30, 95), *betas, (3, 13)
-    )
+    first = replace(_FIRST, sides=(3, 19))
+    second = replace(_SECOND, sides=(3, 13))
     chain = _two_stages(first, second, 0.8, 4, second_stage=0.5)
     return Pipeline(
         f"frame({chain}) >> clamp >> quantize",
@@ -187,11 +198,26 @@ def _res_shift() -> Pipeline:
 
 
 def _stable_sr() -> Pipeline:
-    directions = (0.2, 0.7, 0.1)
-    betas = ((0.5, 2), (1, 1.5))
-    first = _Stage((0.2, 1.5), (0.3, 1.5), directions, (1, 15), (0.05, 2), (60, 95), *betas)
-    directions = (0.3, 0.4, 0.3)
-    second = _Stage((0.2, 1), (0.6, 1.2), directions, (1, 12), (0.05, 1), (60, 100), *betas)
+    first = replace(
+        _FIRST,
+        sigma=(0.2, 1.5),
+        scale=(0.3, 1.5),
+        gaussian=(1, 15),
+        poisson=(0.05, 2),
+        quality=(60, 95),
+        beta_gaussian=(0.5, 2),
+        beta_plateau=(1, 1.5),
+    )
+    second = replace(
+        _SECOND,
+        sigma=(0.2, 1),
+        scale=(0.6, 1.2),
+        gaussian=(1, 12),
+        poisson=(0.05, 1),
+        quality=(60, 100),
+        beta_gaussian=(0.5, 2),
+        beta_plateau=(1, 1.5),
+    )
     chain = _two_stages(first, second, 0.5, 4)
     back = "clamp >> resize:scale=1,filter=torch-bicubic,of=frame >> clamp"
     return Pipeline(

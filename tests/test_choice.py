@@ -128,6 +128,8 @@ def test_oneof_with_weights_round_trips():
         ("oneof:weights=much(clamp ; clamp)", "as in weights=3|1"),
         ("shuffle:keep=1|3(clamp ; clamp)", "keep=.1, 3. names more than the 2 operators"),
         ("shuffle:keep=2|2(clamp ; clamp)", "different numbers from 1"),
+        ("shuffle:keep=1.5|2(clamp ; clamp)", "different numbers from 1"),
+        ("shuffle:keep=1(clamp ; clamp)", "two or more"),
         ("shuffle:keep=0|2(clamp ; clamp)", "different numbers from 1"),
     ],
 )
