@@ -7,21 +7,26 @@ downsample:8 >> poisson:24 >> jpeg:12
 """
 
 from ._version import __version__
-from .choice import Identity, Maybe, OneOf
+from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
+from .color import Brightness, Contrast, Hue, Offset, Saturation
+from .diffjpeg import DiffJPEG
 from .filter import Blur, Gamma, Gray, Sinc
+from .frame import Frame
 from .geometry import Crop, Shift, Turn
 from .jpeg import JPEG, jpeg
 from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
 from .noise import (
+    Correlated,
     DeadPixels,
     Gaussian,
     HotPixels,
     Poisson,
     PoissonGaussian,
     SaltPepper,
+    ScaledPoisson,
     Speckle,
     Uniform,
 )
@@ -29,31 +34,41 @@ from .operator import Chain, Operator, PerImage
 from .params import Range
 from .place import Place
 from .presets import tasks
+from .published import pipelines
 from .registry import register
 from .resample import Downsample, Pool, Resize
 from .sensing import CompressedSensing
 from .serial import from_json, to_json
+from .sharpen import USM
 from .spec import SpecError, parse
+from .subsample import Subsample
 
 __all__ = [
     "Blur",
     "Box",
+    "Brightness",
     "Chain",
     "Clamp",
     "Codec",
     "CompressedSensing",
+    "Contrast",
+    "Correlated",
     "Crop",
     "DeadPixels",
+    "DiffJPEG",
     "Downsample",
+    "Frame",
     "Gamma",
     "Gaussian",
     "Gray",
     "HotPixels",
+    "Hue",
     "Identity",
     "JPEG",
     "Mask",
     "Maybe",
     "OneOf",
+    "Offset",
     "Operator",
     "PerImage",
     "Pixels",
@@ -65,12 +80,17 @@ __all__ = [
     "Range",
     "Resize",
     "SaltPepper",
+    "Saturation",
+    "ScaledPoisson",
     "Shift",
+    "Shuffle",
     "Sinc",
     "SpecError",
     "Speckle",
     "Strokes",
+    "Subsample",
     "Turn",
+    "USM",
     "Uncrop",
     "Uniform",
     "check",
@@ -78,6 +98,7 @@ __all__ = [
     "guess",
     "jpeg",
     "parse",
+    "pipelines",
     "register",
     "tasks",
     "to_json",

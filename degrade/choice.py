@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NoReturn, cast
 
 from torch import Tensor
 
-from .operator import Operator, Shape
-from .params import Numbers, nested, number
+from .operator import Operator, Shape, compose
+from .params import Numbers, checked, nested, number
 from .registry import register
 from .rng import Rng
+from .values import show
 
 
 @register("identity", exact="the input", gradient="identity")
@@ -59,23 +63,59 @@ class _Choice(Operator):
         )
 
 
+def _check_weights(given: object) -> tuple[float, ...]:
+    """The weights as a tuple of numbers, of which one at least is above 0."""
+    try:
+        weights = tuple(map(float, cast(Sequence[float], given)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights={show(given)} must be numbers, as in weights=3|1") from error
+    possible = all(0 <= weight < math.inf for weight in weights)
+    if not possible or not 0 < sum(weights) < math.inf:
+        raise ValueError(f"weights={show(given)} must be numbers from 0, and one of them above 0")
+    return weights
+
+
 @register("oneof", exact="the one drawn", gradient="of the one drawn")
 class OneOf(_Choice):
-    """Apply one of several operators, each with the same probability.
+    """Apply one of several operators, each with the same probability, or by weights.
 
-    OneOf(a, b, …), written `oneof(a ; b)`.
+    OneOf(a, b, …), written `oneof(a ; b)`; OneOf(a, b, weights=(3, 1)), written
+    `oneof:weights=3|1(a ; b)`.
+
+    weights: one number ≥ 0 per operator; the probabilities are in proportion to them.
     """
 
     operators: tuple[Operator, ...] = nested(several=True)
+    weights: Sequence[float] | None = checked(
+        _check_weights, "one number from 0 per operator", default=None
+    )
 
-    def __init__(self, *operators: Operator):
+    def __init__(self, *operators: Operator, weights: Sequence[float] | None = None):
         object.__setattr__(self, "operators", operators)
+        object.__setattr__(self, "weights", weights)
         self.__post_init__()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights is not None and len(self.weights) != len(self.operators):
+            raise ValueError(
+                f"weights has {len(self.weights)} numbers for {len(self.operators)} operators; "
+                "give one for each"
+            )
+
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        (index,) = rng.integers(len(self.operators))
-        chosen = self.operators[index]
+        chosen = self.operators[self._index(rng)]
         return chosen._drawn(shape, rng.child("chosen"))
+
+    def _index(self, rng: Rng) -> int:
+        """The number of the operator that is drawn."""
+        if self.weights is None:
+            (index,) = rng.integers(len(self.operators))
+            return index
+        (uniform,) = rng.integers(2**53)
+        sums = list(accumulate(self.weights))
+        position = uniform / 2**53 * sums[-1]
+        return sum(end <= position for end in sums)
 
 
 @register("maybe", exact="the one drawn", gradient="of the one drawn")
@@ -98,3 +138,69 @@ class Maybe(_Choice):
         if uniform < prob * 2**53:
             return self.operator._drawn(shape, rng.child("chosen"))
         return Identity()
+
+
+def _check_keep(given: object) -> tuple[int, ...]:
+    """The numbers of operators as a tuple of different integers from 1."""
+    numbers = tuple(given) if isinstance(given, (tuple, list)) else ()
+    positive = all(isinstance(number, int) and number > 0 for number in numbers)
+    if not positive or len(numbers) < 2 or len(set(numbers)) < len(numbers):
+        raise ValueError(f"keep={show(given)} must be two or more different numbers from 1")
+    return numbers
+
+
+@register("shuffle", exact="all, in the order drawn", gradient="of the chain drawn")
+class Shuffle(_Choice):
+    """Apply all of several operators, one after another, in an order that is drawn.
+
+    Shuffle(a, b, …), written `shuffle(a ; b)`. Every allowed order has the same probability. What
+    is drawn in an operator does not depend on its place in the order.
+
+    keep: the numbers, from 1, of operators that stay in this order among themselves, such as
+        `shuffle:keep=2|3(a ; b ; c)`, where b always comes before c.
+
+    Source: Zhang et al. 2021 (BSRGAN), "degradation shuffle".
+    """
+
+    operators: tuple[Operator, ...] = nested(several=True)
+    keep: Sequence[int] | None = checked(_check_keep, "two or more numbers from 1", default=None)
+
+    def __init__(self, *operators: Operator, keep: Sequence[int] | None = None):
+        object.__setattr__(self, "operators", operators)
+        object.__setattr__(self, "keep", keep)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep is not None and max(self.keep) > len(self.operators):
+            raise ValueError(
+                f"keep={self.keep} names more than the {len(self.operators)} operators"
+            )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        for f in self.operators:  # the order matters if one of them changes the size
+            if f.output_shape(shape) != tuple(shape):
+                self._refuse_undecided()
+        return tuple(shape)
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        stages: list[Operator] = []
+        for index in self._order(rng):
+            operator = self.operators[index]
+            drawn = operator._drawn(shape, rng.child(f"{index}"))
+            stages.extend(drawn)
+            shape = drawn.output_shape(shape)
+        return compose(stages)
+
+    def _order(self, rng: Rng) -> list[int]:
+        """A permutation of the operators; the kept ones share their places in their own order."""
+        remaining = list(range(len(self.operators)))
+        order = []
+        while remaining:
+            (position,) = rng.integers(len(remaining))
+            order.append(remaining.pop(position))
+        kept = [number - 1 for number in self.keep or ()]
+        places = [place for place, index in enumerate(order) if index in kept]
+        for place, index in zip(places, kept, strict=True):
+            order[place] = index
+        return order

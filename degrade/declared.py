@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -68,11 +68,15 @@ class Declared:
 
     def __repr__(self) -> str:
         """The call that makes it."""
-        texts = []
+        plain = []
+        by_name = []
         for name, value, positional in self.arguments():
-            texts.append(repr(value) if positional else f"{name}={value!r}")
-        texts.extend(map(repr, self.nested))
-        arguments = ", ".join(texts)
+            if positional:
+                plain.append(repr(value))
+            else:
+                by_name.append(f"{name}={value!r}")
+        nested = map(repr, self.nested)
+        arguments = ", ".join([*plain, *nested, *by_name])
         return f"{type(self).__name__}({arguments})"
 
     @property
@@ -87,9 +91,22 @@ class Declared:
         """A copy with `change` applied to the operators it is made of."""
         if self.holds is None:
             return self
-        plain = [value for _, value, _ in self.arguments()]
-        nested = map(change, self.nested)
-        return type(self)(*plain, *nested)
+        values = {name: value for name, value, _ in self.arguments()}
+        nested = [change(operator) for operator in self.nested]
+        return self.assembled(values, nested)
+
+    @classmethod
+    def assembled(
+        cls: type[Self], values: Mapping[str, object], nested: Sequence[Operator]
+    ) -> Self:
+        """One with these values of parameters and these operators in its parentheses."""
+        if cls.holds is None:
+            return cls(**values)
+        if cls.kinds[cls.holds].several:
+            return cls(*nested, **values)
+        if len(nested) > 1:
+            raise ValueError(f"{len(nested)} operators in parentheses are too many; give one")
+        return cls(**values, **{cls.holds: nested[0]})
 
     @property
     def ranges(self) -> dict[str, Range]:

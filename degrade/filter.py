@@ -8,14 +8,14 @@ it is; a bright point becomes the kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .constants import cached_constant
 from .images import LARGEST_VALUE, check_channels
+from .kernels import KERNELS
 from .operator import Operator, Shape
 from .params import (
     Integer,
@@ -26,12 +26,12 @@ from .params import (
     decided,
     integer,
     number,
+    show,
     single,
 )
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
-from .segment import distance_to_segment
 from .surrogate import declare
 
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
@@ -65,10 +65,8 @@ def _mirrored(n: int, reach: int) -> Tensor:
     return torch.minimum(forward, backward)
 
 
-KERNEL_WORDS = "gaussian, motion or defocus; or k² numbers, or a matrix, of odd sides"
-_MEND = (
-    "give gaussian, motion, defocus, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
-)
+KERNEL_WORDS = f"{', '.join(KERNELS)}; or k² numbers, or a matrix, of odd sides"
+_MEND = f"give {', '.join(KERNELS)}, or k² or [h, w] numbers up to 10⁶ with odd sides below 1002"
 
 
 def _check_kernel(given: object) -> str | tuple[float, ...]:
@@ -143,31 +141,53 @@ class Blur(Operator):
     y = k ∗ x; the adjoint correlates y with k and folds the mirrored edges back.
 
     kernel: a name, k² numbers, or a tensor [h, w] of odd sides, padded with zeros to a square. A
-        named kernel is anti-aliased and sums to 1; numbers are used as given, so their sum scales
-        the image.
-    size: of a named kernel, in pixels; a number, or one per image. "gaussian": the standard
-        deviation, 0 to 100, cut off at four of them; "motion": the length of a straight line, 1 to
-        1000; "defocus": the radius of a disc, 0 to 500.
-    angle: of the motion, in degrees from the x axis, counterclockwise; a number, or one per image.
+        named kernel sums to 1; numbers are used as given, so their sum scales the image.
+    size: of a named kernel, in pixels; a number, or one per image. "gaussian" and "plateau": the
+        standard deviation, 0 to 100; "motion": the length of a straight line, 1 to 1000; "defocus":
+        the radius of a disc, 0 to 500. Motion and defocus are anti-aliased.
+    angle: of the motion, or of the longer extent of a Gaussian or plateau with `across`, in degrees
+        from the x axis, counterclockwise; a number, or one per image.
+    across: the standard deviation of a Gaussian or plateau at right angles to `angle`; the same as
+        `size` if left out.
+    beta: the exponent in exp(-q^β / 2) of a generalised Gaussian, and in 1 / (1 + q^β) of a
+        plateau, with q = (u / size)² + (v / across)² at u pixels along the angle and v across it.
+    side: of the square of pixels that a Gaussian or plateau is cut to, odd; if left out, the kernel
+        ends at four standard deviations.
 
-    Output: the same shape. Gradient: its own, the adjoint.
+    Output: the same shape. Gradient: its own, the adjoint. Source of `beta` and the plateau: Liu et
+    al. 2020 (generalised Gaussian kernels for super-resolution), as drawn by Real-ESRGAN.
     """
 
     kernel: str | Sequence[float] | Tensor = checked(_check_kernel, KERNEL_WORDS)
     size: Numbers | None = number(default=None, low=0, high=1000)
     angle: Numbers = number(default=0, low=-360, high=360)
+    across: Numbers | None = number(default=None, low=0, high=100)
+    beta: Numbers = number(default=1, low=0.05, high=20)
+    side: Integer | None = integer(default=None, low=1, high=501, odd=True, per_image=False)
     linear = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.kernel, str):
-            named = KERNELS[self.kernel]
-            low, high = named.smallest, named.largest
-            check_numbers("size", self.size, low, high)
-        elif self.size is not None:
-            raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
-        if self.kernel != "motion" and self.angle != 0:
-            raise ValueError(f"angle={self.angle} belongs to motion; leave it out")
+        if not isinstance(self.kernel, str):
+            if self.size is not None:
+                raise ValueError(f"size={self.size} belongs to a kernel with a name; leave it out")
+            self._refuse_unused("a kernel with a name", ("angle", "across", "beta", "side"))
+            return
+        named = KERNELS[self.kernel]
+        check_numbers("size", self.size, named.smallest, named.largest)
+        if named.oriented:
+            if self.across is None:
+                self._refuse_unused("motion, or to a kernel with across", ("angle",))
+        else:
+            self._refuse_unused("gaussian and plateau", ("across", "beta", "side"))
+            if self.kernel != "motion":
+                self._refuse_unused("motion", ("angle",))
+
+    def _refuse_unused(self, owner: str, names: Sequence[str]) -> None:
+        """Raise ValueError if a parameter is given that this kernel does not have."""
+        for name, value, _ in self.arguments():
+            if name in names:
+                raise ValueError(f"{name}={show(value)} belongs to {owner}; leave it out")
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         if not isinstance(self.kernel, str):
@@ -175,77 +195,26 @@ class Blur(Operator):
             values = torch.tensor(self.kernel, dtype=torch.float64, device="cpu")
             kernel = values.view(side, side)
             return row_by_row(convolve, x, kernel=kernel)
-        draw = KERNELS[self.kernel].draw
+        named = KERNELS[self.kernel]
+        cut_to = decided(self.side)
 
-        def blur(row: Tensor, size: float, angle: float) -> Tensor:
-            kernel = draw(size, angle)
+        def blur(row: Tensor, *form: float) -> Tensor:
+            kernel = named.draw(*form, cut_to)
             return convolve(row, kernel)
 
-        return row_by_row(blur, x, size=self.size, angle=self.angle)
+        across = self.size if self.across is None else self.across
+        return row_by_row(blur, x, size=self.size, across=across, angle=self.angle, beta=self.beta)
 
     def reach(self, shape: Shape) -> float:
         if not isinstance(self.kernel, str):
             side = math.isqrt(len(self.kernel))
             return side // 2
-        if isinstance(self.size, (int, float)):
-            return 4 * self.size + 1
+        if isinstance(self.side, int):
+            return self.side // 2
+        across = self.size if self.across is None else self.across
+        if isinstance(self.size, (int, float)) and isinstance(across, (int, float)):
+            return 4 * max(self.size, across) + 1
         return math.inf
-
-
-@cached_constant(maxsize=16)
-def _gaussian(sigma: float, _: float) -> Tensor:
-    from kornia.filters import get_gaussian_kernel2d
-
-    reach = int(4 * sigma + 0.5)
-    side = 2 * reach + 1
-    if side == 1:
-        return torch.ones(1, 1, dtype=torch.float64)
-    sigmas = torch.tensor([[sigma, sigma]], dtype=torch.float64)
-    kernel: Tensor = get_gaussian_kernel2d((side, side), sigmas)
-    return kernel[0]
-
-
-@cached_constant(maxsize=16)
-def _motion(length: float, angle: float) -> Tensor:
-    turn = math.radians(angle)
-    across = math.cos(turn)
-    down = -math.sin(turn)
-    direction = torch.tensor([across, down], dtype=torch.float64)
-    end = direction * (length - 1) / 2
-    return _near(end, 0.5)
-
-
-@cached_constant(maxsize=16)
-def _defocus(radius: float, _: float) -> Tensor:
-    centre = torch.zeros(2, dtype=torch.float64)
-    return _near(centre, radius)
-
-
-def _near(end: Tensor, radius: float) -> Tensor:
-    """A kernel: the share of each pixel within `radius` of the segment from -end to end."""
-    components = end.abs()
-    farthest = float(components.max())
-    reach = math.ceil(farthest + radius)
-    position = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    coordinates = torch.meshgrid(position, position, indexing="xy")
-    pixels = torch.stack(coordinates, -1)
-    distance = distance_to_segment(pixels, -end, end)
-    inside = radius + 0.5 - distance
-    kernel = inside.clamp(0, 1)
-    return kernel / kernel.sum()
-
-
-class _NamedKernel(NamedTuple):
-    smallest: float  # size
-    largest: float
-    draw: Callable[[float, float], Tensor]  # size, angle → kernel [k, k]
-
-
-KERNELS = {
-    "gaussian": _NamedKernel(0, 100, _gaussian),
-    "motion": _NamedKernel(1, 1000, _motion),
-    "defocus": _NamedKernel(0, 500, _defocus),
-}
 
 
 @register("sinc", exact="published kernel", gradient="adjoint")

@@ -34,6 +34,7 @@ class Kind:
     optional: bool = False  # None is allowed
     per_image: bool = False  # a tuple holds one value for each image of a batch
     drawn: bool = False  # a Range is allowed
+    several: bool = False  # one or more operators
     file: ClassVar[bool] = False  # the value may be the path of a file
     nested: ClassVar[bool] = False  # the value is an operator, or several
 
@@ -76,7 +77,7 @@ def _tensors_in(given: object) -> Iterator[Tensor]:
     if isinstance(given, Tensor):
         yield given
     elif isinstance(given, Range):
-        yield from _tensors_in((given.low, given.high))
+        yield from _tensors_in((given.low, given.high, given.power))
     elif getattr(getattr(given, "dtype", None), "hasobject", False):  # an array of objects
         yield from _tensors_in(given.tolist())  # type: ignore[attr-defined]
     elif isinstance(given, (list, tuple)):
@@ -137,7 +138,7 @@ class NumberKind(Kind):
     def draw(self, values: Range, rng: Rng) -> float:
         if not self.integer:
             unit = rng.integers(2**53)[0] / 2**53
-            return values.low + (values.high - values.low) * unit
+            return _between(values, unit)
         step = 2 if self.odd else 1
         low, high = int(values.low), int(values.high)
         return low + step * rng.integers((high - low) // step + 1)[0]
@@ -145,6 +146,22 @@ class NumberKind(Kind):
     @property
     def text(self) -> str:
         return _interval_text(self.low, self.high, self.integer, self.above, self.odd)
+
+
+def _between(values: Range, unit: float) -> float:
+    """The number of a range at which its power has passed the share `unit` of its way."""
+    low, high, power = values.low, values.high, values.power
+    if power == 1:
+        return low + (high - low) * unit
+    if power == 0:
+        ratio = high / low
+        number: float = low * ratio**unit
+    else:
+        start = low**power
+        end = high**power
+        drawn = start + (end - start) * unit
+        number = drawn ** (1 / power)
+    return min(max(number, low), high)  # rounding may leave the range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +203,10 @@ class OptionKind(Kind):
     """One of several names."""
 
     names: tuple[str, ...]
-    undecided: str | None = None  # one more name, which `sample` replaces by others
+    undecided: tuple[str, ...] = ()  # more names, which `sample` replaces by others
 
     def check(self, name: str, given: object) -> object:
-        options = self.names if self.undecided is None else (*self.names, self.undecided)
+        options = (*self.names, *self.undecided)
         if not (self.per_image and isinstance(given, (tuple, list))):
             check_choice(name, given, options)
             return given
@@ -203,7 +220,10 @@ class OptionKind(Kind):
     @property
     def text(self) -> str:
         words = f"one of {', '.join(self.names)}"
-        return words if self.undecided is None else f"{words}, or {self.undecided}, which is drawn"
+        if not self.undecided:
+            return words
+        verb = "is" if len(self.undecided) == 1 else "are"
+        return f"{words}, or {', '.join(self.undecided)}, which {verb} drawn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +290,6 @@ class TensorKind(Kind):
 class OperatorKind(Kind):
     """An operator, or one or more of them."""
 
-    several: bool = False
     nested: ClassVar[bool] = True
 
     def check(self, name: str, given: object) -> object:
@@ -332,10 +351,25 @@ def check_numbers(
         if given.low > given.high:
             raise ValueError(f"{name}={given} is empty; write the smaller end first")
         number_type = int if integer else float
-        return Range(number_type(given.low), number_type(given.high))
+        power = _checked_power(name, given, integer)
+        return Range(number_type(given.low), number_type(given.high), power)
     if integer:
         items = tuple(map(int, items))
     return items if several and len(items) > 1 else items[0]
+
+
+def _checked_power(name: str, given: Range, integer: bool) -> float:
+    """The power of a range. Raises ValueError where the range has no such power."""
+    power = given.power
+    if power == 1:
+        return 1
+    if not _fits(power, -9, 9, False, False, False):
+        raise ValueError(f"{name}={given} has a power that is no number from -9 to 9")
+    if integer:
+        raise ValueError(f"{name}={given} has a power, and integers are drawn with equal chance")
+    if given.low < 0 or (power <= 0 and given.low == 0):
+        raise ValueError(f"{name}={given} has a power, so it must begin above 0")
+    return float(power)
 
 
 def _numbers_of(given: object) -> tuple[tuple, bool]:

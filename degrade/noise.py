@@ -5,12 +5,17 @@ Parameters are a number, or one per image; sigma and width are in units of [0, 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor
 
+from .color import luma
+from .images import check_channels
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, number, option, per_image, random_seed, single
+from .params import Integers, Numbers, checked, number, option, per_image, random_seed, show, single
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
@@ -21,21 +26,45 @@ BRIGHTEST = 1e9  # largest peak: counts up to it are exact integers in float64
 _NEVER_ZERO = 1e-3  # photons added to a variance, so that its root and quotient are finite at 0
 
 
+class _GrayOrColor(Operator):
+    """Base of noise that is the same in all channels of an image with probability `gray`."""
+
+    gray: float
+
+    @property
+    def varies(self) -> bool:
+        return self.gray not in (0, 1) or super().varies
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        if self.gray in (0, 1):
+            return self
+        (uniform,) = rng.integers(2**53)
+        is_gray = uniform < self.gray * 2**53
+        return self.with_values({"gray": int(is_gray)})
+
+    def channels(self, x: Tensor) -> Tensor:
+        """The first channel of x, or all: one element for each number that is drawn."""
+        return x[:, :1] if self.gray else x
+
+
 @register("gaussian", exact="N(x, σ²)", gradient="identity")
-class Gaussian(Operator):
+class Gaussian(_GrayOrColor):
     """Add Gaussian noise to every channel of every pixel.
 
     y = x + sigma·ε, ε ~ N(0, 1). Gradient: identity.
 
     sigma: standard deviation in units of [0, 1], 0 to 1; a number, or one per image.
+    gray: the probability that an image gets the same ε in all its channels; 0 if left out.
     """
 
     sigma: Numbers = number(low=0, high=1, levels=True)
+    gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
-        return x + sigma * rng.normal(x)
+        normal = rng.normal(self.channels(x))
+        return x + sigma * normal
 
 
 @register("poisson", exact="Poisson's law", gradient="at the draw")
@@ -129,23 +158,153 @@ class PoissonGaussian(Operator):
         return photon_noise + sigma * normal
 
 
+@register("scaledpoisson", exact="Poisson's law", gradient="identity")
+class ScaledPoisson(_GrayOrColor):
+    """Photon noise as BasicSR draws it: its peak is the number of levels in the image.
+
+    y = x + scale·(n / v - q), n ~ Poisson(v·q), with q = x rounded to 8 bits, clamped, and v the
+    number of different values in q, rounded up to a power of 2. Gradient: identity; the noise
+    counts as constant.
+
+    scale: of the noise, 0 to 100; a number, or one per image.
+    gray: the probability that an image gets the same noise in all its channels: that of the luma
+        0.2989 R + 0.587 G + 0.114 B. 0 if left out.
+
+    Source: `random_add_poisson_noise_pt` of BasicSR, as Real-ESRGAN uses it.
+    """
+
+    scale: Numbers = number(low=0, high=100)
+    gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
+    local = False  # the peak depends on the whole image
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        scale = per_image(self.scale, x, "scale")
+
+        def noise(x: Tensor) -> Tensor:
+            scaled = self._source(x) * 255
+            levels = scaled.round().clamp(0, 255)
+            peak = _power_of_two(levels)
+            brightness = levels / 255
+            counts = rng.poisson(brightness * peak)
+            return counts / peak - brightness
+
+        noisy = x.detach() + scale * rng.draw(noise, x)
+        return declare(x, noisy)
+
+    def _source(self, x: Tensor) -> Tensor:
+        """The image whose noise is added: x, or its luma."""
+        return luma(x) if self.gray else x
+
+
+def _power_of_two(levels: Tensor) -> Tensor:
+    """The number of different levels of each image, rounded up to a power of 2, [B, 1, 1, 1]."""
+    batch = len(levels)
+    index = levels.flatten(1).long()
+    nothing = torch.zeros(batch, 256, dtype=torch.float64, device=levels.device)
+    occurs = nothing.scatter(1, index, 1.0)
+    count = occurs.sum(1)
+    exponent = count.log2().ceil()
+    peak = torch.exp2(exponent).to(levels)
+    return peak.view(-1, 1, 1, 1)
+
+
+def _check_mix(given: object) -> tuple[float, ...]:
+    """The upper triangle of a positive matrix as six numbers."""
+    try:
+        values = tuple(map(float, cast(Sequence[float], given)))
+        eigenvalues = torch.linalg.eigvalsh(_symmetric(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"mix={show(given)} must be six numbers: rr, rg, rb, gg, gb, bb"
+        ) from error
+    if not (eigenvalues > -1e-9).all() or max(values) > 9:
+        raise ValueError(f"mix={show(given)} is no covariance of noise, or above 9")
+    return values
+
+
+def _symmetric(values: Sequence[float]) -> Tensor:
+    """The matrix with the upper triangle rr, rg, rb, gg, gb, bb."""
+    rr, rg, rb, gg, gb, bb = values
+    rows = [[rr, rg, rb], [rg, gg, gb], [rb, gb, bb]]
+    return torch.tensor(rows, dtype=torch.float64, device="cpu")
+
+
+@register("correlated", exact="N(x, level²·mix)", gradient="identity")
+class Correlated(Operator):
+    """Add Gaussian noise whose three channels are correlated.
+
+    y = x + level·e, e ~ N(0, mix) at each pixel. Gradient: identity. A grey image gets noise with
+    the mean of the three variances.
+
+    level: 0 to 1, in units of [0, 1]; a number, or one per image.
+    mix: the covariance of the channels as six numbers, rr, rg, rb, gg, gb and bb. If left out,
+        `sample` draws the absolute values of Uᵀ D U, for a diagonal D with entries from U[0, 1) and
+        an orthogonal U that spans a matrix of such entries.
+
+    Source: the third kind of noise in `add_Gaussian_noise` of BSRGAN.
+    """
+
+    level: Numbers = number(low=0, high=1, levels=True)
+    mix: Sequence[float] | None = checked(
+        _check_mix, "six numbers: rr, rg, rb, gg, gb, bb", default=None
+    )
+    local = True
+
+    @property
+    def varies(self) -> bool:
+        return self.mix is None or super().varies
+
+    def draw(self, shape: Shape, rng: Rng) -> Operator:
+        if self.mix is not None:
+            return self
+        uniforms = []
+        for _ in range(12):
+            (integer,) = rng.integers(2**53)
+            uniforms.append(integer / 2**53)
+        numbers = torch.tensor(uniforms, dtype=torch.float64, device="cpu")
+        diagonal = numbers[:3].diag()
+        basis, _, _ = torch.linalg.svd(numbers[3:].view(3, 3))
+        mix = (basis.mT @ diagonal @ basis).abs()
+        (rr, rg, rb), (_, gg, gb), (_, _, bb) = mix.tolist()
+        return self.with_values({"mix": (rr, rg, rb, gg, gb, bb)})
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        check_channels(x)
+        level = per_image(self.level, x, "level")
+        assert self.mix is not None  # drawn
+        mix = _symmetric(self.mix)
+        normal = rng.normal(x)
+        if x.shape[1] == 1:
+            variance = mix.trace() / 3
+            deviation = variance.sqrt().to(x)
+            return x + level * deviation * normal
+        eigenvalues, eigenvectors = torch.linalg.eigh(mix)
+        deviations = eigenvalues.clamp(min=0).sqrt()
+        # the symmetric root: it is the only one that does not depend on the signs of eigenvectors
+        root = eigenvectors * deviations @ eigenvectors.mT
+        mixed: Tensor = torch.einsum("ij,bjhw->bihw", root.to(x), normal)
+        return x + level * mixed
+
+
 @register("speckle", exact="N(x, σ²x²)", gradient="at the draw")
-class Speckle(Operator):
+class Speckle(_GrayOrColor):
     """Multiplicative Gaussian noise in every channel of every pixel.
 
     y = x + sigma·x·ε, ε ~ N(0, 1). Gradient: 1 + sigma·ε at the drawn ε.
 
     sigma: standard deviation relative to the pixel, 0 to 1; a number, or one per image.
+    gray: the probability that an image gets the same ε in all its channels; 0 if left out.
 
     Source: the multiplicative noise of Lee 1980, with Gaussian ε.
     """
 
     sigma: Numbers = number(low=0, high=1)
+    gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
-        factor = 1 + sigma * rng.normal(x)
+        factor = 1 + sigma * rng.normal(self.channels(x))
         return x * factor
 
 

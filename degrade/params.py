@@ -81,10 +81,12 @@ def number(
     above: float | None = None,
     levels: bool = False,
     per_image: bool = True,
+    drawn: bool = True,
 ) -> Any:
     """A number in [low, high], or in (above, high]: one, one per image, or a Range.
 
     levels: the number is in units of [0, 1], and an error explains one that was given in 1/255.
+    drawn: allows a Range.
     """
     kind = NumberKind(
         low=low if above is None else above,
@@ -92,6 +94,7 @@ def number(
         above=above is not None,
         levels=levels,
         per_image=per_image,
+        drawn=drawn,
         optional=default is None,
     )
     return _declare(kind, default)
@@ -124,11 +127,11 @@ def image_size(*, default: object = MISSING, drawn: bool = True) -> Any:
 
 
 def option(
-    *names: str, default: object = MISSING, per_image: bool = False, undecided: str | None = None
+    *names: str, default: object = MISSING, per_image: bool = False, undecided: Sequence[str] = ()
 ) -> Any:
-    """One of `names`. `undecided` is one more name, which `sample` replaces by one of them."""
+    """One of `names`. `undecided` are more names, which `sample` replaces by one of them."""
     kind = OptionKind(
-        names=names, per_image=per_image, undecided=undecided, optional=default is None
+        names=names, per_image=per_image, undecided=tuple(undecided), optional=default is None
     )
     return _declare(kind, default)
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import interpolation
 from .constants import cached_constant
 from .transforms import fold, unfold
 
@@ -117,12 +118,14 @@ def nearest(size: int, out: int) -> Tensor:
     return torch.tensor(indices, dtype=torch.int64)
 
 
-def _both_axes(matrix: Callable[..., Tensor], x: Tensor, size: Size, *filter: str) -> list[Tensor]:
-    """matrix(n, m, *filter) for the rows and for the columns, on x's device."""
+def _both_axes(
+    matrix: Callable[..., Tensor], x: Tensor, size: Size, *form: str | float | None
+) -> list[Tensor]:
+    """matrix(n, m, *form) for the rows and for the columns, on x's device."""
     sizes = zip(x.shape[2:], size, strict=True)
     matrices = []
     for n, m in sizes:
-        on_cpu = matrix(n, m, *filter)
+        on_cpu = matrix(n, m, *form)
         on_device = on_cpu.to(x.device)
         matrices.append(on_device)
     return matrices
@@ -255,8 +258,13 @@ def resize(x: Tensor, size: Size, filter: str) -> Tensor:
 
 
 @cached_constant(maxsize=16)
-def _axis(size: int, out: int, filter: str) -> Tensor:
-    """The matrix [out, size] along one axis, float64, of a filter, of "nearest" or of "pool"."""
+def _axis(size: int, out: int, filter: str, step: float | None = None) -> Tensor:
+    """The matrix [out, size] along one axis, float64, of a filter, of "nearest" or of "pool".
+
+    step: see `interpolation.axis`.
+    """
+    if filter in interpolation.AXES:
+        return interpolation.axis(size, out, filter, step)
     if filter == "nearest":
         picked = nearest(size, out)
         return F.one_hot(picked, size).double()
@@ -268,14 +276,14 @@ def _axis(size: int, out: int, filter: str) -> Tensor:
 
 
 @cached_constant(maxsize=16)
-def _inverse(size: int, out: int, filter: str) -> Tensor:
+def _inverse(size: int, out: int, filter: str, step: float | None = None) -> Tensor:
     """The pseudo-inverse [size, out] of `_axis`, without the directions that it nearly removes."""
-    matrix = _axis(size, out, filter)
+    matrix = _axis(size, out, filter, step)
     inverse: Tensor = torch.linalg.pinv(matrix, rtol=_FAINT)
     return inverse
 
 
-def back_project(x: Tensor, y: Tensor, filter: str) -> Tensor:
+def back_project(x: Tensor, y: Tensor, filter: str, step: float | None = None) -> Tensor:
     """Change x [B, C, H, W] as little as possible, within [0, 1], so that resampling gives y.
 
     x ← clamp(x + A⁺ (y - A x)), repeated with momentum. Where A enlarges, the result is the least
@@ -283,8 +291,8 @@ def back_project(x: Tensor, y: Tensor, filter: str) -> Tensor:
     exact pseudo-inverse A⁺; the momentum is that of Beck & Teboulle 2009 (FISTA).
     """
     size = (y.shape[2], y.shape[3])
-    rows, columns = _both_axes(_axis, x, size, filter)
-    rows_inverse, columns_inverse = _both_axes(_inverse, x, size, filter)
+    rows, columns = _both_axes(_axis, x, size, filter, step)
+    rows_inverse, columns_inverse = _both_axes(_inverse, x, size, filter, step)
     target = y.double()
     extrapolated = x.double()
     previous = extrapolated

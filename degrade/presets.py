@@ -86,18 +86,27 @@ def _as_in_the_text(specs: Mapping[str, str]) -> dict[str, str]:
     return variants
 
 
-class Tasks(Mapping[str, Operator]):
-    """Maps a task's name to its operator. `sample` draws what is random in it."""
+class Presets(Mapping[str, Operator]):
+    """Maps names to operators, which are read from their text when they are asked for.
 
-    def __init__(self) -> None:
-        published = _published()
-        self._specs = published | _as_in_the_text(published) | _OTHERS
+    kind: what a name stands for, such as task. examples: names for the error of an unknown one.
+    """
+
+    def __init__(self, specs: Mapping[str, str], kind: str, examples: str) -> None:
+        self._specs = specs
+        self._kind = kind
+        self._examples = examples
+
+    def check(self, name: str) -> None:
+        """Raise KeyError that suggests similar names for an unknown one."""
+        if name in self._specs:
+            return
+        similar = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.4)
+        suggestions = " or ".join(similar) or self._examples
+        raise KeyError(f"no {self._kind} {name!r}; did you mean {suggestions}?")
 
     def __getitem__(self, name: str) -> Operator:
-        if name not in self._specs:
-            similar = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.4)
-            suggestions = " or ".join(similar or ["denoising/M", "UNAP"])
-            raise KeyError(f"no task {name!r}; did you mean {suggestions}?")
+        self.check(name)
         return parse(self._specs[name])
 
     def __iter__(self) -> Iterator[str]:
@@ -107,4 +116,9 @@ class Tasks(Mapping[str, Operator]):
         return len(self._specs)
 
 
-tasks = Tasks()
+def _all_tasks() -> dict[str, str]:
+    published = _published()
+    return published | _as_in_the_text(published) | _OTHERS
+
+
+tasks = Presets(_all_tasks(), "task", "denoising/M or UNAP")

@@ -25,6 +25,7 @@ from .params import (
 )
 
 REGISTRY: dict[str, type[Operator]] = {}
+ALIASES: dict[str, str] = {}  # names that stand for a whole chain in a text, see `published`
 Kind = TypeVar("Kind", bound=Operator)
 
 
@@ -86,6 +87,8 @@ def register(name: str, exact: str = "", gradient: str = "its own") -> Registere
         registered = REGISTRY.get(name)
         if registered is not None and _full_name(registered) != _full_name(cls):
             raise ValueError(f"the operator name {name!r} is taken by {_full_name(registered)}")
+        if name in ALIASES:
+            raise ValueError(f"the operator name {name!r} is taken by a published pipeline")
         if not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII):
             raise ValueError(
                 f"the operator name {name!r} could not be parsed; use letters, digits, - and _"

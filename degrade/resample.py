@@ -1,22 +1,47 @@
-"""Resampling: Pillow's resize by a factor or to a size, and average pooling for solvers."""
+"""Resampling by a factor or to a size, as Pillow, torch, OpenCV and MATLAB do it, and pooling."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import interpolation
+from .kinds import SizeKind
 from .locality import proportional_cut
 from .operator import Operator, Shape, Window
-from .params import Integer, Number, Range, decided, image_size, integer, number, option, single
+from .params import (
+    Integer,
+    Number,
+    Range,
+    checked,
+    decided,
+    image_size,
+    integer,
+    number,
+    option,
+    show,
+    single,
+)
 from .pillow_resize import FILTERS, Size, back_project, resize
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 
 NAMES = (*FILTERS, "nearest")
-ANY = ("bilinear", "bicubic", "lanczos")  # what the published benchmark draws from
+DRAWN = {  # names of a filter that is drawn, and what from: as published pipelines do
+    "any": ("bilinear", "bicubic", "lanczos"),
+    "any-torch": ("torch-area", "torch-bilinear", "torch-bicubic"),
+    "any-cv2": ("torch-bilinear", "torch-bicubic", "cv2-area"),
+}
+ROUNDINGS: dict[str, Callable[[float], int]] = {
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+}
+FRAME = "frame"  # the size of the image at the beginning of the surrounding frame(…)
 LONGEST = 2**16  # the largest factor
 _WIDEST = max(support for support, _ in FILTERS.values())
 _MOST_PIXELS = 2**26  # of a result: 1.6 GB in float64 with three channels
@@ -47,24 +72,30 @@ class Filtered(Operator):
 
     @property
     def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
-        return self.filter != "any"
+        return self.filter not in DRAWN
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        if self.filter != "any":
+        if not isinstance(self.filter, str) or self.filter not in DRAWN:
             return self
-        indices = rng.integers(len(ANY))
-        names = tuple(ANY[index] for index in indices)
+        possible = DRAWN[self.filter]
+        indices = rng.integers(len(possible))
+        names = tuple(possible[index] for index in indices)
         return self.with_values({"filter": names})
+
+    def step(self) -> float | None:
+        """Pixels of the image per pixel of the result; None for the ratio of their sides."""
+        return None
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         size = _output_size(self, x.shape)
-        if isinstance(self.filter, str):
-            return resize(x, size, self.filter)
+        step = self.step()
 
-        def resize_row(row: Tensor, name: str) -> Tensor:
+        def resample(row: Tensor, name: str) -> Tensor:
+            if name in interpolation.NAMES:
+                return interpolation.interpolate(row, size, name, step)
             return resize(row, size, name)
 
-        return row_by_row(resize_row, x, filter=self.filter)
+        return row_by_row(resample, x, filter=self.filter)
 
     def reach(self, shape: Shape) -> float:
         out_height, out_width = _output_size(self, shape)
@@ -74,11 +105,14 @@ class Filtered(Operator):
 
     @property
     def decided(self) -> bool:
-        return self.filter != "any" and super().decided
+        return self.filter not in DRAWN and super().decided
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         filter = single(self.filter)
-        return back_project(x, y, filter)
+        height, width = x.shape[2:]
+        out_height, out_width = y.shape[2:]
+        form = interpolation.axis_name(filter, (height, width), (out_height, out_width))
+        return back_project(x, y, form, self.step())
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None:
@@ -112,38 +146,96 @@ class Downsample(Filtered, Reduction):
     """
 
     factor: Integer = integer(low=1, high=LONGEST, per_image=False)
-    filter: str | Sequence[str] = option(*NAMES, undecided="any", default="bicubic", per_image=True)
+    filter: str | Sequence[str] = option(
+        *NAMES, undecided=["any"], default="bicubic", per_image=True
+    )
 
     def approx(self) -> Operator:
         return Pool(self.factor)
 
 
-@register("resize", exact="Pillow's resize", gradient="adjoint")
-class Resize(Filtered):
-    """Resample an image to `size`, or by `scale`, as PIL.Image.resize does, antialiased.
+def _check_reference(given: object) -> object:
+    """The size that a scale refers to: frame, or the sides of an image as (h, w)."""
+    if given == FRAME:
+        return given
+    try:
+        side_or_sides = SizeKind(drawn=False).check("of", given)
+    except ValueError as error:
+        raise ValueError(f"of={show(given)} must be frame, or sides (h, w), as 40x60") from error
+    if isinstance(side_or_sides, tuple):
+        return side_or_sides
+    return (side_or_sides, side_or_sides)
 
-    Formula, gradient, filters and `project` are those of `downsample`.
+
+@register("resize", exact="Pillow, torch, OpenCV", gradient="adjoint")
+class Resize(Filtered):
+    """Resample an image to `size`, or by `scale`, as a named library does.
+
+    y = R x Cᵀ with the filter's weights R and C along rows and columns; the adjoint is Rᵀ y C.
 
     size: one side of a square, or (h, w), written 40x60 or 40|60; at most 2^26 pixels.
-    scale: above 0 to 64; the output sides are max(1, round(scale·n)), halves rounded to even.
-    filter: as in `downsample`.
+    scale: above 0 to 64; the output sides are scale·n, rounded, at least 1.
+    filter: those of `downsample` are Pillow's, antialiased. "torch-bilinear", "torch-bicubic" and
+        "torch-area" are those of torch.nn.functional.interpolate, not antialiased; OpenCV's
+        INTER_LINEAR and INTER_CUBIC equal the first two. "cv2-area" is OpenCV's INTER_AREA,
+        "matlab-bicubic" MATLAB's imresize. "any" draws one of Pillow's bilinear, bicubic and
+        lanczos for each image, "any-torch" one of torch's three, and "any-cv2" one of torch's
+        first two and cv2-area.
+    rounding: of scale·n: "round", halves to even, "floor" or "ceil".
+    grid: where the output pixels lie. "size": the ratio of the sides says how far they are apart.
+        "scale": the scale does, as in interpolate(scale_factor=…); for torch's and MATLAB's
+        filters.
+    of: the size that `scale` refers to, (h, w), instead of the image's own; "frame" is the size of
+        the image at the beginning of the surrounding `frame(…)`.
 
-    `approx()` is the operator itself if its filter is known. For "any" it is bicubic: over photos
-    reduced by 1.6, 4 and 16 and enlarged by 1.5 and 4, its mean and worst distance to bilinear,
-    bicubic and lanczos are smaller than those of pooling or of any other filter.
+    Gradient and `project` as in `downsample`. `approx()` is the operator itself if its filter is
+    known. For "any" it is bicubic: over photos reduced by 1.6, 4 and 16 and enlarged by 1.5 and 4,
+    its mean and worst distance to bilinear, bicubic and lanczos are smaller than those of pooling
+    or of any other filter. For "any-torch" and "any-cv2" it is torch-bilinear.
     """
 
     size: Integer | tuple[int, int] | None = image_size(default=None)
     scale: Number | None = number(default=None, above=0, high=64, per_image=False)
-    filter: str | Sequence[str] = option(*NAMES, undecided="any", default="bicubic", per_image=True)
+    filter: str | Sequence[str] = option(
+        *NAMES, *interpolation.NAMES, undecided=tuple(DRAWN), default="bicubic", per_image=True
+    )
+    rounding: str = option(*ROUNDINGS, default="round")
+    grid: str = option("size", "scale", default="size")
+    of: str | int | tuple[int, int] | None = checked(
+        _check_reference, "frame, or the sides (h, w), written 40x60", default=None
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.size is None) == (self.scale is None):
             raise ValueError("give either size or scale, as in resize:40 or resize:scale=0.5")
+        for name, value, _ in self.arguments():
+            if name in ("rounding", "grid", "of") and self.scale is None:
+                raise ValueError(f"{name}={show(value)} belongs to a scale; leave it out")
+        if self.grid == "scale":
+            self._check_grid()
         is_drawn = isinstance(self.size, Range)
         if self.size is not None and not is_drawn:
             self.output_shape((1, 1, 1, 1))  # refuses too many pixels
+
+    def _check_grid(self) -> None:
+        """Raise ValueError if the filter has no positions that follow a scale."""
+        if self.of is not None:
+            raise ValueError(f"of={show(self.of)} changes the scale; leave out grid=scale")
+        filters = (self.filter,) if isinstance(self.filter, str) else self.filter
+        for name in filters:
+            if name not in (*interpolation.SCALED, "torch-area", "any-torch"):
+                raise ValueError(
+                    f"grid=scale does not fit filter={name}; it is for any-torch, "
+                    f"{', '.join(interpolation.SCALED)}"
+                )
+
+    def step(self) -> float | None:
+        return 1 / self._scale() if self.grid == "scale" else None
+
+    def of_frame(self, size: Size) -> Resize:
+        """The same, with `of=frame` replaced by a size."""
+        return self.with_values({"of": size}) if self.of == FRAME else self
 
     def output_shape(self, shape: Shape) -> Shape:
         height, width = self._size_of(shape)
@@ -159,17 +251,29 @@ class Resize(Filtered):
             return size
         if size is not None:
             return size, size
+        height, width = self._reference(shape)
         scale = self._scale()
+        return self._rounded(height * scale), self._rounded(width * scale)
+
+    def _reference(self, shape: Shape) -> Size:
+        """The size that the scale refers to."""
+        if isinstance(self.of, tuple):
+            return self.of
+        if self.of is not None:
+            raise ValueError(
+                "of=frame is the size of the image at the beginning of frame(…); "
+                "write frame( … ) around all stages from there to this one"
+            )
         *_, height, width = shape
-        out_height = _rounded(height * scale)
-        out_width = _rounded(width * scale)
-        return out_height, out_width
+        return height, width
 
     def input_shape(self, shape: Shape) -> Shape:
-        scale = self._scale()
         *batch, height, width = shape
-        in_height = _rounded(height / scale)
-        in_width = _rounded(width / scale)
+        if isinstance(self.of, tuple):
+            return (*batch, *self.of)
+        scale = self._scale()
+        in_height = max(1, round(height / scale))
+        in_width = max(1, round(width / scale))
         return (*batch, in_height, in_width)
 
     def _scale(self) -> float:
@@ -177,7 +281,13 @@ class Resize(Filtered):
         scale = decided(self.scale)
         return 1 if scale is None else scale
 
+    def _rounded(self, side: float) -> int:
+        whole = ROUNDINGS[self.rounding](side)
+        return max(1, whole)
+
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
+        if self.grid == "scale":  # the positions in a part would follow another scale
+            return None
         proportional = proportional_cut(self, shape, window)
         if proportional is None:
             return None
@@ -185,17 +295,14 @@ class Resize(Filtered):
         rows, columns = place
         height = rows.stop - rows.start
         width = columns.stop - columns.start
-        resize_part = self.with_values({"size": (height, width), "scale": None})
-        return resize_part, place
+        plain = {"size": (height, width), "scale": None, "rounding": "round", "of": None}
+        return self.with_values(plain), place
 
     def approx(self) -> Operator:
-        if self.filter != "any":
+        if not isinstance(self.filter, str) or self.filter not in DRAWN:
             return self
-        return self.with_values({"filter": "bicubic"})
-
-
-def _rounded(side: float) -> int:
-    return max(1, round(side))
+        known = "bicubic" if self.filter == "any" else "torch-bilinear"
+        return self.with_values({"filter": known})
 
 
 @register("pool", exact="mean of each cell", gradient="adjoint")

@@ -105,7 +105,10 @@ def _stage_records(f: Operator) -> list[dict[str, object]]:
 
 def _plain_value(value: object) -> object:
     if isinstance(value, Range):
-        return {"range": [value.low, value.high]}
+        record: dict[str, object] = {"range": [value.low, value.high]}
+        if value.power != 1:
+            record["power"] = value.power
+        return record
     if isinstance(value, tuple):
         return list(map(_plain_value, value))
     return value
@@ -149,6 +152,8 @@ def _parameter_value(key: str, value: object) -> object:
     if not isinstance(value, dict):
         return value
     ends = value.get("range")
-    if set(value) != {"range"} or not isinstance(ends, list) or len(ends) != 2:
-        raise ValueError(f"{key}: an object here is {{'range': [low, high]}}")
-    return Range(*ends)
+    power = value.get("power", 1)
+    if not set(value) <= {"range", "power"} or not isinstance(ends, list) or len(ends) != 2:
+        raise ValueError(f"{key}: an object here is {{'range': [low, high], 'power': 1}}")
+    low, high = ends
+    return Range(low, high, power)

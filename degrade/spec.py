@@ -4,6 +4,7 @@ A stage is `name`, or `name:` and its parameters, separated by commas, in the or
 by keyword. `12|15|9` gives one value per image. `5..30` is drawn for each image. Special characters
 in a string are percent-encoded. Operators made of operators hold them in parentheses:
 `maybe:0.5(jpeg:12)`, `oneof(jpeg:5..30 ; blur:gaussian,2 >> jpeg:50)`. parse(str(f)) == f.
+The name of a published pipeline, such as `gfpgan`, stands for its whole chain.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from .operator import Operator, compose
 from .params import parse_value
-from .registry import REGISTRY
+from .registry import ALIASES, REGISTRY
 
 DEEPEST = 20  # how deep parentheses may be nested
 _QUOTED = 60  # how many characters an error shows on each side of the mistake
@@ -52,9 +53,13 @@ class _Parser:
     def chain(self, start: int, end: int, depth: int) -> Operator:
         if depth > DEEPEST:
             raise self.error(f"more than {DEEPEST} parentheses within each other", start)
-        stages = []
+        stages: list[Operator] = []
         for stage_start, stage_end in self.split(start, end, ">>"):
-            stages.append(self.stage(stage_start, stage_end, depth))
+            name = self.text[stage_start:stage_end].strip()
+            if name in ALIASES:
+                stages.extend(parse(ALIASES[name]))
+            else:
+                stages.append(self.stage(stage_start, stage_end, depth))
         return compose(stages)
 
     def split(self, start: int, end: int, separator: str) -> list[tuple[int, int]]:
@@ -133,7 +138,7 @@ class _Parser:
         if cls is not None:
             return cls
         lower = name_only.lower()
-        similar = difflib.get_close_matches(lower, REGISTRY, n=3, cutoff=0.5)
+        similar = difflib.get_close_matches(lower, [*REGISTRY, *ALIASES], n=3, cutoff=0.5)
         suggestions = " or ".join(similar or sorted(REGISTRY))
         raise self.error(
             f"unknown operator {name!r}; did you mean {suggestions}? "
@@ -203,10 +208,7 @@ def build(
             if isinstance(file, str):
                 cls.kinds[name].check(name, file)
                 values[name] = _path_in_folder(file, folder)
-    try:
-        return cls(*values.values(), *nested) if nested else cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{len(nested)} operators in parentheses are too many") from error
+    return cls.assembled(values, nested)
 
 
 def _by_name(

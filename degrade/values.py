@@ -15,13 +15,19 @@ class Range:
     """A parameter that `sample` draws for each image, uniformly from [low, high].
 
     An integer parameter is drawn from the integers low, …, high, both included. Written low..high.
+
+    power: draws a value whose power is uniform. 2 makes a variance uniform where the parameter is a
+        standard deviation, -1 makes the divisor uniform where it is a scale, and 0 makes the
+        logarithm uniform. Written low..high^power.
     """
 
     low: float
     high: float
+    power: float = 1
 
     def __str__(self) -> str:
-        return f"{format_value(self.low)}..{format_value(self.high)}"
+        text = f"{format_value(self.low)}..{format_value(self.high)}"
+        return text if self.power == 1 else f"{text}^{format_value(self.power)}"
 
 
 def format_value(value: object) -> str:
@@ -56,11 +62,14 @@ def parse_value(text: str) -> int | float | str | tuple | Range:
         items = text.split("|")
         return tuple(parse_value(item.strip()) for item in items)
     if ".." in text:
-        low_text, _, high_text = text.partition("..")
+        low_text, _, rest = text.partition("..")
+        high_text, caret, power_text = rest.partition("^")
         low = parse_value(low_text)
         high = parse_value(high_text)
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-            return Range(low, high)
+        power = parse_value(power_text) if caret else 1
+        numbers = (int, float)
+        if isinstance(low, numbers) and isinstance(high, numbers) and isinstance(power, numbers):
+            return Range(low, high, power)
     for number_type in (int, float):
         try:
             return number_type(text)

@@ -21,18 +21,27 @@ CLEAN = read_image(DOCS.parent / "examples" / "avatars" / "000.png")
 
 # Each operator at two strengths. Some need a second stage to have a visible effect.
 SPECS = {
-    "blur": ("blur:gaussian,1.5", "blur:motion,15,angle=30"),
+    "blur": ("blur:motion,15,angle=30", "blur:gaussian,3,across=0.5,angle=45,side=21"),
+    "brightness": ("brightness:0.6", "brightness:1.5"),
     "box": ("box", "box:0.5,0.5,top=0,left=0"),
+    "contrast": ("contrast:0.4", "contrast:1.8 >> clamp"),
+    "correlated": ("correlated:0.1", "correlated:0.3"),
     "clamp": ("gaussian:0.2 >> clamp", "gaussian:0.6 >> clamp"),
     "codec": ("codec:webp,20", "codec:jpeg2000,20"),
     "compressedsensing": ("compressedsensing:0.5", "compressedsensing:0.1"),
     "crop": ("crop:16,16,height=96,width=96", "crop:40,40,height=48,width=48"),
     "deadpixels": ("deadpixels:0.04", "deadpixels:0.32"),
+    "diffjpeg": ("diffjpeg:30.5", "diffjpeg:8"),
     "downsample": ("downsample:2", "downsample:8,filter=lanczos"),
+    "frame": (
+        "frame(downsample:4 >> resize:scale=1,of=frame)",
+        "frame(resize:scale=0.1 >> gaussian:0.1 >> resize:scale=0.5,of=frame)",
+    ),
     "gamma": ("gamma:0.5", "gamma:2.2"),
     "gaussian": ("gaussian:0.05", "gaussian:0.3"),
     "gray": ("gray", "gray >> quantize:4"),
     "hotpixels": ("hotpixels:0.02", "hotpixels:0.2"),
+    "hue": ("hue:0.1", "hue:0.5"),
     "identity": ("identity", "identity >> identity"),
     "jpeg": ("jpeg:18", "jpeg:6"),
     "mask": None,  # drawn with the masks of strengths()
@@ -41,6 +50,7 @@ SPECS = {
         "oneof(jpeg:5..30 ; blur:gaussian,2)",
         "oneof(jpeg:3..9 >> gaussian:0.2 ; downsample:8)",
     ),
+    "offset": ("offset:0.1,0,-0.1", "offset:-0.3,0.1,0.2"),
     "perimage": ("perimage(jpeg:18)", "perimage(downsample:4)"),
     "pixels": ("pixels:0.2", "pixels:0.7"),
     "place": ("place:80|-20|34|20|80|14,128x128", "place:30|0|90|0|30|90,128x128"),
@@ -50,13 +60,21 @@ SPECS = {
     "quantize": ("quantize:8", "quantize:3"),
     "resize": ("resize:48", "resize:24|96,filter=lanczos"),
     "saltpepper": ("saltpepper:0.05", "saltpepper:0.3"),
+    "saturation": ("saturation:0.3", "saturation:2"),
+    "scaledpoisson": ("scaledpoisson:1", "scaledpoisson:3,gray=1"),
     "shift": ("shift:8,8", "shift:-30,40"),
+    "shuffle": (
+        "shuffle(jpeg:10 ; gaussian:0.1 ; blur:gaussian,1)",
+        "shuffle:keep=2|1(gray ; hotpixels:0.02)",
+    ),
     "sinc": ("sinc:1.2", "sinc:0.5"),
     "speckle": ("speckle:0.1", "speckle:0.5"),
     "strokes": ("strokes:3", "strokes:13"),
+    "subsample": ("subsample:2,1", "subsample:4,2"),
     "turn": ("turn:1,0", "turn:3,1"),
     "uncrop": ("uncrop:0.5", "uncrop:0.25,where=center"),
     "uniform": ("uniform:0.1", "uniform:0.6"),
+    "usm": ("usm", "usm:3,threshold=0.01"),
 }
 
 

@@ -242,7 +242,7 @@ def recorded(recipe: Recipe) -> dict[str, Any]:
 def sigma_range(text: str) -> tuple[float, float]:
     """The noise levels that LOW..HIGH stands for. Raises ValueError for another text."""
     value = parse_value(text)
-    if not isinstance(value, Range):
+    if not isinstance(value, Range) or value.power != 1:
         raise ValueError(f"--sigma {show(text)} must be LOW..HIGH, such as 0.005..1")
     return float(value.low), float(value.high)
 

@@ -1,11 +1,12 @@
 """Random pipelines: what is drawn, how often, and that each image draws for itself."""
 
+import numpy
 import pytest
 import torch
 from scipy import stats
 
 import degrade
-from degrade import JPEG, Gaussian, Identity, Maybe, OneOf, Poisson, Range, parse
+from degrade import JPEG, Gaussian, Identity, Maybe, OneOf, Poisson, Range, Shuffle, parse
 
 from .conftest import rng
 
@@ -101,3 +102,94 @@ def test_register_accepts_functions_and_modules():
         assert torch.equal(halve(torch.ones(1, 1, 2, 2)), torch.full((1, 1, 2, 2), 0.5))
     finally:
         REGISTRY.pop("halve", None), REGISTRY.pop("flip", None)
+
+
+def test_oneof_draws_by_weights():
+    f = parse("oneof:weights=6|3|0|1(gaussian:0.1 ; gaussian:0.2 ; gaussian:0.3 ; gaussian:0.4)")
+    drawn = [g.sigma for g in samples(f)]
+    counts = [drawn.count(sigma) for sigma in (0.1, 0.2, 0.4)]
+    assert sum(counts) == 2000
+    assert stats.chisquare(counts, [1200, 600, 200]).pvalue > FALSE_ALARM
+
+
+def test_oneof_with_weights_round_trips():
+    f = OneOf(JPEG(5), Gaussian(0.1), weights=[1, 0.25])
+    assert parse(str(f)) == f == degrade.from_json(degrade.to_json(f))
+    assert eval(repr(f), vars(degrade)) == f
+    assert f.approx().weights == (1, 0.25)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("oneof:weights=1|2(clamp)", "weights has 2 numbers for 1 operators"),
+        ("oneof:weights=0|0(clamp ; clamp)", "one of them above 0"),
+        ("oneof:weights=1|-2(clamp ; clamp)", "numbers from 0"),
+        ("oneof:weights=much(clamp ; clamp)", "as in weights=3|1"),
+        ("shuffle:keep=1|3(clamp ; clamp)", "keep=.1, 3. names more than the 2 operators"),
+        ("shuffle:keep=2|2(clamp ; clamp)", "different numbers from 1"),
+        ("shuffle:keep=1.5|2(clamp ; clamp)", "different numbers from 1"),
+        ("shuffle:keep=1(clamp ; clamp)", "two or more"),
+        ("shuffle:keep=0|2(clamp ; clamp)", "different numbers from 1"),
+    ],
+)
+def test_choice_refuses_wrong_weights_and_order(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse(text)
+
+
+def test_shuffle_draws_every_order_equally_often():
+    f = Shuffle(Gaussian(0.1), Gaussian(0.2), Gaussian(0.3))
+    orders = [tuple(stage.sigma for stage in g) for g in samples(f)]
+    assert len(set(orders)) == 6
+    assert stats.chisquare([orders.count(order) for order in set(orders)]).pvalue > FALSE_ALARM
+
+
+def test_shuffle_keeps_the_order_of_the_named():
+    """All twelve orders of four in which the third precedes the second, equally often."""
+    f = Shuffle(Gaussian(0.1), Gaussian(0.2), Gaussian(0.3), Gaussian(0.4), keep=(3, 2))
+    orders = [tuple(stage.sigma for stage in g) for g in samples(f)]
+    assert all(order.index(0.3) < order.index(0.2) for order in orders)
+    assert len(set(orders)) == 12
+    assert stats.chisquare([orders.count(order) for order in set(orders)]).pvalue > FALSE_ALARM
+
+
+def test_shuffle_order_changes_no_draw():
+    """Whatever comes first, an operator of the list draws the same numbers."""
+    f = parse("shuffle(gaussian:0..0.5 ; jpeg:1..100 ; maybe:0.5(gray))")
+    reverse = parse("shuffle:keep=3|2|1(gaussian:0..0.5 ; jpeg:1..100 ; maybe:0.5(gray))")
+    for seed in range(10):
+        drawn = f.sample((1, 3, 8, 8), rng(seed))
+        assert set(drawn) == set(reverse.sample((1, 3, 8, 8), rng(seed)))
+
+
+def test_shuffle_has_a_shape_only_if_all_keep_it():
+    assert parse("shuffle(clamp ; jpeg:5)").output_shape((1, 3, 8, 8)) == (1, 3, 8, 8)
+    with pytest.raises(ValueError, match="sample"):
+        parse("shuffle(downsample:2 ; downsample:2)").output_shape((1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "power, law",
+    [(2, lambda x: x**2), (0, lambda x: numpy.log(x)), (-1, lambda x: 1 / x), (1, lambda x: x)],
+)
+def test_range_makes_its_power_uniform(power, law):
+    f = Poisson(Range(2, 50, power))
+    assert parse(str(f)) == f == degrade.from_json(degrade.to_json(f))
+    peaks = numpy.array([g.peak for g in samples(f)])
+    low, high = sorted([law(2.0), law(50.0)])
+    assert stats.kstest(law(peaks), "uniform", args=(low, high - low)).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("poisson:2..5^many", "peak='2..5.*' must be a number"),
+        ("poisson:2..5^99", "no number from -9 to 9"),
+        ("jpeg:2..5^2", "integers are drawn with equal chance"),
+        ("gaussian:0..0.5^-1", "must begin above 0"),
+    ],
+)
+def test_range_refuses_wrong_powers(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse(text)

@@ -12,6 +12,7 @@ PAGES = [
     "README.md",
     "docs/index.md",
     "docs/jpeg.md",
+    "docs/pipelines.md",
     "docs/photos.md",
     "docs/consistency.md",
     "docs/forensics.md",

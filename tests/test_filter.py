@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage, special
 
 from degrade import Blur, Gamma, Gray, Range, Sinc, parse
-from degrade.filter import KERNELS
+from degrade.kernels import KERNELS
 
 from .conftest import picture, rng
 
@@ -209,11 +209,8 @@ def test_blur_kernel_round_trips_as_text():
     kernel.zero_()
     assert f == Blur(f.kernel) == parse(str(f)) and hash(f) == hash(parse(str(f)))
     assert str(Blur([[0, 1, 0]])) == "blur:0|0|0|0|1|0|0|0|0"
-    assert parse("blur:gaussian,2") == Blur("gaussian", 2) and set(KERNELS) == {
-        "gaussian",
-        "motion",
-        "defocus",
-    }
+    assert parse("blur:gaussian,2") == Blur("gaussian", 2)
+    assert set(KERNELS) == {"gaussian", "plateau", "motion", "defocus"}
 
 
 def test_filter_ranges_draw_within_bounds():
@@ -226,7 +223,7 @@ def test_filter_ranges_draw_within_bounds():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: Blur("box", 2), "kernel='box' must be one of gaussian, motion, defocus"),
+        (lambda: Blur("box", 2), "kernel='box' must be one of gaussian, plateau, motion, defocus"),
         (lambda: Blur("gaussian"), "size=None must be a number from 0 to 100"),
         (lambda: Blur("gaussian", 1e9), "size=1000000000.0 must be"),
         (lambda: Blur("gaussian", 2, angle=30), "angle=30 belongs to motion"),

@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from degrade import (
+    Correlated,
     DeadPixels,
     Gaussian,
     HotPixels,
     Poisson,
     PoissonGaussian,
     SaltPepper,
+    ScaledPoisson,
     Speckle,
     Uniform,
 )
+from degrade.rng import Rng
 
 from .conftest import rng
 
@@ -223,3 +226,92 @@ def test_noise_parameters_apply_per_image():
 def test_noise_errors_name_parameter(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_gray_noise_is_equal_in_all_channels():
+    x = torch.rand(1, 3, 9, 7, generator=rng())
+    for f in (Gaussian(0.2, gray=1), Speckle(0.2, gray=1), ScaledPoisson(2, gray=1)):
+        noise = f(x, rng(1)) - x
+        if f.name == "speckle":
+            noise = noise / x
+        assert noise.abs().max() > 0
+        assert torch.allclose(noise, noise[:, :1], atol=1e-6)
+    of_one_channel = Gaussian(0.2)(x[:, :1], rng(1)) - x[:, :1]
+    assert torch.allclose(Gaussian(0.2, gray=1)(x, rng(1)) - x, of_one_channel, atol=1e-7)
+
+
+def test_gray_noise_has_its_probability():
+    drawn = [Gaussian(0.2, gray=0.4).sample((1, 3, 4, 4), rng(i)) for i in range(2000)]
+    gray = drawn.count(Gaussian(0.2, gray=1))
+    assert gray + drawn.count(Gaussian(0.2)) == 2000
+    assert stats.binomtest(gray, 2000, 0.4).pvalue > FALSE_ALARM
+
+
+def recorded_poisson(monkeypatch):
+    """Record every rate that is counted, and the counts."""
+    calls = []
+    poisson = Rng.poisson
+
+    def record(self, rate):
+        counts = poisson(self, rate)
+        calls.append((rate.numpy(), counts.numpy()))
+        return counts
+
+    monkeypatch.setattr(Rng, "poisson", record)
+    return calls
+
+
+@pytest.mark.parametrize("count, peak", [(1, 1), (2, 2), (3, 4), (5, 8), (255, 256), (256, 256)])
+def test_scaledpoisson_equals_formula_for_level_count(count, peak, monkeypatch):
+    """The sum is on the image itself, the counts on its rounding to 8 bits."""
+    levels = numpy.resize(numpy.arange(count), (3, 24, 32)) / 255
+    x = (levels + 0.2 / 255).astype(numpy.float32)
+    calls = recorded_poisson(monkeypatch)
+    y = ScaledPoisson(1.7)(torch.from_numpy(x)[None], rng())[0].numpy()
+    ((rate, counts),) = calls
+    assert numpy.allclose(rate[0], levels * peak, atol=1e-5)
+    assert numpy.allclose(y, x + 1.7 * (counts[0] / peak - levels), atol=1e-6)
+
+
+def test_scaledpoisson_gray_counts_luma(monkeypatch):
+    x = numpy.random.default_rng(3).random((3, 20, 20), dtype=numpy.float32)
+    luma = numpy.tensordot([0.2989, 0.587, 0.114], x, 1)
+    levels = numpy.round(luma * 255) / 255
+    peak = 2 ** math.ceil(math.log2(len(numpy.unique(levels))))
+    calls = recorded_poisson(monkeypatch)
+    y = ScaledPoisson(0.5, gray=1)(torch.from_numpy(x)[None], rng())[0].numpy()
+    ((rate, counts),) = calls
+    assert numpy.allclose(rate[0, 0], levels * peak, atol=1e-4)
+    assert numpy.allclose(y, x + 0.5 * (counts[0] / peak - levels), atol=1e-6)
+
+
+def test_correlated_noise_has_its_covariance():
+    """Each entry of the sample covariance within 5 standard errors of 10⁵ draws."""
+    mix = (0.5, 0.2, 0.1, 0.4, 0.3, 0.9)
+    matrix = numpy.array([[0.5, 0.2, 0.1], [0.2, 0.4, 0.3], [0.1, 0.3, 0.9]])
+    x = torch.full((1, 3, 250, 400), 0.5, dtype=torch.float64)
+    noise = (Correlated(0.3, mix)(x, rng()) - x)[0].flatten(1).numpy()
+    covariance = numpy.cov(noise) / 0.3**2
+    error = numpy.sqrt((matrix**2 + numpy.outer(matrix.diagonal(), matrix.diagonal())) / 1e5)
+    assert (abs(covariance - matrix) < 5 * error).all()
+    assert abs(noise.mean()) < 5 * 0.3 / math.sqrt(1e5)
+
+
+def test_correlated_draws_a_covariance():
+    """Entries of |Uᵀ D U| are at most 1, and the trace is that of D: three draws of U[0, 1)."""
+    drawn = [Correlated(0.1).sample((1, 3, 4, 4), rng(i)).mix for i in range(500)]
+    traces = [rr + gg + bb for rr, _, _, gg, _, bb in drawn]
+    assert all(0 <= value <= 1 for mix in drawn for value in mix)
+
+    def sum_of_three(x):  # the law of Irwin and Hall
+        powers = [numpy.maximum(x - k, 0) ** 3 for k in range(4)]
+        return (powers[0] - 3 * powers[1] + 3 * powers[2] - powers[3]) / 6
+
+    assert stats.kstest(traces, sum_of_three).pvalue > FALSE_ALARM
+
+
+def test_correlated_refuses_what_is_no_covariance():
+    with pytest.raises(ValueError, match="must be six numbers"):
+        Correlated(0.1, (1, 2, 3))
+    with pytest.raises(ValueError, match="no covariance"):
+        Correlated(0.1, (0.1, 1, 0, 0.1, 0, 0.1))

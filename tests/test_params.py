@@ -64,7 +64,7 @@ def test_described_says_what_is_allowed():
     words = {parameter.name: parameter.description for parameter in described(degrade.Sinc)}
     assert words["cutoff"] == "a number from 0.001 to 3.14159, or one per image"
     assert words["size"] == "an odd integer from 1 to 101"
-    kernel, size, _ = described(degrade.Blur)
+    kernel, size, *_ = described(degrade.Blur)
     assert kernel.required and "motion" in kernel.description
     assert not size.required and size.default is None and "None" in size.description
 

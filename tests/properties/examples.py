@@ -7,6 +7,7 @@ from degrade import (
     JPEG,
     Blur,
     Crop,
+    Frame,
     Gaussian,
     Mask,
     Maybe,
@@ -16,6 +17,8 @@ from degrade import (
     Poisson,
     PoissonGaussian,
     Range,
+    Resize,
+    Shuffle,
 )
 from degrade.kinds import FlagKind, Kind, NumberKind, OptionKind
 from degrade.registry import REGISTRY
@@ -37,8 +40,7 @@ def allowed(kind: Kind) -> st.SearchStrategy:
     elif isinstance(kind, NumberKind):
         values = st.floats(kind.low, kind.high, exclude_min=kind.above)
     elif isinstance(kind, OptionKind):
-        undecided = [] if kind.undecided is None else [kind.undecided]
-        values = st.sampled_from([*kind.names, *undecided])
+        values = st.sampled_from([*kind.names, *kind.undecided])
     elif isinstance(kind, FlagKind):
         values = st.booleans()
     else:
@@ -59,8 +61,18 @@ STRATEGIES = {
     "blur": st.builds(Blur, st.just("gaussian"), st.floats(0, 3))
     | st.builds(Blur, st.just("motion"), st.floats(1, 9), st.floats(-360, 360))
     | st.builds(Blur, st.just("defocus"), st.floats(0, 5))
+    | st.builds(
+        Blur,
+        st.sampled_from(["gaussian", "plateau"]),
+        st.floats(0, 3),
+        st.floats(-360, 360),
+        across=st.floats(0, 3),
+        beta=st.floats(0.5, 4),
+        side=st.sampled_from([1, 3, 7, 21]),
+    )
     | st.builds(Blur, kernels),
     "box": declared("box"),
+    "brightness": declared("brightness"),
     "clamp": declared("clamp"),
     "codec": declared("codec"),
     "compressedsensing": declared("compressedsensing", ratio=st.floats(0.01, 1)),
@@ -68,15 +80,20 @@ STRATEGIES = {
         Crop, st.just(0), st.just(0), st.none() | st.just(1), st.none() | st.just(1)
     ),  # fits every image
     "deadpixels": declared("deadpixels"),
+    "diffjpeg": declared("diffjpeg"),
     "downsample": declared("downsample", factor=factors),
     "gamma": declared("gamma", gamma=st.floats(0.01, 5)),
+    "contrast": declared("contrast"),
+    "correlated": declared("correlated", mix=st.none() | st.just((0.3, 0.1, 0, 0.2, 0.1, 0.3))),
     "gaussian": declared("gaussian"),
     "gray": declared("gray"),
     "hotpixels": declared("hotpixels"),
+    "hue": declared("hue"),
     "identity": declared("identity"),
     "jpeg": st.builds(
         JPEG, st.integers(1, 100), allowed(JPEG.kinds["subsampling"])
     ),  # with the default surrogate, whose slope is 1
+    "offset": declared("offset"),
     "pixels": declared("pixels"),
     "place": st.builds(
         lambda side, turn, at, size: Place((side, -turn, at, turn, side, at), size),
@@ -89,23 +106,62 @@ STRATEGIES = {
     "poissongaussian": declared("poissongaussian", **moderate),
     "pool": declared("pool", factor=factors),
     "quantize": declared("quantize", levels=st.integers(2, 1000)),
-    "resize": declared("resize", size=sides | st.tuples(sides, sides), scale=st.none())
-    | declared("resize", size=st.none(), scale=st.floats(0.1, 1.5)),
+    "resize": declared(
+        "resize",
+        size=sides | st.tuples(sides, sides),
+        scale=st.none(),
+        rounding=st.just("round"),
+        grid=st.just("size"),
+        of=st.none(),
+    )
+    | declared(
+        "resize",
+        size=st.none(),
+        scale=st.floats(0.1, 1.5),
+        grid=st.just("size"),
+        of=st.none() | st.tuples(sides, sides),
+    )
+    | declared(
+        "resize",
+        size=st.none(),
+        scale=st.floats(0.1, 1.5),
+        filter=st.sampled_from(["torch-bilinear", "torch-bicubic", "any-torch"]),
+        grid=st.just("scale"),
+        of=st.none(),
+    ),
     "saltpepper": declared("saltpepper"),
+    "saturation": declared("saturation"),
+    "scaledpoisson": declared("scaledpoisson", scale=st.floats(0, 3)),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
     "speckle": declared("speckle", sigma=unit),
     "strokes": declared("strokes", count=st.integers(0, 9), width=st.floats(0.01, 0.5)),
+    "subsample": declared(
+        "subsample",
+        factor=st.integers(1, 5),
+        size=st.floats(0, 4),
+        side=st.sampled_from([1, 9, 25]),
+    ),
     "turn": declared("turn"),
     "uncrop": declared("uncrop", keep=st.floats(0.01, 1)),
     "uniform": declared("uniform"),
+    "usm": declared("usm", size=st.floats(0.1, 9), side=st.sampled_from([1, 9, 51])),
 }
 # of what keeps the size, since the rows of a batch must agree on one
 STRATEGIES["maybe"] = st.builds(
     Maybe, unit, st.one_of(STRATEGIES["strokes"], STRATEGIES["jpeg"], STRATEGIES["poisson"])
 )
 STRATEGIES["oneof"] = st.builds(
-    OneOf, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90)))
+    OneOf,
+    st.just(Gaussian(Range(0.1, 0.3))),
+    st.builds(JPEG, st.just(Range(3, 90))),
+    weights=st.none() | st.tuples(unit, st.just(0.5)),
+)
+STRATEGIES["shuffle"] = st.builds(
+    Shuffle, st.just(Gaussian(Range(0.1, 0.3))), st.builds(JPEG, st.just(Range(3, 90)))
+)
+STRATEGIES["frame"] = st.builds(
+    lambda scale: Frame(Resize(scale=scale) >> Resize(scale=1, of="frame")), st.floats(0.1, 1.5)
 )
 # these fit one size or number of images, so they cannot be drawn apart from them
 SIZED = {
@@ -143,17 +199,23 @@ SLOPES = {
     "clamp": lambda f, x, run: 0.5 / torch.cosh(x - 0.5) ** 2,
     "codec": _one,
     "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
+    "correlated": _one,
+    "diffjpeg": _one,
     "gaussian": _one,
     "hotpixels": _untouched,
+    "hue": _one,
     "jpeg": _one,
+    "offset": _one,
     "poisson": _poisson,
     "poissongaussian": lambda f, x, run: (
         1 + (run(PoissonGaussian(f.peak, 0)) - x) / (2 * (x + 1e-3 / f.peak))
     ),
     "quantize": _cubic,
     "saltpepper": _untouched,
+    "scaledpoisson": _one,
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
+    "usm": _one,
 }
 
 operators = st.one_of(*STRATEGIES.values())

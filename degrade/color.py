@@ -1,0 +1,173 @@
+"""Changes of colour as torchvision's ColorJitter makes them, and shifts of the channels.
+
+They do not clamp; write `>> clamp` after them, as torchvision does after each.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .images import check_channels
+from .operator import Operator
+from .params import Numbers, number, per_image
+from .registry import register
+from .rng import Rng
+from .rows import row_by_row
+from .surrogate import declare
+
+_STRONGEST = 20  # largest factor
+
+
+def luma(x: Tensor) -> Tensor:
+    """torchvision's luma [B, 1, H, W]; a grey image is its own."""
+    check_channels(x)
+    if x.shape[1] == 1:
+        return x
+    red, green, blue = x.split(1, 1)
+    mixed: Tensor = 0.2989 * red + 0.587 * green + 0.114 * blue
+    return mixed
+
+
+@register("brightness", exact="torchvision's", gradient="adjoint")
+class Brightness(Operator):
+    """Multiply all values: y = factor·x. The adjoint is the same.
+
+    factor: 0 to 20; a number, or one per image.
+    """
+
+    factor: Numbers = number(low=0, high=_STRONGEST)
+    linear = local = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        return x * per_image(self.factor, x, "factor")
+
+
+@register("contrast", exact="torchvision's", gradient="adjoint")
+class Contrast(Operator):
+    """Move all values away from the mean luma of the image, or towards it.
+
+    y = factor·x + (1 - factor)·mean(0.2989 R + 0.587 G + 0.114 B). The adjoint spreads the second
+    part over all pixels.
+
+    factor: 0 to 20; below 1 flattens; a number, or one per image.
+    """
+
+    factor: Numbers = number(low=0, high=_STRONGEST)
+    linear = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        return row_by_row(_flattened, x, factor=self.factor)
+
+
+def _flattened(x: Tensor, factor: float) -> Tensor:
+    """One image, its values moved away from its mean luma."""
+    brightness = luma(x).double()
+    mean = brightness.mean().to(x)
+    rest = 1 - factor
+    return factor * x + rest * mean
+
+
+@register("saturation", exact="torchvision's", gradient="adjoint")
+class Saturation(Operator):
+    """Move the channels of each pixel away from its luma, or towards it.
+
+    y = factor·x + (1 - factor)·(0.2989 R + 0.587 G + 0.114 B); grey images stay as they are.
+
+    factor: 0 to 20; 0 is grey; a number, or one per image.
+    """
+
+    factor: Numbers = number(low=0, high=_STRONGEST)
+    linear = local = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        factor = per_image(self.factor, x, "factor")
+        if x.shape[1] == 1:
+            return x.clone()
+        rest = 1 - factor
+        return factor * x + rest * luma(x)
+
+
+@register("hue", exact="torchvision's", gradient="identity")
+class Hue(Operator):
+    """Turn the hue of each pixel in the HSV cone; grey images stay as they are.
+
+    Gradient: identity. Values are clamped to [0, 1] on the way back from HSV.
+
+    turn: -0.5 to 0.5 of a full turn; 1/3 makes red green; a number, or one per image.
+    """
+
+    turn: Numbers = number(low=-0.5, high=0.5)
+    local = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        check_channels(x)
+        if x.shape[1] == 1:
+            return x.clone()
+        turn = per_image(self.turn, x, "turn")
+        return declare(x, _turned(x.detach(), turn))
+
+
+def _turned(x: Tensor, turn: float | Tensor) -> Tensor:
+    """An image with other hues, through HSV."""
+    value = x.amax(1, keepdim=True)
+    darkest = x.amin(1, keepdim=True)
+    chroma = value - darkest
+    is_gray = chroma == 0
+    safe_value = torch.where(is_gray, 1.0, value)
+    safe_chroma = torch.where(is_gray, 1.0, chroma)
+    saturation = chroma / safe_value
+    distances = (value - x) / safe_chroma
+    sextant = _sextant(x == value, distances)
+    hue = sextant / 6 + 1 + turn
+    rgb = _from_hsv(hue.remainder(1.0), saturation, value)
+    return rgb.to(x)
+
+
+def _sextant(is_largest: Tensor, distances: Tensor) -> Tensor:
+    """The hue in sixths of a turn, from the channel that is largest and how far the others are."""
+    red, green, blue = distances.split(1, 1)
+    red_is_largest, green_is_largest, _ = is_largest.split(1, 1)
+    near_blue = 4 + green - red
+    near_green = 2 + red - blue
+    near_red = blue - green
+    not_red = torch.where(green_is_largest, near_green, near_blue)
+    return torch.where(red_is_largest, near_red, not_red)
+
+
+def _from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """RGB by the distance of each channel's own hue: red's at 0, green's at 1/3, blue's at 2/3."""
+    channels = []
+    for sextants in (5, 3, 1):
+        turned = sextants + hue * 6
+        position = turned.remainder(6)
+        distance = torch.minimum(position, 4 - position)
+        share = distance.clamp(0, 1)
+        channels.append(value - value * saturation * share)
+    rgb = torch.cat(channels, 1)
+    return rgb.clamp(0, 1)
+
+
+@register("offset", exact="x + its numbers", gradient="identity")
+class Offset(Operator):
+    """Add a number to each channel. A grey image gets the mean of the three. Gradient: identity.
+
+    red, green, blue: -1 to 1, in units of [0, 1]; a number, or one per image.
+
+    Source: `color_jitter` of GFPGAN.
+    """
+
+    red: Numbers = number(default=0, low=-1, high=1)
+    green: Numbers = number(default=0, low=-1, high=1)
+    blue: Numbers = number(default=0, low=-1, high=1)
+    local = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        check_channels(x)
+        red_offset = per_image(self.red, x, "red")
+        green_offset = per_image(self.green, x, "green")
+        blue_offset = per_image(self.blue, x, "blue")
+        if x.shape[1] == 1:
+            return x + (red_offset + green_offset + blue_offset) / 3
+        red, green, blue = x.split(1, 1)
+        return torch.cat([red + red_offset, green + green_offset, blue + blue_offset], 1)

@@ -1,0 +1,150 @@
+"""JPEG as DiffJPEG computes it: real qualities, tables that are not rounded, no 8-bit pixels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .constants import cached_constant
+from .images import check_channels
+from .operator import Operator
+from .params import Numbers, number
+from .registry import register
+from .rng import Rng
+from .rows import row_by_row
+from .surrogate import declare
+
+_BLOCK = 8
+_CELL = 16  # pixels of an image per block of chroma
+_SMALLEST_FACTOR = 1e-4  # of the tables: quality 100 would divide by zero
+
+# ITU-T T.81, tables K.1 and K.2
+_LUMA = [
+    [16, 11, 10, 16, 24, 40, 51, 61],
+    [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77],
+    [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101],
+    [72, 92, 95, 98, 112, 100, 103, 99],
+]
+_CHROMA_CORNER = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+
+_TO_YCBCR = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+_TO_RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
+
+
+@register("diffjpeg", exact="DiffJPEG", gradient="straight through")
+class DiffJPEG(Operator):
+    """JPEG as DiffJPEG computes it, which Real-ESRGAN uses in training.
+
+    It is not what a file holds; that is `jpeg`. The quality is a real number, and the tables are
+    not rounded. The luma table is transposed, as in the published code. Colours and pixels are not
+    rounded to 8 bits, chroma is averaged over 2 × 2 pixels and repeated, and an image is padded
+    with black to sides that 16 divides. Gradient: straight through, the identity.
+
+    quality: 1 to 100; a number, or one per image.
+
+    Source: DiffJPEG (Lomnitz 2018) as in BasicSR, with its rounding of coefficients.
+    """
+
+    quality: Numbers = number(low=1, high=100)
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        check_channels(x)
+        exact = row_by_row(_compressed, x.detach(), quality=self.quality)
+        return declare(x, exact)
+
+
+def _compressed(x: Tensor, quality: float) -> Tensor:
+    """The round trip of one image [1, C, H, W]."""
+    height, width = x.shape[2:]
+    below = -height % _CELL
+    to_the_right = -width % _CELL
+    levels = x.double() * 255
+    padded = F.pad(levels, (0, to_the_right, 0, below))
+    factor = _factor(quality)
+    decoded = _gray_decoded(padded, factor) if x.shape[1] == 1 else _decoded(padded, factor)
+    pixels = decoded[..., :height, :width]
+    return pixels.clamp(0, 255).div(255).to(x)
+
+
+def _decoded(levels: Tensor, factor: float) -> Tensor:
+    """The round trip of three channels, in levels of 255."""
+    luma, chroma = _mixed(levels, _TO_YCBCR).split([1, 2], 1)
+    luma = _gray_decoded(luma, factor)
+    table = _chroma_table() * factor
+    small_chroma = F.avg_pool2d(chroma, 2)
+    small_chroma = _quantised(small_chroma, table.to(levels.device))
+    wide_chroma = small_chroma.repeat_interleave(2, 3)
+    chroma = wide_chroma.repeat_interleave(2, 2)
+    planes = torch.cat([luma, chroma], 1)
+    return _mixed(planes, _TO_RGB)
+
+
+def _gray_decoded(luma: Tensor, factor: float) -> Tensor:
+    """The round trip of luma, in levels of 255."""
+    table = _luma_table() * factor
+    signed = luma - 128
+    return _quantised(signed, table.to(luma.device)) + 128
+
+
+def _factor(quality: float) -> float:
+    """By how much a quality scales the tables."""
+    factor = 50 / quality if quality < 50 else 2 - quality / 50
+    return max(factor, _SMALLEST_FACTOR)
+
+
+def _mixed(x: Tensor, matrix: list[list[float]]) -> Tensor:
+    """Each pixel's channels multiplied by a matrix."""
+    weights = torch.tensor(matrix, dtype=x.dtype, device="cpu")
+    columns = weights.to(x.device).view(3, 3, 1, 1, 1)
+    first, second, third = columns.unbind(1)
+    red, green, blue = x.unbind(1)
+    mixed = first * red + second * green + third * blue
+    return mixed.transpose(0, 1)
+
+
+def _quantised(plane: Tensor, table: Tensor) -> Tensor:
+    """Planes [1, C, H, W] with the DCT coefficients of their blocks rounded to a table's steps."""
+    _, _, height, width = plane.shape
+    rows = height // _BLOCK
+    columns = width // _BLOCK
+    in_rows: Tensor = plane.unflatten(2, (rows, _BLOCK))
+    in_blocks: Tensor = in_rows.unflatten(4, (columns, _BLOCK))
+    blocks = in_blocks.transpose(3, 4)
+    dct = _dct().to(plane.device)
+    coefficients = dct @ blocks @ dct.mT
+    steps = coefficients / table
+    rounded = steps.round() * table
+    decoded = dct.mT @ rounded @ dct
+    side_by_side = decoded.transpose(3, 4)
+    return side_by_side.reshape(plane.shape)
+
+
+@cached_constant(maxsize=1)
+def _dct() -> Tensor:
+    """The orthonormal DCT matrix: rows are frequencies."""
+    frequency = torch.arange(_BLOCK, dtype=torch.float64)[:, None]
+    position = torch.arange(_BLOCK, dtype=torch.float64)
+    angle = (2 * position + 1) * frequency * math.pi / (2 * _BLOCK)
+    matrix = torch.cos(angle) / 2
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+@cached_constant(maxsize=1)
+def _luma_table() -> Tensor:
+    standard = torch.tensor(_LUMA, dtype=torch.float64)
+    return standard.mT.contiguous()
+
+
+@cached_constant(maxsize=1)
+def _chroma_table() -> Tensor:
+    table = torch.full((_BLOCK, _BLOCK), 99, dtype=torch.float64)
+    table[:4, :4] = torch.tensor(_CHROMA_CORNER, dtype=torch.float64)
+    return table
