@@ -1,0 +1,382 @@
+"""The scans of a JPEG: which coefficients each holds, and in which codes.
+
+A baseline file has one scan. A progressive one has several: first a coefficient's high bits, then
+one more bit at a time. Names are those of ITU-T T.81, Annexes A, F.1.2 and G.1; the choice of scans
+is libjpeg's. K is a quantised coefficient, in zigzag order from here on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy
+from numpy import ndarray
+
+from .jpeg_huffman import PLAIN, Codes
+
+_ZERO_RUN = 0xF0  # the symbol of 16 zeros
+_MOST_BLOCKS = 32767  # without a further coefficient, that one end-of-band code counts
+_MOST_CORRECTIONS = 937  # bits that libjpeg holds back before it ends such a run of blocks
+_BIT_LENGTHS = numpy.array([number.bit_length() for number in range(2**15 + 1)], numpy.int32)
+
+
+class Scan(NamedTuple):
+    """A scan of some components (by their numbers): coefficients `first` to `last`.
+
+    low: how many low bits it leaves to later scans. high: how many the scan before left, 0 if none.
+    """
+
+    components: tuple[int, ...]
+    first: int = 0
+    last: int = 63
+    high: int = 0
+    low: int = 0
+
+
+class Component(NamedTuple):
+    """A component of one image: its blocks in zigzag order [rows, columns, 64].
+
+    across, down: how many of them an MCU holds. huffman: 0 for the tables of luma, 1 of chroma.
+    """
+
+    blocks: ndarray
+    across: int
+    down: int
+    huffman: int
+
+
+def scans_of(count: int, progressive: bool) -> list[Scan]:
+    """The scans of a file with `count` components."""
+    every = tuple(range(count))
+    if not progressive:
+        return [Scan(every)]
+    if count == 3:
+        luma, blue, red = (0,), (1,), (2,)
+        return [
+            Scan(every, 0, 0, 0, 1),
+            Scan(luma, 1, 5, 0, 2),
+            Scan(red, 1, 63, 0, 1),
+            Scan(blue, 1, 63, 0, 1),
+            Scan(luma, 6, 63, 0, 2),
+            Scan(luma, 1, 63, 2, 1),
+            Scan(every, 0, 0, 1, 0),
+            Scan(red, 1, 63, 1, 0),
+            Scan(blue, 1, 63, 1, 0),
+            Scan(luma, 1, 63, 1, 0),
+        ]
+    return [
+        Scan(every, 0, 0, 0, 1),
+        Scan(every, 1, 5, 0, 2),
+        Scan(every, 6, 63, 0, 2),
+        Scan(every, 1, 63, 2, 1),
+        Scan(every, 0, 0, 1, 0),
+        Scan(every, 1, 63, 1, 0),
+    ]
+
+
+def mcus_across(scan: Scan, components: list[Component]) -> int:
+    """How many MCUs a row of a scan has. An MCU of a single component is one block."""
+    first = components[scan.components[0]]
+    columns = first.blocks.shape[1]
+    if len(scan.components) == 1:
+        return columns
+    return -(-columns // first.across)
+
+
+def codes_of_scan(scan: Scan, components: list[Component], restart: int) -> Codes:
+    """The codes of a scan, with a restart after every `restart` MCUs (0: none)."""
+    is_single = len(scan.components) == 1
+    parts = []
+    tables_of_mcu: list[int] = []
+    for number in scan.components:
+        component = components[number]
+        blocks = _in_mcus(component, is_single)
+        parts.append(_band(blocks, scan, restart))
+        tables_of_mcu += [component.huffman] * blocks.shape[1]
+    mcus = numpy.concatenate(parts, 1)
+    count, blocks_of_mcu, width = mcus.shape
+    tables = numpy.tile(numpy.array(tables_of_mcu, numpy.int32), count)
+    ends = _last_of_intervals(len(tables), restart * blocks_of_mcu)
+    band = mcus.reshape(-1, width)
+    if scan.first == 0 and scan.high > 0:
+        return _one_bit_each(band[:, 0] & 1, ends)
+    if scan.first > 0 and scan.high > 0:
+        return _refined(band, tables, ends)
+    if scan.first > 0:
+        has_codes = band.any(1)
+        ends_early = band[:, -1] == 0
+        no_corrections = numpy.zeros(len(band), numpy.int64)
+        end_counts = _end_of_band_counts(has_codes, ends_early, ends, no_corrections)
+        return _sequence(band, end_counts, tables, ends, has_dc=False)
+    has_ac = width > 1
+    ends_of_block = (band[:, -1] == 0) & has_ac
+    return _sequence(band, ends_of_block, tables, ends, has_dc=True)
+
+
+def _in_mcus(component: Component, is_single: bool) -> ndarray:
+    """The blocks in the order of the scan: [MCUs, blocks of an MCU, 64].
+
+    Where several components share a scan, blocks are added to fill the last MCUs. They have no AC,
+    and the DC of the block coded before them, so that they cost few bits.
+    """
+    blocks = component.blocks
+    if is_single:
+        return blocks.reshape(-1, 1, 64)
+    across, down = component.across, component.down
+    rows, columns = blocks.shape[:2]
+    mcu_rows = -(-rows // down)
+    mcu_columns = -(-columns // across)
+    filled = numpy.zeros((mcu_rows * down, mcu_columns * across, 64), blocks.dtype)
+    filled[:rows, :columns] = blocks
+    filled[:rows, columns:, 0] = blocks[:, -1:, 0]
+    for row in range(rows, len(filled)):
+        last_of_mcu = filled[row - 1, across - 1 :: across, 0]
+        filled[row, :, 0] = last_of_mcu.repeat(across)
+    grid = filled.reshape(mcu_rows, down, mcu_columns, across, 64)
+    mcus = grid.swapaxes(1, 2)
+    return mcus.reshape(-1, down * across, 64)
+
+
+def _band(blocks: ndarray, scan: Scan, restart: int) -> ndarray:
+    """The numbers that a scan codes [MCUs, blocks, coefficients]: high bits, and differences of DC.
+
+    DC is shifted down, and AC toward zero.
+    """
+    if scan.first > 0:
+        band = blocks[:, :, scan.first : scan.last + 1]
+        return numpy.sign(band) * (abs(band) >> scan.low)
+    band = blocks[:, :, : scan.last + 1] >> scan.low
+    if scan.high == 0:
+        dc = band[:, :, 0]
+        before = numpy.zeros(dc.size, dc.dtype)
+        before[1:] = dc.ravel()[:-1]
+        if restart > 0:
+            before[:: restart * dc.shape[1]] = 0
+        dc -= before.reshape(dc.shape)
+    return band
+
+
+def _last_of_intervals(count: int, interval: int) -> ndarray:
+    """Which of `count` blocks are the last of a restart interval."""
+    is_last = numpy.zeros(count, bool)
+    if interval > 0:
+        is_last[interval - 1 :: interval] = True
+    is_last[-1] = True
+    return is_last
+
+
+def _one_bit_each(bits: ndarray, ends: ndarray) -> Codes:
+    """Code one bit of each block."""
+    stops = numpy.flatnonzero(ends) + 1
+    values = numpy.insert(bits.astype(numpy.int64), stops, 0)
+    ends_of_intervals = stops + numpy.arange(1, len(stops) + 1)
+    sizes = numpy.ones(len(values), numpy.int64)
+    sizes[ends_of_intervals - 1] = 0
+    symbols = numpy.full(len(values), PLAIN)
+    return Codes(symbols, values, sizes, ends_of_intervals)
+
+
+class _Items(NamedTuple):
+    """What a scan says, in order: coefficients that are not zero, ends of bands and of intervals.
+
+    Each array has one number per item. column: the place in the block; `width` marks the end of
+    bands, whose value counts them, and width + 1 the end of an interval.
+    """
+
+    block: ndarray
+    column: ndarray
+    value: ndarray
+    is_first: ndarray  # of its block
+    is_coefficient: ndarray
+    is_end_of_band: ndarray
+    is_end: ndarray
+
+
+def _items(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) -> _Items:
+    """The items of blocks [blocks, width]. With DC, the first coefficient is always an item."""
+    count, width = band.shape
+    grid = numpy.empty((count, width + 2), numpy.int16)
+    grid[:, :width] = band
+    grid[:, width] = end_counts
+    grid[:, width + 1] = ends
+    is_item = grid != 0
+    if has_dc:
+        is_item[:, 0] = True
+    index = numpy.flatnonzero(is_item)
+    block = index // (width + 2)
+    column = index - block * (width + 2)
+    value = grid.ravel()[index].astype(numpy.int64)
+    is_first = numpy.diff(block, prepend=-1) != 0
+    is_coefficient = column < width
+    is_end_of_band = column == width
+    is_end = column > width
+    return _Items(block, column, value, is_first, is_coefficient, is_end_of_band, is_end)
+
+
+def _sequence(
+    band: ndarray, end_counts: ndarray, tables: ndarray, ends: ndarray, has_dc: bool
+) -> Codes:
+    """Code the first bits of blocks [blocks, width]: F.1.2 and G.1.2.2.
+
+    end_counts: for each block how many blocks, up to it, end with zeros that one code stands for.
+    """
+    items = _items(band, end_counts, ends, has_dc)
+    sizes = _BIT_LENGTHS[abs(items.value)]
+    negative = items.value >> 63  # -1 or 0
+    values = (items.value + negative) & ((1 << sizes) - 1)
+    column_before = numpy.zeros_like(items.column)
+    column_before[1:] = items.column[:-1]
+    column_before[items.is_first] = -1
+    zeros = items.column - column_before - 1
+    symbols = 16 * (zeros & 15) + sizes
+    _code_ends(items, symbols, values, sizes)
+    table = 2 * tables[items.block] + 1
+    if has_dc:
+        table -= items.column == 0
+    symbols += 256 * table
+    symbols[items.is_end] = PLAIN
+    zero_runs = numpy.where(items.is_coefficient, zeros >> 4, 0)
+    stops = numpy.cumsum(zero_runs + 1)
+    if zero_runs.any():
+        symbols = _with_zero_runs(symbols, 256 * table + _ZERO_RUN, zero_runs, stops)
+        values = _with_zero_runs(values, 0, zero_runs, stops)
+        sizes = _with_zero_runs(sizes, 0, zero_runs, stops)
+    return Codes(symbols, values, sizes, stops[items.is_end])
+
+
+def _code_ends(items: _Items, symbols: ndarray, values: ndarray, sizes: ndarray) -> None:
+    """Fill in the codes of the ends of bands, and empty codes for the ends of intervals.
+
+    A number n of bands is coded as the length of n in bits, and the bits after its first one.
+    """
+    is_end_of_band = items.is_end_of_band
+    counts = items.value[is_end_of_band]
+    further_bits = _BIT_LENGTHS[counts] - 1
+    sizes[is_end_of_band] = further_bits
+    values[is_end_of_band] = counts - (1 << further_bits)
+    symbols[is_end_of_band] = 16 * further_bits
+    sizes[items.is_end] = 0
+    values[items.is_end] = 0
+
+
+def _with_zero_runs(
+    numbers: ndarray, of_zero_runs: ndarray | int, zero_runs: ndarray, stops: ndarray
+) -> ndarray:
+    """Insert, before each item, the number of a code of 16 zeros `zero_runs` times."""
+    inserted = numpy.broadcast_to(of_zero_runs, numbers.shape)
+    result = inserted.repeat(zero_runs + 1)
+    result[stops - 1] = numbers
+    return result
+
+
+def _end_of_band_counts(
+    has_codes: ndarray, ends_early: ndarray, ends: ndarray, corrections: ndarray
+) -> ndarray:
+    """For the last block of each run of blocks that end with zeros, their number; else 0.
+
+    A run begins in a block with codes or without, and goes on through blocks without codes.
+    corrections: how many correction bits each block adds to its run.
+    """
+    count = len(has_codes)
+    counts = numpy.zeros(count, numpy.int64)
+    goes_on = numpy.zeros(count, bool)
+    goes_on[1:] = ends_early[:-1] & ~has_codes[1:] & ~ends[:-1]
+    firsts = numpy.flatnonzero(ends_early & ~goes_on)
+    stops_here = ends_early.copy()
+    stops_here[:-1] &= ~goes_on[1:]
+    lasts = numpy.flatnonzero(stops_here)
+    counts[lasts] = lasts - firsts + 1
+    corrections_up_to = numpy.cumsum(corrections)
+    corrections_before = corrections_up_to - corrections
+    held_back = corrections_up_to[lasts] - corrections_before[firsts]
+    too_long = (held_back > _MOST_CORRECTIONS) | (counts[lasts] > _MOST_BLOCKS)
+    for first, last in zip(firsts[too_long], lasts[too_long], strict=True):
+        counts[last] = 0
+        while first <= last:
+            most = corrections_before[first] + _MOST_CORRECTIONS
+            full = numpy.searchsorted(corrections_up_to, most, side="right")
+            stop = min(full, first + _MOST_BLOCKS - 1, last)
+            counts[stop] = stop - first + 1
+            first = stop + 1
+    return counts
+
+
+def _refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
+    """Code one more bit of AC coefficients [blocks, width]: G.1.2.3.
+
+    A coefficient of ±1 is new and has a code. A larger one has a correction bit, which follows the
+    next code.
+    """
+    count, width = band.shape
+    magnitudes = abs(band)
+    is_new = magnitudes == 1
+    has_codes = is_new.any(1)
+    last_new = numpy.where(has_codes, width - 1 - is_new[:, ::-1].argmax(1), -1)
+    follows = numpy.arange(width) > last_new[:, None]
+    corrections_at_end = ((magnitudes > 1) & follows).sum(1)
+    ends_early = last_new < width - 1
+    end_counts = _end_of_band_counts(has_codes, ends_early, ends, corrections_at_end)
+    items = _items(band, end_counts, ends, has_dc=False)
+    is_new_item = items.is_coefficient & (abs(items.value) == 1)
+    is_correction = items.is_coefficient & ~is_new_item
+    zeros = _zeros_since_code(items, is_new_item)
+    zero_runs = _new_zero_runs(items, zeros, is_new_item, last_new)
+    symbols = 16 * (zeros & 15) + 1
+    values = (items.value > 0).astype(numpy.int64)
+    sizes = numpy.ones(len(values), numpy.int64)
+    _code_ends(items, symbols, values, sizes)
+    table = 256 * (2 * tables[items.block] + 1)
+    symbols += table
+    symbols[items.is_end] = PLAIN
+    # Codes, in order: those of 16 zeros before each item, and the item's own unless it is corrected
+    codes_of_item = zero_runs + ~is_correction
+    stops = numpy.cumsum(codes_of_item)
+    code_symbols = (table + _ZERO_RUN).repeat(codes_of_item)
+    code_values = numpy.zeros(len(code_symbols), numpy.int64)
+    code_sizes = numpy.zeros(len(code_symbols), numpy.int64)
+    own = stops[~is_correction] - 1
+    code_symbols[own] = symbols[~is_correction]
+    code_values[own] = values[~is_correction]
+    code_sizes[own] = sizes[~is_correction]
+    # A correction bit follows the code after it
+    next_code = stops[is_correction]
+    bits = abs(items.value[is_correction]) & 1
+    bits_after_code = numpy.bincount(next_code, minlength=len(code_symbols))
+    shifts = numpy.cumsum(bits_after_code) - bits_after_code
+    places = numpy.arange(len(code_symbols)) + shifts
+    places_of_bits = next_code + 1 + numpy.arange(len(bits))
+    total = len(code_symbols) + len(bits)
+    all_symbols = numpy.full(total, PLAIN)
+    all_values = numpy.empty(total, numpy.int64)
+    all_sizes = numpy.ones(total, numpy.int64)
+    all_symbols[places] = code_symbols
+    all_values[places] = code_values
+    all_sizes[places] = code_sizes
+    all_values[places_of_bits] = bits
+    return Codes(all_symbols, all_values, all_sizes, places[stops[items.is_end] - 1] + 1)
+
+
+def _zeros_since_code(items: _Items, is_new: ndarray) -> ndarray:
+    """How many zeros lie between an item and the last new coefficient before it in its block."""
+    order = numpy.arange(len(items.column))
+    first_of_block = numpy.maximum.accumulate(numpy.where(items.is_first, order, 0))
+    zeros = items.column - (order - first_of_block)  # since the block began
+    last_new = numpy.maximum.accumulate(numpy.where(is_new, order, -1))
+    new_before = numpy.full(len(order), -1)
+    new_before[1:] = last_new[:-1]
+    in_same_block = new_before >= first_of_block
+    zeros_then = numpy.where(in_same_block, zeros[new_before], 0)
+    return zeros - zeros_then
+
+
+def _new_zero_runs(items: _Items, zeros: ndarray, is_new: ndarray, last_new: ndarray) -> ndarray:
+    """How many codes of 16 zeros are due at each item.
+
+    They are coded when the next coefficient that is not zero is met, up to the last new one.
+    """
+    runs = zeros >> 4
+    coded_before = numpy.zeros_like(runs)
+    coded_before[1:] = numpy.where(is_new[:-1], 0, runs[:-1])
+    coded_before[items.is_first] = 0
+    is_coded = items.is_coefficient & (items.column <= last_new[items.block])
+    return numpy.where(is_coded, runs - coded_before, 0)
