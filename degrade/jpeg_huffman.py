@@ -122,8 +122,8 @@ def _shorten(codes_of_length: list[int]) -> None:
 def packed(codes: Codes, tables: list[Huffman | None]) -> list[bytes]:
     """The bytes of each restart interval, with a zero byte after every 0xFF."""
     patterns, pattern_sizes = _patterns(tables)
-    lengths = pattern_sizes[codes.symbols] + codes.sizes
-    patterns_of_codes = patterns[codes.symbols] << codes.sizes
+    lengths = pattern_sizes.take(codes.symbols) + codes.sizes
+    patterns_of_codes = patterns.take(codes.symbols) << codes.sizes
     bits = patterns_of_codes | codes.values
     filled = _fill_bytes(bits, lengths, codes.ends)
     stops = numpy.cumsum(lengths)
@@ -146,8 +146,8 @@ def coded_bits(codes: Codes, tables: list[Huffman | None]) -> int:
 
 def _patterns(tables: list[Huffman | None]) -> tuple[ndarray, ndarray]:
     """The bits of each symbol's code, and how many they are: [1025], PLAIN's being empty."""
-    patterns = numpy.zeros(PLAIN + 1, numpy.int64)
-    sizes = numpy.zeros(PLAIN + 1, numpy.int64)
+    patterns = numpy.zeros(PLAIN + 1, numpy.int32)
+    sizes = numpy.zeros(PLAIN + 1, numpy.int32)
     for number, table in enumerate(tables):
         if table is None:
             continue
@@ -180,10 +180,12 @@ def _joined(bits: ndarray, lengths: ndarray, stops: ndarray) -> bytes:
     next one, and in each word at least one begins.
     """
     starts = stops - lengths
-    words = starts // _WORD
-    shifts = 2 * _WORD - starts % _WORD - lengths
+    words = starts >> 5
+    shifts = 2 * _WORD - (starts & (_WORD - 1)) - lengths
     windows = bits.astype(numpy.uint64) << shifts.astype(numpy.uint64)
-    firsts = numpy.flatnonzero(numpy.diff(words, prepend=-1))
+    begins_word = numpy.ones(len(words), bool)
+    begins_word[1:] = words[1:] != words[:-1]
+    firsts = numpy.flatnonzero(begins_word)
     pairs = numpy.add.reduceat(windows, firsts)  # codes have no bit in common
     result = numpy.zeros(len(pairs) + 1, numpy.uint64)
     result[:-1] = pairs >> numpy.uint64(_WORD)

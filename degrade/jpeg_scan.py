@@ -168,28 +168,28 @@ def _last_of_intervals(count: int, interval: int) -> ndarray:
 def _one_bit_each(bits: ndarray, ends: ndarray) -> Codes:
     """Code one bit of each block."""
     stops = numpy.flatnonzero(ends) + 1
-    values = numpy.insert(bits.astype(numpy.int64), stops, 0)
+    values = numpy.insert(bits.astype(numpy.int32), stops, 0)
     ends_of_intervals = stops + numpy.arange(1, len(stops) + 1)
-    sizes = numpy.ones(len(values), numpy.int64)
+    sizes = numpy.ones_like(values)
     sizes[ends_of_intervals - 1] = 0
-    symbols = numpy.full(len(values), PLAIN)
+    symbols = numpy.full_like(values, PLAIN)
     return Codes(symbols, values, sizes, ends_of_intervals)
 
 
 class _Items(NamedTuple):
     """What a scan says, in order: coefficients that are not zero, ends of bands and of intervals.
 
-    Each array has one number per item. column: the place in the block; `width` marks the end of
-    bands, whose value counts them, and width + 1 the end of an interval.
+    The first four have one number per item, of type int32. column: the place in the block; `width`
+    marks the end of bands, whose value counts them, and width + 1 the end of an interval.
+    ends_of_bands, ends: where those two are.
     """
 
     block: ndarray
     column: ndarray
     value: ndarray
     is_first: ndarray  # of its block
-    is_coefficient: ndarray
-    is_end_of_band: ndarray
-    is_end: ndarray
+    ends_of_bands: ndarray
+    ends: ndarray
 
 
 def _items(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) -> _Items:
@@ -203,14 +203,15 @@ def _items(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) -> _
     if has_dc:
         is_item[:, 0] = True
     index = numpy.flatnonzero(is_item)
+    value = grid.ravel().take(index).astype(numpy.int32)
+    index = index.astype(numpy.int32)
     block = index // (width + 2)
     column = index - block * (width + 2)
-    value = grid.ravel()[index].astype(numpy.int64)
-    is_first = numpy.diff(block, prepend=-1) != 0
-    is_coefficient = column < width
-    is_end_of_band = column == width
-    is_end = column > width
-    return _Items(block, column, value, is_first, is_coefficient, is_end_of_band, is_end)
+    is_first = numpy.ones(len(block), bool)
+    is_first[1:] = block[1:] != block[:-1]
+    ends_of_bands = numpy.flatnonzero(column == width)
+    ends_of_intervals = numpy.flatnonzero(column > width)
+    return _Items(block, column, value, is_first, ends_of_bands, ends_of_intervals)
 
 
 def _sequence(
@@ -221,27 +222,29 @@ def _sequence(
     end_counts: for each block how many blocks, up to it, end with zeros that one code stands for.
     """
     items = _items(band, end_counts, ends, has_dc)
-    sizes = _BIT_LENGTHS[abs(items.value)]
-    negative = items.value >> 63  # -1 or 0
+    sizes = _BIT_LENGTHS.take(abs(items.value))
+    negative = items.value >> 31  # -1 or 0
     values = (items.value + negative) & ((1 << sizes) - 1)
-    column_before = numpy.zeros_like(items.column)
-    column_before[1:] = items.column[:-1]
-    column_before[items.is_first] = -1
-    zeros = items.column - column_before - 1
+    zeros = items.column.copy()  # before each item in its block
+    zeros[1:] -= (items.column[:-1] + 1) * ~items.is_first[1:]
     symbols = 16 * (zeros & 15) + sizes
     _code_ends(items, symbols, values, sizes)
-    table = 2 * tables[items.block] + 1
+    table = 2 * tables.take(items.block) + 1
     if has_dc:
         table -= items.column == 0
     symbols += 256 * table
-    symbols[items.is_end] = PLAIN
-    zero_runs = numpy.where(items.is_coefficient, zeros >> 4, 0)
-    stops = numpy.cumsum(zero_runs + 1)
-    if zero_runs.any():
-        symbols = _with_zero_runs(symbols, 256 * table + _ZERO_RUN, zero_runs, stops)
-        values = _with_zero_runs(values, 0, zero_runs, stops)
-        sizes = _with_zero_runs(sizes, 0, zero_runs, stops)
-    return Codes(symbols, values, sizes, stops[items.is_end])
+    symbols[items.ends] = PLAIN
+    zero_runs = zeros >> 4
+    zero_runs[items.ends_of_bands] = 0
+    zero_runs[items.ends] = 0
+    long = numpy.flatnonzero(zero_runs)
+    before = long.repeat(zero_runs[long])  # insert codes of 16 zeros here
+    return Codes(
+        symbols=numpy.insert(symbols, before, 256 * table[before] + _ZERO_RUN),
+        values=numpy.insert(values, before, 0),
+        sizes=numpy.insert(sizes, before, 0),
+        ends=items.ends + 1 + numpy.searchsorted(before, items.ends),
+    )
 
 
 def _code_ends(items: _Items, symbols: ndarray, values: ndarray, sizes: ndarray) -> None:
@@ -249,24 +252,13 @@ def _code_ends(items: _Items, symbols: ndarray, values: ndarray, sizes: ndarray)
 
     A number n of bands is coded as the length of n in bits, and the bits after its first one.
     """
-    is_end_of_band = items.is_end_of_band
-    counts = items.value[is_end_of_band]
+    counts = items.value[items.ends_of_bands]
     further_bits = _BIT_LENGTHS[counts] - 1
-    sizes[is_end_of_band] = further_bits
-    values[is_end_of_band] = counts - (1 << further_bits)
-    symbols[is_end_of_band] = 16 * further_bits
-    sizes[items.is_end] = 0
-    values[items.is_end] = 0
-
-
-def _with_zero_runs(
-    numbers: ndarray, of_zero_runs: ndarray | int, zero_runs: ndarray, stops: ndarray
-) -> ndarray:
-    """Insert, before each item, the number of a code of 16 zeros `zero_runs` times."""
-    inserted = numpy.broadcast_to(of_zero_runs, numbers.shape)
-    result = inserted.repeat(zero_runs + 1)
-    result[stops - 1] = numbers
-    return result
+    sizes[items.ends_of_bands] = further_bits
+    values[items.ends_of_bands] = counts - (1 << further_bits)
+    symbols[items.ends_of_bands] = 16 * further_bits
+    sizes[items.ends] = 0
+    values[items.ends] = 0
 
 
 def _end_of_band_counts(
@@ -307,7 +299,7 @@ def _refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     A coefficient of ±1 is new and has a code. A larger one has a correction bit, which follows the
     next code.
     """
-    count, width = band.shape
+    width = band.shape[1]
     magnitudes = abs(band)
     is_new = magnitudes == 1
     has_codes = is_new.any(1)
@@ -317,43 +309,39 @@ def _refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     ends_early = last_new < width - 1
     end_counts = _end_of_band_counts(has_codes, ends_early, ends, corrections_at_end)
     items = _items(band, end_counts, ends, has_dc=False)
-    is_new_item = items.is_coefficient & (abs(items.value) == 1)
-    is_correction = items.is_coefficient & ~is_new_item
-    zeros = _zeros_since_code(items, is_new_item)
-    zero_runs = _new_zero_runs(items, zeros, is_new_item, last_new)
+    is_coefficient = items.column < width
+    magnitude = abs(items.value)
+    is_correction = is_coefficient & (magnitude > 1)
+    zeros = _zeros_since_code(items, is_coefficient & (magnitude == 1))
+    may_follow = items.column <= last_new[items.block]
+    zero_runs = _new_zero_runs(items, zeros, is_correction, may_follow)
     symbols = 16 * (zeros & 15) + 1
-    values = (items.value > 0).astype(numpy.int64)
-    sizes = numpy.ones(len(values), numpy.int64)
+    values = (items.value > 0).astype(numpy.int32)
+    sizes = numpy.ones_like(values)
     _code_ends(items, symbols, values, sizes)
     table = 256 * (2 * tables[items.block] + 1)
     symbols += table
-    symbols[items.is_end] = PLAIN
-    # Codes, in order: those of 16 zeros before each item, and the item's own unless it is corrected
+    symbols[items.ends] = PLAIN
+    # The codes in order: those of 16 zeros, then that of the item, unless it is a correction
     codes_of_item = zero_runs + ~is_correction
     stops = numpy.cumsum(codes_of_item)
-    code_symbols = (table + _ZERO_RUN).repeat(codes_of_item)
-    code_values = numpy.zeros(len(code_symbols), numpy.int64)
-    code_sizes = numpy.zeros(len(code_symbols), numpy.int64)
-    own = stops[~is_correction] - 1
-    code_symbols[own] = symbols[~is_correction]
-    code_values[own] = values[~is_correction]
-    code_sizes[own] = sizes[~is_correction]
-    # A correction bit follows the code after it
-    next_code = stops[is_correction]
-    bits = abs(items.value[is_correction]) & 1
-    bits_after_code = numpy.bincount(next_code, minlength=len(code_symbols))
-    shifts = numpy.cumsum(bits_after_code) - bits_after_code
-    places = numpy.arange(len(code_symbols)) + shifts
-    places_of_bits = next_code + 1 + numpy.arange(len(bits))
-    total = len(code_symbols) + len(bits)
-    all_symbols = numpy.full(total, PLAIN)
-    all_values = numpy.empty(total, numpy.int64)
-    all_sizes = numpy.ones(total, numpy.int64)
-    all_symbols[places] = code_symbols
-    all_values[places] = code_values
-    all_sizes[places] = code_sizes
-    all_values[places_of_bits] = bits
-    return Codes(all_symbols, all_values, all_sizes, places[stops[items.is_end] - 1] + 1)
+    coded = numpy.flatnonzero(~is_correction)
+    places = stops[coded] - 1
+    all_symbols = (table + _ZERO_RUN).repeat(codes_of_item)
+    all_symbols[places] = symbols[coded]
+    all_values = numpy.zeros_like(all_symbols)
+    all_values[places] = values[coded]
+    all_sizes = numpy.zeros_like(all_symbols)
+    all_sizes[places] = sizes[coded]
+    corrections = magnitude[is_correction] & 1
+    after = stops[is_correction] + 1  # the next code
+    count_before = numpy.searchsorted(after, stops[items.ends], side="right")
+    return Codes(
+        symbols=numpy.insert(all_symbols, after, PLAIN),
+        values=numpy.insert(all_values, after, corrections),
+        sizes=numpy.insert(all_sizes, after, 1),
+        ends=stops[items.ends] + count_before,
+    )
 
 
 def _zeros_since_code(items: _Items, is_new: ndarray) -> ndarray:
@@ -369,14 +357,15 @@ def _zeros_since_code(items: _Items, is_new: ndarray) -> ndarray:
     return zeros - zeros_then
 
 
-def _new_zero_runs(items: _Items, zeros: ndarray, is_new: ndarray, last_new: ndarray) -> ndarray:
+def _new_zero_runs(
+    items: _Items, zeros: ndarray, is_correction: ndarray, may_follow: ndarray
+) -> ndarray:
     """How many codes of 16 zeros are due at each item.
 
     They are coded when the next coefficient that is not zero is met, up to the last new one.
     """
     runs = zeros >> 4
     coded_before = numpy.zeros_like(runs)
-    coded_before[1:] = numpy.where(is_new[:-1], 0, runs[:-1])
+    coded_before[1:] = runs[:-1] * is_correction[:-1]
     coded_before[items.is_first] = 0
-    is_coded = items.is_coefficient & (items.column <= last_new[items.block])
-    return numpy.where(is_coded, runs - coded_before, 0)
+    return (runs - coded_before) * may_follow
