@@ -6,12 +6,15 @@
 downsample:8 >> poisson:24 >> jpeg:12
 """
 
+from importlib import import_module
+
 from ._version import __version__
 from .choice import Identity, Maybe, OneOf
 from .codec import Codec
 from .filter import Blur, Gamma, Gray, Sinc
 from .geometry import Crop, Shift, Turn
 from .jpeg import JPEG, jpeg
+from .jpeg_coefficients import JPEGCoefficients, jpeg_coefficients
 from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
@@ -51,6 +54,7 @@ __all__ = [
     "HotPixels",
     "Identity",
     "JPEG",
+    "JPEGCoefficients",
     "Mask",
     "Maybe",
     "OneOf",
@@ -77,6 +81,9 @@ __all__ = [
     "from_json",
     "guess",
     "jpeg",
+    "jpeg_bytes",
+    "jpeg_coefficients",
+    "jpeg_size",
     "parse",
     "register",
     "tasks",
@@ -85,9 +92,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    if name == "guess":  # few need it, and it costs tables
-        from .forensics import guess
+_LAZY = {"guess": ".forensics", "jpeg_bytes": ".jpeg_file", "jpeg_size": ".jpeg_rate"}
 
-        return guess
+
+def __getattr__(name: str):
+    if name in _LAZY:  # few need these, and they cost tables
+        module = import_module(_LAZY[name], __name__)
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

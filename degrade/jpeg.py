@@ -12,10 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .images import check_image
 from .jpeg_cells import nearest_saved_as
 from .jpeg_codec import Codec, Rules
+from .jpeg_coefficients import JPEGCoefficients
 from .jpeg_header import SAMPLINGS, check_tables, read_header, sampling_name
-from .jpeg_steps import check_arguments, quantiser_steps
+from .jpeg_steps import check_arguments, quantiser_steps, steps_of_components
 from .operator import Operator, Shape, Window
 from .params import Integers, check_choice, checked, integer, option
 from .registry import register
@@ -114,7 +116,8 @@ class JPEG(Operator):
     "hard", 1 inside and 0 outside; "ste", 1. The input's clamp is straight through.
 
     `project` finds an 8-bit image near x that saves as y, bit for bit, where y is a decoded JPEG of
-    these settings. An MCU (a unit of 8×8 to 16×16 pixels) without a solution takes y's pixels.
+    these settings. An MCU (a unit of 8×8 to 16×16 pixels) without a solution takes y's pixels. If y
+    is `JPEG.coefficients_from_file(path)`, the file's coefficients need not be guessed from pixels.
     """
 
     quality: Integers | None = integer(default=None, low=1, high=100)
@@ -145,6 +148,17 @@ class JPEG(Operator):
         tables, subsampling = read_header(file)
         return cls(tables=tables, subsampling=subsampling, surrogate=surrogate, clamp=clamp)
 
+    @staticmethod
+    def coefficients_from_file(file: str | Path | bytes) -> JPEGCoefficients:
+        """The quantised coefficients in `file` (a path, or its bytes): an exact observation.
+
+        `JPEG.from_file(path).project(x, coefficients)` agrees with the file itself. Needs jpeglib,
+        an extra. Raises ValueError without it, and for files that `from_file` refuses.
+        """
+        from .jpeg_read import coefficients_of_file
+
+        return coefficients_of_file(file)
+
     def arguments(self) -> list[tuple[str, object, bool]]:
         """Quality is written without its name (jpeg:12), although it may be left out."""
         arguments = []
@@ -170,6 +184,37 @@ class JPEG(Operator):
         if cuts_rows or cuts_columns:
             return None
         return self, window
+
+    def project(self, x: Tensor, y: Tensor | JPEGCoefficients) -> Tensor:
+        """Data consistency with pixels y, or with the coefficients of a file."""
+        if isinstance(y, Tensor):
+            return super().project(x, y)
+        return self._project_to(x, y)
+
+    @torch.no_grad()
+    def _project_to(self, x: Tensor, y: JPEGCoefficients) -> Tensor:
+        """The image near x [B, C, H, W] that is saved with the coefficients y."""
+        check_image(x)
+        pixels = y.decode().to(x.device)
+        if x.shape != pixels.shape:
+            raise ValueError(f"y has shape {list(pixels.shape)}, but x has {list(x.shape)}")
+        if y.subsampling != self.subsampling and len(y.components) == 3:
+            raise ValueError(f"y is {y.subsampling}, but {self} is {self.subsampling}")
+        wide = x if x.dtype == torch.float64 else x.float()
+        steps = quantiser_steps(self.quality, self.tables, wide)
+        steps_of_y = steps_of_components(y.tables, x.shape[1]).to(steps)
+        if not torch.equal(steps, steps_of_y):
+            raise ValueError(f"y has other tables than {self}; use JPEG(tables=y.tables)")
+        sampling = SAMPLINGS[self.subsampling]
+        images = []
+        for i in range(len(x)):
+            row = slice(i, i + 1)
+            components = [component[row].to(x.device) for component in y.components]
+            image = nearest_saved_as(
+                wide[row], pixels[row].to(wide), steps[row], sampling, components
+            )
+            images.append(image)
+        return torch.cat(images).to(x.dtype)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         steps = quantiser_steps(self.quality, self.tables, x)

@@ -1,4 +1,4 @@
-"""The quantised DCT coefficients of a JPEG: of an image, of a file; and the image that they decode to.
+"""The quantised DCT coefficients of a JPEG: of an image, and the image that they decode to.
 
 They are all that a JPEG file stores of an image. Files with the same coefficients differ only in
 how they encode them.
@@ -20,7 +20,7 @@ from .transforms import without_autocast
 
 
 @dataclass(frozen=True, eq=False)
-class Coefficients:
+class JPEGCoefficients:
     """Quantised coefficients of a batch of images, as their JPEG files store them.
 
     components: luma, and of colour images Cb and Cr: int16 [B, rows, columns, 8, 8], one 8×8 block
@@ -69,7 +69,7 @@ def jpeg_coefficients(
     quality: int | Sequence[int] | Tensor | None = None,
     subsampling: str | int = "4:2:0",
     tables: Sequence[Sequence[int]] | Tensor | None = None,
-) -> Coefficients:
+) -> JPEGCoefficients:
     """Quantise the DCT of images x as libjpeg-turbo does when it saves them, bit for bit.
 
     x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device; it is clamped and rounded
@@ -84,7 +84,7 @@ def jpeg_coefficients(
         by_image = quantiser_tables(checked_quality, checked_tables, wide)
         components = _quantised_components(wide.contiguous(), by_image, SAMPLINGS[name])
     height, width = x.shape[2:]
-    return Coefficients(components, by_image.to(torch.int32), name, (height, width))
+    return JPEGCoefficients(components, by_image.to(torch.int32), name, (height, width))
 
 
 def _quantised_components(x: Tensor, tables: Tensor, sampling: Sampling) -> tuple[Tensor, ...]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy
 import torch
 from numpy import ndarray
 from torch import Tensor
 
-from .jpeg_coefficients import Coefficients, jpeg_coefficients
+from .jpeg_coefficients import JPEGCoefficients, jpeg_coefficients
 from .jpeg_header import SAMPLINGS, ZIGZAG
 from .jpeg_huffman import STANDARD_CODES, Huffman, optimal, packed
 from .jpeg_scan import Component, Scan, codes_of_scan, mcus_across, scans_of
@@ -68,7 +67,7 @@ def jpeg_bytes(
 
 
 def encode(
-    coefficients: Coefficients,
+    coefficients: JPEGCoefficients,
     optimize: bool = False,
     progressive: bool = False,
     restart_marker_blocks: int = 0,
@@ -104,7 +103,7 @@ def encode(
 
 
 def _file(
-    blocks: list[ndarray], tables: ndarray, coefficients: Coefficients, options: _Options
+    blocks: list[ndarray], tables: ndarray, coefficients: JPEGCoefficients, options: _Options
 ) -> bytes:
     """The file of one image, whose coefficients and tables are in zigzag order."""
     across, down = SAMPLINGS[coefficients.subsampling]
