@@ -62,6 +62,18 @@ class JPEGCoefficients:
         levels = image.clamp_(0, 255).float()
         return levels / 255
 
+    def encode(
+        self,
+        optimize: bool = False,
+        progressive: bool = False,
+        restart_marker_blocks: int = 0,
+        restart_marker_rows: int = 0,
+    ) -> list[bytes]:
+        """The bytes of a JPEG file for each image; the options are those of `jpeg_bytes`."""
+        from .jpeg_file import encode
+
+        return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+
 
 @torch.no_grad()
 def jpeg_coefficients(

@@ -137,13 +137,6 @@ def packed(codes: Codes, tables: list[Huffman | None]) -> list[bytes]:
     return intervals
 
 
-def coded_bits(codes: Codes, tables: list[Huffman | None]) -> int:
-    """How many bits a sequence of codes takes, before it is filled up to whole bytes."""
-    _, pattern_sizes = _patterns(tables)
-    lengths = pattern_sizes[codes.symbols] + codes.sizes
-    return int(lengths.sum())
-
-
 def _patterns(tables: list[Huffman | None]) -> tuple[ndarray, ndarray]:
     """The bits of each symbol's code, and how many they are: [1025], PLAIN's being empty."""
     patterns = numpy.zeros(PLAIN + 1, numpy.int32)
