@@ -91,26 +91,40 @@ def codes_of_scan(scan: Scan, components: list[Component], restart: int) -> Code
     for number in scan.components:
         component = components[number]
         blocks = _in_mcus(component, is_single)
+        blocks_of_mcu = blocks.shape[1]
         parts.append(_band(blocks, scan, restart))
-        tables_of_mcu += [component.huffman] * blocks.shape[1]
+        tables_of_mcu += [component.huffman] * blocks_of_mcu
     mcus = numpy.concatenate(parts, 1)
     count, blocks_of_mcu, width = mcus.shape
-    tables = numpy.tile(numpy.array(tables_of_mcu, numpy.int32), count)
-    ends = _last_of_intervals(len(tables), restart * blocks_of_mcu)
     band = mcus.reshape(-1, width)
-    if scan.first == 0 and scan.high > 0:
-        return _one_bit_each(band[:, 0] & 1, ends)
-    if scan.first > 0 and scan.high > 0:
-        return _refined(band, tables, ends)
+    tables_of_one = numpy.array(tables_of_mcu, numpy.int32)
+    tables = numpy.tile(tables_of_one, count)
+    interval = restart * blocks_of_mcu
+    ends = _last_of_intervals(len(band), interval)
+    is_first = scan.high == 0
     if scan.first > 0:
-        has_codes = band.any(1)
+        return _first_band(band, tables, ends) if is_first else _refined(band, tables, ends)
+    if is_first:
+        return _with_dc(band, tables, ends)
+    return _one_bit_each(band[:, 0] & 1, ends)
+
+
+def _with_dc(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
+    """Code DC and, in a baseline file, AC: F.1.2. Each block that ends with a zero has an end."""
+    width = band.shape[1]
+    ends_early = numpy.zeros(len(band), bool)
+    if width > 1:
         ends_early = band[:, -1] == 0
-        no_corrections = numpy.zeros(len(band), numpy.int64)
-        end_counts = _end_of_band_counts(has_codes, ends_early, ends, no_corrections)
-        return _sequence(band, end_counts, tables, ends, has_dc=False)
-    has_ac = width > 1
-    ends_of_block = (band[:, -1] == 0) & has_ac
-    return _sequence(band, ends_of_block, tables, ends, has_dc=True)
+    return _sequence(band, ends_early, tables, ends, has_dc=True)
+
+
+def _first_band(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
+    """Code the high bits of AC: G.1.2.2."""
+    has_codes = band.any(1)
+    ends_early = band[:, -1] == 0
+    no_corrections = numpy.zeros(len(band), numpy.int64)
+    end_counts = _end_of_band_counts(has_codes, ends_early, ends, no_corrections)
+    return _sequence(band, end_counts, tables, ends, has_dc=False)
 
 
 def _in_mcus(component: Component, is_single: bool) -> ndarray:
@@ -144,14 +158,17 @@ def _band(blocks: ndarray, scan: Scan, restart: int) -> ndarray:
     """
     if scan.first > 0:
         band = blocks[:, :, scan.first : scan.last + 1]
-        return numpy.sign(band) * (abs(band) >> scan.low)
+        magnitudes = abs(band) >> scan.low
+        return numpy.sign(band) * magnitudes
     band = blocks[:, :, : scan.last + 1] >> scan.low
     if scan.high == 0:
         dc = band[:, :, 0]
-        before = numpy.zeros(dc.size, dc.dtype)
-        before[1:] = dc.ravel()[:-1]
+        in_order = dc.ravel()
+        before = numpy.zeros_like(in_order)
+        before[1:] = in_order[:-1]
         if restart > 0:
-            before[:: restart * dc.shape[1]] = 0
+            interval = restart * dc.shape[1]
+            before[::interval] = 0
         dc -= before.reshape(dc.shape)
     return band
 
@@ -179,7 +196,7 @@ def _one_bit_each(bits: ndarray, ends: ndarray) -> Codes:
 class _Items(NamedTuple):
     """What a scan says, in order: coefficients that are not zero, ends of bands and of intervals.
 
-    The first four have one number per item, of type int32. column: the place in the block; `width`
+    The first four have one number per item. column: the place in the block; `width`
     marks the end of bands, whose value counts them, and width + 1 the end of an interval.
     ends_of_bands, ends: where those two are.
     """
@@ -204,9 +221,9 @@ def _items(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) -> _
         is_item[:, 0] = True
     index = numpy.flatnonzero(is_item)
     value = grid.ravel().take(index).astype(numpy.int32)
-    index = index.astype(numpy.int32)
     block = index // (width + 2)
-    column = index - block * (width + 2)
+    first_of_block = block * (width + 2)
+    column = (index - first_of_block).astype(numpy.int32)
     is_first = numpy.ones(len(block), bool)
     is_first[1:] = block[1:] != block[:-1]
     ends_of_bands = numpy.flatnonzero(column == width)
@@ -217,16 +234,18 @@ def _items(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) -> _
 def _sequence(
     band: ndarray, end_counts: ndarray, tables: ndarray, ends: ndarray, has_dc: bool
 ) -> Codes:
-    """Code the first bits of blocks [blocks, width]: F.1.2 and G.1.2.2.
+    """Code blocks [blocks, width] of which no scan before coded anything.
 
     end_counts: for each block how many blocks, up to it, end with zeros that one code stands for.
     """
     items = _items(band, end_counts, ends, has_dc)
     sizes = _BIT_LENGTHS.take(abs(items.value))
     negative = items.value >> 31  # -1 or 0
-    values = (items.value + negative) & ((1 << sizes) - 1)
+    mask = (1 << sizes) - 1
+    values = (items.value + negative) & mask
     zeros = items.column.copy()  # before each item in its block
-    zeros[1:] -= (items.column[:-1] + 1) * ~items.is_first[1:]
+    next_column = items.column[:-1] + 1
+    zeros[1:] -= next_column * ~items.is_first[1:]
     symbols = 16 * (zeros & 15) + sizes
     _code_ends(items, symbols, values, sizes)
     table = 2 * tables.take(items.block) + 1
@@ -238,12 +257,14 @@ def _sequence(
     zero_runs[items.ends_of_bands] = 0
     zero_runs[items.ends] = 0
     long = numpy.flatnonzero(zero_runs)
-    before = long.repeat(zero_runs[long])  # insert codes of 16 zeros here
+    before = long.repeat(zero_runs[long])  # codes of 16 zeros are inserted here
+    zero_run_symbols = 256 * table[before] + _ZERO_RUN
+    inserted_before_ends = numpy.searchsorted(before, items.ends)
     return Codes(
-        symbols=numpy.insert(symbols, before, 256 * table[before] + _ZERO_RUN),
+        symbols=numpy.insert(symbols, before, zero_run_symbols),
         values=numpy.insert(values, before, 0),
         sizes=numpy.insert(sizes, before, 0),
-        ends=items.ends + 1 + numpy.searchsorted(before, items.ends),
+        ends=items.ends + 1 + inserted_before_ends,
     )
 
 
@@ -300,21 +321,16 @@ def _refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     next code.
     """
     width = band.shape[1]
-    magnitudes = abs(band)
-    is_new = magnitudes == 1
-    has_codes = is_new.any(1)
-    last_new = numpy.where(has_codes, width - 1 - is_new[:, ::-1].argmax(1), -1)
-    follows = numpy.arange(width) > last_new[:, None]
-    corrections_at_end = ((magnitudes > 1) & follows).sum(1)
-    ends_early = last_new < width - 1
-    end_counts = _end_of_band_counts(has_codes, ends_early, ends, corrections_at_end)
+    last_new = _last_new(band)
+    end_counts = _ends_of_refinement(band, last_new, ends)
     items = _items(band, end_counts, ends, has_dc=False)
     is_coefficient = items.column < width
     magnitude = abs(items.value)
+    is_new = is_coefficient & (magnitude == 1)
     is_correction = is_coefficient & (magnitude > 1)
-    zeros = _zeros_since_code(items, is_coefficient & (magnitude == 1))
-    may_follow = items.column <= last_new[items.block]
-    zero_runs = _new_zero_runs(items, zeros, is_correction, may_follow)
+    zeros = _zeros_since_code(items, is_new)
+    is_coded = items.column <= last_new[items.block]
+    zero_runs = _new_zero_runs(items, zeros, is_correction) * is_coded
     symbols = 16 * (zeros & 15) + 1
     values = (items.value > 0).astype(numpy.int32)
     sizes = numpy.ones_like(values)
@@ -325,31 +341,62 @@ def _refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     # The codes in order: those of 16 zeros, then that of the item, unless it is a correction
     codes_of_item = zero_runs + ~is_correction
     stops = numpy.cumsum(codes_of_item)
+    zero_run_symbols = table + _ZERO_RUN
+    code_symbols = zero_run_symbols.repeat(codes_of_item)
+    code_values = numpy.zeros_like(code_symbols)
+    code_sizes = numpy.zeros_like(code_symbols)
     coded = numpy.flatnonzero(~is_correction)
     places = stops[coded] - 1
-    all_symbols = (table + _ZERO_RUN).repeat(codes_of_item)
-    all_symbols[places] = symbols[coded]
-    all_values = numpy.zeros_like(all_symbols)
-    all_values[places] = values[coded]
-    all_sizes = numpy.zeros_like(all_symbols)
-    all_sizes[places] = sizes[coded]
-    corrections = magnitude[is_correction] & 1
-    after = stops[is_correction] + 1  # the next code
-    count_before = numpy.searchsorted(after, stops[items.ends], side="right")
+    code_symbols[places] = symbols[coded]
+    code_values[places] = values[coded]
+    code_sizes[places] = sizes[coded]
+    codes = Codes(code_symbols, code_values, code_sizes, stops[items.ends])
+    correction_bits = magnitude[is_correction] & 1
+    next_code = stops[is_correction]
+    return _with_corrections(codes, correction_bits, next_code)
+
+
+def _with_corrections(codes: Codes, bits: ndarray, next_code: ndarray) -> Codes:
+    """Insert each correction bit behind the code with this index."""
+    after = next_code + 1
+    inserted_before_ends = numpy.searchsorted(after, codes.ends, side="right")
     return Codes(
-        symbols=numpy.insert(all_symbols, after, PLAIN),
-        values=numpy.insert(all_values, after, corrections),
-        sizes=numpy.insert(all_sizes, after, 1),
-        ends=stops[items.ends] + count_before,
+        symbols=numpy.insert(codes.symbols, after, PLAIN),
+        values=numpy.insert(codes.values, after, bits),
+        sizes=numpy.insert(codes.sizes, after, 1),
+        ends=codes.ends + inserted_before_ends,
     )
+
+
+def _last_new(band: ndarray) -> ndarray:
+    """The place of the last ±1 in each block [blocks, width]; -1 where there is none."""
+    width = band.shape[1]
+    is_new = abs(band) == 1
+    from_last = is_new[:, ::-1]
+    places = width - 1 - from_last.argmax(1)
+    return numpy.where(is_new.any(1), places, -1)
+
+
+def _ends_of_refinement(band: ndarray, last_new: ndarray, ends: ndarray) -> ndarray:
+    """`_end_of_band_counts` of a refinement, in which corrections may follow the last code."""
+    width = band.shape[1]
+    follows = numpy.arange(width) > last_new[:, None]
+    is_correction = abs(band) > 1
+    corrections = (is_correction & follows).sum(1)
+    has_codes = last_new >= 0
+    ends_early = last_new < width - 1
+    return _end_of_band_counts(has_codes, ends_early, ends, corrections)
 
 
 def _zeros_since_code(items: _Items, is_new: ndarray) -> ndarray:
     """How many zeros lie between an item and the last new coefficient before it in its block."""
     order = numpy.arange(len(items.column))
-    first_of_block = numpy.maximum.accumulate(numpy.where(items.is_first, order, 0))
-    zeros = items.column - (order - first_of_block)  # since the block began
-    last_new = numpy.maximum.accumulate(numpy.where(is_new, order, -1))
+    firsts = numpy.where(items.is_first, order, 0)
+    first_of_block = numpy.maximum.accumulate(firsts)
+    items_before = order - first_of_block
+    zeros = items.column - items_before  # since the block began
+    new = numpy.where(is_new, order, -1)
+    last_new = numpy.maximum.accumulate(new)
     new_before = numpy.full(len(order), -1)
     new_before[1:] = last_new[:-1]
     in_same_block = new_before >= first_of_block
@@ -357,15 +404,10 @@ def _zeros_since_code(items: _Items, is_new: ndarray) -> ndarray:
     return zeros - zeros_then
 
 
-def _new_zero_runs(
-    items: _Items, zeros: ndarray, is_correction: ndarray, may_follow: ndarray
-) -> ndarray:
-    """How many codes of 16 zeros are due at each item.
-
-    They are coded when the next coefficient that is not zero is met, up to the last new one.
-    """
+def _new_zero_runs(items: _Items, zeros: ndarray, is_correction: ndarray) -> ndarray:
+    """How many runs of 16 zeros end since the item before, which may be a correction."""
     runs = zeros >> 4
     coded_before = numpy.zeros_like(runs)
     coded_before[1:] = runs[:-1] * is_correction[:-1]
     coded_before[items.is_first] = 0
-    return (runs - coded_before) * may_follow
+    return runs - coded_before
