@@ -6,6 +6,8 @@
 downsample:8 >> poisson:24 >> jpeg:12
 """
 
+from importlib import import_module
+
 from ._version import __version__
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
@@ -15,6 +17,7 @@ from .filter import Blur, Gamma, Gray, Sinc
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
 from .jpeg import JPEG, jpeg
+from .jpeg_coefficients import JPEGCoefficients, jpeg_coefficients
 from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
@@ -65,6 +68,7 @@ __all__ = [
     "Hue",
     "Identity",
     "JPEG",
+    "JPEGCoefficients",
     "Mask",
     "Maybe",
     "OneOf",
@@ -97,6 +101,9 @@ __all__ = [
     "from_json",
     "guess",
     "jpeg",
+    "jpeg_bytes",
+    "jpeg_coefficients",
+    "jpeg_size",
     "parse",
     "pipelines",
     "register",
@@ -106,9 +113,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    if name == "guess":  # few need it, and it costs tables
-        from .forensics import guess
+_LAZY = {"guess": ".forensics", "jpeg_bytes": ".jpeg_file", "jpeg_size": ".jpeg_rate"}
 
-        return guess
+
+def __getattr__(name: str):
+    if name in _LAZY:  # few need these, and they cost tables
+        module = import_module(_LAZY[name], __name__)
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,26 +15,14 @@ from torch import Tensor
 from .images import check_image
 from .jpeg_cells import nearest_saved_as
 from .jpeg_codec import Codec, Rules
-from .jpeg_header import (
-    LARGEST,
-    SAMPLINGS,
-    check_tables,
-    quality_tables,
-    read_header,
-    sampling_name,
-)
+from .jpeg_coefficients import JPEGCoefficients
+from .jpeg_header import SAMPLINGS, check_tables, read_header, sampling_name
+from .jpeg_steps import check_arguments, quantiser_steps, steps_of_components
 from .operator import Operator, Shape, Window
-from .params import Integers, Range, check_choice, check_numbers, checked, integer, option, show
+from .params import Integers, check_choice, checked, integer, option
 from .registry import register
 from .rng import Rng
-from .surrogate import declare
-from .transforms import (
-    NO_FORWARD_MODE,
-    asks_for_forward_mode,
-    is_transformed,
-    values_are_readable,
-    without_autocast,
-)
+from .transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed, without_autocast
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
@@ -61,19 +49,10 @@ def jpeg(
     tensors with a gradient; a float tensor is rounded, straight through. Raises ValueError for
     anything else. Under torch.compile the values of tensors are not checked.
     """
-    check_image(x)
-    sampling = sampling_name(subsampling)
-    check_choice("subsampling", sampling, SAMPLINGS)
     check_choice("surrogate", surrogate, SURROGATES)
     check_choice("clamp", clamp, CLAMPS)
-    if quality is not None and tables is not None:
-        raise ValueError("quality and tables exclude each other; give one of them")
-    if tables is not None and not isinstance(tables, Tensor):
-        tables = check_tables(tables)
-    if tables is None and not isinstance(quality, Tensor):
-        quality = _checked_quality(quality, x.device)
-    sampling = str(sampling)
-    settings = _Settings(quality, tables, sampling, surrogate, clamp)
+    checked_quality, checked_tables, sampling = check_arguments(x, quality, subsampling, tables)
+    settings = _Settings(checked_quality, checked_tables, sampling, surrogate, clamp)
     wide = x if x.dtype == torch.float64 else x.float()
     try:
         with without_autocast(x.device):
@@ -83,15 +62,6 @@ def jpeg(
             raise ValueError(f"jpeg: {NO_FORWARD_MODE}") from error
         raise
     return image.to(x.dtype)
-
-
-def _checked_quality(quality: int | Sequence[int] | None, device: torch.device) -> Tensor:
-    """The given qualities as a tensor; 75 for None."""
-    given = 75 if quality is None else quality
-    plain = check_numbers("quality", given, 1, 100, integer=True)
-    if isinstance(plain, Range):
-        raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
-    return torch.tensor(plain, device=device)
 
 
 class _Settings(NamedTuple):
@@ -106,11 +76,7 @@ class _Settings(NamedTuple):
 
 def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
     """The decoded image [B, C, H, W] of float32 or float64, with its gradient."""
-    channels = x.shape[1]
-    if channels not in (1, 3):
-        raise ValueError(f"x has {channels} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
-    quality, tables = settings.quality, settings.tables
-    steps = _steps(quality, tables, x)
+    steps = quantiser_steps(settings.quality, settings.tables, x)
     rules = Rules(
         sampling=SAMPLINGS[settings.subsampling],
         surrogate=settings.surrogate,
@@ -150,7 +116,8 @@ class JPEG(Operator):
     "hard", 1 inside and 0 outside; "ste", 1. The input's clamp is straight through.
 
     `project` finds an 8-bit image near x that saves as y, bit for bit, where y is a decoded JPEG of
-    these settings. An MCU (a unit of 8×8 to 16×16 pixels) without a solution takes y's pixels.
+    these settings. An MCU (a unit of 8×8 to 16×16 pixels) without a solution takes y's pixels. If y
+    is `JPEG.coefficients_from_file(path)`, the file's coefficients need not be guessed from pixels.
     """
 
     quality: Integers | None = integer(default=None, low=1, high=100)
@@ -181,6 +148,17 @@ class JPEG(Operator):
         tables, subsampling = read_header(file)
         return cls(tables=tables, subsampling=subsampling, surrogate=surrogate, clamp=clamp)
 
+    @staticmethod
+    def coefficients_from_file(file: str | Path | bytes) -> JPEGCoefficients:
+        """The quantised coefficients in `file` (a path, or its bytes): an exact observation.
+
+        `JPEG.from_file(path).project(x, coefficients)` agrees with the file itself. Needs jpeglib,
+        an extra. Raises ValueError without it, and for files that `from_file` refuses.
+        """
+        from .jpeg_read import coefficients_of_file
+
+        return coefficients_of_file(file)
+
     def arguments(self) -> list[tuple[str, object, bool]]:
         """Quality is written without its name (jpeg:12), although it may be left out."""
         arguments = []
@@ -207,8 +185,39 @@ class JPEG(Operator):
             return None
         return self, window
 
+    def project(self, x: Tensor, y: Tensor | JPEGCoefficients) -> Tensor:
+        """Data consistency with pixels y, or with the coefficients of a file."""
+        if isinstance(y, Tensor):
+            return super().project(x, y)
+        return self._project_to(x, y)
+
+    @torch.no_grad()
+    def _project_to(self, x: Tensor, y: JPEGCoefficients) -> Tensor:
+        """The image near x [B, C, H, W] that is saved with the coefficients y."""
+        check_image(x)
+        pixels = y.decode().to(x.device)
+        if x.shape != pixels.shape:
+            raise ValueError(f"y has shape {list(pixels.shape)}, but x has {list(x.shape)}")
+        if y.subsampling != self.subsampling and len(y.components) == 3:
+            raise ValueError(f"y is {y.subsampling}, but {self} is {self.subsampling}")
+        wide = x if x.dtype == torch.float64 else x.float()
+        steps = quantiser_steps(self.quality, self.tables, wide)
+        steps_of_y = steps_of_components(y.tables, x.shape[1]).to(steps)
+        if not torch.equal(steps, steps_of_y):
+            raise ValueError(f"y has other tables than {self}; use JPEG(tables=y.tables)")
+        sampling = SAMPLINGS[self.subsampling]
+        images = []
+        for i in range(len(x)):
+            row = slice(i, i + 1)
+            components = [component[row].to(x.device) for component in y.components]
+            image = nearest_saved_as(
+                wide[row], pixels[row].to(wide), steps[row], sampling, components
+            )
+            images.append(image)
+        return torch.cat(images).to(x.dtype)
+
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        steps = _steps(self.quality, self.tables, x)
+        steps = quantiser_steps(self.quality, self.tables, x)
         sampling = SAMPLINGS[self.subsampling]
         return nearest_saved_as(x, y, steps, sampling)
 
@@ -216,59 +225,3 @@ class JPEG(Operator):
 def _cuts_through_mcus(span: slice, n: int) -> bool:
     """Whether an end of a span of n pixels lies inside an MCU."""
     return any(end % _MCU != 0 and end != n for end in (span.start, span.stop))
-
-
-def _steps(
-    quality: Integers | Tensor | None, tables: Sequence[Sequence[int]] | Tensor | None, x: Tensor
-) -> Tensor:
-    """The quantiser's step sizes [1 or B, C, 8, 8], one table for each component of x."""
-    batch, channels = x.shape[:2]
-    if tables is None:
-        name = "quality"
-        qualities = _rounded(name, quality, 100, x)
-        steps = quality_tables(qualities.reshape(-1))
-    else:
-        name = "tables"
-        entries = _rounded(name, tables, LARGEST, x)
-        steps = _as_tables(entries)
-    count, given = steps.shape[:2]
-    if count not in (1, batch):
-        raise ValueError(
-            f"{name} has {count} values for {batch} images; give one, or one per image"
-        )
-    last = given - 1
-    table_of_component = [0]
-    if channels == 3:
-        table_of_component = [0, min(1, last), min(2, last)]
-    by_component = steps[:, table_of_component]
-    return by_component.expand(batch, -1, -1, -1)
-
-
-def _as_tables(steps: Tensor) -> Tensor:
-    """Tables of any accepted shape as [1 or B, n, 8, 8]."""
-    is_flat = steps.ndim < 4
-    if is_flat and steps.numel() in (64, 128, 192):
-        return steps.reshape(1, -1, 8, 8)
-    shape = list(steps.shape)
-    if len(shape) != 4 or shape[1] not in (1, 2, 3) or shape[2:] != [8, 8]:
-        raise ValueError(
-            f"tables have shape {shape}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
-        )
-    return steps
-
-
-def _rounded(name: str, given: object, high: int, x: Tensor) -> Tensor:
-    """A parameter's values as integers from 1 to `high`, of x's type, straight through."""
-    values = given if isinstance(given, Tensor) else torch.tensor(given, device=x.device)
-    if values.dtype == torch.bool or values.is_complex():
-        raise ValueError(f"{name} is a tensor of {values.dtype}; give real numbers")
-    values = values.to(x)
-    integers = values.detach().round()
-    if values_are_readable(integers):
-        not_below = integers >= 1
-        not_above = integers <= high
-        in_range = not_below & not_above
-        if not in_range.all():
-            quoted = show(values.tolist())
-            raise ValueError(f"{name}={quoted} must be from 1 to {high}")
-    return declare(values, integers)

@@ -10,14 +10,25 @@ blocking effects; Youla & Webb 1982.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .jpeg_stages import DCT, Sampling, forward_dct, inverse_dct, to_image, to_planes, to_planes_t
+from .jpeg_stages import (
+    DCT,
+    Sampling,
+    forward_dct,
+    inverse_dct,
+    synthesise,
+    to_image,
+    to_planes,
+    to_planes_t,
+)
 
 _ROUNDS = 48  # projections of a picture into the cells
+_MORE_ROUNDS = 160  # the same, if the cells are certain
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
 _TILE = 256  # pixels of a side that are solved at a time
 _AROUND = 16  # pixels around a tile that decoding mixes into it
@@ -26,12 +37,20 @@ _SEARCH = 16  # rounds in which the coefficients of an observation are sought
 Planes = list[Tensor]  # luma [1, ...] and, of a colour image, chroma [2, ...]
 
 
-def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: Sampling) -> Tensor:
+def nearest_saved_as(
+    x: Tensor,
+    y: Tensor,
+    steps: Tensor,
+    sampling: Sampling,
+    components: Sequence[Tensor] | None = None,
+) -> Tensor:
     """The 8-bit image near x [1, C, H, W] that saving turns into y; both are in [0, 1].
 
-    steps: the quantiser's steps [1, C, 8, 8]. An MCU of x that already encodes to y's coefficients
-    stays x, rounded. Where the search near x fails, it starts again from y. Where that fails too,
-    the MCU takes the pixels of y.
+    steps: the quantiser's steps [1, C, 8, 8].
+    components: the coefficients of y's file as in `JPEGCoefficients`; sought if they are not known.
+
+    An MCU of x that already encodes to y's coefficients stays x, rounded. Where the search near x
+    fails, it starts again from y. Where that fails too, the MCU takes the pixels of y.
     """
     result = torch.empty_like(x)
     height, width = x.shape[2:]
@@ -47,7 +66,10 @@ def nearest_saved_as(x: Tensor, y: Tensor, steps: Tensor, sampling: Sampling) ->
         saved_values = y[..., wide_rows, wide_columns]
         saved = _levels(saved_values)
         saved.round_()
-        part = _saved_as(near, saved, steps, sampling)
+        target = None
+        if components is not None:
+            target = _part_of(components, wide_rows, wide_columns, sampling)
+        part = _saved_as(near, saved, steps, sampling, target)
         rows_above = top - wide_rows.start
         columns_before = left - wide_columns.start
         part = part[..., rows_above:, columns_before:]
@@ -68,17 +90,40 @@ def _levels(image: Tensor) -> Tensor:
     return levels.clamp(0, 255)
 
 
-def _saved_as(near: Tensor, saved: Tensor, steps: Tensor, sampling: Sampling) -> Tensor:
+def _part_of(
+    components: Sequence[Tensor], rows: slice, columns: slice, sampling: Sampling
+) -> Planes:
+    """The coefficients of the blocks in a part of the image, which begins at whole MCUs."""
+    across, down = sampling
+    parts = []
+    for i, component in enumerate(components):
+        height, width = (8 * down, 8 * across) if i > 0 else (8, 8)  # pixels of a block
+        rows_of_blocks = slice(rows.start // height, -(-rows.stop // height))
+        columns_of_blocks = slice(columns.start // width, -(-columns.stop // width))
+        blocks = component[:, rows_of_blocks, columns_of_blocks].double()
+        plane = blocks.transpose(2, 3).flatten(3)
+        parts.append(plane)
+    if len(parts) == 1:
+        return parts
+    return [parts[0], torch.cat(parts[1:])]
+
+
+def _saved_as(
+    near: Tensor, saved: Tensor, steps: Tensor, sampling: Sampling, target: Planes | None
+) -> Tensor:
     """`nearest_saved_as` for one tile, in levels."""
     tables = steps.double()[0]
     model = _Saving(tables, sampling, saved)
-    rounded = near.round()
-    target = model.coefficients(rounded, saved)
-    image, missed = model.into_cells(near, target)
+    rounds = _MORE_ROUNDS
+    if target is None:
+        rounds = _ROUNDS
+        rounded = near.round()
+        target = model.coefficients(rounded, saved)
+    image, missed = model.into_cells(near, target, rounds)
     if not missed.any():
         return image
     start = torch.where(missed, saved, image)
-    image, missed = model.into_cells(start, target)
+    image, missed = model.into_cells(start, target, rounds)
     return torch.where(missed, saved, image)
 
 
@@ -174,9 +219,9 @@ class _Saving:
         """Height and width of an MCU, in pixels."""
         return 8 * self.down, 8 * self.across
 
-    def into_cells(self, image: Tensor, target: Planes) -> tuple[Tensor, Tensor]:
+    def into_cells(self, image: Tensor, target: Planes, rounds: int) -> tuple[Tensor, Tensor]:
         """(8-bit image near this one that encodes to `target`, mask of the pixels that do not)."""
-        margins = torch.linspace(_EDGE, 0.5, _ROUNDS, dtype=torch.float32, device="cpu")
+        margins = torch.linspace(_EDGE, 0.5, rounds, dtype=torch.float32, device="cpu")
         for margin in margins.tolist():
             rounded = image.round()
             spectra = self.spectra(rounded)
@@ -242,7 +287,7 @@ class _Saving:
         for i, values in enumerate(spectra):
             down, across = scales[i]
             dequantised = values * self.steps[i]
-            plane = _transposed_dct(dequantised, m)
+            plane = synthesise(dequantised, m)
             rows = -(-height // down)
             columns = -(-width // across)
             folded = _folded(plane, (rows, columns))
@@ -250,17 +295,6 @@ class _Saving:
             planes.append(full_size)
         image = planes[0].new_empty(self.shape)
         return to_image(planes, (1, 1), image, exact=False)
-
-
-def _transposed_dct(spectra: Tensor, m: Tensor) -> Tensor:
-    """Mᵀ x M of every block: the pixels [planes, height, width] of some spectra."""
-    count, _, _, width = spectra.shape
-    blocks = spectra.view(-1, 8, width)
-    column_transform = m[:8, :8].mT
-    columns = column_transform @ blocks
-    lines = columns.view(-1, 16)
-    pixels = lines @ m
-    return pixels.view(count, -1, width)
 
 
 def _add_loss(spectra: Planes, first: Planes, again: Planes) -> Planes:

@@ -68,19 +68,16 @@ class Codec(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, steps: Tensor, rules: Rules) -> tuple[Saved, ...]:
         batch, channels = x.shape[:2]
-        dtype = exact_dtype(x.device)
-        dct = DCT.to(x.device, dtype)
-        tables = steps.to(dtype)
+        image = exact_levels(x)
+        dct = DCT.to(image)
+        tables = steps.to(image)
         tables = tables.transpose(0, 1)
         tables_of_planes = (tables[:1], tables[1:])  # of luma, of chroma
-        levels = x * 255
-        levels.clamp_(0, 255).round_()
-        image = levels.to(dtype)
         planes = to_planes(image, rules.sampling)
         saved: list[Saved] = []
         for i, plane in enumerate(planes):
             width = plane.shape[2]
-            q = _step_plane(tables_of_planes[i], width)
+            q = step_plane(tables_of_planes[i], width)
             f = forward_dct(plane, dct)
             f = f.unflatten(1, (-1, 8))
             k, slope, rise = _quantise(rules, f, q, x.dtype, luma=i == 0)
@@ -177,7 +174,7 @@ def _gradient_of_steps(rules: Rules, grad: Tensor, rises: list[Saved], m: Tensor
     return torch.cat(sums, 1)
 
 
-def _step_plane(tables: Tensor, width: int) -> Tensor:
+def step_plane(tables: Tensor, width: int) -> Tensor:
     """Tables [C, B, 8, 8] repeated along rows of blocks: [planes, 1, 8, width]."""
     tables = tables.flatten(0, 1)
     by_plane = tables[:, None]
@@ -212,6 +209,20 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if full_precision else torch.float64
 
 
+def exact_levels(x: Tensor) -> Tensor:
+    """x as integers from 0 to 255, in a dtype whose matrix products are exact."""
+    levels = x * 255
+    levels.clamp_(0, 255).round_()
+    dtype = exact_dtype(x.device)
+    return levels.to(dtype)
+
+
+def quantised(f: Tensor, q: Tensor) -> Tensor:
+    """The integers nearest to F/8q; halves round away from zero."""
+    factor = _AWAY / (8 * q)
+    return (f * factor).round_()
+
+
 def _quantise(
     rules: Rules, f: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
 ) -> tuple[Tensor, Saved, Saved]:
@@ -219,8 +230,7 @@ def _quantise(
 
     Slope and rise are None where no gradient needs them.
     """
-    factor = _AWAY / (8 * q)
-    k = (f * factor).round_()
+    k = quantised(f, q)
     needs_slope = rules.slopes(luma)
     if not (needs_slope or rules.to_steps):
         return k, None, None

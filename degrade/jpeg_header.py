@@ -60,7 +60,7 @@ def _zigzag_order(index: int) -> tuple[int, int]:
     return diagonal, row if is_odd else column
 
 
-_ZIGZAG = sorted(range(64), key=_zigzag_order)
+ZIGZAG = sorted(range(64), key=_zigzag_order)
 
 _UNSUPPORTED = {
     0xC3: "lossless",
@@ -279,7 +279,7 @@ def _quantisation(body: bytes) -> dict[int, tuple[int, ...]]:
                 "this JPEG is damaged: a quantisation table is incomplete or has no known kind"
             )
         table = [0] * 64
-        for entry, index in enumerate(_ZIGZAG):
+        for entry, index in enumerate(ZIGZAG):
             first = 1 + entry * width
             value = body[first : first + width]
             table[index] = int.from_bytes(value, "big")

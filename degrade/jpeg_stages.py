@@ -115,13 +115,18 @@ def weigh(x: Tensor, slope: Tensor | None, m: Tensor) -> Tensor:
     spectra = analyse(x, m)
     if slope is not None:
         spectra.mul_(slope)
-    width = x.shape[2]
-    spectra = spectra.view(-1, 8, width)
+    return synthesise(spectra, m)
+
+
+def synthesise(spectra: Tensor, m: Tensor) -> Tensor:
+    """Mᵀ x M / 2^29 in every block [planes, rows, 8, width]: the transpose of `analyse`."""
+    count, _, _, width = spectra.shape
+    blocks = spectra.reshape(-1, 8, width)
     inverse_transform = _of_one_block(m).T
-    columns = torch.matmul(inverse_transform, spectra)
+    columns = torch.matmul(inverse_transform, blocks)
     lines = columns.view(-1, 16)
-    rows = lines @ m
-    return rows.view(x.shape)
+    pixels = lines @ m
+    return pixels.view(count, -1, width)
 
 
 def per_table(c: Tensor, batch: int) -> Tensor:

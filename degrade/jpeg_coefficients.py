@@ -1,0 +1,124 @@
+"""The quantised DCT coefficients of a JPEG: of an image, and the image that they decode to.
+
+They are all that a JPEG file stores of an image. Files with the same coefficients differ only in
+how they encode them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .jpeg_codec import exact_dtype, exact_levels, quantised, step_plane
+from .jpeg_header import SAMPLINGS
+from .jpeg_stages import DCT, Sampling, forward_dct, inverse_dct, to_image, to_planes
+from .jpeg_steps import check_arguments, quantiser_tables, steps_of_components
+from .transforms import without_autocast
+
+
+@dataclass(frozen=True, eq=False)
+class JPEGCoefficients:
+    """Quantised coefficients of a batch of images, as their JPEG files store them.
+
+    components: luma, and of colour images Cb and Cr: int16 [B, rows, columns, 8, 8], one 8×8 block
+        of frequencies for each 8×8 samples; [0, 0] is the mean. A component has as many blocks as
+        cover it; the file may add blocks that no decoder shows.
+    tables: the quantiser's steps [B, n, 8, 8], n from 1 to 3. Component i uses table min(i, n - 1).
+    subsampling: "4:2:0", "4:2:2", "4:4:4" or "4:4:0".
+    size: height and width of the images in pixels.
+    """
+
+    components: tuple[Tensor, ...]
+    tables: Tensor
+    subsampling: str
+    size: tuple[int, int]
+
+    @torch.no_grad()
+    def decode(self) -> Tensor:
+        """The images [B, C, H, W] of k/255 that Pillow opens, in float32."""
+        luma = self.components[0]
+        dtype = exact_dtype(luma.device)
+        dct = DCT.to(luma.device, dtype)
+        batch = len(luma)
+        channels = len(self.components)
+        steps = steps_of_components(self.tables, channels)
+        planes: list[Tensor] = []
+        decoded = []
+        for i, component in enumerate(self.components):
+            table = steps[:, i, None, None].to(dtype)
+            dequantised = component * table
+            spectra = dequantised.transpose(2, 3)
+            plane = spectra.flatten(1, 2).flatten(2, 3)
+            samples = inverse_dct(plane.contiguous(), dct)
+            decoded.append(samples.clamp_(-128, 127))
+        planes.append(decoded[0])
+        if channels == 3:
+            planes.append(torch.cat(decoded[1:]))
+        image = luma.new_empty((batch, channels, *self.size), dtype=dtype)
+        to_image(planes, SAMPLINGS[self.subsampling], image)
+        levels = image.clamp_(0, 255).float()
+        return levels / 255
+
+    def encode(
+        self,
+        optimize: bool = False,
+        progressive: bool = False,
+        restart_marker_blocks: int = 0,
+        restart_marker_rows: int = 0,
+    ) -> list[bytes]:
+        """The bytes of a JPEG file for each image; the options are those of `jpeg_bytes`."""
+        from .jpeg_file import encode
+
+        return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+
+
+@torch.no_grad()
+def jpeg_coefficients(
+    x: Tensor,
+    quality: int | Sequence[int] | Tensor | None = None,
+    subsampling: str | int = "4:2:0",
+    tables: Sequence[Sequence[int]] | Tensor | None = None,
+) -> JPEGCoefficients:
+    """Quantise the DCT of images x as libjpeg-turbo does when it saves them, bit for bit.
+
+    x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device; it is clamped and rounded
+        to 8 bits first.
+    quality, subsampling, tables: as in `jpeg`.
+
+    Without a gradient. Raises ValueError as `jpeg` does.
+    """
+    checked_quality, checked_tables, name = check_arguments(x, quality, subsampling, tables)
+    wide = x if x.dtype == torch.float64 else x.float()
+    with without_autocast(x.device):
+        by_image = quantiser_tables(checked_quality, checked_tables, wide)
+        components = _quantised_components(wide.contiguous(), by_image, SAMPLINGS[name])
+    height, width = x.shape[2:]
+    return JPEGCoefficients(components, by_image.to(torch.int32), name, (height, width))
+
+
+def _quantised_components(x: Tensor, tables: Tensor, sampling: Sampling) -> tuple[Tensor, ...]:
+    """The quantised coefficients of each component [B, rows, columns, 8, 8]."""
+    batch, channels = x.shape[:2]
+    image = exact_levels(x)
+    dct = DCT.to(image)
+    steps = steps_of_components(tables, channels).to(image)
+    by_component = steps.transpose(0, 1)
+    steps_of_planes = (by_component[:1], by_component[1:])  # of luma, of chroma
+    components: list[Tensor] = []
+    for i, plane in enumerate(to_planes(image, sampling)):
+        width = plane.shape[2]
+        q = step_plane(steps_of_planes[i], width)
+        f = forward_dct(plane, dct)
+        integers = quantised(f.unflatten(1, (-1, 8)), q)
+        blocks = in_blocks(integers.to(torch.int16))
+        components.extend(blocks.split(batch))
+    return tuple(components)
+
+
+def in_blocks(plane: Tensor) -> Tensor:
+    """Spectra [planes, rows of blocks, 8, width] as [planes, rows, columns, 8, 8]."""
+    columns = plane.unflatten(3, (-1, 8))
+    return columns.transpose(2, 3).contiguous()

@@ -1,0 +1,214 @@
+"""JPEG files, byte for byte as Pillow (libjpeg-turbo) writes them.
+
+Source: ITU-T T.81, Annex B; JFIF 1.01. The order of segments is libjpeg's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from .jpeg_coefficients import JPEGCoefficients, jpeg_coefficients
+from .jpeg_header import SAMPLINGS, ZIGZAG
+from .jpeg_huffman import STANDARD_CODES, Huffman, optimal, packed
+from .jpeg_scan import Component, Scan, codes_of_scan, mcus_across, scans_of
+from .jpeg_steps import table_indices
+
+_LARGEST_SIDE = 65500  # pixels; libjpeg's limit
+_LARGEST_INTERVAL = 65535  # MCUs between two restarts
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_APP0, _DQT, _DHT, _DRI, _SOS = 0xE0, 0xDB, 0xC4, 0xDD, 0xDA
+_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
+_JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"
+
+
+class _Options(NamedTuple):
+    """How a file encodes its coefficients."""
+
+    optimize: bool
+    progressive: bool
+    restart_blocks: int
+    restart_rows: int
+
+
+def jpeg_bytes(
+    x: Tensor,
+    quality: int | Sequence[int] | Tensor | None = None,
+    subsampling: str | int | None = None,
+    tables: Sequence[Sequence[int]] | Tensor | None = None,
+    optimize: bool = False,
+    progressive: bool = False,
+    restart_marker_blocks: int = 0,
+    restart_marker_rows: int = 0,
+) -> list[bytes]:
+    """Save images x as JPEG: the bytes of a file for each, equal to those that Pillow writes.
+
+    x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device.
+    quality, tables: as in `jpeg`.
+    subsampling: as in `jpeg`. None, the default, is 4:2:0 for colour images. In a grayscale file
+        it changes one byte, which has no effect; None means 4:4:4 there, as in Pillow.
+    optimize: use the shortest Huffman tables for this image.
+    progressive: store the image in several scans, coarse to fine.
+    restart_marker_blocks, restart_marker_rows: put a restart marker after so many MCUs, or after so
+        many rows of MCUs; 0 for none. Rows win over blocks.
+
+    The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
+    ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
+    """
+    if subsampling is None:
+        is_grayscale = x.ndim == 4 and x.shape[1] == 1
+        subsampling = "4:4:4" if is_grayscale else "4:2:0"
+    coefficients = jpeg_coefficients(x, quality, subsampling, tables)
+    return encode(coefficients, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+
+
+def encode(
+    coefficients: JPEGCoefficients,
+    optimize: bool = False,
+    progressive: bool = False,
+    restart_marker_blocks: int = 0,
+    restart_marker_rows: int = 0,
+) -> list[bytes]:
+    """The bytes of a JPEG file for each image; see `jpeg_bytes`."""
+    height, width = coefficients.size
+    if max(height, width) > _LARGEST_SIDE:
+        raise ValueError(
+            f"x has {height}×{width} pixels; a JPEG file has at most {_LARGEST_SIDE} on a side"
+        )
+    restarts = {
+        "restart_marker_blocks": restart_marker_blocks,
+        "restart_marker_rows": restart_marker_rows,
+    }
+    for name, value in restarts.items():
+        if not 0 <= value <= _LARGEST_INTERVAL:
+            raise ValueError(f"{name}={value} must be from 0 to {_LARGEST_INTERVAL}")
+    options = _Options(optimize, progressive, restart_marker_blocks, restart_marker_rows)
+    zigzag = torch.tensor(ZIGZAG)
+    components = []
+    for component in coefficients.components:
+        blocks = component.flatten(3).cpu().numpy()
+        components.append(blocks.take(ZIGZAG, 3))
+    tables = coefficients.tables.flatten(2).cpu()
+    in_file_order = tables[:, :, zigzag].numpy()
+    files = []
+    for i, tables_of_image in enumerate(in_file_order):
+        blocks = [component[i] for component in components]
+        file = _file(blocks, tables_of_image, coefficients, options)
+        files.append(file)
+    return files
+
+
+def _file(
+    blocks: list[ndarray], tables: ndarray, coefficients: JPEGCoefficients, options: _Options
+) -> bytes:
+    """The file of one image, whose coefficients and tables are in zigzag order."""
+    across, down = SAMPLINGS[coefficients.subsampling]
+    components = []
+    for number, blocks_of_component in enumerate(blocks):
+        is_chroma = number > 0
+        factors = (1, 1) if is_chroma else (across, down)
+        components.append(Component(blocks_of_component, *factors, int(is_chroma)))
+    table_numbers = table_indices(len(tables), len(components))
+    parts = [_SOI, _segment(_APP0, _JFIF)]
+    for number in dict.fromkeys(table_numbers):
+        parts.append(_quantisation_segment(number, tables[number]))
+    has_wide_table = any(tables[number].max() > 255 for number in table_numbers)
+    frame = _EXTENDED if has_wide_table else _BASELINE
+    if options.progressive:
+        frame = _PROGRESSIVE
+    body = _frame_body(components, table_numbers, coefficients.size)
+    parts.append(_segment(frame, body))
+    interval_before = 0
+    for scan in scans_of(len(components), options.progressive):
+        interval = _restart_interval(scan, components, options)
+        codes = codes_of_scan(scan, components, interval)
+        huffman: list[Huffman | None] = list(STANDARD_CODES)
+        if options.optimize or options.progressive:
+            huffman = optimal(codes)
+        parts.append(_huffman_segments(scan, components, huffman))
+        if interval != interval_before:
+            parts.append(_segment(_DRI, interval.to_bytes(2, "big")))
+            interval_before = interval
+        parts.append(_segment(_SOS, _scan_body(scan, components)))
+        parts.append(_with_restart_markers(packed(codes, huffman)))
+    parts.append(_EOI)
+    return b"".join(parts)
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    size = len(body) + 2
+    return bytes([0xFF, marker]) + size.to_bytes(2, "big") + body
+
+
+def _quantisation_segment(number: int, table: ndarray) -> bytes:
+    """A table in zigzag order, of bytes, or of two bytes each where an entry needs them."""
+    is_wide = table.max() > 255
+    precision = 16 if is_wide else 0
+    entries = table.astype(">u2" if is_wide else "u1")
+    return _segment(_DQT, bytes([precision + number]) + entries.tobytes())
+
+
+def _frame_body(
+    components: list[Component], table_numbers: list[int], size: tuple[int, int]
+) -> bytes:
+    """Bits per sample, size, and of each component its name, its factors and its table."""
+    height, width = size
+    body = bytes([8]) + height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    body += bytes([len(components)])
+    for i, component in enumerate(components):
+        factors = 16 * component.across + component.down
+        body += bytes([i + 1, factors, table_numbers[i]])
+    return body
+
+
+def _restart_interval(scan: Scan, components: list[Component], options: _Options) -> int:
+    """After how many MCUs of a scan there is a restart marker; 0 for never."""
+    if options.restart_rows > 0:
+        interval = options.restart_rows * mcus_across(scan, components)
+        return min(interval, _LARGEST_INTERVAL)
+    return options.restart_blocks
+
+
+def _huffman_segments(
+    scan: Scan, components: list[Component], huffman: list[Huffman | None]
+) -> bytes:
+    """The Huffman tables of a scan, in the order in which its components use them."""
+    segments = {}
+    for number in scan.components:
+        table = components[number].huffman
+        if scan.first == 0 and scan.high == 0:
+            segments[2 * table] = table  # class 0: DC
+        if scan.last > 0:
+            segments[2 * table + 1] = 16 + table  # class 1: AC
+    parts = []
+    for index, name in segments.items():
+        codes = huffman[index]
+        assert codes is not None  # optimal tables exist wherever a component has codes
+        body = bytes([name]) + codes.counts + codes.symbols
+        parts.append(_segment(_DHT, body))
+    return b"".join(parts)
+
+
+def _scan_body(scan: Scan, components: list[Component]) -> bytes:
+    """Of each component its name and its Huffman tables, then which coefficients the scan holds."""
+    body = bytes([len(scan.components)])
+    for number in scan.components:
+        table = components[number].huffman
+        has_dc_codes = scan.first == 0 and scan.high == 0
+        has_ac_codes = scan.last > 0
+        body += bytes([number + 1, 16 * table * has_dc_codes + table * has_ac_codes])
+    return body + bytes([scan.first, scan.last, 16 * scan.high + scan.low])
+
+
+def _with_restart_markers(intervals: list[bytes]) -> bytes:
+    """Join the intervals of a scan by the markers 0xFFD0 to 0xFFD7, in turn."""
+    parts = [intervals[0]]
+    for i, interval in enumerate(intervals[1:]):
+        marker = 0xD0 + i % 8
+        parts.append(bytes([0xFF, marker]))
+        parts.append(interval)
+    return b"".join(parts)
