@@ -19,6 +19,7 @@ import invert
 from degrade.imagefile import contents, picture
 
 from . import files, foreign, run_lock
+from .classes import NO_CLASSES, Classes
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
@@ -30,7 +31,8 @@ from .solver import Solver, Solvers, identity_text, prior_text
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
 Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
-RowIdentity = tuple[str, str, str, str | None, str]  # task, method, image, source, note
+RowIdentity = tuple[str, str, str, str | None, int | None, str]
+# task, method, image, source, class, note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,14 +190,17 @@ class Bench:
         channels: int = 3,
         batch: int = 4,
         report: Report = lambda done, total, what: None,
+        classes: Classes = NO_CLASSES,
     ) -> list[Row]:
         """Return the rows of these cells and pictures; compute the missing ones in batches.
 
-        solvers: makes the solver for a kind of prior. side, channels: of the images. Raises
-        Failed at the end if some pictures could not be read or computed.
+        solvers: makes the solver for a kind of prior. side, channels: of the images. classes: of
+        the pictures, for conditional priors. Raises Failed at the end if some pictures could not
+        be read or computed.
         """
         names = _names_of(sources)
         digests, failures = self._write_clean(sources, names, side, channels)
+        class_of = dict(zip(names, map(classes.of, sources), strict=True))
         total = len(cells) * len(digests)
         rows: list[Row] = []
 
@@ -203,13 +208,18 @@ class Bench:
             finished_rows = {_identity_of(row): row for row in self.rows()}
             for cell, part in _batches(cells, names, batch):
                 readable = [name for name in part if name in digests]
-                finished = self._finished(cell, readable, digests, finished_rows)
+                wanted = []
+                for name in readable:
+                    identity = (cell.task, cell.label, name, digests[name])
+                    wanted.append((*identity, class_of[name], cell.note))
+                finished = self._finished(cell, wanted, finished_rows)
                 if finished is not None:
                     rows.extend(finished)
                     continue
                 report(len(rows), total, f"{cell.task} {cell.label}")
                 clean = self._read_clean(readable, channels)
-                job = BenchJob(cell, readable, clean)
+                known = [class_of[name] for name in readable]
+                job = BenchJob(cell, readable, clean, known if classes.given else None)
                 yield job, job
 
         setup = partial(Runner, self.settings, solvers)
@@ -264,15 +274,15 @@ class Bench:
         return torch.cat(pictures)
 
     def _finished(
-        self, cell: Cell, names: list[str], digests: dict[str, str], rows: dict[RowIdentity, Row]
+        self, cell: Cell, identities: list[RowIdentity], rows: dict[RowIdentity, Row]
     ) -> list[Row] | None:
         """The rows of a batch if all of them and all their pictures exist; otherwise None."""
         finished = []
-        for name in names:
-            identity = (cell.task, cell.label, name, digests[name], cell.note)
+        for identity in identities:
             row = rows.get(identity)
             if row is None:
                 return None
+            name = row["image"]
             restored = self.picture(cell.task, cell.label, name)
             observed = self.picture(cell.task, "observed", name)
             if not (restored.exists() and observed.exists()):
@@ -319,7 +329,7 @@ def _identity_of(row: Row) -> RowIdentity:
     """The values that must agree for a row to count as a result of this run."""
     source = row.get("source")
     note = row.get("note", "")
-    return (row["task"], row["method"], row["image"], source, note)
+    return (row["task"], row["method"], row["image"], source, row.get("class"), note)
 
 
 def _batches(cells: list[Cell], names: list[str], batch: int) -> Iterator[tuple[Cell, list[str]]]:
@@ -345,8 +355,11 @@ def opened(
     priors: Mapping[str, invert.Generator | invert.Denoiser],
     running: DeviceOptions,
     embedding: Path | None = None,
+    classes: Classes = NO_CLASSES,
 ) -> Iterator[OpenBench]:
     """Open the folder of a benchmark under a progress bar. priors: see `priors_of`."""
+    if classes.given and not any(prior.c_dim for prior in priors.values()):
+        raise ValueError("class: no prior of this benchmark has classes; leave --class out")
     if compare.images.resolve() == compare.output.resolve():
         raise ValueError(f"{compare.output} holds the pictures; choose another --output")
     sources = files.gather([compare.images], compare.output)
@@ -373,6 +386,7 @@ def opened(
                 priors["generator"].channels,
                 compare.batch,
                 bar.report,
+                classes,
             )
 
         yield OpenBench(bench, run, side)

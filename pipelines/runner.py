@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -34,11 +34,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class BenchJob:
-    """A batch of pictures for one method on one task. clean: [B, C, R, R]."""
+    """A batch of pictures for one method on one task.
+
+    clean: [B, C, R, R]. classes: of the pictures, for conditional priors; None if not given.
+    """
 
     cell: Cell
     names: list[str]
     clean: Tensor
+    classes: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,23 @@ class Runner:
         """The solver for a kind of prior, which is made once."""
         if kind not in self.solver_by_kind:
             self.solver_by_kind[kind] = self.solvers(kind)
-        solver = self.solver_by_kind[kind]
+        return self.solver_by_kind[kind]
+
+    def options(self, job: BenchJob, solver: Solver) -> dict[str, Any]:
+        """The optional arguments of `invert.restore` for a job."""
+        options: dict[str, Any] = self.settings.arguments()
+        method = job.cell.method
+        identity = solver.identity
+        if method.compares_faces and identity is not None and identity.has_gradient:
+            options["identity"] = identity
         if solver.prior.c_dim:
-            raise ValueError(
-                f"this {kind} is conditional, and the benchmark does not know the classes of "
-                f"pictures; use an unconditional {kind}"
-            )
-        return solver
+            if job.classes is None:
+                raise ValueError(
+                    f"this {method.prior_kind} is conditional; give --class a number, "
+                    "or a CSV file with the columns picture and class"
+                )
+            options["class_label"] = job.classes
+        return options
 
     def __call__(self, job: BenchJob) -> BatchResult:
         """Degrade the batch, restore it and measure the results."""
@@ -83,9 +97,9 @@ class Runner:
         shape = clean.shape if kind == "denoiser" else None
         assumed = assumed_operator(operator, settings.oracle_mask, shape)
 
-        arguments = settings.arguments()
+        options = self.options(job, solver)
         started = time.perf_counter()
-        solved = solver.solve(observed, assumed, cell.method, seeds, **arguments)
+        solved = solver.solve(observed, assumed, cell.method, seeds, **options)
         duration = time.perf_counter() - started
         seconds = duration / len(job.names)
 
@@ -112,6 +126,8 @@ class Runner:
             for metric, values in scores.items():
                 row[metric] = values[i]
             row |= _about(solved[i], seconds)
+            if job.classes is not None:
+                row["class"] = job.classes[i]
             rows.append(row)
         return BatchResult(rows, pictures)
 
