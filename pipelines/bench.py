@@ -25,7 +25,7 @@ from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
 from .progress import BenchBar
 from .results import Results, Row, is_curve
-from .runner import BatchResult, BenchJob, Cell, Runner
+from .runner import BatchResult, BenchJob, Cell, Runner, folder_of
 from .solver import Solver, Solvers, identity_text, prior_text
 
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
@@ -58,9 +58,11 @@ class BenchSettings(GeneratorOptions):
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
     """Look up the methods in a text such as "robust,pulse,my_module:solve": label → method.
 
-    Raises ValueError for an unknown method.
+    "none" is no method. Raises ValueError for an unknown method.
     """
     methods: dict[str, invert.RestorationMethod] = {}
+    if text == "none":
+        return methods
     for part in text.split(","):
         name = part.strip()
         if ":" in name:
@@ -131,21 +133,8 @@ class Bench:
             )
 
     def rows(self) -> list[Row]:
-        """Read all results. If a picture has two, the last one counts.
-
-        A line that is not a whole row is skipped: a killed run may leave one.
-        """
-        if not self.rows_path.exists():
-            return []
-        text = contents(self.rows_path).decode(errors="replace")
-        rows: dict[tuple[str, str, str], Row] = {}
-        for line in text.splitlines():
-            with suppress(ValueError, TypeError, KeyError, RecursionError):
-                row = json.loads(line)
-                if is_curve(row["loss"]):
-                    key = (row["task"], row["method"], row["image"])
-                    rows[key] = row
-        return list(rows.values())
+        """Read all results, see `stored_rows`."""
+        return stored_rows(self.rows_path)
 
     def results(self) -> Results:
         """All rows, with notes for the readers of their tables."""
@@ -177,7 +166,7 @@ class Bench:
         """The path of a picture; kind is "clean" (with no task), "observed" or a method."""
         folder = self.folder / "images"
         if task is not None:
-            folder /= task.replace("/", "-")
+            folder /= folder_of(task)
         return folder / kind / f"{image}.png"
 
     def run(
@@ -230,6 +219,8 @@ class Bench:
                 failures.append(f"{where}: {outcome}")
                 continue
             rows += self._write(cell, outcome, digests)
+            if outcome.failure:
+                failures.append(f"{cell.task}, {cell.label}: {outcome.failure}")
             report(len(rows), total, f"{cell.task} {cell.label}")
         report(len(rows), total, "done")
         if failures:
@@ -277,6 +268,8 @@ class Bench:
         self, cell: Cell, identities: list[RowIdentity], rows: dict[RowIdentity, Row]
     ) -> list[Row] | None:
         """The rows of a batch if all of them and all their pictures exist; otherwise None."""
+        if cell.given is not None:
+            return None  # somebody may have changed the pictures, and to score them takes no search
         finished = []
         for identity in identities:
             row = rows.get(identity)
@@ -308,6 +301,24 @@ class Bench:
                 written = file.write(data)
                 data = data[written:]
             os.fsync(file.fileno())
+
+
+def stored_rows(path: Path) -> list[Row]:
+    """Read the rows in a results.jsonl. If a picture has two, the last one counts.
+
+    A line that is not a whole row is skipped: a killed run may leave one.
+    """
+    if not path.exists():
+        return []
+    text = contents(path).decode(errors="replace")
+    rows: dict[tuple[str, str, str], Row] = {}
+    for line in text.splitlines():
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            row = json.loads(line)
+            if is_curve(row["loss"]):
+                key = (row["task"], row["method"], row["image"])
+                rows[key] = row
+    return list(rows.values())
 
 
 def _names_of(sources: list[Source]) -> list[str]:

@@ -330,6 +330,13 @@ def bench(
         ),
     ] = None,
     class_label: ClassLabel = None,
+    results: Annotated[
+        str | None,
+        compared(
+            help="Folders of somebody's restorations to score, with pictures such as UNAP/000.png.",
+            metavar="DIRS",
+        ),
+    ] = None,
 ) -> None:
     """Compare methods over the tasks of the papers.
 
@@ -345,7 +352,7 @@ def bench(
         from . import report
         from .bench import BenchSettings, Failed, methods_of, opened, priors_of
         from .classes import Classes
-        from .runner import Cell
+        from .runner import Cell, given_cells
         from .tasks import tasks_of
         from .tune import read_tuned
 
@@ -357,6 +364,8 @@ def bench(
             cells += [Cell(task, label, method) for label, method in chosen_methods.items()]
         if tuned is not None:
             cells += [cell for cell in read_tuned(tuned) if cell.task in chosen_tasks]
+        if results is not None:
+            cells += given_cells(results, chosen_tasks, chosen_methods)
         if reference is not None and not reference.exists():
             raise ValueError(
                 f"{reference} does not exist; "
@@ -383,6 +392,39 @@ def bench(
         if failures:
             say("the same command tries again what failed")
             raise typer.Exit(3 if page else 2)
+
+
+@command
+def compare(
+    a: Annotated[str, typer.Argument(help="Results of degrade bench.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="Other results.", metavar="B")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write JSON here.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Compare two results of `bench`, picture by picture.
+
+    A and B are folders of `bench`, or FOLDER:METHOD. Both must hold restorations of
+    the same observations. Each line shows the means, the difference B - A, and the
+    interval of 95 % from a paired bootstrap over pictures. Where it does not contain
+    0, the last column names the better one.
+
+    \b
+    degrade compare results:robust results:pulse
+    degrade compare mine theirs -o difference.json
+    """
+    with user_errors():
+        from . import comparing, files, tables
+
+        one, other = comparing.entry_of(a), comparing.entry_of(b)
+        differences = comparing.differences(one, other)
+        if output is not None:
+            text = comparing.as_json(one, other, differences)
+            files.write(output, text.encode())
+        table = tables.columns("task", "metric", "A", "B", "B - A", "95 %", "results", "better")
+        for difference in differences:
+            table.add_row(*comparing.cells(difference))
+        tables.show(table)
 
 
 @command
