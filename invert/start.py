@@ -68,7 +68,8 @@ class Drawn(Start):
 class BestOf(Start):
     """The best of `count` draws of z ~ N(0, deviation²), by a term of a loss, through the operator.
 
-    A mapping normalises z, so that `deviation` changes the images of generators without one only.
+    A mapping normalises z: with one, `deviation` does not change the images, but how far a step of
+    the same length turns them.
     """
 
     count: int

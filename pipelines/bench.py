@@ -197,18 +197,23 @@ class Bench:
             finished_rows = {_identity_of(row): row for row in self.rows()}
             for cell, part in _batches(cells, names, batch):
                 readable = [name for name in part if name in digests]
-                wanted = []
+                if not readable:
+                    continue
+                wanted: list[RowIdentity] = []
+                known_classes: list[int] = []
                 for name in readable:
-                    identity = (cell.task, cell.label, name, digests[name])
-                    wanted.append((*identity, class_of[name], cell.note))
+                    number = class_of[name]
+                    digest = digests[name]
+                    wanted.append((cell.task, cell.label, name, digest, number, cell.note))
+                    if number is not None:
+                        known_classes.append(number)
                 finished = self._finished(cell, wanted, finished_rows)
                 if finished is not None:
                     rows.extend(finished)
                     continue
                 report(len(rows), total, f"{cell.task} {cell.label}")
                 clean = self._read_clean(readable, channels)
-                known = [class_of[name] for name in readable]
-                job = BenchJob(cell, readable, clean, known if classes.given else None)
+                job = BenchJob(cell, readable, clean, known_classes or None)
                 yield job, job
 
         setup = partial(Runner, self.settings, solvers)

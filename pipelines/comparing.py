@@ -55,11 +55,12 @@ class Difference:
 
     @property
     def better(self) -> str:
-        """ "A" or "B", or nothing where the interval contains 0."""
+        """The letter of the better one; empty where the interval contains 0."""
         if self.low <= 0 <= self.high:
             return ""
         b_is_lower = self.high < 0
-        return "B" if b_is_lower == self.metric.lower_is_better else "A"
+        b_is_better = b_is_lower == self.metric.lower_is_better
+        return "B" if b_is_better else "A"
 
 
 def entry_of(text: str) -> Entry:
@@ -74,7 +75,11 @@ def entry_of(text: str) -> Entry:
             names = ", ".join(methods)
             raise ValueError(f"{folder} holds {names}; give FOLDER:METHOD")
         method = methods[0]
-    of_method = {(row["task"], row["image"]): row for row in rows if row["method"] == method}
+    of_method: dict[Pair, Row] = {}
+    for row in rows:
+        if row["method"] == method:
+            pair = row["task"], row["image"]
+            of_method[pair] = row
     if not of_method:
         raise ValueError(f"{folder} holds no results of {method!r}, only {', '.join(methods)}")
     return Entry(f"{folder}:{method}", folder, of_method)
@@ -93,21 +98,23 @@ def differences(a: Entry, b: Entry) -> list[Difference]:
 
     Raises ValueError if they have none in common, or if the pictures or observations differ.
     """
-    pairs = sorted(a.rows.keys() & b.rows.keys())
+    common = a.rows.keys() & b.rows.keys()
+    pairs = sorted(common)
     if not pairs:
         raise ValueError(f"{a.name} and {b.name} have no task and picture in common")
     for pair in pairs:
         _check_same_problem(a, b, pair)
-    tasks = sorted({task for task, _ in pairs})
-    groups = {task: [pair for pair in pairs if pair[0] == task] for task in tasks}
-    if len(tasks) > 1:
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        group = groups.setdefault(pair[0], [])
+        group.append(pair)
+    if len(groups) > 1:
         groups[ALL_TASKS] = pairs
     differences_of_tasks = []
     for task, group in groups.items():
         for metric in PER_PICTURE:
-            known = [pair for pair in group if _both_have(metric, a.rows[pair], b.rows[pair])]
-            if known:
-                difference = _difference(task, metric, a, b, known)
+            difference = _difference(task, metric, a, b, group)
+            if difference is not None:
                 differences_of_tasks.append(difference)
     return differences_of_tasks
 
@@ -122,18 +129,28 @@ def _check_same_problem(a: Entry, b: Entry, pair: Pair) -> None:
         )
 
 
-def _both_have(metric: Metric, one: Row, other: Row) -> bool:
-    return metric.name in one and metric.name in other
-
-
-def _difference(task: str, metric: Metric, a: Entry, b: Entry, pairs: list[Pair]) -> Difference:
-    values_a = numpy.array([a.rows[pair][metric.name] for pair in pairs])
-    values_b = numpy.array([b.rows[pair][metric.name] for pair in pairs])
-    pictures = [picture for _, picture in pairs]
-    low, high = interval(values_b - values_a, pictures)
-    mean_a = float(values_a.mean())
-    mean_b = float(values_b.mean())
-    return Difference(task, metric, mean_a, mean_b, low, high, len(pairs))
+def _difference(
+    task: str, metric: Metric, a: Entry, b: Entry, pairs: list[Pair]
+) -> Difference | None:
+    """The difference of one metric on these results; None if no result has the metric."""
+    name = metric.name
+    values_a: list[float] = []
+    values_b: list[float] = []
+    pictures: list[str] = []
+    for pair in pairs:
+        row_a = a.rows[pair]
+        row_b = b.rows[pair]
+        if name in row_a and name in row_b:
+            values_a.append(row_a[name])
+            values_b.append(row_b[name])
+            pictures.append(pair[1])
+    if not pictures:
+        return None
+    changes = numpy.subtract(values_b, values_a)
+    low, high = interval(changes, pictures)
+    mean_a = float(numpy.mean(values_a))
+    mean_b = float(numpy.mean(values_b))
+    return Difference(task, metric, mean_a, mean_b, low, high, len(pictures))
 
 
 def interval(values: numpy.ndarray, groups: Iterable[str]) -> tuple[float, float]:
@@ -144,8 +161,11 @@ def interval(values: numpy.ndarray, groups: Iterable[str]) -> tuple[float, float
     _, group = numpy.unique(list(groups), return_inverse=True)
     sums = numpy.bincount(group, weights=values)
     sizes = numpy.bincount(group)
-    draws = numpy.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = sums[draws].sum(1) / sizes[draws].sum(1)
+    count = len(sums)
+    random = numpy.random.default_rng(0)
+    draws = random.integers(count, size=(RESAMPLES, count))
+    totals = sums[draws].sum(1)
+    means = totals / sizes[draws].sum(1)
     outside = (1 - LEVEL) / 2
     low, high = numpy.quantile(means, [outside, 1 - outside])
     return float(low), float(high)
@@ -171,17 +191,16 @@ def as_json(a: Entry, b: Entry, all_differences: list[Difference]) -> str:
     """The differences for a program."""
     rows = []
     for difference in all_differences:
-        rows.append(
-            {
-                "task": difference.task,
-                "metric": difference.metric.name,
-                "a": difference.a,
-                "b": difference.b,
-                "difference": difference.mean,
-                "low": difference.low,
-                "high": difference.high,
-                "better": difference.better,
-                "pairs": difference.pairs,
-            }
-        )
+        row = {
+            "task": difference.task,
+            "metric": difference.metric.name,
+            "a": difference.a,
+            "b": difference.b,
+            "difference": difference.mean,
+            "low": difference.low,
+            "high": difference.high,
+            "better": difference.better,
+            "pairs": difference.pairs,
+        }
+        rows.append(row)
     return json.dumps({"a": a.name, "b": b.name, "level": LEVEL, "rows": rows}, indent=1)
