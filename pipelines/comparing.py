@@ -11,7 +11,7 @@ import numpy
 
 from . import files
 from .bench import SETTINGS, stored_rows
-from .metrics import PER_PICTURE, Metric
+from .metrics import METRICS, Metric
 from .results import Row
 from .runner import folder_of
 
@@ -112,7 +112,9 @@ def differences(a: Entry, b: Entry) -> list[Difference]:
         groups[ALL_TASKS] = pairs
     differences_of_tasks = []
     for task, group in groups.items():
-        for metric in PER_PICTURE:
+        for metric in METRICS:
+            if metric.of_picture is None:  # of whole sets, or the time, which the load decides
+                continue
             difference = _difference(task, metric, a, b, group)
             if difference is not None:
                 differences_of_tasks.append(difference)
