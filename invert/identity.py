@@ -39,6 +39,11 @@ class FaceIdentity:
         check_image(self.reference, "reference")
         warn_if_signed(self.reference, "reference")
 
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the embedding can be a loss, and not only a measure."""
+        return getattr(self.embedding, "has_gradient", True)
+
     def embed(self, image: Tensor) -> Tensor:
         """Return unit vectors [B, D] for images [B, 3, H, W] in [0, 1]."""
         size = (SIDE, SIDE)
@@ -101,6 +106,8 @@ def _checked(module: nn.Module, path: Path) -> nn.Module:
 
 class OnnxEmbedding(nn.Module):
     """An ONNX file as a module. It has no gradient."""
+
+    has_gradient = False
 
     def __init__(self, path: Path):
         super().__init__()

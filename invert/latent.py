@@ -130,28 +130,43 @@ class Offset(Space):
 class GaussianCodes(Space):
     """W+ through a Gaussian: w = leaky_relu(σ·z + μ) for a z ~ N(0, I) of each layer.
 
-    block: from 1 on, the features that enter this block of the synthesis are free, too, and start
-    as what the layers before them make (ILO). noises: how many noise maps are free, from the first
-    on. They start as N(0, 1); with `quiet_end` the last one starts as 0 (PULSE).
+    block: from 1 on, the features that enter this block of the synthesis, are free, too, and start
+    as what the layers before them make (ILO). reduction: names that block from the output side, by
+    how many times smaller than the image its features are. At 1024², 64 is the block that 16²
+    enters. A generator whose first features are larger has no such block: then no features are
+    free. noises: how many noise maps are free, from the first on; noises_per_block: and so many
+    more for each block before the features. They start as N(0, 1); with `quiet_end` the last one
+    starts as 0 (PULSE).
     """
 
     block: int = 0
     noises: int = 5
     quiet_end: bool = False
+    reduction: int | None = None
+    noises_per_block: int = 0
 
     @property
     def name(self) -> str:  # type: ignore[override]
+        if self.reduction is not None:
+            return f"layer at 1/{self.reduction}"
         return f"layer {self.block}" if self.block else "Z+"
+
+    def block_in(self, generator: Generator) -> int:
+        """The block whose input is free in this generator; 0 if no features are."""
+        if self.reduction is None:
+            return self.block
+        halvings = self.reduction.bit_length() - 1
+        return max(0, generator.blocks - halvings)
 
     def check(self, generator: Generator) -> None:
         generator.latent_shape("W+")
-        if self.block and not generator.blocks:
+        block = self.block_in(generator)
+        needs_blocks = block > 0 or self.reduction is not None
+        if needs_blocks and not generator.blocks:
             raise ValueError("this generator cannot go on from features within it; StyleGAN2 can")
-        if self.block and self.block >= generator.blocks:
+        if block > 0 and block >= generator.blocks:
             last = generator.blocks - 1
-            raise ValueError(
-                f"this generator has features before blocks 1 to {last}, not {self.block}"
-            )
+            raise ValueError(f"this generator has features before blocks 1 to {last}, not {block}")
 
     def begin(self, point: Point, problem: Problem) -> tuple[Point, Free]:
         if point.z is None or point.z.ndim != 3:  # a z of the mapping has two axes
@@ -160,23 +175,24 @@ class GaussianCodes(Space):
         assert z is not None
         latent = self._latent(z, problem)
         point = replace(point, latent=latent)
+        block = self.block_in(problem.generator)
         free = {"z": Variable(z, roles.Z)}
         noises = point.noises or ()
-        free |= free_noises(noises[: self.noises])
-        if self.block:
-            start = self._features(point, problem)
+        free |= free_noises(noises[: self.noises + self.noises_per_block * block])
+        if block:
+            start = self._features(point, block, problem)
             point = replace(point, start=start)
             free["features"] = Variable(start.maps, roles.FEATURES)
         return point, free
 
     @torch.no_grad()
-    def _features(self, point: Point, problem: Problem) -> Features:
+    def _features(self, point: Point, block: int, problem: Problem) -> Features:
         """What enters the block now."""
-        return problem.generator.features(point.latent, self.block, point.noises, point.start)
+        return problem.generator.features(point.latent, block, point.noises, point.start)
 
     def place(self, variables: Variables, point: Point, problem: Problem, moment: Moment) -> Point:
         start = None
-        if point.start is not None and self.block:
+        if point.start is not None and "features" in variables:
             start = replace(point.start, maps=variables["features"])
         z = variables["z"]
         latent = self._latent(z, problem)

@@ -91,7 +91,8 @@ class Lpips(Term):
     regions get the same noise N(mean, deviation²) of `fill` in both images. The noise repeats
     every `FILLS` steps; for observations above `LARGEST_KEPT` pixels it is new in every step. net:
     None is the restoration's own network. at_most: larger images are reduced to this side first.
-    enlarge: images that are too small for the network are enlarged (nearest), not left out.
+    enlarge: images that are too small for the network are enlarged (nearest), not left out. at: all
+    images are resized to this square by area, whatever their size.
     """
 
     weight: float = 1.0
@@ -102,6 +103,7 @@ class Lpips(Term):
     net: str | None = None
     at_most: int | None = None
     enlarge: bool = False
+    at: int | None = None
     name = "lpips"
 
     def applies(self, problem: Problem) -> bool:
@@ -148,6 +150,8 @@ class Lpips(Term):
 
     def _first_scale(self, x: Tensor, network: Perceptual) -> Tensor:
         """The image at the first scale of the pyramid."""
+        if self.at is not None:
+            return F.interpolate(x, (self.at, self.at), mode="area")
         for _ in range(self.first):
             if min(x.shape[2:]) > 1:
                 x = halved(x)
@@ -239,16 +243,19 @@ class L1(Term):
 class MSE(Term):
     """Mean (unit·(prediction - observation))², at least `floor`.
 
-    unit: the length of [0, 1] in the units of the method's paper.
+    unit: the length of [0, 1] in the units of the method's paper. enlarge: see `at_image_size`.
     """
 
     weight: float = 1.0
     unit: float = 1.0
     floor: float = 0.0
+    enlarge: bool = False
     name = "mse"
 
     def value(self, view: View, problem: Problem) -> Tensor:
         difference = view.prediction - problem.observation
+        if self.enlarge:
+            difference = at_image_size(difference, problem)
         squares = (difference * self.unit).square()
         return mean_per_image(squares).clamp_min(self.floor)
 
@@ -258,10 +265,13 @@ class Deep(Term):
     """Mean |difference| of deep features, summed over layers.
 
     The features are the discriminator's where the generator's file has one, and else those of the
-    perceptual network; `note` says which. Source: Pan et al. 2021 (DGP), eq. 6.
+    perceptual network; `note` says which. last: how many of them, from the end; None is all.
+    enlarge: see `at_image_size`. Source: Pan et al. 2021 (DGP), eq. 6.
     """
 
     weight: float = 1.0
+    last: int | None = None
+    enlarge: bool = False
     name = "deep"
 
     def applies(self, problem: Problem) -> bool:
@@ -275,7 +285,14 @@ class Deep(Term):
         return f"deep features are those of {problem.net}, for want of a discriminator"
 
     def prepare(self, problem: Problem) -> Measure:
-        features = self._features(problem)
+        all_features = self._features(problem)
+
+        def features(x: Tensor) -> list[Tensor]:
+            if self.enlarge:
+                x = at_image_size(x, problem)
+            compared = all_features(x)
+            return compared if self.last is None else compared[-self.last :]
+
         target = features(problem.observation)
 
         def measure(view: View) -> Tensor:
@@ -313,6 +330,11 @@ class SamePerson(Term):
             return True
         return problem.shows_picture
 
+    def note(self, problem: Problem) -> str | None:
+        if problem.identity is None:
+            return "identity was not compared, since no face embedding with a gradient was given"
+        return super().note(problem)
+
     def prepare(self, problem: Problem) -> Measure:
         identity = problem.identity
         if identity is None:
@@ -329,6 +351,14 @@ class SamePerson(Term):
             return 1 - cosine
 
         return measure
+
+
+def at_image_size(x: Tensor, problem: Problem) -> Tensor:
+    """Enlarge a smaller picture bilinearly to the size of the generator's images (DGP)."""
+    side = problem.generator.resolution
+    if not problem.shows_picture or min(x.shape[2:]) >= side:
+        return x
+    return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
 
 def mean_per_image(values: Tensor) -> Tensor:

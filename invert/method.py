@@ -31,7 +31,8 @@ class RestorationMethod:
 
     source: who published it. departures: what is different here, and why. knobs: what `tuned` may
     change. prior_kind: the prior it needs, a key of PRIORS. options: the optional arguments of
-    `invert.restore` it uses, out of class_label, init, identity and lr_scale.
+    `invert.restore` it uses, out of class_label, init, identity and lr_scale. compares_faces:
+    whether it has a term for `identity`.
     """
 
     source: str = ""
@@ -39,6 +40,10 @@ class RestorationMethod:
     knobs: tuple[Knob, ...] = ()
     prior_kind: str = "generator"
     options: frozenset[str] = frozenset()
+
+    @property
+    def compares_faces(self) -> bool:
+        return False
 
     def stages(self) -> Sequence[Named]:
         """The parts of the method, each with a name and a number of steps."""

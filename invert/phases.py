@@ -27,7 +27,8 @@ class Phase:
     """A search in one space: so many steps of an optimiser down the sum of some terms.
 
     space: a Space, or "W", "W+" or "W++". stop: ends an image's phase early. keep: the phase ends
-    where the term of this name was lowest; None ends at the last step.
+    where the term of this name was lowest; None ends at the last step. optional: whether the phase
+    is left out for a generator that lacks its space.
     """
 
     space: Space
@@ -36,6 +37,7 @@ class Phase:
     loss: tuple[Term, ...]
     stop: StopRule | None = None
     keep: str | None = None
+    optional: bool = False
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Phase:
         loss: tuple[Term, ...],
         stop: StopRule | None = None,
         keep: str | None = None,
+        optional: bool = False,
     ):
         values = {
             "space": Codes(space) if isinstance(space, str) else space,
@@ -53,6 +56,7 @@ class Phase:
             "loss": loss,
             "stop": stop,
             "keep": keep,
+            "optional": optional,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -88,6 +92,18 @@ class Phase:
         if self.stop:
             names.extend(self.stop.needs)
         return tuple(names)
+
+    def is_left_out(self, problem: Problem) -> bool:
+        """Whether the phase is optional and the generator lacks its space."""
+        return self.optional and self.lacking(problem) is not None
+
+    def lacking(self, problem: Problem) -> ValueError | None:
+        """What the generator lacks for the phase, if anything."""
+        try:
+            self.space.check(problem.generator)
+        except ValueError as error:
+            return error
+        return None
 
     def over(self, steps: int) -> Phase:
         """The phase in another number of steps."""
@@ -155,6 +171,8 @@ class Phase:
             lines.append(f"  stops at {text_of(self.stop)}")
         if self.keep:
             lines.append(f"  ends where {self.keep} was lowest")
+        if self.optional:
+            lines.append(f"  left out for a generator that has no {self.name}")
         return "\n".join(lines)
 
 
@@ -175,6 +193,10 @@ class Method(RestorationMethod):
     knobs: tuple[Knob, ...] = (Knob("lr"),)
 
     options = frozenset({"class_label", "init", "identity", "lr_scale"})
+
+    @property
+    def compares_faces(self) -> bool:
+        return SamePerson.name in [term.name for term in all_terms(self.phases)]
 
     def stages(self) -> tuple[Phase, ...]:
         return self.phases
@@ -203,12 +225,17 @@ class Method(RestorationMethod):
         phases = tuple(phase.tuned(factors) for phase in self.phases)
         return replace(self, phases=phases)
 
+    def phases_of(self, problem: Problem) -> tuple[Phase, ...]:
+        """The phases without the optional ones that the generator has no space for."""
+        return tuple(phase for phase in self.phases if not phase.is_left_out(problem))
+
     def check(self, problem: Problem) -> None:
-        check_spaces(self.phases, problem)
+        phases = self.phases_of(problem) or self.phases
+        check_spaces(phases, problem)
         check_lr_scale(problem.lr_scale)
         if problem.identity is not None:
-            check_identity(problem.identity, self.phases, problem)
-        for phase in self.phases:
+            check_identity(problem.identity, phases, problem)
+        for phase in phases:
             phase.check(problem)
         if problem.init is None:
             self.start.check(problem)
@@ -237,7 +264,7 @@ class Method(RestorationMethod):
             phase_images=images,
             finite=finite,
             point=point,
-            notes=notes_of(phases, problem),
+            notes=(*self._left_out(problem), *notes_of(phases, problem)),
             terms=joined_terms(results),
         )
 
@@ -250,21 +277,30 @@ class Method(RestorationMethod):
         rows.append(("knobs", ", ".join(knobs)))
         return rows
 
+    def _left_out(self, problem: Problem) -> list[str]:
+        """A note for each phase that is left out."""
+        notes = []
+        for phase in self.phases:
+            if phase.is_left_out(problem):
+                notes.append(f"phase {phase.name} was left out: {phase.lacking(problem)}")
+        return notes
+
     def _begin(self, problem: Problem) -> tuple[Point, tuple[Phase, ...]]:
         """Where to begin, and with which phases."""
+        available = self.phases_of(problem)
         if problem.init is None:
-            return self.start(problem), self.phases
+            return self.start(problem), available
         if not problem.has_w:
             raise ValueError("init: this generator has no W to begin in")
         if isinstance(problem.init, str):
             if problem.init != "random":
                 raise ValueError(f"init={problem.init!r} must be a latent, or 'random'")
             start = self.start if self.start.draws else Drawn()
-            return start(problem), self.phases
+            return start(problem), available
         codes = initial_codes(problem.init, problem)
         space = space_of(codes, problem)
         phases = []
-        for phase in self.phases:
+        for phase in available:
             if phase.space.goes_on_from(space):
                 phases.append(phase)
         if not phases:
@@ -308,9 +344,8 @@ def check_spaces(phases: Phases, problem: Problem) -> None:
     """Raise ValueError where the generator lacks what a phase needs."""
     errors: dict[str, ValueError] = {}
     for phase in phases:
-        try:
-            phase.space.check(problem.generator)
-        except ValueError as error:
+        error = phase.lacking(problem)
+        if error is not None:
             errors[phase.name] = error
     if errors:
         first = next(iter(errors.values()))
@@ -331,8 +366,7 @@ def check_identity(identity: object, phases: Phases, problem: Problem) -> None:
         raise ValueError(
             f"identity is a {type(identity).__name__}; give invert.FaceIdentity(module, reference)"
         )
-    names = [term.name for term in all_terms(phases)]
-    if SamePerson.name not in names:
+    if SamePerson.name not in [term.name for term in all_terms(phases)]:
         raise ValueError(
             f"identity: method={problem.method_name} has no term for it; "
             "use adam-id, or add loss.SamePerson"

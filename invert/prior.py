@@ -60,16 +60,26 @@ class Near(PriorTerm):
 
 @dataclass(frozen=True)
 class Collinear(PriorTerm):
-    """Mean of 1 - cosine over pairs of layers' codes."""
+    """Mean of 1 - cosine over pairs of layers' codes.
+
+    beyond_x16: factor of the value where the observation is more than 16 times smaller than the
+    image (the PyTorch port of BRGM).
+    """
 
     weight: float = 1.0
+    beyond_x16: float = 1.0
     name = "collinearity"
 
     def value(self, view: View, problem: Problem) -> Tensor:
         w = F.normalize(view.point.latent, dim=-1)
         cosine = w @ w.mT
         distance = (1 - cosine).abs()
-        return mean_per_image(distance)
+        mean = mean_per_image(distance)
+        if self.beyond_x16 == 1:
+            return mean
+        observed_side = min(problem.observation.shape[2:])
+        is_far_smaller = problem.generator.resolution > 16 * observed_side
+        return self.beyond_x16 * mean if is_far_smaller else mean
 
 
 @dataclass(frozen=True)

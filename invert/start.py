@@ -66,11 +66,16 @@ class Drawn(Start):
 
 @dataclass(frozen=True)
 class BestOf(Start):
-    """The best of `count` draws of z ~ N(0, I), by a term of a loss, through the operator."""
+    """The best of `count` draws of z ~ N(0, deviation²), by a term of a loss, through the operator.
+
+    A mapping normalises z: with one, `deviation` does not change the images, but how far a step of
+    the same length turns them.
+    """
 
     count: int
     by: Term
     truncation_psi: float = 1.0
+    deviation: float = 1.0
     draws = True
 
     def check(self, problem: Problem) -> None:
@@ -78,7 +83,8 @@ class BestOf(Start):
 
     def one(self, problem: Problem) -> Point:
         z_dim = problem.generator.z_dim
-        (z,) = problem.normal("candidates", self.count, z_dim)
+        (draws,) = problem.normal("candidates", self.count, z_dim)
+        z = draws * self.deviation
         latent = toward_mean(problem, problem.map(z), self.truncation_psi)
         best = distances(problem, latent, self.by).argmin()
         candidates = Point(latent, z)

@@ -19,18 +19,20 @@ import invert
 from degrade.imagefile import contents, picture
 
 from . import files, foreign, run_lock
+from .classes import NO_CLASSES, Classes
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
 from .progress import BenchBar
 from .results import Results, Row, is_curve
-from .runner import BatchResult, BenchJob, Cell, Runner
+from .runner import BatchResult, BenchJob, Cell, Runner, folder_of
 from .solver import Solver, Solvers, identity_text, prior_text
 
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
 Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
-RowIdentity = tuple[str, str, str, str | None, str]  # task, method, image, source, note
+RowIdentity = tuple[str, str, str, str | None, int | None, str]
+# task, method, image, source, class, note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +58,11 @@ class BenchSettings(GeneratorOptions):
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
     """Look up the methods in a text such as "robust,pulse,my_module:solve": label → method.
 
-    Raises ValueError for an unknown method.
+    "none" is no method. Raises ValueError for an unknown method.
     """
     methods: dict[str, invert.RestorationMethod] = {}
+    if text == "none":
+        return methods
     for part in text.split(","):
         name = part.strip()
         if ":" in name:
@@ -129,21 +133,8 @@ class Bench:
             )
 
     def rows(self) -> list[Row]:
-        """Read all results. If a picture has two, the last one counts.
-
-        A line that is not a whole row is skipped: a killed run may leave one.
-        """
-        if not self.rows_path.exists():
-            return []
-        text = contents(self.rows_path).decode(errors="replace")
-        rows: dict[tuple[str, str, str], Row] = {}
-        for line in text.splitlines():
-            with suppress(ValueError, TypeError, KeyError, RecursionError):
-                row = json.loads(line)
-                if is_curve(row["loss"]):
-                    key = (row["task"], row["method"], row["image"])
-                    rows[key] = row
-        return list(rows.values())
+        """Read all results, see `stored_rows`."""
+        return stored_rows(self.rows_path)
 
     def results(self) -> Results:
         """All rows, with notes for the readers of their tables."""
@@ -175,7 +166,7 @@ class Bench:
         """The path of a picture; kind is "clean" (with no task), "observed" or a method."""
         folder = self.folder / "images"
         if task is not None:
-            folder /= task.replace("/", "-")
+            folder /= folder_of(task)
         return folder / kind / f"{image}.png"
 
     def run(
@@ -188,14 +179,17 @@ class Bench:
         channels: int = 3,
         batch: int = 4,
         report: Report = lambda done, total, what: None,
+        classes: Classes = NO_CLASSES,
     ) -> list[Row]:
         """Return the rows of these cells and pictures; compute the missing ones in batches.
 
-        solvers: makes the solver for a kind of prior. side, channels: of the images. Raises
-        Failed at the end if some pictures could not be read or computed.
+        solvers: makes the solver for a kind of prior. side, channels: of the images. classes: of
+        the pictures, for conditional priors. Raises Failed at the end if some pictures could not
+        be read or computed.
         """
         names = _names_of(sources)
         digests, failures = self._write_clean(sources, names, side, channels)
+        class_of = dict(zip(names, map(classes.of, sources), strict=True))
         total = len(cells) * len(digests)
         rows: list[Row] = []
 
@@ -203,13 +197,23 @@ class Bench:
             finished_rows = {_identity_of(row): row for row in self.rows()}
             for cell, part in _batches(cells, names, batch):
                 readable = [name for name in part if name in digests]
-                finished = self._finished(cell, readable, digests, finished_rows)
+                if not readable:
+                    continue
+                wanted: list[RowIdentity] = []
+                known_classes: list[int] = []
+                for name in readable:
+                    number = class_of[name]
+                    digest = digests[name]
+                    wanted.append((cell.task, cell.label, name, digest, number, cell.note))
+                    if number is not None:
+                        known_classes.append(number)
+                finished = self._finished(cell, wanted, finished_rows)
                 if finished is not None:
                     rows.extend(finished)
                     continue
                 report(len(rows), total, f"{cell.task} {cell.label}")
                 clean = self._read_clean(readable, channels)
-                job = BenchJob(cell, readable, clean)
+                job = BenchJob(cell, readable, clean, known_classes or None)
                 yield job, job
 
         setup = partial(Runner, self.settings, solvers)
@@ -220,6 +224,8 @@ class Bench:
                 failures.append(f"{where}: {outcome}")
                 continue
             rows += self._write(cell, outcome, digests)
+            if outcome.failure:
+                failures.append(f"{cell.task}, {cell.label}: {outcome.failure}")
             report(len(rows), total, f"{cell.task} {cell.label}")
         report(len(rows), total, "done")
         if failures:
@@ -264,15 +270,17 @@ class Bench:
         return torch.cat(pictures)
 
     def _finished(
-        self, cell: Cell, names: list[str], digests: dict[str, str], rows: dict[RowIdentity, Row]
+        self, cell: Cell, identities: list[RowIdentity], rows: dict[RowIdentity, Row]
     ) -> list[Row] | None:
         """The rows of a batch if all of them and all their pictures exist; otherwise None."""
+        if cell.given is not None:
+            return None  # somebody may have changed the pictures, and to score them takes no search
         finished = []
-        for name in names:
-            identity = (cell.task, cell.label, name, digests[name], cell.note)
+        for identity in identities:
             row = rows.get(identity)
             if row is None:
                 return None
+            name = row["image"]
             restored = self.picture(cell.task, cell.label, name)
             observed = self.picture(cell.task, "observed", name)
             if not (restored.exists() and observed.exists()):
@@ -300,6 +308,24 @@ class Bench:
             os.fsync(file.fileno())
 
 
+def stored_rows(path: Path) -> list[Row]:
+    """Read the rows in a results.jsonl. If a picture has two, the last one counts.
+
+    A line that is not a whole row is skipped: a killed run may leave one.
+    """
+    if not path.exists():
+        return []
+    text = contents(path).decode(errors="replace")
+    rows: dict[tuple[str, str, str], Row] = {}
+    for line in text.splitlines():
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            row = json.loads(line)
+            if is_curve(row["loss"]):
+                key = (row["task"], row["method"], row["image"])
+                rows[key] = row
+    return list(rows.values())
+
+
 def _names_of(sources: list[Source]) -> list[str]:
     """A name for each picture, which is also a file name. Raises ValueError if two are equal.
 
@@ -319,7 +345,7 @@ def _identity_of(row: Row) -> RowIdentity:
     """The values that must agree for a row to count as a result of this run."""
     source = row.get("source")
     note = row.get("note", "")
-    return (row["task"], row["method"], row["image"], source, note)
+    return (row["task"], row["method"], row["image"], source, row.get("class"), note)
 
 
 def _batches(cells: list[Cell], names: list[str], batch: int) -> Iterator[tuple[Cell, list[str]]]:
@@ -345,8 +371,11 @@ def opened(
     priors: Mapping[str, invert.Generator | invert.Denoiser],
     running: DeviceOptions,
     embedding: Path | None = None,
+    classes: Classes = NO_CLASSES,
 ) -> Iterator[OpenBench]:
     """Open the folder of a benchmark under a progress bar. priors: see `priors_of`."""
+    if classes.given and not any(prior.c_dim for prior in priors.values()):
+        raise ValueError("class: no prior of this benchmark has classes; leave --class out")
     if compare.images.resolve() == compare.output.resolve():
         raise ValueError(f"{compare.output} holds the pictures; choose another --output")
     sources = files.gather([compare.images], compare.output)
@@ -373,6 +402,7 @@ def opened(
                 priors["generator"].channels,
                 compare.batch,
                 bar.report,
+                classes,
             )
 
         yield OpenBench(bench, run, side)

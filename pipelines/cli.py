@@ -20,6 +20,7 @@ from .options import (
     GENERATORS,
     METHODS,
     METHODS_HELP,
+    ClassLabel,
     CompareOptions,
     Device,
     DeviceOptions,
@@ -156,9 +157,7 @@ def restore(
         Path | None,
         typer.Option(help="Undamaged picture or folder, shown on the sheet.", metavar="PATH"),
     ] = None,
-    class_label: Annotated[
-        int | None, search("--class", help="Class, for a conditional generator.", metavar="N")
-    ] = None,
+    class_label: ClassLabel = None,
     samples: Annotated[
         int, search(help="Number of different answers to each picture.", min=1, metavar="N")
     ] = 1,
@@ -234,6 +233,7 @@ def restore(
         import invert
 
         from . import files
+        from .classes import Classes
         from .engine import engine_of
         from .faces import where_of
         from .job import RestoreSettings, methods_of, refuse_useless_options
@@ -245,6 +245,7 @@ def restore(
 
         load(run.plugin)
         sources = files.gather(inputs, output)
+        classes = Classes.read(class_label)
         identity = identity_text(embedding, person)
         if report:
             refuse_foreign(output)
@@ -264,7 +265,6 @@ def restore(
             method=main_method,
             face_method=face_method,
             op=op,
-            class_label=class_label,
             samples=samples,
             identity=identity,
             where=str(where),
@@ -290,6 +290,7 @@ def restore(
                 bar=bar if run.engine == "local" else None,
                 overwrite=overwrite,
                 force=force,
+                classes=classes,
             )
             workers = engine_of(run.engine, gpu=run.device != "cpu")
             code = for_each(flow, sources, workers, run.quiet, bar)
@@ -323,7 +324,18 @@ def bench(
     ] = None,
     embedding: Annotated[
         Path | None,
-        compared(help="Face embedding that measures identity (.pt, .onnx).", metavar="FILE"),
+        compared(
+            help="Face embedding: measures identity (.pt, .onnx), and is a loss of adam-id (.pt).",
+            metavar="FILE",
+        ),
+    ] = None,
+    class_label: ClassLabel = None,
+    results: Annotated[
+        str | None,
+        compared(
+            help="Folders of somebody's restorations to score, with pictures such as UNAP/000.png.",
+            metavar="DIRS",
+        ),
     ] = None,
 ) -> None:
     """Compare methods over the tasks of the papers.
@@ -339,17 +351,21 @@ def bench(
     with user_errors():
         from . import report
         from .bench import BenchSettings, Failed, methods_of, opened, priors_of
-        from .runner import Cell
+        from .classes import Classes
+        from .runner import Cell, given_cells
         from .tasks import tasks_of
         from .tune import read_tuned
 
         load(run.plugin)
         chosen_methods, chosen_tasks = methods_of(methods), tasks_of(tasks, compare.suite)
+        classes = Classes.read(class_label)
         cells = []
         for task in chosen_tasks:
             cells += [Cell(task, label, method) for label, method in chosen_methods.items()]
         if tuned is not None:
             cells += [cell for cell in read_tuned(tuned) if cell.task in chosen_tasks]
+        if results is not None:
+            cells += given_cells(results, chosen_tasks, chosen_methods)
         if reference is not None and not reference.exists():
             raise ValueError(
                 f"{reference} does not exist; "
@@ -360,7 +376,7 @@ def bench(
         failures: tuple[str, ...] = ()
         page = None
         priors = priors_of(options, [cell.method for cell in cells])
-        with opened(compare, settings, priors, run, embedding) as work:
+        with opened(compare, settings, priors, run, embedding, classes) as work:
             try:
                 work.run(cells)
             except Failed as error:
@@ -376,6 +392,39 @@ def bench(
         if failures:
             say("the same command tries again what failed")
             raise typer.Exit(3 if page else 2)
+
+
+@command
+def compare(
+    a: Annotated[str, typer.Argument(help="Results of degrade bench.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="Other results.", metavar="B")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write JSON here.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Compare two results of `bench`, picture by picture.
+
+    A and B are folders of `bench`, or FOLDER:METHOD. Both must hold restorations of
+    the same observations. Each line shows the means, the difference B - A, and the
+    interval of 95 % from a paired bootstrap over pictures. Where it does not contain
+    0, the last column names the better one.
+
+    \b
+    degrade compare results:robust results:pulse
+    degrade compare mine theirs -o difference.json
+    """
+    with user_errors():
+        from . import comparing, files, tables
+
+        one, other = comparing.entry_of(a), comparing.entry_of(b)
+        differences = comparing.differences(one, other)
+        if output is not None:
+            text = comparing.as_json(one, other, differences)
+            files.write(output, text.encode())
+        table = tables.columns("task", "metric", "A", "B", "B - A", "95 %", "results", "better")
+        for difference in differences:
+            table.add_row(*comparing.cells(difference))
+        tables.show(table)
 
 
 @command

@@ -37,7 +37,6 @@ class RestoreSettings(PriorOptions):
     method: str
     face_method: str | None = None
     op: str | None = None
-    class_label: int | None = None
     samples: int = 1
     identity: str | None = None  # digests of the embedding and of the reference photo
     where: str = ""  # which part of a photo, see `faces.Where`
@@ -91,9 +90,10 @@ class RestoreJob:
 
     assumed: the operator that is assumed of the whole picture; None if only parts are restored.
     happened: what happened to the picture, from which the operators of its parts follow. seeds: one
-    for each sample. force: whether a generator's image is used even if it explains too little.
-    guessed: whether `happened` was estimated from the file. Such an operator loses pixels at the
-    border where it shifts the blocks of an earlier JPEG, but the photo shows them.
+    for each sample. class_label: of the picture, for a conditional generator. force: whether a
+    generator's image is used even if it explains too little. guessed: whether `happened` was
+    estimated from the file. Such an operator loses pixels at the border where it shifts the blocks
+    of an earlier JPEG, but the photo shows them.
     """
 
     name: str
@@ -105,6 +105,7 @@ class RestoreJob:
     init: Tensor | str | None
     force: bool = False
     guessed: bool = False
+    class_label: int | None = None
 
     def with_border(self, image: Tensor) -> Tensor:
         """A restored image with the photo's own pixels where a guessed operator loses them."""
@@ -195,7 +196,7 @@ class Restorer:
 
     def _solve_whole(self, job: RestoreJob, operator: degrade.Operator) -> list[Solved]:
         if self.settings.face_method is None:
-            return self._search(self.solver, job.observed, operator, job.seeds, job.init)
+            return self._search(self.solver, job, job.observed, operator, job.init)
         # a denoiser gives one answer, and all other options are meant for the generator
         whole = self.solver.solve(
             job.observed,
@@ -211,13 +212,14 @@ class Restorer:
     def _search(
         self,
         solver: Solver,
+        job: RestoreJob,
         observed: Tensor,
         operator: degrade.Operator,
-        seeds: list[int],
         init: Tensor | str | None,
     ) -> list[Solved]:
-        """Solve once for each seed, with all options."""
+        """Solve once for each seed of a job, with all options."""
         settings = self.settings
+        seeds = job.seeds
         options: dict[str, Any] = settings.arguments()
         solved = solver.solve(
             observed.expand(len(seeds), -1, -1, -1),
@@ -225,7 +227,7 @@ class Restorer:
             settings.search_method,
             seeds,
             **options,
-            class_label=settings.class_label,
+            class_label=job.class_label,
             init=init,
             identity=solver.identity,
             consistency=settings.keep_visible,
@@ -267,7 +269,7 @@ class Restorer:
         if isinstance(init, Tensor) and len(job.spots) > 1:
             samples = len(job.seeds)
             init = init[number * samples : (number + 1) * samples]
-        solved = self._search(self.part_solver, observed, assumed, job.seeds, init)
+        solved = self._search(self.part_solver, job, observed, assumed, init)
         return self._judged(solved, observed, assumed, job)
 
     def _judged(

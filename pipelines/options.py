@@ -41,24 +41,29 @@ METHODS = names(
     "brgm",
     "brgm-original",
     "cri",
+    "cri-xl",
     "daps",
     "daps-original",
     "ddnm",
     "ddrm",
     "ddrm-jpeg",
     "dgp",
+    "dgp-colorization",
+    "dgp-inpainting",
     "diffpir",
     "diffpir-deblurring",
     "diffpir-inpainting",
     "dps",
     "dps-inpainting",
     "ilo",
+    "ilo-text",
     "lbrgm",
     "lbrgm-original",
     "mpgd",
     "pigdm",
     "pnp",
     "pti",
+    "pti-original",
     "pulse",
     "pulse-original",
     "reddiff",
@@ -102,6 +107,14 @@ Overwrite = Annotated[
 Quiet = Annotated[bool, running("--quiet", help="Print no progress and no summary.")]
 Device = Annotated[
     str, running(help="auto, cpu, cuda, cuda:1, mps.", metavar="NAME", autocompletion=DEVICES)
+]
+ClassLabel = Annotated[
+    str | None,
+    search(
+        "--class",
+        help="Class, for a conditional generator, or a CSV with the columns picture and class.",
+        metavar="N|CSV",
+    ),
 ]
 METHODS_HELP = (
     "Names from `degrade methods`, or module:function of your own solver, separated by commas."

@@ -13,6 +13,7 @@ import degrade
 from degrade.rng import child_seed
 
 from . import files, kept
+from .classes import NO_CLASSES, Classes
 from .comparison import encoded_sheet, face_name, tiles_of
 from .files import Source
 from .history import note
@@ -50,7 +51,8 @@ class Restore:
     observer: reads a picture and finds out what happened to it. solver, face_solver: make the
     worker's solvers, of the prior and of the face prior. init: a latent to start from, or a folder
     of them. bar: shows the steps of solves in this process. force: whether what a generator drew is
-    used even if it explains too little of the picture.
+    used even if it explains too little of the picture. classes: of the pictures, for a conditional
+    generator.
     """
 
     settings: RestoreSettings
@@ -62,6 +64,7 @@ class Restore:
     bar: SolveBar | None = None
     overwrite: bool = False
     force: bool = False
+    classes: Classes = NO_CLASSES
 
     def setup(self) -> Callable[[RestoreJob], Restored]:
         step = self.bar and self.bar.step
@@ -115,6 +118,7 @@ class Restore:
             return []
         expected = asdict(self.settings)
         expected["init"] = self._init_digest(source)
+        expected["class_label"] = self.classes.of(source)
         return files.differences(earlier_log, expected)
 
     def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
@@ -131,6 +135,7 @@ class Restore:
             **asdict(self.settings),
             "observation": files.digest(source.path),
             "init": self._init_digest(source),
+            "class_label": self.classes.of(source),
         }
         clean_path = self.observer.clean_path(source, observation.manifest)
         clean_digest = earlier_log.get("clean")
@@ -173,6 +178,7 @@ class Restore:
             init=self._initial_latent(source),
             force=self.force,
             guessed=not is_known,
+            class_label=self.classes.of(source),
         )
 
     def _assumptions(

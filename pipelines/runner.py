@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,29 +25,74 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a task. label: its name in the tables. note: a remark for their readers."""
+    """A method on a task.
+
+    label: its name in the tables. note: a remark for their readers. given: a folder of somebody's
+    restorations, which are scored in place of a method's: UNAP/000.png of picture 000.
+    """
 
     task: str
     label: str
     method: invert.RestorationMethod
     note: str = ""
+    given: Path | None = None
+
+    def given_picture(self, name: str) -> Path:
+        """The path of somebody's restoration of a picture."""
+        assert self.given is not None
+        return self.given / folder_of(self.task) / f"{name}.png"
+
+
+def given_cells(folders: str, tasks: Sequence[str], labels: Collection[str]) -> list[Cell]:
+    """Cells for the folders in a text such as "theirs,others", each under its own name.
+
+    labels: of other methods. Raises ValueError for a folder that does not exist or has such a name.
+    """
+    cells = []
+    for part in folders.split(","):
+        folder = Path(part.strip())
+        if not folder.is_dir():
+            raise ValueError(f"results: {folder} is no folder; make it, or correct its name")
+        label = folder.resolve().name
+        if label in labels:
+            raise ValueError(f"results: {folder} has the name of a method; rename it")
+        for task in tasks:
+            cells.append(Cell(task, label, invert.RestorationMethod(), given=folder))
+    return cells
+
+
+def folder_of(task: str) -> str:
+    """The name of the folder of a task's pictures."""
+    return task.replace("/", "-")
 
 
 @dataclass(frozen=True)
 class BenchJob:
-    """A batch of pictures for one method on one task. clean: [B, C, R, R]."""
+    """A batch of pictures for one method on one task.
+
+    clean: [B, C, R, R]. classes: of the pictures, for conditional priors; None if not given.
+    """
 
     cell: Cell
     names: list[str]
     clean: Tensor
+    classes: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a job gives: a row for each picture, and files by (task, kind, name)."""
+    """What a job gives: a row for each picture, and files by (task, kind, name).
+
+    failure: why there are no rows, where only the observations could be made.
+    """
 
     rows: list[Row]
     pictures: dict[tuple[str, str, str], bytes]
+    failure: str = ""
+
+
+class NotGiven(ValueError):
+    """Somebody's restoration is missing, or cannot be scored."""
 
 
 class Runner:
@@ -61,13 +107,23 @@ class Runner:
         """The solver for a kind of prior, which is made once."""
         if kind not in self.solver_by_kind:
             self.solver_by_kind[kind] = self.solvers(kind)
-        solver = self.solver_by_kind[kind]
+        return self.solver_by_kind[kind]
+
+    def options(self, job: BenchJob, solver: Solver) -> dict[str, Any]:
+        """The optional arguments of `invert.restore` for a job."""
+        options: dict[str, Any] = self.settings.arguments()
+        method = job.cell.method
+        identity = solver.identity
+        if method.compares_faces and identity is not None and identity.has_gradient:
+            options["identity"] = identity
         if solver.prior.c_dim:
-            raise ValueError(
-                f"this {kind} is conditional, and the benchmark does not know the classes of "
-                f"pictures; use an unconditional {kind}"
-            )
-        return solver
+            if job.classes is None:
+                raise ValueError(
+                    f"this {method.prior_kind} is conditional; give --class a number, "
+                    "or a CSV file with the columns picture and class"
+                )
+            options["class_label"] = job.classes
+        return options
 
     def __call__(self, job: BenchJob) -> BatchResult:
         """Degrade the batch, restore it and measure the results."""
@@ -80,21 +136,18 @@ class Runner:
         task = degrade.tasks[cell.task]
         operator = task.sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
-        shape = clean.shape if kind == "denoiser" else None
-        assumed = assumed_operator(operator, settings.oracle_mask, shape)
-
-        arguments = settings.arguments()
-        started = time.perf_counter()
-        solved = solver.solve(observed, assumed, cell.method, seeds, **arguments)
-        duration = time.perf_counter() - started
-        seconds = duration / len(job.names)
-
         pictures = {}
-        read_back = []
         for i, name in enumerate(job.names):
             observation = files.to_pil(observed[i : i + 1])
-            restoration = files.to_pil(solved[i].image)
             pictures[cell.task, "observed", name] = files.encode(observation)
+
+        try:
+            images, remarks = self._restored(job, solver, operator, observed, seeds)
+        except NotGiven as error:
+            return BatchResult([], pictures, str(error))
+        read_back = []
+        for name, image in zip(job.names, images, strict=True):
+            restoration = files.to_pil(image)
             pictures[cell.task, cell.label, name] = files.encode(restoration)
             read_back.append(files.from_pil(restoration))
         restored = torch.cat(read_back)  # in 8 bits, so that we measure what the files hold
@@ -111,9 +164,49 @@ class Runner:
             row: Row = {"task": cell.task, "method": cell.label, "image": name, "prior": kind}
             for metric, values in scores.items():
                 row[metric] = values[i]
-            row |= _about(solved[i], seconds)
+            row |= remarks[i]
+            if job.classes is not None:
+                row["class"] = job.classes[i]
             rows.append(row)
         return BatchResult(rows, pictures)
+
+    def _restored(
+        self,
+        job: BenchJob,
+        solver: Solver,
+        operator: degrade.Operator,
+        observed: Tensor,
+        seeds: list[int],
+    ) -> tuple[list[Tensor], list[Row]]:
+        """The restored images of a job, and what each row says of how they were made."""
+        cell = job.cell
+        if cell.given is not None:
+            images = _given_images(cell, job.names, job.clean)
+            return images, [{"steps": 0, "finite": True, "loss": []} for _ in images]
+        shape = job.clean.shape if cell.method.prior_kind == "denoiser" else None
+        assumed = assumed_operator(operator, self.settings.oracle_mask, shape)
+        options = self.options(job, solver)
+        started = time.perf_counter()
+        solved = solver.solve(observed, assumed, cell.method, seeds, **options)
+        seconds = (time.perf_counter() - started) / len(job.names)
+        images = [solution.image for solution in solved]
+        return images, [_about(solution, seconds) for solution in solved]
+
+
+def _given_images(cell: Cell, names: list[str], clean: Tensor) -> list[Tensor]:
+    """Read somebody's restorations. Raises NotGiven for a missing one, or one of another size."""
+    _, channels, height, width = clean.shape
+    images = []
+    for name in names:
+        path = cell.given_picture(name)
+        if not path.is_file():
+            raise NotGiven(f"{path} does not exist; write the restoration of {name} there")
+        image = files.read_image(path, channels)
+        if image.shape[2:] != clean.shape[2:]:
+            side = f"{image.shape[3]}×{image.shape[2]}"
+            raise NotGiven(f"{path} is {side}; it must be {width}×{height}, as the clean picture")
+        images.append(image)
+    return images
 
 
 def _streams(seeds: list[int]) -> list[torch.Generator]:

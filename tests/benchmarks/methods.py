@@ -1,7 +1,9 @@
 """Measure what each part of a method contributes: change one choice at a time, on five tasks.
 
     python tests/benchmarks/methods.py OUT [--images 2] [--steps 100] [--perceptual alex]
-        [--only "robust;ilo, MSE"]
+        [--only "robust;ilo, MSE"] [--tasks upsampling/M,UNAP]
+
+Without --steps, every method has its own number of steps.
 
 The rules are those of `degrade bench`, which also decide the files in OUT. A stopped run resumes.
 `python docs/make_methods.py OUT` prints the tables of docs/methods.md.
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import invert
 from invert import METHODS, Method
-from invert.loss import L1, MSE, Lpips
+from invert.latent import GaussianCodes
+from invert.loss import L1, MSE, Deep, Lpips, Term
 from invert.methods import cri
 from invert.optim import Adam, Patience
 from invert.prior import OffsetNorm
@@ -67,24 +70,70 @@ def variants() -> dict[str, Method]:
     found["cri"] = METHODS["cri"]
     for count in (1, 5, 15):
         found[f"cri, {count} centre{'s' * (count > 1)}"] = cri(count)
-    found["cri, centres as they are"] = cri(through_operator=False)
+    found["cri, centres through the operator"] = cri(through_operator=True)
+    found["cri, no term for the offset"] = cri(offset=())
     found["cri, L1 of the offset"] = cri(offset=(OffsetNorm(0.01, order=1),))
-    found["cri, L2 of the offset"] = cri(offset=(OffsetNorm(0.5),))
+    found["cri, MSE in [-1, 1]"] = cri(unit=2)
+    found["cri, as before"] = cri(offset=(), unit=2, through_operator=True)
     found["ilo"] = ilo  # LPIPS and MSE
+    found["ilo-text"] = METHODS["ilo-text"]
+    found["ilo, rate 0.4"] = ilo.tuned({"lr": 4})
+    found["ilo, as before"] = ilo_from_the_input()
     terms = ilo.phases[0].loss
     found["ilo, MSE"] = changed(
         ilo, loss=tuple(term for term in terms if not isinstance(term, Lpips))
     )
     lpips = tuple(term for term in terms if not isinstance(term, MSE))
     found["ilo, LPIPS"] = changed(ilo, loss=lpips, keep="lpips")
+    found |= rivals_before()
     return found
+
+
+def ilo_from_the_input() -> Method:
+    """Rounds counted from the input, whatever the size of the image, each kept at its best."""
+    phases = []
+    for block, phase in enumerate(METHODS["ilo"].phases):
+        space = GaussianCodes(block=block, noises=5 + 2 * block)
+        phases.append(replace(phase, space=space, keep="mse"))
+    return replace(METHODS["ilo"], phases=tuple(phases))
+
+
+def rivals_before() -> dict[str, Method]:
+    """The corrected methods, and what they were before."""
+    methods = {name: METHODS[name] for name in ("brgm", "lbrgm", "pti", "pti-original", "dgp")}
+    for name in ("brgm", "lbrgm"):
+        method = METHODS[name]
+        before = []
+        for phase in method.phases:
+            before.append(replace(phase, loss=tuple(map(at_own_side, phase.loss))))
+        start = method.start
+        if name == "lbrgm":
+            start = replace(start, by=at_own_side(start.by))
+        methods[f"{name}, as before"] = replace(method, phases=tuple(before), start=start)
+    dgp = METHODS["dgp"]
+    phases = []
+    for phase in dgp.phases:
+        deep, mse, normal = phase.loss
+        loss = (Deep(deep.weight), replace(mse, enlarge=False), normal)
+        phases.append(replace(phase, loss=loss))
+    start = replace(dgp.start, by=Deep(), deviation=1.0)
+    methods["dgp, as before"] = replace(dgp, phases=tuple(phases), start=start)
+    return methods
+
+
+def at_own_side(term: Term) -> Term:
+    """LPIPS at the side of the observation, in place of 256²."""
+    if isinstance(term, Lpips):
+        return replace(term, at=None, at_most=256, enlarge=True)
+    return term
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=100, help="in all")
+    parser.add_argument("--steps", type=int, help="in all")
+    parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--perceptual", default="alex")
     parser.add_argument("--only", help="some of them, with semicolons")
     options = parser.parse_args()
@@ -96,7 +145,11 @@ def main() -> None:
         invert.load_generator("avatars-128"),
         files.gather([AVATARS])[: options.images],
     )
-    cells = [Cell(task, label, method) for task in TASKS for label, method in methods.items()]
+    cells = [
+        Cell(task, label, method)
+        for task in options.tasks.split(",")
+        for label, method in methods.items()
+    ]
     with BenchBar(quiet=False) as bar:
         solver = Solvers({"generator": generator}, step=bar.step)
         results.run(

@@ -19,7 +19,7 @@ from pipelines.bench import Bench, BenchSettings
 from pipelines.engine import Local
 from pipelines.metrics import METRICS
 from pipelines.results import Table
-from pipelines.runner import Cell, Runner
+from pipelines.runner import BenchJob, Cell, Runner
 from pipelines.solver import Solvers
 from tests.conftest import AVATARS, picture
 
@@ -204,12 +204,36 @@ def test_tables_repeat_the_notes_of_a_method(tmp_path):
     assert any("alex" in text and "discriminator" in text for text in mine.results().notes)
 
 
-def test_bench_refuses_a_conditional_prior_every_time():
-    conditional = SimpleNamespace(prior=SimpleNamespace(c_dim=3))
-    runner = Runner(BenchSettings(perceptual="alex"), lambda kind: conditional)
-    for _ in range(2):
-        with pytest.raises(ValueError, match="is conditional"):
-            runner.solver("generator")
+def test_bench_compares_faces_only_with_a_gradient():
+    """adam-id gets the embedding; other methods, and embeddings without a gradient, do not."""
+    identity = SimpleNamespace(has_gradient=True)
+    solver = SimpleNamespace(prior=SimpleNamespace(c_dim=0), identity=identity)
+    runner = Runner(BenchSettings(perceptual="alex"), lambda kind: solver)
+
+    def options_of(name):
+        cell = Cell("UNAP", name, invert.METHODS[name])
+        return runner.options(BenchJob(cell, ["a"], torch.zeros(1, 3, 8, 8)), solver)
+
+    assert options_of("adam-id")["identity"] is identity
+    assert "identity" not in options_of("robust") and "identity" not in options_of("ddnm")
+    solver.identity = SimpleNamespace(has_gradient=False)
+    assert "identity" not in options_of("adam-id")
+
+
+def test_bench_gives_adam_id_its_embedding(tmp_path, without_realism):
+    """The identity term is measured; without an embedding it is 0, and the tables say so."""
+    layers = (torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    torch.jit.script(torch.nn.Sequential(*layers)).save(str(tmp_path / "e.pt"))
+    curves = {}
+    for folder, more in (("with", ("--embedding", tmp_path / "e.pt")), ("without", ())):
+        out = tmp_path / folder
+        result = start_bench(out, *more, tasks="UNAP", methods="adam-id", limit=1)
+        assert result.exit_code == 0, result.output
+        (row,) = rows_of(out).values()
+        curves[folder] = row["terms"]["identity"]
+        says_so = "identity was not compared" in (out / "tables.md").read_text()
+        assert says_so == (folder == "without")
+    assert min(curves["with"]) > 1e-4 and set(curves["without"]) == {0}
 
 
 def test_bench_notices_a_changed_picture(tmp_path):

@@ -164,7 +164,8 @@ def test_completion_offers_method_names():
         "COMP_WORDS": "degrade restore --method p",
         "COMP_CWORD": "3",
     }
-    assert without_torch(**tab).split() == ["pigdm", "pnp", "pti", "pulse", "pulse-original"]
+    offered = without_torch(**tab).split()
+    assert offered == ["pigdm", "pnp", "pti", "pti-original", "pulse", "pulse-original"]
 
 
 def test_completion_lists_equal_the_declarations():
@@ -209,7 +210,7 @@ def test_methods_lists_all_and_shows_constants():
         "0.05 × Geodesic(",
     ):
         assert word in shown
-    assert "stops at Below(term='lpips', limit=0.06)" in run("methods", "pti").output
+    assert "stops at Below(term='lpips', limit=0.06)" in run("methods", "pti-original").output
     assert "Kawar" in run("methods", "ddrm").output
     wrong = run("methods", "magic")
     assert wrong.exit_code == 2 and "method='magic' must be one of" in wrong.stderr

@@ -1,0 +1,80 @@
+"""The classes of pictures, for conditional generators: one for all, or one for each in a CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from degrade.imagefile import contents
+
+from .files import Source
+
+COLUMNS = ("picture", "class")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The value of `--class`.
+
+    common: the class of every picture. single: the class of each picture, by its path within the
+    folder that was given, such as "birds/01.png". file: where `single` was read, for messages.
+    """
+
+    common: int | None = None
+    single: Mapping[str, int] = field(default_factory=dict)
+    file: str = ""
+
+    @staticmethod
+    def read(text: str | None) -> Classes:
+        """Read "7", or the CSV file that the text names. Raises ValueError for anything else."""
+        if text is None:
+            return Classes()
+        if text.isdecimal():
+            return Classes(common=int(text))
+        path = Path(text)
+        if not path.is_file():
+            raise ValueError(
+                f"class={text!r} is no class and no file; "
+                "give a number, or a CSV file with the columns picture and class"
+            )
+        return Classes(single=_rows(path), file=text)
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any class."""
+        return self.common is not None or bool(self.single)
+
+    def of(self, source: Source) -> int | None:
+        """The class of a picture. Raises ValueError for a picture without a line in the file."""
+        if not self.single:
+            return self.common
+        name = source.relative.as_posix()
+        if name not in self.single:
+            raise ValueError(f"class={self.file} has no line for {name}; add one")
+        return self.single[name]
+
+
+NO_CLASSES = Classes()
+
+
+def _rows(path: Path) -> dict[str, int]:
+    """The lines of a CSV file. Raises ValueError for a file of another kind."""
+    text = contents(path).decode("utf-8-sig", errors="replace")
+    reader = csv.DictReader(io.StringIO(text))
+    columns = reader.fieldnames or ()
+    if not set(COLUMNS) <= set(columns):
+        raise ValueError(f"class={path} has no columns {' and '.join(COLUMNS)}; begin it with them")
+    classes = {}
+    for row in reader:
+        value = (row["class"] or "").strip()
+        if not value.isdecimal():
+            raise ValueError(
+                f"class={path}, line {reader.line_num}: {value!r} is no class; give a number"
+            )
+        classes[row["picture"]] = int(value)
+    if not classes:
+        raise ValueError(f"class={path} has no lines; add one for each picture")
+    return classes

@@ -1,0 +1,208 @@
+"""`degrade compare`: whether two results of a benchmark differ by more than chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+
+from . import files
+from .bench import SETTINGS, stored_rows
+from .metrics import METRICS, Metric
+from .results import Row
+from .runner import folder_of
+
+RESAMPLES = 10_000
+LEVEL = 0.95  # of the confidence interval
+ALL_TASKS = "all tasks"
+
+Pair = tuple[str, str]  # task, picture
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method in the folder of a benchmark: its rows by task and picture."""
+
+    name: str
+    folder: Path
+    rows: dict[Pair, Row]
+
+    def observation(self, pair: Pair) -> str:
+        """A digest of the observation, so that nobody compares answers to different problems."""
+        task, picture = pair
+        path = self.folder / "images" / folder_of(task) / "observed" / f"{picture}.png"
+        return files.digest(path)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of b - a over pictures, with its confidence interval. pairs: how many results."""
+
+    task: str
+    metric: Metric
+    a: float
+    b: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def mean(self) -> float:
+        return self.b - self.a
+
+    @property
+    def better(self) -> str:
+        """The letter of the better one; empty where the interval contains 0."""
+        if self.low <= 0 <= self.high:
+            return ""
+        b_is_lower = self.high < 0
+        b_is_better = b_is_lower == self.metric.lower_is_better
+        return "B" if b_is_better else "A"
+
+
+def entry_of(text: str) -> Entry:
+    """Read "FOLDER:METHOD", or "FOLDER" if it holds one method. Raises ValueError otherwise."""
+    folder, method = _split(text)
+    if files.read_json(folder / "settings.json", SETTINGS) is None:
+        raise ValueError(f"{folder} holds no results of degrade bench")
+    rows = stored_rows(folder / "results.jsonl")
+    methods = sorted({row["method"] for row in rows})
+    if method is None:
+        if len(methods) != 1:
+            names = ", ".join(methods)
+            raise ValueError(f"{folder} holds {names}; give FOLDER:METHOD")
+        method = methods[0]
+    of_method: dict[Pair, Row] = {}
+    for row in rows:
+        if row["method"] == method:
+            pair = row["task"], row["image"]
+            of_method[pair] = row
+    if not of_method:
+        raise ValueError(f"{folder} holds no results of {method!r}, only {', '.join(methods)}")
+    return Entry(f"{folder}:{method}", folder, of_method)
+
+
+def _split(text: str) -> tuple[Path, str | None]:
+    """The folder and the method of an argument; the folder's own name may contain a colon."""
+    if Path(text).is_dir():
+        return Path(text), None
+    folder, _, method = text.rpartition(":")
+    return Path(folder), method
+
+
+def differences(a: Entry, b: Entry) -> list[Difference]:
+    """Compare two entries on the results that both have: each task, then all tasks together.
+
+    Raises ValueError if they have none in common, or if the pictures or observations differ.
+    """
+    common = a.rows.keys() & b.rows.keys()
+    pairs = sorted(common)
+    if not pairs:
+        raise ValueError(f"{a.name} and {b.name} have no task and picture in common")
+    for pair in pairs:
+        _check_same_problem(a, b, pair)
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        group = groups.setdefault(pair[0], [])
+        group.append(pair)
+    if len(groups) > 1:
+        groups[ALL_TASKS] = pairs
+    differences_of_tasks = []
+    for task, group in groups.items():
+        for metric in METRICS:
+            if metric.of_picture is None:  # of whole sets, or the time, which the load decides
+                continue
+            difference = _difference(task, metric, a, b, group)
+            if difference is not None:
+                differences_of_tasks.append(difference)
+    return differences_of_tasks
+
+
+def _check_same_problem(a: Entry, b: Entry, pair: Pair) -> None:
+    task, picture = pair
+    same_source = a.rows[pair].get("source") == b.rows[pair].get("source")
+    if not same_source or a.observation(pair) != b.observation(pair):
+        raise ValueError(
+            f"{a.name} and {b.name} did not restore the same observation of {picture} in {task}; "
+            "run both with the same pictures, task and seed"
+        )
+
+
+def _difference(
+    task: str, metric: Metric, a: Entry, b: Entry, pairs: list[Pair]
+) -> Difference | None:
+    """The difference of one metric on these results; None if no result has the metric."""
+    name = metric.name
+    values_a: list[float] = []
+    values_b: list[float] = []
+    pictures: list[str] = []
+    for pair in pairs:
+        row_a = a.rows[pair]
+        row_b = b.rows[pair]
+        if name in row_a and name in row_b:
+            values_a.append(row_a[name])
+            values_b.append(row_b[name])
+            pictures.append(pair[1])
+    if not pictures:
+        return None
+    changes = numpy.subtract(values_b, values_a)
+    low, high = interval(changes, pictures)
+    mean_a = float(numpy.mean(values_a))
+    mean_b = float(numpy.mean(values_b))
+    return Difference(task, metric, mean_a, mean_b, low, high, len(pictures))
+
+
+def interval(values: numpy.ndarray, groups: Iterable[str]) -> tuple[float, float]:
+    """The bootstrap interval of a mean, by percentiles.
+
+    Whole groups are drawn with replacement: the results of one picture are not independent.
+    """
+    _, group = numpy.unique(list(groups), return_inverse=True)
+    sums = numpy.bincount(group, weights=values)
+    sizes = numpy.bincount(group)
+    count = len(sums)
+    random = numpy.random.default_rng(0)
+    draws = random.integers(count, size=(RESAMPLES, count))
+    totals = sums[draws].sum(1)
+    means = totals / sizes[draws].sum(1)
+    outside = (1 - LEVEL) / 2
+    low, high = numpy.quantile(means, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def cells(difference: Difference) -> list[str]:
+    """The cells of a difference in the table at the shell."""
+    metric = difference.metric
+    digits = metric.digits
+    return [
+        difference.task,
+        metric.title,
+        metric.text(difference.a),
+        metric.text(difference.b),
+        f"{difference.mean:+.{digits}f}",
+        f"{difference.low:+.{digits}f} to {difference.high:+.{digits}f}",
+        str(difference.pairs),
+        difference.better,
+    ]
+
+
+def as_json(a: Entry, b: Entry, all_differences: list[Difference]) -> str:
+    """The differences for a program."""
+    rows = []
+    for difference in all_differences:
+        row = {
+            "task": difference.task,
+            "metric": difference.metric.name,
+            "a": difference.a,
+            "b": difference.b,
+            "difference": difference.mean,
+            "low": difference.low,
+            "high": difference.high,
+            "better": difference.better,
+            "pairs": difference.pairs,
+        }
+        rows.append(row)
+    return json.dumps({"a": a.name, "b": b.name, "level": LEVEL, "rows": rows}, indent=1)

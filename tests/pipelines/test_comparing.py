@@ -1,0 +1,137 @@
+"""`degrade compare`, and `degrade bench --results` that scores somebody's restorations."""
+
+import json
+import math
+import shutil
+
+import numpy
+import pytest
+from PIL import Image
+
+from pipelines import comparing
+from pipelines.comparing import Difference, interval
+from pipelines.metrics import METRICS
+
+from .shell import pixels, run, start_bench
+
+ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
+PSNR = next(metric for metric in METRICS if metric.name == "psnr")
+
+
+def test_interval_is_that_of_a_normal_mean():
+    values = numpy.random.default_rng(1).normal(0.3, 2.0, 400)
+    low, high = interval(values, map(str, range(400)))
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_interval_counts_pictures_not_results():
+    """Four equal results of each picture say no more than one."""
+    values = numpy.random.default_rng(2).normal(0, 1, 50)
+    names = [f"{number:02}" for number in range(50)]
+    assert interval(numpy.repeat(values, 4), numpy.repeat(names, 4)) == pytest.approx(
+        interval(values, names)
+    )
+
+
+@pytest.mark.parametrize(
+    "metric, low, high, better",
+    [
+        (ACCURACY, -0.2, -0.1, "B"),
+        (ACCURACY, 0.1, 0.2, "A"),
+        (PSNR, 1.0, 2.0, "B"),
+        (PSNR, -2.0, -1.0, "A"),
+        (PSNR, -1.0, 1.0, ""),
+    ],
+)
+def test_better_follows_the_direction_of_the_metric(metric, low, high, better):
+    assert Difference("t", metric, 0, (low + high) / 2, low, high, 9).better == better
+
+
+def test_compare_writes_paired_differences(results, tmp_path):
+    result = run(
+        "compare", f"{results}:robust", f"{results}:pulse", "-o", tmp_path / "difference.json"
+    )
+    assert result.exit_code == 0, result.output
+    assert "all tasks" in result.output and "accuracy" in result.output
+    rows = [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
+    written = json.loads((tmp_path / "difference.json").read_text())
+    by_key = {(row["task"], row["metric"]): row for row in written["rows"]}
+    for task in ("UNAP", "all tasks"):
+        means = {}
+        for method in ("robust", "pulse"):
+            values = []
+            for row in rows:
+                if row["method"] == method and task in (row["task"], "all tasks"):
+                    values.append(row["psnr"])
+            means[method] = numpy.mean(values)
+        row = by_key[task, "psnr"]
+        assert row["difference"] == pytest.approx(means["pulse"] - means["robust"])
+        assert row["low"] <= row["difference"] <= row["high"]
+    assert by_key["all tasks", "psnr"]["pairs"] == 8 and by_key["UNAP", "psnr"]["pairs"] == 2
+
+
+def test_compare_refuses_other_observations(results, tmp_path):
+    shutil.copytree(results, tmp_path / "other")
+    observed = tmp_path / "other" / "images" / "UNAP" / "observed" / "000.png"
+    image = Image.open(observed)
+    image.putpixel((0, 0), (1, 2, 3))
+    image.save(observed)
+    result = run("compare", f"{results}:robust", f"{tmp_path / 'other'}:robust")
+    assert result.exit_code == 2
+    assert "did not restore the same observation of 000 in UNAP" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{results}", "holds pulse, robust; give FOLDER:METHOD"),
+        ("{results}:magic", "holds no results of 'magic', only pulse, robust"),
+        ("{empty}:robust", "holds no results of degrade bench"),
+    ],
+)
+def test_compare_errors_name_the_argument(results, tmp_path, text, words):
+    with pytest.raises(ValueError, match=words):
+        comparing.entry_of(text.format(results=results, empty=tmp_path))
+
+
+def test_bench_scores_restorations_of_somebody_else(tmp_path, without_realism):
+    """The first run writes the observations; perfect restorations then score 0."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+
+    def score():
+        out = tmp_path / "b"
+        return start_bench(out, "--results", theirs, tasks="UNAP", methods="none", limit=1)
+
+    result = score()
+    assert result.exit_code == 2
+    missing = theirs / "UNAP" / "000.png"
+    assert f"{missing} does not exist; write the restoration of 000 there" in result.stderr
+    assert (tmp_path / "b" / "images" / "UNAP" / "observed" / "000.png").exists()
+    missing.parent.mkdir()
+    clean = tmp_path / "b" / "images" / "clean" / "000.png"
+    shutil.copy(clean, missing)
+    assert score().exit_code == 0
+    row = json.loads((tmp_path / "b" / "results.jsonl").read_text())
+    assert (row["method"], row["accuracy"], row["psnr"]) == ("theirs", 0, 100)
+    assert "accuracy theirs" in (tmp_path / "b" / "tables.md").read_text()
+
+    Image.fromarray(255 - pixels(clean)).save(missing)  # other pictures of the same name
+    assert score().exit_code == 0
+    last = (tmp_path / "b" / "results.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["accuracy"] > 0.1
+
+    Image.new("RGB", (64, 32)).save(missing)
+    result = score()
+    assert result.exit_code == 3 and "000.png is 64×32; it must be 128×128" in result.stderr
+
+
+def test_bench_refuses_results_without_a_folder_or_name(tmp_path):
+    for folder, words in (("none", "none is no folder"), ("robust", "has the name of a method")):
+        if folder == "robust":
+            (tmp_path / folder).mkdir()
+        more = ("--results", tmp_path / folder)
+        result = start_bench(tmp_path / "b", *more, tasks="UNAP", methods="robust")
+        assert result.exit_code == 2 and words in result.stderr
