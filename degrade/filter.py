@@ -145,8 +145,8 @@ class Blur(Operator):
     size: of a named kernel, in pixels; a number, or one per image. "gaussian" and "plateau": the
         standard deviation, 0 to 100; "motion": the length of a straight line, 1 to 1000; "defocus":
         the radius of a disc, 0 to 500. Motion and defocus are anti-aliased.
-    angle: of the motion, or of the longer extent of a Gaussian or plateau with `across`, in degrees
-        from the x axis, counterclockwise; a number, or one per image.
+    angle: of the motion, or of the direction in which a Gaussian or plateau with `across` has the
+        standard deviation `size`; in degrees from the x axis, counterclockwise.
     across: the standard deviation of a Gaussian or plateau at right angles to `angle`; the same as
         `size` if left out.
     beta: the exponent in exp(-q^β / 2) of a generalised Gaussian, and in 1 / (1 + q^β) of a

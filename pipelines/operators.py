@@ -12,6 +12,7 @@ from rich.text import Text
 from degrade.kinds import NumberKind, OperatorKind, OptionKind, TensorKind
 from degrade.operator import Operator
 from degrade.params import Parameter, described, format_value
+from degrade.published import pipelines as published
 from degrade.registry import REGISTRY
 from degrade.spec import parse
 
@@ -37,13 +38,31 @@ def show_all() -> None:
         row = (name, parameters(operator), operator.exact, operator.gradient, linear(operator))
         table.add_row(*row)
     tables.show(table)
+    names = ", ".join(published)
+    tables.show(Text(f"Published pipelines, whose names stand for a whole chain: {names}"))
+
+
+def show_published(name: str) -> None:
+    """Print a published pipeline: its text, its source and its departures."""
+    pipeline = published.about(name)
+    facts = {"name": name, "text": pipeline.text, "source": pipeline.source}
+    table = tables.facts(facts)
+    for departure in pipeline.departures:
+        table.add_row("departure", Text(departure))
+    tables.show(table)
 
 
 def show(name: str) -> None:
-    """Print one operator in full. Raises ValueError, with similar names, for an unknown one."""
+    """Print one operator or pipeline in full.
+
+    Raises ValueError, with similar names, for an unknown one.
+    """
+    if name in published:
+        show_published(name)
+        return
     operator = REGISTRY.get(name)
     if operator is None:
-        similar = difflib.get_close_matches(name, REGISTRY, cutoff=0.5)
+        similar = difflib.get_close_matches(name, [*REGISTRY, *published], cutoff=0.5)
         mend = f"did you mean {' or '.join(similar)}?" if similar else "`degrade ops` lists them"
         raise ValueError(f"operator {name!r} is unknown; {mend}")
     table = tables.facts(

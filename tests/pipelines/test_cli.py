@@ -307,6 +307,13 @@ def command(*arguments, code="from pipelines.__main__ import main; main()", **op
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_ops_shows_a_published_pipeline():
+    output = run("ops", "codeformer").output
+    assert "Zhou et al. 2022" in output and "Motion kernels" in output
+    assert "resize:scale=0.0333333..0.25^-1" in output.replace("\n", "").replace(" ", "")
+    assert "real-esrgan-x4" in run("ops").output
+
+
 @pytest.mark.parametrize("arguments", [["ops"], ["--help"], ["--version"], ["generators"]])
 def test_full_disk_under_stdout_is_one_line(arguments):
     with open("/dev/full", "w") as full:
