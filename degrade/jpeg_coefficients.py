@@ -121,4 +121,5 @@ def _quantised_components(x: Tensor, tables: Tensor, sampling: Sampling) -> tupl
 def in_blocks(plane: Tensor) -> Tensor:
     """Spectra [planes, rows of blocks, 8, width] as [planes, rows, columns, 8, 8]."""
     columns = plane.unflatten(3, (-1, 8))
-    return columns.transpose(2, 3).contiguous()
+    blocks: Tensor = columns.transpose(2, 3).contiguous()
+    return blocks

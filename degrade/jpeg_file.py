@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from numpy import ndarray
 from torch import Tensor
 
+from .images import check_image
 from .jpeg_coefficients import JPEGCoefficients, jpeg_coefficients
 from .jpeg_header import SAMPLINGS, ZIGZAG
 from .jpeg_huffman import STANDARD_CODES, Huffman, optimal, packed
@@ -59,8 +59,9 @@ def jpeg_bytes(
     The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
     ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
     """
+    check_image(x)
     if subsampling is None:
-        is_grayscale = x.ndim == 4 and x.shape[1] == 1
+        is_grayscale = x.shape[1] == 1
         subsampling = "4:4:4" if is_grayscale else "4:2:0"
     coefficients = jpeg_coefficients(x, quality, subsampling, tables)
     return encode(coefficients, optimize, progressive, restart_marker_blocks, restart_marker_rows)
@@ -87,17 +88,16 @@ def encode(
         if not 0 <= value <= _LARGEST_INTERVAL:
             raise ValueError(f"{name}={value} must be from 0 to {_LARGEST_INTERVAL}")
     options = _Options(optimize, progressive, restart_marker_blocks, restart_marker_rows)
-    zigzag = torch.tensor(ZIGZAG)
     components = []
     for component in coefficients.components:
         blocks = component.flatten(3).cpu().numpy()
         components.append(blocks.take(ZIGZAG, 3))
-    tables = coefficients.tables.flatten(2).cpu()
-    in_file_order = tables[:, :, zigzag].numpy()
+    tables = coefficients.tables.flatten(2).cpu().numpy()
+    in_file_order = tables.take(ZIGZAG, 2)
     files = []
     for i, tables_of_image in enumerate(in_file_order):
-        blocks = [component[i] for component in components]
-        file = _file(blocks, tables_of_image, coefficients, options)
+        blocks_of_image = [component[i] for component in components]
+        file = _file(blocks_of_image, tables_of_image, coefficients, options)
         files.append(file)
     return files
 

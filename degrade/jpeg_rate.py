@@ -30,11 +30,11 @@ _TABLE, _WIDE_TABLE = 69, 133  # bytes of a quantisation table of 8 and of 16 bi
 class _Weights(NamedTuple):
     """Bits of the AC coefficients of luma or of chroma in the standard Huffman tables.
 
-    count: of each that is not zero. size, squared_size: of s and s², s its size in bits.
+    nonzero: of each that is not zero. size, squared_size: of s and s², s its size in bits.
     zero: of each zero before the last that is not. end: of each block whose last one is zero.
     """
 
-    count: float
+    nonzero: float
     size: float
     squared_size: float
     zero: float
@@ -127,7 +127,7 @@ def _ac_bits(x: Tensor, weights: _Weights) -> Tensor:
     all_zero = log_is_zero.flip(-1).cumsum(-1).flip(-1).exp()
     coefficients_up_to_last = (1 - all_zero).sum(-1)
     count = is_nonzero.sum(-1)
-    bits = weights.count * count
+    bits = weights.nonzero * count
     bits = bits + weights.size * (is_nonzero * size).sum(-1)
     bits = bits + weights.squared_size * (is_nonzero * size.square()).sum(-1)
     bits = bits + weights.zero * (coefficients_up_to_last - count)
@@ -138,7 +138,8 @@ def _probability_of_nonzero(magnitude: Tensor) -> Tensor:
     """A smooth step from 0 to 1 around ½."""
     width = _SURELY_NONZERO - _SURELY_ZERO
     share = ((magnitude - _SURELY_ZERO) / width).clamp(0, 1)
-    return share.square() * (3 - 2 * share)
+    probability: Tensor = share.square() * (3 - 2 * share)
+    return probability
 
 
 def _dc_bits(dc: Tensor, blocks_of_mcu: Sampling, is_luma: bool) -> Tensor:
@@ -162,12 +163,14 @@ def _dc_bits(dc: Tensor, blocks_of_mcu: Sampling, is_luma: bool) -> Tensor:
         code = size.clamp(min=2)
         end = _CHROMA.end
     added_blocks = in_order.shape[1] - rows * columns
-    return (size + code).sum(1) + end * added_blocks
+    bits: Tensor = (size + code).sum(1) + end * added_blocks
+    return bits
 
 
 def _size_in_bits(magnitude: Tensor) -> Tensor:
     """About how many bits the rounded magnitude has: log2(|X| + ½) + ½, not below 0."""
-    return (torch.log2(magnitude + 0.5) + 0.5).clamp(min=0)
+    size: Tensor = torch.log2(magnitude + 0.5) + 0.5
+    return size.clamp(min=0)
 
 
 class _Spectra(torch.autograd.Function):

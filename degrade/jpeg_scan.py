@@ -77,7 +77,7 @@ def scans_of(count: int, progressive: bool) -> list[Scan]:
 def mcus_across(scan: Scan, components: list[Component]) -> int:
     """How many MCUs a row of a scan has. An MCU of a single component is one block."""
     first = components[scan.components[0]]
-    columns = first.blocks.shape[1]
+    columns: int = first.blocks.shape[1]
     if len(scan.components) == 1:
         return columns
     return -(-columns // first.across)
@@ -114,14 +114,14 @@ def _with_dc(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     width = band.shape[1]
     ends_early = numpy.zeros(len(band), bool)
     if width > 1:
-        ends_early = band[:, -1] == 0
+        ends_early = numpy.logical_not(band[:, -1])
     return _sequence(band, ends_early, tables, ends, has_dc=True)
 
 
 def _first_band(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     """Code the high bits of AC: G.1.2.2."""
-    has_codes = band.any(1)
-    ends_early = band[:, -1] == 0
+    has_codes = numpy.count_nonzero(band, axis=1) > 0
+    ends_early = numpy.logical_not(band[:, -1])
     no_corrections = numpy.zeros(len(band), numpy.int64)
     end_counts = _end_of_band_counts(has_codes, ends_early, ends, no_corrections)
     return _sequence(band, end_counts, tables, ends, has_dc=False)
@@ -158,8 +158,9 @@ def _band(blocks: ndarray, scan: Scan, restart: int) -> ndarray:
     """
     if scan.first > 0:
         band = blocks[:, :, scan.first : scan.last + 1]
-        magnitudes = abs(band) >> scan.low
-        return numpy.sign(band) * magnitudes
+        magnitudes = numpy.abs(band) >> scan.low
+        signed: ndarray = numpy.sign(band) * magnitudes
+        return signed
     band = blocks[:, :, : scan.last + 1] >> scan.low
     if scan.high == 0:
         dc = band[:, :, 0]
@@ -239,7 +240,7 @@ def _sequence(
     end_counts: for each block how many blocks, up to it, end with zeros that one code stands for.
     """
     items = _items(band, end_counts, ends, has_dc)
-    sizes = _BIT_LENGTHS.take(abs(items.value))
+    sizes = _BIT_LENGTHS.take(numpy.abs(items.value))
     negative = items.value >> 31  # -1 or 0
     mask = (1 << sizes) - 1
     values = (items.value + negative) & mask

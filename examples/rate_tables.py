@@ -27,18 +27,21 @@ LPIPS = perceptual.load("alex")
 
 
 def standard_tables(quality: float) -> Tensor:
-    return quality_tables(torch.tensor([float(quality)]))[0]
+    tables: Tensor = quality_tables(torch.tensor([float(quality)]))[0]
+    return tables
 
 
 def distortion(x: Tensor, tables: Tensor) -> Tensor:
     """The mean logarithm of the squared error after JPEG."""
-    error = (jpeg(x, tables=tables) - x).square()
-    return error.mean((1, 2, 3)).log().mean()
+    error: Tensor = jpeg(x, tables=tables) - x
+    mean_square = error.square().mean((1, 2, 3))
+    return mean_square.log().mean()
 
 
 def rate(x: Tensor, tables: Tensor) -> Tensor:
     """The mean logarithm of the size of the files."""
-    return jpeg_size(x, tables=tables, exact=False).log().mean()
+    size: Tensor = jpeg_size(x, tables=tables, exact=False)
+    return size.log().mean()
 
 
 def optimised_tables(x: Tensor, steps: int = 40) -> Tensor:
@@ -76,7 +79,7 @@ def same_size(x: Tensor, size: float) -> int:
 
 
 def main(folder: str = "out/rate_tables", *photos: str) -> None:
-    paths = photos or sorted(AVATARS.glob("*.png"))
+    paths = [Path(photo) for photo in photos] or sorted(AVATARS.glob("*.png"))
     pictures = torch.cat([read_image(path)[..., :SIDE, :SIDE] for path in paths])
     training, others = pictures[::2], pictures[1::2]
     tables = optimised_tables(training)

@@ -204,6 +204,22 @@ def test_jpeg_bytes_reject_sides_above_65500():
         jpeg_bytes(torch.zeros(1, 1, 1, 65501))
 
 
+def test_jpeg_bytes_reject_what_is_no_image():
+    with pytest.raises(TypeError, match="x is a list"):
+        jpeg_bytes([1.0])
+
+
+def test_jpeg_bytes_do_not_depend_on_default_device_and_dtype():
+    x = content("picture", 24, 31, 3, 2)
+    expected = jpeg_bytes(x, 50)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            assert jpeg_bytes(x, 50) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_jpeg_bytes_reject_two_channels():
     with pytest.raises(ValueError, match="2 channels"):
         jpeg_bytes(torch.zeros(1, 2, 8, 8))
@@ -258,6 +274,16 @@ def test_project_to_coefficients_of_the_file(tmp_path):
     assert not torch.equal(f(f.project(x, f(x0))), y.decode())
     assert (near - x).abs().mean() < (y.decode() - x).abs().mean()
     assert torch.equal(f.project(x0, y), x0)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_project_to_coefficients_of_large_image(photo, sampling):
+    """Larger than the parts that are solved one by one."""
+    x = photo[:, :, 100:141, 20:323]
+    y = jpeg_coefficients(x, 60, sampling)
+    near = JPEG(60, sampling).project(y.decode(), y)
+    pairs = zip(jpeg_coefficients(near, 60, sampling).components, y.components, strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_project_to_coefficients_rejects_other_settings():
