@@ -21,7 +21,7 @@ from tests.processes import Forked, Started, start
 
 from .shell import COMMAND, FAST, apply, contents, pixels, run, start_bench
 
-pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py and test_bench.py test it
+pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py tests it
 
 
 def copies(folder, *names):

@@ -18,7 +18,16 @@ from PIL import Image
 from tests.conftest import AVATARS, EFFORT
 from tests.processes import Started, start
 
-from .shell import AVATARS_128, COMMAND, FOURFOLD, apply, contents, leave_out_realism, observations
+from .shell import (
+    COMMAND,
+    FOURFOLD,
+    TINY_64,
+    TINY_128,
+    apply,
+    contents,
+    leave_out_realism,
+    observations,
+)
 
 TIMED = {"results.csv", "tables.md", "report.html"}  # a benchmark's seconds stand in them
 KILLS = EFFORT  # of each command
@@ -26,13 +35,13 @@ KILLS = EFFORT  # of each command
 
 def commands(tmp_path):
     """A command at a time; those before it have ended."""
-    quick = [*AVATARS_128, "--steps", "2", "--quiet"]
+    quick = ["--steps", "2", "--quiet"]
     clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 3)
     cells = ["--tasks", "UNAP,denoising/XL", "--methods", "pulse", "--batch", "2"]
     yield ["apply", clean, "--op", FOURFOLD]
     finish(tmp_path, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged")
-    yield ["restore", tmp_path / "damaged", "--samples", "2", *quick]
-    yield ["bench", "--images", few, *cells, *quick]
+    yield ["restore", tmp_path / "damaged", "--samples", "2", *TINY_128, *quick]
+    yield ["bench", "--images", few, *cells, *TINY_64, *quick]
 
 
 def finish(folder, *arguments):
@@ -126,7 +135,7 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
 @pytest.mark.parametrize("command", ["apply", "restore", "bench"])
 def test_concurrent_equal_runs_do_no_harm(tmp_path, command):
     folder = observations(tmp_path / "in", 12 if command == "apply" else 2)
-    quick = ["--steps", "1", *AVATARS_128]
+    quick = ["--steps", "1", *(TINY_64 if command == "bench" else TINY_128)]
     more = {
         "apply": [folder, "--op", "clamp"],
         "restore": [folder, "--op", "clamp", *quick],
@@ -213,7 +222,7 @@ def test_unwritable_output_is_a_one_line_error(tmp_path):
 @pytest.mark.slow
 def test_ray_workers_end_with_the_run(tmp_path):
     folder = observations(tmp_path / "in", 2)
-    options = ["--steps", "100000", *AVATARS_128, "--op", "clamp", "--engine", "ray", "--quiet"]
+    options = ["--steps", "100000", *TINY_128, "--op", "clamp", "--engine", "ray", "--quiet"]
     process = subprocess.Popen(
         [COMMAND, "restore", folder, "-o", tmp_path / "out", *options], start_new_session=True
     )

@@ -19,10 +19,10 @@ from pipelines.faces import ffhq
 from pipelines.photo import Photo, Spot, box, centre, padded
 from tests.conftest import AVATARS, picture
 
-from .shell import AVATARS_128, apply, contents, pixels, run
+from .shell import AVATARS_128, TINY_128, apply, contents, pixels, run
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
-QUICK = ["--steps", 2, *AVATARS_128]
+QUICK = ["--steps", 2, *TINY_128]
 
 
 def turned(side, degrees, x, y):
