@@ -1,6 +1,8 @@
-"""What the server of `processes` imports, so that no run has to."""
+"""What the server of `processes` imports and reads, so that no run has to."""
 
 from importlib import import_module
+
+import invert
 
 for module in (
     "lpips",
@@ -12,3 +14,6 @@ for module in (
     "pipelines.restore",
 ):
     import_module(module)
+
+for net in ("alex", "vgg"):
+    invert.perceptual.load(net)

@@ -19,7 +19,7 @@ from .test_photo import landmarks_of, turned
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
 SPOTS = (turned(40, 10, 32, 30), turned(36, -5, 88, 34))
-DAMAGE = "gaussian:0.08 >> clamp >> quantize >> jpeg:50"
+DAMAGE = "jpeg:30"
 
 
 @pytest.fixture
