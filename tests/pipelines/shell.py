@@ -34,6 +34,8 @@ class Tiny:
     def __str__(self):
         return str(tiny_file(self.resolution))
 
+    __fspath__ = __str__  # for a command in a process of its own
+
 
 FOLDER = tempfile.TemporaryDirectory(prefix="degrade-tests-")  # removed when the tests end
 

@@ -35,8 +35,8 @@ KILLS = EFFORT  # of each command
 
 def commands(tmp_path):
     """A command at a time; those before it have ended."""
-    quick = ["--steps", "2", "--quiet"]
-    clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 3)
+    quick = ["--steps", "1", "--quiet"]
+    clean, few = observations(tmp_path / "clean", 60), observations(tmp_path / "few", 2)
     cells = ["--tasks", "UNAP,denoising/XL", "--methods", "pulse", "--batch", "2"]
     yield ["apply", clean, "--op", FOURFOLD]
     finish(tmp_path, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged")
@@ -56,7 +56,7 @@ def killed(folder, command, output, chance, duration):
     end = time.monotonic() + chance.uniform(0, duration)
     among_writes = chance.random() < 0.7
     while among_writes and not process.ended and not list(output.rglob(".degrade-*.tmp")):
-        pass  # something is being written right now
+        time.sleep(0.0005)  # until something is being written
     time.sleep(chance.uniform(0, 0.004) if among_writes else max(0, end - time.monotonic()))
     process.send_signal(signal.SIGKILL)
     exit_code, errors = process.wait()
@@ -95,20 +95,12 @@ def test_kill_at_any_moment_leaves_whole_files(tmp_path):
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     for command in commands(tmp_path):
         output = tmp_path / "cut" / command[0]
-        process = subprocess.Popen(
-            [COMMAND, *command, "-o", output],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(
-                signal.SIGINT, signal.default_int_handler
-            ),  # ignored in some shells
-        )
-        while not list(output.rglob("*.png")) and process.poll() is None:
-            time.sleep(0.01)
+        process = Started(tmp_path, *command, "-o", output, before=leave_out_realism)
+        while not list(output.rglob("*.png")) and not process.ended:
+            time.sleep(0.001)
         process.send_signal(signal.SIGINT)
-        said = process.communicate()[1]
-        ended = process.returncode, said.count("\n")
+        exit_code, said = process.wait()
+        ended = exit_code, said.count("\n")
         assert ended == (130, 1) and said.startswith("interrupted"), (command[0], ended, said)
         assert list(output.rglob("*.png")) and not list(output.rglob(".degrade-*"))
 
