@@ -31,7 +31,7 @@ def test_lpips_is_a_distance_for_each_image(net):
 @pytest.mark.parametrize("net", ["vgg", "alex"])
 def test_lpips_in_bfloat16_is_nearly_the_same(net):
     exact, fast = perceptual.load(net), perceptual.load(net, dtype=torch.bfloat16)
-    a = torch.cat([picture(i)[..., 24:88, 32:96] for i in range(3)])
+    a = torch.cat([picture(i)[..., 24:88, 32:96] for i in range(2)])
     for b in (a.flip(0), (a + 0.1 * torch.randn(a.shape, generator=rng())).clamp(0, 1)):
         expected = exact.distance(exact.features(a), exact.features(b))
         approximate = fast.distance(fast.features(a), fast.features(b))
