@@ -26,9 +26,9 @@ def quick(name, count=6):
     return replace(method, start=start)
 
 
-def lively(**options):
-    """A random generator of 32² whose noise maps and codes have a visible effect on the image."""
-    G = stylegan2(resolution=32, width=9, **options)
+def lively(resolution=32, **options):
+    """A random generator whose noise maps and codes have a visible effect on the image."""
+    G = stylegan2(resolution=resolution, width=9, **options)
     for conv in G.synthesis.convs:
         conv.noise_strength.fill_(0.1)
     for layer in (G.mapping.fc0, G.mapping.fc1):

@@ -69,7 +69,7 @@ def test_face_identity_makes_the_result_similar(avatars):
     f, y = parse("gray"), parse("gray")(picture(0))
     photo = avatars.synthesize(avatars.mapping(torch.randn(1, 128, generator=rng(11)))).clamp(0, 1)
     identity = invert.FaceIdentity(MeanColour(), photo)
-    args = dict(method="adam-id", steps=12, perceptual="alex")
+    args = dict(method="adam-id", steps=6, perceptual="alex")
     plain = invert.restore(y, f, avatars, **args)
     guided = invert.restore(y, f, avatars, **args, identity=identity)
     assert identity.similarity(guided.image, photo) > identity.similarity(plain.image, photo)

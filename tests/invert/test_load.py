@@ -15,6 +15,7 @@ import invert
 from invert.bundled import _SHA256
 from invert.networks.drunet import UNetRes
 from invert.networks.unet import Settings, UNet
+from tests.conftest import EFFORT
 
 from . import network_fixtures as fixtures
 from .checkpoints import nvidia, stylegan2, write
@@ -119,7 +120,7 @@ def test_damaged_config_loads_or_fails_in_one_line(tmp_path):
     outcomes = set()
     for name in ("config.json", "scheduler_config.json"):
         whole = (tmp_path / name).read_bytes()
-        for _ in range(60):
+        for _ in range(30 * EFFORT):
             damaged = bytearray(whole)
             damaged[chance.randrange(len(damaged))] = chance.choice(b'0:9,a"[]{}-')
             (tmp_path / name).write_bytes(damaged)

@@ -31,7 +31,7 @@ def test_lpips_is_a_distance_for_each_image(net):
 @pytest.mark.parametrize("net", ["vgg", "alex"])
 def test_lpips_in_bfloat16_is_nearly_the_same(net):
     exact, fast = perceptual.load(net), perceptual.load(net, dtype=torch.bfloat16)
-    a = torch.cat([picture(i) for i in range(4)])
+    a = torch.cat([picture(i)[..., 24:88, 32:96] for i in range(2)])
     for b in (a.flip(0), (a + 0.1 * torch.randn(a.shape, generator=rng())).clamp(0, 1)):
         expected = exact.distance(exact.features(a), exact.features(b))
         approximate = fast.distance(fast.features(a), fast.features(b))
@@ -42,8 +42,9 @@ def test_lpips_in_bfloat16_is_nearly_the_same(net):
 @pytest.mark.parametrize("dtype, error", [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
 def test_lpips_for_losses_has_the_same_gradient(net, dtype, error):
     plain, quick = perceptual.load(net, dtype=dtype), perceptual.for_losses(net, "cpu", dtype)
-    image, target = torch.cat([picture(0), picture(1)])[..., :75, :110], picture(2)[..., :75, :110]
-    image[0, :, :40] = 0  # a flat part
+    image = torch.cat([picture(0), picture(1)])[..., 20:65, 30:95]
+    target = picture(2)[..., 20:65, 30:95]
+    image[0, :, :20] = 0  # a flat part
 
     def value_and_gradient(distance_of):
         x = image.clone().requires_grad_()

@@ -31,10 +31,10 @@ def test_robust_recovers_a_generated_portrait(avatars):
     w = avatars.mapping(torch.randn(1, 128, generator=rng(4)))
     clean = avatars.synthesize(w).clamp(0, 1)
     f = parse("downsample:4 >> jpeg:30").approx()
-    r = invert.restore(f(clean), f, avatars, steps=90, **QUICK)
+    r = invert.restore(f(clean), f, avatars, steps=30, **QUICK)
     start = perceptual.lpips(avatars.synthesize(avatars.w_avg[None]), clean)
     assert perceptual.lpips(r.image, clean) < 0.6 * start
-    assert r.history.shape == (90, 1) and r.history[-5:].mean() < 0.7 * r.history[0].mean()
+    assert r.history.shape == (30, 1) and r.history[-5:].mean() < 0.7 * r.history[0].mean()
     assert r.latent.shape == (1, 12, 192, 256) and set(r.phase_images) == {"W", "W+", "W++"}
     assert r.image.min() >= 0 and r.image.max() <= 1
 
@@ -82,12 +82,12 @@ def test_batch_gives_each_image_its_own_result(avatars, monkeypatch):
         assert torch.allclose(r.image[i : i + 1], one.image, atol=2e-3)
 
 
-def test_batch_restores_as_well_as_single_images(avatars):
+def test_batch_restores_as_well_as_single_images(small):
     """Rounding errors make the two results different, but their quality is the same."""
     f = parse("downsample:2 >> jpeg:30")
-    x = torch.cat([picture(0), picture(1)])
-    together = invert.restore(f(x), f.approx(), avatars, seed=3, steps=45, **QUICK)
-    alone = invert.restore(f(x)[1:], f.approx(), avatars, seed=3, steps=45, **QUICK)
+    x = small.synthesize(small.some_w(2)[0]).clamp(0, 1)
+    together = invert.restore(f(x), f.approx(), small, seed=3, steps=45, **QUICK)
+    alone = invert.restore(f(x)[1:], f.approx(), small, seed=3, steps=45, **QUICK)
     reached = [
         perceptual.lpips(image, x[1:], "alex") for image in (together.image[1:], alone.image)
     ]

@@ -22,20 +22,28 @@ from tests.conftest import AVATARS
 from .shell import AVATARS_128, FOURFOLD, run
 
 
+@pytest.fixture(scope="module")
+def machines():
+    """A cluster of one machine with one CPU, as far as Ray can tell."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
 @pytest.fixture
-def cluster():
-    """Two machines, as far as Ray can tell, of one CPU each; the second is given to the test."""
-    faulthandler.dump_traceback_later(
-        600, exit=True
-    )  # a cluster that hangs is a failure, not a wait
-    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+def cluster(machines):
+    """The cluster with a second machine; the machine is the test's own."""
+    # a cluster that hangs is a failure, not a wait
+    faulthandler.dump_traceback_later(600, exit=True)
     second = machines.add_node(num_cpus=1)
-    ray.init(address=machines.address, logging_level="ERROR", log_to_driver=False)
+    machines.wait_for_nodes()
     try:
         yield machines, second
     finally:
-        ray.shutdown()
-        machines.shutdown()
+        if second in machines.worker_nodes:
+            machines.remove_node(second)
         faulthandler.cancel_dump_traceback_later()
 
 

@@ -20,7 +20,7 @@ from pipelines.files import gather, read_image
 from tests.conftest import AVATARS, cases
 from tests.processes import start
 
-from .shell import AVATARS_128, FAST, pixels, run
+from .shell import FAST, TINY_128, pixels, run
 
 RED, BLUE = (200, 30, 60), (10, 90, 250)
 
@@ -408,7 +408,7 @@ def test_file_names_may_hold_any_bytes(tmp_path, name):
     with open(os.path.join(folder, os.fsencode(name)), "wb") as file:
         file.write((AVATARS / "000.png").read_bytes())
     damaged, restored = tmp_path / "a", tmp_path / "b"
-    restore = ["restore", damaged, "-o", restored, "--steps", "1", *AVATARS_128]
+    restore = ["restore", damaged, "-o", restored, "--steps", "1", *TINY_128]
     for arguments in (["apply", tmp_path / "in", "-o", damaged, "--op", "jpeg:40"], restore):
         exit_code, errors = start(tmp_path, *arguments)
         assert exit_code == 0, errors

@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import nullcontext
 
 import pytest
@@ -21,7 +20,7 @@ from tests.processes import Forked, Started, start
 
 from .shell import COMMAND, FAST, apply, contents, pixels, run, start_bench
 
-pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py and test_bench.py test it
+pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py tests it
 
 
 def copies(folder, *names):
@@ -82,48 +81,54 @@ class Killed(BaseException):
     """Ends a run as a kill does: nothing of ours catches it."""
 
 
+def overwrite_despite_kills(folder, monkeypatch, first, second, wanted):
+    """Kill `second` before each of its renames in turn, and repeat it; it must end as `wanted`.
+
+    Both commands lack the folder of their results, in which `first` ran before.
+    """
+    replace = os.replace
+    assert run(*first, folder / "first").exit_code == 0
+    for last in range(9):
+        output, done = folder / str(last), 0
+        shutil.copytree(folder / "first", output)
+
+        def stop(*paths, last=last):
+            nonlocal done
+            if done == last:
+                raise Killed
+            done += 1
+            replace(*paths)
+
+        monkeypatch.setattr(os, "replace", stop)
+        try:
+            killed = run(*second, output).exit_code != 0
+        except Killed:
+            killed = True
+        monkeypatch.undo()
+        assert run(*second, output).exit_code == 0
+        assert contents(output) == contents(wanted)
+        if not killed:
+            break
+    assert last > 1
+
+
 @pytest.mark.parametrize("ops", [("jpeg:90", "clamp"), ("clamp", "jpeg:90")])
-def test_overwrite_survives_a_kill_at_any_rename(tmp_path, monkeypatch, ops):
-    picture, replace = AVATARS / "000.png", os.replace
+def test_apply_survives_a_kill_at_any_rename(tmp_path, monkeypatch, ops):
+    picture = AVATARS / "000.png"
     apply(picture, output=tmp_path / "wanted", op=ops[1])
-    apply(tmp_path / "wanted", output=tmp_path / "seen", op="identity")
-    restore = ["restore", tmp_path / "seen", "-o"]
-    assert run(*restore, tmp_path / "found", *FAST).exit_code == 0
-    for commands in (
-        (
-            ["apply", picture, "--op", ops[0], "-o"],
-            ["apply", picture, "--op", ops[1], "--overwrite", "-o"],
-            tmp_path / "wanted",
-        ),
-        (
-            [*restore[:2], *FAST, "--samples", 3, "-o"],
-            [*restore[:2], *FAST, "--overwrite", "-o"],
-            tmp_path / "found",
-        ),
-    ):
-        first, second, wanted = commands
-        for last in range(9):
-            output, done = tmp_path / first[0] / str(last), 0
-            assert run(*first, output).exit_code == 0
+    first = ["apply", picture, "--op", ops[0], "-o"]
+    second = ["apply", picture, "--op", ops[1], "--overwrite", "-o"]
+    overwrite_despite_kills(tmp_path / "cut", monkeypatch, first, second, tmp_path / "wanted")
 
-            def stop(*paths, last=last):
-                nonlocal done
-                if done == last:
-                    raise Killed
-                done += 1
-                replace(*paths)
 
-            monkeypatch.setattr(os, "replace", stop)
-            try:
-                killed = run(*second, output).exit_code != 0
-            except Killed:
-                killed = True
-            monkeypatch.undo()
-            assert run(*second, output).exit_code == 0
-            assert contents(output) == contents(wanted)
-            if not killed:
-                break
-        assert last > 1
+def test_restore_survives_a_kill_at_any_rename(tmp_path, monkeypatch):
+    """The earlier results are more files than the later ones."""
+    apply(AVATARS / "000.png", output=tmp_path / "seen", op="clamp")
+    restore = ["restore", tmp_path / "seen", *FAST]
+    assert run(*restore, "-o", tmp_path / "wanted").exit_code == 0
+    first = [*restore, "--samples", 3, "-o"]
+    second = [*restore, "--overwrite", "-o"]
+    overwrite_despite_kills(tmp_path / "cut", monkeypatch, first, second, tmp_path / "wanted")
 
 
 def test_manifest_marked_begun_is_not_used(tmp_path):
@@ -226,7 +231,7 @@ def test_sweep_between_create_and_lock_is_harmless(tmp_path, monkeypatch):
     assert swept and not swept[0].exists() and (tmp_path / "x").read_bytes() == b"all of it"
 
 
-@pytest.mark.parametrize("redirection", ["| true", "> /dev/full", ">&-", ">&- 2>&-"])
+@pytest.mark.parametrize("redirection", ["| true", "> /dev/full", ">&- 2>&-"])
 def test_output_streams_may_be_closed_or_full(tmp_path, redirection):
     folder = copies(tmp_path / "in", "a.png", "b.png", "c.png")
     command = (
@@ -407,17 +412,16 @@ def test_other_runs_are_refused_without_locks(tmp_path, monkeypatch, system):
     assert not list(tmp_path.iterdir())
 
 
+def lock_by_a_file_and_die(folder):
+    run_lock.fcntl = None
+    lock_and_die(folder)
+
+
 def test_file_of_a_killed_run_does_not_block(tmp_path, monkeypatch):
     """If its process number has another process by now, the message says what to remove."""
-    code = """
-import os, signal, sys
-from pathlib import Path
-from pipelines import run_lock
-run_lock.fcntl = None
-with run_lock.running(Path(sys.argv[1]), {"command": "apply", "spec": "jpeg:50", "seed": 0}):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run([sys.executable, "-c", code, tmp_path])
+    (tmp_path / "printed").mkdir()
+    Forked(tmp_path / "printed", lock_by_a_file_and_die, tmp_path / "out").wait()
+    tmp_path = tmp_path / "out"
     (leftover,) = tmp_path.glob(run_lock.RUN_FILES)
     refuse_locks(monkeypatch, "windows")
     apply(AVATARS / "000.png", output=tmp_path, op="clamp")

@@ -18,7 +18,16 @@ from PIL import Image
 from tests.conftest import AVATARS, EFFORT
 from tests.processes import Started, start
 
-from .shell import AVATARS_128, COMMAND, FOURFOLD, apply, contents, leave_out_realism, observations
+from .shell import (
+    COMMAND,
+    FOURFOLD,
+    TINY_64,
+    TINY_128,
+    apply,
+    contents,
+    leave_out_realism,
+    observations,
+)
 
 TIMED = {"results.csv", "tables.md", "report.html"}  # a benchmark's seconds stand in them
 KILLS = EFFORT  # of each command
@@ -26,13 +35,13 @@ KILLS = EFFORT  # of each command
 
 def commands(tmp_path):
     """A command at a time; those before it have ended."""
-    quick = [*AVATARS_128, "--steps", "2", "--quiet"]
-    clean, few = observations(tmp_path / "clean", 200), observations(tmp_path / "few", 3)
+    quick = ["--steps", "1", "--quiet"]
+    clean, few = observations(tmp_path / "clean", 60), observations(tmp_path / "few", 2)
     cells = ["--tasks", "UNAP,denoising/XL", "--methods", "pulse", "--batch", "2"]
     yield ["apply", clean, "--op", FOURFOLD]
     finish(tmp_path, "apply", few, "--op", FOURFOLD, "-o", tmp_path / "damaged")
-    yield ["restore", tmp_path / "damaged", "--samples", "2", *quick]
-    yield ["bench", "--images", few, *cells, *quick]
+    yield ["restore", tmp_path / "damaged", "--samples", "2", *TINY_128, *quick]
+    yield ["bench", "--images", few, *cells, *TINY_64, *quick]
 
 
 def finish(folder, *arguments):
@@ -47,7 +56,7 @@ def killed(folder, command, output, chance, duration):
     end = time.monotonic() + chance.uniform(0, duration)
     among_writes = chance.random() < 0.7
     while among_writes and not process.ended and not list(output.rglob(".degrade-*.tmp")):
-        pass  # something is being written right now
+        time.sleep(0.0005)  # until something is being written
     time.sleep(chance.uniform(0, 0.004) if among_writes else max(0, end - time.monotonic()))
     process.send_signal(signal.SIGKILL)
     exit_code, errors = process.wait()
@@ -86,20 +95,12 @@ def test_kill_at_any_moment_leaves_whole_files(tmp_path):
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     for command in commands(tmp_path):
         output = tmp_path / "cut" / command[0]
-        process = subprocess.Popen(
-            [COMMAND, *command, "-o", output],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(
-                signal.SIGINT, signal.default_int_handler
-            ),  # ignored in some shells
-        )
-        while not list(output.rglob("*.png")) and process.poll() is None:
-            time.sleep(0.01)
+        process = Started(tmp_path, *command, "-o", output, before=leave_out_realism)
+        while not list(output.rglob("*.png")) and not process.ended:
+            time.sleep(0.001)
         process.send_signal(signal.SIGINT)
-        said = process.communicate()[1]
-        ended = process.returncode, said.count("\n")
+        exit_code, said = process.wait()
+        ended = exit_code, said.count("\n")
         assert ended == (130, 1) and said.startswith("interrupted"), (command[0], ended, said)
         assert list(output.rglob("*.png")) and not list(output.rglob(".degrade-*"))
 
@@ -126,7 +127,7 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
 @pytest.mark.parametrize("command", ["apply", "restore", "bench"])
 def test_concurrent_equal_runs_do_no_harm(tmp_path, command):
     folder = observations(tmp_path / "in", 12 if command == "apply" else 2)
-    quick = ["--steps", "1", *AVATARS_128]
+    quick = ["--steps", "1", *(TINY_64 if command == "bench" else TINY_128)]
     more = {
         "apply": [folder, "--op", "clamp"],
         "restore": [folder, "--op", "clamp", *quick],
@@ -213,7 +214,7 @@ def test_unwritable_output_is_a_one_line_error(tmp_path):
 @pytest.mark.slow
 def test_ray_workers_end_with_the_run(tmp_path):
     folder = observations(tmp_path / "in", 2)
-    options = ["--steps", "100000", *AVATARS_128, "--op", "clamp", "--engine", "ray", "--quiet"]
+    options = ["--steps", "100000", *TINY_128, "--op", "clamp", "--engine", "ray", "--quiet"]
     process = subprocess.Popen(
         [COMMAND, "restore", folder, "-o", tmp_path / "out", *options], start_new_session=True
     )

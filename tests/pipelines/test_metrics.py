@@ -11,6 +11,8 @@ import torch
 from pipelines import metrics, niqe, realism
 from tests.conftest import picture, rng
 
+from .shell import start_bench
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -39,8 +41,8 @@ def test_frechet_distance_equals_its_formula(monkeypatch):
 
 
 def test_frechet_distance_accepts_statistics_files(tmp_path, monkeypatch):
-    frechet, real = realism.Frechet(None), torch.rand(300, 3, 32, 32, generator=rng(1))
-    found = [torch.rand(40, 3, 32, 32, generator=rng(2)) ** 2]
+    frechet, real = realism.Frechet(None), torch.rand(100, 3, 32, 32, generator=rng(1))
+    found = [torch.rand(20, 3, 32, 32, generator=rng(2)) ** 2]
     features = realism.Vgg()(real).double()
     numpy.savez(tmp_path / "s.npz", mu=features.mean(0).numpy(), sigma=features.T.cov().numpy())
     direct = frechet.between(found, frechet.of([real]))
@@ -100,6 +102,20 @@ def test_crops_lie_inside_and_repeat():
     assert taken.shape == (64, 1, 32, 32) and torch.equal(taken, crops.take(image, "a"))
     assert (corners // 40).max() == 8 and (corners // 40).min() == 0 and (corners % 40).max() == 8
     assert not torch.equal(taken, crops.take(image, "b"))
+
+
+def test_tables_note_how_realism_is_measured(tmp_path):
+    done = start_bench(tmp_path / "b", tasks="UNAP", methods="pulse")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "b" / "tables.md").read_text()
+    for words in ("64 crops of 32×32", "patch-FD (VGG)", "no FID"):
+        assert words in text
+    lines = text.splitlines()
+    for metric in ("patch-FD (VGG)", "FD (VGG)", "NIQE (fitted here)"):
+        header = next(line for line in lines if f"| {metric} pulse |" in line)
+        column = header.split("|").index(f" {metric} pulse ")
+        row = lines[lines.index(header) + 2]
+        assert float(row.split("|")[column].strip(" *")) > 0
 
 
 def test_scores_equal_their_definitions():

@@ -19,10 +19,11 @@ from pipelines.faces import ffhq
 from pipelines.photo import Photo, Spot, box, centre, padded
 from tests.conftest import AVATARS, picture
 
-from .shell import AVATARS_128, apply, contents, pixels, run
+from .shell import AVATARS_128, TINY_128, apply, contents, pixels, run
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
-QUICK = ["--steps", 2, *AVATARS_128]
+QUICK = ["--steps", 2, *TINY_128]
+FACES = ["--steps", 2, *AVATARS_128]
 
 
 def turned(side, degrees, x, y):
@@ -369,7 +370,7 @@ def test_restored_tilted_face_is_nearer_to_the_truth(tmp_path):
         "--clean",
         tmp_path,
     ]
-    command += ["--landmarks", tmp_path / "points.json", "--steps", 60, *AVATARS_128]
+    command += ["--landmarks", tmp_path / "points.json", "--steps", 24, *AVATARS_128]
     assert run(*command).exit_code == 0
     first = contents(tmp_path / "out")
     assert (
@@ -414,7 +415,7 @@ def test_photo_samples_come_with_their_spread(tmp_path):
         "100,50,96,64",
         "--samples",
         3,
-        *QUICK,
+        *FACES,
     ]
     assert run(*command).exit_code == 0
     drawn = [
@@ -433,7 +434,7 @@ def test_photo_samples_come_with_their_spread(tmp_path):
             and changed[1].min() >= 100
             and changed[1].max() < 196
         )
-    assert run(*command[: -2 - len(QUICK)], "--samples", 2, "--overwrite", *QUICK).exit_code == 0
+    assert run(*command[: -2 - len(FACES)], "--samples", 2, "--overwrite", *FACES).exit_code == 0
     assert not any("sample3" in file for file in contents(tmp_path)[0])
 
 

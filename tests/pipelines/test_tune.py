@@ -9,9 +9,11 @@ from invert import METHODS
 from pipelines import tune
 from tests.conftest import AVATARS
 
-from .shell import AVATARS_128, run
+from .shell import TINY_64, run
 
-QUICK = (*AVATARS_128, "--steps", 3, "--images", AVATARS, "--limit", 1)
+pytestmark = pytest.mark.usefixtures("without_realism")  # test_metrics.py tests it
+
+QUICK = (*TINY_64, "--steps", 3, "--images", AVATARS, "--limit", 1)
 
 
 class Bowl:
