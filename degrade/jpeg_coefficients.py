@@ -45,7 +45,6 @@ class JPEGCoefficients:
         batch = len(luma)
         channels = len(self.components)
         steps = steps_of_components(self.tables, channels)
-        planes: list[Tensor] = []
         decoded = []
         for i, component in enumerate(self.components):
             table = steps[:, i, None, None].to(dtype)
@@ -54,7 +53,7 @@ class JPEGCoefficients:
             plane = spectra.flatten(1, 2).flatten(2, 3)
             samples = inverse_dct(plane.contiguous(), dct)
             decoded.append(samples.clamp_(-128, 127))
-        planes.append(decoded[0])
+        planes = [decoded[0]]
         if channels == 3:
             planes.append(torch.cat(decoded[1:]))
         image = luma.new_empty((batch, channels, *self.size), dtype=dtype)

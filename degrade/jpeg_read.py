@@ -25,7 +25,7 @@ def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         path = file
-        if isinstance(file, bytes):  # jpeglib reads files only
+        if not isinstance(file, (str, Path)):  # jpeglib reads files only
             path = Path(folder) / "image.jpg"
             path.write_bytes(file)
         stored = jpeglib.read_dct(str(path))

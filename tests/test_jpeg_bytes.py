@@ -246,7 +246,7 @@ def test_coefficients_are_those_of_the_file(channels, sampling, mode, tmp_path):
     file = jpeg_bytes(x, 70, sampling, restart_marker_blocks=3, **MODES[mode])[0]
     path = tmp_path / "picture.jpg"
     path.write_bytes(file)
-    for source in (file, path, str(path)):
+    for source in (file, bytearray(file), path, str(path)):
         stored = JPEG.coefficients_from_file(source)
         assert len(stored.components) == channels
         for a, b in zip(stored.components, own.components, strict=True):
