@@ -5,18 +5,21 @@ the process that was started, where a debugger works. `-n 4` or `-n 0` says othe
 run with `-m slow`, or if the command has the id of a test.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Workers would compete for cores with the threads of torch; so each computes with one thread.
 # This must be set before torch and numpy are imported, and processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
-from PIL import Image
+
+if TYPE_CHECKING:  # the process that starts the workers would import torch for nothing
+    import torch
 
 # Multiplies the number of random cases and of killed runs. `.ci/run` repeats the laws with 4.
 EFFORT = int(os.environ.get("DEGRADE_EFFORT", "1"))
@@ -62,11 +65,17 @@ settings.load_profile("repeatable")
 
 def rng(seed: int = 0) -> torch.Generator:
     """A CPU generator with this seed."""
+    import torch
+
     return torch.Generator().manual_seed(seed)
 
 
 def picture(index: int) -> torch.Tensor:
     """An avatar of examples/avatars, [1, 3, 128, 128] in [0, 1]."""
+    import numpy
+    import torch
+    from PIL import Image
+
     with Image.open(AVATARS / f"{index:03}.png") as image:
         pixels = numpy.array(image.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255

@@ -174,28 +174,20 @@ def test_full_disk_leaves_earlier_results(tmp_path, op):
     assert contents(tmp_path / "out") == before and not list((tmp_path / "out").rglob(".degrade-*"))
 
 
+def limit_memory():
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = used + 2**30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 def test_out_of_memory_fails_one_picture_only(tmp_path):
     folder = observations(tmp_path / "in", 2)
     Image.new("RGB", (9000, 9000)).save(folder / "large.png")
-    code = (
-        "import resource, sys, torch, degrade\n"
-        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)\n"
-        "from pipelines.cli import app; app()"
-    )
-    arguments = ["apply", folder, "--op", "clamp", "--quiet", "-o", tmp_path / "out"]
-    lean = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "1",
-    }  # threads reserve much that they never use
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=lean
-    )
-    assert done.returncode == 3, done.stderr
-    assert (
-        done.stderr
-        == f"error: {folder / 'large.png'}: it does not fit into the memory of this machine\n"
-    )
+    command = ["apply", folder, "--op", "clamp", "--quiet", "-o", tmp_path / "out"]
+    exit_code, errors = start(tmp_path, *command, before=limit_memory)
+    large = folder / "large.png"
+    assert exit_code == 3, errors
+    assert errors == f"error: {large}: it does not fit into the memory of this machine\n"
     assert (tmp_path / "out" / "01.png").exists()
 
 
