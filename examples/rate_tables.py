@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from degrade import jpeg, jpeg_size
-from degrade.jpeg_header import quality_tables
+from degrade.jpeg.header import quality_tables
 from invert import perceptual
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.sheet import sheet

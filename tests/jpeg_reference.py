@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as nn
 from PIL import Image
 
-from degrade.jpeg_header import SAMPLINGS, STANDARD
-from degrade.jpeg_stages import M
+from degrade.jpeg.header import SAMPLINGS, STANDARD
+from degrade.jpeg.stages import M
 
 from .conftest import picture, rng
 

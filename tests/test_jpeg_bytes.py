@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from degrade import JPEG, JPEGCoefficients, jpeg, jpeg_bytes, jpeg_coefficients
-from degrade.jpeg_header import SAMPLINGS, ZIGZAG
+from degrade.jpeg.header import SAMPLINGS, ZIGZAG
 
 from .conftest import cases, picture, rng
 from .jpeg_reference import KINDS, content, decode

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from degrade import JPEG, jpeg
 from degrade.jpeg import CLAMPS, SURROGATES
-from degrade.jpeg_header import SAMPLINGS, STANDARD
+from degrade.jpeg.header import SAMPLINGS, STANDARD
 
 from .conftest import picture, rng
 from .jpeg_reference import (

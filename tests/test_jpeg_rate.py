@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from degrade import jpeg_bytes, jpeg_size
-from degrade.jpeg_header import SAMPLINGS, STANDARD, ZIGZAG
-from degrade.jpeg_rate import estimated_bits
+from degrade.jpeg.header import SAMPLINGS, STANDARD, ZIGZAG
+from degrade.jpeg.rate import estimated_bits
 
 from .conftest import cases, picture, rng
 from .jpeg_reference import KINDS, Stages, content, decode, encode, one

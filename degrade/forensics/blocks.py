@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..jpeg_stages import M
+from ..jpeg.stages import M
 
 LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 _SCALE = 2**13 * math.sqrt(8)

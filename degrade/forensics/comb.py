@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..jpeg_header import quality_tables
+from ..jpeg.header import quality_tables
 from .blocks import coefficients
 
 _QUALITIES = torch.arange(1.0, 101)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..geometry import Shift
 from ..jpeg import JPEG
-from ..jpeg_header import quality_tables
+from ..jpeg.header import quality_tables
 from ..operator import Operator
 from .blocks import blocks_of, coefficients
 from .comb import ORDER, TABLES, Comb, aligned_comb, comb_nats, shifted_comb

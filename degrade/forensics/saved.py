@@ -13,7 +13,7 @@ from torch import Tensor
 from ..codec import Codec
 from ..geometry import Turn
 from ..jpeg import JPEG
-from ..jpeg_header import quality_tables, read_header
+from ..jpeg.header import quality_tables, read_header
 from ..photofile import EXIF_TURNS, upright
 from .evidence import Evidence, Finding
 from .webp import is_lossless, quantiser, webp_quality

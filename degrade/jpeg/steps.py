@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .images import check_image
-from .jpeg_header import LARGEST, SAMPLINGS, Tables, check_tables, quality_tables, sampling_name
-from .params import Integers, Range, check_choice, check_numbers, show
-from .surrogate import declare
-from .transforms import values_are_readable
+from ..images import check_image
+from ..params import Integers, Range, check_choice, check_numbers, show
+from ..surrogate import declare
+from ..transforms import values_are_readable
+from .header import LARGEST, SAMPLINGS, Tables, check_tables, quality_tables, sampling_name
 
 Quality = int | Sequence[int] | Tensor | None
 GivenTables = Sequence[Sequence[int]] | Tensor | None

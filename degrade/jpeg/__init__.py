@@ -1,6 +1,6 @@
 """JPEG: the pixels that libjpeg-turbo decodes, bit for bit, with a declared gradient.
 
-This file has the operator, the function and their parameters; `jpeg_codec` has the round trip.
+This file has the operator, the function and their parameters; `codec.py` has the round trip.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .images import check_image
-from .jpeg_cells import nearest_saved_as
-from .jpeg_codec import Codec, Rules
-from .jpeg_coefficients import JPEGCoefficients
-from .jpeg_header import SAMPLINGS, check_tables, read_header, sampling_name
-from .jpeg_steps import check_arguments, quantiser_steps, steps_of_components
-from .operator import Operator, Shape, Window
-from .params import Integers, check_choice, checked, integer, option
-from .registry import register
-from .rng import Rng
-from .transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed, without_autocast
+from ..images import check_image
+from ..operator import Operator, Shape, Window
+from ..params import Integers, check_choice, checked, integer, option
+from ..registry import register
+from ..rng import Rng
+from ..transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed, without_autocast
+from .cells import nearest_saved_as
+from .codec import Codec, Rules
+from .coefficients import JPEGCoefficients
+from .header import SAMPLINGS, check_tables, read_header, sampling_name
+from .steps import check_arguments, quantiser_steps, steps_of_components
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
@@ -155,7 +155,7 @@ class JPEG(Operator):
         `JPEG.from_file(path).project(x, coefficients)` agrees with the file itself. Needs jpeglib,
         an extra. Raises ValueError without it, and for files that `from_file` refuses.
         """
-        from .jpeg_read import coefficients_of_file
+        from .read import coefficients_of_file
 
         return coefficients_of_file(file)
 

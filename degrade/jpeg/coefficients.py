@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .jpeg_codec import exact_dtype, exact_levels, quantised, step_plane
-from .jpeg_header import SAMPLINGS
-from .jpeg_stages import DCT, Sampling, forward_dct, inverse_dct, to_image, to_planes
-from .jpeg_steps import check_arguments, quantiser_tables, steps_of_components
-from .transforms import without_autocast
+from ..transforms import without_autocast
+from .codec import exact_dtype, exact_levels, quantised, step_plane
+from .header import SAMPLINGS
+from .stages import DCT, Sampling, forward_dct, inverse_dct, to_image, to_planes
+from .steps import check_arguments, quantiser_tables, steps_of_components
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class JPEGCoefficients:
         restart_marker_rows: int = 0,
     ) -> list[bytes]:
         """The bytes of a JPEG file for each image; the options are those of `jpeg_bytes`."""
-        from .jpeg_file import encode
+        from .file import encode
 
         return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
 

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .jpeg_codec import exact_levels, step_plane
-from .jpeg_file import jpeg_bytes
-from .jpeg_header import SAMPLINGS, ZIGZAG
-from .jpeg_stages import DCT, Sampling, forward_dct, synthesise, to_planes, to_planes_t
-from .jpeg_steps import check_arguments, quantiser_tables, steps_of_components
-from .surrogate import declare, refuse_second_order
-from .transforms import without_autocast
+from ..surrogate import declare, refuse_second_order
+from ..transforms import without_autocast
+from .codec import exact_levels, step_plane
+from .file import jpeg_bytes
+from .header import SAMPLINGS, ZIGZAG
+from .stages import DCT, Sampling, forward_dct, synthesise, to_planes, to_planes_t
+from .steps import check_arguments, quantiser_tables, steps_of_components
 
 _SURELY_ZERO, _SURELY_NONZERO = 0.25, 0.75  # |X| whose K is taken for certain; true is 1/2
 _LARGEST_PROBABILITY = 1 - 1e-6  # so that its logarithm has a gradient

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .jpeg_stages import (
+from .stages import (
     DCT,
     Sampling,
     forward_dct,

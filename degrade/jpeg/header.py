@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .params import show
-from .surrogate import declare
+from ..params import show
+from ..surrogate import declare
 
 Tables = tuple[tuple[int, ...], ...]
 SAMPLINGS = {  # how many pixels share a chroma sample: across, down

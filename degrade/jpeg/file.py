@@ -11,12 +11,12 @@ from typing import NamedTuple
 from numpy import ndarray
 from torch import Tensor
 
-from .images import check_image
-from .jpeg_coefficients import JPEGCoefficients, jpeg_coefficients
-from .jpeg_header import SAMPLINGS, ZIGZAG
-from .jpeg_huffman import STANDARD_CODES, Huffman, optimal, packed
-from .jpeg_scan import Component, Scan, codes_of_scan, mcus_across, scans_of
-from .jpeg_steps import table_indices
+from ..images import check_image
+from .coefficients import JPEGCoefficients, jpeg_coefficients
+from .header import SAMPLINGS, ZIGZAG
+from .huffman import STANDARD_CODES, Huffman, optimal, packed
+from .scan import Component, Scan, codes_of_scan, mcus_across, scans_of
+from .steps import table_indices
 
 _LARGEST_SIDE = 65500  # pixels; libjpeg's limit
 _LARGEST_INTERVAL = 65535  # MCUs between two restarts

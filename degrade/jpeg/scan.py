@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy
 from numpy import ndarray
 
-from .jpeg_huffman import PLAIN, Codes
+from .huffman import PLAIN, Codes
 
 _ZERO_RUN = 0xF0  # the symbol of 16 zeros
 _MOST_BLOCKS = 32767  # without a further coefficient, that one end-of-band code counts

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .jpeg_stages import (
+from ..surrogate import CUBIC_BLEND, refuse_second_order, second_order
+from ..transforms import fold_all, is_transformed, without_autocast
+from .stages import (
     DCT,
     Sampling,
     analyse,
@@ -24,8 +26,6 @@ from .jpeg_stages import (
     to_planes_t,
     weigh,
 )
-from .surrogate import CUBIC_BLEND, refuse_second_order, second_order
-from .transforms import fold_all, is_transformed, without_autocast
 
 # F/8q is multiplied by this: a tie then rounds away from zero, as in libjpeg; nothing else changes.
 _AWAY = 1 + 2**-20

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from .jpeg_coefficients import JPEGCoefficients
-from .jpeg_header import read_header
+from .coefficients import JPEGCoefficients
+from .header import read_header
 
 
 def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
