@@ -404,10 +404,10 @@ def compare(
 ) -> None:
     """Compare two results of `bench`, picture by picture.
 
-    A and B are folders of `bench`, or FOLDER:METHOD. Both must hold restorations of
-    the same observations. Each line shows the means, the difference B - A, and the
-    interval of 95 % from a paired bootstrap over pictures. Where it does not contain
-    0, the last column names the better one.
+    A and B are folders of `bench`, or FOLDER:METHOD, of the same observations.
+    Each line has the means, the difference B - A and its interval of 95 %, from a
+    paired bootstrap over pictures. Where that does not contain 0, the last column
+    names the better one.
 
     \b
     degrade compare results:robust results:pulse

@@ -15,6 +15,6 @@ def operator_names(incomplete: str) -> list[str]:
     folders = [] if package is None else package.submodule_search_locations or []
     found: set[str] = set()
     for folder in folders:
-        for path in Path(folder).glob("*.py"):
+        for path in Path(folder).rglob("*.py"):
             found.update(_REGISTRATION.findall(path.read_text(encoding="utf-8")))
     return sorted(name for name in found if name.startswith(incomplete))

@@ -19,10 +19,10 @@ from .solving import QUICK, lively, quick
 
 
 def test_robust_is_the_published_schedule():
-    published = (("W", 0.08), ("W+", 0.02), ("W++", 0.005))
+    published = (("W", 0.08, False), ("W+", 0.02, False), ("W++", 0.005, True))
     terms = (Lpips(levels=6, fill=(0.25, 0.5)), L1(0.1, coarsest=True))
     assert METHODS["robust"].phases == tuple(
-        Phase(space, 150, NGD(lr), terms) for space, lr in published
+        Phase(space, 150, NGD(lr), terms, optional=optional) for space, lr, optional in published
     )
 
 

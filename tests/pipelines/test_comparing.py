@@ -125,7 +125,7 @@ def test_bench_scores_restorations_of_somebody_else(tmp_path, without_realism):
 
     Image.new("RGB", (64, 32)).save(missing)
     result = score()
-    assert result.exit_code == 3 and "000.png is 64×32; it must be 128×128" in result.stderr
+    assert result.exit_code == 3 and "000.png is 64×32; it must be 64×64" in result.stderr
 
 
 def test_bench_refuses_results_without_a_folder_or_name(tmp_path):
