@@ -174,6 +174,8 @@ class Blur(Operator):
             self._refuse_unused("a kernel with a name", ("angle", "across", "beta", "side"))
             return
         named = KERNELS[self.kernel]
+        if self.size is None:
+            raise ValueError(f"size is missing, as in blur:{self.kernel},2")
         check_numbers("size", self.size, named.smallest, named.largest)
         if named.oriented:
             if self.across is None:

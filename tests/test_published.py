@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy
 import pytest
+import torch
 from scipy import linalg, stats
 
 import degrade
@@ -383,6 +384,12 @@ def test_pipeline_prints_parses_and_keeps_the_laws(name):
     degrade.check(f, (2, 3, 48, 64))
 
 
+@pytest.mark.parametrize("height, width", [(1, 1), (7, 5), (9, 31), (2, 11)])
+def test_bsrgan_gives_one_size_whatever_it_draws(height, width):
+    y = pipelines["bsrgan"](torch.rand(24, 3, height, width), 1)
+    assert y.shape[2:] == (max(1, height // 4), max(1, width // 4))
+
+
 def test_pipeline_names_stand_in_texts():
     f = parse("oneof(gfpgan ; codeformer >> gray) >> jpeg:50")
     assert f[0].nested[0] == pipelines["gfpgan"]
@@ -391,6 +398,10 @@ def test_pipeline_names_stand_in_texts():
         degrade.register("gfpgan")(lambda x: x)
     with pytest.raises(ValueError, match="did you mean .*gfpgan"):
         parse("gfpgann")
+    for text in ("gfpgan:3", "gfpgan(gray)", "gfpgan:quality=3"):
+        with pytest.raises(ValueError, match="gfpgan is a pipeline, and takes no values"):
+            parse(text)
+    assert "gfpgan" in repr(pipelines)
     with pytest.raises(KeyError, match="did you mean real-esrgan-x"):
         pipelines["real-esrgan"]
     with pytest.raises(KeyError, match="no pipeline"):
