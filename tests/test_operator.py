@@ -127,7 +127,7 @@ def test_seed_works_as_generator(text):
 
 @pytest.mark.parametrize(
     ("generator", "error"),
-    [("3", TypeError), (True, TypeError), (2.5, TypeError), (-1, ValueError)],
+    [("3", TypeError), ("34", TypeError), (True, TypeError), (2.5, TypeError), (-1, ValueError)],
 )
 def test_seed_of_another_kind_is_refused(generator, error):
     with pytest.raises(error, match="generator="):
