@@ -177,7 +177,7 @@ class ScaledPoisson(_GrayOrColor):
     number of different values in q, rounded up to a power of 2. Gradient: identity; the noise
     counts as constant.
 
-    scale: of the noise, 0 to 100; a number, or one per image.
+    scale: the factor of the noise, 0 to 100; a number, or one per image.
     gray: the probability that an image gets the same noise in all its channels: that of the luma
         0.2989 R + 0.587 G + 0.114 B. 0 if left out.
 
