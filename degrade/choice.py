@@ -10,10 +10,10 @@ from typing import NoReturn, cast
 from torch import Tensor
 
 from .operator import Operator, Shape, compose
-from .params import Numbers, checked, nested, number
+from .params import Numbers, check_numbers, checked, nested, number
 from .registry import register
 from .rng import Rng
-from .values import show
+from .values import Range, show
 
 
 @register("identity", exact="the input", gradient="identity")
@@ -63,16 +63,30 @@ class _Choice(Operator):
         )
 
 
+_LEAST_WEIGHT = 1e-9  # of all together, because they are divided by their sum
+_LARGEST_WEIGHT = 1e9
+
+
 def _check_weights(given: object) -> tuple[float, ...]:
-    """The weights as a tuple of numbers, of which one at least is above 0."""
+    """The weights as a tuple of numbers, whose sum is above 0."""
+    mend = "numbers from 0 to 10⁹, as in weights=3|1"
+    weights = _list_of_numbers("weights", given, 0, _LARGEST_WEIGHT, False, mend)
+    if sum(weights) < _LEAST_WEIGHT:
+        raise ValueError(f"weights={show(given)} are all 0; give one of them at least 10⁻⁹")
+    return tuple(map(float, weights))
+
+
+def _list_of_numbers(
+    name: str, given: object, low: float, high: float, integer: bool, mend: str
+) -> tuple[float, ...]:
+    """Numbers from low to high as a tuple, also a single one. `mend` says what to give."""
     try:
-        weights = tuple(map(float, cast(Sequence[float], given)))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"weights={show(given)} must be numbers, as in weights=3|1") from error
-    possible = all(0 <= weight < math.inf for weight in weights)
-    if not possible or not 0 < sum(weights) < math.inf:
-        raise ValueError(f"weights={show(given)} must be numbers from 0, and one of them above 0")
-    return weights
+        numbers = check_numbers(name, given, low, high, integer=integer)
+    except ValueError as error:
+        raise ValueError(f"{name}={show(given)} must be {mend}") from error
+    if isinstance(numbers, Range):
+        raise ValueError(f"{name}={given} is a range, which is not drawn here; give {mend}")
+    return numbers if isinstance(numbers, tuple) else (numbers,)
 
 
 @register("oneof", exact="the one drawn", gradient="of the one drawn")
@@ -82,7 +96,7 @@ class OneOf(_Choice):
     OneOf(a, b, …), written `oneof(a ; b)`; OneOf(a, b, weights=(3, 1)), written
     `oneof:weights=3|1(a ; b)`.
 
-    weights: one number ≥ 0 per operator; the probabilities are in proportion to them.
+    weights: one number from 0 to 10⁹ per operator; the probabilities are in proportion to them.
     """
 
     operators: tuple[Operator, ...] = nested(several=True)
@@ -142,11 +156,11 @@ class Maybe(_Choice):
 
 def _check_keep(given: object) -> tuple[int, ...]:
     """The numbers of operators as a tuple of different integers from 1."""
-    numbers = tuple(given) if isinstance(given, (tuple, list)) else ()
-    positive = all(isinstance(number, int) and number > 0 for number in numbers)
-    if not positive or len(numbers) < 2 or len(set(numbers)) < len(numbers):
-        raise ValueError(f"keep={show(given)} must be two or more different numbers from 1")
-    return numbers
+    mend = "two or more different numbers from 1, as in keep=1|2"
+    numbers = _list_of_numbers("keep", given, 1, math.inf, True, mend)
+    if len(numbers) < 2 or len(set(numbers)) < len(numbers):
+        raise ValueError(f"keep={show(given)} must be {mend}")
+    return tuple(map(int, numbers))
 
 
 @register("shuffle", exact="all, in the order drawn", gradient="of the chain drawn")
@@ -174,7 +188,8 @@ class Shuffle(_Choice):
         super().__post_init__()
         if self.keep is not None and max(self.keep) > len(self.operators):
             raise ValueError(
-                f"keep={self.keep} names more than the {len(self.operators)} operators"
+                f"keep={show(self.keep)} names more than the {len(self.operators)} operators; "
+                "give their numbers from 1"
             )
 
     def output_shape(self, shape: Shape) -> Shape:

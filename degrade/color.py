@@ -20,7 +20,7 @@ _STRONGEST = 20  # largest factor
 
 
 def luma(x: Tensor) -> Tensor:
-    """torchvision's luma [B, 1, H, W]; a grey image is its own."""
+    """0.2989 R + 0.587 G + 0.114 B [B, 1, H, W], as in torchvision; a grey image as it is."""
     check_channels(x)
     if x.shape[1] == 1:
         return x
@@ -94,7 +94,7 @@ class Hue(Operator):
 
     Gradient: identity. Values are clamped to [0, 1] on the way back from HSV.
 
-    turn: -0.5 to 0.5 of a full turn; 1/3 makes red green; a number, or one per image.
+    turn: -0.5 to 0.5 of a full turn, such as 1/3 from red to green; a number, or one per image.
     """
 
     turn: Numbers = number(low=-0.5, high=0.5)

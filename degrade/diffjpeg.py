@@ -42,10 +42,10 @@ _TO_RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
 class DiffJPEG(Operator):
     """JPEG as DiffJPEG computes it, which Real-ESRGAN uses in training.
 
-    It is not what a file holds; that is `jpeg`. The quality is a real number, and the tables are
-    not rounded. The luma table is transposed, as in the published code. Colours and pixels are not
-    rounded to 8 bits, chroma is averaged over 2 × 2 pixels and repeated, and an image is padded
-    with black to sides that 16 divides. Gradient: straight through, the identity.
+    `jpeg` gives the pixels of a JPEG file, which differ. Here the quality is a real number, and the
+    tables are not rounded. The luma table is transposed, as in the published code. Colours and
+    pixels are not rounded to 8 bits, chroma is averaged over 2 × 2 pixels and repeated, and an
+    image is padded with black to sides that 16 divides. Gradient: straight through, the identity.
 
     quality: 1 to 100; a number, or one per image.
 

@@ -151,8 +151,8 @@ class Blur(Operator):
         `size` if left out.
     beta: the exponent in exp(-q^β / 2) of a generalised Gaussian, and in 1 / (1 + q^β) of a
         plateau, with q = (u / size)² + (v / across)² at u pixels along the angle and v across it.
-    side: of the square of pixels that a Gaussian or plateau is cut to, odd; if left out, the kernel
-        ends at four standard deviations.
+    side: the side of the square of pixels that a Gaussian or plateau is cut to, odd, 1 to 501; if
+        left out, the kernel ends at four standard deviations.
 
     Output: the same shape. Gradient: its own, the adjoint. Source of `beta` and the plateau: Liu et
     al. 2020 (generalised Gaussian kernels for super-resolution), as drawn by Real-ESRGAN.
@@ -174,6 +174,8 @@ class Blur(Operator):
             self._refuse_unused("a kernel with a name", ("angle", "across", "beta", "side"))
             return
         named = KERNELS[self.kernel]
+        if self.size is None:
+            raise ValueError(f"size is missing, as in blur:{self.kernel},2")
         check_numbers("size", self.size, named.smallest, named.largest)
         if named.oriented:
             if self.across is None:

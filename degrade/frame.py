@@ -18,7 +18,9 @@ class Frame(Operator):
 
     Frame(f), written `frame(blur:gaussian,2 >> resize:scale=0.3..1 >> resize:scale=1,of=frame)`:
     the last stage returns to the size that the image had before the blur. `sample` replaces
-    `of=frame` by the size, and the frame by the operator within it.
+    `of=frame` by that size, and the frame by the operator within it. What is sampled is therefore
+    for images of one size. It names this size before it changes it, so that a solver finds it: in
+    its first `resize`, or in `resize:scale=1,of=…`, which changes no pixel.
     """
 
     operator: Operator = nested()
@@ -32,7 +34,8 @@ class Frame(Operator):
         return False
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        return self._of(shape)._drawn(shape, rng.child("framed"))
+        drawn = self._of(shape)._drawn(shape, rng.child("framed"))
+        return _with_first_size(drawn, shape)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         raise AssertionError("a frame is replaced before it is applied")
@@ -62,4 +65,24 @@ def _with_size(f: Operator, size: Size) -> Operator:
             stages.append(stage)
         else:
             stages.append(stage.with_nested(lambda inner: _with_size(inner, size)))
+    return compose(stages)
+
+
+def _with_first_size(f: Operator, shape: Shape) -> Operator:
+    """f, which names the size of `shape` before it changes it: its `input_shape` is then exact.
+
+    Rounding the sides of a result loses the size of the image, and a size that a later stage refers
+    to does not tell where its frame began.
+    """
+    *_, height, width = shape
+    size = (height, width)
+    stages: list[Operator] = list(f.stages)
+    for i, stage in enumerate(stages):
+        if isinstance(stage, Resize) and stage.scale is not None:
+            if stage.of is None:
+                stages[i] = stage.with_values({"of": size})
+            break
+        if stage.output_shape(shape) != tuple(shape):
+            stages.insert(i, Resize(scale=1, of=size))  # changes no pixel
+            break
     return compose(stages)

@@ -366,9 +366,13 @@ def _checked_power(name: str, given: Range, integer: bool) -> float:
     if not _fits(power, -9, 9, False, False, False):
         raise ValueError(f"{name}={given} has a power that is no number from -9 to 9")
     if integer:
-        raise ValueError(f"{name}={given} has a power, and integers are drawn with equal chance")
-    if given.low < 0 or (power <= 0 and given.low == 0):
-        raise ValueError(f"{name}={given} has a power, so it must begin above 0")
+        raise ValueError(
+            f"{name}={given} has a power, and integers are drawn with equal chance; leave it out"
+        )
+    if given.low < 0:
+        raise ValueError(f"{name}={given} has a power, so it must begin at 0 or above")
+    if power <= 0 and given.low == 0:
+        raise ValueError(f"{name}={given} has no finite power at 0; it must begin above 0")
     return float(power)
 
 

@@ -6,7 +6,6 @@ Parameters are a number, or one per image; sigma and width are in units of [0, 1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +14,18 @@ from .color import luma
 from .images import check_channels
 from .levels import Clamp
 from .operator import Operator, Shape
-from .params import Integers, Numbers, checked, number, option, per_image, random_seed, show, single
+from .params import (
+    Integers,
+    Numbers,
+    check_numbers,
+    checked,
+    number,
+    option,
+    per_image,
+    random_seed,
+    show,
+    single,
+)
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
@@ -23,6 +33,7 @@ from .surrogate import declare
 
 DARKEST = 1e-6  # smallest peak: counts divided by it are finite in float32
 BRIGHTEST = 1e9  # largest peak: counts up to it are exact integers in float64
+_LARGEST_MIX = 9  # largest covariance of `Correlated`
 _NEVER_ZERO = 1e-3  # photons added to a variance, so that its root and quotient are finite at 0
 
 
@@ -166,7 +177,7 @@ class ScaledPoisson(_GrayOrColor):
     number of different values in q, rounded up to a power of 2. Gradient: identity; the noise
     counts as constant.
 
-    scale: of the noise, 0 to 100; a number, or one per image.
+    scale: the factor of the noise, 0 to 100; a number, or one per image.
     gray: the probability that an image gets the same noise in all its channels: that of the luma
         0.2989 R + 0.587 G + 0.114 B. 0 if left out.
 
@@ -209,17 +220,22 @@ def _power_of_two(levels: Tensor) -> Tensor:
 
 
 def _check_mix(given: object) -> tuple[float, ...]:
-    """The upper triangle of a positive matrix as six numbers."""
+    """The upper triangle of a positive semidefinite matrix as six numbers."""
+    wrong = f"mix={show(given)} must be six numbers from -9 to 9: rr, rg, rb, gg, gb, bb"
     try:
-        values = tuple(map(float, cast(Sequence[float], given)))
-        eigenvalues = torch.linalg.eigvalsh(_symmetric(values))
-    except (TypeError, ValueError, RuntimeError) as error:
+        values = check_numbers("mix", given, -_LARGEST_MIX, _LARGEST_MIX)
+    except ValueError as error:
+        raise ValueError(wrong) from error
+    if not isinstance(values, tuple) or len(values) != 6:
+        raise ValueError(wrong)
+    numbers = tuple(map(float, values))
+    eigenvalues = torch.linalg.eigvalsh(_symmetric(numbers))
+    if float(eigenvalues.min()) < -1e-9:
         raise ValueError(
-            f"mix={show(given)} must be six numbers: rr, rg, rb, gg, gb, bb"
-        ) from error
-    if not (eigenvalues > -1e-9).all() or max(values) > 9:
-        raise ValueError(f"mix={show(given)} is no covariance of noise, or above 9")
-    return values
+            f"mix={show(given)} is no covariance, since an eigenvalue of its matrix is negative; "
+            "give rr, rg, rb, gg, gb, bb of a positive semidefinite one"
+        )
+    return numbers
 
 
 def _symmetric(values: Sequence[float]) -> Tensor:

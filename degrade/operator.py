@@ -320,9 +320,11 @@ class PerImage(Operator):
         row_shape = (1, *image)
         shapes = {f.output_shape(row_shape) for f in self._for_batch(batch)}
         if len(shapes) > 1:
+            _, *smallest = min(shapes)
+            _, *largest = max(shapes)
             raise ValueError(
-                f"the images of a batch would get different sizes: {sorted(shapes)}; "
-                "take them one by one"
+                f"the images of a batch would get different sizes, {smallest} to {largest}; take "
+                "them one by one, or end the chain with a resize to one size, as in resize:64"
             )
         _, *output = shapes.pop()
         return (batch, *output)

@@ -115,6 +115,9 @@ class Presets(Mapping[str, Operator]):
     def __len__(self) -> int:
         return len(self._specs)
 
+    def __repr__(self) -> str:
+        return f"<{self._kind}s {', '.join(self._specs)}>"
+
 
 def _all_tasks() -> dict[str, str]:
     published = _published()

@@ -256,7 +256,7 @@ def _bsrgan_stages(factor: int) -> str:
 
 def _bsrgan(source: str, departures: tuple[str, ...] = ()) -> Pipeline:
     halve_cv2 = f"resize:scale=0.5,filter=any-cv2,{_DOWN}"
-    halve_matlab = "resize:scale=0.5,filter=matlab-bicubic,rounding=ceil"
+    halve_matlab = f"resize:scale=0.5,filter=matlab-bicubic,{_DOWN}"
     halved = f"oneof({halve_cv2} ; {halve_matlab}) >> clamp >> {_bsrgan_stages(2)}"
     shuffled = _one_of((0.75, _bsrgan_stages(4)), (0.25, halved))
     return Pipeline(
@@ -264,7 +264,8 @@ def _bsrgan(source: str, departures: tuple[str, ...] = ()) -> Pipeline:
         source,
         (
             "Levels of Gaussian noise are drawn between 2 and 25; the authors draw integers.",
-            "The clean image must have sides that 4 divides; the authors crop it.",
+            "The sides of the result are those of the clean image / 4, rounded down. The authors "
+            "crop the clean image to sides that 4 divides.",
             "The camera model, which is not published and never runs, is left out.",
             "Random crops are left to the loader.",
             *departures,

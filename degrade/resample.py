@@ -186,7 +186,8 @@ class Resize(Filtered):
         "scale": the scale does, as in interpolate(scale_factor=…); for torch's and MATLAB's
         filters.
     of: the size that `scale` refers to, (h, w), instead of the image's own; "frame" is the size of
-        the image at the beginning of the surrounding `frame(…)`.
+        the image at the beginning of the surrounding `frame(…)`. With grid=scale, the image must
+        have this size.
 
     Gradient and `project` as in `downsample`. `approx()` is the operator itself if its filter is
     known. For "any" it is bicubic: over photos reduced by 1.6, 4 and 16 and enlarged by 1.5 and 4,
@@ -220,8 +221,8 @@ class Resize(Filtered):
 
     def _check_grid(self) -> None:
         """Raise ValueError if the filter has no positions that follow a scale."""
-        if self.of is not None:
-            raise ValueError(f"of={show(self.of)} changes the scale; leave out grid=scale")
+        if self.of == FRAME:
+            raise ValueError("of=frame changes the scale; leave out grid=scale")
         filters = (self.filter,) if isinstance(self.filter, str) else self.filter
         for name in filters:
             if name not in (*interpolation.SCALED, "torch-area", "any-torch"):
@@ -238,6 +239,11 @@ class Resize(Filtered):
         return self.with_values({"of": size}) if self.of == FRAME else self
 
     def output_shape(self, shape: Shape) -> Shape:
+        if self.grid == "scale" and isinstance(self.of, tuple) and self.of != tuple(shape[2:]):
+            raise ValueError(
+                f"of={show(self.of)} with grid=scale is for images of this size, and not of "
+                f"{tuple(shape[2:])}; leave out grid=scale"
+            )
         height, width = self._size_of(shape)
         if height * width > _MOST_PIXELS:
             raise ValueError(
@@ -271,10 +277,16 @@ class Resize(Filtered):
         *batch, height, width = shape
         if isinstance(self.of, tuple):
             return (*batch, *self.of)
+        return (*batch, self._side_before(height), self._side_before(width))
+
+    def _side_before(self, side: int) -> int:
+        """The side nearest to side / scale that gives `side`, or the nearest one if none does."""
         scale = self._scale()
-        in_height = max(1, round(height / scale))
-        in_width = max(1, round(width / scale))
-        return (*batch, in_height, in_width)
+        nearest = max(1, round(side / scale))
+        for candidate in (nearest, nearest + 1, nearest - 1):
+            if candidate > 0 and self._rounded(candidate * scale) == side:
+                return candidate
+        return nearest
 
     def _scale(self) -> float:
         """The scale; 1 where the operator has a size."""

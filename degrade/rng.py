@@ -180,7 +180,7 @@ class Rng:
         generator: one generator or seed for the batch, a list with one per image, or None for
             torch's global generator.
         """
-        if isinstance(generator, Sequence):
+        if isinstance(generator, Sequence) and not isinstance(generator, str):
             if len(generator) != batch:
                 raise ValueError(
                     f"generator: {len(generator)} generators for {batch} images; "

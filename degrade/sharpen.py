@@ -23,10 +23,10 @@ class USM(Operator):
     y = m·clamp(x + weight·r) + (1 - m)·x with r = x - G ∗ x and m = G ∗ [|r| > threshold]; G is a
     Gaussian, and the image is mirrored at its edges. Gradient: identity.
 
-    weight: of the difference, 0 to 10; a number, or one per image.
-    threshold: in units of [0, 1]; 10/255 if left out.
-    size: standard deviation of G in pixels, above 0 to 100.
-    side: of the square of pixels that G is cut to, odd.
+    weight: how much of the difference r is added, 0 to 10; a number, or one per image.
+    threshold: the difference from which a pixel is sharpened, 0 to 1; 10/255 if left out.
+    size: the standard deviation of G in pixels, above 0 to 100.
+    side: the side of the square of pixels that G is cut to, odd, 1 to 501.
 
     Source: `USMSharp` of BasicSR, with its constants.
     """

@@ -137,6 +137,12 @@ class _Parser:
         cls = REGISTRY.get(name_only)
         if cls is not None:
             return cls
+        if name_only in ALIASES:
+            raise self.error(
+                f"{name_only} is a pipeline, and takes no values or parentheses; "
+                f"write {name_only} alone, or change its text, degrade.pipelines.about(…).text",
+                position,
+            )
         lower = name_only.lower()
         similar = difflib.get_close_matches(lower, [*REGISTRY, *ALIASES], n=3, cutoff=0.5)
         suggestions = " or ".join(similar or sorted(REGISTRY))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 State = TypeVar("State")
 
+_LONGEST = 120  # characters of a stage that an error quotes
+
 
 def through_stages(
     f: Operator, state: State, step: Callable[[Operator, State, str], State]
@@ -26,18 +28,27 @@ def through_stages(
     occurred: Counter[str] = Counter()
     for index, stage in enumerate(f.stages):
         key = f"{stage.name}/{occurred[stage.name]}"
-        number = f"stage {index + 1}, " if len(f.stages) > 1 else ""
         try:
             state = step(stage, state, key)
         except ValueError as error:
             error_type = WrongOutput if isinstance(error, WrongOutput) else ValueError
-            raise error_type(f"{number}{stage}: {error}") from error
+            raise error_type(f"{_quoted(f, index)}: {error}") from error
         except (Exception, SystemExit) as error:  # an operator of one's own may raise anything
             if asks_for_forward_mode(error):
-                raise ValueError(f"{number}{stage}: {NO_FORWARD_MODE}") from error
+                raise ValueError(f"{_quoted(f, index)}: {NO_FORWARD_MODE}") from error
             # what add_note does, which Python 3.10 lacks
             notes = getattr(error, "__notes__", [])
-            error.__notes__ = [*notes, f"{number}{stage}"]
+            error.__notes__ = [*notes, _quoted(f, index)]
             raise
         occurred[stage.name] += 1
     return state
+
+
+def _quoted(f: Operator, index: int) -> str:
+    """A stage as an error quotes it: its position in a chain, and its text or the start of it."""
+    text = str(f.stages[index])
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
+    if len(f.stages) == 1:
+        return text
+    return f"stage {index + 1}, {text}"

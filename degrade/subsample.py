@@ -28,7 +28,7 @@ class Subsample(Operator):
 
     factor: an integer from 1 to 16.
     size: standard deviation of the Gaussian in pixels, 0 to 100; a number, or one per image.
-    side: of the square of pixels that the kernel is cut to, odd.
+    side: the side of the square of pixels that the kernel is cut to, odd, 1 to 501.
 
     Source: `degradation_bsrgan` of BSRGAN (Zhang et al. 2021), with its side.
     """

@@ -78,9 +78,14 @@ def parse_value(text: str) -> int | float | str | tuple | Range:
     return unquote(text, errors="surrogateescape")
 
 
+def _has_range(value: object) -> bool:
+    items = value if isinstance(value, tuple) else (value,)
+    return any(isinstance(item, Range) for item in items)
+
+
 def show(value: object) -> str:
     """A value as an error message quotes it: one line, at most 60 characters."""
-    text = str(value) if isinstance(value, Range) else repr(value)
+    text = format_value(value) if _has_range(value) else repr(value)
     line = " ".join(text.split())
     if len(line) <= 60:
         return line

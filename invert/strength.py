@@ -252,9 +252,12 @@ def uncut(operator: Operator, shape: Shape) -> TrialPart:
     batch, channels, full_height, full_width = shape
     height = min(TRIAL_SIDE, full_height)
     width = min(TRIAL_SIDE, full_width)
+    small = (batch, channels, height, width)
     try:
-        operator.output_shape((batch, channels, height, width))
+        output = operator.output_shape(small)
     except ValueError:  # the operator holds a mask of the full size
+        return TrialPart(operator, full_height, full_width)
+    if operator.input_shape(output) != small:  # it returns to the full size, as `resize` with `of`
         return TrialPart(operator, full_height, full_width)
     return TrialPart(operator, height, width)
 

@@ -78,7 +78,7 @@ def test_perimage_is_sampled_and_composed():
 
 
 def test_perimage_refuses_different_output_sizes():
-    with pytest.raises(ValueError, match="different sizes"):
+    with pytest.raises(ValueError, match=r"\[3, 2, 2\] to \[3, 5, 5\]; .* end the chain"):
         parse("downsample:2..8")(torch.rand(6, 3, 16, 16), [rng(i) for i in range(6)])
 
 
@@ -117,13 +117,26 @@ def test_oneof_with_weights_round_trips():
     assert parse(str(f)) == f == degrade.from_json(degrade.to_json(f))
     assert eval(repr(f), vars(degrade)) == f
     assert f.approx().weights == (1, 0.25)
+    single = OneOf(JPEG(5), weights=[3])
+    assert parse(str(single)) == single
+
+
+def test_shuffle_keep_is_whole_numbers_that_print():
+    f = Shuffle(JPEG(5), Gaussian(0.1), keep=torch.tensor([2, 1]))
+    assert parse(str(f)) == f and f.keep == (2, 1)
+    with pytest.raises(ValueError, match="different numbers from 1"):
+        Shuffle(JPEG(5), Gaussian(0.1), keep=(True, 2))
 
 
 @pytest.mark.parametrize(
     "text, words",
     [
         ("oneof:weights=1|2(clamp)", "weights has 2 numbers for 1 operators"),
-        ("oneof:weights=0|0(clamp ; clamp)", "one of them above 0"),
+        ("oneof:weights=0|0(clamp ; clamp)", "at least 10⁻⁹"),
+        ("oneof:weights=1e-320|0(clamp ; clamp)", "at least 10⁻⁹"),
+        ("oneof:weights=1e308|1e308(clamp ; clamp)", "numbers from 0 to 10⁹"),
+        ("oneof:weights=nan|1(clamp ; clamp)", "numbers from 0 to 10⁹"),
+        ("oneof:weights=1..2(clamp ; clamp)", "weights=1..2 is a range"),
         ("oneof:weights=1|-2(clamp ; clamp)", "numbers from 0"),
         ("oneof:weights=much(clamp ; clamp)", "as in weights=3|1"),
         ("shuffle:keep=1|3(clamp ; clamp)", "keep=.1, 3. names more than the 2 operators"),
@@ -188,6 +201,8 @@ def test_range_makes_its_power_uniform(power, law):
         ("poisson:2..5^99", "no number from -9 to 9"),
         ("jpeg:2..5^2", "integers are drawn with equal chance"),
         ("gaussian:0..0.5^-1", "must begin above 0"),
+        ("offset:-0.5..0.5^2", "must begin at 0 or above"),
+        ("poisson:2..5|3", "peak=2..5.3 must be a number"),
     ],
 )
 def test_range_refuses_wrong_powers(text, words):

@@ -8,6 +8,14 @@ from degrade import parse
 from .conftest import rng
 
 CHAIN = "blur:gaussian,1.2 >> resize:10 >> gaussian:0.1 >> poisson:20 >> jpeg:30 >> sinc:2,7"
+# the other operators of published pipelines, with everything drawn
+PUBLISHED = (
+    "usm >> blur:plateau,2,across=1,angle=30,beta=1.5,side=7 >> subsample:2,1 >> hue:0.1"
+    " >> resize:scale=0.8,filter=torch-bicubic,grid=scale,rounding=floor"
+    " >> scaledpoisson:1,gray=1 >> correlated:0.1,mix=1|0.2|0|1|0|1 >> diffjpeg:50 >> clamp"
+    " >> brightness:1.1 >> contrast:0.8 >> saturation:0.8 >> offset:0.1"
+    " >> resize:scale=1,of=9x7,filter=cv2-area"
+)
 OPERATORS = [
     "blur:gaussian,2",
     "blur:motion,5,30",
@@ -23,6 +31,7 @@ OPERATORS = [
     "saltpepper:0.1",
     "jpeg:30",
     CHAIN,
+    PUBLISHED,
 ]
 
 

@@ -127,6 +127,22 @@ def test_resize_gives_an_image_the_same_bits_in_any_batch():
             assert torch.equal(f(x[i : i + 1]), together[i : i + 1])
 
 
+@pytest.mark.parametrize("rounding", ["round", "floor", "ceil"])
+def test_resize_input_shape_is_a_size_that_gives_it(rounding):
+    for percent in range(5, 100, 7):
+        f = Resize(scale=percent / 100, rounding=rounding)
+        for side in (1, 5, 22, 55):
+            shape = (1, 3, side, side + 1)
+            assert f.output_shape(f.input_shape(shape)) == shape
+
+
+def test_resize_with_positions_of_a_scale_takes_its_size_only():
+    f = parse("resize:scale=0.5,filter=torch-bilinear,grid=scale,of=8x6")
+    assert f(noise(8, 6)).shape[2:] == (4, 3)
+    with pytest.raises(ValueError, match=r"for images of this size, and not of \(9, 6\)"):
+        f(noise(9, 6))
+
+
 @pytest.mark.parametrize(
     "text, words",
     [

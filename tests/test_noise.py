@@ -313,5 +313,8 @@ def test_correlated_draws_a_covariance():
 def test_correlated_refuses_what_is_no_covariance():
     with pytest.raises(ValueError, match="must be six numbers"):
         Correlated(0.1, (1, 2, 3))
+    for outside in (float("nan"), 10):
+        with pytest.raises(ValueError, match="must be six numbers from -9 to 9"):
+            Correlated(0.1, (1, 0, 0, 1, 0, outside))
     with pytest.raises(ValueError, match="no covariance"):
         Correlated(0.1, (0.1, 1, 0, 0.1, 0, 0.1))

@@ -25,6 +25,12 @@ def test_error_names_the_stage():
         f(torch.rand(2, 3, 4, 4))
 
 
+def test_error_quotes_the_start_of_a_long_stage():
+    with pytest.raises(ValueError, match="^stage 2, frame.*not decided yet") as error:
+        degrade.pipelines["real-esrgan-x4"].output_shape((1, 3, 32, 32))
+    assert len(str(error.value)) < 500
+
+
 def test_operators_compare_and_hash_by_value():
     assert Poisson(24) == Poisson(24.0) and hash(Poisson(24)) == hash(Poisson(24.0))
     assert Gaussian(torch.tensor([0.5, 0.25])) == Gaussian((0.5, 0.25))
@@ -121,7 +127,7 @@ def test_seed_works_as_generator(text):
 
 @pytest.mark.parametrize(
     ("generator", "error"),
-    [("3", TypeError), (True, TypeError), (2.5, TypeError), (-1, ValueError)],
+    [("3", TypeError), ("34", TypeError), (True, TypeError), (2.5, TypeError), (-1, ValueError)],
 )
 def test_seed_of_another_kind_is_refused(generator, error):
     with pytest.raises(error, match="generator="):

@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy
 import pytest
+import torch
 from scipy import linalg, stats
 
 import degrade
@@ -216,9 +217,10 @@ def bsrgan(image, draws):
         elif stage.name == "subsample":
             kernel = authors.shifted_gaussian(stage.size, factor)
             image = numpy.clip(authors.convolve(image, kernel)[::factor, ::factor], 0, 1)
-        elif stage.name == "resize":
-            height, width = image.shape[:2] if stage.of is None else frame
-            shrinking = 1 / stage.scale if stage.of is None else factor
+        elif stage.name == "resize" and not only_names_its_size(stage):
+            returns = stage.scale == 1 / factor
+            height, width = frame if returns else image.shape[:2]
+            shrinking = factor if returns else 1 / stage.scale
             size = (int(1 / shrinking * height), int(1 / shrinking * width))
             image = numpy.clip(authors.cv2_resize(image, size, stage.filter), 0, 1)
         elif stage.name == "gaussian":
@@ -237,6 +239,10 @@ def halved(image, stage):
     else:
         image = authors.cv2_resize(image, (int(height / 2), int(width / 2)), stage.filter)
     return numpy.clip(image, 0, 1)
+
+
+def only_names_its_size(stage):
+    return stage.name == "resize" and stage.scale == 1 and stage.of is not None
 
 
 def correlated_noise(stage, normal):
@@ -358,12 +364,13 @@ def test_gfpgan_draws_the_divisor_uniformly():
 def test_bsrgan_draws_variances_uniformly_and_keeps_the_last_resize_last():
     variances = []
     for chain in drawn_chains("bsrgan"):
-        frames = [i for i, stage in enumerate(chain) if getattr(stage, "of", None)]
-        shrinks = [
-            i
-            for i, stage in enumerate(chain)
-            if stage.name in ("resize", "subsample") and getattr(stage, "of", None) is None
-        ]
+        frames = []
+        shrinks = []
+        for i, stage in enumerate(chain):
+            if stage.name == "resize" and stage.of is not None and stage.scale in (0.25, 0.5):
+                frames.append(i)
+            elif stage.name in ("resize", "subsample") and not only_names_its_size(stage):
+                shrinks.append(i)
         assert len(frames) == 1 and max(shrinks) < frames[0]
         if len(shrinks) == 1:  # not halved first
             variances += [s.size**2 for s in chain if s.name == "blur" and s.across is not None]
@@ -383,6 +390,21 @@ def test_pipeline_prints_parses_and_keeps_the_laws(name):
     degrade.check(f, (2, 3, 48, 64))
 
 
+@pytest.mark.parametrize("height, width", [(1, 1), (7, 5), (9, 31), (2, 11)])
+def test_bsrgan_gives_one_size_whatever_it_draws(height, width):
+    y = pipelines["bsrgan"](torch.rand(24, 3, height, width), 1)
+    assert y.shape[2:] == (max(1, height // 4), max(1, width // 4))
+
+
+@pytest.mark.parametrize("name", pipelines)
+def test_pipeline_tells_the_size_of_its_image(name):
+    """A solver searches for an image of this size, which the sampled chain tells."""
+    for seed in range(12):
+        for shape in ((1, 3, 128, 128), (1, 3, 96, 136)):
+            concrete = pipelines[name].sample(shape, seed)
+            assert concrete.input_shape(concrete.output_shape(shape)) == shape
+
+
 def test_pipeline_names_stand_in_texts():
     f = parse("oneof(gfpgan ; codeformer >> gray) >> jpeg:50")
     assert f[0].nested[0] == pipelines["gfpgan"]
@@ -391,6 +413,10 @@ def test_pipeline_names_stand_in_texts():
         degrade.register("gfpgan")(lambda x: x)
     with pytest.raises(ValueError, match="did you mean .*gfpgan"):
         parse("gfpgann")
+    for text in ("gfpgan:3", "gfpgan(gray)", "gfpgan:quality=3"):
+        with pytest.raises(ValueError, match="gfpgan is a pipeline, and takes no values"):
+            parse(text)
+    assert "gfpgan" in repr(pipelines)
     with pytest.raises(KeyError, match="did you mean real-esrgan-x"):
         pipelines["real-esrgan"]
     with pytest.raises(KeyError, match="no pipeline"):

@@ -63,6 +63,7 @@ def test_parse_keywords_and_values_per_image():
         ("oneof(clamp) clamp", "after its parentheses"),
         ("oneof(clamp ; )", "operator is missing"),
         ("maybe(clamp)", "prob is missing"),
+        ("blur:plateau", "size is missing, as in blur:plateau,2"),
         ("maybe:0.5(clamp ; clamp)", "too many"),
         ("maybe:2(clamp)", "prob=2"),
         ("oneof(" * 30 + "clamp" + ")" * 30, "within each other"),

@@ -11,7 +11,16 @@ from invert.defects import lost_mask
 from invert.linear_model import conjugate_gradients, filled, linear_model, with_known_filters
 from invert.pnp import PlugAndPlay, cuttable
 from invert.problem import Problem
-from invert.strength import descend, find_strength, geometric, trial_parts, turns
+from invert.strength import (
+    TRIAL_SIDE,
+    TrialPart,
+    descend,
+    find_strength,
+    geometric,
+    trial_parts,
+    turns,
+    uncut,
+)
 from invert.tiles import blend, tiles
 from tests.conftest import picture, rng
 
@@ -309,3 +318,11 @@ def test_uniform_noise_needs_no_map(photo):
     y = f(picture(2)[..., :96, :96], rng(3))
     problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
     assert find_strength(problem, 12, 0.4, 0.015).fixed is None
+
+
+def test_trial_has_the_full_size_if_the_operator_returns_to_it():
+    f = degrade.parse("resize:scale=0.5,of=128x128 >> resize:scale=1,of=128x128")
+    shape = (1, 3, 128, 128)
+    assert uncut(f, shape) == TrialPart(f, 128, 128)
+    g = degrade.parse("resize:scale=0.5")
+    assert uncut(g, shape) == TrialPart(g, TRIAL_SIDE, TRIAL_SIDE)
