@@ -36,9 +36,34 @@ class JPEGCoefficients:
     subsampling: str
     size: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        if self.subsampling not in SAMPLINGS:
+            raise ValueError(
+                f"subsampling={self.subsampling!r} must be one of {', '.join(SAMPLINGS)}"
+            )
+        count = len(self.components)
+        if count not in (1, 3):
+            raise ValueError(f"components are {count}; give 1 (grayscale) or 3 (luma, Cb, Cr)")
+        batch = len(self.components[0])
+        blocks = blocks_of_components(self.size, self.subsampling, count)
+        for i, component in enumerate(self.components):
+            expected = [batch, *blocks[i], 8, 8]
+            if list(component.shape) != expected or component.dtype != torch.int16:
+                raise ValueError(
+                    f"components[{i}] is {component.dtype} {list(component.shape)}; "
+                    f"give torch.int16 {expected}"
+                )
+        shape = list(self.tables.shape)
+        if len(shape) != 4 or shape[0] != batch or not 1 <= shape[1] <= 3 or shape[2:] != [8, 8]:
+            raise ValueError(f"tables have shape {shape}; give [{batch}, n, 8, 8], n from 1 to 3")
+
     @torch.no_grad()
     def decode(self) -> Tensor:
         """The images [B, C, H, W] of k/255 that Pillow opens, in float32."""
+        with without_autocast(self.tables.device):
+            return self._decoded()
+
+    def _decoded(self) -> Tensor:
         luma = self.components[0]
         dtype = exact_dtype(luma.device)
         dct = DCT.to(luma.device, dtype)
@@ -72,6 +97,19 @@ class JPEGCoefficients:
         from .file import encode
 
         return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+
+
+def blocks_of_components(
+    size: tuple[int, int], subsampling: str, count: int
+) -> list[tuple[int, int]]:
+    """Rows and columns of blocks of each of `count` components of an image."""
+    height, width = size
+    luma = (-(-height // 8), -(-width // 8))
+    across, down = SAMPLINGS[subsampling]
+    chroma_height = -(-height // down)
+    chroma_width = -(-width // across)
+    chroma = (-(-chroma_height // 8), -(-chroma_width // 8))
+    return [luma, chroma, chroma][:count]
 
 
 @torch.no_grad()

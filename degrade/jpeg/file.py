@@ -12,6 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ..images import check_image
+from ..transforms import is_transformed
 from .coefficients import JPEGCoefficients, jpeg_coefficients
 from .header import SAMPLINGS, ZIGZAG
 from .huffman import STANDARD_CODES, Huffman, optimal, packed
@@ -20,6 +21,7 @@ from .steps import table_indices
 
 _LARGEST_SIDE = 65500  # pixels; libjpeg's limit
 _LARGEST_INTERVAL = 65535  # MCUs between two restarts
+_LARGEST_DC, _LARGEST_AC = 1024, 1023
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _APP0, _DQT, _DHT, _DRI, _SOS = 0xE0, 0xDB, 0xC4, 0xDD, 0xDA
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
@@ -80,17 +82,22 @@ def encode(
         raise ValueError(
             f"x has {height}×{width} pixels; a JPEG file has at most {_LARGEST_SIDE} on a side"
         )
+    if any(map(is_transformed, coefficients.components)):
+        raise ValueError(
+            "jpeg_bytes: torch.func cannot transform bytes; call it outside, or on x.detach()"
+        )
     restarts = {
         "restart_marker_blocks": restart_marker_blocks,
         "restart_marker_rows": restart_marker_rows,
     }
     for name, value in restarts.items():
-        if not 0 <= value <= _LARGEST_INTERVAL:
-            raise ValueError(f"{name}={value} must be from 0 to {_LARGEST_INTERVAL}")
+        if not isinstance(value, int) or not 0 <= value <= _LARGEST_INTERVAL:
+            raise ValueError(f"{name}={value!r} must be an integer from 0 to {_LARGEST_INTERVAL}")
     options = _Options(optimize, progressive, restart_marker_blocks, restart_marker_rows)
     components = []
     for component in coefficients.components:
         blocks = component.flatten(3).cpu().numpy()
+        _check_range(blocks)
         components.append(blocks.take(ZIGZAG, 3))
     tables = coefficients.tables.flatten(2).cpu().numpy()
     in_file_order = tables.take(ZIGZAG, 2)
@@ -100,6 +107,21 @@ def encode(
         file = _file(blocks_of_image, tables_of_image, coefficients, options)
         files.append(file)
     return files
+
+
+def _check_range(blocks: ndarray) -> None:
+    """Raise ValueError for coefficients [..., 64] that baseline Huffman codes do not cover."""
+    dc, ac = blocks[..., 0], blocks[..., 1:]
+    if dc.min() < -_LARGEST_DC or dc.max() >= _LARGEST_DC:
+        number = max(dc.min(), dc.max(), key=abs)
+        raise ValueError(
+            f"a DC coefficient is {number}; a file holds {-_LARGEST_DC} to {_LARGEST_DC - 1}"
+        )
+    if abs(ac).max() > _LARGEST_AC:
+        number = max(ac.min(), ac.max(), key=abs)
+        raise ValueError(
+            f"an AC coefficient is {number}; a file holds {-_LARGEST_AC} to {_LARGEST_AC}"
+        )
 
 
 def _file(

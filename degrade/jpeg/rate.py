@@ -13,8 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..surrogate import declare, refuse_second_order
-from ..transforms import without_autocast
+from ..surrogate import declare, outside_transforms, refuse_second_order, second_order
+from ..transforms import (
+    NO_FORWARD_MODE,
+    asks_for_forward_mode,
+    fold_all,
+    is_transformed,
+    without_autocast,
+)
 from .codec import exact_levels, step_plane
 from .file import jpeg_bytes
 from .header import SAMPLINGS, ZIGZAG
@@ -68,12 +74,34 @@ def jpeg_size(
     wide = x if x.dtype == torch.float64 else x.float()
     with without_autocast(x.device):
         by_image = quantiser_tables(checked_quality, checked_tables, wide)
-        estimate = _estimated_size(wide.contiguous(), by_image, SAMPLINGS[name])
-    if not exact:
-        return estimate
-    files = jpeg_bytes(x, checked_quality, name, checked_tables)
-    sizes = [len(file) for file in files]
-    return declare(estimate, estimate.new_tensor(sizes))
+        try:
+            estimate = _estimated_size(wide.contiguous(), by_image, SAMPLINGS[name])
+        except NotImplementedError as error:
+            if asks_for_forward_mode(error):
+                raise ValueError(f"jpeg_size: {NO_FORWARD_MODE}") from error
+            raise
+        if not exact:
+            return estimate
+        return declare(estimate, _exact_size(wide, by_image, name))
+
+
+def _exact_size(x: Tensor, tables: Tensor, subsampling: str) -> Tensor:
+    """The size in bytes of each file [B], without a gradient.
+
+    The files need the numbers in both tensors. They are joined, since a function outside the
+    transforms of torch.func takes one tensor.
+    """
+    image_shape = x.shape[1:]
+    pixels_of_image = image_shape.numel()
+
+    def sizes(joined: Tensor) -> Tensor:
+        images = joined[:, :pixels_of_image].unflatten(1, image_shape)
+        tables_of_images = joined[:, pixels_of_image:].unflatten(1, (-1, 8, 8))
+        files = jpeg_bytes(images, subsampling=subsampling, tables=tables_of_images)
+        return joined.new_tensor([len(file) for file in files])
+
+    joined = torch.cat([x.flatten(1), tables.flatten(1)], 1)
+    return outside_transforms(sizes, joined)
 
 
 def _estimated_size(x: Tensor, tables: Tensor, sampling: Sampling) -> Tensor:
@@ -85,7 +113,8 @@ def _estimated_size(x: Tensor, tables: Tensor, sampling: Sampling) -> Tensor:
     by_component = steps.transpose(0, 1)
     steps_of_planes = (by_component[:1], by_component[1:])  # of luma, of chroma
     total = _header_size(tables, channels)
-    for i, spectra in enumerate(_Spectra.apply(x, sampling)):
+    for i, spectra_of_images in enumerate(_Spectra.apply(x, sampling)):
+        spectra = spectra_of_images.transpose(0, 1).flatten(0, 1)
         width = spectra.shape[3]
         unrounded = spectra / step_plane(steps_of_planes[i], width)
         columns = unrounded.unflatten(3, (-1, 8))
@@ -174,7 +203,7 @@ def _size_in_bits(magnitude: Tensor) -> Tensor:
 
 
 class _Spectra(torch.autograd.Function):
-    """x [B, C, H, W] → the DCT of luma and of chroma [planes, rows of blocks, 8, width].
+    """x [B, C, H, W] → the DCT of luma and of chroma [B, planes, rows of blocks, 8, width].
 
     The values have libjpeg's roundings. The gradient is the transpose of the stages without them.
     """
@@ -186,20 +215,57 @@ class _Spectra(torch.autograd.Function):
         spectra = []
         for plane in to_planes(image, sampling):
             f = forward_dct(plane, dct).to(x.dtype)
-            spectra.append(f.unflatten(1, (-1, 8)).div_(8))
+            blocks = f.unflatten(1, (-1, 8)).div_(8)
+            by_plane = blocks.unflatten(0, (-1, len(x)))
+            spectra.append(by_plane.transpose(0, 1))
         return tuple(spectra)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         x, ctx.sampling = inputs
         ctx.shape = x.shape
+        ctx.save_for_backward(x if is_transformed(x) else None)
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(_Spectra, info.batch_size, dims, arguments)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        if x is not None:
+            (gradient,) = _SpectraGradient.apply(ctx.sampling, x, *grads)
+            return gradient, None
         refuse_second_order()
-        planes = []
-        for grad in grads:
-            m = DCT[0].to(grad) / 2**14.5
-            planes.append(synthesise(grad, m))
-        image = to_planes_t(planes, ctx.shape, ctx.sampling)
-        return image * 255, None
+        return _transposed(ctx.sampling, ctx.shape, grads), None
+
+
+class _SpectraGradient(torch.autograd.Function):
+    """The backward pass of `_Spectra` under torch.func, which would differentiate it again."""
+
+    @staticmethod
+    def forward(sampling: Sampling, x: Tensor, *grads: Tensor) -> tuple[Tensor]:
+        return (_transposed(sampling, x.shape, grads),)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(_SpectraGradient, info.batch_size, dims, arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise second_order()
+
+
+def _transposed(sampling: Sampling, shape: torch.Size, grads: tuple[Tensor, ...]) -> Tensor:
+    """The gradient with respect to the image, from those of the spectra."""
+    planes = []
+    for grad in grads:
+        m = DCT[0].to(grad) / 2**14.5
+        by_plane = grad.transpose(0, 1).flatten(0, 1)
+        planes.append(synthesise(by_plane, m))
+    image = to_planes_t(planes, shape, sampling)
+    return image * 255
