@@ -126,8 +126,9 @@ def differences(a: Entry, b: Entry) -> list[Difference]:
 
 def _check_same_problem(a: Entry, b: Entry, pair: Pair) -> None:
     task, picture = pair
-    same_source = a.rows[pair].get("source") == b.rows[pair].get("source")
-    if not same_source or a.observation(pair) != b.observation(pair):
+    source_a = a.rows[pair].get("source")
+    source_b = b.rows[pair].get("source")
+    if source_a != source_b or a.observation(pair) != b.observation(pair):
         raise ValueError(
             f"{a.name} and {b.name} did not restore the same observation of {picture} in {task}; "
             "run both with the same pictures, task and seed"

@@ -45,16 +45,17 @@ class JPEGCoefficients:
         if count not in (1, 3):
             raise ValueError(f"components are {count}; give 1 (grayscale) or 3 (luma, Cb, Cr)")
         batch = len(self.components[0])
-        blocks = blocks_of_components(self.size, self.subsampling, count)
+        blocks = _blocks_of_components(self.size, self.subsampling, count)
         for i, component in enumerate(self.components):
             expected = [batch, *blocks[i], 8, 8]
-            if list(component.shape) != expected or component.dtype != torch.int16:
+            shape = list(component.shape)
+            if shape != expected or component.dtype != torch.int16:
                 raise ValueError(
-                    f"components[{i}] is {component.dtype} {list(component.shape)}; "
-                    f"give torch.int16 {expected}"
+                    f"components[{i}] is {component.dtype} {shape}; give torch.int16 {expected}"
                 )
         shape = list(self.tables.shape)
-        if len(shape) != 4 or shape[0] != batch or not 1 <= shape[1] <= 3 or shape[2:] != [8, 8]:
+        accepted = [[batch, n, 8, 8] for n in (1, 2, 3)]
+        if shape not in accepted:
             raise ValueError(f"tables have shape {shape}; give [{batch}, n, 8, 8], n from 1 to 3")
 
     @torch.no_grad()
@@ -99,17 +100,21 @@ class JPEGCoefficients:
         return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
 
 
-def blocks_of_components(
+def _blocks_of_components(
     size: tuple[int, int], subsampling: str, count: int
 ) -> list[tuple[int, int]]:
     """Rows and columns of blocks of each of `count` components of an image."""
     height, width = size
-    luma = (-(-height // 8), -(-width // 8))
     across, down = SAMPLINGS[subsampling]
-    chroma_height = -(-height // down)
-    chroma_width = -(-width // across)
-    chroma = (-(-chroma_height // 8), -(-chroma_width // 8))
-    return [luma, chroma, chroma][:count]
+    luma = _ceil(height, 8), _ceil(width, 8)
+    chroma = _ceil(height, 8 * down), _ceil(width, 8 * across)
+    components = [luma, chroma, chroma]
+    return components[:count]
+
+
+def _ceil(length: int, part: int) -> int:
+    """How many parts cover a length."""
+    return -(-length // part)
 
 
 @torch.no_grad()

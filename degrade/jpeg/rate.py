@@ -96,11 +96,13 @@ def _exact_size(x: Tensor, tables: Tensor, subsampling: str) -> Tensor:
 
     def sizes(joined: Tensor) -> Tensor:
         images = joined[:, :pixels_of_image].unflatten(1, image_shape)
-        tables_of_images = joined[:, pixels_of_image:].unflatten(1, (-1, 8, 8))
+        entries = joined[:, pixels_of_image:]
+        tables_of_images = entries.unflatten(1, (-1, 8, 8))
         files = jpeg_bytes(images, subsampling=subsampling, tables=tables_of_images)
         return joined.new_tensor([len(file) for file in files])
 
-    joined = torch.cat([x.flatten(1), tables.flatten(1)], 1)
+    parts = [x.flatten(1), tables.flatten(1)]
+    joined = torch.cat(parts, 1)
     return outside_transforms(sizes, joined)
 
 
@@ -122,7 +124,8 @@ def _estimated_size(x: Tensor, tables: Tensor, sampling: Sampling) -> Tensor:
         in_zigzag = blocks[..., ZIGZAG]
         blocks_of_mcu = sampling if i == 0 else (1, 1)
         bits = estimated_bits(in_zigzag, blocks_of_mcu, is_luma=i == 0)
-        total = total + bits.view(-1, batch).sum(0) / 8
+        bits_of_planes = bits.view(-1, batch)
+        total = total + bits_of_planes.sum(0) / 8
     return total
 
 
@@ -141,8 +144,9 @@ def estimated_bits(x: Tensor, blocks_of_mcu: Sampling, is_luma: bool) -> Tensor:
     x: the coefficients divided by their steps, not rounded, in zigzag order.
     blocks_of_mcu: across, down. The DC of a block is predicted from the block coded before it.
     """
+    weights = _LUMA if is_luma else _CHROMA
     dc_bits = _dc_bits(x[..., 0], blocks_of_mcu, is_luma)
-    ac_bits = _ac_bits(x[..., 1:], _LUMA if is_luma else _CHROMA)
+    ac_bits = _ac_bits(x[..., 1:], weights)
     return dc_bits + ac_bits.sum((1, 2))
 
 
@@ -153,12 +157,16 @@ def _ac_bits(x: Tensor, weights: _Weights) -> Tensor:
     size = _size_in_bits(magnitude)
     # Π (1 - p) from here on: the probability that this and all later ones are zero
     log_is_zero = torch.log1p(-is_nonzero.clamp(max=_LARGEST_PROBABILITY))
-    all_zero = log_is_zero.flip(-1).cumsum(-1).flip(-1).exp()
+    from_last = log_is_zero.flip(-1)
+    log_all_zero = from_last.cumsum(-1).flip(-1)
+    all_zero = log_all_zero.exp()
     coefficients_up_to_last = (1 - all_zero).sum(-1)
     count = is_nonzero.sum(-1)
+    sizes = is_nonzero * size
+    squared_sizes = is_nonzero * size.square()
     bits = weights.nonzero * count
-    bits = bits + weights.size * (is_nonzero * size).sum(-1)
-    bits = bits + weights.squared_size * (is_nonzero * size.square()).sum(-1)
+    bits = bits + weights.size * sizes.sum(-1)
+    bits = bits + weights.squared_size * squared_sizes.sum(-1)
     bits = bits + weights.zero * (coefficients_up_to_last - count)
     return bits + weights.end * all_zero[..., -1]
 
@@ -180,7 +188,8 @@ def _dc_bits(dc: Tensor, blocks_of_mcu: Sampling, is_luma: bool) -> Tensor:
     rows, columns = dc.shape[1:]
     margins = (0, -columns % across, 0, -rows % down)
     filled = F.pad(dc, margins, mode="replicate")
-    mcus = filled.unflatten(2, (-1, across)).unflatten(1, (-1, down))
+    by_column = filled.unflatten(2, (-1, across))
+    mcus = by_column.unflatten(1, (-1, down))
     in_order = mcus.transpose(2, 3).flatten(1)
     before = F.pad(in_order[:, :-1], (1, 0))
     size = _size_in_bits((in_order - before).abs())
@@ -210,13 +219,15 @@ class _Spectra(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, sampling: Sampling) -> tuple[Tensor, ...]:
+        batch = len(x)
         image = exact_levels(x)
         dct = DCT.to(image)
         spectra = []
         for plane in to_planes(image, sampling):
             f = forward_dct(plane, dct).to(x.dtype)
-            blocks = f.unflatten(1, (-1, 8)).div_(8)
-            by_plane = blocks.unflatten(0, (-1, len(x)))
+            blocks = f.unflatten(1, (-1, 8))
+            blocks.div_(8)
+            by_plane = blocks.unflatten(0, (-1, batch))
             spectra.append(by_plane.transpose(0, 1))
         return tuple(spectra)
 

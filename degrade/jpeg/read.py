@@ -18,10 +18,13 @@ def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
     Raises ValueError for files that `JPEG.from_file` or Pillow refuses, such as truncated ones, and
     if jpeglib is not installed.
     """
-    data = file if isinstance(file, (bytes, bytearray, memoryview)) else Path(file).read_bytes()
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        data = bytes(file)
+    else:
+        data = Path(file).read_bytes()
     tables, subsampling = read_header(data)
     # jpeglib replaces what is missing by zeros; Pillow refuses such a file
-    opened(bytes(data), "this JPEG", lambda image: image.load())
+    opened(data, "this JPEG", lambda image: image.load())
     try:
         import jpeglib
     except ImportError as error:
@@ -39,5 +42,6 @@ def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
         if stored.has_chrominance:
             arrays += [stored.Cb, stored.Cr]
     components = tuple(torch.tensor(array)[None] for array in arrays)
-    steps = torch.tensor(tables, dtype=torch.int32).view(1, -1, 8, 8)
-    return JPEGCoefficients(components, steps, subsampling, (stored.height, stored.width))
+    steps = torch.tensor(tables, dtype=torch.int32)
+    size = (stored.height, stored.width)
+    return JPEGCoefficients(components, steps.view(1, -1, 8, 8), subsampling, size)
