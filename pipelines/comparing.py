@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy
 
@@ -161,7 +162,7 @@ def _difference(
     return Difference(task, metric, mean_a, mean_b, low, high, len(pictures))
 
 
-def _is_finite(value: object) -> bool:
+def _is_finite(value: object) -> TypeGuard[float]:
     """Whether a value of a row is a finite number, as every score is in a file that is whole."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
