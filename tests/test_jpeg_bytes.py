@@ -228,6 +228,15 @@ def test_jpeg_bytes_reject_two_channels():
         jpeg_bytes(torch.zeros(1, 2, 8, 8))
 
 
+def test_jpeg_bytes_take_integers_of_numpy():
+    x = content("picture", 24, 31, 3, 2)
+    expected = jpeg_bytes(x, restart_marker_rows=1)
+    assert jpeg_bytes(x, restart_marker_rows=numpy.int64(1)) == expected
+    assert jpeg_bytes(x, restart_marker_blocks=numpy.uint8(2)) == jpeg_bytes(
+        x, restart_marker_blocks=2
+    )
+
+
 def test_jpeg_bytes_refuse_torch_func():
     def loss(x):
         jpeg_bytes(x)

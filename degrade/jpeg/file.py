@@ -6,6 +6,7 @@ Source: ITU-T T.81, Annex B; JFIF 1.01. The order of segments is libjpeg's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy
@@ -91,9 +92,11 @@ def encode(
         "restart_marker_rows": restart_marker_rows,
     }
     for name, value in restarts.items():
-        if not isinstance(value, int) or not 0 <= value <= _LARGEST_INTERVAL:
+        if not isinstance(value, Integral) or not 0 <= value <= _LARGEST_INTERVAL:
             raise ValueError(f"{name}={value!r} must be an integer from 0 to {_LARGEST_INTERVAL}")
-    options = _Options(optimize, progressive, restart_marker_blocks, restart_marker_rows)
+    restart_blocks = int(restart_marker_blocks)  # may be one of numpy's integers
+    restart_rows = int(restart_marker_rows)
+    options = _Options(optimize, progressive, restart_blocks, restart_rows)
     components = []
     for component in coefficients.components:
         blocks = component.flatten(3).cpu().numpy()
