@@ -320,8 +320,9 @@ def stored_rows(path: Path) -> list[Row]:
     for line in text.splitlines():
         with suppress(ValueError, TypeError, KeyError, RecursionError):
             row = json.loads(line)
-            if is_curve(row["loss"]):
-                key = (row["task"], row["method"], row["image"])
+            key = (row["task"], row["method"], row["image"])
+            are_names = all(isinstance(name, str) for name in key)
+            if are_names and is_curve(row["loss"]):
                 rows[key] = row
     return list(rows.values())
 

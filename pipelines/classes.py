@@ -63,18 +63,25 @@ NO_CLASSES = Classes()
 def _rows(path: Path) -> dict[str, int]:
     """The lines of a CSV file. Raises ValueError for a file of another kind."""
     text = contents(path).decode("utf-8-sig", errors="replace")
-    reader = csv.DictReader(io.StringIO(text))
-    columns = reader.fieldnames or ()
-    if not set(COLUMNS) <= set(columns):
-        raise ValueError(f"class={path} has no columns {' and '.join(COLUMNS)}; begin it with them")
-    classes = {}
-    for row in reader:
-        value = (row["class"] or "").strip()
-        if not value.isdecimal():
-            raise ValueError(
-                f"class={path}, line {reader.line_num}: {value!r} is no class; give a number"
-            )
-        classes[row["picture"]] = int(value)
+    lines = io.StringIO(text, newline=None)  # any kind of line endings
+    reader = csv.DictReader(lines, skipinitialspace=True)
+    classes: dict[str, int] = {}
+    try:
+        columns = reader.fieldnames or ()
+        if not set(COLUMNS) <= set(columns):
+            names = " and ".join(COLUMNS)
+            raise ValueError(f"class={path} has no columns {names}; begin it with them")
+        for row in reader:
+            where = f"class={path}, line {reader.line_num}"
+            value = (row["class"] or "").strip()
+            if not value.isdecimal():
+                raise ValueError(f"{where}: {value!r} is no class; give a number")
+            name = (row["picture"] or "").strip()
+            number = int(value)
+            if classes.setdefault(name, number) != number:
+                raise ValueError(f"{where}: {name} has two classes; remove one line")
+    except csv.Error as error:
+        raise ValueError(f"class={path} is no CSV file: {error}; save it anew") from error
     if not classes:
         raise ValueError(f"class={path} has no lines; add one for each picture")
     return classes

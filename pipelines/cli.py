@@ -417,7 +417,12 @@ def compare(
         from . import comparing, files, tables
 
         one, other = comparing.entry_of(a), comparing.entry_of(b)
+        if output is not None and output.is_dir():
+            raise ValueError(f"{output} is a folder; give --output a file, such as {output}.json")
         differences = comparing.differences(one, other)
+        unpaired = one.rows.keys() ^ other.rows.keys()
+        if unpaired:
+            say(f"note: {len(unpaired)} results are left out, which only one of A and B has")
         if output is not None:
             text = comparing.as_json(one, other, differences)
             files.write(output, text.encode())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy
 
@@ -89,7 +91,9 @@ def _split(text: str) -> tuple[Path, str | None]:
     """The folder and the method of an argument; the folder's own name may contain a colon."""
     if Path(text).is_dir():
         return Path(text), None
-    folder, _, method = text.rpartition(":")
+    folder, colon, method = text.rpartition(":")
+    if not colon:
+        return Path(text), None
     return Path(folder), method
 
 
@@ -123,8 +127,9 @@ def differences(a: Entry, b: Entry) -> list[Difference]:
 
 def _check_same_problem(a: Entry, b: Entry, pair: Pair) -> None:
     task, picture = pair
-    same_source = a.rows[pair].get("source") == b.rows[pair].get("source")
-    if not same_source or a.observation(pair) != b.observation(pair):
+    source_a = a.rows[pair].get("source")
+    source_b = b.rows[pair].get("source")
+    if source_a != source_b or a.observation(pair) != b.observation(pair):
         raise ValueError(
             f"{a.name} and {b.name} did not restore the same observation of {picture} in {task}; "
             "run both with the same pictures, task and seed"
@@ -142,9 +147,11 @@ def _difference(
     for pair in pairs:
         row_a = a.rows[pair]
         row_b = b.rows[pair]
-        if name in row_a and name in row_b:
-            values_a.append(row_a[name])
-            values_b.append(row_b[name])
+        value_a = row_a.get(name)
+        value_b = row_b.get(name)
+        if _is_finite(value_a) and _is_finite(value_b):
+            values_a.append(value_a)
+            values_b.append(value_b)
             pictures.append(pair[1])
     if not pictures:
         return None
@@ -153,6 +160,11 @@ def _difference(
     mean_a = float(numpy.mean(values_a))
     mean_b = float(numpy.mean(values_b))
     return Difference(task, metric, mean_a, mean_b, low, high, len(pictures))
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    """Whether a value of a row is a finite number, as every score is in a file that is whole."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def interval(values: numpy.ndarray, groups: Iterable[str]) -> tuple[float, float]:

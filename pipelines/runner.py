@@ -49,13 +49,20 @@ def given_cells(folders: str, tasks: Sequence[str], labels: Collection[str]) -> 
     labels: of other methods. Raises ValueError for a folder that does not exist or has such a name.
     """
     cells = []
+    known_labels = set(labels)
     for part in folders.split(","):
-        folder = Path(part.strip())
+        name = part.strip()
+        if not name:
+            raise ValueError(f"results={folders!r} has an empty part; remove a comma")
+        folder = Path(name)
         if not folder.is_dir():
             raise ValueError(f"results: {folder} is no folder; make it, or correct its name")
         label = folder.resolve().name
-        if label in labels:
-            raise ValueError(f"results: {folder} has the name of a method; rename it")
+        if label in known_labels:
+            raise ValueError(
+                f"results: {folder} has the name of a method or of another folder; rename it"
+            )
+        known_labels.add(label)
         for task in tasks:
             cells.append(Cell(task, label, invert.RestorationMethod(), given=folder))
     return cells
@@ -201,7 +208,10 @@ def _given_images(cell: Cell, names: list[str], clean: Tensor) -> list[Tensor]:
         path = cell.given_picture(name)
         if not path.is_file():
             raise NotGiven(f"{path} does not exist; write the restoration of {name} there")
-        image = files.read_image(path, channels)
+        try:
+            image = files.read_image(path, channels)
+        except ValueError as error:
+            raise NotGiven(str(error)) from error
         if image.shape[2:] != clean.shape[2:]:
             side = f"{image.shape[3]}×{image.shape[2]}"
             raise NotGiven(f"{path} is {side}; it must be {width}×{height}, as the clean picture")

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -187,7 +188,9 @@ def test_jpeg_bytes_clamp_round_and_ignore_dtype():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"restart_marker_rows": -1}, "restart_marker_rows=-1 must be from 0 to 65535"),
+        ({"restart_marker_rows": -1}, "restart_marker_rows=-1 must be an integer from 0 to 65535"),
+        ({"restart_marker_rows": 1.5}, "restart_marker_rows=1.5 must be an integer"),
+        ({"restart_marker_blocks": "2"}, "restart_marker_blocks='2' must be an integer"),
         ({"restart_marker_blocks": 70000}, "restart_marker_blocks=70000"),
         ({"quality": 0}, "quality=0"),
         ({"quality": 50, "tables": [[1] * 64]}, "exclude each other"),
@@ -225,6 +228,24 @@ def test_jpeg_bytes_reject_two_channels():
         jpeg_bytes(torch.zeros(1, 2, 8, 8))
 
 
+def test_jpeg_bytes_take_integers_of_numpy():
+    x = content("picture", 24, 31, 3, 2)
+    expected = jpeg_bytes(x, restart_marker_rows=1)
+    assert jpeg_bytes(x, restart_marker_rows=numpy.int64(1)) == expected
+    assert jpeg_bytes(x, restart_marker_blocks=numpy.uint8(2)) == jpeg_bytes(
+        x, restart_marker_blocks=2
+    )
+
+
+def test_jpeg_bytes_refuse_torch_func():
+    def loss(x):
+        jpeg_bytes(x)
+        return x.sum()
+
+    with pytest.raises(ValueError, match="torch.func cannot transform bytes; call it outside"):
+        torch.func.grad(loss)(torch.zeros(1, 3, 8, 8))
+
+
 # Coefficients -------------------------------------------------------------------------------------
 
 
@@ -253,6 +274,50 @@ def test_coefficients_are_those_of_the_file(channels, sampling, mode, tmp_path):
             assert torch.equal(a, b)
         assert stored.size == own.size
         assert torch.equal(stored.decode(), own.decode())
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("missing", [2, 100])
+def test_coefficients_from_file_refuse_truncated(missing, progressive):
+    """jpeglib would return zeros where the file ends."""
+    pytest.importorskip("jpeglib")
+    file = jpeg_bytes(content("noise", 40, 40, 3, 0), progressive=progressive)[0]
+    with pytest.raises(ValueError, match="this JPEG cannot be read: image file is truncated"):
+        JPEG.coefficients_from_file(file[:-missing])
+
+
+def test_coefficients_decode_under_autocast():
+    x = content("picture", 24, 31, 3, 2)
+    expected = jpeg(x, 50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(jpeg_coefficients(x, 50).decode(), expected)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"size": (99, 31)},
+            r"components\[0\] is torch.int16 .* give torch.int16 \[1, 13, 4, 8, 8\]",
+        ),
+        ({"subsampling": "4:4:4"}, r"components\[1\] .* \[1, 3, 4, 8, 8\]"),
+        ({"subsampling": "420"}, "subsampling='420' must be one of"),
+        ({"tables": torch.ones(2, 2, 8, 8)}, r"tables .* give \[1, n, 8, 8\]"),
+        ({"components": ()}, "components are 0; give 1"),
+    ],
+)
+def test_coefficients_reject_other_shapes(changes, message):
+    coefficients = jpeg_coefficients(content("flat", 24, 31, 3, 0))
+    with pytest.raises(ValueError, match=message):
+        replace(coefficients, **changes)
+
+
+@pytest.mark.parametrize("place, number", [(0, -1025), (0, 1024), (1, -1024), (63, 1024)])
+def test_encode_rejects_coefficients_without_a_code(place, number):
+    coefficients = jpeg_coefficients(content("flat", 8, 8, 1, 0))
+    coefficients.components[0].flatten()[place] = number
+    with pytest.raises(ValueError, match=f"a coefficient is {number}; a file holds -1023"):
+        coefficients.encode()
 
 
 def test_file_of_coefficients_is_the_file_of_pixels():
@@ -295,6 +360,8 @@ def test_project_to_coefficients_rejects_other_settings():
         JPEG(50, "4:4:4").project(x, y)
     with pytest.raises(ValueError, match="shape"):
         JPEG(50).project(x[..., :20], y)
+    with pytest.raises(TypeError, match="y is a list"):
+        JPEG(50).project(x, [1.0])
 
 
 def test_reading_coefficients_without_jpeglib_names_the_extra(monkeypatch):

@@ -172,10 +172,42 @@ def test_jpeg_size_gradient_to_tables_is_the_slope(photo):
         assert torch.allclose(gradient[:, table, row, column].sum(), slope, rtol=0.25)
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_jpeg_size_under_torch_func(sampling, exact):
+    x = torch.cat([content("picture", 20, 31, 3, 1), content("noise", 20, 31, 3, 2)])
+    quality = torch.tensor([20.0, 80.0])
+    variables = (x.clone().requires_grad_(), quality.clone().requires_grad_())
+    sizes = jpeg_size(*variables, sampling, exact=exact)
+    expected = torch.autograd.grad(sizes.sum(), variables)
+
+    def size(image, quality):
+        return jpeg_size(image[None], quality[None], sampling, exact=exact)[0]
+
+    def total(x, quality):
+        return jpeg_size(x, quality, sampling, exact=exact).sum()
+
+    assert torch.equal(torch.func.vmap(size)(x, quality), sizes)
+    gradients = torch.func.grad(total, (0, 1))(x, quality)
+    by_image = torch.func.vmap(torch.func.grad(size, (0, 1)))(x, quality)
+    for gradients_of_way in (gradients, by_image):
+        for gradient, true in zip(gradients_of_way, expected, strict=True):
+            assert torch.allclose(gradient, true, rtol=1e-4, atol=1e-4)
+
+
+def test_jpeg_size_refuses_forward_mode():
+    x = content("picture", 16, 16, 3, 0)
+    with pytest.raises(ValueError, match="jpeg_size: it has no forward-mode derivative"):
+        torch.func.jvp(jpeg_size, (x,), (x,))
+
+
 def test_jpeg_size_refuses_second_derivatives():
     x = content("picture", 16, 16, 3, 0).requires_grad_()
     with pytest.raises(RuntimeError, match="cannot be differentiated again"):
         torch.autograd.grad(jpeg_size(x, 50).sum(), x, create_graph=True)
+    gradient = torch.func.grad(lambda x: jpeg_size(x, 50).sum())
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.func.grad(lambda x: gradient(x).sum())(x.detach())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

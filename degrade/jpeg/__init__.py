@@ -153,7 +153,8 @@ class JPEG(Operator):
         """The quantised coefficients in `file` (a path, or its bytes): an exact observation.
 
         `JPEG.from_file(path).project(x, coefficients)` agrees with the file itself. Needs jpeglib,
-        an extra. Raises ValueError without it, and for files that `from_file` refuses.
+        an extra. Raises ValueError without it, for files that `from_file` refuses, and for files
+        that Pillow cannot open, such as truncated ones.
         """
         from .read import coefficients_of_file
 
@@ -187,9 +188,9 @@ class JPEG(Operator):
 
     def project(self, x: Tensor, y: Tensor | JPEGCoefficients) -> Tensor:
         """Data consistency with pixels y, or with the coefficients of a file."""
-        if isinstance(y, Tensor):
-            return super().project(x, y)
-        return self._project_to(x, y)
+        if isinstance(y, JPEGCoefficients):
+            return self._project_to(x, y)
+        return super().project(x, y)
 
     @torch.no_grad()
     def _project_to(self, x: Tensor, y: JPEGCoefficients) -> Tensor:
@@ -204,7 +205,7 @@ class JPEG(Operator):
         steps = quantiser_steps(self.quality, self.tables, wide)
         steps_of_y = steps_of_components(y.tables, x.shape[1]).to(steps)
         if not torch.equal(steps, steps_of_y):
-            raise ValueError(f"y has other tables than {self}; use JPEG(tables=y.tables)")
+            raise ValueError(f"y has other tables than {self}; use JPEG(tables=y.tables[0])")
         sampling = SAMPLINGS[self.subsampling]
         images = []
         for i in range(len(x)):

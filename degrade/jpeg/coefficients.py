@@ -36,9 +36,35 @@ class JPEGCoefficients:
     subsampling: str
     size: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        if self.subsampling not in SAMPLINGS:
+            raise ValueError(
+                f"subsampling={self.subsampling!r} must be one of {', '.join(SAMPLINGS)}"
+            )
+        count = len(self.components)
+        if count not in (1, 3):
+            raise ValueError(f"components are {count}; give 1 (grayscale) or 3 (luma, Cb, Cr)")
+        batch = len(self.components[0])
+        blocks = _blocks_of_components(self.size, self.subsampling, count)
+        for i, component in enumerate(self.components):
+            expected = [batch, *blocks[i], 8, 8]
+            shape = list(component.shape)
+            if shape != expected or component.dtype != torch.int16:
+                raise ValueError(
+                    f"components[{i}] is {component.dtype} {shape}; give torch.int16 {expected}"
+                )
+        shape = list(self.tables.shape)
+        accepted = [[batch, n, 8, 8] for n in (1, 2, 3)]
+        if shape not in accepted:
+            raise ValueError(f"tables have shape {shape}; give [{batch}, n, 8, 8], n from 1 to 3")
+
     @torch.no_grad()
     def decode(self) -> Tensor:
         """The images [B, C, H, W] of k/255 that Pillow opens, in float32."""
+        with without_autocast(self.tables.device):
+            return self._decoded()
+
+    def _decoded(self) -> Tensor:
         luma = self.components[0]
         dtype = exact_dtype(luma.device)
         dct = DCT.to(luma.device, dtype)
@@ -72,6 +98,23 @@ class JPEGCoefficients:
         from .file import encode
 
         return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+
+
+def _blocks_of_components(
+    size: tuple[int, int], subsampling: str, count: int
+) -> list[tuple[int, int]]:
+    """Rows and columns of blocks of each of `count` components of an image."""
+    height, width = size
+    across, down = SAMPLINGS[subsampling]
+    luma = _ceil(height, 8), _ceil(width, 8)
+    chroma = _ceil(height, 8 * down), _ceil(width, 8 * across)
+    components = [luma, chroma, chroma]
+    return components[:count]
+
+
+def _ceil(length: int, part: int) -> int:
+    """How many parts cover a length."""
+    return -(-length // part)
 
 
 @torch.no_grad()

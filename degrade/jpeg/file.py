@@ -6,12 +6,15 @@ Source: ITU-T T.81, Annex B; JFIF 1.01. The order of segments is libjpeg's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
+import numpy
 from numpy import ndarray
 from torch import Tensor
 
 from ..images import check_image
+from ..transforms import is_transformed
 from .coefficients import JPEGCoefficients, jpeg_coefficients
 from .header import SAMPLINGS, ZIGZAG
 from .huffman import STANDARD_CODES, Huffman, optimal, packed
@@ -80,17 +83,24 @@ def encode(
         raise ValueError(
             f"x has {height}×{width} pixels; a JPEG file has at most {_LARGEST_SIDE} on a side"
         )
+    if any(map(is_transformed, coefficients.components)):
+        raise ValueError(
+            "jpeg_bytes: torch.func cannot transform bytes; call it outside, or on x.detach()"
+        )
     restarts = {
         "restart_marker_blocks": restart_marker_blocks,
         "restart_marker_rows": restart_marker_rows,
     }
     for name, value in restarts.items():
-        if not 0 <= value <= _LARGEST_INTERVAL:
-            raise ValueError(f"{name}={value} must be from 0 to {_LARGEST_INTERVAL}")
-    options = _Options(optimize, progressive, restart_marker_blocks, restart_marker_rows)
+        if not isinstance(value, Integral) or not 0 <= value <= _LARGEST_INTERVAL:
+            raise ValueError(f"{name}={value!r} must be an integer from 0 to {_LARGEST_INTERVAL}")
+    restart_blocks = int(restart_marker_blocks)  # may be one of numpy's integers
+    restart_rows = int(restart_marker_rows)
+    options = _Options(optimize, progressive, restart_blocks, restart_rows)
     components = []
     for component in coefficients.components:
         blocks = component.flatten(3).cpu().numpy()
+        _check_range(blocks)
         components.append(blocks.take(ZIGZAG, 3))
     tables = coefficients.tables.flatten(2).cpu().numpy()
     in_file_order = tables.take(ZIGZAG, 2)
@@ -100,6 +110,19 @@ def encode(
         file = _file(blocks_of_image, tables_of_image, coefficients, options)
         files.append(file)
     return files
+
+
+def _check_range(blocks: ndarray) -> None:
+    """Raise ValueError for coefficients [..., 64] that baseline Huffman codes do not cover."""
+    is_dc = numpy.arange(64) == 0
+    lowest = numpy.where(is_dc, -1024, -1023)
+    too_low = blocks < lowest
+    too_high = blocks > 1023
+    wrong = blocks[too_low | too_high]
+    if len(wrong) > 0:
+        raise ValueError(
+            f"a coefficient is {wrong[0]}; a file holds -1023 to 1023, and -1024 at [0, 0]"
+        )
 
 
 def _file(

@@ -93,12 +93,13 @@ def _shortest(counts: list[int]) -> Huffman:
             lengths[symbol] += 1
         heapq.heappush(heap, (least + next_least, name, merged))
     used = [symbol for symbol, count in enumerate(counts) if count > 0]
-    used.sort(key=lambda symbol: (lengths[symbol], symbol))
+    used.sort(key=lengths.__getitem__)  # stable: equal lengths stay in the order of symbols
     codes_of_length = [0] * 258
     for symbol in (*used, 256):
         codes_of_length[lengths[symbol]] += 1
     _shorten(codes_of_length)
-    return Huffman(bytes(codes_of_length[1 : _LONGEST + 1]), bytes(used))
+    counts_of_lengths = codes_of_length[1 : _LONGEST + 1]
+    return Huffman(bytes(counts_of_lengths), bytes(used))
 
 
 def _shorten(codes_of_length: list[int]) -> None:

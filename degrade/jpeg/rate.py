@@ -13,8 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..surrogate import declare, refuse_second_order
-from ..transforms import without_autocast
+from ..surrogate import declare, outside_transforms, refuse_second_order, second_order
+from ..transforms import (
+    NO_FORWARD_MODE,
+    asks_for_forward_mode,
+    fold_all,
+    is_transformed,
+    without_autocast,
+)
 from .codec import exact_levels, step_plane
 from .file import jpeg_bytes
 from .header import SAMPLINGS, ZIGZAG
@@ -68,12 +74,36 @@ def jpeg_size(
     wide = x if x.dtype == torch.float64 else x.float()
     with without_autocast(x.device):
         by_image = quantiser_tables(checked_quality, checked_tables, wide)
-        estimate = _estimated_size(wide.contiguous(), by_image, SAMPLINGS[name])
-    if not exact:
-        return estimate
-    files = jpeg_bytes(x, checked_quality, name, checked_tables)
-    sizes = [len(file) for file in files]
-    return declare(estimate, estimate.new_tensor(sizes))
+        try:
+            estimate = _estimated_size(wide.contiguous(), by_image, SAMPLINGS[name])
+        except NotImplementedError as error:
+            if asks_for_forward_mode(error):
+                raise ValueError(f"jpeg_size: {NO_FORWARD_MODE}") from error
+            raise
+        if not exact:
+            return estimate
+        return declare(estimate, _exact_size(wide, by_image, name))
+
+
+def _exact_size(x: Tensor, tables: Tensor, subsampling: str) -> Tensor:
+    """The size in bytes of each file [B], without a gradient.
+
+    The files need the numbers in both tensors. They are joined, since a function outside the
+    transforms of torch.func takes one tensor.
+    """
+    image_shape = x.shape[1:]
+    pixels_of_image = image_shape.numel()
+
+    def sizes(joined: Tensor) -> Tensor:
+        images = joined[:, :pixels_of_image].unflatten(1, image_shape)
+        entries = joined[:, pixels_of_image:]
+        tables_of_images = entries.unflatten(1, (-1, 8, 8))
+        files = jpeg_bytes(images, subsampling=subsampling, tables=tables_of_images)
+        return joined.new_tensor([len(file) for file in files])
+
+    parts = [x.flatten(1), tables.flatten(1)]
+    joined = torch.cat(parts, 1)
+    return outside_transforms(sizes, joined)
 
 
 def _estimated_size(x: Tensor, tables: Tensor, sampling: Sampling) -> Tensor:
@@ -85,7 +115,8 @@ def _estimated_size(x: Tensor, tables: Tensor, sampling: Sampling) -> Tensor:
     by_component = steps.transpose(0, 1)
     steps_of_planes = (by_component[:1], by_component[1:])  # of luma, of chroma
     total = _header_size(tables, channels)
-    for i, spectra in enumerate(_Spectra.apply(x, sampling)):
+    for i, spectra_of_images in enumerate(_Spectra.apply(x, sampling)):
+        spectra = spectra_of_images.transpose(0, 1).flatten(0, 1)
         width = spectra.shape[3]
         unrounded = spectra / step_plane(steps_of_planes[i], width)
         columns = unrounded.unflatten(3, (-1, 8))
@@ -93,7 +124,8 @@ def _estimated_size(x: Tensor, tables: Tensor, sampling: Sampling) -> Tensor:
         in_zigzag = blocks[..., ZIGZAG]
         blocks_of_mcu = sampling if i == 0 else (1, 1)
         bits = estimated_bits(in_zigzag, blocks_of_mcu, is_luma=i == 0)
-        total = total + bits.view(-1, batch).sum(0) / 8
+        bits_of_planes = bits.view(-1, batch)
+        total = total + bits_of_planes.sum(0) / 8
     return total
 
 
@@ -112,8 +144,9 @@ def estimated_bits(x: Tensor, blocks_of_mcu: Sampling, is_luma: bool) -> Tensor:
     x: the coefficients divided by their steps, not rounded, in zigzag order.
     blocks_of_mcu: across, down. The DC of a block is predicted from the block coded before it.
     """
+    weights = _LUMA if is_luma else _CHROMA
     dc_bits = _dc_bits(x[..., 0], blocks_of_mcu, is_luma)
-    ac_bits = _ac_bits(x[..., 1:], _LUMA if is_luma else _CHROMA)
+    ac_bits = _ac_bits(x[..., 1:], weights)
     return dc_bits + ac_bits.sum((1, 2))
 
 
@@ -124,12 +157,16 @@ def _ac_bits(x: Tensor, weights: _Weights) -> Tensor:
     size = _size_in_bits(magnitude)
     # Π (1 - p) from here on: the probability that this and all later ones are zero
     log_is_zero = torch.log1p(-is_nonzero.clamp(max=_LARGEST_PROBABILITY))
-    all_zero = log_is_zero.flip(-1).cumsum(-1).flip(-1).exp()
+    from_last = log_is_zero.flip(-1)
+    log_all_zero = from_last.cumsum(-1).flip(-1)
+    all_zero = log_all_zero.exp()
     coefficients_up_to_last = (1 - all_zero).sum(-1)
     count = is_nonzero.sum(-1)
+    sizes = is_nonzero * size
+    squared_sizes = is_nonzero * size.square()
     bits = weights.nonzero * count
-    bits = bits + weights.size * (is_nonzero * size).sum(-1)
-    bits = bits + weights.squared_size * (is_nonzero * size.square()).sum(-1)
+    bits = bits + weights.size * sizes.sum(-1)
+    bits = bits + weights.squared_size * squared_sizes.sum(-1)
     bits = bits + weights.zero * (coefficients_up_to_last - count)
     return bits + weights.end * all_zero[..., -1]
 
@@ -151,7 +188,8 @@ def _dc_bits(dc: Tensor, blocks_of_mcu: Sampling, is_luma: bool) -> Tensor:
     rows, columns = dc.shape[1:]
     margins = (0, -columns % across, 0, -rows % down)
     filled = F.pad(dc, margins, mode="replicate")
-    mcus = filled.unflatten(2, (-1, across)).unflatten(1, (-1, down))
+    by_column = filled.unflatten(2, (-1, across))
+    mcus = by_column.unflatten(1, (-1, down))
     in_order = mcus.transpose(2, 3).flatten(1)
     before = F.pad(in_order[:, :-1], (1, 0))
     size = _size_in_bits((in_order - before).abs())
@@ -174,32 +212,71 @@ def _size_in_bits(magnitude: Tensor) -> Tensor:
 
 
 class _Spectra(torch.autograd.Function):
-    """x [B, C, H, W] → the DCT of luma and of chroma [planes, rows of blocks, 8, width].
+    """x [B, C, H, W] → the DCT of luma and of chroma [B, planes, rows of blocks, 8, width].
 
     The values have libjpeg's roundings. The gradient is the transpose of the stages without them.
     """
 
     @staticmethod
     def forward(x: Tensor, sampling: Sampling) -> tuple[Tensor, ...]:
+        batch = len(x)
         image = exact_levels(x)
         dct = DCT.to(image)
         spectra = []
         for plane in to_planes(image, sampling):
             f = forward_dct(plane, dct).to(x.dtype)
-            spectra.append(f.unflatten(1, (-1, 8)).div_(8))
+            blocks = f.unflatten(1, (-1, 8))
+            blocks.div_(8)
+            by_plane = blocks.unflatten(0, (-1, batch))
+            spectra.append(by_plane.transpose(0, 1))
         return tuple(spectra)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         x, ctx.sampling = inputs
         ctx.shape = x.shape
+        ctx.save_for_backward(x if is_transformed(x) else None)
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(_Spectra, info.batch_size, dims, arguments)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        if x is not None:
+            (gradient,) = _SpectraGradient.apply(ctx.sampling, x, *grads)
+            return gradient, None
         refuse_second_order()
-        planes = []
-        for grad in grads:
-            m = DCT[0].to(grad) / 2**14.5
-            planes.append(synthesise(grad, m))
-        image = to_planes_t(planes, ctx.shape, ctx.sampling)
-        return image * 255, None
+        return _transposed(ctx.sampling, ctx.shape, grads), None
+
+
+class _SpectraGradient(torch.autograd.Function):
+    """The backward pass of `_Spectra` under torch.func, which would differentiate it again."""
+
+    @staticmethod
+    def forward(sampling: Sampling, x: Tensor, *grads: Tensor) -> tuple[Tensor]:
+        return (_transposed(sampling, x.shape, grads),)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(_SpectraGradient, info.batch_size, dims, arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise second_order()
+
+
+def _transposed(sampling: Sampling, shape: torch.Size, grads: tuple[Tensor, ...]) -> Tensor:
+    """The gradient with respect to the image, from those of the spectra."""
+    planes = []
+    for grad in grads:
+        m = DCT[0].to(grad) / 2**14.5
+        by_plane = grad.transpose(0, 1).flatten(0, 1)
+        planes.append(synthesise(by_plane, m))
+    image = to_planes_t(planes, shape, sampling)
+    return image * 255

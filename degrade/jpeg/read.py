@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..imagefile import opened
 from .coefficients import JPEGCoefficients
 from .header import read_header
 
@@ -14,9 +15,16 @@ from .header import read_header
 def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
     """The coefficients of a JPEG file (a path, or its bytes), as a batch of one image.
 
-    Raises ValueError for files that `JPEG.from_file` refuses, and if jpeglib is not installed.
+    Raises ValueError for files that `JPEG.from_file` or Pillow refuses, such as truncated ones, and
+    if jpeglib is not installed.
     """
-    tables, subsampling = read_header(file)
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        data = bytes(file)
+    else:
+        data = Path(file).read_bytes()
+    tables, subsampling = read_header(data)
+    # jpeglib replaces what is missing by zeros; Pillow refuses such a file
+    opened(data, "this JPEG", lambda image: image.load())
     try:
         import jpeglib
     except ImportError as error:
@@ -24,14 +32,16 @@ def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
             "reading a file's coefficients needs jpeglib; pip install 'degrade[jpeg]'"
         ) from error
     with tempfile.TemporaryDirectory() as folder:
-        path = file
-        if not isinstance(file, (str, Path)):  # jpeglib reads files only
-            path = Path(folder) / "image.jpg"
-            path.write_bytes(file)
-        stored = jpeglib.read_dct(str(path))
+        path = Path(folder) / "image.jpg"  # jpeglib reads files only
+        path.write_bytes(data)
+        try:
+            stored = jpeglib.read_dct(str(path))
+        except OSError as error:
+            raise ValueError("this JPEG is damaged: jpeglib cannot read it") from error
         arrays = [stored.Y]
         if stored.has_chrominance:
             arrays += [stored.Cb, stored.Cr]
     components = tuple(torch.tensor(array)[None] for array in arrays)
-    steps = torch.tensor(tables, dtype=torch.int32).view(1, -1, 8, 8)
-    return JPEGCoefficients(components, steps, subsampling, (stored.height, stored.width))
+    steps = torch.tensor(tables, dtype=torch.int32)
+    size = (stored.height, stored.width)
+    return JPEGCoefficients(components, steps.view(1, -1, 8, 8), subsampling, size)

@@ -102,8 +102,10 @@ def codes_of_scan(scan: Scan, components: list[Component], restart: int) -> Code
     interval = restart * blocks_of_mcu
     ends = _last_of_intervals(len(band), interval)
     is_first = scan.high == 0
+    if scan.first > 0 and is_first:
+        return _first_band(band, tables, ends)
     if scan.first > 0:
-        return _first_band(band, tables, ends) if is_first else _refined(band, tables, ends)
+        return _refined(band, tables, ends)
     if is_first:
         return _with_dc(band, tables, ends)
     return _one_bit_each(band[:, 0] & 1, ends)
@@ -294,7 +296,8 @@ def _end_of_band_counts(
     count = len(has_codes)
     counts = numpy.zeros(count, numpy.int64)
     goes_on = numpy.zeros(count, bool)
-    goes_on[1:] = ends_early[:-1] & ~has_codes[1:] & ~ends[:-1]
+    may_go_on = ends_early & ~ends
+    goes_on[1:] = may_go_on[:-1] & ~has_codes[1:]
     firsts = numpy.flatnonzero(ends_early & ~goes_on)
     stops_here = ends_early.copy()
     stops_here[:-1] &= ~goes_on[1:]

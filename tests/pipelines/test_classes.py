@@ -39,6 +39,9 @@ def test_classes_come_from_a_number_or_a_csv(tmp_path):
         ("name,class\na.png,1\n", "has no columns picture and class"),
         ("picture,class\na.png,dog\n", "line 2: 'dog' is no class; give a number"),
         ("picture,class\na.png\n", "line 2: '' is no class"),
+        ("class,picture\n\n2\n", "has no line for a.png"),
+        ("picture,class\na.png,1\na.png,2\n", "line 3: a.png has two classes; remove one line"),
+        ("picture,class\n" + "a" * 200_000 + ",1\n", "is no CSV file: field larger"),
         ("picture,class\n", "has no lines"),
     ],
 )
@@ -46,9 +49,15 @@ def test_class_file_errors_name_the_line(tmp_path, text, words):
     path = tmp_path / "c.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=words):
-        Classes.read(str(path))
+        Classes.read(str(path)).of(source("a.png"))
     with pytest.raises(ValueError, match="class='-1' is no class and no file"):
         Classes.read("-1")
+
+
+def test_class_file_may_have_spaces_and_any_line_ending(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_bytes(b"picture, class\ra.png , 2\r")
+    assert Classes.read(str(path)).of(source("a.png")) == 2
 
 
 @pytest.fixture

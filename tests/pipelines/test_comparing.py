@@ -11,6 +11,7 @@ from PIL import Image
 from pipelines import comparing
 from pipelines.comparing import Difference, interval
 from pipelines.metrics import METRICS
+from pipelines.runner import given_cells
 
 from .shell import pixels, run, start_bench
 
@@ -89,11 +90,36 @@ def test_compare_refuses_other_observations(results, tmp_path):
         ("{results}", "holds pulse, robust; give FOLDER:METHOD"),
         ("{results}:magic", "holds no results of 'magic', only pulse, robust"),
         ("{empty}:robust", "holds no results of degrade bench"),
+        ("nowhere", "nowhere holds no results of degrade bench"),
     ],
 )
 def test_compare_errors_name_the_argument(results, tmp_path, text, words):
     with pytest.raises(ValueError, match=words):
         comparing.entry_of(text.format(results=results, empty=tmp_path))
+
+
+def test_compare_skips_what_is_no_result(results, tmp_path):
+    """Damaged lines and scores are left out, and a note tells how many."""
+    other = tmp_path / "other"
+    shutil.copytree(results, other)
+    path = other / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    of_robust = [row for row in rows if row["method"] == "robust"]
+    of_robust[0]["psnr"] = "high"
+    of_robust[1]["psnr"] = math.nan
+    of_robust[2]["image"] = 7
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written = tmp_path / "difference.json"
+    result = run("compare", f"{other}:robust", f"{results}:pulse", "-o", written)
+    assert result.exit_code == 0, result.output
+    assert "note: 1 results are left out" in result.stderr
+    differences = json.loads(written.read_text())["rows"]
+    for difference in differences:
+        if difference["task"] == "all tasks":
+            pairs = 8 - 3 if difference["metric"] == "psnr" else 8 - 1
+            assert difference["pairs"] == pairs
+    result = run("compare", f"{other}:robust", f"{results}:pulse", "-o", tmp_path)
+    assert result.exit_code == 2 and "is a folder; give --output a file" in result.stderr
 
 
 def test_bench_scores_restorations_of_somebody_else(tmp_path, without_realism):
@@ -123,6 +149,13 @@ def test_bench_scores_restorations_of_somebody_else(tmp_path, without_realism):
     last = (tmp_path / "b" / "results.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["accuracy"] > 0.1
 
+    missing.write_bytes(b"no picture")
+    observed = tmp_path / "b" / "images" / "UNAP" / "observed" / "000.png"
+    observed.unlink()
+    result = score()
+    assert result.exit_code == 3 and "000.png is not an image" in result.stderr
+    assert observed.exists()
+
     Image.new("RGB", (64, 32)).save(missing)
     result = score()
     assert result.exit_code == 3 and "000.png is 64×32; it must be 64×64" in result.stderr
@@ -135,3 +168,13 @@ def test_bench_refuses_results_without_a_folder_or_name(tmp_path):
         more = ("--results", tmp_path / folder)
         result = start_bench(tmp_path / "b", *more, tasks="UNAP", methods="robust")
         assert result.exit_code == 2 and words in result.stderr
+
+
+def test_results_reject_equal_names_and_empty_parts(tmp_path):
+    for parent in ("a", "b"):
+        (tmp_path / parent / "theirs").mkdir(parents=True)
+    folders = f"{tmp_path}/a/theirs,{tmp_path}/b/theirs"
+    with pytest.raises(ValueError, match="b/theirs has the name of a method or of another folder"):
+        given_cells(folders, ["UNAP"], [])
+    with pytest.raises(ValueError, match="has an empty part; remove a comma"):
+        given_cells(f"{tmp_path}/a/theirs,", ["UNAP"], [])
