@@ -224,7 +224,7 @@ def test_filter_ranges_draw_within_bounds():
     "make, words",
     [
         (lambda: Blur("box", 2), "kernel='box' must be one of gaussian, plateau, motion, defocus"),
-        (lambda: Blur("gaussian"), "size=None must be a number from 0 to 100"),
+        (lambda: Blur("gaussian"), "size is missing, as in blur:gaussian,2"),
         (lambda: Blur("gaussian", 1e9), "size=1000000000.0 must be"),
         (lambda: Blur("gaussian", 2, angle=30), "angle=30 belongs to motion"),
         (lambda: Blur("motion", 0.5), "size=0.5 must be a number from 1 to 1000"),
