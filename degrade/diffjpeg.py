@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .constants import cached_constant
 from .images import check_channels
+from .jpeg.header import STANDARD
 from .operator import Operator
 from .params import Numbers, number
 from .registry import register
@@ -20,19 +21,6 @@ from .surrogate import declare
 _BLOCK = 8
 _CELL = 16  # pixels of an image per block of chroma
 _SMALLEST_FACTOR = 1e-4  # of the tables: quality 100 would divide by zero
-
-# ITU-T T.81, tables K.1 and K.2
-_LUMA = [
-    [16, 11, 10, 16, 24, 40, 51, 61],
-    [12, 12, 14, 19, 26, 58, 60, 55],
-    [14, 13, 16, 24, 40, 57, 69, 56],
-    [14, 17, 22, 29, 51, 87, 80, 62],
-    [18, 22, 37, 56, 68, 109, 103, 77],
-    [24, 35, 55, 64, 81, 104, 113, 92],
-    [49, 64, 78, 87, 103, 121, 120, 101],
-    [72, 92, 95, 98, 112, 100, 103, 99],
-]
-_CHROMA_CORNER = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
 _TO_YCBCR = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
 _TO_RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
@@ -139,12 +127,9 @@ def _dct() -> Tensor:
 
 @cached_constant(maxsize=1)
 def _luma_table() -> Tensor:
-    standard = torch.tensor(_LUMA, dtype=torch.float64)
-    return standard.mT.contiguous()
+    return STANDARD[0].double().mT.contiguous()  # turned, as published
 
 
 @cached_constant(maxsize=1)
 def _chroma_table() -> Tensor:
-    table = torch.full((_BLOCK, _BLOCK), 99, dtype=torch.float64)
-    table[:4, :4] = torch.tensor(_CHROMA_CORNER, dtype=torch.float64)
-    return table
+    return STANDARD[1].double()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .transforms import is_transformed
+from .transforms import fold_all, is_transformed
 
 CUBIC_BLEND = 0.8  # α of eq. 15
 
@@ -141,3 +141,27 @@ def round_half_even(x: Tensor, surrogate: str = "cubic") -> Tensor:
         return declare(x, exact)
     distance = x.detach() - exact
     return declare(x, exact, (1 - CUBIC_BLEND) + 3 * CUBIC_BLEND * distance**2)
+
+
+class BackwardPass(torch.autograd.Function):
+    """The backward pass of a function under torch.func, which would differentiate it again.
+
+    gradients: called with x and further tensors, returns a tuple of gradients. x: the input that
+    they belong to. Another derivative is refused.
+    """
+
+    @staticmethod
+    def forward(gradients: Callable[..., tuple], x: Tensor, *tensors: Tensor | None) -> tuple:
+        return gradients(x, *tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
+        return fold_all(BackwardPass, info.batch_size, dims, arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise second_order()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..surrogate import CUBIC_BLEND, refuse_second_order, second_order
+from ..surrogate import CUBIC_BLEND, BackwardPass, refuse_second_order
 from ..transforms import fold_all, is_transformed, without_autocast
 from .stages import (
     DCT,
@@ -114,31 +114,15 @@ class Codec(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Saved, Saved, None]:
         x, *saved = ctx.saved_tensors
         if x is not None:
-            to_image, to_steps = CodecGradient.apply(ctx.rules, x, grad, *saved)
+
+            def gradients(_: Tensor, *tensors: Any) -> tuple[Saved, Saved]:
+                return _gradients(ctx.rules, *tensors)
+
+            to_image, to_steps = BackwardPass.apply(gradients, x, grad, *saved)
             return to_image, to_steps, None
         refuse_second_order()
         to_image, to_steps = _gradients(ctx.rules, grad, *saved)
         return to_image, to_steps, None
-
-
-class CodecGradient(torch.autograd.Function):
-    """The backward pass of `Codec` under torch.func, which would differentiate it again."""
-
-    @staticmethod
-    def forward(rules: Rules, x: Tensor, grad: Tensor, *saved: Saved) -> tuple[Saved, Saved]:
-        return _gradients(rules, grad, *saved)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
-        return fold_all(CodecGradient, info.batch_size, dims, arguments)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> None:
-        raise second_order()
 
 
 def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> tuple[Saved, Saved]:

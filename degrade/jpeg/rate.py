@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..surrogate import declare, outside_transforms, refuse_second_order, second_order
+from ..surrogate import BackwardPass, declare, outside_transforms, refuse_second_order
 from ..transforms import (
     NO_FORWARD_MODE,
     asks_for_forward_mode,
@@ -245,30 +245,14 @@ class _Spectra(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         if x is not None:
-            (gradient,) = _SpectraGradient.apply(ctx.sampling, x, *grads)
+
+            def gradients(x: Tensor, *tensors: Tensor) -> tuple[Tensor]:
+                return (_transposed(ctx.sampling, x.shape, tensors),)
+
+            (gradient,) = BackwardPass.apply(gradients, x, *grads)
             return gradient, None
         refuse_second_order()
         return _transposed(ctx.sampling, ctx.shape, grads), None
-
-
-class _SpectraGradient(torch.autograd.Function):
-    """The backward pass of `_Spectra` under torch.func, which would differentiate it again."""
-
-    @staticmethod
-    def forward(sampling: Sampling, x: Tensor, *grads: Tensor) -> tuple[Tensor]:
-        return (_transposed(sampling, x.shape, grads),)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple, *arguments: Any) -> tuple[tuple, tuple]:
-        return fold_all(_SpectraGradient, info.batch_size, dims, arguments)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> None:
-        raise second_order()
 
 
 def _transposed(sampling: Sampling, shape: torch.Size, grads: tuple[Tensor, ...]) -> Tensor:
