@@ -12,8 +12,9 @@ from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_gen
 from .identity import FaceIdentity, load_embedding
 from .load import load_prior, save_denoiser
 from .method import RestorationMethod
-from .methods import METHODS, Method, Phase
+from .methods import METHODS
 from .misfit import unexplained
+from .phases import Method, Phase
 from .problem import oracle_mask
 from .recipe import Recipe
 from .result import Restoration, Step

@@ -17,9 +17,9 @@ import invert
 from invert import METHODS, Method
 from invert.latent import GaussianCodes
 from invert.loss import L1, MSE, Deep, Lpips, Term
-from invert.methods import cri
 from invert.optim import Adam, Patience
 from invert.prior import OffsetNorm
+from invert.published_searches import cri
 from pipelines import files, report
 from pipelines.bench import Bench, BenchSettings
 from pipelines.engine import Local

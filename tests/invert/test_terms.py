@@ -13,9 +13,9 @@ from degrade import parse
 from degrade.rng import Rng
 from invert import METHODS, perceptual
 from invert.loss import FILLS, L1, MSE, Lpips, View
-from invert.methods import MULTISCALE
 from invert.point import Point
 from invert.prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, OffsetNorm, WhiteNoise
+from invert.published_searches import MULTISCALE
 from tests.conftest import picture, rng
 
 from .solving import value
