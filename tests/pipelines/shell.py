@@ -121,3 +121,11 @@ def contents(folder):
     rows = folder / "results.jsonl"
     lines = [line for line in rows.read_bytes().split(b"\n") if line] if rows.exists() else []
     return found, sorted(json.dumps(json.loads(line) | {"seconds": 0}) for line in lines)
+
+
+def copies(folder, *names):
+    """Write avatars under these names into a folder; return it."""
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(AVATARS / f"{i:03}.png", folder / name)
+    return folder
