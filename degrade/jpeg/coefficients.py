@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..images import check_image
 from ..transforms import without_autocast
 from .codec import exact_dtype, exact_levels, quantised, step_plane
 from .header import SAMPLINGS
@@ -95,9 +96,11 @@ class JPEGCoefficients:
         restart_marker_rows: int = 0,
     ) -> list[bytes]:
         """The bytes of a JPEG file for each image; the options are those of `jpeg_bytes`."""
-        from .file import encode
+        from .file import FileOptions, encode  # here, since its Huffman tables take time
 
-        return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+        options = FileOptions(optimize, progressive, restart_marker_blocks, restart_marker_rows)
+        sampling = SAMPLINGS[self.subsampling]
+        return encode(self.components, self.tables, sampling, self.size, options)
 
 
 def _blocks_of_components(
@@ -165,3 +168,35 @@ def in_blocks(plane: Tensor) -> Tensor:
     columns = plane.unflatten(3, (-1, 8))
     blocks: Tensor = columns.transpose(2, 3).contiguous()
     return blocks
+
+
+def jpeg_bytes(
+    x: Tensor,
+    quality: int | Sequence[int] | Tensor | None = None,
+    subsampling: str | int | None = None,
+    tables: Sequence[Sequence[int]] | Tensor | None = None,
+    optimize: bool = False,
+    progressive: bool = False,
+    restart_marker_blocks: int = 0,
+    restart_marker_rows: int = 0,
+) -> list[bytes]:
+    """Save images x as JPEG: the bytes of a file for each, equal to those that Pillow writes.
+
+    x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device.
+    quality, tables: as in `jpeg`.
+    subsampling: as in `jpeg`. None, the default, is 4:2:0 for colour images. In a grayscale file
+        it changes one byte, which has no effect; None means 4:4:4 there, as in Pillow.
+    optimize: use the shortest Huffman tables for this image.
+    progressive: store the image in several scans, coarse to fine.
+    restart_marker_blocks, restart_marker_rows: put a restart marker after so many MCUs, or after so
+        many rows of MCUs; 0 for none. Rows win over blocks.
+
+    The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
+    ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
+    """
+    check_image(x)
+    if subsampling is None:
+        is_grayscale = x.shape[1] == 1
+        subsampling = "4:4:4" if is_grayscale else "4:2:0"
+    coefficients = jpeg_coefficients(x, quality, subsampling, tables)
+    return coefficients.encode(optimize, progressive, restart_marker_blocks, restart_marker_rows)

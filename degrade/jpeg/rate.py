@@ -22,7 +22,7 @@ from ..transforms import (
     without_autocast,
 )
 from .codec import exact_levels, step_plane
-from .file import jpeg_bytes
+from .coefficients import jpeg_bytes
 from .header import SAMPLINGS, ZIGZAG
 from .stages import DCT, Sampling, forward_dct, synthesise, to_planes, to_planes_t
 from .steps import check_arguments, quantiser_tables, steps_of_components
