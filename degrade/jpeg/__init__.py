@@ -218,9 +218,13 @@ class JPEG(Operator):
         return torch.cat(images).to(x.dtype)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._nearest(x, y)
+
+    def _nearest(self, x: Tensor, y: Tensor, components: Sequence[Tensor] | None = None) -> Tensor:
+        """The image near x [1, C, H, W] that is saved as y; see `nearest_saved_as`."""
         steps = quantiser_steps(self.quality, self.tables, x)
         sampling = SAMPLINGS[self.subsampling]
-        return nearest_saved_as(x, y, steps, sampling)
+        return nearest_saved_as(x, y, steps, sampling, components)
 
 
 def _cuts_through_mcus(span: slice, n: int) -> bool:

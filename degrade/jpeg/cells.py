@@ -28,8 +28,10 @@ from .stages import (
 )
 
 _ROUNDS = 48  # projections of a picture into the cells
-_MORE_ROUNDS = 160  # the same, if the cells are certain
+_MORE_ROUNDS = 96  # the same, if the cells are certain
+_DITHERED_ROUNDS = 112  # after them, if the cells are certain
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
+_DITHERED_EDGE = 0.1  # in steps: the largest distance from a cell's edge in dithered rounds
 _TILE = 256  # pixels of a side that are solved at a time
 _AROUND = 16  # pixels around a tile that decoding mixes into it
 _SEARCH = 16  # rounds in which the coefficients of an observation are sought
@@ -68,7 +70,8 @@ def nearest_saved_as(
         saved.round_()
         target = None
         if components is not None:
-            target = _part_of(components, wide_rows, wide_columns, sampling)
+            parts = part_of_components(components, wide_rows, wide_columns, sampling)
+            target = _as_planes(parts)
         part = _saved_as(near, saved, steps, sampling, target)
         rows_above = top - wide_rows.start
         columns_before = left - wide_columns.start
@@ -90,22 +93,30 @@ def _levels(image: Tensor) -> Tensor:
     return levels.clamp(0, 255)
 
 
-def _part_of(
+def part_of_components(
     components: Sequence[Tensor], rows: slice, columns: slice, sampling: Sampling
-) -> Planes:
-    """The coefficients of the blocks in a part of the image, which begins at whole MCUs."""
+) -> list[Tensor]:
+    """The blocks of a part of the image, which begins at whole MCUs: [1, rows, columns, 8, 8]."""
     across, down = sampling
     parts = []
     for i, component in enumerate(components):
         height, width = (8 * down, 8 * across) if i > 0 else (8, 8)  # pixels of a block
         rows_of_blocks = slice(rows.start // height, -(-rows.stop // height))
         columns_of_blocks = slice(columns.start // width, -(-columns.stop // width))
-        blocks = component[:, rows_of_blocks, columns_of_blocks].double()
+        parts.append(component[:, rows_of_blocks, columns_of_blocks])
+    return parts
+
+
+def _as_planes(components: Sequence[Tensor]) -> Planes:
+    """Blocks of components as spectra [planes, rows of blocks, 8, width]."""
+    planes = []
+    for component in components:
+        blocks = component.double()
         plane = blocks.transpose(2, 3).flatten(3)
-        parts.append(plane)
-    if len(parts) == 1:
-        return parts
-    return [parts[0], torch.cat(parts[1:])]
+        planes.append(plane)
+    if len(planes) == 1:
+        return planes
+    return [planes[0], torch.cat(planes[1:])]
 
 
 def _saved_as(
@@ -114,16 +125,16 @@ def _saved_as(
     """`nearest_saved_as` for one tile, in levels."""
     tables = steps.double()[0]
     model = _Saving(tables, sampling, saved)
-    rounds = _MORE_ROUNDS
+    rounds, dithered_rounds = _MORE_ROUNDS, _DITHERED_ROUNDS
     if target is None:
-        rounds = _ROUNDS
+        rounds, dithered_rounds = _ROUNDS, 0
         rounded = near.round()
         target = model.coefficients(rounded, saved)
-    image, missed = model.into_cells(near, target, rounds)
+    image, missed = model.into_cells(near, target, rounds, dithered_rounds)
     if not missed.any():
         return image
     start = torch.where(missed, saved, image)
-    image, missed = model.into_cells(start, target, rounds)
+    image, missed = model.into_cells(start, target, rounds, dithered_rounds)
     return torch.where(missed, saved, image)
 
 
@@ -219,7 +230,9 @@ class _Saving:
         """Height and width of an MCU, in pixels."""
         return 8 * self.down, 8 * self.across
 
-    def into_cells(self, image: Tensor, target: Planes, rounds: int) -> tuple[Tensor, Tensor]:
+    def into_cells(
+        self, image: Tensor, target: Planes, rounds: int, dithered_rounds: int
+    ) -> tuple[Tensor, Tensor]:
         """(8-bit image near this one that encodes to `target`, mask of the pixels that do not)."""
         margins = torch.linspace(_EDGE, 0.5, rounds, dtype=torch.float32, device="cpu")
         for margin in margins.tolist():
@@ -233,8 +246,52 @@ class _Saving:
             in_range = moved.clamp(0, 255)
             image = torch.where(missed, in_range, image)
         image = image.round()
+        image = self._dithered_into_cells(image, target, dithered_rounds)
         spectra = self.spectra(image)
         return image, self._missed(spectra, target)
+
+    def _dithered_into_cells(self, image: Tensor, target: Planes, rounds: int) -> Tensor:
+        """Go on with random rounding, which leaves the cycles that rounding to nearest gets into.
+
+        Only the blocks outside of their cells move. A value v becomes one of its two neighbouring
+        integers, with the mean v. Random numbers are the same in every call.
+        """
+        generator = torch.Generator("cpu").manual_seed(0)
+        for _ in range(rounds):
+            spectra = self.spectra(image)
+            wrong = self._wrong_blocks(spectra, target)
+            if not any(blocks.any() for blocks in wrong):
+                break
+            margin = _DITHERED_EDGE * float(torch.rand((), generator=generator))
+            changes = _steps_into_cells(spectra, target, margin)
+            changes_of_wrong = []
+            for change, blocks in zip(changes, wrong, strict=True):
+                columns = blocks.repeat_interleave(8, 2)
+                changes_of_wrong.append(change * columns[:, :, None])
+            dither = torch.rand(image.shape, generator=generator) - 0.5
+            moved = image + self.residual(changes_of_wrong) + dither.to(image)
+            rounded = moved.round().clamp(0, 255)
+            image = torch.where(self._pixels_of_blocks(wrong), rounded, image)
+        return image
+
+    def _wrong_blocks(self, spectra: Planes, target: Planes) -> Planes:
+        """Which blocks [planes, rows, columns] do not round to `target`."""
+        result = []
+        for coefficients, wanted in zip(self.rounded(spectra), target, strict=True):
+            differs = coefficients != wanted
+            blocks = differs.unflatten(3, (-1, 8))
+            result.append(blocks.any(4).any(2))
+        return result
+
+    def _pixels_of_blocks(self, blocks: Planes) -> Tensor:
+        """The mask [1, 1, H, W] of the pixels of blocks [planes, rows, columns]."""
+        height, width = self.shape[2:]
+        sizes = ((8, 8), self._mcu)  # of a block of luma, of chroma
+        mask = torch.zeros((), dtype=torch.bool, device=blocks[0].device)
+        for blocks_of_plane, size in zip(blocks, sizes, strict=False):  # grey has one plane
+            any_plane = blocks_of_plane.any(0)[None, None]
+            mask = mask | _repeated(any_plane, size, (height, width))
+        return mask
 
     def _missed(self, spectra: Planes, target: Planes) -> Tensor:
         """The pixels of the MCUs whose rounded spectra are not `target`."""
