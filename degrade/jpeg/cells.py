@@ -16,16 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .stages import (
-    DCT,
-    Sampling,
-    forward_dct,
-    inverse_dct,
-    synthesise,
-    to_image,
-    to_planes,
-    to_planes_t,
-)
+from .encoders import Libraries, sampling_of_plane
+from .sampling import Sampling
+from .stages import DCT, synthesise, to_image, to_planes_t
 
 _ROUNDS = 48  # projections of a picture into the cells
 _MORE_ROUNDS = 96  # the same, if the cells are certain
@@ -33,7 +26,7 @@ _DITHERED_ROUNDS = 112  # after them, if the cells are certain
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
 _DITHERED_EDGE = 0.1  # in steps: the largest distance from a cell's edge in dithered rounds
 _TILE = 256  # pixels of a side that are solved at a time
-_AROUND = 16  # pixels around a tile that decoding mixes into it
+_AROUND = 16  # pixels around a tile that decoding mixes into it, at least
 _SEARCH = 16  # rounds in which the coefficients of an observation are sought
 
 Planes = list[Tensor]  # luma [1, ...] and, of a colour image, chroma [2, ...]
@@ -44,6 +37,7 @@ def nearest_saved_as(
     y: Tensor,
     steps: Tensor,
     sampling: Sampling,
+    libraries: Libraries,
     components: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """The 8-bit image near x [1, C, H, W] that saving turns into y; both are in [0, 1].
@@ -61,8 +55,8 @@ def nearest_saved_as(
     for top, left in itertools.product(tops, lefts):
         rows = slice(top, top + _TILE)
         columns = slice(left, left + _TILE)
-        wide_rows = _with_surroundings(rows)
-        wide_columns = _with_surroundings(columns)
+        wide_rows = _with_surroundings(rows, sampling)
+        wide_columns = _with_surroundings(columns, sampling)
         near_values = x[..., wide_rows, wide_columns]
         near = _levels(near_values)
         saved_values = y[..., wide_rows, wide_columns]
@@ -72,7 +66,8 @@ def nearest_saved_as(
         if components is not None:
             parts = part_of_components(components, wide_rows, wide_columns, sampling)
             target = _as_planes(parts)
-        part = _saved_as(near, saved, steps, sampling, target)
+        model = _Saving(steps.double()[0], sampling, libraries, saved)
+        part = _saved_as(near, saved, model, target)
         rows_above = top - wide_rows.start
         columns_before = left - wide_columns.start
         part = part[..., rows_above:, columns_before:]
@@ -81,10 +76,11 @@ def nearest_saved_as(
     return result.div_(255)
 
 
-def _with_surroundings(span: slice) -> slice:
-    """The rows or columns of a tile, and those around it that decoding mixes into it."""
-    start = max(0, span.start - _AROUND)
-    return slice(start, span.stop + _AROUND)
+def _with_surroundings(span: slice, sampling: Sampling) -> slice:
+    """The rows or columns of a tile, and whole MCUs around it, which decoding mixes into it."""
+    around = max(_AROUND, 8 * max(sampling))
+    start = max(0, span.start - around)
+    return slice(start, span.stop + around)
 
 
 def _levels(image: Tensor) -> Tensor:
@@ -119,12 +115,8 @@ def _as_planes(components: Sequence[Tensor]) -> Planes:
     return [planes[0], torch.cat(planes[1:])]
 
 
-def _saved_as(
-    near: Tensor, saved: Tensor, steps: Tensor, sampling: Sampling, target: Planes | None
-) -> Tensor:
+def _saved_as(near: Tensor, saved: Tensor, model: _Saving, target: Planes | None) -> Tensor:
     """`nearest_saved_as` for one tile, in levels."""
-    tables = steps.double()[0]
-    model = _Saving(tables, sampling, saved)
     rounds, dithered_rounds = _MORE_ROUNDS, _DITHERED_ROUNDS
     if target is None:
         rounds, dithered_rounds = _ROUNDS, 0
@@ -145,30 +137,34 @@ class _Saving:
     [1, 1, rows, columns].
     """
 
-    def __init__(self, steps: Tensor, sampling: Sampling, image: Tensor):
+    def __init__(self, steps: Tensor, sampling: Sampling, libraries: Libraries, image: Tensor):
         is_colour = image.shape[1] == 3
         self.sampling = sampling if is_colour else (1, 1)
+        self.encoder, self.decoder = libraries
         self.shape = image.shape
         self.across, self.down = self.sampling
         self.dct = DCT.to(image)
-        planes = to_planes(image, self.sampling)
-        self.sizes = [plane.shape[1:] for plane in planes]
+        self.sizes: list[tuple[int, int]] = []  # rows of blocks, and their width in samples
         self.steps: Planes = []
+        self.divisors: Planes = []
         tables = (steps[:1], steps[1:])  # of luma, of chroma
-        for i, (_, width) in enumerate(self.sizes):
+        for i, plane in enumerate(self.encoder.planes(image, self.sampling)):
+            sampling_of_samples = sampling_of_plane(i, self.sampling)
+            rows, columns = self.encoder.blocks_of(plane, sampling_of_samples)
             by_plane = tables[i][:, None]
-            blocks_across = width // 8
-            repeated = by_plane.repeat(1, 1, 1, blocks_across)
+            repeated = by_plane.repeat(1, 1, 1, columns)
+            self.sizes.append((rows, 8 * columns))
             self.steps.append(repeated)
+            self.divisors.append(self.encoder.divisors(repeated))
 
     def spectra(self, image: Tensor) -> Planes:
         """The DCT coefficients of an image, divided by the quantiser's steps."""
         result = []
-        planes = to_planes(image, self.sampling)
-        for plane, steps in zip(planes, self.steps, strict=True):
-            scaled = forward_dct(plane, self.dct)  # 8 times the DCT
+        for i, plane in enumerate(self.encoder.planes(image, self.sampling)):
+            sampling_of_samples = sampling_of_plane(i, self.sampling)
+            scaled = self.encoder.spectrum(plane, self.steps[i], sampling_of_samples)
             blocks = scaled.unflatten(1, (-1, 8))
-            result.append(blocks / (8 * steps))
+            result.append(blocks / self.divisors[i])
         return result
 
     def rounded(self, spectra: Planes) -> Planes:
@@ -183,14 +179,13 @@ class _Saving:
     def decoded(self, coefficients: Planes) -> Tensor:
         """The image that a decoder makes of quantised coefficients."""
         planes = []
-        for integers, steps in zip(coefficients, self.steps, strict=True):
-            dequantised = integers * steps
+        for i, integers in enumerate(coefficients):
+            dequantised = integers * self.steps[i]
             spectra = dequantised.flatten(1, 2)
-            plane = inverse_dct(spectra, self.dct)
-            plane.clamp_(-128, 127)
-            planes.append(plane)
+            sampling_of_samples = sampling_of_plane(i, self.sampling)
+            planes.append(self.decoder.samples(spectra, sampling_of_samples))
         image = planes[0].new_empty(self.shape)
-        to_image(planes, self.sampling, image)
+        self.decoder.fill(image, planes, self.sampling)
         return image.clamp_(0, 255)
 
     def coefficients(self, near: Tensor, saved: Tensor) -> Planes:
@@ -324,10 +319,8 @@ class _Saving:
         """The coefficients of `chosen` in a mask of MCUs, and those of `other` elsewhere."""
         blocks_of_mcu = ((self.down, self.across), (1, 1))  # of luma, of chroma
         result = []
-        for i, (height, width) in enumerate(self.sizes):
+        for i, size in enumerate(self.sizes):
             down, across = blocks_of_mcu[i]
-            rows_of_blocks = height // 8
-            size = (rows_of_blocks, width)
             times = (down, 8 * across)
             mask = _repeated(mcus, times, size)
             mask = mask[0, :, :, None]

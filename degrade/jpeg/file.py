@@ -16,8 +16,8 @@ from torch import Tensor
 from ..transforms import is_transformed
 from .header import ZIGZAG
 from .huffman import STANDARD_CODES, Huffman, optimal, packed
+from .sampling import Sampling
 from .scan import Component, Scan, codes_of_scan, mcus_across, scans_of
-from .stages import Sampling
 from .steps import table_indices
 
 _LARGEST_SIDE = 65500  # pixels; libjpeg's limit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from .cells import part_of_components
 from .coefficients import JPEGCoefficients
 from .header import SAMPLINGS
 from .read import coefficients_of_file
-from .steps import quantiser_steps, steps_of_components
+from .steps import steps_of_components
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,18 +80,13 @@ def with_coefficients(operator: Operator, file: str | Path | bytes, pixels: Tens
         coefficients = coefficients_of_file(file)
     except ValueError:
         return operator
-    decoded = coefficients.decode()
-    if not _made(jpeg, coefficients) or not _leads_to(stages[position + 1 :], decoded, pixels):
+    decoded = coefficients.decode(jpeg.decoder)
+    if not _made(jpeg, coefficients, decoded) or not _leads_to(
+        stages[position + 1 :], decoded, pixels
+    ):
         return operator
-    stages[position] = SavedJPEG(
-        quality=jpeg.quality,
-        subsampling=jpeg.subsampling,
-        tables=jpeg.tables,
-        surrogate=jpeg.surrogate,
-        clamp=jpeg.clamp,
-        pixels=decoded,
-        components=coefficients.components,
-    )
+    parameters = {field.name: getattr(jpeg, field.name) for field in fields(JPEG)}
+    stages[position] = SavedJPEG(**parameters, pixels=decoded, components=coefficients.components)
     return compose(stages)
 
 
@@ -104,13 +99,12 @@ def _last_jpeg(stages: Sequence[Operator]) -> int | None:
     return positions[-1] if positions else None
 
 
-def _made(jpeg: JPEG, coefficients: JPEGCoefficients) -> bool:
+def _made(jpeg: JPEG, coefficients: JPEGCoefficients, decoded: Tensor) -> bool:
     """Whether a JPEG has the tables and the sampling of coefficients."""
     is_colour = len(coefficients.components) == 3
     if is_colour and coefficients.subsampling != jpeg.subsampling:
         return False
-    decoded = coefficients.decode()
-    steps = quantiser_steps(jpeg.quality, jpeg.tables, decoded)
+    steps = jpeg.steps(decoded)
     steps_of_file = steps_of_components(coefficients.tables, decoded.shape[1])
     return torch.equal(steps, steps_of_file.to(steps))
 
