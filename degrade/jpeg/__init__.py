@@ -110,13 +110,14 @@ def _needs_gradient(x: Tensor) -> bool:
 class JPEG(Operator):
     """Save the image as JPEG with Pillow (libjpeg-turbo) and open it again: the same pixels.
 
-    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4 or 4:4:0 (half
-    the rows), also written 420 and so on. tables: instead of a quality, 1 to 3 tables of 64
-    integers in natural order (all; luma and chroma; luma, Cb and Cr).
+    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4, 4:4:0 (half the
+    rows), 4:1:1, 4:1:0 or 4:4:1, also written 420 and so on. tables: instead of a quality, 1 to 3
+    tables of 64 integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder,
+    decoder: the libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them.
 
     Gradient: straight through all rounding except that of the coefficients, where `surrogate`
-    chooses a rule. With g the gradient of the output, J the Jacobian of the codec without rounding,
-    and d the distance of a coefficient to the nearest integer:
+    chooses a rule. With g the gradient of the output, J the Jacobian of libjpeg-turbo's codec
+    without rounding, and d the distance of a coefficient to the nearest integer:
 
     - identity, the default: g itself, without the clamp. It and ste are the best for inversion
     - residual, the best for descent to a given file: J g instead of Jᵀ g (the gradient goes forward
