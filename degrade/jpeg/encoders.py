@@ -24,12 +24,11 @@ from .sampling import (
     repeat,
     up8,
 )
-from .stages import DCT, TO_RGB, TO_YCC, forward_dct, inverse_dct, to_image, to_planes
+from .stages import DCT, TO_RGB, forward_dct, inverse_dct, to_image, to_planes
 
 LIBJPEG_TURBO = "libjpeg-turbo"
 
-# libjpeg 9a: the weights of Cb, and that of Cb in green
-_TO_YCC_9A = (TO_YCC[0], (-11058, -21710, 32768), TO_YCC[2])
+# libjpeg 9a and later. Their weights of Cb also have other last digits, which change no value.
 _TO_RGB_9A = (TO_RGB[0], (65536, -22553, -46802), TO_RGB[2])
 
 _STANDARD_9E = STANDARD.clone()
@@ -66,7 +65,6 @@ class Encoder:
     before, given the steps.
     """
 
-    to_ycc: tuple[tuple[int, int, int], ...] = TO_YCC
     base: Tensor = STANDARD
     scales_dct: bool = False
     transform: Callable[[Tensor], Tensor] | None = None
@@ -76,7 +74,7 @@ class Encoder:
     def planes(self, image: Tensor, sampling: Sampling) -> list[Tensor]:
         """The samples of luma and of chroma, in whole blocks and centred at 0."""
         reduce_chroma = _reduced_for_scaled_dct if self.scales_dct else reduce
-        return to_planes(image, sampling, weights=self.to_ycc, reduce_chroma=reduce_chroma)
+        return to_planes(image, sampling, reduce_chroma=reduce_chroma)
 
     def blocks_of(self, plane: Tensor, sampling: Sampling) -> tuple[int, int]:
         """How many rows and columns of blocks the samples of a plane make."""
@@ -182,8 +180,7 @@ ENCODERS = {
     LIBJPEG_TURBO: Encoder(),
     "ijg6b": Encoder(),
     "ijg7": Encoder(scales_dct=True),
-    "ijg9a": Encoder(_TO_YCC_9A, scales_dct=True),
-    "ijg9e": Encoder(_TO_YCC_9A, _STANDARD_9E, scales_dct=True),
+    "ijg9e": Encoder(_STANDARD_9E, scales_dct=True),
     "turbojpeg-fast": Encoder(transform=fast_forward_dct, divisors=fast_divisors),
     "mozjpeg-notrellis": Encoder(base=_MOZJPEG, prepare=deringed),
 }

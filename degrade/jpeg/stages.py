@@ -49,7 +49,7 @@ _BLOCKS = [torch.block_diag(m, m) for m in (M, _HIGH, _LOW)]
 DCT = torch.stack(_BLOCKS)
 
 # Weights in 1/65536 of R, G, B, and of Y, Cb - 128, Cr - 128
-TO_YCC = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))
+_TO_YCC = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))
 TO_RGB = ((65536, 0, 91881), (65536, -22554, -46802), (65536, 116130, 0))
 # What is added before the floor: it rounds (chroma rounds half down), and centres Y at 0
 _OFFSETS = [0.5 - 128, 32767 / 65536, 32767 / 65536]
@@ -153,11 +153,7 @@ def per_table(c: Tensor, batch: int) -> Tensor:
 
 
 def to_planes(
-    image: Tensor,
-    sampling: Sampling,
-    exact: bool = True,
-    weights: Sequence[Sequence[int]] = TO_YCC,
-    reduce_chroma: Resampling = reduce,
+    image: Tensor, sampling: Sampling, exact: bool = True, reduce_chroma: Resampling = reduce
 ) -> list[Tensor]:
     """Convert to YCbCr, reduce chroma, and pad every plane to whole blocks."""
     padded_size = _in_whole_blocks(image)
@@ -168,7 +164,7 @@ def to_planes(
         grown = grow(luma, *padded_size)
         return [grown]
     colours = image.unbind(1)
-    ycc = _mix(colours, weights)
+    ycc = _mix(colours, _TO_YCC)
     if exact:
         offsets = ycc.new_tensor(_OFFSETS)
         offset_of_plane = offsets.view(3, 1, 1, 1)
@@ -190,7 +186,7 @@ def to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: Sampling) -> 
     blue, red = full_size.unflatten(0, (2, batch))
     image = luma.new_empty(shape)
     colours = image.unbind(1)
-    transposed = zip(*TO_YCC, strict=True)
+    transposed = zip(*_TO_YCC, strict=True)
     _mix((luma, blue, red), transposed, colours)
     return image
 
