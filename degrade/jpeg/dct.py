@@ -59,9 +59,9 @@ def scaled_forward_dct(x: Tensor, scale: Sampling) -> Tensor:
     row_transform = _FORWARD_BY_SCALE[across].to(x.device)
     column_transform = _FORWARD_BY_SCALE[down].to(x.device)
     blocks = _in_blocks(x.double(), scale)
-    rows = (blocks @ row_transform.T + 2**10).div_(2**11).floor_()
+    rows = _shifted(blocks @ row_transform.T, 11)
     bits = 15 + (across == 2) + (down == 2)
-    spectra = (column_transform @ rows + 2 ** (bits - 1)).div_(2**bits).floor_()
+    spectra = _shifted(column_transform @ rows, bits)
     return _in_plane(spectra).to(x)
 
 
@@ -71,9 +71,14 @@ def scaled_inverse_dct(c: Tensor, scale: Sampling) -> Tensor:
     row_transform = _INVERSE_BY_SCALE[across].to(c.device)
     column_transform = _INVERSE_BY_SCALE[down].to(c.device)
     blocks = _in_blocks(c.double(), (1, 1))
-    columns = (column_transform.T @ blocks + 2**10).div_(2**11).floor_()
-    samples = (columns @ row_transform + 2**17).div_(2**18).floor_()
+    columns = _shifted(column_transform.T @ blocks, 11)
+    samples = _shifted(columns @ row_transform, 18)
     return _in_plane(samples).to(c)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """x / 2^bits, rounded to the nearest integer; a half is rounded up."""
+    return (x / 2**bits + 0.5).floor_()
 
 
 def _in_blocks(x: Tensor, scale: Sampling) -> Tensor:
@@ -100,22 +105,34 @@ def fast_forward_dct(x: Tensor) -> Tensor:
 
 
 def _fast_1d(x: Tensor, axis: int) -> Tensor:
-    d = x.unbind(axis)
-    t0, t7 = d[0] + d[7], d[0] - d[7]
-    t1, t6 = d[1] + d[6], d[1] - d[6]
-    t2, t5 = d[2] + d[5], d[2] - d[5]
-    t3, t4 = d[3] + d[4], d[3] - d[4]
-    a0, a3 = t0 + t3, t0 - t3
-    a1, a2 = t1 + t2, t1 - t2
+    """The eight frequencies of eight samples along an axis."""
+    d0, d1, d2, d3, d4, d5, d6, d7 = x.unbind(axis)
+    t0, t7 = _sum_and_difference(d0, d7)
+    t1, t6 = _sum_and_difference(d1, d6)
+    t2, t5 = _sum_and_difference(d2, d5)
+    t3, t4 = _sum_and_difference(d3, d4)
+
+    a0, a3 = _sum_and_difference(t0, t3)
+    a1, a2 = _sum_and_difference(t1, t2)
     z1 = _times(a2 + a3, 181)
-    b0, b1, b2 = t4 + t5, t5 + t6, t6 + t7
+    f0, f4 = _sum_and_difference(a0, a1)
+    f2, f6 = _sum_and_difference(a3, z1)
+
+    b0 = t4 + t5
+    b1 = t5 + t6
+    b2 = t6 + t7
     z5 = _times(b0 - b2, 98)
     z2 = _times(b0, 139) + z5
     z4 = _times(b2, 334) + z5
     z3 = _times(b1, 181)
-    p, m = t7 + z3, t7 - z3
-    frequencies = [a0 + a1, p + z4, a3 + z1, m - z2, a0 - a1, m + z2, a3 - z1, p - z4]
-    return torch.stack(frequencies, axis)
+    p, m = _sum_and_difference(t7, z3)
+    f5, f3 = _sum_and_difference(m, z2)
+    f1, f7 = _sum_and_difference(p, z4)
+    return torch.stack([f0, f1, f2, f3, f4, f5, f6, f7], axis)
+
+
+def _sum_and_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return a + b, a - b
 
 
 def _times(x: Tensor, factor: int) -> Tensor:
@@ -125,11 +142,10 @@ def _times(x: Tensor, factor: int) -> Tensor:
 
 def fast_divisors(steps: Tensor) -> Tensor:
     """What the fast DCT's coefficients are divided by, for steps [..., 8, width]."""
-    scales = [1.0] + [math.sqrt(2) * math.cos(k * math.pi / 16) for k in range(1, 8)]
-    factors = []
-    for down in scales:
-        factors.append([round(2**14 * down * across) for across in scales])
-    table = steps.new_tensor(factors, dtype=torch.float64)
+    angles = torch.arange(8, dtype=torch.float64, device="cpu") * (math.pi / 16)
+    scales = math.sqrt(2) * angles.cos()
+    scales[0] = 1
+    table = (2**14 * torch.outer(scales, scales)).round().to(steps.device)
     blocks_across = steps.shape[-1] // 8
     plane = table.repeat(1, blocks_across)
     divisors = (steps.double() * plane + 2**10).div_(2**11).floor_()

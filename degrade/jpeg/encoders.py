@@ -55,6 +55,10 @@ _NOT_MODELLED = {
 }
 
 
+def _eightfold(steps: Tensor) -> Tensor:
+    return 8 * steps
+
+
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """How a library turns levels [B, C, H, W] into coefficients.
@@ -68,7 +72,7 @@ class Encoder:
     base: Tensor = STANDARD
     scales_dct: bool = False
     transform: Callable[[Tensor], Tensor] | None = None
-    divisors: Callable[[Tensor], Tensor] = lambda steps: 8 * steps
+    divisors: Callable[[Tensor], Tensor] = _eightfold
     prepare: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def planes(self, image: Tensor, sampling: Sampling) -> list[Tensor]:
