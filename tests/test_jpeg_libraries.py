@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import degrade
 from degrade import JPEG, jpeg, jpeg_coefficients
+from degrade.forensics import guess
 from degrade.jpeg.encoders import DECODERS, ENCODERS
 from degrade.jpeg.header import SAMPLINGS
 
@@ -162,3 +163,20 @@ def test_unknown_library_is_refused():
         jpeg(x, 75, encoder="guetzli")
     with pytest.raises(ValueError, match="decoder='mozjpeg' must be one of"):
         jpeg_coefficients(x, 75).decode("mozjpeg")
+
+
+@pytest.mark.parametrize(
+    "library, text, words",
+    [
+        ("9f", "jpeg:75,encoder=ijg9e", "libjpeg 9e and 9f"),
+        ("9d", "jpeg:75", "the file's own tables and sampling"),
+        ("mozjpeg403", "jpeg:tables=", "MozJPEG's of quality 75"),
+    ],
+)
+def test_guess_names_the_library_by_its_tables(path, library, text, words):
+    x = content("picture", 48, 48, 3, 1)
+    with jpeglib.version(library):
+        write(path, x, 75, "4:2:0")
+    result = guess(path)
+    assert str(result.operator).startswith(text)
+    assert any(words in finding.why for finding in result.findings)

@@ -78,7 +78,8 @@ def scaled_inverse_dct(c: Tensor, scale: Sampling) -> Tensor:
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
     """x / 2^bits, rounded to the nearest integer; a half is rounded up."""
-    return (x / 2**bits + 0.5).floor_()
+    shifted: Tensor = x / 2**bits
+    return shifted.add_(0.5).floor_()
 
 
 def _in_blocks(x: Tensor, scale: Sampling) -> Tensor:

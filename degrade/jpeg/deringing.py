@@ -31,7 +31,8 @@ def deringed(plane: Tensor, steps: Tensor) -> Tensor:
     lines[has_both] = _with_overshoot(changed, dc_steps[has_both].float())
     natural = torch.empty_like(lines)
     natural[..., order] = lines
-    result = natural.unflatten(3, (8, 8)).transpose(2, 3).flatten(3).flatten(1, 2)
+    blocks_of_rows: Tensor = natural.unflatten(3, (8, 8))
+    result = blocks_of_rows.transpose(2, 3).flatten(3).flatten(1, 2)
     return result.to(plane).contiguous()
 
 
