@@ -98,6 +98,7 @@ __all__ = [
     "Uncrop",
     "Uniform",
     "check",
+    "fit",
     "from_json",
     "guess",
     "jpeg",
@@ -113,7 +114,12 @@ __all__ = [
 ]
 
 
-_LAZY = {"guess": ".forensics", "jpeg_bytes": ".jpeg.file", "jpeg_size": ".jpeg.rate"}
+_LAZY = {
+    "fit": ".fitting",
+    "guess": ".forensics",
+    "jpeg_bytes": ".jpeg.file",
+    "jpeg_size": ".jpeg.rate",
+}
 
 
 def __getattr__(name: str):
