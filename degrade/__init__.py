@@ -71,10 +71,12 @@ __all__ = [
     "JPEGCoefficients",
     "Mask",
     "Maybe",
+    "Module",
     "OneOf",
     "Offset",
     "Operator",
     "PerImage",
+    "PictureTransform",
     "Pixels",
     "Place",
     "Poisson",
@@ -115,6 +117,8 @@ __all__ = [
 
 
 _LAZY = {
+    "Module": ".module",
+    "PictureTransform": ".pictures",
     "fit": ".fitting",
     "guess": ".forensics",
     "jpeg_bytes": ".jpeg.file",

@@ -83,7 +83,12 @@ def _gray_decoded(luma: Tensor, factor: float | Tensor) -> Tensor:
 
 def _factor(quality: float | Tensor) -> float | Tensor:
     """By how much a quality scales the tables."""
-    factor = 50 / quality if quality < 50 else 2 - quality / 50
+    if quality >= 50:
+        factor = 2 - quality / 50
+    elif isinstance(quality, Tensor):
+        factor = torch.full_like(quality, 50) / quality  # 50 / tensor rounds twice
+    else:
+        factor = 50 / quality
     return at_least(factor, _SMALLEST_FACTOR)
 
 

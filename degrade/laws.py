@@ -119,6 +119,12 @@ def _draws(f: Operator, x: Tensor, seed: int) -> None:
     state_after = torch.get_rng_state()
     untouched = torch.equal(state_after, state)
     _require(untouched, f, "draws from torch's own generator; draw from `rng` alone")
+    sampled = _sampled(f, x, seed)
+    if not sampled.noisy:
+        first = _applied(sampled, x, seed)
+        second = _applied(sampled, x, seed + 1)
+        repeats = torch.equal(first, second)
+        _require(repeats, f, "draws at every call; set noisy = True, or draw in `draw`")
 
 
 def _rows(f: Operator, x: Tensor, seed: int) -> None:

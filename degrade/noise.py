@@ -71,6 +71,7 @@ class Gaussian(_GrayOrColor):
     sigma: Numbers = number(low=0, high=1, levels=True, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
@@ -97,6 +98,7 @@ class Poisson(Operator):
     peak: Numbers = number(low=DARKEST, high=BRIGHTEST, learnable=True)
     model: str = option("exact", "gaussian", default="exact")
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         peak = per_image(self.peak, x, "peak")
@@ -159,6 +161,7 @@ class PoissonGaussian(Operator):
     peak: Numbers = number(low=DARKEST, high=BRIGHTEST, learnable=True)
     sigma: Numbers = number(low=0, high=1, levels=True, learnable=True)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         peak = per_image(self.peak, x, "peak")
@@ -194,6 +197,7 @@ class ScaledPoisson(_GrayOrColor):
     scale: Numbers = number(low=0, high=100, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = False  # the peak depends on the whole image
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         scale = per_image(self.scale, x, "scale")
@@ -271,6 +275,7 @@ class Correlated(Operator):
         _check_mix, "six numbers: rr, rg, rb, gg, gb, bb", default=None
     )
     local = True
+    noisy = True
 
     @property
     def varies(self) -> bool:
@@ -323,6 +328,7 @@ class Speckle(_GrayOrColor):
     sigma: Numbers = number(low=0, high=1, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
@@ -343,6 +349,7 @@ class Uniform(Operator):
 
     width: Numbers = number(low=0, high=1, levels=True, learnable=True)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         width = per_image(self.width, x, "width")
@@ -365,6 +372,7 @@ class SaltPepper(Operator):
     prob: Numbers = number(low=0, high=1)
     salt: Numbers = number(default=0.5, low=0, high=1)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         prob = per_image(self.prob, x, "prob")

@@ -11,7 +11,7 @@ from .conftest import picture, rng
 @pytest.fixture(scope="module")
 def clean():
     """Two pieces of pictures."""
-    return torch.cat([picture(i)[..., 32:80, 32:80] for i in range(2)])
+    return torch.cat([picture(i)[..., 40:88, 40:88] for i in range(2)])
 
 
 def test_fit_recovers_blur_noise_and_quality(clean):
@@ -30,10 +30,11 @@ def test_fit_finds_an_exact_quality(clean):
 
 
 def test_fit_uses_the_power_of_a_range_and_odd_integers(clean):
-    truth = degrade.parse("blur:gaussian,3,side=9 >> poisson:60")
-    f = degrade.parse("blur:gaussian,3,side=3..21 >> poisson:5..500^0")
-    blur, poisson = degrade.fit(f, clean, truth(clean, 3), candidates=16)
-    assert blur.side == 9
+    degraded = degrade.parse("blur:gaussian,3,side=9")(clean)
+    fitted = degrade.fit(degrade.parse("blur:gaussian,3,side=3..21"), clean, degraded, candidates=4)
+    assert fitted.side == 9
+    noisy = degrade.Poisson(60)(clean, 3)
+    poisson = degrade.fit(degrade.parse("poisson:5..500^0"), clean, noisy, candidates=8)
     assert 50 < poisson.peak < 72
 
 
