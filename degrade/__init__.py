@@ -75,6 +75,7 @@ __all__ = [
     "OneOf",
     "Offset",
     "Operator",
+    "Pairs",
     "PerImage",
     "PictureTransform",
     "Pixels",
@@ -118,6 +119,7 @@ __all__ = [
 
 _LAZY = {
     "Module": ".module",
+    "Pairs": ".pairs",
     "PictureTransform": ".pictures",
     "fit": ".fitting",
     "guess": ".forensics",
