@@ -71,10 +71,13 @@ __all__ = [
     "JPEGCoefficients",
     "Mask",
     "Maybe",
+    "Module",
     "OneOf",
     "Offset",
     "Operator",
+    "Pairs",
     "PerImage",
+    "PictureTransform",
     "Pixels",
     "Place",
     "Poisson",
@@ -98,6 +101,7 @@ __all__ = [
     "Uncrop",
     "Uniform",
     "check",
+    "fit",
     "from_json",
     "guess",
     "jpeg",
@@ -113,7 +117,14 @@ __all__ = [
 ]
 
 
-_LAZY = {"guess": ".forensics", "jpeg_size": ".jpeg.rate"}
+_LAZY = {
+    "Module": ".module",
+    "Pairs": ".pairs",
+    "PictureTransform": ".pictures",
+    "fit": ".fitting",
+    "guess": ".forensics",
+    "jpeg_size": ".jpeg.rate",
+}
 
 
 def __getattr__(name: str):

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .images import check_channels
 from .operator import Operator
-from .params import Numbers, number, per_image
+from .params import Numbers, number, per_image, tensor_of
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
-from .surrogate import declare
+from .surrogate import declare, with_gradient_of
 
 _STRONGEST = 20  # largest factor
 
@@ -36,7 +36,7 @@ class Brightness(Operator):
     factor: 0 to 20; a number, or one per image.
     """
 
-    factor: Numbers = number(low=0, high=_STRONGEST)
+    factor: Numbers = number(low=0, high=_STRONGEST, learnable=True)
     linear = local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -53,7 +53,7 @@ class Contrast(Operator):
     factor: 0 to 20; below 1 flattens; a number, or one per image.
     """
 
-    factor: Numbers = number(low=0, high=_STRONGEST)
+    factor: Numbers = number(low=0, high=_STRONGEST, learnable=True)
     linear = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -64,8 +64,9 @@ def _flattened(x: Tensor, factor: float) -> Tensor:
     """One image, its values moved away from its mean luma."""
     brightness = luma(x).double()
     mean = brightness.mean().to(x)
-    rest = 1 - factor
-    return factor * x + rest * mean
+    amount = tensor_of(factor, x)
+    rest = 1 - amount
+    return amount * x + rest * mean
 
 
 @register("saturation", exact="torchvision's", gradient="adjoint")
@@ -77,7 +78,7 @@ class Saturation(Operator):
     factor: 0 to 20; 0 is grey; a number, or one per image.
     """
 
-    factor: Numbers = number(low=0, high=_STRONGEST)
+    factor: Numbers = number(low=0, high=_STRONGEST, learnable=True)
     linear = local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -92,12 +93,13 @@ class Saturation(Operator):
 class Hue(Operator):
     """Turn the hue of each pixel in the HSV cone; grey images stay as they are.
 
-    Gradient: identity. Values are clamped to [0, 1] on the way back from HSV.
+    Gradient: identity; that of the turn is the exact one. Values are clamped to [0, 1] on the way
+    back from HSV.
 
     turn: -0.5 to 0.5 of a full turn, such as 1/3 from red to green; a number, or one per image.
     """
 
-    turn: Numbers = number(low=-0.5, high=0.5)
+    turn: Numbers = number(low=-0.5, high=0.5, learnable=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -105,7 +107,8 @@ class Hue(Operator):
         if x.shape[1] == 1:
             return x.clone()
         turn = per_image(self.turn, x, "turn")
-        return declare(x, _turned(x.detach(), turn))
+        turned = _turned(x.detach(), turn)
+        return with_gradient_of(declare(x, turned), turned)
 
 
 def _turned(x: Tensor, turn: float | Tensor) -> Tensor:
@@ -157,9 +160,9 @@ class Offset(Operator):
     Source: `color_jitter` of GFPGAN.
     """
 
-    red: Numbers = number(default=0, low=-1, high=1)
-    green: Numbers = number(default=0, low=-1, high=1)
-    blue: Numbers = number(default=0, low=-1, high=1)
+    red: Numbers = number(default=0, low=-1, high=1, learnable=True)
+    green: Numbers = number(default=0, low=-1, high=1, learnable=True)
+    blue: Numbers = number(default=0, low=-1, high=1, learnable=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:

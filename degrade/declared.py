@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from .kinds import Kind
 from .params import check_count
+from .tracked import is_tracked
 from .values import Range, format_value
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Declared:
         for field in fields(self):
             value = getattr(self, field.name)
             positional = field.name in self.positional
-            is_default = not positional and value == field.default
-            if field.name != self.holds and not is_default:
+            is_default = value == field.default and not is_tracked(value)
+            if field.name != self.holds and (positional or not is_default):
                 written.append((field.name, value, positional))
         return written
 

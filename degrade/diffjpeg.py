@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .constants import cached_constant
+from .dct import block_dct, inverse_block_dct
 from .images import check_channels
 from .jpeg.header import STANDARD
 from .operator import Operator
-from .params import Numbers, number
+from .params import Numbers, number, tensor_of
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
-from .surrogate import declare
+from .surrogate import declare, round_half_even, with_gradient_of
+from .tracked import at_least
 
-_BLOCK = 8
 _CELL = 16  # pixels of an image per block of chroma
 _SMALLEST_FACTOR = 1e-4  # of the tables: quality 100 would divide by zero
 
@@ -33,19 +32,20 @@ class DiffJPEG(Operator):
     `jpeg` gives the pixels of a JPEG file, which differ. Here the quality is a real number, and the
     tables are not rounded. The luma table is transposed, as in the published code. Colours and
     pixels are not rounded to 8 bits, chroma is averaged over 2 × 2 pixels and repeated, and an
-    image is padded with black to sides that 16 divides. Gradient: straight through, the identity.
+    image is padded with black to sides that 16 divides. Gradient: straight through, the identity;
+    that of the quality goes straight through the rounding of coefficients.
 
     quality: 1 to 100; a number, or one per image.
 
     Source: DiffJPEG (Lomnitz 2018) as in BasicSR, with its rounding of coefficients.
     """
 
-    quality: Numbers = number(low=1, high=100)
+    quality: Numbers = number(low=1, high=100, learnable=True)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
         exact = row_by_row(_compressed, x.detach(), quality=self.quality)
-        return declare(x, exact)
+        return with_gradient_of(declare(x, exact), exact)
 
 
 def _compressed(x: Tensor, quality: float) -> Tensor:
@@ -55,36 +55,41 @@ def _compressed(x: Tensor, quality: float) -> Tensor:
     to_the_right = -width % _CELL
     levels = x.double() * 255
     padded = F.pad(levels, (0, to_the_right, 0, below))
-    factor = _factor(quality)
+    factor = _factor(tensor_of(quality, levels))
     decoded = _gray_decoded(padded, factor) if x.shape[1] == 1 else _decoded(padded, factor)
     pixels = decoded[..., :height, :width]
     return pixels.clamp(0, 255).div(255).to(x)
 
 
-def _decoded(levels: Tensor, factor: float) -> Tensor:
+def _decoded(levels: Tensor, factor: float | Tensor) -> Tensor:
     """The round trip of three channels, in levels of 255."""
     luma, chroma = _mixed(levels, _TO_YCBCR).split([1, 2], 1)
     luma = _gray_decoded(luma, factor)
-    table = _chroma_table() * factor
+    table = _chroma_table().to(levels.device) * factor
     small_chroma = F.avg_pool2d(chroma, 2)
-    small_chroma = _quantised(small_chroma, table.to(levels.device))
+    small_chroma = _quantised(small_chroma, table)
     wide_chroma = small_chroma.repeat_interleave(2, 3)
     chroma = wide_chroma.repeat_interleave(2, 2)
     planes = torch.cat([luma, chroma], 1)
     return _mixed(planes, _TO_RGB)
 
 
-def _gray_decoded(luma: Tensor, factor: float) -> Tensor:
+def _gray_decoded(luma: Tensor, factor: float | Tensor) -> Tensor:
     """The round trip of luma, in levels of 255."""
-    table = _luma_table() * factor
+    table = _luma_table().to(luma.device) * factor
     signed = luma - 128
-    return _quantised(signed, table.to(luma.device)) + 128
+    return _quantised(signed, table) + 128
 
 
-def _factor(quality: float) -> float:
+def _factor(quality: float | Tensor) -> float | Tensor:
     """By how much a quality scales the tables."""
-    factor = 50 / quality if quality < 50 else 2 - quality / 50
-    return max(factor, _SMALLEST_FACTOR)
+    if quality >= 50:
+        factor = 2 - quality / 50
+    elif isinstance(quality, Tensor):
+        factor = torch.full_like(quality, 50) / quality  # 50 / tensor rounds twice
+    else:
+        factor = 50 / quality
+    return at_least(factor, _SMALLEST_FACTOR)
 
 
 def _mixed(x: Tensor, matrix: list[list[float]]) -> Tensor:
@@ -99,30 +104,9 @@ def _mixed(x: Tensor, matrix: list[list[float]]) -> Tensor:
 
 def _quantised(plane: Tensor, table: Tensor) -> Tensor:
     """Planes [1, C, H, W] with the DCT coefficients of their blocks rounded to a table's steps."""
-    _, _, height, width = plane.shape
-    rows = height // _BLOCK
-    columns = width // _BLOCK
-    in_rows: Tensor = plane.unflatten(2, (rows, _BLOCK))
-    in_blocks: Tensor = in_rows.unflatten(4, (columns, _BLOCK))
-    blocks = in_blocks.transpose(3, 4)
-    dct = _dct().to(plane.device)
-    coefficients = dct @ blocks @ dct.mT
-    steps = coefficients / table
-    rounded = steps.round() * table
-    decoded = dct.mT @ rounded @ dct
-    side_by_side = decoded.transpose(3, 4)
-    return side_by_side.reshape(plane.shape)
-
-
-@cached_constant(maxsize=1)
-def _dct() -> Tensor:
-    """The orthonormal DCT matrix: rows are frequencies."""
-    frequency = torch.arange(_BLOCK, dtype=torch.float64)[:, None]
-    position = torch.arange(_BLOCK, dtype=torch.float64)
-    angle = (2 * position + 1) * frequency * math.pi / (2 * _BLOCK)
-    matrix = torch.cos(angle) / 2
-    matrix[0] /= math.sqrt(2)
-    return matrix
+    steps = block_dct(plane) / table
+    rounded = round_half_even(steps, "ste") * table
+    return inverse_block_dct(rounded)
 
 
 @cached_constant(maxsize=1)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from .constants import cached_constant
 from .images import LARGEST_VALUE, check_channels
-from .kernels import KERNELS
+from .kernels import KERNELS, with_gradient
 from .operator import Operator, Shape
 from .params import (
     Integer,
@@ -28,12 +29,15 @@ from .params import (
     number,
     show,
     single,
+    tensor_of,
 )
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
-from .surrogate import declare
+from .surrogate import declare, with_gradient_of
+from .tracked import tracked
 
+_NEVER_ZERO = 1e-30  # whose logarithm is finite; its powers are 0 for every purpose
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
 
 
@@ -84,13 +88,16 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
         raise ValueError(f"kernel has shape {shape} or values that do not fit; {_MEND}")
     square = _padded_to_square(kernel)
     values = square.flatten()
+    if values.requires_grad:
+        return cast(tuple[float, ...], tracked(values))
     return tuple(values.tolist())
 
 
 def _as_tensor(given: object) -> Tensor:
     """The numbers of a kernel; refuses one number, which is no kernel."""
+    like = torch.empty(0, dtype=torch.float64, device="cpu")
     try:
-        kernel = torch.as_tensor(given, dtype=torch.float64, device="cpu")
+        kernel = torch.as_tensor(tensor_of(given, like), dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         first_line = str(given).splitlines()[0]
         raise ValueError(f"kernel={first_line[:60]} is no kernel; {_MEND}") from error
@@ -120,7 +127,7 @@ def _padded_to_square(kernel: Tensor) -> Tensor:
     rows = slice(above, above + height)
     columns = slice(before, before + width)
     square = kernel.new_zeros(side, side)
-    square[rows, columns] = kernel.detach()
+    square[rows, columns] = kernel
     return square
 
 
@@ -154,15 +161,16 @@ class Blur(Operator):
     side: the side of the square of pixels that a Gaussian or plateau is cut to, odd, 1 to 501; if
         left out, the kernel ends at four standard deviations.
 
-    Output: the same shape. Gradient: its own, the adjoint. Source of `beta` and the plateau: Liu et
+    Output: the same shape. Gradient: its own, the adjoint; every number of the kernel has one too.
+    Source of `beta` and the plateau: Liu et
     al. 2020 (generalised Gaussian kernels for super-resolution), as drawn by Real-ESRGAN.
     """
 
-    kernel: str | Sequence[float] | Tensor = checked(_check_kernel, KERNEL_WORDS)
-    size: Numbers | None = number(default=None, low=0, high=1000)
-    angle: Numbers = number(default=0, low=-360, high=360)
-    across: Numbers | None = number(default=None, low=0, high=100)
-    beta: Numbers = number(default=1, low=0.05, high=20)
+    kernel: str | Sequence[float] | Tensor = checked(_check_kernel, KERNEL_WORDS, learnable=True)
+    size: Numbers | None = number(default=None, low=0, high=1000, learnable=True)
+    angle: Numbers = number(default=0, low=-360, high=360, learnable=True)
+    across: Numbers | None = number(default=None, low=0, high=100, learnable=True)
+    beta: Numbers = number(default=1, low=0.05, high=20, learnable=True)
     side: Integer | None = integer(default=None, low=1, high=501, odd=True, per_image=False)
     linear = True
 
@@ -194,7 +202,8 @@ class Blur(Operator):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         if not isinstance(self.kernel, str):
             side = math.isqrt(len(self.kernel))
-            values = torch.tensor(self.kernel, dtype=torch.float64, device="cpu")
+            like = torch.empty(0, dtype=torch.float64, device="cpu")
+            values = cast(Tensor, tensor_of(self.kernel, like))
             kernel = values.view(side, side)
             return row_by_row(convolve, x, kernel=kernel)
         named = KERNELS[self.kernel]
@@ -233,7 +242,7 @@ class Sinc(Operator):
     section 3.3, which draws sizes from 7 to 21 and cutoffs from π/3 to π.
     """
 
-    cutoff: Numbers = number(low=1e-3, high=math.pi)
+    cutoff: Numbers = number(low=1e-3, high=math.pi, learnable=True)
     size: Integer = integer(default=21, low=1, high=101, odd=True, per_image=False)
     linear = True
 
@@ -241,7 +250,8 @@ class Sinc(Operator):
         size = decided(self.size)
 
         def low_pass(row: Tensor, cutoff: float) -> Tensor:
-            kernel = _sinc(cutoff, size)
+            exact = _cached_sinc(float(cutoff), size)
+            kernel = with_gradient(exact, _sinc, [cutoff], size)
             return convolve(row, kernel)
 
         return row_by_row(low_pass, x, cutoff=self.cutoff)
@@ -253,13 +263,17 @@ class Sinc(Operator):
 
 
 @cached_constant(maxsize=16)
-def _sinc(cutoff: float, size: int) -> Tensor:
+def _cached_sinc(cutoff: float, size: int) -> Tensor:
+    return _sinc(cutoff, size)
+
+
+def _sinc(cutoff: float | Tensor, size: int) -> Tensor:
     pixels = torch.arange(size, dtype=torch.float64)
     position = pixels - size // 2
     r = torch.hypot(position[:, None], position)
     centre = cutoff**2 / (4 * math.pi)
     bessel = _bessel_j1(cutoff * r)
-    circumference = 2 * math.pi * r
+    circumference = 2 * math.pi * torch.where(r == 0, 1.0, r)
     around = cutoff * bessel / circumference
     kernel = torch.where(r == 0, centre, around)
     return kernel / kernel.sum()
@@ -324,14 +338,14 @@ class Gamma(Operator):
     """Raise every value to the power gamma; x < 0 counts as 0.
 
     y = x^gamma. Gradient: gamma·max(x, 10⁻³)^(gamma - 1), finite at black for every gamma. Both are
-    at most 10⁹, which only values far above 1 reach.
+    at most 10⁹, which only values far above 1 reach. The gradient of gamma is y·ln x.
 
     gamma: 0.01 to 100; below 1 brightens; a number, or one per image.
 
     `inverse` is the power 1/gamma. `project`: y^(1/gamma).
     """
 
-    gamma: Numbers = number(low=0.01, high=100)
+    gamma: Numbers = number(low=0.01, high=100, learnable=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -340,9 +354,11 @@ class Gamma(Operator):
     @property
     def inverse(self) -> Gamma:
         """The operator that undoes this one. Raises ValueError for a gamma still to be drawn."""
+        like = torch.empty(0, dtype=torch.float64, device="cpu")
         if isinstance(self.gamma, tuple):
-            return Gamma(tuple(1 / gamma for gamma in self.gamma))
-        return Gamma(1 / single(self.gamma))
+            gammas = cast(Tensor, tensor_of(self.gamma, like))
+            return Gamma(1 / gammas)
+        return Gamma(1 / tensor_of(single(self.gamma), like))
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         y_double = y.double().clamp(min=0)
@@ -358,4 +374,9 @@ def _power(x: Tensor, gamma: float) -> Tensor:
     slope = gamma * power
     finite_value = value.clamp(max=LARGEST_VALUE)
     finite_slope = slope.clamp(max=LARGEST_VALUE)
-    return declare(x, finite_value, finite_slope)
+    declared = declare(x, finite_value, finite_slope)
+    exponent = tensor_of(gamma, x)
+    if not isinstance(exponent, Tensor):
+        return declared
+    slope_of_gamma = finite_value * brightness.clamp(min=_NEVER_ZERO).log()
+    return with_gradient_of(declared, exponent * slope_of_gamma)

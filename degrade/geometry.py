@@ -57,6 +57,9 @@ class Crop(Operator):
         window = x[..., rows, columns]
         return window.clone(memory_format=torch.contiguous_format)
 
+    def moved(self, points: Tensor, shape: Shape) -> Tensor:
+        return points - points.new_tensor([decided(self.left), decided(self.top)])
+
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y inside the window, x around it."""
         rows, columns = self._window(x.shape)
@@ -113,6 +116,9 @@ class Shift(Operator):
         if isinstance(down, int) and isinstance(right, int):
             return max(abs(down), abs(right))
         return math.inf
+
+    def moved(self, points: Tensor, shape: Shape) -> Tensor:
+        return points + points.new_tensor([single(self.dx), single(self.dy)])
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         """y shifted back; pixels that were pushed out of the picture keep their value in x."""
@@ -205,6 +211,16 @@ class Turn(Operator):
         if decided(self.mirror):
             columns = _mirrored(columns, width)
         return self, (rows, columns)
+
+    def moved(self, points: Tensor, shape: Shape) -> Tensor:
+        *_, height, width = shape
+        x, y = points.unbind(-1)
+        for _ in range(decided(self.quarters)):
+            x, y = y, width - x
+            height, width = width, height
+        if self.mirror:
+            x = width - x
+        return torch.stack([x, y], -1)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         return self.inverse(y)

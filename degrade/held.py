@@ -79,7 +79,7 @@ class Held(Operator):
 
         sides = map(str, self._tensor.shape)
         size = "x".join(sides)
-        values = self._tensor.cpu().contiguous()
+        values = self._tensor.detach().cpu().contiguous()
         if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
             array = numpy.array(numbers_in(values), dtype="float32")
         else:

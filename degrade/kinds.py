@@ -19,6 +19,7 @@ from torch import Tensor
 from .constants import ordinary_tensors
 from .images import IMAGE_TYPES
 from .rng import Rng
+from .tracked import Tracked, tracked
 from .values import Range, show
 
 _WHOLE_TYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -34,6 +35,7 @@ class Kind:
     optional: bool = False  # None is allowed
     per_image: bool = False  # a tuple holds one value for each image of a batch
     drawn: bool = False  # a Range is allowed
+    learnable: bool = False  # a tensor that requires grad keeps its gradient, see `tracked`
     several: bool = False  # one or more operators
     file: ClassVar[bool] = False  # the value may be the path of a file
     nested: ClassVar[bool] = False  # the value is an operator, or several
@@ -45,7 +47,7 @@ class Kind:
         if isinstance(given, Iterator):
             given = tuple(given)  # it can be read once only
         for tensor in _tensors_in(given):
-            _check_tensor(name, tensor)
+            _check_tensor(name, tensor, self.learnable and not isinstance(given, Range))
         return self.check(name, given)
 
     def check(self, name: str, given: object) -> object:
@@ -76,6 +78,8 @@ def _tensors_in(given: object) -> Iterator[Tensor]:
     """The tensors among given values, also in sequences, in arrays of objects and in a Range."""
     if isinstance(given, Tensor):
         yield given
+    elif isinstance(given, Tracked):
+        yield given.tensor
     elif isinstance(given, Range):
         yield from _tensors_in((given.low, given.high, given.power))
     elif getattr(getattr(given, "dtype", None), "hasobject", False):  # an array of objects
@@ -85,12 +89,14 @@ def _tensors_in(given: object) -> Iterator[Tensor]:
             yield from _tensors_in(item)
 
 
-def _check_tensor(name: str, tensor: Tensor) -> None:
-    """Raise ValueError for a tensor with a gradient, or without numbers that can be read."""
-    if tensor.requires_grad:
+def _check_tensor(name: str, tensor: Tensor, learnable: bool) -> None:
+    """Raise ValueError for a tensor without numbers that can be read.
+
+    learnable: whether the tensor may require grad.
+    """
+    if tensor.requires_grad and not learnable:
         raise ValueError(
-            f"{name} requires grad, and an operator keeps no gradient of its parameters; "
-            f"give {name}.detach(); only the function degrade.jpeg keeps that of its quality"
+            f"{name} requires grad, and the operator has no gradient for it; give {name}.detach()"
         )
     if tensor.is_nested or tensor.layout != torch.strided:
         raise ValueError(f"{name} is no dense tensor; give {name}.to_dense()")
@@ -114,6 +120,8 @@ class NumberKind(Kind):
     def check(self, name: str, given: object) -> object:
         if isinstance(given, Range) and not self.drawn:
             raise ValueError(f"{name}={given} must be one number; a range is not drawn here")
+        if self.learnable:
+            given = tracked(given, self.integer)
         if self.levels:
             self._refuse_levels(name, given)
         interval = {"integer": self.integer, "above": self.above, "odd": self.odd}
@@ -139,9 +147,19 @@ class NumberKind(Kind):
         if not self.integer:
             unit = rng.integers(2**53)[0] / 2**53
             return _between(values, unit)
+        integers = self._integers(values)
+        return integers[rng.integers(len(integers))[0]]
+
+    def at(self, values: Range, unit: float) -> float:
+        """The number at the share `unit` of a range, 0 at its low end and 1 at its high end."""
+        if not self.integer:
+            return _between(values, unit)
+        integers = self._integers(values)
+        return integers[round(unit * (len(integers) - 1))]
+
+    def _integers(self, values: Range) -> range:
         step = 2 if self.odd else 1
-        low, high = int(values.low), int(values.high)
-        return low + step * rng.integers((high - low) // step + 1)[0]
+        return range(int(values.low), int(values.high) + 1, step)
 
     @property
     def text(self) -> str:
@@ -354,7 +372,7 @@ def check_numbers(
         power = _checked_power(name, given, integer)
         return Range(number_type(given.low), number_type(given.high), power)
     if integer:
-        items = tuple(map(int, items))
+        items = tuple(item if isinstance(item, Tracked) else int(item) for item in items)
     return items if several and len(items) > 1 else items[0]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .images import WrongOutput
-from .operator import Operator, Window
+from .operator import Operator, Window, compose
 from .spec import parse
 
 _ROUNDING = 1e-6  # largest relative difference that counts as rounding, in float64
@@ -31,6 +31,8 @@ def check(operator: Operator, shape: Sequence[int] = (2, 3, 48, 40), seed: int =
     * `sample` fixes what is random in the operator and changes no values.
     * `approx` keeps the shape and is idempotent. `visible` has values in [0, 1].
     * A linear operator is linear, and ⟨f x, y⟩ = ⟨x, fᵀ y⟩. Any other has a finite gradient.
+    * A tensor that requires grad, as a parameter that is declared learnable, gets a finite gradient
+      and changes no values.
     * `part`: the operator for the lower right of an image gives the same values as the whole,
       except within `reach` pixels of the cuts. Operators that draw are not tested.
     * `project` fits the observation at least as well as its input, within half a level of 255.
@@ -60,6 +62,7 @@ def _check_laws(operator: Operator, shape: tuple[int, ...], seed: int) -> None:
         _adjoint(sampled, x, seed)
     else:
         _gradient(sampled, x, seed)
+    _parameters(sampled, x, seed)
     _part(sampled, single, seed)
     _projection(sampled, single, seed)
 
@@ -116,6 +119,12 @@ def _draws(f: Operator, x: Tensor, seed: int) -> None:
     state_after = torch.get_rng_state()
     untouched = torch.equal(state_after, state)
     _require(untouched, f, "draws from torch's own generator; draw from `rng` alone")
+    sampled = _sampled(f, x, seed)
+    if not sampled.noisy:
+        first = _applied(sampled, x, seed)
+        second = _applied(sampled, x, seed + 1)
+        repeats = torch.equal(first, second)
+        _require(repeats, f, "draws at every call; set noisy = True, or draw in `draw`")
 
 
 def _rows(f: Operator, x: Tensor, seed: int) -> None:
@@ -211,6 +220,41 @@ def _gradient(f: Operator, x: Tensor, seed: int) -> None:
     _require(gradient is not None, f, "has a gradient that does not reach its input")
     finite = torch.isfinite(gradient)
     _require(bool(finite.all()), f, "has a gradient with NaN or infinity")
+
+
+def _parameters(f: Operator, x: Tensor, seed: int) -> None:
+    image = x[:1]
+    row_operator = f.row(0, len(x))
+    names: list[str] = []
+    tensors: list[Tensor] = []
+    stages: list[Operator] = []
+    for stage in row_operator:
+        learned = _learnable(stage)
+        names += [f"{name} of {stage}" for name in learned]
+        tensors += learned.values()
+        stages.append(stage.with_values(learned))
+    if not tensors:
+        return
+    y = _applied(compose(stages), image, seed)
+    expected = _applied(row_operator, image, seed)
+    equal = torch.equal(y, expected)
+    _require(equal, f, "gives other values with parameters that require grad")
+    _require(y.requires_grad, f, "loses the gradient of its parameters; use params.per_image")
+    gradients = torch.autograd.grad(y.sum(), tensors, allow_unused=True)
+    for name, gradient in zip(names, gradients, strict=True):
+        _require(gradient is not None, f, f"loses the gradient of {name}; use params.per_image")
+        finite = torch.isfinite(gradient).all()
+        _require(bool(finite), f, f"has a gradient of {name} with NaN or infinity")
+
+
+def _learnable(stage: Operator) -> dict[str, Tensor]:
+    """The given values of learnable parameters as tensors that require grad."""
+    tensors = {}
+    for name, value, _ in stage.arguments():
+        if stage.kinds[name].learnable and isinstance(value, (float, int, tuple, Tensor)):
+            numbers = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+            tensors[name] = numbers.detach().clone().requires_grad_()
+    return tensors
 
 
 def _part(f: Operator, x: Tensor, seed: int) -> None:

@@ -93,7 +93,7 @@ class Mask(Held, Masking):
     path of a file for a text that can be parsed.
     """
 
-    mask: Tensor | str | Path = tensor(channels=1)
+    mask: Tensor | str | Path = tensor(channels=1, learnable=True)
     linear = True
     __eq__, __hash__ = Held.same, Held.kind
 

@@ -29,7 +29,7 @@ from .params import (
 from .registry import register
 from .rng import Rng
 from .seeded import Seeded, survivors
-from .surrogate import declare
+from .surrogate import declare, with_gradient_of
 
 DARKEST = 1e-6  # smallest peak: counts divided by it are finite in float32
 BRIGHTEST = 1e9  # largest peak: counts up to it are exact integers in float64
@@ -68,9 +68,10 @@ class Gaussian(_GrayOrColor):
     gray: the probability that an image gets the same ε in all its channels; 0 if left out.
     """
 
-    sigma: Numbers = number(low=0, high=1, levels=True)
+    sigma: Numbers = number(low=0, high=1, levels=True, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
@@ -83,7 +84,8 @@ class Poisson(Operator):
     """Photon noise: count photons in every channel of every pixel; x < 0 counts as 0.
 
     y = n / peak, n ~ Poisson(peak·x). Gradient at the drawn y: 1 + (y - x) / (2(x + 10⁻³/peak)),
-    the derivative of the Gaussian reparameterisation, finite at x = 0.
+    the derivative of the Gaussian reparameterisation, finite at x = 0; that of the peak is
+    -(y - x) / (2·peak).
 
     peak: expected count at x = 1, 10⁻⁶ to 10⁹; a number, or one per image.
     model: "exact" draws counts. "gaussian" is the model of a solver, (λ - ½ + √(λ + 10⁻³)·ε) / peak
@@ -93,9 +95,10 @@ class Poisson(Operator):
     Source: Poirier-Ginter & Lalonde 2023, eq. 10, with the constants of its published code.
     """
 
-    peak: Numbers = number(low=DARKEST, high=BRIGHTEST)
+    peak: Numbers = number(low=DARKEST, high=BRIGHTEST, learnable=True)
     model: str = option("exact", "gaussian", default="exact")
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         peak = per_image(self.peak, x, "peak")
@@ -123,17 +126,23 @@ class Poisson(Operator):
 def _rate(x: Tensor, peak: float | Tensor) -> Tensor:
     """The expected counts."""
     brightness = x.detach().clamp(min=0)
-    return peak * brightness
+    fixed_peak = peak.detach() if isinstance(peak, Tensor) else peak
+    return fixed_peak * brightness
 
 
 def _photons(x: Tensor, counts: Tensor, peak: float | Tensor) -> Tensor:
     """counts / peak, with the gradient that `Poisson` declares."""
-    y = counts / peak
+    fixed_peak = peak.detach() if isinstance(peak, Tensor) else peak
+    y = counts / fixed_peak
     brightness = x.detach().clamp(min=0)
-    variance = brightness + _NEVER_ZERO / peak  # times the peak
+    variance = brightness + _NEVER_ZERO / fixed_peak  # times the peak
     noise = y - brightness
     gradient = 1 + noise / (2 * variance)
-    return declare(x, y, gradient)
+    declared = declare(x, y, gradient)
+    if not isinstance(peak, Tensor):
+        return declared
+    gradient_of_peak = -noise / (2 * fixed_peak)
+    return with_gradient_of(declared, peak * gradient_of_peak)
 
 
 @register("poissongaussian", exact="Poisson's law + N(0, σ²)", gradient="at the draw")
@@ -141,7 +150,7 @@ class PoissonGaussian(Operator):
     """Photon noise and read noise in every channel of every pixel; x < 0 counts as 0.
 
     y = n / peak + sigma·ε, n ~ Poisson(peak·x), ε ~ N(0, 1). Gradient: that of `poisson` at the
-    drawn n. `approx()` is the operator itself, with new draws.
+    drawn n; that of sigma is ε. `approx()` is the operator itself, with new draws.
 
     peak: expected count at x = 1, 10⁻⁶ to 10⁹; a number, or one per image.
     sigma: standard deviation of the read noise, 0 to 1; a number, or one per image.
@@ -149,9 +158,10 @@ class PoissonGaussian(Operator):
     Source: Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling".
     """
 
-    peak: Numbers = number(low=DARKEST, high=BRIGHTEST)
-    sigma: Numbers = number(low=0, high=1, levels=True)
+    peak: Numbers = number(low=DARKEST, high=BRIGHTEST, learnable=True)
+    sigma: Numbers = number(low=0, high=1, levels=True, learnable=True)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         peak = per_image(self.peak, x, "peak")
@@ -184,9 +194,10 @@ class ScaledPoisson(_GrayOrColor):
     Source: `random_add_poisson_noise_pt` of BasicSR, as Real-ESRGAN uses it.
     """
 
-    scale: Numbers = number(low=0, high=100)
+    scale: Numbers = number(low=0, high=100, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = False  # the peak depends on the whole image
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         scale = per_image(self.scale, x, "scale")
@@ -199,8 +210,7 @@ class ScaledPoisson(_GrayOrColor):
             counts = rng.poisson(brightness * peak)
             return counts / peak - brightness
 
-        noisy = x.detach() + scale * rng.draw(noise, x)
-        return declare(x, noisy)
+        return x + scale * rng.draw(noise, x)
 
     def _source(self, x: Tensor) -> Tensor:
         """The image whose noise is added: x, or its luma."""
@@ -260,11 +270,12 @@ class Correlated(Operator):
     Source: the third kind of noise in `add_Gaussian_noise` of BSRGAN.
     """
 
-    level: Numbers = number(low=0, high=1, levels=True)
+    level: Numbers = number(low=0, high=1, levels=True, learnable=True)
     mix: Sequence[float] | None = checked(
         _check_mix, "six numbers: rr, rg, rb, gg, gb, bb", default=None
     )
     local = True
+    noisy = True
 
     @property
     def varies(self) -> bool:
@@ -314,9 +325,10 @@ class Speckle(_GrayOrColor):
     Source: the multiplicative noise of Lee 1980, with Gaussian ε.
     """
 
-    sigma: Numbers = number(low=0, high=1)
+    sigma: Numbers = number(low=0, high=1, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
@@ -335,8 +347,9 @@ class Uniform(Operator):
         (Bennett 1948).
     """
 
-    width: Numbers = number(low=0, high=1, levels=True)
+    width: Numbers = number(low=0, high=1, levels=True, learnable=True)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         width = per_image(self.width, x, "width")
@@ -359,6 +372,7 @@ class SaltPepper(Operator):
     prob: Numbers = number(low=0, high=1)
     salt: Numbers = number(default=0.5, low=0, high=1)
     local = True
+    noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         prob = per_image(self.prob, x, "prob")

@@ -8,20 +8,23 @@ separate files: `linearity`, `locality`, `knowledge`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import torch
 from torch import Tensor
 
-from . import knowledge, linearity, locality
+from . import knowledge, linearity, locality, movement
 from .declared import Declared
 from .images import check_image, check_output, check_shape
 from .params import nested
 from .rng import Generators, Rng
 from .stages import through_stages
 from .transforms import without_autocast
+
+if TYPE_CHECKING:
+    from deepinv.physics import Physics
 
 Shape = tuple[int, ...]
 Window = tuple[slice, slice]  # rows and columns
@@ -65,10 +68,19 @@ class Operator(Declared):
         """The shape of x that `adjoint` assumes for an f(x) of `shape`."""
         return tuple(shape)
 
+    def moved(self, points: Tensor, shape: Shape) -> Tensor:
+        """Where points [N, (x, y)] of an image of `shape` lie in f(x), for a sampled operator.
+
+        In pixels from the upper left corner; the centre of the first pixel is (0.5, 0.5). By
+        default they follow a change of size. An operator that moves pixels otherwise defines it.
+        """
+        return movement.scaled(points, shape, self.output_shape(shape))
+
     # Capabilities that a subclass may declare; also `agree` (knowledge) and `cut` (locality) -----
 
     linear: bool = False  # f(x) is linear in x, so f has an adjoint
     local: bool = False  # each pixel of f(x) depends on x at the same position only
+    noisy: bool = False  # `forward` draws anew at every call, also of a sampled operator
 
     def reach(self, shape: Shape) -> float:
         """How far from its position a pixel of x changes f(x), in pixels of x; inf if unknown."""
@@ -172,6 +184,19 @@ class Operator(Declared):
         """The operator for a window of an image; see `degrade.locality.part`."""
         return locality.part(self, shape, window)
 
+    def to_deepinv(self, img_size: Sequence[int], seed: int = 0) -> Physics:
+        """The operator as a physics of deepinv, which must be installed.
+
+        The stages before the first noise are A, and the others are the noise model. If all of A is
+        linear, the result is a LinearPhysics with the exact A_adjoint, and deepinv's A_dagger and
+        prox_l2 work; else it is a Physics with the declared gradient as A_vjp.
+
+        img_size: of the images, (C, H, W). seed: draws what is random in the operator.
+        """
+        from .adapters.deepinv import physics_of
+
+        return physics_of(self, img_size, seed)
+
     # How it is applied --------------------------------------------------------------------------
 
     def _run(self, x: Tensor, rng: Rng) -> Tensor:
@@ -235,6 +260,10 @@ class Chain(Operator):
     def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return all(stage.linear for stage in self)
 
+    @property
+    def noisy(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
+        return any(stage.noisy for stage in self)
+
     def row(self, index: int, batch: int) -> Operator:
         rows: list[Operator] = []
         for stage in self:
@@ -260,6 +289,12 @@ class Chain(Operator):
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         return knowledge.visible_through_chain(self, shape, seen)
+
+    def moved(self, points: Tensor, shape: Shape) -> Tensor:
+        for stage in self:
+            points = stage.moved(points, shape)
+            shape = stage.output_shape(shape)
+        return points
 
     def reach(self, shape: Shape) -> float:
         return locality.reach_of_chain(self, shape)
@@ -297,6 +332,10 @@ class PerImage(Operator):
     @property
     def linear(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return all(f.linear for f in self.operators)
+
+    @property
+    def noisy(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
+        return any(f.noisy for f in self.operators)
 
     def row(self, index: int, batch: int) -> Operator:
         operators = self._for_batch(batch)

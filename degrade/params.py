@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar, cast, overload
 
-import torch
 from torch import Tensor
 
 from .kinds import (
@@ -29,6 +28,7 @@ from .kinds import (
     check_choice,
     check_numbers,
 )
+from .tracked import tensor_of
 from .values import Range, format_value, parse_value, show
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "show",
     "single",
     "tensor",
+    "tensor_of",
 ]
 
 Value = TypeVar("Value")
@@ -82,11 +83,14 @@ def number(
     levels: bool = False,
     per_image: bool = True,
     drawn: bool = True,
+    learnable: bool = False,
 ) -> Any:
     """A number in [low, high], or in (above, high]: one, one per image, or a Range.
 
     levels: the number is in units of [0, 1], and an error explains one that was given in 1/255.
     drawn: allows a Range.
+    learnable: allows a tensor that requires grad. `forward` takes the number by `per_image` or
+        `tensor_of`, which keep the gradient.
     """
     kind = NumberKind(
         low=low if above is None else above,
@@ -95,6 +99,7 @@ def number(
         levels=levels,
         per_image=per_image,
         drawn=drawn,
+        learnable=learnable,
         optional=default is None,
     )
     return _declare(kind, default)
@@ -107,10 +112,20 @@ def integer(
     high: float = math.inf,
     odd: bool = False,
     per_image: bool = True,
+    learnable: bool = False,
 ) -> Any:
-    """An integer in [low, high]: one, one per image, or a Range. `odd` allows odd ones only."""
+    """An integer in [low, high]: one, one per image, or a Range. `odd` allows odd ones only.
+
+    learnable: as in `number`; the tensor's value is rounded, straight through.
+    """
     kind = NumberKind(
-        low=low, high=high, integer=True, odd=odd, per_image=per_image, optional=default is None
+        low=low,
+        high=high,
+        integer=True,
+        odd=odd,
+        per_image=per_image,
+        learnable=learnable,
+        optional=default is None,
     )
     return _declare(kind, default)
 
@@ -141,9 +156,13 @@ def flag(*, default: object = MISSING) -> Any:
     return _declare(FlagKind(optional=default is None), default)
 
 
-def tensor(*, channels: int, default: object = MISSING) -> Any:
-    """A tensor [B, C, H, W] in [0, 1], or the path of a file that is read at the first use."""
-    return _declare(TensorKind(channels=channels, optional=default is None), default)
+def tensor(*, channels: int, default: object = MISSING, learnable: bool = False) -> Any:
+    """A tensor [B, C, H, W] in [0, 1], or the path of a file that is read at the first use.
+
+    learnable: allows a tensor that requires grad.
+    """
+    kind = TensorKind(channels=channels, learnable=learnable, optional=default is None)
+    return _declare(kind, default)
 
 
 def nested(*, several: bool = False) -> Any:
@@ -151,12 +170,21 @@ def nested(*, several: bool = False) -> Any:
     return _declare(OperatorKind(several=several), MISSING)
 
 
-def checked(function: Callable[[object], object], words: str, *, default: object = MISSING) -> Any:
+def checked(
+    function: Callable[[object], object],
+    words: str,
+    *,
+    default: object = MISSING,
+    learnable: bool = False,
+) -> Any:
     """Anything that `function` accepts: it returns the value to store, or raises ValueError.
 
     words: what is allowed, for `degrade ops`. A tuple it returns is one value, not one per image.
+    learnable: allows a tensor that requires grad; `function` keeps its gradient by `tracked`.
     """
-    kind = CheckedKind(function=function, words=words, optional=default is None)
+    kind = CheckedKind(
+        function=function, words=words, learnable=learnable, optional=default is None
+    )
     return _declare(kind, default)
 
 
@@ -218,10 +246,11 @@ def described(cls: type) -> list[Parameter]:
 
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
     """`value` ready to broadcast against x [B, C, H, W]: the number, or a tensor [B, 1, 1, 1]."""
-    if not isinstance(value, tuple):
-        return cast(float, value)  # an operator stores lists and tensors as tuples
-    check_count(name, value, len(x))
-    return torch.tensor(value, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
+    if isinstance(value, tuple):  # an operator stores lists and tensors as tuples
+        check_count(name, value, len(x))
+        numbers = cast(Tensor, tensor_of(value, x))
+        return numbers.view(-1, 1, 1, 1)
+    return tensor_of(cast(float, value), x)
 
 
 def check_count(name: str, value: object, batch: int) -> None:

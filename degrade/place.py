@@ -107,6 +107,14 @@ class Place(Held):
         width = round(math.hypot(a, d))
         return (*batch, max(1, height), max(1, width))
 
+    def moved(self, points: Tensor, shape: Shape) -> Tensor:
+        a, b, c, d, e, f = self._matrix
+        *_, height, width = shape
+        x, y = points.unbind(-1)
+        u = x / width
+        v = y / height
+        return torch.stack([a * u + b * v + c, d * u + e * v + f], -1)
+
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         y = self._placed(x)
         if self.onto is None:

@@ -50,6 +50,9 @@ class CompressedSensing(Seeded):
             "or restore them with a generator, which has a size"
         )
 
+    def moved(self, points: Tensor, shape: Shape) -> Tensor:
+        raise ValueError(f"{self}: a measurement mixes all pixels, so it has no position of one")
+
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         *_, measurements = self.output_shape(x.shape)
 

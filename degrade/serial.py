@@ -76,7 +76,7 @@ def _named_content(stage: Operator, field: str) -> tuple[str, bytes]:
     if isinstance(value, Tensor):
         from safetensors.torch import save
 
-        tensors = {field: value.contiguous().cpu()}
+        tensors = {field: value.detach().contiguous().cpu()}
         data = save(tensors)
         suffix = ".safetensors"
     else:

@@ -39,6 +39,27 @@ class _Declared(torch.autograd.Function):
         return first_order(gradient, x), None, None
 
 
+class _WithGradientOf(torch.autograd.Function):
+    """The values of y; the gradient goes to y and to `path` alike."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, path: Tensor) -> Tensor:
+        return y.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        y, _ = inputs
+        ctx.save_for_backward(y if is_transformed(y) else None)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        (y,) = ctx.saved_tensors
+        gradient = first_order(grad, y)
+        return gradient, gradient
+
+
 class _FirstOrder(torch.autograd.Function):
     """A gradient as it is; differentiating it again raises an error."""
 
@@ -119,6 +140,18 @@ def declare(x: Tensor, exact: Tensor, slope: Tensor | None = None) -> Tensor:
     """`exact` with the declared gradient `slope`, element by element (None: straight through)."""
     slope = None if slope is None else slope.detach()
     values: Tensor = _Declared.apply(x, exact.detach(), slope)
+    return values
+
+
+def with_gradient_of(y: Tensor, path: Tensor) -> Tensor:
+    """The values of y with the gradients of y and of `path`, a tensor of the same shape.
+
+    So a parameter gets its declared gradient: `path` is the parameter times a constant slope, or
+    the formula of which y has the exact values.
+    """
+    if not path.requires_grad:
+        return y
+    values: Tensor = _WithGradientOf.apply(y, path)
     return values
 
 

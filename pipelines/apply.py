@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +32,7 @@ class ApplyJob:
     data: bytes  # content of the file
     operator: Operator
     seed: int
+    as_pair: bool = False  # the clean picture is written too, and both are PNG
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Degraded:
     source_size: list[int]
     size: list[int]
     note: str | None  # what a user must know
+    clean: bytes | None = None  # the clean picture of a pair
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,22 @@ class Apply:
     Writes <name>.png, or <name>.jpg with the codec's own bytes if the chain ends in jpeg, and the
     manifest <name>.json: the sampled operator, sizes, seed and version. Grey pictures stay grey.
     Grey of 16 bits keeps them unless a stage works in 8 bits.
+
+    pairs: the number of training pairs for each picture, in the layout of BasicSR: the degraded
+        pictures are in the folder LQ of the output, with their manifests, and the clean ones in HQ,
+        all PNG and of equal names; give `numbered` sources. 0: degraded pictures only.
     """
 
     operator: Operator
     output: Path
     seed: int
     overwrite: bool = False
+    pairs: int = 0
+
+    @property
+    def _folder(self) -> Path:
+        """The folder of the degraded pictures and the manifests."""
+        return self.output / "LQ" if self.pairs else self.output
 
     @cached_property
     def spec(self) -> str:
@@ -77,23 +89,33 @@ class Apply:
         """Nothing describes degraded pictures as a whole."""
 
     def targets(self, source: Source) -> list[Path]:
-        return [source.target(self.output, suffix) for suffix in SUFFIXES]
+        targets = [source.target(self._folder, suffix) for suffix in SUFFIXES]
+        if self.pairs:
+            targets.append(self._clean_target(source))
+        return targets
+
+    def _clean_target(self, source: Source) -> Path:
+        return source.target(self.output / "HQ", ".png")
 
     def changes(self, source: Source) -> list[str]:
-        before = files.read_json(source.target(self.output, ".json"), MANIFEST)
+        before = files.read_json(source.target(self._folder, ".json"), MANIFEST)
         changed = files.differences(before, {"spec": self.spec, "seed": self.seed})
         return changed + files.another_source(before, "source_digest", source)
 
     def plan(self, source: Source) -> tuple[Source, ApplyJob | None]:
         # raises ValueError for a file that is no manifest, before any work is done
-        files.read_json(source.target(self.output, ".json"), MANIFEST)
-        return source, ApplyJob(source, contents(source.path), self.operator, self.seed)
+        files.read_json(source.target(self._folder, ".json"), MANIFEST)
+        data = contents(source.path)
+        return source, ApplyJob(source, data, self.operator, self.seed, bool(self.pairs))
 
     def finish(self, source: Source, result: Degraded | None) -> Path:
         assert result is not None  # `plan` always returns a job
-        manifest = source.target(self.output, ".json")
-        target = source.target(self.output, result.suffix)
-        before = files.earlier(manifest, MANIFEST, [target]) or {}
+        manifest = source.target(self._folder, ".json")
+        target = source.target(self._folder, result.suffix)
+        made = {target: result.data}
+        if result.clean is not None:
+            made[self._clean_target(source)] = result.clean
+        before = files.earlier(manifest, MANIFEST, made) or {}
         other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
         about = {
             "degrade": __version__,
@@ -109,7 +131,6 @@ class Apply:
         if before.get("source_digest", result.source_digest) != result.source_digest:
             replaced = "the result of another picture of this name is replaced"
             warnings.warn(f"{source.path}: {replaced}", Note, stacklevel=2)
-        made = {target: result.data}
         for name, data in result.arrays.items():
             made[manifest.with_name(name)] = data
         stale = [other] if before.get("image") == other.name else []
@@ -123,8 +144,10 @@ def degraded(job: ApplyJob) -> Degraded:
     """Degrade one picture."""
     image = picture(job.data, str(job.source.path), channels=None, deep=True)
     x = files.from_pil(image)
-    stream = _generator(job.seed, job.source.relative)
-    drawn = job.operator.row(0, 1).sample(x.shape, stream)
+    drawn = _drawn(job, x)
+    if job.as_pair:
+        x = _whole_multiple(x, drawn)
+        drawn = _drawn(job, x)
     bits = 16 if image.mode.startswith("I;16") else 8
     note = None
     if bits == 16:
@@ -134,7 +157,7 @@ def degraded(job: ApplyJob) -> Degraded:
             note = f"16 bits become 8, because {eight_bit_stage} works in 8 bits"
     operator = for_file(drawn, bits)
     last = operator[-1]
-    if isinstance(last, JPEG):
+    if isinstance(last, JPEG) and not job.as_pair:
         y = _prefix(operator, len(operator) - 1, x, job)
         _refuse_channels(operator, x, y)
         suffix = ".jpg"
@@ -156,7 +179,41 @@ def degraded(job: ApplyJob) -> Degraded:
         source_size=list(x.shape[2:]),
         size=list(y.shape[2:]),
         note=note,
+        clean=files.encode(files.to_pil(x, bits)) if job.as_pair else None,
     )
+
+
+def numbered(sources: Sequence[Source], pairs: int) -> list[Source]:
+    """Every source `pairs` times, as NAME_1, NAME_2, …: another name draws other numbers.
+
+    A single pair keeps the name.
+    """
+    if pairs < 2:
+        return list(sources)
+    width = len(str(pairs))
+    result = []
+    for source in sources:
+        path = source.relative
+        for number in range(1, pairs + 1):
+            relative = path.with_name(f"{path.stem}_{number:0{width}}{path.suffix}")
+            result.append(replace(source, relative=relative))
+    return result
+
+
+def _drawn(job: ApplyJob, x: Tensor) -> Operator:
+    """The operator of one picture, with everything drawn but noise."""
+    stream = _generator(job.seed, job.source.relative)
+    return job.operator.row(0, 1).sample(x.shape, stream)
+
+
+def _whole_multiple(x: Tensor, drawn: Operator) -> Tensor:
+    """The clean picture cut to a whole multiple of the degraded one's size, as loaders ask for."""
+    height, width = x.shape[2:]
+    *_, low_height, low_width = drawn.output_shape(x.shape)
+    factor = min(height // low_height, width // low_width)
+    if factor < 1:
+        return x
+    return x[..., : factor * low_height, : factor * low_width]
 
 
 def again(x: Tensor, manifest: dict, operator: Operator) -> Tensor:

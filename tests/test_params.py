@@ -95,20 +95,15 @@ def weight(*size):
 @pytest.mark.parametrize(
     ("build", "name"),
     [
-        (lambda: degrade.JPEG(torch.tensor([50.0], requires_grad=True)), "quality"),
         (lambda: degrade.JPEG(tables=torch.ones(64, requires_grad=True)), "tables"),
-        (lambda: degrade.Gaussian(weight(1)), "sigma"),
-        (lambda: degrade.Gaussian(weight()), "sigma"),
-        (lambda: degrade.Gaussian([0.1, weight()]), "sigma"),
-        (lambda: degrade.Blur(weight(3, 3)), "kernel"),
-        (lambda: degrade.Gamma(weight(1)), "gamma"),
-        (lambda: degrade.Mask(weight(1, 1, 4, 4)), "mask"),
-        (lambda: degrade.Sinc(weight(1)), "cutoff"),
+        (lambda: degrade.DeadPixels(weight()), "prob"),
+        (lambda: degrade.SaltPepper([0.1, weight()]), "prob"),
+        (lambda: degrade.Codec("webp", weight()), "quality"),
         (lambda: degrade.Place(weight(6), 8), "matrix"),
         (lambda: degrade.Place((8, 0, 0, 0, 8, 0), 8, weight(1, 3, 8, 8)), "onto"),
     ],
 )
-def test_parameter_that_requires_grad_is_refused(build, name):
+def test_parameter_without_a_gradient_refuses_one(build, name):
     with pytest.raises(ValueError, match=rf"{name} requires grad, .*{name}.detach\(\)"):
         build()
 
@@ -132,20 +127,29 @@ def object_array(*items):
     return array
 
 
-def test_gradients_are_found_wherever_they_hide():
-    """The gradient of a parameter would be dropped in silence."""
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda learned: learned,
+        lambda learned: [learned],
+        lambda learned: object_array(learned),
+        lambda learned: (value for value in [learned]),
+        torch.nn.Parameter,
+        lambda learned: degrade.Gaussian(learned).sigma,
+    ],
+)
+def test_gradient_is_found_wherever_it_hides(given):
+    """It must not be dropped in silence, neither where it is kept nor where it is refused."""
     learned = torch.tensor(0.1, requires_grad=True)
-    for sigma in (
-        learned,
-        [learned],
-        object_array(learned),
-        [object_array(learned)],
-        (value for value in [learned]),
-        degrade.Range(learned, 0.2),
-        torch.nn.Parameter(torch.tensor(0.1)),
-    ):
-        with pytest.raises(ValueError, match=r"^sigma requires grad, .* give sigma.detach\(\)"):
-            degrade.Gaussian(sigma)
+    assert degrade.Gaussian(given(learned))(torch.zeros(1, 1, 4, 4), 0).requires_grad
+    with pytest.raises(ValueError, match=r"^prob requires grad, .* give prob.detach\(\)"):
+        degrade.DeadPixels(given(learned))
+
+
+def test_range_and_tables_refuse_a_gradient():
+    learned = torch.tensor(0.1, requires_grad=True)
+    with pytest.raises(ValueError, match="^sigma requires grad"):
+        degrade.Gaussian(degrade.Range(learned, 0.2))
     with pytest.raises(ValueError, match="^tables requires grad"):
         degrade.JPEG(tables=object_array(*[learned] * 64))
 

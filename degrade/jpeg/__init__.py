@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from ..images import check_image
 from ..operator import Operator, Shape, Window
-from ..params import Integers, check_choice, checked, integer, option
+from ..params import Integers, check_choice, checked, integer, option, tensor_of
 from ..registry import register
 from ..rng import Rng
 from ..transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed, without_autocast
@@ -133,7 +133,7 @@ class JPEG(Operator):
     is `JPEG.coefficients_from_file(path)`, the file's coefficients need not be guessed from pixels.
     """
 
-    quality: Integers | None = integer(default=None, low=1, high=100)
+    quality: Integers | None = integer(default=None, low=1, high=100, learnable=True)
     subsampling: str = option(*SAMPLINGS, default="4:2:0")
     tables: Sequence[Sequence[int]] | Tensor | None = checked(
         check_tables, "1 to 3 tables of 64 integers", default=None
@@ -185,8 +185,9 @@ class JPEG(Operator):
         return arguments
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        quality = cast("Integers | Tensor | None", tensor_of(self.quality, x))
         settings = _Settings(
-            self.quality,
+            quality,
             self.tables,
             self.subsampling,
             self.surrogate,

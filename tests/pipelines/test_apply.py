@@ -12,6 +12,7 @@ from PIL import Image
 import degrade
 from degrade.rng import child_seed
 from pipelines import files
+from pipelines.apply import again
 from tests.conftest import AVATARS, rng
 
 from .shell import FAST, FOURFOLD, apply, pixels, run
@@ -91,6 +92,33 @@ def test_manifest_never_describes_another_runs_picture(tmp_path):
     shutil.copy(AVATARS / "000.png", tmp_path / "000.png")
     result = run("restore", tmp_path / "000.png", "-o", tmp_path / "r")
     assert result.exit_code == 2 and "describes '000.jpg', not this picture" in result.output
+
+
+def test_pairs_have_the_layout_of_basicsr(tmp_path):
+    """Equal names in both folders, clean sides a whole multiple, other draws for each pair."""
+    (tmp_path / "in").mkdir()
+    with Image.open(AVATARS / "003.png") as picture:
+        picture.convert("RGB").crop((0, 0, 35, 33)).save(tmp_path / "in" / "a.png")
+    op = "frame(gaussian:0.02..0.1 >> resize:scale=0.25,of=frame,rounding=floor) >> jpeg:50..90"
+    apply(tmp_path / "in", "--pairs", 2, output=tmp_path / "out", op=op, seed=1)
+    for folder, size in (("HQ", (32, 32)), ("LQ", (8, 8))):
+        pictures = sorted((tmp_path / "out" / folder).glob("*.png"))
+        assert [path.name for path in pictures] == ["a_1.png", "a_2.png"]
+        assert {Image.open(path).size for path in pictures} == {size}
+    low, clean = tmp_path / "out" / "LQ", tmp_path / "out" / "HQ"
+    assert numpy.array_equal(pixels(clean / "a_1.png"), pixels(tmp_path / "in" / "a.png")[:32, :32])
+    assert not numpy.array_equal(pixels(low / "a_1.png"), pixels(low / "a_2.png"))
+    manifest = json.loads((low / "a_2.json").read_text())
+    x = files.read_image(clean / "a_2.png")
+    y = again(x, manifest, degrade.parse(manifest["operator"]))
+    assert torch.equal(y, files.read_image(low / "a_2.png"))
+
+
+def test_one_pair_keeps_the_name(tmp_path):
+    apply(AVATARS / "000.png", "--pairs", 1, output=tmp_path, op="jpeg:50")
+    assert numpy.array_equal(pixels(tmp_path / "HQ" / "000.png"), pixels(AVATARS / "000.png"))
+    low = degrade.JPEG(50)(files.read_image(AVATARS / "000.png"))
+    assert torch.equal(files.read_image(tmp_path / "LQ" / "000.png"), low)
 
 
 def test_write_keeps_the_old_file_on_failure(tmp_path, monkeypatch):

@@ -1,0 +1,106 @@
+"""Apply an operator to pictures of every kind: PIL, NumPy, tensors; 8 bits, 16 bits or floats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy
+import torch
+from torch import Tensor
+
+from .operator import Operator
+from .rng import Generators
+from .spec import parse
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Picture = TypeVar("Picture", bound="Image | numpy.ndarray | Tensor")
+
+# The white of integer pixels
+_WHITES = {torch.uint8: 255, torch.uint16: 65535}
+
+
+class PictureTransform:
+    """Apply an operator to a picture and return one of the same kind, type and layout.
+
+    A picture is a PIL image of mode L or RGB; an array [H, W], [H, W, C] or [N, H, W, C]; or a
+    tensor [C, H, W], [B, C, H, W] or [B, T, C, H, W], of which every frame is an image of its own.
+    Integers of 8 and 16 bits are divided by 255 or 65535; the result is clamped, and rounded half
+    to even. Floats are in [0, 1] and are not clamped.
+
+    It pickles, so a DataLoader's workers, `datasets.Dataset.map` and torchvision's Compose take it.
+
+    f: the operator, or its text.
+
+    >>> import degrade, numpy
+    >>> transform = degrade.PictureTransform("downsample:2 >> jpeg:50")
+    >>> transform(numpy.zeros((8, 6, 3), "uint8")).shape
+    (4, 3, 3)
+    """
+
+    def __init__(self, f: Operator | str):
+        self.f = parse(f) if isinstance(f, str) else f
+
+    def __call__(self, picture: Picture, generator: Generators = None) -> Picture:
+        """f(picture). generator: a torch.Generator, a seed, or a list with one for each image."""
+        if isinstance(picture, Tensor):
+            return cast(Picture, self._of_tensor(picture, generator))
+        if isinstance(picture, numpy.ndarray):
+            return cast(Picture, self._of_array(picture, generator))
+        return cast(Picture, self._of_pil(cast("Image", picture), generator))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.f)!r})"
+
+    def _of_tensor(self, picture: Tensor, generator: Generators) -> Tensor:
+        if picture.ndim not in (3, 4, 5):
+            raise ValueError(
+                f"the picture has shape {list(picture.shape)}; give [C, H, W], [B, C, H, W] or "
+                "[B, T, C, H, W]"
+            )
+        image_shape = picture.shape[-3:]
+        batch = picture.reshape(-1, *image_shape)
+        y = _from_floats(self.f(_as_floats(batch), generator), picture.dtype)
+        return y.reshape(*picture.shape[:-3], *y.shape[1:])
+
+    def _of_array(self, picture: numpy.ndarray, generator: Generators) -> numpy.ndarray:
+        if picture.ndim not in (2, 3, 4):
+            raise ValueError(
+                f"the array has shape {list(picture.shape)}; give [H, W], [H, W, C] or [N, H, W, C]"
+            )
+        tensor = torch.from_numpy(numpy.ascontiguousarray(picture))
+        if picture.ndim == 2:
+            return self._of_tensor(tensor[None], generator)[0].numpy()
+        channels_first = tensor.movedim(-1, -3)
+        y = self._of_tensor(channels_first, generator)
+        return numpy.ascontiguousarray(y.movedim(-3, -1).numpy())
+
+    def _of_pil(self, picture: Image, generator: Generators) -> Image:
+        from PIL import Image
+
+        mode = getattr(picture, "mode", None)
+        if mode not in ("L", "RGB"):
+            kind = f"a PIL image of mode {mode}" if mode else f"a {type(picture).__name__}"
+            raise ValueError(
+                f"the picture is {kind}; give a tensor, a NumPy array, or picture.convert('RGB')"
+            )
+        pixels = self._of_array(numpy.array(picture), generator)
+        return Image.fromarray(pixels)
+
+
+def _as_floats(x: Tensor) -> Tensor:
+    """Integer pixels in [0, 1]; floats as they are."""
+    white = _WHITES.get(x.dtype)
+    if white is None:
+        return x  # the operator refuses what is no float
+    return x.float() / white
+
+
+def _from_floats(y: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of `_as_floats`, with values that fit into the type."""
+    white = _WHITES.get(dtype)
+    if white is None:
+        return y
+    levels = y.detach().clamp(0, 1) * white
+    return levels.round().to(dtype)

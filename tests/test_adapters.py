@@ -1,0 +1,228 @@
+"""Operators in other toolkits, tested with the real ones. Absent toolkits skip their tests."""
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import degrade
+from degrade.movement import is_still, matrix, move_boxes, move_mask
+
+from .conftest import rng
+
+STILL = "gaussian:0.1 >> jpeg:50"
+MOVES = "crop:2,3,16,12 >> turn:1,0"  # of an image of 24 × 20 pixels
+
+
+def levels(*shape):
+    return torch.randint(256, shape, generator=rng(), dtype=torch.uint8)
+
+
+# Movement ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["crop:2,3,16,12", "turn:1,0", "turn:3,1", "shift:-4,5", MOVES, "resize:48x60,filter=nearest"],
+)
+def test_mask_moves_like_the_image(text):
+    """A mask that follows the operator, and the mask degraded as an image, away from the border."""
+    f = degrade.parse(text)
+    mask = torch.zeros(24, 20, dtype=torch.int64)
+    mask[8:14, 7:12] = 1
+    moved = move_mask(f, mask, (1, 1, 24, 20))
+    assert torch.equal(moved.float(), f(mask.float()[None, None])[0, 0])
+
+
+@pytest.mark.parametrize("text", ["crop:2,3,16,12", "turn:1,0", "turn:2,1", "shift:-4,5", MOVES])
+def test_box_stays_around_what_it_held(text):
+    f = degrade.parse(text)
+    x = torch.zeros(1, 1, 24, 20)
+    x[..., 8:14, 7:12] = 1
+    left, top, right, bottom = move_boxes(f, torch.tensor([[7, 8, 12, 14]]), x.shape)[0].int()
+    y = f(x)
+    assert y[..., top:bottom, left:right].all() and y.sum() == x.sum()
+
+
+def test_resized_points_are_scaled():
+    points = torch.tensor([[10.0, 12.0]])
+    assert degrade.Downsample(2).moved(points, (1, 3, 24, 20)).tolist() == [[5, 6]]
+    assert matrix(degrade.Downsample(2), (1, 3, 24, 20)).diag().tolist() == [0.5, 0.5, 1]
+
+
+def test_place_moves_a_mask_into_its_area():
+    f = degrade.Place((10, 0, 4, 0, 12, 6), (30, 20))
+    moved = move_mask(f, torch.ones(24, 20), (1, 1, 24, 20))
+    assert moved.sum() == 120 and moved[6:18, 4:14].all()
+
+
+def test_still_operators_are_known():
+    shape = (1, 3, 24, 20)
+    assert is_still(degrade.parse(STILL), shape)
+    assert not is_still(degrade.parse("shift:1,0"), shape)
+    with pytest.raises(ValueError, match="mixes all pixels"):
+        matrix(degrade.parse("compressedsensing:0.5"), shape)
+
+
+# torchvision -------------------------------------------------------------------------------------
+
+
+def test_torchvision_keeps_types_and_gives_equal_draws():
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    from degrade.adapters.torchvision import TorchvisionTransform
+
+    image = tv_tensors.Image(levels(3, 24, 20))
+    boxes = tv_tensors.BoundingBoxes([[2, 3, 9, 8]], format="XYXY", canvas_size=(24, 20))
+    sample = {"image": image, "video": tv_tensors.Video(image[None]), "boxes": boxes, "label": 7}
+    pipeline = v2.Compose([v2.RandomHorizontalFlip(0), TorchvisionTransform(STILL)])
+    torch.manual_seed(3)
+    first = pipeline(sample)
+    torch.manual_seed(3)
+    assert torch.equal(pipeline(sample)["image"], first["image"])
+    assert not torch.equal(first["image"], image)
+    assert torch.equal(first["video"][0], first["image"])
+    for name, kind in [("image", tv_tensors.Image), ("video", tv_tensors.Video)]:
+        assert isinstance(first[name], kind) and first[name].dtype == torch.uint8
+    assert first["boxes"] is boxes and first["label"] == 7
+    assert "jpeg:50" in repr(pipeline)
+
+
+def test_torchvision_moves_boxes_and_masks():
+    from torchvision import tv_tensors
+
+    from degrade.adapters.torchvision import TorchvisionTransform
+
+    boxes = tv_tensors.BoundingBoxes([[7, 8, 5, 6]], format="XYWH", canvas_size=(24, 20))
+    mask = tv_tensors.Mask(torch.zeros(1, 24, 20, dtype=torch.uint8))
+    mask[:, 8:14, 7:12] = 4
+    image = Image.fromarray(levels(24, 20, 3).numpy())
+    moved_image, moved_boxes, moved_mask = TorchvisionTransform(MOVES)(image, boxes, mask)
+    assert moved_image.size == (16, 12)
+    assert moved_boxes.canvas_size == (12, 16) and moved_boxes.format == boxes.format
+    left, top, width, height = moved_boxes[0].tolist()
+    assert (moved_mask[0, top : top + height, left : left + width] == 4).all()
+    assert (moved_mask == 4).sum() == 30 and isinstance(moved_mask, tv_tensors.Mask)
+
+
+def test_torchvision_refuses_what_cannot_follow():
+    from torchvision import tv_tensors
+
+    from degrade.adapters.torchvision import TorchvisionTransform
+
+    image = tv_tensors.Image(levels(3, 24, 20))
+    turned = tv_tensors.BoundingBoxes([[5.0, 5, 4, 4, 30]], format="CXCYWHR", canvas_size=(24, 20))
+    with pytest.raises(ValueError, match="rotated boxes cannot follow"):
+        TorchvisionTransform(MOVES)(image, turned)
+    assert TorchvisionTransform(STILL)(image, turned)[1] is turned
+    boxes = tv_tensors.BoundingBoxes([[2, 3, 9, 8]], format="XYXY", canvas_size=(24, 20))
+    with pytest.raises(ValueError, match="the sample has no image"):
+        TorchvisionTransform(STILL)(boxes)
+
+
+# kornia ------------------------------------------------------------------------------------------
+
+
+def test_kornia_sequential_repeats_with_its_parameters():
+    import kornia.augmentation as K
+
+    from degrade.adapters.kornia import KorniaTransform
+
+    x = torch.rand(4, 3, 12, 10, generator=rng())
+    mask = torch.ones(4, 1, 12, 10)
+    pipeline = K.AugmentationSequential(
+        KorniaTransform(STILL, p=0.5), data_keys=["input", "mask"], random_apply=False
+    )
+    torch.manual_seed(1)
+    y, same_mask = pipeline(x, mask)
+    changed = (y != x).flatten(1).any(1)
+    assert 0 < changed.sum() < 4 and torch.equal(mask, same_mask)
+    again, _ = pipeline(x, mask, params=pipeline._params)
+    assert torch.equal(y, again)
+
+
+def test_kornia_transform_equals_the_operator():
+    from degrade.adapters.kornia import KorniaTransform
+
+    x = torch.rand(3, 3, 12, 10, generator=rng())
+    transform = KorniaTransform(STILL)
+    y = transform(x)
+    assert torch.equal(y, degrade.parse(STILL)(x, transform._params["seed"].tolist()))
+    same = KorniaTransform(STILL, same_on_batch=True)(x[:1].repeat(2, 1, 1, 1))
+    assert torch.equal(same[0], same[1])
+    with pytest.raises(ValueError, match="moves pixels"):
+        KorniaTransform("downsample:2")(x)
+
+
+# Albumentations ----------------------------------------------------------------------------------
+
+
+def test_albumentations_moves_masks_boxes_and_keypoints():
+    A = pytest.importorskip("albumentations", reason="needs albumentations")
+    from degrade.adapters.albumentations import AlbumentationsTransform
+
+    image = levels(24, 20, 3).numpy()
+    mask = numpy.zeros((24, 20), "uint8")
+    mask[8:14, 7:12] = 4
+    pipeline = A.Compose(
+        [AlbumentationsTransform(MOVES)],
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"]),
+        keypoint_params=A.KeypointParams("xy"),
+        seed=3,
+    )
+    sample = {"bboxes": [[7, 8, 12, 14]], "labels": [1], "keypoints": [[7, 8]]}
+    result = pipeline(image=image, mask=mask, **sample)
+    assert result["image"].shape == (12, 16, 3) and (result["mask"] == 4).sum() == 30
+    left, top, right, bottom = (round(side) for side in result["bboxes"][0])
+    assert (result["mask"][top:bottom, left:right] == 4).all()
+    x, y = (round(float(value)) for value in result["keypoints"][0])
+    assert (result["image"][y, x] == image[8, 7]).all()
+
+
+def test_albumentations_repeats_with_a_seed_and_keeps_its_text():
+    A = pytest.importorskip("albumentations", reason="needs albumentations")
+    from degrade.adapters.albumentations import AlbumentationsTransform
+
+    image = levels(24, 20, 3).numpy()
+    first, second = (
+        A.Compose([AlbumentationsTransform(STILL)], seed=3)(image=image)["image"] for _ in range(2)
+    )
+    assert numpy.array_equal(first, second) and not numpy.array_equal(first, image)
+    record = A.to_dict(A.Compose([AlbumentationsTransform(STILL)]))
+    assert record["transform"]["transforms"][0]["f"] == STILL
+
+
+# deepinv -----------------------------------------------------------------------------------------
+
+
+def test_deepinv_physics_has_the_exact_adjoint_and_noise():
+    pytest.importorskip("deepinv", reason="needs deepinv")
+    from deepinv.physics import LinearPhysics
+
+    f = degrade.parse("blur:gaussian,1.2 >> downsample:2 >> gaussian:0.05")
+    physics = f.to_deepinv((3, 16, 12))
+    x = torch.rand(2, 3, 16, 12, generator=rng())
+    assert isinstance(physics, LinearPhysics)
+    assert torch.equal(physics.A(x), f[:2](x))
+    assert physics.adjointness_test(x) < 1e-5
+    assert torch.equal(physics(x, seed=3), f[2](f[:2](x), 3))
+    y = physics.A(x)
+    solution = physics.A_dagger(y, solver="lsqr", max_iter=100, tol=1e-5)
+    assert (physics.A(solution) - y).norm() < 0.02 * y.norm()
+
+
+def test_deepinv_physics_of_a_codec_has_its_declared_gradient():
+    pytest.importorskip("deepinv", reason="needs deepinv")
+    from deepinv.physics import LinearPhysics
+
+    f = degrade.parse("gamma:0.8 >> jpeg:50")
+    physics = f.to_deepinv((3, 16, 16))
+    x = torch.rand(1, 3, 16, 16, generator=rng())
+    v = torch.randn(x.shape, generator=rng(1))
+    assert not isinstance(physics, LinearPhysics)
+    assert torch.equal(physics(x), f(x))
+    _, gradient = torch.func.vjp(f, x)
+    assert torch.equal(physics.A_vjp(x, v), gradient(v)[0])
+    with pytest.raises(ValueError, match=r"img_size=\(16, 16\) must be \(C, H, W\)"):
+        f.to_deepinv((16, 16))

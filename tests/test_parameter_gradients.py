@@ -1,0 +1,178 @@
+"""Gradients of parameters: declared, carried through chains, equal to closed forms."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+import degrade
+
+from .conftest import rng
+
+SIDES = (2, 3, 12, 10)
+
+
+def learned(*values, dtype=torch.float64):
+    """A tensor that requires grad: of one number, or of one number per image."""
+    numbers = values[0] if len(values) == 1 else values
+    return torch.tensor(numbers, dtype=dtype, requires_grad=True)
+
+
+def image(dtype=torch.float64):
+    return 0.05 + 0.9 * torch.rand(*SIDES, generator=rng(), dtype=dtype)
+
+
+# Text of an operator, and the parameter whose derivative is compared with that of the values
+SMOOTH = [
+    ("gaussian:0.1", "sigma"),
+    ("poisson:24,model=gaussian", "peak"),
+    ("poissongaussian:24,0.05", "sigma"),
+    ("scaledpoisson:1", "scale"),
+    ("correlated:0.1,mix=1|0.2|0|1|0|1", "level"),
+    ("speckle:0.2", "sigma"),
+    ("uniform:0.1", "width"),
+    ("blur:gaussian,1.3", "size"),
+    ("blur:gaussian,1.3,across=0.7,angle=20,beta=0.6", "size"),
+    ("blur:gaussian,1.3,across=0.7,angle=20,beta=0.6", "across"),
+    ("blur:gaussian,1.3,across=0.7,angle=20,beta=0.6", "angle"),
+    ("blur:gaussian,1.3,across=0.7,angle=20,beta=0.6", "beta"),
+    ("blur:plateau,2,beta=1.5,side=9", "beta"),
+    ("blur:motion,4.3,angle=33", "size"),
+    ("blur:motion,4.3,angle=33", "angle"),
+    ("blur:defocus,2.4", "size"),
+    ("sinc:1.2,size=9", "cutoff"),
+    ("gamma:0.7", "gamma"),
+    ("brightness:0.8", "factor"),
+    ("contrast:0.8", "factor"),
+    ("saturation:0.7", "factor"),
+    ("hue:0.1", "turn"),
+    ("offset:0.1,0.2,0.05", "green"),
+    ("usm:0.6", "weight"),
+]
+
+
+@pytest.mark.parametrize(("text", "name"), SMOOTH)
+def test_gradient_is_the_derivative_of_the_values(text, name):
+    """Central differences of the values at plain numbers."""
+    f = degrade.parse(text)
+    x = image()
+    value = getattr(f, name)
+    tensor = learned(value)
+    y = f.with_values({name: tensor})(x, 3)
+    assert torch.equal(y, f(x, 3))
+    weight = torch.randn(y.shape, generator=rng(1), dtype=y.dtype)
+    (gradient,) = torch.autograd.grad((y * weight).sum(), tensor)
+    step = 1e-5
+    above, below = (f.with_values({name: value + change})(x, 3) for change in (step, -step))
+    expected = ((above - below) * weight).sum() / (2 * step)
+    assert torch.allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["poisson:{}", "poissongaussian:{},0"])
+def test_poisson_peak_has_its_declared_gradient(model):
+    x, peak = image(), learned(24.0)
+    f = degrade.parse(model.format(24)).with_values({"peak": peak})
+    y = f(x, 3)
+    (gradient,) = torch.autograd.grad(y.sum(), peak)
+    assert torch.allclose(gradient, (-(y - x) / (2 * peak)).sum().detach())
+
+
+def test_jpeg_quality_gradient_equals_the_function():
+    x, quality = image(torch.float32), learned(40.3, 71.0)
+    y = degrade.JPEG(quality)(x)
+    assert torch.equal(y, degrade.JPEG((40, 71))(x))
+    (gradient,) = torch.autograd.grad(y.square().sum(), quality)
+    y = degrade.jpeg(x, quality)
+    (expected,) = torch.autograd.grad(y.square().sum(), quality)
+    assert torch.equal(gradient, expected) and (gradient != 0).all()
+
+
+def test_diffjpeg_quality_gradient_without_rounding():
+    """With d = rounded - unrounded coefficient, the gradient moves the image along d."""
+    x, quality = image(), learned(30.0)
+    y = degrade.DiffJPEG(quality)(x)
+    assert torch.equal(y, degrade.DiffJPEG(30)(x))
+    (gradient,) = torch.autograd.grad(((y - x) ** 2).sum() / 2, quality)
+    assert gradient < 0  # a higher quality brings y closer to x
+
+
+def test_blur_kernel_gradient_correlates():
+    kernel = torch.rand(1, 3, generator=rng(2), dtype=torch.float64, requires_grad=True)
+    x = image()[:1, :1, :5, :4]
+    assert torch.autograd.gradcheck(lambda k: degrade.Blur(k)(x), kernel)
+
+
+def test_mask_gradient_is_the_image():
+    x = image(torch.float32)
+    mask = torch.full((1, 1, *SIDES[2:]), 0.5, requires_grad=True)
+    f = degrade.Mask(mask)
+    for _ in range(2):  # the graph inside of the operator is not used up
+        (gradient,) = torch.autograd.grad(f(x).sum(), mask)
+        assert torch.allclose(gradient, x.sum((0, 1), keepdim=True))
+    assert f == degrade.Mask(mask.detach())
+
+
+def test_gradient_goes_through_sample_chain_and_row():
+    sigma, gamma, peak = learned(0.05, 0.1), learned(0.8), learned(40.0, 50.0)
+    f = degrade.Gamma(gamma) >> degrade.Maybe(0.9, degrade.Gaussian(sigma)) >> degrade.Poisson(peak)
+    x, seeds = image(), [5, 6]
+    y = f(x, seeds)
+    gradients = torch.autograd.grad(y.sum(), [gamma, peak, sigma], allow_unused=True)
+    drawn = f.sample(x.shape, seeds)
+    of_drawn = torch.autograd.grad(drawn(x, seeds).sum(), [gamma, peak, sigma], allow_unused=True)
+    rows = [f.row(i, 2)(x[i : i + 1], seeds[i]) for i in range(2)]
+    of_rows = torch.autograd.grad(torch.cat(rows).sum(), [gamma, peak, sigma], allow_unused=True)
+    for gradient, second, third in zip(gradients, of_drawn, of_rows, strict=True):
+        assert torch.allclose(gradient, second) and torch.allclose(gradient, third)
+
+
+def test_tracked_parameter_prints_as_its_value():
+    f = degrade.JPEG(learned(30.4)) >> degrade.Gaussian(learned(0.25))
+    plain = degrade.JPEG(30) >> degrade.Gaussian(0.25)
+    assert str(f) == "jpeg:30 >> gaussian:0.25" and degrade.parse(str(f)) == f == plain
+    assert hash(f) == hash(plain) and degrade.to_json(f) == degrade.to_json(plain)
+    for copied in (copy.deepcopy(f), pickle.loads(pickle.dumps(f))):
+        assert copied == plain
+        assert not copied(image()).requires_grad
+
+
+def test_tracked_default_keeps_its_gradient():
+    beta = learned(1.0)
+    f = degrade.Blur("gaussian", 1.5, beta=beta)
+    assert torch.autograd.grad(f(image()).square().sum(), beta)[0] != 0
+
+
+def test_tracked_value_is_checked_like_a_number():
+    with pytest.raises(ValueError, match="sigma=.* must be a number from 0 to 1"):
+        degrade.Gaussian(learned(1.5))
+    with pytest.raises(ValueError, match="quality=.* must be an integer from 1 to 100"):
+        degrade.JPEG(learned(100.6))
+
+
+def test_gradient_reaches_a_parameter_in_torch_func():
+    x = image()
+
+    def total(sigma):
+        return degrade.Gaussian(sigma)(x, 3).square().sum()
+
+    sigma = learned(0.1)
+    (expected,) = torch.autograd.grad(total(sigma), sigma)
+    assert torch.allclose(torch.func.grad(total)(sigma.detach()), expected)
+
+
+def test_second_derivative_of_a_declared_one_is_refused():
+    peak = learned(24.0)
+    with pytest.raises(RuntimeError, match="surrogate"):
+        torch.autograd.grad(degrade.Poisson(peak)(image(), 0).sum(), peak, create_graph=True)
+
+
+def test_kept_kernels_do_not_keep_a_graph():
+    from degrade.kernels import KERNELS
+
+    size = learned(1.75)
+    kernel = KERNELS["gaussian"].draw(size.item(), size.item(), 0, 1, None)
+    degrade.Blur("gaussian", size)(image()).sum().backward()
+    assert not kernel.requires_grad
+    again = degrade.Blur("gaussian", 1.75)(image())
+    assert not again.requires_grad
