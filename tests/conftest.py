@@ -8,6 +8,7 @@ run with `-m slow`, or if the command has the id of a test.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:  # the process that starts the workers would import torch for nothing
     import torch
 
-# Multiplies the number of random cases and of killed runs. `.ci/run` repeats the laws with 4.
+# Multiplies the number of random cases and of killed runs. `.ci/run` repeats the laws with 8.
 EFFORT = int(os.environ.get("DEGRADE_EFFORT", "1"))
 
 AVATARS = Path(__file__).parent.parent / "examples" / "avatars"
@@ -79,6 +80,15 @@ def picture(index: int) -> torch.Tensor:
     with Image.open(AVATARS / f"{index:03}.png") as image:
         pixels = numpy.array(image.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def empty_caches(*packages: str) -> None:
+    """Empty the caches of all modules of these packages, as in a new process."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in packages:
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
 
 
 @pytest.fixture(scope="session")

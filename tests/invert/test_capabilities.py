@@ -1,8 +1,6 @@
 """What a generator declares: blocks, noise maps, tunable weights, and statistics of W."""
 
 import functools
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +8,11 @@ import torch
 from torch import nn
 
 import invert
+from invert import perceptual
 from invert.latent import GaussianCodes, Weights
 from invert.point import Point
+from tests.conftest import empty_caches
+from tests.processes import Forked
 
 from .checkpoints import SHARED_LAYERS, conditional_xl, stylegan2, stylegan3
 
@@ -104,25 +105,25 @@ def test_statistics_ignore_the_defaults(make):
         (torch.ones(value.shape, requires_grad=True) * value).sum().backward()
 
 
-def test_networks_survive_inference_mode():
+def first_call_in_inference_mode():
+    empty_caches("degrade", "invert")
+    torch.set_default_dtype(torch.float64)
+    with torch.inference_mode(), torch.device("meta"):
+        generator = invert.load_generator("avatars-128")
+        networks = (perceptual.load("alex"), perceptual.for_losses("alex", "cpu", torch.float32))
+    w = torch.zeros(1, 256, dtype=torch.float32, requires_grad=True)
+    image = generator.synthesize(w)
+    for network in networks:
+        black = image.detach() * 0
+        distance = network.distance(network.features(image), network.features(black))
+        (gradient,) = torch.autograd.grad(distance.sum(), w, retain_graph=True)
+        assert gradient.dtype == distance.dtype == torch.float32 and gradient.abs().sum() > 0
+
+
+def test_networks_survive_inference_mode(tmp_path):
     """A first call in inference mode, under a default device, leaves the caches usable."""
-    code = """
-import torch
-from invert import load_generator, perceptual
-torch.set_default_dtype(torch.float64)
-with torch.inference_mode(), torch.device("meta"):
-    generator = load_generator("avatars-128")
-    networks = perceptual.load("alex"), perceptual.for_losses("alex", "cpu", torch.float32)
-w = torch.zeros(1, 256, dtype=torch.float32, requires_grad=True)
-image = generator.synthesize(w)
-for network in networks:
-    black = image.detach() * 0
-    distance = network.distance(network.features(image), network.features(black))
-    (gradient,) = torch.autograd.grad(distance.sum(), w, retain_graph=True)
-    assert gradient.dtype == distance.dtype == torch.float32 and gradient.abs().sum() > 0
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    exit_code, errors = Forked(tmp_path, first_call_in_inference_mode).wait()
+    assert exit_code == 0, errors
 
 
 @pytest.mark.parametrize("make", [stylegan2, conditional_xl, functools.partial(stylegan2, c_dim=3)])

@@ -374,20 +374,20 @@ def test_noise_in_the_corrected_image_is_not_added_again():
     assert float(following.std()) == pytest.approx(0.16, rel=0.03)  # √(0.2² − 0.12²)
 
 
-@pytest.mark.parametrize("name", ["ddnm", "pigdm", "mpgd", "diffpir", "daps"])
-def test_one_setting_samplers_denoise_a_photo(name):
-    """Six steps; half the error of what is observed."""
-    clean, y, few = noisy_photo(name)
-    restored = invert.restore(y, degrade.Gaussian(0.2), invert.load_prior("photo"), few)
-    assert restored.image.shape == clean.shape and len(restored.history) == 6
-    assert (restored.image - clean).square().mean() < 0.5 * (y - clean).square().mean()
+SAMPLERS = [name for name, method in METHODS.items() if isinstance(method, Sampler)]
+# The others are set for one task, or know no noise.
+ONE_SETTING = {"ddnm", "pigdm", "mpgd", "diffpir", "daps"}
 
 
-@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if isinstance(m, Sampler)])
-def test_samplers_stay_finite(name):
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_stay_finite_and_denoise(name):
+    """Six steps; those of one setting halve the error of what is observed."""
     clean, y, few = noisy_photo(name)
     restored = invert.restore(y, degrade.Gaussian(0.2), invert.load_prior("photo"), few)
     assert restored.finite.all() and restored.image.shape == clean.shape
+    if name in ONE_SETTING:
+        assert len(restored.history) == 6
+        assert (restored.image - clean).square().mean() < 0.5 * (y - clean).square().mean()
 
 
 def noisy_photo(name):

@@ -122,6 +122,7 @@ def test_ray_reports_a_setup_that_fails(cluster):
         list(Ray().map(lambda: os._exit(1), [("a", 1)]))
 
 
+@pytest.mark.slow
 def test_ray_machine_that_dies_loses_no_job(cluster, tmp_path):
     machines, second = cluster
     dying = second.node_id  # the workers get the name, not the machine

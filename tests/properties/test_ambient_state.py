@@ -1,6 +1,5 @@
 """No operator depends on the global state of torch, and no cache keeps that state."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from degrade import Mask, Operator
-from tests.conftest import cases, rng
+from tests.conftest import cases, empty_caches, rng
 
 from .examples import SIZED, STRATEGIES, images
 
@@ -35,15 +34,6 @@ STATES = {
     "meta": lambda: torch.device("meta"),
     "inference": torch.inference_mode,
 }
-
-
-def forget_constants() -> None:
-    """Empty the caches of all modules of degrade, as in a new process."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("degrade"):
-            for value in vars(module).values():
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
 
 
 def outcome(f: Operator, x: Tensor, state: State) -> list[Tensor]:
@@ -70,9 +60,9 @@ def test_ambient_state_changes_no_bit(name, state, data):
     """The state is set before anything is cached; afterwards the same operator gives gradients."""
     x = data.draw(images())
     f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
-    forget_constants()
+    empty_caches("degrade")
     expected = [*outcome(f, x, torch.enable_grad), gradient(f, x)]
-    forget_constants()
+    empty_caches("degrade")
     results = [*outcome(f, x, STATES[state]), gradient(f, x)]
     for result, truth in zip(results, expected, strict=True):
         assert result.dtype == truth.dtype and torch.equal(result, truth)

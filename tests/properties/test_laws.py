@@ -16,8 +16,9 @@ from tests.conftest import cases, rng
 
 from .examples import SIZED, SLOPES, STRATEGIES, chains, images, operators
 
-# Of each operator; all of them together try a law some 500 times. DEGRADE_EFFORT multiplies it.
-LAW = cases(15)
+# Of each operator; all of them together try a law some 250 times. `.ci/run` tries eight times as
+# many, by DEGRADE_EFFORT.
+LAW = cases(8)
 
 
 def test_examples_cover_every_operator():
@@ -138,7 +139,7 @@ def test_gradient_of_other_operators_is_as_declared(name, data):
 
 
 @pytest.mark.parametrize("name", [*STRATEGIES, "mask"])
-@cases(20)
+@cases(10)
 @given(data=st.data())
 def test_project_comes_closer_to_the_observation(name, data):
     """The image stays as it is where nothing is certain, and where it agrees already."""
@@ -180,7 +181,7 @@ def test_half_precision_is_computed_in_float32(name, data):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@cases(20)
+@cases(10)
 @given(data=st.data())
 def test_range_draws_accepted_values(name, data):
     """A range between the values of two operators, wherever the constructor accepts it."""
@@ -233,15 +234,3 @@ def test_call_rejects_bad_images(name, data):
             f(bad)
     with pytest.raises(TypeError, match="tensor"):
         f([[0.5]])
-
-
-@pytest.mark.parametrize("name", [*STRATEGIES, *SIZED])
-@cases(10)
-@given(data=st.data())
-def test_output_can_be_changed_in_place(name, data):
-    """Also while autograd records; the gradient is that of the operation out of place."""
-    x = data.draw(images()).requires_grad_()
-    f = SIZED[name](*x.shape) if name in SIZED else data.draw(STRATEGIES[name])
-    (changed,) = torch.autograd.grad(f(x, rng()).mul_(0.5).sum(), x)
-    (expected,) = torch.autograd.grad((f(x, rng()) * 0.5).sum(), x)
-    assert torch.equal(changed, expected)
