@@ -216,7 +216,6 @@ def one(d):
 
 
 SLOPES = {"cubic": (cubic,) * 3, "ste": (one,) * 3, "residual": (cubic, one, one)}
-SLOPES["identity"] = SLOPES["ste"]  # for tables; the image's gradient never meets them
 
 
 def clamp_slope(levels, clamp):

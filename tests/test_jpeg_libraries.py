@@ -119,6 +119,13 @@ def test_library_text_and_batch(encoder, decoder):
         assert torch.equal(f.row(i, 2)(x[i : i + 1]), y[i : i + 1])
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_library_takes_meta_tensors(encoder):
+    x = torch.empty(2, 3, 20, 30, device="meta")
+    f = JPEG(75, "4:1:1", encoder=encoder, decoder="ijg9a")
+    assert f(x).shape == x.shape
+
+
 def test_library_gradient_is_that_of_libjpeg_turbo_at_its_coefficients():
     """The linear stages are libjpeg-turbo's; slopes follow the encoder's own coefficients."""
     x = content("picture", 32, 32, 3, 5).requires_grad_()

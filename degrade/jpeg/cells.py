@@ -21,7 +21,7 @@ from .saving import Planes, Saving
 
 _ROUNDS = 48  # projections of a picture into the cells
 _MORE_ROUNDS = 96  # the same, if the cells are certain
-_DITHERED_ROUNDS = 112  # after them, if the cells are certain
+_DITHERED_ROUNDS = 224  # after them, if the cells are certain
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
 _DITHERED_EDGE = 0.1  # in steps: the largest distance from a cell's edge in dithered rounds
 _TILE = 256  # pixels of a side that are solved at a time

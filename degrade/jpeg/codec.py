@@ -40,11 +40,10 @@ class Rules(NamedTuple):
         return through_clamp and self.clamp != "ste"
 
     def slopes(self, luma: bool) -> bool:
-        """Whether the quantiser of a plane has the cubic's slope."""
-        needed = self.to_image or self.to_steps
+        """Whether the quantiser of a plane has the cubic's slope, for the gradient of the image."""
         if self.surrogate == "residual":
-            return needed and luma
-        return needed and self.surrogate == "cubic"
+            return self.to_image and luma
+        return self.to_image and self.surrogate == "cubic"
 
 
 Saved = Tensor | None  # what a backward pass needs, batch first; None where it does not
@@ -231,8 +230,7 @@ def _quantise(
         slope = squared_distance.mul_(3 * CUBIC_BLEND)
         slope.add_(1 - CUBIC_BLEND)
     if rules.to_steps:
-        through_slope = unrounded if slope is None else unrounded * slope
-        rise = integers - through_slope
+        rise = integers - unrounded  # as if dk/d(F/divisors) were 1, whatever the image's slope
     return k, slope, rise
 
 

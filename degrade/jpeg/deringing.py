@@ -18,6 +18,8 @@ _MOST = 31  # levels above white
 
 def deringed(plane: Tensor, steps: Tensor) -> Tensor:
     """Samples [planes, height, width] with overshoot; steps [planes, 1, 8, width]."""
+    if plane.is_meta:  # it has a shape and no values
+        return plane
     rows: Tensor = plane.unflatten(1, (-1, 8))
     columns: Tensor = rows.unflatten(3, (-1, 8))
     blocks = columns.transpose(2, 3).flatten(3)

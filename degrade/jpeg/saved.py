@@ -81,9 +81,10 @@ def with_coefficients(operator: Operator, file: str | Path | bytes, pixels: Tens
     except ValueError:
         return operator
     decoded = coefficients.decode(jpeg.decoder)
-    if not _made(jpeg, coefficients, decoded) or not _leads_to(
-        stages[position + 1 :], decoded, pixels
-    ):
+    following = stages[position + 1 :]
+    if not _made(jpeg, coefficients, decoded):
+        return operator
+    if not _leads_to(following, decoded, pixels):
         return operator
     parameters = {field.name: getattr(jpeg, field.name) for field in fields(JPEG)}
     stages[position] = SavedJPEG(**parameters, pixels=decoded, components=coefficients.components)

@@ -196,7 +196,7 @@ def compare_bytes(count: int = 10_000) -> None:
     print(f"{unwritten} of them Pillow could not write")
 
 
-def libraries(count: int = 400) -> None:
+def libraries(count: int = 120) -> None:
     """Compare the models of JPEG libraries with the libraries in jpeglib."""
     import jpeglib
 

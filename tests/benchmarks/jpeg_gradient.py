@@ -7,9 +7,8 @@ from the JPEG of the picture itself, by LPIPS (AlexNet). Iterated FGSM: 10 steps
 the sign of the gradient, from the same random start for every method. The score is the LPIPS
 after Pillow saved both; higher is better. Diff-JPEG's paper attacks a classifier instead, which
 this package does not hold. "no JPEG" attacks the picture, as if it were not saved.
-Quality: Adam looks for the quality of a file from its pixels and the picture, by the mean squared
-error on levels of 0 to 255; 60 steps, learning rate 2, from quality 50. The score is the mean
-distance to the true quality; lower is better.
+Quality: the derivative of the squared error of a JPEG with respect to its quality, divided by the
+true slope: the difference of Pillow's errors at qualities 3 higher and 3 lower. 1 is right.
 Descent to a given file is in `jpeg.py descent`.
 """
 
@@ -29,7 +28,7 @@ from invert import perceptual
 from tests.benchmarks.jpeg import kornia, pictures, with_pillow
 
 ATTACKED = (25, 50, 75, 95)  # qualities
-TRUE_QUALITIES = (10, 30, 70, 90)
+QUALITIES = (10, 30, 70, 90)  # at which the slope is measured
 EPSILON = 3 / 255
 STEPS = 10
 
@@ -82,31 +81,28 @@ def attack(count: int) -> None:
         print(f"| {name} | {' | '.join(f'{score:.4f}' for score in scores)} |", flush=True)
 
 
-def found_quality(x: Tensor, true_quality: int, codec: Codec) -> Tensor:
-    """The qualities [B] at which Adam ends."""
-    y = with_pillow(x, true_quality)
-    quality = torch.full((len(x),), 50.0, requires_grad=True)
-    optimizer = torch.optim.Adam([quality], lr=2)
-    for _ in range(60):
-        optimizer.zero_grad()
-        error = (codec(x, quality) - y).mul(255).square()
-        error.mean((1, 2, 3)).sum().backward()
-        optimizer.step()
-        with torch.no_grad():
-            quality.clamp_(1, 100)
-    return quality.detach()
+def squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of squared errors, on levels of 0 to 255."""
+    return (y - x).mul(255).square().sum()
 
 
 def quality(count: int) -> None:
     x = pictures(count)
-    print(f"\n| distance to the quality | {' | '.join(f'q {q}' for q in TRUE_QUALITIES)} |")
-    print("|---|" + "---|" * len(TRUE_QUALITIES))
+    print(f"\n| slope / true slope | {' | '.join(f'q {q}' for q in QUALITIES)} |")
+    print("|---|" + "---|" * len(QUALITIES))
+    true_slopes = []
+    for number in QUALITIES:
+        higher = squared_error(x, with_pillow(x, number + 3))
+        lower = squared_error(x, with_pillow(x, number - 3))
+        true_slopes.append((higher - lower) / 6)
     for name, codec in methods().items():
-        distances = []
-        for true_quality in TRUE_QUALITIES:
-            distance = (found_quality(x, true_quality, codec) - true_quality).abs()
-            distances.append(distance.mean().item())
-        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in distances)} |", flush=True)
+        ratios = []
+        for number, true_slope in zip(QUALITIES, true_slopes, strict=True):
+            qualities = torch.full((len(x),), float(number), requires_grad=True)
+            error = squared_error(x, codec(x, qualities))
+            (slopes,) = torch.autograd.grad(error, qualities)
+            ratios.append((slopes.sum() / true_slope).item())
+        print(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |", flush=True)
 
 
 if __name__ == "__main__":
