@@ -133,7 +133,7 @@ def _minimum(problem: _Problem, candidates: int) -> Tensor:
         engine = SobolEngine(count)
         engine.fast_forward(1)  # the first point is a corner
         points = engine.draw(candidates, dtype=torch.float64)
-    best = min(points, key=problem.score)
+    best: Tensor = min(points, key=problem.score)
     step = _FIRST_STEP
     while step >= _LAST_STEP:
         better = _step(problem, best, step)
