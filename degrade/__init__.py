@@ -17,7 +17,7 @@ from .filter import Blur, Gamma, Gray, Sinc
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
 from .jpeg import JPEG, jpeg
-from .jpeg.coefficients import JPEGCoefficients, jpeg_coefficients
+from .jpeg.coefficients import JPEGCoefficients, jpeg_bytes, jpeg_coefficients
 from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
@@ -123,7 +123,6 @@ _LAZY = {
     "PictureTransform": ".pictures",
     "fit": ".fitting",
     "guess": ".forensics",
-    "jpeg_bytes": ".jpeg.file",
     "jpeg_size": ".jpeg.rate",
 }
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.bench import SETTINGS, Bench, BenchSettings
+from pipelines.bench import SETTINGS, Bench
+from pipelines.bench_job import BenchSettings
 from pipelines.files import encode, read_json, write
 from pipelines.results import Results, Table, tables_of
 from pipelines.sheet import sheet

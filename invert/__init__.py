@@ -14,7 +14,8 @@ from .load import load_prior, save_denoiser
 from .method import RestorationMethod
 from .methods import METHODS
 from .misfit import unexplained
-from .phases import Method, Phase
+from .phase import Phase
+from .phases import Method
 from .problem import oracle_mask
 from .recipe import Recipe
 from .result import Restoration, Step

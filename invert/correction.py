@@ -21,7 +21,7 @@ from degrade.rng import Rng
 
 from .linear_model import ROUNDING, LinearModel, dot, linear_model
 from .problem import Problem, streams
-from .strength import measured_error, trial, trial_parts
+from .trials import draw_trial, measured_error, trial_parts
 
 _PROBE = 0.1  # of the noise level, by which an image is shifted to measure a derivative
 _LEAST_SPREAD = 1e-3  # of x around its estimate, in [0, 1] units
@@ -85,7 +85,7 @@ def error_of(problem: Problem) -> float:
         return sigma
     trials = []
     for number, part in enumerate(trial_parts(problem)):
-        trials.append(trial(problem, part, number))
+        trials.append(draw_trial(problem, part, number))
     return measured_error(trials)
 
 

@@ -30,6 +30,24 @@ APPROX: Model = methodcaller("approx")
 
 
 @dataclass(frozen=True)
+class Response:
+    """How the observations depend on the image on average: E y = slope · A x + offset.
+
+    Noise keeps the mean, with a slope of 1. Dead pixels darken it, and clamping bends it.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def undone(self, y: Tensor) -> Tensor:
+        """An observation whose mean is A x."""
+        return y if self == PLAIN else (y - self.offset) / self.slope
+
+
+PLAIN = Response()
+
+
+@dataclass(frozen=True)
 class LinearModel:
     """The equation y = A x + error for images that share A.
 
@@ -72,9 +90,10 @@ class LinearModel:
         return x0 + conjugate_gradients(hessian, residual, preconditioner)
 
 
-def linear_model(operator: Operator, y: Tensor) -> LinearModel:
+def linear_model(operator: Operator, y: Tensor, response: Response = PLAIN) -> LinearModel:
     """The model of observations y [B, C, h, w], all by the same operator.
 
+    response: of y to the image, which is undone after the curves.
     Raises ValueError for a stage that changes the size of the image without being linear.
     """
     image_shape = tuple(operator.input_shape(y.shape))
@@ -94,22 +113,29 @@ def linear_model(operator: Operator, y: Tensor) -> LinearModel:
         if not stage.linear and isinstance(stage, Invertible):
             y = stage.inverse(y)
     linear = compose(linear_stages) if linear_stages else None
-    return LinearModel(y, linear, image_shape)
+    return LinearModel(response.undone(y), linear, image_shape)
 
 
 def with_known_filters(operator: Operator, shape: Shape, approximate: Model = APPROX) -> Operator:
-    """What a method for denoisers may assume: the filter of a reduction is known, draws are not.
+    """What a method for denoisers may assume: filters and laws of noise are known, draws are not.
 
-    Linear stages that change the size stay as they are, and `approximate` models the others. shape:
-    of the image.
+    `approximate` models stages that hold random draws, such as the places of dead pixels. The
+    others stay as they are. The filter of a reduction is not replaced by a mean, nor Poisson's law
+    by the Gaussian that has a gradient, whose mean is lower by half a photon. shape: of the image.
     """
     stages: list[Operator] = []
     for stage in operator:
         output = tuple(stage.output_shape(shape))
         resizes = stage.linear and output != shape
-        stages.extend(stage if resizes else approximate(stage))
+        is_known = resizes or not (stage.nested or holds_draws(stage))
+        stages.extend(stage if is_known else approximate(stage))
         shape = output
     return compose(stages)
+
+
+def holds_draws(stage: Operator) -> bool:
+    """Whether an operator was sampled, so that the seed of its random draws is a parameter."""
+    return getattr(stage, "seed", None) is not None
 
 
 def filled(values: Tensor, weight: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from .latent import Codes, GaussianCodes, Offset, Weights, Z
 from .loss import L1, MSE, Deep, Lpips, SamePerson, Term
 from .method import Knob
 from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
-from .phases import Method, Phase
+from .phase import Phase
+from .phases import Method
 from .prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, OffsetNorm, WhiteNoise
 from .start import BestOf, Centroids
 

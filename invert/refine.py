@@ -20,7 +20,8 @@ from degrade.operator import Operator, compose
 from degrade.values import Range
 
 from .denoiser import Denoiser
-from .strength import local_mean, within
+from .strength import within
+from .trials import local_mean
 
 ROUNDS = 4  # of expectation maximisation
 PART = 128  # pixels: sigma is estimated in parts of this side

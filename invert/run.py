@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .phase import Phase
 from .point import Point
 from .problem import Problem
 from .result import Report, Step
 from .search import Measurement, Search
-
-if TYPE_CHECKING:
-    from .phases import Phase
 
 
 @dataclass(frozen=True)

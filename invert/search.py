@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -24,13 +24,11 @@ from degrade.rng import Rng
 
 from .loss import Measure, Term, View
 from .optim import CodeScale, Conditions, Measured, StopRule
+from .phase import Phase
 from .point import Moment, Point
 from .problem import Problem
 from .roles import Variables
 from .tree import finite_rows, tree_map, tree_where
-
-if TYPE_CHECKING:
-    from .phases import Phase
 
 CHECK_EVERY = 10  # steps between looks at whether all images have stopped, where no rule asks
 

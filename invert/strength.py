@@ -9,34 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from degrade.operator import Operator, Shape
-
-from .dead_leaves import dead_leaves
-from .linear_model import ROUNDING, LinearModel, linear_model
+from .linear_model import PLAIN, ROUNDING, Response, linear_model
 from .problem import Problem, streams
-from .tiles import nearest_cut
+from .trials import Trial, draw_trial, local_mean, measured_error, measured_response, trial_parts
 
-# The centres of the trials in the image, as shares of its height and width.
-TRIAL_CENTRES = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
-TRIAL_SIDE = 96  # pixels: about the side of a synthetic picture
 TRIAL_STEPS = 4  # turns of a trial whose linear part leaves something open
 STRIDE = 2**0.5  # the factor between neighbouring noise levels of the search
 MOST_STRIDES = 7
 EXACT = 1e-4  # errors below this are rounding of float32
 PAIRS = 2  # pairs of random draws that measure the local variance of noise
 MOST_SAMPLES = 100_000  # of the local variance, for its quantiles
-WINDOW = 9  # pixels: the side of the square over which the variance is averaged
 VARIES = 1.5  # noise varies if the ratio of its 90 % and 10 % quantiles is above this
-REDUCED = 2  # synthetic pictures are drawn larger by this, so that edges are as soft as in photos
-# Of the discs, before that reduction. Without small discs the pictures have less detail than
-# photos, and levels are found that remove detail (measured on two photos outside all tables).
-RADII = (3.0, 600.0)
 
 
 @dataclass(frozen=True)
@@ -46,33 +33,14 @@ class Strength:
     levels: the noise levels of the turns, falling. error: the standard deviation of y − A x.
     note: how the levels were chosen, for readers. fixed: the part of error² that is not random, if
     the noise varies over the image; None if it is the same everywhere, so that every pixel is
-    denoised alike.
+    denoised alike. response: how the mean of y depends on A x; it is undone first.
     """
 
     levels: tuple[float, ...]
     error: float
     note: str
     fixed: float | None = None
-
-
-class TrialPart(NamedTuple):
-    """A part of the operator, with the height and width of the images that it takes."""
-
-    operator: Operator
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A synthetic picture [1, C, h, w], and the problem of restoring it."""
-
-    truth: Tensor
-    problem: Problem
-
-    def model(self) -> LinearModel:
-        """y = A x + error for the synthetic picture."""
-        return linear_model(self.problem.operator, self.problem.observation)
+    response: Response = PLAIN
 
 
 def find_strength(problem: Problem, steps: int, first: float, last: float) -> Strength:
@@ -82,11 +50,10 @@ def find_strength(problem: Problem, steps: int, first: float, last: float) -> St
     """
     trials = []
     for number, part in enumerate(trial_parts(problem)):
-        trials.append(trial(problem, part, number))
-    error = measured_error(trials)
+        trials.append(draw_trial(problem, part, number))
     direct = is_direct(problem, trials)
-    if error >= EXACT:
-        return best_strength(problem, trials, error, direct, steps, first)
+    if measured_error(trials) >= EXACT:
+        return best_strength(problem, trials, direct, steps, first)
     if direct:
         return undone_exactly(problem)
     levels = geometric(first, last, steps)
@@ -103,16 +70,19 @@ def undone_exactly(problem: Problem) -> Strength:
 
 
 def best_strength(
-    problem: Problem, trials: list[Trial], error: float, direct: bool, steps: int, first: float
+    problem: Problem, trials: list[Trial], direct: bool, steps: int, first: float
 ) -> Strength:
     """Search the noise level that restores the synthetic pictures best.
 
-    error, direct: of the trials, as `measured_error` and `is_direct` return them.
+    direct: of the trials, as `is_direct` returns it.
     """
     lowest, highest = problem.denoiser.sigma_range
+    model = linear_model(problem.operator, problem.observation)
+    response = measured_response(trials, model)
+    error = measured_error(trials, response)
     fixed = None
     if direct:
-        fixed = fixed_variance(problem, trials, error)
+        fixed = fixed_variance(problem, trials, error, response)
 
     def levels_to(sigma: float, count: int) -> tuple[float, ...]:
         if direct:
@@ -121,7 +91,7 @@ def best_strength(
 
     def loss(sigma: float) -> float:
         levels = levels_to(sigma, TRIAL_STEPS)
-        strength = Strength(levels, error, "", fixed)
+        strength = Strength(levels, error, "", fixed, response)
         return trial_loss(trials, strength)
 
     best = descend(loss, error * STRIDE, lowest, highest)
@@ -135,8 +105,11 @@ def best_strength(
     note += f"({gain:+.1f} dB)"
     if fixed is not None:
         note += "; where the noise is weaker, less is removed"
+    if response != PLAIN:
+        mean = f"{response.slope:.2f} x {response.offset:+.2f}"
+        note += f"; the mean of the observation, {mean} for an image x, is undone"
     levels = levels_to(best, steps)
-    return Strength(levels, error, note, fixed)
+    return Strength(levels, error, note, fixed, response)
 
 
 def is_direct(problem: Problem, trials: list[Trial]) -> bool:
@@ -208,94 +181,15 @@ def vertex(left: float, middle: float, right: float) -> float:
     return within(position, -1.0, 1.0)
 
 
-def trial_parts(problem: Problem) -> list[TrialPart]:
-    """Cut the operators of the trials out of the problem's operator, at four places.
-
-    An operator that cannot be cut is tried on small images, if it takes them; otherwise on images
-    of the full size.
-    """
-    operator = problem.operator
-    shape = problem.image_shape
-    parts = []
-    for row, column in TRIAL_CENTRES:
-        rows = trial_span(operator, shape, row, 0)
-        columns = trial_span(operator, shape, column, 1)
-        if rows is None or columns is None:
-            return [uncut(operator, shape)] * len(TRIAL_CENTRES)
-        part = operator.part(shape, (rows, columns))
-        assert part is not None  # its edges are where the operator can be cut
-        part_operator, _ = part
-        height = rows.stop - rows.start
-        width = columns.stop - columns.start
-        parts.append(TrialPart(part_operator, height, width))
-    return parts
-
-
-def trial_span(operator: Operator, shape: Shape, centre: float, axis: int) -> slice | None:
-    """Rows (axis 0) or columns around a share of the side; None where no cut is possible."""
-    length = shape[2 + axis]
-    if length <= TRIAL_SIDE:
-        return slice(0, length)
-    wanted = int(centre * length) - TRIAL_SIDE // 2
-    wanted = min(max(wanted, 0), length - TRIAL_SIDE)
-    start = nearest_cut(operator, shape, wanted, axis)
-    stop = start + TRIAL_SIDE
-    if stop < length:
-        stop = nearest_cut(operator, shape, stop, axis)
-    if stop <= start:
-        return None
-    return slice(start, stop)
-
-
-def uncut(operator: Operator, shape: Shape) -> TrialPart:
-    """The whole operator, with the size of a small image, or of `shape` if it takes no other."""
-    batch, channels, full_height, full_width = shape
-    height = min(TRIAL_SIDE, full_height)
-    width = min(TRIAL_SIDE, full_width)
-    small = (batch, channels, height, width)
-    try:
-        output = operator.output_shape(small)
-    except ValueError:  # the operator holds a mask of the full size
-        return TrialPart(operator, full_height, full_width)
-    if operator.input_shape(output) != small:  # it returns to the full size, as `resize` with `of`
-        return TrialPart(operator, full_height, full_width)
-    return TrialPart(operator, height, width)
-
-
-def trial(problem: Problem, part: tuple[Operator, int, int], number: int) -> Trial:
-    """Draw a synthetic picture for a part of the operator, and damage it.
-
-    part: an operator, and the height and width of its image.
-    """
-    operator, height, width = part
-    (generator,) = streams(problem.seeds, f"trial{number}")
-    palette = problem.observation[0].cpu()
-    large = dead_leaves(REDUCED * height, REDUCED * width, palette, generator, RADII)
-    reduced = F.avg_pool2d(large[None], REDUCED)
-    truth = reduced.clamp(0, 1).to(problem.device)
-    observation = operator(truth, generator)
-    trial_problem = replace(problem, observation=observation, operator=operator)
-    return Trial(truth, trial_problem)
-
-
-def measured_error(trials: list[Trial]) -> float:
-    """The standard deviation of y − A x over the trials."""
-    squares = []
-    for trial in trials:
-        model = trial.model()
-        difference = model.observation - model.forward(trial.truth)
-        squares.append(difference.square().mean())
-    mean_square = torch.stack(squares).mean()
-    return float(mean_square.sqrt())
-
-
-def fixed_variance(problem: Problem, trials: list[Trial], error: float) -> float | None:
+def fixed_variance(
+    problem: Problem, trials: list[Trial], error: float, response: Response
+) -> float | None:
     """The part of error² that is not random; None if the random part is the same everywhere."""
     if not problem.denoiser.takes_map:
         return None
     variances = []
     for trial in trials:
-        variance = noise_variance(trial.problem, trial.truth)
+        variance = noise_variance(trial.problem, trial.truth, response)
         variances.append(variance.flatten())
     variance = torch.cat(variances)
     every = max(1, len(variance) // MOST_SAMPLES)  # quantile() takes at most 2²⁴ values
@@ -308,7 +202,7 @@ def fixed_variance(problem: Problem, trials: list[Trial], error: float) -> float
     return fixed if high > VARIES * low else None
 
 
-def noise_variance(problem: Problem, image: Tensor) -> Tensor:
+def noise_variance(problem: Problem, image: Tensor, response: Response) -> Tensor:
     """The local variance [1, 1, H, W] of an operator's random draws on an image [1, C, H, W].
 
     The method undoes curves and turns before it looks at the noise, and so does this function.
@@ -319,16 +213,11 @@ def noise_variance(problem: Problem, image: Tensor) -> Tensor:
         guesses = []
         for name in ("first", "second"):
             draw = operator(image, streams(problem.seeds, f"{name}{pair}"))
-            guesses.append(linear_model(operator, draw).first_guess())
+            guesses.append(linear_model(operator, draw, response).first_guess())
         first, second = guesses
         squares = (first - second).square()
         total += squares.mean(1, keepdim=True) / 2
     return local_mean(total / PAIRS)
-
-
-def local_mean(x: Tensor) -> Tensor:
-    """Replace every pixel by the mean of the square around it."""
-    return F.avg_pool2d(x, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
 
 
 def relative_noise(problem: Problem, z: Tensor, strength: Strength) -> Tensor | None:
@@ -339,14 +228,14 @@ def relative_noise(problem: Problem, z: Tensor, strength: Strength) -> Tensor | 
     if strength.fixed is None:
         return None
     image = local_mean(z).clamp(0, 1)
-    variance = noise_variance(problem, image)
+    variance = noise_variance(problem, image, strength.response)
     deviation = (variance + strength.fixed).sqrt()
     return deviation / strength.error
 
 
 def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
     """Half-quadratic splitting: yield the denoised image of each turn, unclamped."""
-    model = linear_model(problem.operator, problem.observation)
+    model = linear_model(problem.operator, problem.observation, strength.response)
     z = model.first_guess()
     if not strength.levels:
         yield z

@@ -19,40 +19,21 @@ import invert
 from degrade.imagefile import contents, picture
 
 from . import files, foreign, run_lock
+from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, folder_of
 from .classes import NO_CLASSES, Classes
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
 from .progress import BenchBar
 from .results import Results, Row, is_curve
-from .runner import BatchResult, BenchJob, Cell, Runner, folder_of
-from .solver import Solver, Solvers, identity_text, prior_text
+from .runner import Runner
+from .solver import Solver, Solvers
 
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
 Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
 RowIdentity = tuple[str, str, str, str | None, int | None, str]
 # task, method, image, source, class, note
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchSettings(GeneratorOptions):
-    """The settings that change a row, besides task, method and picture; kept in settings.json.
-
-    generator, denoiser: a bundled name, or a digest of the file. identity: a digest of the face
-    embedding.
-    """
-
-    identity: str | None = None
-
-    @classmethod
-    def of(cls, options: GeneratorOptions, embedding: Path | None = None) -> BenchSettings:
-        """Replace the files that the options name by digests of them."""
-        settings = asdict(options)
-        settings["generator"] = prior_text(options.generator)
-        settings["denoiser"] = prior_text(options.denoiser)
-        identity = identity_text(embedding, None)
-        return cls(**settings, identity=identity)
 
 
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:

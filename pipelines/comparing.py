@@ -13,9 +13,9 @@ import numpy
 
 from . import files
 from .bench import SETTINGS, stored_rows
+from .bench_job import folder_of
 from .metrics import METRICS, Metric
 from .results import Row
-from .runner import folder_of
 
 RESAMPLES = 10_000
 LEVEL = 0.95  # of the confidence interval

@@ -11,6 +11,7 @@ from torch import Tensor
 import degrade
 import invert
 from degrade.filter import Gray
+from degrade.jpeg.saved import with_coefficients
 from degrade.operator import Shape
 from degrade.photofile import PhotoFile, read_photo
 
@@ -83,6 +84,7 @@ class Observer:
         """Read a picture and find out what happened to it."""
         manifest, operator = what_happened(source, self.op, self.prior)
         file, pixels, stays_grey = self._read(source, operator)
+        operator = with_coefficients(operator, source.path, pixels)
         photos = self._photos(source, pixels, operator)
         clean_path = self.clean_path(source, manifest)
         clean = None

@@ -3,99 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import degrade
-import invert
 from degrade.rng import child_seed
 
 from . import files, metrics
+from .bench_job import BatchResult, BenchJob, BenchSettings, Cell
 from .results import Row, thinned, thinned_terms
 from .solver import Solved, Solver, assumed_operator
-
-if TYPE_CHECKING:
-    from .bench import BenchSettings
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A method on a task.
-
-    label: its name in the tables. note: a remark for their readers. given: a folder of somebody's
-    restorations, which are scored in place of a method's: UNAP/000.png of picture 000.
-    """
-
-    task: str
-    label: str
-    method: invert.RestorationMethod
-    note: str = ""
-    given: Path | None = None
-
-    def given_picture(self, name: str) -> Path:
-        """The path of somebody's restoration of a picture."""
-        assert self.given is not None
-        return self.given / folder_of(self.task) / f"{name}.png"
-
-
-def given_cells(folders: str, tasks: Sequence[str], labels: Collection[str]) -> list[Cell]:
-    """Cells for the folders in a text such as "theirs,others", each under its own name.
-
-    labels: of other methods. Raises ValueError for a folder that does not exist or has such a name.
-    """
-    cells = []
-    known_labels = set(labels)
-    for part in folders.split(","):
-        name = part.strip()
-        if not name:
-            raise ValueError(f"results={folders!r} has an empty part; remove a comma")
-        folder = Path(name)
-        if not folder.is_dir():
-            raise ValueError(f"results: {folder} is no folder; make it, or correct its name")
-        label = folder.resolve().name
-        if label in known_labels:
-            raise ValueError(
-                f"results: {folder} has the name of a method or of another folder; rename it"
-            )
-        known_labels.add(label)
-        for task in tasks:
-            cells.append(Cell(task, label, invert.RestorationMethod(), given=folder))
-    return cells
-
-
-def folder_of(task: str) -> str:
-    """The name of the folder of a task's pictures."""
-    return task.replace("/", "-")
-
-
-@dataclass(frozen=True)
-class BenchJob:
-    """A batch of pictures for one method on one task.
-
-    clean: [B, C, R, R]. classes: of the pictures, for conditional priors; None if not given.
-    """
-
-    cell: Cell
-    names: list[str]
-    clean: Tensor
-    classes: list[int] | None = None
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What a job gives: a row for each picture, and files by (task, kind, name).
-
-    failure: why there are no rows, where only the observations could be made.
-    """
-
-    rows: list[Row]
-    pictures: dict[tuple[str, str, str], bytes]
-    failure: str = ""
 
 
 class NotGiven(ValueError):

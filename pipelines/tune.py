@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import invert
 
 from . import files
+from .bench_job import Cell
 from .metrics import ACCURACY
 from .results import Row
-from .runner import Cell
 
 if TYPE_CHECKING:
     import optuna

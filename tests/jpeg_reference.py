@@ -13,13 +13,14 @@ from degrade.jpeg.stages import M
 
 from .conftest import picture, rng
 
+WRITTEN_BY_PILLOW = ("4:4:4", "4:2:2", "4:2:0")
 LUMA, CHROMA = (tuple(table.flatten().tolist()) for table in STANDARD)
 
 
 def encode(pixels: torch.Tensor, subsampling: str = "4:2:0", **options) -> bytes:
     """JPEG bytes of uint8 [C, H, W]."""
-    if subsampling == "4:4:0" and len(pixels) == 3:
-        return encode_440(pixels, **options)
+    if subsampling not in WRITTEN_BY_PILLOW and len(pixels) == 3:
+        return encode_from_planes(pixels, subsampling, **options)
     subsampling = "4:2:0" if len(pixels) == 1 else subsampling
     array = pixels.permute(1, 2, 0).numpy()
     image = Image.fromarray(array[..., 0] if len(pixels) == 1 else numpy.ascontiguousarray(array))
@@ -28,8 +29,11 @@ def encode(pixels: torch.Tensor, subsampling: str = "4:2:0", **options) -> bytes
     return file.getvalue()
 
 
-def encode_440(pixels: torch.Tensor, quality: int = 75, qtables=None) -> bytes:
-    """A 4:4:0 file, made of the scans of three grayscale files: Pillow cannot write 4:4:0."""
+def encode_from_planes(
+    pixels: torch.Tensor, subsampling: str, quality: int = 75, qtables=None
+) -> bytes:
+    """A file of a sampling that Pillow cannot write, made of the scans of three grayscale files."""
+    across, down = SAMPLINGS[subsampling]
     if qtables is None:
         qtables = table_of(quality)[0, :2].flatten(1).tolist()
     red, green, blue = pixels.long()
@@ -39,9 +43,15 @@ def encode_440(pixels: torch.Tensor, quality: int = 75, qtables=None) -> bytes:
         (-11059 * red - 21709 * green + 32768 * blue + centre) >> 16,
         (32768 * red - 27439 * green - 5329 * blue + centre) >> 16,
     ]
-    pairs = [torch.cat([plane, plane[-1:]]) if len(plane) % 2 else plane for plane in chroma]
-    planes = [luma, *((plane[0::2] + plane[1::2] + 1) >> 1 for plane in pairs)]
     height, width = luma.shape
+    rows = torch.arange(down * math.ceil(height / down)).clamp(max=height - 1)
+    blocks_across = math.ceil(math.ceil(width / across) / 8)
+    columns = torch.arange(across * 8 * blocks_across).clamp(max=width - 1)
+    planes = [luma]
+    for plane in chroma:
+        groups = plane[rows][:, columns].unflatten(1, (-1, across)).unflatten(0, (-1, down))
+        shared = across * down
+        planes.append((groups.sum((1, 3)) + shared // 2) // shared)
     frame = bytes([8, *height.to_bytes(2, "big"), *width.to_bytes(2, "big"), 3])
     tables, scans, huffman = b"", b"", b""
     for i, plane in enumerate(planes):
@@ -51,7 +61,7 @@ def encode_440(pixels: torch.Tensor, quality: int = 75, qtables=None) -> bytes:
         quantisation = next(body for marker, body in parts if marker == 0xDB)
         tables += segments((0xDB, bytes([quantisation[0] | i]) + quantisation[1:]))
         huffman = segments(*(part for part in parts if part[0] == 0xC4))
-        frame += bytes([i + 1, 0x12 if i == 0 else 0x11, i])
+        frame += bytes([i + 1, 16 * across + down if i == 0 else 0x11, i])
         scans += segments((0xDA, bytes([1, i + 1, 0, 0, 63, 0]))) + data.removesuffix(b"\xff\xd9")
     start = b"\xff\xd8" + segments((0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"))
     return start + tables + segments((0xC1, frame)) + huffman + scans + b"\xff\xd9"
@@ -155,20 +165,23 @@ class Stages:
             c = c[:, torch.arange(rows * self.down).clamp(max=height - 1)]
             c = c[:, :, torch.arange(full).clamp(max=width - 1)]
             c = nn.avg_pool2d(c[None], (self.down, self.across))[0]
-            bias = torch.arange(full // 2) % 2 + self.down - 1
-            c = self._round(c, 0.5 if self.across == 1 else bias / (2 * self.down))
+            bias = torch.arange(full // self.across) % 2 + self.down - 1
+            alternates = self.across == 2 and self.down <= 2
+            c = self._round(c, bias / (2 * self.down) if alternates else 0.5)
         c = self._plane(c, i, 128.0 * self.exact)[:, :rows, :columns] - 128.0 * self.exact
-        narrow = self.across == 2 and columns <= 2
+        narrow = (self.across == 2 and columns <= 2) or max(self.across, self.down) > 2
         if halved:
             mode = {"mode": "nearest"}
             if not narrow:
                 mode = {"mode": "bilinear", "align_corners": False}
             c = nn.interpolate(c[None], (rows * self.down, columns * self.across), **mode)[0]
-            if self.across == 1:
+            if narrow:
+                bias = torch.zeros(())
+            elif self.across == 1:
                 bias = (torch.tensor([4, 8]).repeat(rows) / 16)[:, None]
             else:
                 bias = torch.tensor([8, 7] if self.down == 2 else [4, 8]).repeat(columns) / 16
-            c = self._round(c, 0 * bias if narrow else bias)
+            c = self._round(c, bias)
         return c[:, :height, :width]
 
     def _plane(self, x, i, level):

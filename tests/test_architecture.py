@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,41 @@ def test_imports_never_go_upward(package):
     for path in FILES[package]:
         imported = imports(path.read_text(encoding="utf-8"))
         assert not FORBIDDEN[package] & imported, path
+
+
+def module_graph(package: str) -> dict[str, set[str]]:
+    """For each module of a package, the modules of it that it imports when it is imported itself.
+
+    An import for the type checker counts, too; an import inside a function does not.
+    """
+    modules = {}
+    for path in FILES[package]:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        modules[name] = (path, parts[:-1])
+    graph = {}
+    for name, (path, folder) in modules.items():
+        statements = []
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            statements += statement.body if isinstance(statement, ast.If) else [statement]
+        graph[name] = set()
+        for statement in statements:
+            if not isinstance(statement, ast.ImportFrom) or not statement.level:
+                continue
+            above = folder[: len(folder) - statement.level + 1]
+            source = ".".join([*above, *filter(None, [statement.module])])
+            for alias in statement.names:
+                part = f"{source}.{alias.name}"
+                graph[name].add(part if part in modules else source)
+    return graph
+
+
+@pytest.mark.parametrize("package", ["invert", "pipelines"])
+def test_modules_do_not_import_each_other(package):
+    graph = module_graph(package)
+    assert len(graph) == len(FILES[package]) and any(graph.values())
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def test_imports_are_found_in_every_form():

@@ -122,17 +122,18 @@ def test_guess_reproduces_jpeg_of_any_tables(options):
         assert torch.equal(f(tensor(picture)), tensor(opened(file)))
 
 
-def test_guess_reproduces_440_jpeg():
+@pytest.mark.parametrize("sampling", ["4:4:0", "4:1:1"])
+def test_guess_reproduces_jpeg_of_rare_sampling(sampling):
     x = tensor(scene(64, 81))
     pixels = x[0].mul(255).round().byte()
-    file = encode(pixels, "4:4:0", quality=80)
+    file = encode(pixels, sampling, quality=80)
     f = guess(file).operator
-    assert str(f) == "jpeg:80,subsampling=4:4:0"
+    assert str(f) == f"jpeg:80,subsampling={sampling}"
     assert torch.equal(f(x), tensor(opened(file)))
 
 
 @pytest.mark.parametrize(
-    ("factors", "message"), [(0x41, "sampling factors 4x1, 1x1, 1x1"), (0x14, "1x4, 1x1, 1x1")]
+    ("factors", "message"), [(0x31, "sampling factors 3x1, 1x1, 1x1"), (0x13, "1x3, 1x1, 1x1")]
 )
 def test_guess_names_sampling_that_no_model_covers(factors, message):
     file = saved(scene(64, 64), "JPEG", quality=80, subsampling="4:4:4")

@@ -48,11 +48,12 @@ def test_header_gives_operator_that_made_file(options, sampling, tmp_path):
     assert JPEG.from_file(str(path)) == f
 
 
+@pytest.mark.parametrize("sampling", ["4:4:0", "4:1:1", "4:1:0", "4:4:1"])
 @pytest.mark.parametrize("options", [{"quality": 35}, {"qtables": [[9] * 64, [300] * 64]}])
-def test_header_of_440_file_gives_its_operator(options):
-    data = encode(PIXELS, "4:4:0", **options)
+def test_header_of_rare_sampling_gives_its_operator(options, sampling):
+    data = encode(PIXELS, sampling, **options)
     f = JPEG.from_file(data)
-    assert f.subsampling == "4:4:0"
+    assert f.subsampling == sampling
     assert torch.equal(f(PHOTO)[0], decode(data).float() / 255)
 
 
@@ -89,7 +90,7 @@ def cmyk_file() -> bytes:
         (with_byte(FRAME + 1, 0xC3), "lossless"),
         (with_byte(FRAME + 1, 0xC5), "hierarchical"),
         (with_byte(FRAME + 4, 12), "12 bits"),
-        (with_byte(FRAME + 11, 0x41), "4x1"),  # 4:1:1
+        (with_byte(FRAME + 11, 0x31), "3x1"),
         (with_byte(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
         (with_byte(FRAME + 12, 3), "lacks quantisation table 3"),
         (with_byte(BYTES.index(b"\xff\xdb") + 5, 0), "0"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..codec import Codec
 from ..geometry import Turn
 from ..jpeg import JPEG
+from ..jpeg.encoders import ENCODERS, LIBJPEG_TURBO
 from ..jpeg.header import quality_tables, read_header
 from ..photofile import EXIF_TURNS, upright
 from .evidence import Evidence, Finding
@@ -70,6 +71,7 @@ def _last_jpeg(data: bytes, displayed: numpy.ndarray, image: Image) -> LastSave:
     pixels = numpy.asarray(image.convert("RGB"))
     is_grey = jpeg.tables is not None and len(jpeg.tables) == 1
     why = "the file's own tables" if is_grey else "the file's own tables and sampling"
+    why += _words_about_encoder(jpeg)
     turn = None
     if orientation in EXIF_TURNS:
         turn = Turn(*EXIF_TURNS[orientation])
@@ -102,17 +104,35 @@ def _unknown_codec(displayed: numpy.ndarray, why: str) -> LastSave:
 
 
 def _with_quality(jpeg: JPEG) -> JPEG:
-    """Write a JPEG by its quality if its tables are those of libjpeg."""
+    """Write a JPEG by its quality if its tables are those of libjpeg-turbo, or of libjpeg 9e."""
+    for encoder in (LIBJPEG_TURBO, "ijg9e"):
+        quality = _quality_of(jpeg, ENCODERS[encoder].base)
+        if quality is not None:
+            return JPEG(quality, jpeg.subsampling, encoder=encoder)
+    return jpeg
+
+
+def _quality_of(jpeg: JPEG, base: Tensor) -> int | None:
+    """The highest quality at which an encoder with these base tables has a JPEG's tables."""
+    count = 0 if jpeg.tables is None else len(jpeg.tables)
+    if count not in (1, 2):
+        return None
     qualities = torch.arange(1.0, 101, dtype=torch.float32, device="cpu")
-    tables_of_qualities = quality_tables(qualities).flatten(2)
+    tables_of_qualities = quality_tables(qualities, base).flatten(2)
     tables = torch.tensor(jpeg.tables, dtype=tables_of_qualities.dtype, device="cpu")
-    count = len(tables)
-    if count > 2:
-        return jpeg
     is_equal = tables_of_qualities[:, :count] == tables
     has_tables = is_equal.flatten(1).all(1)
     indices = has_tables.nonzero()
     if len(indices) == 0:
-        return jpeg
-    quality = int(indices[-1]) + 1
-    return JPEG(quality, jpeg.subsampling)
+        return None
+    return int(indices[-1]) + 1
+
+
+def _words_about_encoder(jpeg: JPEG) -> str:
+    """What the tables of a JPEG tell of the library that wrote it."""
+    if jpeg.encoder == "ijg9e":
+        return "; they are those of IJG's libjpeg 9e and 9f"
+    quality = _quality_of(jpeg, ENCODERS["mozjpeg-notrellis"].base)
+    if quality is not None and jpeg.tables is not None:
+        return f"; they are MozJPEG's of quality {quality}, whose trellis search has no model"
+    return ""

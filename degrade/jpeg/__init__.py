@@ -21,12 +21,12 @@ from ..transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed,
 from .cells import nearest_saved_as
 from .codec import Codec, Rules
 from .coefficients import JPEGCoefficients
+from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Libraries, check_encoder
 from .header import SAMPLINGS, check_tables, read_header, sampling_name
 from .steps import check_arguments, quantiser_steps, steps_of_components
 
 SURROGATES = ("identity", "residual", "cubic", "ste")
 CLAMPS = ("sigmoid", "hard", "ste")
-_MCU = 16  # pixels in which the grids of every sampling begin anew
 
 
 def jpeg(
@@ -36,6 +36,8 @@ def jpeg(
     tables: Sequence[Sequence[int]] | Tensor | None = None,
     surrogate: str = "identity",
     clamp: str = "sigmoid",
+    encoder: str = LIBJPEG_TURBO,
+    decoder: str = LIBJPEG_TURBO,
 ) -> Tensor:
     """Save images x as JPEG and return the pixels that Pillow reads back, bit for bit.
 
@@ -44,6 +46,7 @@ def jpeg(
     quality: 1 to 100, one number or one per image; 75 unless tables are given.
     tables: instead of a quality, 1 to 3 tables of 64 integers in natural order.
     surrogate, clamp: the gradient; see `JPEG`.
+    encoder, decoder: the library that saves and the one that opens; see `JPEG`.
 
     The result holds multiples of 1/255. quality [B] and tables [n, 8, 8] or [B, n, 8, 8] may be
     tensors with a gradient; a float tensor is rounded, straight through. Raises ValueError for
@@ -51,8 +54,12 @@ def jpeg(
     """
     check_choice("surrogate", surrogate, SURROGATES)
     check_choice("clamp", clamp, CLAMPS)
+    check_encoder(encoder)
+    check_choice("decoder", decoder, DECODERS)
     checked_quality, checked_tables, sampling = check_arguments(x, quality, subsampling, tables)
-    settings = _Settings(checked_quality, checked_tables, sampling, surrogate, clamp)
+    settings = _Settings(
+        checked_quality, checked_tables, sampling, surrogate, clamp, encoder, decoder
+    )
     wide = x if x.dtype == torch.float64 else x.float()
     try:
         with without_autocast(x.device):
@@ -72,17 +79,22 @@ class _Settings(NamedTuple):
     subsampling: str
     surrogate: str
     clamp: str
+    encoder: str
+    decoder: str
 
 
 def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
     """The decoded image [B, C, H, W] of float32 or float64, with its gradient."""
-    steps = quantiser_steps(settings.quality, settings.tables, x)
+    base = ENCODERS[settings.encoder].base
+    steps = quantiser_steps(settings.quality, settings.tables, x, base)
     rules = Rules(
         sampling=SAMPLINGS[settings.subsampling],
         surrogate=settings.surrogate,
         clamp=settings.clamp,
         to_image=_needs_gradient(x),
         to_steps=_needs_gradient(steps),
+        encoder=settings.encoder,
+        decoder=settings.decoder,
     )
     image: Tensor = Codec.apply(x, steps, rules)[0]
     return image
@@ -98,13 +110,14 @@ def _needs_gradient(x: Tensor) -> bool:
 class JPEG(Operator):
     """Save the image as JPEG with Pillow (libjpeg-turbo) and open it again: the same pixels.
 
-    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4 or 4:4:0 (half
-    the rows), also written 420 and so on. tables: instead of a quality, 1 to 3 tables of 64
-    integers in natural order (all; luma and chroma; luma, Cb and Cr).
+    quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4, 4:4:0 (half the
+    rows), 4:1:1, 4:1:0 or 4:4:1, also written 420 and so on. tables: instead of a quality, 1 to 3
+    tables of 64 integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder,
+    decoder: the libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them.
 
     Gradient: straight through all rounding except that of the coefficients, where `surrogate`
-    chooses a rule. With g the gradient of the output, J the Jacobian of the codec without rounding,
-    and d the distance of a coefficient to the nearest integer:
+    chooses a rule. With g the gradient of the output, J the Jacobian of libjpeg-turbo's codec
+    without rounding, and d the distance of a coefficient to the nearest integer:
 
     - identity, the default: g itself, without the clamp. It and ste are the best for inversion
     - residual, the best for descent to a given file: J g instead of Jᵀ g (the gradient goes forward
@@ -127,10 +140,13 @@ class JPEG(Operator):
     )
     surrogate: str = option(*SURROGATES, default="identity")
     clamp: str = option(*CLAMPS, default="sigmoid")
+    encoder: str = option(*ENCODERS, default=LIBJPEG_TURBO)
+    decoder: str = option(*DECODERS, default=LIBJPEG_TURBO)
 
     def __post_init__(self) -> None:
         name = sampling_name(self.subsampling)
         object.__setattr__(self, "subsampling", name)
+        check_encoder(self.encoder)
         super().__post_init__()
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
@@ -170,17 +186,32 @@ class JPEG(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         quality = cast("Integers | Tensor | None", tensor_of(self.quality, x))
-        settings = _Settings(quality, self.tables, self.subsampling, self.surrogate, self.clamp)
+        settings = _Settings(
+            quality,
+            self.tables,
+            self.subsampling,
+            self.surrogate,
+            self.clamp,
+            self.encoder,
+            self.decoder,
+        )
         return _save_and_open(x, settings)
 
     def reach(self, shape: Shape) -> float:
-        return _MCU
+        return max(self._mcu)
+
+    @property
+    def _mcu(self) -> tuple[int, int]:
+        """Rows and columns of pixels in which the grids of luma and chroma begin anew."""
+        across, down = SAMPLINGS[self.subsampling]
+        return max(16, 8 * down), max(16, 8 * across)
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
         rows, columns = window
         height, width = shape[2:]
-        cuts_rows = _cuts_through_mcus(rows, height)
-        cuts_columns = _cuts_through_mcus(columns, width)
+        rows_of_mcu, columns_of_mcu = self._mcu
+        cuts_rows = _cuts_through_mcus(rows, height, rows_of_mcu)
+        cuts_columns = _cuts_through_mcus(columns, width, columns_of_mcu)
         if cuts_rows or cuts_columns:
             return None
         return self, window
@@ -195,33 +226,42 @@ class JPEG(Operator):
     def _project_to(self, x: Tensor, y: JPEGCoefficients) -> Tensor:
         """The image near x [B, C, H, W] that is saved with the coefficients y."""
         check_image(x)
-        pixels = y.decode().to(x.device)
+        pixels = y.decode(self.decoder).to(x.device)
         if x.shape != pixels.shape:
             raise ValueError(f"y has shape {list(pixels.shape)}, but x has {list(x.shape)}")
         if y.subsampling != self.subsampling and len(y.components) == 3:
             raise ValueError(f"y is {y.subsampling}, but {self} is {self.subsampling}")
         wide = x if x.dtype == torch.float64 else x.float()
-        steps = quantiser_steps(self.quality, self.tables, wide)
+        steps = self.steps(wide)
         steps_of_y = steps_of_components(y.tables, x.shape[1]).to(steps)
         if not torch.equal(steps, steps_of_y):
             raise ValueError(f"y has other tables than {self}; use JPEG(tables=y.tables[0])")
-        sampling = SAMPLINGS[self.subsampling]
         images = []
         for i in range(len(x)):
             row = slice(i, i + 1)
             components = [component[row].to(x.device) for component in y.components]
-            image = nearest_saved_as(
-                wide[row], pixels[row].to(wide), steps[row], sampling, components
-            )
+            operator = self.row(i, len(x))
+            assert isinstance(operator, JPEG)
+            image = operator._nearest(wide[row], pixels[row].to(wide), components)
             images.append(image)
         return torch.cat(images).to(x.dtype)
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
-        steps = quantiser_steps(self.quality, self.tables, x)
+        return self._nearest(x, y)
+
+    def _nearest(self, x: Tensor, y: Tensor, components: Sequence[Tensor] | None = None) -> Tensor:
+        """The image near x [1, C, H, W] that is saved as y; see `nearest_saved_as`."""
+        steps = self.steps(x)
         sampling = SAMPLINGS[self.subsampling]
-        return nearest_saved_as(x, y, steps, sampling)
+        libraries = Libraries(ENCODERS[self.encoder], DECODERS[self.decoder])
+        return nearest_saved_as(x, y, steps, sampling, libraries, components)
+
+    def steps(self, x: Tensor) -> Tensor:
+        """The quantiser's steps [B, C, 8, 8] for images x."""
+        base = ENCODERS[self.encoder].base
+        return quantiser_steps(self.quality, self.tables, x, base)
 
 
-def _cuts_through_mcus(span: slice, n: int) -> bool:
-    """Whether an end of a span of n pixels lies inside an MCU."""
-    return any(end % _MCU != 0 and end != n for end in (span.start, span.stop))
+def _cuts_through_mcus(span: slice, n: int, mcu: int) -> bool:
+    """Whether an end of a span of n pixels lies inside an MCU of `mcu` pixels."""
+    return any(end % mcu != 0 and end != n for end in (span.start, span.stop))

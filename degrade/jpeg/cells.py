@@ -13,28 +13,20 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .stages import (
-    DCT,
-    Sampling,
-    forward_dct,
-    inverse_dct,
-    synthesise,
-    to_image,
-    to_planes,
-    to_planes_t,
-)
+from .encoders import Libraries
+from .sampling import Sampling
+from .saving import Planes, Saving
 
 _ROUNDS = 48  # projections of a picture into the cells
-_MORE_ROUNDS = 160  # the same, if the cells are certain
+_MORE_ROUNDS = 96  # the same, if the cells are certain
+_DITHERED_ROUNDS = 112  # after them, if the cells are certain
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
+_DITHERED_EDGE = 0.1  # in steps: the largest distance from a cell's edge in dithered rounds
 _TILE = 256  # pixels of a side that are solved at a time
-_AROUND = 16  # pixels around a tile that decoding mixes into it
+_AROUND = 16  # pixels around a tile that decoding mixes into it, at least
 _SEARCH = 16  # rounds in which the coefficients of an observation are sought
-
-Planes = list[Tensor]  # luma [1, ...] and, of a colour image, chroma [2, ...]
 
 
 def nearest_saved_as(
@@ -42,6 +34,7 @@ def nearest_saved_as(
     y: Tensor,
     steps: Tensor,
     sampling: Sampling,
+    libraries: Libraries,
     components: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """The 8-bit image near x [1, C, H, W] that saving turns into y; both are in [0, 1].
@@ -59,8 +52,8 @@ def nearest_saved_as(
     for top, left in itertools.product(tops, lefts):
         rows = slice(top, top + _TILE)
         columns = slice(left, left + _TILE)
-        wide_rows = _with_surroundings(rows)
-        wide_columns = _with_surroundings(columns)
+        wide_rows = _with_surroundings(rows, sampling)
+        wide_columns = _with_surroundings(columns, sampling)
         near_values = x[..., wide_rows, wide_columns]
         near = _levels(near_values)
         saved_values = y[..., wide_rows, wide_columns]
@@ -68,8 +61,10 @@ def nearest_saved_as(
         saved.round_()
         target = None
         if components is not None:
-            target = _part_of(components, wide_rows, wide_columns, sampling)
-        part = _saved_as(near, saved, steps, sampling, target)
+            parts = part_of_components(components, wide_rows, wide_columns, sampling)
+            target = _as_planes(parts)
+        model = Saving(steps.double()[0], sampling, libraries, saved)
+        part = _saved_as(near, saved, model, target)
         rows_above = top - wide_rows.start
         columns_before = left - wide_columns.start
         part = part[..., rows_above:, columns_before:]
@@ -78,10 +73,11 @@ def nearest_saved_as(
     return result.div_(255)
 
 
-def _with_surroundings(span: slice) -> slice:
-    """The rows or columns of a tile, and those around it that decoding mixes into it."""
-    start = max(0, span.start - _AROUND)
-    return slice(start, span.stop + _AROUND)
+def _with_surroundings(span: slice, sampling: Sampling) -> slice:
+    """The rows or columns of a tile, and whole MCUs around it, which decoding mixes into it."""
+    around = max(_AROUND, 8 * max(sampling))
+    start = max(0, span.start - around)
+    return slice(start, span.stop + around)
 
 
 def _levels(image: Tensor) -> Tensor:
@@ -90,211 +86,124 @@ def _levels(image: Tensor) -> Tensor:
     return levels.clamp(0, 255)
 
 
-def _part_of(
+def part_of_components(
     components: Sequence[Tensor], rows: slice, columns: slice, sampling: Sampling
-) -> Planes:
-    """The coefficients of the blocks in a part of the image, which begins at whole MCUs."""
+) -> list[Tensor]:
+    """The blocks of a part of the image, which begins at whole MCUs: [1, rows, columns, 8, 8]."""
     across, down = sampling
     parts = []
     for i, component in enumerate(components):
         height, width = (8 * down, 8 * across) if i > 0 else (8, 8)  # pixels of a block
         rows_of_blocks = slice(rows.start // height, -(-rows.stop // height))
         columns_of_blocks = slice(columns.start // width, -(-columns.stop // width))
-        blocks = component[:, rows_of_blocks, columns_of_blocks].double()
+        parts.append(component[:, rows_of_blocks, columns_of_blocks])
+    return parts
+
+
+def _as_planes(components: Sequence[Tensor]) -> Planes:
+    """Blocks of components as spectra [planes, rows of blocks, 8, width]."""
+    planes = []
+    for component in components:
+        blocks = component.double()
         plane = blocks.transpose(2, 3).flatten(3)
-        parts.append(plane)
-    if len(parts) == 1:
-        return parts
-    return [parts[0], torch.cat(parts[1:])]
+        planes.append(plane)
+    if len(planes) == 1:
+        return planes
+    return [planes[0], torch.cat(planes[1:])]
 
 
-def _saved_as(
-    near: Tensor, saved: Tensor, steps: Tensor, sampling: Sampling, target: Planes | None
-) -> Tensor:
+def _saved_as(near: Tensor, saved: Tensor, model: Saving, target: Planes | None) -> Tensor:
     """`nearest_saved_as` for one tile, in levels."""
-    tables = steps.double()[0]
-    model = _Saving(tables, sampling, saved)
-    rounds = _MORE_ROUNDS
+    rounds, dithered_rounds = _MORE_ROUNDS, _DITHERED_ROUNDS
     if target is None:
-        rounds = _ROUNDS
+        rounds, dithered_rounds = _ROUNDS, 0
         rounded = near.round()
-        target = model.coefficients(rounded, saved)
-    image, missed = model.into_cells(near, target, rounds)
+        target = _coefficients(model, rounded, saved)
+    image, missed = _into_cells(model, near, target, rounds, dithered_rounds)
     if not missed.any():
         return image
     start = torch.where(missed, saved, image)
-    image, missed = model.into_cells(start, target, rounds)
+    image, missed = _into_cells(model, start, target, rounds, dithered_rounds)
     return torch.where(missed, saved, image)
 
 
-class _Saving:
-    """Save images like `image` [1, C, H, W] with given quantiser steps, in levels and in float64.
+def _coefficients(model: Saving, near: Tensor, saved: Tensor) -> Planes:
+    """In each MCU, the coefficients whose decoded pixels are nearest to `saved`.
 
-    Spectra are in steps and not yet rounded: [planes, rows of blocks, 8, width]. A mask of MCUs is
-    [1, 1, rows, columns].
+    Those of `near` are preferred where they are as good. Encoding `saved` again often gives
+    other coefficients, because upsampling and the clamp lose something. What they lose is
+    added to the spectra before the next try (Van Cittert's iteration).
     """
+    spectra_near = model.spectra(near)
+    best = model.rounded(spectra_near)
+    least_error = model.error(best, saved)
+    first = model.spectra(saved)
+    spectra = first
+    for _ in range(_SEARCH):
+        if not least_error.any():
+            break
+        trial = model.rounded(spectra)
+        error = model.error(trial, saved)
+        better = error < least_error
+        best = model.where(better, trial, best)
+        least_error = torch.where(better, error, least_error)
+        decoded = model.decoded(trial)
+        again = model.spectra(decoded)
+        spectra = _add_loss(spectra, first, again)
+    return best
 
-    def __init__(self, steps: Tensor, sampling: Sampling, image: Tensor):
-        is_colour = image.shape[1] == 3
-        self.sampling = sampling if is_colour else (1, 1)
-        self.shape = image.shape
-        self.across, self.down = self.sampling
-        self.dct = DCT.to(image)
-        planes = to_planes(image, self.sampling)
-        self.sizes = [plane.shape[1:] for plane in planes]
-        self.steps: Planes = []
-        tables = (steps[:1], steps[1:])  # of luma, of chroma
-        for i, (_, width) in enumerate(self.sizes):
-            by_plane = tables[i][:, None]
-            blocks_across = width // 8
-            repeated = by_plane.repeat(1, 1, 1, blocks_across)
-            self.steps.append(repeated)
 
-    def spectra(self, image: Tensor) -> Planes:
-        """The DCT coefficients of an image, divided by the quantiser's steps."""
-        result = []
-        planes = to_planes(image, self.sampling)
-        for plane, steps in zip(planes, self.steps, strict=True):
-            scaled = forward_dct(plane, self.dct)  # 8 times the DCT
-            blocks = scaled.unflatten(1, (-1, 8))
-            result.append(blocks / (8 * steps))
-        return result
+def _into_cells(
+    model: Saving, image: Tensor, target: Planes, rounds: int, dithered_rounds: int
+) -> tuple[Tensor, Tensor]:
+    """(8-bit image near this one that encodes to `target`, mask of the pixels that do not)."""
+    margins = torch.linspace(_EDGE, 0.5, rounds, dtype=torch.float32, device="cpu")
+    for margin in margins.tolist():
+        rounded = image.round()
+        spectra = model.spectra(rounded)
+        missed = _missed(model, spectra, target)
+        if not missed.any():
+            break
+        changes = _steps_into_cells(spectra, target, margin)
+        moved = image + model.residual(changes)
+        in_range = moved.clamp(0, 255)
+        image = torch.where(missed, in_range, image)
+    image = image.round()
+    image = _dithered_into_cells(model, image, target, dithered_rounds)
+    spectra = model.spectra(image)
+    return image, _missed(model, spectra, target)
 
-    def rounded(self, spectra: Planes) -> Planes:
-        """The nearest integers, half away from zero."""
-        result = []
-        for values in spectra:
-            distance = values.abs() + 0.5
-            magnitude = distance.floor()
-            result.append(values.sign() * magnitude)
-        return result
 
-    def decoded(self, coefficients: Planes) -> Tensor:
-        """The image that a decoder makes of quantised coefficients."""
-        planes = []
-        for integers, steps in zip(coefficients, self.steps, strict=True):
-            dequantised = integers * steps
-            spectra = dequantised.flatten(1, 2)
-            plane = inverse_dct(spectra, self.dct)
-            plane.clamp_(-128, 127)
-            planes.append(plane)
-        image = planes[0].new_empty(self.shape)
-        to_image(planes, self.sampling, image)
-        return image.clamp_(0, 255)
+def _dithered_into_cells(model: Saving, image: Tensor, target: Planes, rounds: int) -> Tensor:
+    """Go on with random rounding, which leaves the cycles that rounding to nearest gets into.
 
-    def coefficients(self, near: Tensor, saved: Tensor) -> Planes:
-        """In each MCU, the coefficients whose decoded pixels are nearest to `saved`.
+    Only the blocks outside of their cells move. A value v becomes one of its two neighbouring
+    integers, with the mean v. Random numbers are the same in every call.
+    """
+    generator = torch.Generator("cpu").manual_seed(0)
+    for _ in range(rounds):
+        spectra = model.spectra(image)
+        wrong = model.wrong_blocks(spectra, target)
+        if not any(blocks.any() for blocks in wrong):
+            break
+        margin = _DITHERED_EDGE * float(torch.rand((), generator=generator))
+        changes = _steps_into_cells(spectra, target, margin)
+        changes_of_wrong = []
+        for change, blocks in zip(changes, wrong, strict=True):
+            columns = blocks.repeat_interleave(8, 2)
+            changes_of_wrong.append(change * columns[:, :, None])
+        dither = torch.rand(image.shape, generator=generator) - 0.5
+        moved = image + model.residual(changes_of_wrong) + dither.to(image)
+        rounded = moved.round().clamp(0, 255)
+        image = torch.where(model.pixels_of_blocks(wrong), rounded, image)
+    return image
 
-        Those of `near` are preferred where they are as good. Encoding `saved` again often gives
-        other coefficients, because upsampling and the clamp lose something. What they lose is
-        added to the spectra before the next try (Van Cittert's iteration).
-        """
-        spectra_near = self.spectra(near)
-        best = self.rounded(spectra_near)
-        least_error = self._error(best, saved)
-        first = self.spectra(saved)
-        spectra = first
-        for _ in range(_SEARCH):
-            if not least_error.any():
-                break
-            trial = self.rounded(spectra)
-            error = self._error(trial, saved)
-            better = error < least_error
-            best = self._where(better, trial, best)
-            least_error = torch.where(better, error, least_error)
-            decoded = self.decoded(trial)
-            again = self.spectra(decoded)
-            spectra = _add_loss(spectra, first, again)
-        return best
 
-    def _error(self, coefficients: Planes, saved: Tensor) -> Tensor:
-        """The mean absolute error of each MCU after decoding."""
-        decoded = self.decoded(coefficients)
-        difference = (decoded - saved).abs()
-        per_pixel = difference.sum(1, keepdim=True)
-        return F.avg_pool2d(per_pixel, self._mcu, ceil_mode=True)
-
-    @property
-    def _mcu(self) -> tuple[int, int]:
-        """Height and width of an MCU, in pixels."""
-        return 8 * self.down, 8 * self.across
-
-    def into_cells(self, image: Tensor, target: Planes, rounds: int) -> tuple[Tensor, Tensor]:
-        """(8-bit image near this one that encodes to `target`, mask of the pixels that do not)."""
-        margins = torch.linspace(_EDGE, 0.5, rounds, dtype=torch.float32, device="cpu")
-        for margin in margins.tolist():
-            rounded = image.round()
-            spectra = self.spectra(rounded)
-            missed = self._missed(spectra, target)
-            if not missed.any():
-                break
-            changes = _steps_into_cells(spectra, target, margin)
-            moved = image + self.residual(changes)
-            in_range = moved.clamp(0, 255)
-            image = torch.where(missed, in_range, image)
-        image = image.round()
-        spectra = self.spectra(image)
-        return image, self._missed(spectra, target)
-
-    def _missed(self, spectra: Planes, target: Planes) -> Tensor:
-        """The pixels of the MCUs whose rounded spectra are not `target`."""
-        coefficients = self.rounded(spectra)
-        mcus = self.differing(coefficients, target)
-        return self.pixels(mcus)
-
-    def differing(self, a: Planes, b: Planes) -> Tensor:
-        """The MCUs in which any coefficient differs."""
-        counts = []
-        for p, q in zip(a, b, strict=True):
-            differs = p != q
-            blocks = differs.unflatten(3, (-1, 8))
-            per_block = blocks.sum((0, 2, 4))
-            count = per_block.double()
-            counts.append(count[None, None])
-        luma, *chroma = counts
-        blocks_of_mcu = (self.down, self.across)
-        total = F.max_pool2d(luma, blocks_of_mcu, ceil_mode=True)
-        for count in chroma:
-            total = total + count
-        return total > 0
-
-    def pixels(self, mcus: Tensor) -> Tensor:
-        """A mask of MCUs as a mask of pixels."""
-        height, width = self.shape[2:]
-        return _repeated(mcus, self._mcu, (height, width))
-
-    def _where(self, mcus: Tensor, chosen: Planes, other: Planes) -> Planes:
-        """The coefficients of `chosen` in a mask of MCUs, and those of `other` elsewhere."""
-        blocks_of_mcu = ((self.down, self.across), (1, 1))  # of luma, of chroma
-        result = []
-        for i, (height, width) in enumerate(self.sizes):
-            down, across = blocks_of_mcu[i]
-            rows_of_blocks = height // 8
-            size = (rows_of_blocks, width)
-            times = (down, 8 * across)
-            mask = _repeated(mcus, times, size)
-            mask = mask[0, :, :, None]
-            plane = torch.where(mask, chosen[i], other[i])
-            result.append(plane)
-        return result
-
-    def residual(self, spectra: Planes) -> Tensor:
-        """The change of pixels that changes the spectra so, as far as padding and colours allow."""
-        m = self.dct[0] / 2**14.5
-        height, width = self.shape[2:]
-        scales = ((1, 1), (self.down, self.across))  # of luma, of chroma
-        planes = []
-        for i, values in enumerate(spectra):
-            down, across = scales[i]
-            dequantised = values * self.steps[i]
-            plane = synthesise(dequantised, m)
-            rows = -(-height // down)
-            columns = -(-width // across)
-            folded = _folded(plane, (rows, columns))
-            full_size = _repeated(folded, scales[i], (height, width))
-            planes.append(full_size)
-        image = planes[0].new_empty(self.shape)
-        return to_image(planes, (1, 1), image, exact=False)
+def _missed(model: Saving, spectra: Planes, target: Planes) -> Tensor:
+    """The pixels of the MCUs whose rounded spectra are not `target`."""
+    coefficients = model.rounded(spectra)
+    mcus = model.differing(coefficients, target)
+    return model.pixels(mcus)
 
 
 def _add_loss(spectra: Planes, first: Planes, again: Planes) -> Planes:
@@ -315,22 +224,3 @@ def _steps_into_cells(spectra: Planes, target: Planes, margin: float) -> Planes:
         inside = values.clamp(low, high)
         result.append(inside - values)
     return result
-
-
-def _repeated(x: Tensor, times: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Repeat every element (down, across) times, and crop to a size (height, width)."""
-    down, across = times
-    height, width = size
-    tall = x.repeat_interleave(down, -2)
-    large = tall.repeat_interleave(across, -1)
-    return large[..., :height, :width]
-
-
-def _folded(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """The mean of each pixel and of the copies of it that pad the blocks."""
-    shape = torch.Size((len(plane), 1, *size))
-    total = to_planes_t([plane], shape, (1, 1))
-    ones = torch.ones_like(plane)
-    count = to_planes_t([ones], shape, (1, 1))
-    mean = total / count
-    return mean[:, 0]

@@ -13,19 +13,9 @@ from torch import Tensor
 
 from ..surrogate import CUBIC_BLEND, BackwardPass, refuse_second_order
 from ..transforms import fold_all, is_transformed, without_autocast
-from .stages import (
-    DCT,
-    Sampling,
-    analyse,
-    forward_dct,
-    inverse_dct,
-    per_table,
-    to_image,
-    to_image_t,
-    to_planes,
-    to_planes_t,
-    weigh,
-)
+from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder, sampling_of_plane
+from .sampling import Sampling
+from .stages import DCT, analyse, per_table, to_image, to_image_t, to_planes, to_planes_t, weigh
 
 # F/8q is multiplied by this: a tie then rounds away from zero, as in libjpeg; nothing else changes.
 _AWAY = 1 + 2**-20
@@ -39,6 +29,8 @@ class Rules(NamedTuple):
     clamp: str
     to_image: bool
     to_steps: bool
+    encoder: str = LIBJPEG_TURBO
+    decoder: str = LIBJPEG_TURBO
 
     @property
     def unclamped(self) -> bool:
@@ -69,27 +61,26 @@ class Codec(torch.autograd.Function):
     def forward(x: Tensor, steps: Tensor, rules: Rules) -> tuple[Saved, ...]:
         batch, channels = x.shape[:2]
         image = exact_levels(x)
-        dct = DCT.to(image)
+        encoder = ENCODERS[rules.encoder]
+        decoder = DECODERS[rules.decoder]
         tables = steps.to(image)
         tables = tables.transpose(0, 1)
         tables_of_planes = (tables[:1], tables[1:])  # of luma, of chroma
-        planes = to_planes(image, rules.sampling)
+        planes = encoder.planes(image, rules.sampling)
         saved: list[Saved] = []
         for i, plane in enumerate(planes):
-            width = plane.shape[2]
-            q = step_plane(tables_of_planes[i], width)
-            f = forward_dct(plane, dct)
-            f = f.unflatten(1, (-1, 8))
-            k, slope, rise = _quantise(rules, f, q, x.dtype, luma=i == 0)
+            sampling = sampling_of_plane(i, rules.sampling)
+            f, q = spectrum_and_steps(encoder, plane, tables_of_planes[i], sampling)
+            divisors = encoder.divisors(q)
+            k, slope, rise = _quantise(rules, f, divisors, x.dtype, luma=i == 0)
             saved.append(_batch_first(slope, batch))
             saved.append(_batch_first(rise, batch))
             k.mul_(q)
             dequantised = k.flatten(1, 2)
-            decoded = inverse_dct(dequantised, dct)
-            planes[i] = decoded.clamp_(-128, 127)
+            planes[i] = decoder.samples(dequantised, sampling)
         if channels == 1:
             saved += [None, None]
-        image = to_image(planes, rules.sampling, image)
+        image = decoder.fill(image, planes, rules.sampling)
         unclamped = image.to(torch.int16) if rules.unclamped else None
         clamped = image.clamp_(0, 255)
         result = clamped.to(x.dtype)
@@ -158,6 +149,19 @@ def _gradient_of_steps(rules: Rules, grad: Tensor, rises: list[Saved], m: Tensor
     return torch.cat(sums, 1)
 
 
+def spectrum_and_steps(
+    encoder: Encoder, plane: Tensor, tables: Tensor, sampling: Sampling
+) -> tuple[Tensor, Tensor]:
+    """(F, q): the DCT of a plane [planes, rows of blocks, 8, width], and its steps.
+
+    tables: [C, B, 8, 8] of its components. sampling: how many pixels share a sample of the plane.
+    """
+    _, columns_of_blocks = encoder.blocks_of(plane, sampling)
+    q = step_plane(tables, 8 * columns_of_blocks)
+    f = encoder.spectrum(plane, q, sampling)
+    return f.unflatten(1, (-1, 8)), q
+
+
 def step_plane(tables: Tensor, width: int) -> Tensor:
     """Tables [C, B, 8, 8] repeated along rows of blocks: [planes, 1, 8, width]."""
     tables = tables.flatten(0, 1)
@@ -201,25 +205,24 @@ def exact_levels(x: Tensor) -> Tensor:
     return levels.to(dtype)
 
 
-def quantised(f: Tensor, q: Tensor) -> Tensor:
-    """The integers nearest to F/8q; halves round away from zero."""
-    factor = _AWAY / (8 * q)
+def quantised(f: Tensor, divisors: Tensor) -> Tensor:
+    """The integers nearest to F/divisors; halves round away from zero."""
+    factor = _AWAY / divisors
     return (f * factor).round_()
 
 
 def _quantise(
-    rules: Rules, f: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
+    rules: Rules, f: Tensor, divisors: Tensor, dtype: torch.dtype, luma: bool
 ) -> tuple[Tensor, Saved, Saved]:
-    """(k, slope, rise): the integers k, the declared d(k)/d(F/8q), and d(kq)/dq.
+    """(k, slope, rise): the integers k, the declared d(k)/d(F/divisors), and d(kq)/dq.
 
     Slope and rise are None where no gradient needs them.
     """
-    k = quantised(f, q)
+    k = quantised(f, divisors)
     needs_slope = rules.slopes(luma)
     if not (needs_slope or rules.to_steps):
         return k, None, None
-    steps = 8 * q  # F is 8 times the DCT
-    unrounded = f.to(dtype) / steps
+    unrounded = f.to(dtype) / divisors
     integers = k.to(dtype)
     slope = rise = None
     if needs_slope:

@@ -12,10 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..images import check_image
+from ..params import check_choice
 from ..transforms import without_autocast
-from .codec import exact_dtype, exact_levels, quantised, step_plane
+from .codec import exact_dtype, exact_levels, quantised, spectrum_and_steps
+from .encoders import (
+    DECODERS,
+    ENCODERS,
+    LIBJPEG_TURBO,
+    Decoder,
+    Encoder,
+    check_encoder,
+    sampling_of_plane,
+)
 from .header import SAMPLINGS
-from .stages import DCT, Sampling, forward_dct, inverse_dct, to_image, to_planes
+from .sampling import Sampling
 from .steps import check_arguments, quantiser_tables, steps_of_components
 
 
@@ -59,15 +70,19 @@ class JPEGCoefficients:
             raise ValueError(f"tables have shape {shape}; give [{batch}, n, 8, 8], n from 1 to 3")
 
     @torch.no_grad()
-    def decode(self) -> Tensor:
-        """The images [B, C, H, W] of k/255 that Pillow opens, in float32."""
-        with without_autocast(self.tables.device):
-            return self._decoded()
+    def decode(self, decoder: str = LIBJPEG_TURBO) -> Tensor:
+        """The images [B, C, H, W] of k/255 that a decoder shows, in float32.
 
-    def _decoded(self) -> Tensor:
+        decoder: as in `jpeg`; by default Pillow's.
+        """
+        check_choice("decoder", decoder, DECODERS)
+        with without_autocast(self.tables.device):
+            return self._decoded(DECODERS[decoder])
+
+    def _decoded(self, decoder: Decoder) -> Tensor:
         luma = self.components[0]
         dtype = exact_dtype(luma.device)
-        dct = DCT.to(luma.device, dtype)
+        sampling = SAMPLINGS[self.subsampling]
         batch = len(luma)
         channels = len(self.components)
         steps = steps_of_components(self.tables, channels)
@@ -77,13 +92,14 @@ class JPEGCoefficients:
             dequantised = component * table
             spectra = dequantised.transpose(2, 3)
             plane = spectra.flatten(1, 2).flatten(2, 3)
-            samples = inverse_dct(plane.contiguous(), dct)
-            decoded.append(samples.clamp_(-128, 127))
+            sampling_of_component = sampling_of_plane(i, sampling)
+            samples = decoder.samples(plane.contiguous(), sampling_of_component)
+            decoded.append(samples)
         planes = [decoded[0]]
         if channels == 3:
             planes.append(torch.cat(decoded[1:]))
         image = luma.new_empty((batch, channels, *self.size), dtype=dtype)
-        to_image(planes, SAMPLINGS[self.subsampling], image)
+        decoder.fill(image, planes, sampling)
         levels = image.clamp_(0, 255).float()
         return levels / 255
 
@@ -95,9 +111,11 @@ class JPEGCoefficients:
         restart_marker_rows: int = 0,
     ) -> list[bytes]:
         """The bytes of a JPEG file for each image; the options are those of `jpeg_bytes`."""
-        from .file import encode
+        from .file import FileOptions, encode  # here, since its Huffman tables take time
 
-        return encode(self, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+        options = FileOptions(optimize, progressive, restart_marker_blocks, restart_marker_rows)
+        sampling = SAMPLINGS[self.subsampling]
+        return encode(self.components, self.tables, sampling, self.size, options)
 
 
 def _blocks_of_components(
@@ -123,38 +141,42 @@ def jpeg_coefficients(
     quality: int | Sequence[int] | Tensor | None = None,
     subsampling: str | int = "4:2:0",
     tables: Sequence[Sequence[int]] | Tensor | None = None,
+    encoder: str = LIBJPEG_TURBO,
 ) -> JPEGCoefficients:
-    """Quantise the DCT of images x as libjpeg-turbo does when it saves them, bit for bit.
+    """Quantise the DCT of images x as a JPEG library does when it saves them, bit for bit.
 
     x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device; it is clamped and rounded
         to 8 bits first.
-    quality, subsampling, tables: as in `jpeg`.
+    quality, subsampling, tables, encoder: as in `jpeg`.
 
     Without a gradient. Raises ValueError as `jpeg` does.
     """
+    check_encoder(encoder)
+    model = ENCODERS[encoder]
     checked_quality, checked_tables, name = check_arguments(x, quality, subsampling, tables)
     wide = x if x.dtype == torch.float64 else x.float()
     with without_autocast(x.device):
-        by_image = quantiser_tables(checked_quality, checked_tables, wide)
-        components = _quantised_components(wide.contiguous(), by_image, SAMPLINGS[name])
+        by_image = quantiser_tables(checked_quality, checked_tables, wide, model.base)
+        sampling = SAMPLINGS[name]
+        components = _quantised_components(wide.contiguous(), by_image, sampling, model)
     height, width = x.shape[2:]
     return JPEGCoefficients(components, by_image.to(torch.int32), name, (height, width))
 
 
-def _quantised_components(x: Tensor, tables: Tensor, sampling: Sampling) -> tuple[Tensor, ...]:
+def _quantised_components(
+    x: Tensor, tables: Tensor, sampling: Sampling, encoder: Encoder
+) -> tuple[Tensor, ...]:
     """The quantised coefficients of each component [B, rows, columns, 8, 8]."""
     batch, channels = x.shape[:2]
     image = exact_levels(x)
-    dct = DCT.to(image)
     steps = steps_of_components(tables, channels).to(image)
     by_component = steps.transpose(0, 1)
     steps_of_planes = (by_component[:1], by_component[1:])  # of luma, of chroma
     components: list[Tensor] = []
-    for i, plane in enumerate(to_planes(image, sampling)):
-        width = plane.shape[2]
-        q = step_plane(steps_of_planes[i], width)
-        f = forward_dct(plane, dct)
-        integers = quantised(f.unflatten(1, (-1, 8)), q)
+    for i, plane in enumerate(encoder.planes(image, sampling)):
+        sampling_of_component = sampling_of_plane(i, sampling)
+        f, q = spectrum_and_steps(encoder, plane, steps_of_planes[i], sampling_of_component)
+        integers = quantised(f, encoder.divisors(q))
         blocks = in_blocks(integers.to(torch.int16))
         components.extend(blocks.split(batch))
     return tuple(components)
@@ -165,3 +187,35 @@ def in_blocks(plane: Tensor) -> Tensor:
     columns = plane.unflatten(3, (-1, 8))
     blocks: Tensor = columns.transpose(2, 3).contiguous()
     return blocks
+
+
+def jpeg_bytes(
+    x: Tensor,
+    quality: int | Sequence[int] | Tensor | None = None,
+    subsampling: str | int | None = None,
+    tables: Sequence[Sequence[int]] | Tensor | None = None,
+    optimize: bool = False,
+    progressive: bool = False,
+    restart_marker_blocks: int = 0,
+    restart_marker_rows: int = 0,
+) -> list[bytes]:
+    """Save images x as JPEG: the bytes of a file for each, equal to those that Pillow writes.
+
+    x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device.
+    quality, tables: as in `jpeg`.
+    subsampling: as in `jpeg`. None, the default, is 4:2:0 for colour images. In a grayscale file
+        it changes one byte, which has no effect; None means 4:4:4 there, as in Pillow.
+    optimize: use the shortest Huffman tables for this image.
+    progressive: store the image in several scans, coarse to fine.
+    restart_marker_blocks, restart_marker_rows: put a restart marker after so many MCUs, or after so
+        many rows of MCUs; 0 for none. Rows win over blocks.
+
+    The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
+    ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
+    """
+    check_image(x)
+    if subsampling is None:
+        is_grayscale = x.shape[1] == 1
+        subsampling = "4:4:4" if is_grayscale else "4:2:0"
+    coefficients = jpeg_coefficients(x, quality, subsampling, tables)
+    return coefficients.encode(optimize, progressive, restart_marker_blocks, restart_marker_rows)

@@ -13,11 +13,10 @@ import numpy
 from numpy import ndarray
 from torch import Tensor
 
-from ..images import check_image
 from ..transforms import is_transformed
-from .coefficients import JPEGCoefficients, jpeg_coefficients
-from .header import SAMPLINGS, ZIGZAG
+from .header import ZIGZAG
 from .huffman import STANDARD_CODES, Huffman, optimal, packed
+from .sampling import Sampling
 from .scan import Component, Scan, codes_of_scan, mcus_across, scans_of
 from .steps import table_indices
 
@@ -29,85 +28,57 @@ _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"
 
 
-class _Options(NamedTuple):
-    """How a file encodes its coefficients."""
+class FileOptions(NamedTuple):
+    """How a file encodes its coefficients; see `jpeg_bytes`."""
 
-    optimize: bool
-    progressive: bool
-    restart_blocks: int
-    restart_rows: int
+    optimize: bool = False
+    progressive: bool = False
+    restart_marker_blocks: int = 0
+    restart_marker_rows: int = 0
+
+    def checked(self) -> FileOptions:
+        """The same with plain integers. Raises ValueError for intervals that no file can hold."""
+        return self._replace(
+            restart_marker_blocks=_interval("restart_marker_blocks", self.restart_marker_blocks),
+            restart_marker_rows=_interval("restart_marker_rows", self.restart_marker_rows),
+        )
 
 
-def jpeg_bytes(
-    x: Tensor,
-    quality: int | Sequence[int] | Tensor | None = None,
-    subsampling: str | int | None = None,
-    tables: Sequence[Sequence[int]] | Tensor | None = None,
-    optimize: bool = False,
-    progressive: bool = False,
-    restart_marker_blocks: int = 0,
-    restart_marker_rows: int = 0,
-) -> list[bytes]:
-    """Save images x as JPEG: the bytes of a file for each, equal to those that Pillow writes.
-
-    x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device.
-    quality, tables: as in `jpeg`.
-    subsampling: as in `jpeg`. None, the default, is 4:2:0 for colour images. In a grayscale file
-        it changes one byte, which has no effect; None means 4:4:4 there, as in Pillow.
-    optimize: use the shortest Huffman tables for this image.
-    progressive: store the image in several scans, coarse to fine.
-    restart_marker_blocks, restart_marker_rows: put a restart marker after so many MCUs, or after so
-        many rows of MCUs; 0 for none. Rows win over blocks.
-
-    The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
-    ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
-    """
-    check_image(x)
-    if subsampling is None:
-        is_grayscale = x.shape[1] == 1
-        subsampling = "4:4:4" if is_grayscale else "4:2:0"
-    coefficients = jpeg_coefficients(x, quality, subsampling, tables)
-    return encode(coefficients, optimize, progressive, restart_marker_blocks, restart_marker_rows)
+def _interval(name: str, value: int) -> int:
+    if not isinstance(value, Integral) or not 0 <= value <= _LARGEST_INTERVAL:
+        raise ValueError(f"{name}={value!r} must be an integer from 0 to {_LARGEST_INTERVAL}")
+    return int(value)  # may be one of numpy's integers
 
 
 def encode(
-    coefficients: JPEGCoefficients,
-    optimize: bool = False,
-    progressive: bool = False,
-    restart_marker_blocks: int = 0,
-    restart_marker_rows: int = 0,
+    components: Sequence[Tensor],
+    tables: Tensor,
+    sampling: Sampling,
+    size: tuple[int, int],
+    options: FileOptions,
 ) -> list[bytes]:
-    """The bytes of a JPEG file for each image; see `jpeg_bytes`."""
-    height, width = coefficients.size
+    """The bytes of a JPEG file for each image, of what `JPEGCoefficients` holds."""
+    height, width = size
     if max(height, width) > _LARGEST_SIDE:
         raise ValueError(
             f"x has {height}×{width} pixels; a JPEG file has at most {_LARGEST_SIDE} on a side"
         )
-    if any(map(is_transformed, coefficients.components)):
+    if any(map(is_transformed, components)):
         raise ValueError(
             "jpeg_bytes: torch.func cannot transform bytes; call it outside, or on x.detach()"
         )
-    restarts = {
-        "restart_marker_blocks": restart_marker_blocks,
-        "restart_marker_rows": restart_marker_rows,
-    }
-    for name, value in restarts.items():
-        if not isinstance(value, Integral) or not 0 <= value <= _LARGEST_INTERVAL:
-            raise ValueError(f"{name}={value!r} must be an integer from 0 to {_LARGEST_INTERVAL}")
-    restart_blocks = int(restart_marker_blocks)  # may be one of numpy's integers
-    restart_rows = int(restart_marker_rows)
-    options = _Options(optimize, progressive, restart_blocks, restart_rows)
-    components = []
-    for component in coefficients.components:
+    plain_options = options.checked()
+    blocks_of_components = []
+    for component in components:
         blocks = component.flatten(3).cpu().numpy()
         _check_range(blocks)
-        components.append(blocks.take(ZIGZAG, 3))
-    tables = coefficients.tables.flatten(2).cpu().numpy()
-    in_file_order = tables.take(ZIGZAG, 2)
+        blocks_of_components.append(blocks.take(ZIGZAG, 3))
+    entries = tables.flatten(2).cpu().numpy()
+    in_file_order = entries.take(ZIGZAG, 2)
     files = []
     for i, tables_of_image in enumerate(in_file_order):
-        blocks_of_image = [component[i] for component in components]
-        file = _file(blocks_of_image, tables_of_image, coefficients, options)
+        blocks_of_image = [blocks[i] for blocks in blocks_of_components]
+        file = _file(blocks_of_image, tables_of_image, sampling, size, plain_options)
         files.append(file)
     return files
 
@@ -126,14 +97,17 @@ def _check_range(blocks: ndarray) -> None:
 
 
 def _file(
-    blocks: list[ndarray], tables: ndarray, coefficients: JPEGCoefficients, options: _Options
+    blocks: list[ndarray],
+    tables: ndarray,
+    sampling: Sampling,
+    size: tuple[int, int],
+    options: FileOptions,
 ) -> bytes:
     """The file of one image, whose coefficients and tables are in zigzag order."""
-    across, down = SAMPLINGS[coefficients.subsampling]
     components = []
     for number, blocks_of_component in enumerate(blocks):
         is_chroma = number > 0
-        factors = (1, 1) if is_chroma else (across, down)
+        factors = (1, 1) if is_chroma else sampling
         components.append(Component(blocks_of_component, *factors, int(is_chroma)))
     table_numbers = table_indices(len(tables), len(components))
     parts = [_SOI, _segment(_APP0, _JFIF)]
@@ -143,7 +117,7 @@ def _file(
     frame = _EXTENDED if has_wide_table else _BASELINE
     if options.progressive:
         frame = _PROGRESSIVE
-    body = _frame_body(components, table_numbers, coefficients.size)
+    body = _frame_body(components, table_numbers, size)
     parts.append(_segment(frame, body))
     interval_before = 0
     for scan in scans_of(len(components), options.progressive):
@@ -188,12 +162,12 @@ def _frame_body(
     return body
 
 
-def _restart_interval(scan: Scan, components: list[Component], options: _Options) -> int:
+def _restart_interval(scan: Scan, components: list[Component], options: FileOptions) -> int:
     """After how many MCUs of a scan there is a restart marker; 0 for never."""
-    if options.restart_rows > 0:
-        interval = options.restart_rows * mcus_across(scan, components)
+    if options.restart_marker_rows > 0:
+        interval = options.restart_marker_rows * mcus_across(scan, components)
         return min(interval, _LARGEST_INTERVAL)
-    return options.restart_blocks
+    return options.restart_marker_blocks
 
 
 def _huffman_segments(

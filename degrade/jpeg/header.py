@@ -23,6 +23,9 @@ SAMPLINGS = {  # how many pixels share a chroma sample: across, down
     "4:2:2": (2, 1),
     "4:2:0": (2, 2),
     "4:4:0": (1, 2),
+    "4:1:1": (4, 1),
+    "4:1:0": (4, 2),
+    "4:4:1": (1, 4),
 }
 LARGEST = 32767  # libjpeg limits the entries of a table to this
 _MOST_BLOCKS = 10  # of an MCU, which libjpeg decodes at once
@@ -82,16 +85,18 @@ _SOS, _EOI, _DQT, _APP0, _APP14 = 0xDA, 0xD9, 0xDB, 0xE0, 0xEE
 _ALONE = {0x00, 0x01, 0xFF, *range(0xD0, 0xD8)}  # no segment follows: data, fill bytes, restarts
 
 
-def quality_tables(quality: Tensor) -> Tensor:
+def quality_tables(quality: Tensor, base: Tensor = STANDARD) -> Tensor:
     """The luminance and chrominance tables [B, 2, 8, 8] of qualities [B], 1 to 100.
+
+    base: the tables K of quality 50, [2, 8, 8].
 
     clamp(⌊(K·S + 50) / 100⌋, 1, 255) with S = ⌊5000 / q⌋ below 50, else 200 - 2q. Gradient: all
     roundings straight through, zero where the clamp holds.
     """
     by_table = quality.view(-1, 1, 1, 1)
-    expanded = by_table.expand(-1, *STANDARD.shape)
+    expanded = by_table.expand(-1, *base.shape)
     q = expanded.detach()
-    base = STANDARD.to(quality)
+    base = base.to(quality)
     is_low = q < 50
     scale = torch.where(is_low, (5000 / q).floor(), 200 - 2 * q)
     scale_slope = torch.where(is_low, -5000 / q**2, -2.0)

@@ -22,9 +22,10 @@ from ..transforms import (
     without_autocast,
 )
 from .codec import exact_levels, step_plane
-from .file import jpeg_bytes
+from .coefficients import jpeg_bytes
 from .header import SAMPLINGS, ZIGZAG
-from .stages import DCT, Sampling, forward_dct, synthesise, to_planes, to_planes_t
+from .sampling import Sampling
+from .stages import DCT, forward_dct, synthesise, to_planes, to_planes_t
 from .steps import check_arguments, quantiser_tables, steps_of_components
 
 _SURELY_ZERO, _SURELY_NONZERO = 0.25, 0.75  # |X| whose K is taken for certain; true is 1/2

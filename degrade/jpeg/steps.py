@@ -15,7 +15,15 @@ from ..images import check_image
 from ..params import Integers, Range, check_choice, check_numbers, show
 from ..surrogate import declare
 from ..transforms import values_are_readable
-from .header import LARGEST, SAMPLINGS, Tables, check_tables, quality_tables, sampling_name
+from .header import (
+    LARGEST,
+    SAMPLINGS,
+    STANDARD,
+    Tables,
+    check_tables,
+    quality_tables,
+    sampling_name,
+)
 
 Quality = int | Sequence[int] | Tensor | None
 GivenTables = Sequence[Sequence[int]] | Tensor | None
@@ -50,24 +58,33 @@ def _qualities(quality: int | Sequence[int] | None, device: torch.device) -> Ten
 
 
 def quantiser_steps(
-    quality: Integers | Tensor | None, tables: Sequence[Sequence[int]] | Tensor | None, x: Tensor
+    quality: Integers | Tensor | None,
+    tables: Sequence[Sequence[int]] | Tensor | None,
+    x: Tensor,
+    base: Tensor = STANDARD,
 ) -> Tensor:
     """The quantiser's step sizes [B, C, 8, 8], one table for each component of x."""
-    by_table = quantiser_tables(quality, tables, x)
+    by_table = quantiser_tables(quality, tables, x, base)
     return steps_of_components(by_table, x.shape[1])
 
 
 def quantiser_tables(
-    quality: Integers | Tensor | None, tables: Sequence[Sequence[int]] | Tensor | None, x: Tensor
+    quality: Integers | Tensor | None,
+    tables: Sequence[Sequence[int]] | Tensor | None,
+    x: Tensor,
+    base: Tensor = STANDARD,
 ) -> Tensor:
-    """The tables [B, n, 8, 8] of a quality, or those given, in x's type; n is 1 to 3."""
+    """The tables [B, n, 8, 8] of a quality, or those given, in x's type; n is 1 to 3.
+
+    base: the encoder's tables that a quality scales.
+    """
     batch, channels = x.shape[:2]
     if channels not in (1, 3):
         raise ValueError(f"x has {channels} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
     if tables is None:
         name = "quality"
         qualities = _rounded(name, quality, 100, x)
-        by_image = quality_tables(qualities.reshape(-1))
+        by_image = quality_tables(qualities.reshape(-1), base)
     else:
         name = "tables"
         entries = _rounded(name, tables, LARGEST, x)

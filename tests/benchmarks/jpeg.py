@@ -1,13 +1,14 @@
 """Compare JPEG with other libraries: exact pixels, speed, memory, descent with each surrogate.
 
-    python tests/benchmarks/jpeg.py [exact] [speed] [memory] [descent] [bytes] [encode]
+    python tests/benchmarks/jpeg.py [exact] [speed] [memory] [descent] [bytes] [encode] [libraries]
 
 Speed: 4×3×512×512 float32, 2 threads (or OMP_NUM_THREADS), quality 75, 4:2:0, in alternating runs;
 medians with quartiles.
 Descent: x* from y = codec(x*), minimising ‖jpeg(x) - y‖² from mid-grey with Adam, learning rate
 0.02, 200 steps; the error of the true codec at the result, on levels 0 to 255.
 Bytes: 10,000 random pictures of random size, content and options; how many files differ from
-Pillow's. Encode: CPU time of a file of a 512² photo on 1 thread, beside Pillow's.
+Pillow's. Encode: CPU time of a file of a 512² photo on 1 thread, beside Pillow's. Libraries: random
+pictures up to 60², all samplings, qualities from 10 to 100; how many differ in jpeglib's libraries.
 """
 
 import io
@@ -15,6 +16,7 @@ import os
 import random
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,8 +29,9 @@ import torchvision.io
 from PIL import Image
 from torch import Tensor
 
-from degrade import jpeg, jpeg_bytes
+from degrade import jpeg, jpeg_bytes, jpeg_coefficients
 from degrade.jpeg import CLAMPS, SURROGATES
+from degrade.jpeg.header import SAMPLINGS
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for the pictures of the tests
 from tests.jpeg_reference import KINDS, content
@@ -193,6 +196,41 @@ def compare_bytes(count: int = 10_000) -> None:
     print(f"{unwritten} of them Pillow could not write")
 
 
+def libraries(count: int = 400) -> None:
+    """Compare the models of JPEG libraries with the libraries in jpeglib."""
+    import jpeglib
+
+    from tests.jpeg_libraries import FAST_DCT, LIBRARIES, WITHOUT_TRELLIS, opened, stores, write
+
+    runs = [(name, encoder, decoder, {}) for name, (encoder, decoder) in LIBRARIES.items()]
+    runs += [(name, "turbojpeg-fast", None, FAST_DCT) for name in ("6b", "turbo210")]
+    without_trellis = ("mozjpeg300", "mozjpeg403")
+    runs += [(name, "mozjpeg-notrellis", None, WITHOUT_TRELLIS) for name in without_trellis]
+    print("\nrandom pictures whose file holds other coefficients, and those that open differently")
+    draw = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/image.jpg"
+        for name, encoder, decoder, options in runs:
+            coefficients_differ = pixels_differ = 0
+            for seed in range(count):
+                size = draw.randint(1, 60), draw.randint(1, 60)
+                x = content(draw.choice(KINDS), *size, draw.choice([1, 3, 3]), seed)
+                sampling = draw.choice(list(SAMPLINGS))
+                quality = draw.choice([draw.randint(10, 100), draw.randint(90, 100)])
+                with jpeglib.version(name):
+                    write(path, x, quality, sampling, **options)
+                    coefficients = jpeg_coefficients(x, quality, sampling, encoder=encoder)
+                    coefficients_differ += not stores(path, coefficients)
+                    if decoder is not None:
+                        y = jpeg(x, quality, sampling, encoder=encoder, decoder=decoder)
+                        pixels_differ += not torch.equal(y, opened(path))
+            print(
+                f"{name:12} {encoder:18} {decoder or '':18} {count} pictures: "
+                f"{coefficients_differ} and {pixels_differ}",
+                flush=True,
+            )
+
+
 def cpu_ms(run: Callable[[], object], rounds: int = 40) -> float:
     """The fastest of some runs, in CPU time."""
     times = []
@@ -266,6 +304,7 @@ if __name__ == "__main__":
         "descent": descent,
         "bytes": compare_bytes,
         "encode": encode_speed,
+        "libraries": libraries,
     }
     for part in sys.argv[1:] or PARTS:
         PARTS[part]()

@@ -21,10 +21,10 @@ from invert.optim import Adam, Patience
 from invert.prior import OffsetNorm
 from invert.published_searches import cri
 from pipelines import files, report
-from pipelines.bench import Bench, BenchSettings
+from pipelines.bench import Bench
+from pipelines.bench_job import BenchSettings, Cell
 from pipelines.engine import Local
 from pipelines.progress import BenchBar
-from pipelines.runner import Cell
 from pipelines.solver import Solvers
 
 AVATARS = Path(__file__).parents[2] / "examples" / "avatars"

@@ -11,17 +11,9 @@ from invert.defects import lost_mask
 from invert.linear_model import conjugate_gradients, filled, linear_model, with_known_filters
 from invert.pnp import PlugAndPlay, cuttable
 from invert.problem import Problem
-from invert.strength import (
-    TRIAL_SIDE,
-    TrialPart,
-    descend,
-    find_strength,
-    geometric,
-    trial_parts,
-    turns,
-    uncut,
-)
+from invert.strength import descend, find_strength, geometric, turns
 from invert.tiles import blend, tiles
+from invert.trials import TRIAL_SIDE, TrialPart, trial_parts, uncut
 from tests.conftest import picture, rng
 
 
@@ -84,11 +76,14 @@ def test_filled_keeps_known_pixels_and_constants():
     assert torch.allclose(flat, torch.full_like(flat, 0.3), atol=1e-5)
 
 
-def test_known_filter_of_a_reduction_is_assumed():
+def test_known_filter_and_law_of_noise_are_assumed():
     f = degrade.parse("downsample:2 >> poisson:40 >> jpeg:30")
-    model = with_known_filters(f, (1, 3, 64, 64))
-    assert str(model[0]) == str(f[0])
-    assert "model=gaussian" in str(model)
+    assert with_known_filters(f, (1, 3, 64, 64)) == f
+
+
+def test_unknown_dead_pixels_are_not_assumed():
+    f = degrade.parse("deadpixels:0.1 >> poisson:40").sample((1, 3, 64, 64), rng(0))
+    assert with_known_filters(f, (1, 3, 64, 64)) == degrade.parse("deadpixels:0.1 >> poisson:40")
 
 
 @pytest.mark.parametrize("sigma", [0.03, 0.12])
@@ -100,6 +95,35 @@ def test_strength_finds_the_sigma_of_noise(photo, sigma):
     assert len(strength.levels) == 1
     assert strength.levels[0] == pytest.approx(sigma, rel=0.25)
     assert strength.error == pytest.approx(sigma, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("spec", "slope", "offset"),
+    [
+        ("deadpixels:0.2 >> jpeg:60", 0.8, 0.0),
+        ("saltpepper:0.3 >> jpeg:60", 0.7, 0.15),
+        ("gaussian:0.1 >> pixels:0.5", 1.0, 0.0),
+        ("jpeg:30", 1.0, 0.0),
+    ],
+)
+def test_mean_of_the_observation_is_measured(photo, spec, slope, offset):
+    """A share p of dead pixels leaves (1 - p) x; half of salt and pepper is white."""
+    f = degrade.parse(spec).sample((1, 3, 128, 128), rng(0)).approx()
+    y = f(picture(0), rng(0))
+    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
+    response = find_strength(problem, 12, 0.4, 0.015).response
+    assert response.slope == pytest.approx(slope, abs=0.03)
+    assert response.offset == pytest.approx(offset, abs=0.03)
+
+
+def test_dead_pixels_under_jpeg_do_not_darken_the_result(photo):
+    f = degrade.parse("deadpixels:0.1 >> jpeg:50")
+    clean = picture(2)
+    y = f(clean, rng(0))
+    restored = invert.restore(y, f, photo, "pnp").image
+    darkened = (clean - y).mean()
+    assert darkened > 0.03
+    assert (clean - restored).mean().abs() < 0.2 * darkened
 
 
 def test_descent_finds_the_minimum_of_a_parabola():

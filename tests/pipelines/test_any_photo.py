@@ -1,5 +1,6 @@
 """`degrade restore` with the bundled photo prior, which is the default."""
 
+import io
 import json
 from pathlib import Path
 
@@ -135,3 +136,15 @@ def test_photo_history_is_chosen_among_alternatives(photo, tmp_path, monkeypatch
     with pytest.warns(Note, match=r"jpeg:40 >> jpeg:90; kept against jpeg:90 \("):
         _, operator = history.what_happened(source, None, invert.load_prior("photo"))
     assert operator == both
+
+
+def test_photo_jpeg_is_restored_to_its_own_coefficients(photo, tmp_path):
+    """The restored picture, saved as the file was, is the file again."""
+    pytest.importorskip("jpeglib")
+    path = tmp_path / "photo.jpg"
+    Image.open(photo).crop((0, 0, 64, 48)).save(path, quality=95)
+    result = run("restore", path, "-o", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    again = io.BytesIO()
+    Image.open(tmp_path / "r" / "photo.png").save(again, "JPEG", quality=95)
+    assert again.getvalue() == path.read_bytes()

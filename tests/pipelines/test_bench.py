@@ -15,11 +15,12 @@ import degrade
 import invert
 from invert.start import Mean
 from pipelines import bench, files, tasks
-from pipelines.bench import Bench, BenchSettings
+from pipelines.bench import Bench
+from pipelines.bench_job import BenchJob, BenchSettings, Cell
 from pipelines.engine import Local
 from pipelines.metrics import METRICS
 from pipelines.results import Table
-from pipelines.runner import BenchJob, Cell, Runner
+from pipelines.runner import Runner
 from pipelines.solver import Solvers
 from tests.conftest import AVATARS
 

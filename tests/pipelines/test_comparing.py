@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pipelines import comparing
+from pipelines.bench_job import given_cells
 from pipelines.comparing import Difference, interval
 from pipelines.metrics import METRICS
-from pipelines.runner import given_cells
 
 from .shell import pixels, run, start_bench
 

@@ -13,9 +13,9 @@ from ray.cluster_utils import Cluster
 
 import invert
 from pipelines import bench, files
-from pipelines.bench import Bench, BenchSettings
+from pipelines.bench import Bench
+from pipelines.bench_job import BenchSettings, Cell
 from pipelines.engine import Local, Ray, engine_of
-from pipelines.runner import Cell
 from pipelines.solver import Solvers
 from tests.conftest import AVATARS
 

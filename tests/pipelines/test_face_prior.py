@@ -15,10 +15,9 @@ from pipelines import files, job
 from pipelines.faces import Face, choose_all, read_landmarks
 from tests.conftest import AVATARS
 
+from .photos import ASTRONAUT, landmarks_of, turned
 from .shell import AVATARS_128, apply, contents, pixels, run
-from .test_photo import landmarks_of, turned
 
-ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
 SPOTS = (turned(40, 10, 32, 30), turned(36, -5, 88, 34))
 DAMAGE = "jpeg:30"
 

@@ -7,11 +7,10 @@ from PIL import Image
 
 from pipelines import faces
 from pipelines.faces import Face, choose, ffhq
-from tests.conftest import AVATARS
 
+from .photos import ASTRONAUT
 from .shell import FAST, run
 
-ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"
 QUICK = [*FAST, "--quiet"]
 
 

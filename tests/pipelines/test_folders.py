@@ -11,7 +11,8 @@ import pytest
 
 import invert
 from pipelines import files
-from pipelines.bench import Bench, BenchSettings
+from pipelines.bench import Bench
+from pipelines.bench_job import BenchSettings
 from tests.conftest import AVATARS
 from tests.processes import start
 

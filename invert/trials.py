@@ -1,0 +1,209 @@
+"""Trials of an operator on synthetic pictures, whose truth is known.
+
+The operator damages dead-leaves pictures in the colours of the observation (`dead_leaves`). They
+show how large its error is, and how its observations depend on the image on average.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from degrade.operator import Operator, Shape
+
+from .dead_leaves import dead_leaves
+from .linear_model import PLAIN, LinearModel, Response, linear_model
+from .problem import Problem, streams
+from .tiles import nearest_cut
+
+# The centres of the trials in the image, as shares of its height and width.
+TRIAL_CENTRES = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
+TRIAL_SIDE = 96  # pixels: about the side of a synthetic picture
+REDUCED = 2  # synthetic pictures are drawn larger by this, so that edges are as soft as in photos
+# Of the discs, before that reduction. Without small discs the pictures have less detail than
+# photos, and levels are found that remove detail (measured on two photos outside all tables).
+RADII = (3.0, 600.0)
+WINDOW = 9  # pixels: the side of the square of a local mean
+LEAST_SLOPE = 0.1  # of a response that can be undone; below, hardly anything of the image is left
+LEAST_VARIANCE = 1e-6  # of local means, for a line to be fitted
+LEAST_SHIFT = 1 / 255  # of the mean, root mean square, that is worth undoing
+BINS = 16  # of the histogram of levels
+
+
+class TrialPart(NamedTuple):
+    """A part of the operator, with the height and width of the images that it takes."""
+
+    operator: Operator
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A synthetic picture [1, C, h, w], and the problem of restoring it."""
+
+    truth: Tensor
+    problem: Problem
+
+    def model(self, response: Response = PLAIN) -> LinearModel:
+        """y = A x + error for the synthetic picture."""
+        return linear_model(self.problem.operator, self.problem.observation, response)
+
+
+def trial_parts(problem: Problem) -> list[TrialPart]:
+    """Cut the operators of the trials out of the problem's operator, at four places.
+
+    An operator that cannot be cut is tried on small images, if it takes them; otherwise on images
+    of the full size.
+    """
+    operator = problem.operator
+    shape = problem.image_shape
+    parts = []
+    for row, column in TRIAL_CENTRES:
+        rows = trial_span(operator, shape, row, 0)
+        columns = trial_span(operator, shape, column, 1)
+        if rows is None or columns is None:
+            return [uncut(operator, shape)] * len(TRIAL_CENTRES)
+        part = operator.part(shape, (rows, columns))
+        assert part is not None  # its edges are where the operator can be cut
+        part_operator, _ = part
+        height = rows.stop - rows.start
+        width = columns.stop - columns.start
+        parts.append(TrialPart(part_operator, height, width))
+    return parts
+
+
+def trial_span(operator: Operator, shape: Shape, centre: float, axis: int) -> slice | None:
+    """Rows (axis 0) or columns around a share of the side; None where no cut is possible."""
+    length = shape[2 + axis]
+    if length <= TRIAL_SIDE:
+        return slice(0, length)
+    wanted = int(centre * length) - TRIAL_SIDE // 2
+    wanted = min(max(wanted, 0), length - TRIAL_SIDE)
+    start = nearest_cut(operator, shape, wanted, axis)
+    stop = start + TRIAL_SIDE
+    if stop < length:
+        stop = nearest_cut(operator, shape, stop, axis)
+    if stop <= start:
+        return None
+    return slice(start, stop)
+
+
+def uncut(operator: Operator, shape: Shape) -> TrialPart:
+    """The whole operator, with the size of a small image, or of `shape` if it takes no other."""
+    batch, channels, full_height, full_width = shape
+    height = min(TRIAL_SIDE, full_height)
+    width = min(TRIAL_SIDE, full_width)
+    small = (batch, channels, height, width)
+    try:
+        output = operator.output_shape(small)
+    except ValueError:  # the operator holds a mask of the full size
+        return TrialPart(operator, full_height, full_width)
+    if operator.input_shape(output) != small:  # it returns to the full size, as `resize` with `of`
+        return TrialPart(operator, full_height, full_width)
+    return TrialPart(operator, height, width)
+
+
+def draw_trial(problem: Problem, part: tuple[Operator, int, int], number: int) -> Trial:
+    """Draw a synthetic picture for a part of the operator, and damage it.
+
+    part: an operator, and the height and width of its image.
+    """
+    operator, height, width = part
+    (generator,) = streams(problem.seeds, f"trial{number}")
+    palette = problem.observation[0].cpu()
+    large = dead_leaves(REDUCED * height, REDUCED * width, palette, generator, RADII)
+    reduced = F.avg_pool2d(large[None], REDUCED)
+    truth = reduced.clamp(0, 1).to(problem.device)
+    observation = operator(truth, generator)
+    trial_problem = replace(problem, observation=observation, operator=operator)
+    return Trial(truth, trial_problem)
+
+
+def measured_error(trials: list[Trial], response: Response = PLAIN) -> float:
+    """The standard deviation of y − A x over the trials, where y shows the image."""
+    total = 0.0
+    count = 0.0
+    for trial in trials:
+        model = trial.model(response)
+        difference = model.observation - model.forward(trial.truth)
+        shows_image = shown(model, trial.truth)
+        total += float((shows_image * difference.square()).sum())
+        count += float(shows_image.sum())
+    return math.sqrt(total / max(count, 1.0))
+
+
+def measured_response(trials: list[Trial], photo: LinearModel) -> Response:
+    """The line E y = slope · A x + offset that fits the trials best, at the levels of a photo.
+
+    It is fitted to local means, since stages such as JPEG change details and keep means. Trials
+    count by how often the photo has their levels. Returns PLAIN if y shows the mean of A x.
+    """
+    _, photo_means = local_means(photo, photo.first_guess())
+    images = []
+    observations = []
+    for trial in trials:
+        image, observation = local_means(trial.model(), trial.truth)
+        images.append(image)
+        observations.append(observation)
+    x = torch.cat(images)
+    y = torch.cat(observations)
+    weights = (histogram(photo_means) / histogram(y).clamp_min(1))[bins(y)]
+    response = line(x, y, weights)
+    shift = response.slope * x + response.offset - x
+    mean_square = (weights * shift.square()).sum() / weights.sum()
+    if response.slope < LEAST_SLOPE or mean_square < LEAST_SHIFT**2:
+        return PLAIN
+    return response
+
+
+def local_means(model: LinearModel, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Local means of A x and of y, wherever y shows the image."""
+    shows_image = shown(model, image)
+    share = local_mean(shows_image)
+    is_known = share > 0
+    image_means = local_mean(shows_image * model.forward(image)) / share
+    observation_means = local_mean(shows_image * model.observation) / share
+    return image_means[is_known], observation_means[is_known]
+
+
+def bins(values: Tensor) -> Tensor:
+    """The number of the bin of each value."""
+    return (values.clamp(0, 1) * BINS).long().clamp_max(BINS - 1)
+
+
+def histogram(values: Tensor) -> Tensor:
+    """The number of values in each bin [BINS]."""
+    return torch.bincount(bins(values), minlength=BINS).to(values)
+
+
+def line(x: Tensor, y: Tensor, weights: Tensor) -> Response:
+    """The weighted least-squares line through points; PLAIN if all x are nearly the same."""
+    total = weights.sum()
+    if total == 0:
+        return PLAIN
+    weights = weights / total
+    x_mean = (weights * x).sum()
+    y_mean = (weights * y).sum()
+    variance = (weights * (x - x_mean).square()).sum()
+    if variance < LEAST_VARIANCE:
+        return PLAIN
+    covariance = (weights * (x - x_mean) * (y - y_mean)).sum()
+    slope = float(covariance / variance)
+    return Response(slope, float(y_mean) - slope * float(x_mean))
+
+
+def shown(model: LinearModel, image: Tensor) -> Tensor:
+    """1 for each value of the observation that shows some of the image, 0 for hidden pixels."""
+    sums = model.forward(torch.ones_like(image))
+    return (sums != 0).to(image)
+
+
+def local_mean(x: Tensor) -> Tensor:
+    """Replace every pixel by the mean of the square around it."""
+    return F.avg_pool2d(x, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)

@@ -1,0 +1,110 @@
+"""What the benchmark gives to a worker, and what comes back: settings, cells, jobs, results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+import invert
+
+from .options import GeneratorOptions
+from .results import Row
+from .solver import identity_text, prior_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings(GeneratorOptions):
+    """The settings that change a row, besides task, method and picture; kept in settings.json.
+
+    generator, denoiser: a bundled name, or a digest of the file. identity: a digest of the face
+    embedding.
+    """
+
+    identity: str | None = None
+
+    @classmethod
+    def of(cls, options: GeneratorOptions, embedding: Path | None = None) -> BenchSettings:
+        """Replace the files that the options name by digests of them."""
+        settings = asdict(options)
+        settings["generator"] = prior_text(options.generator)
+        settings["denoiser"] = prior_text(options.denoiser)
+        identity = identity_text(embedding, None)
+        return cls(**settings, identity=identity)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a task.
+
+    label: its name in the tables. note: a remark for their readers. given: a folder of somebody's
+    restorations, which are scored in place of a method's: UNAP/000.png of picture 000.
+    """
+
+    task: str
+    label: str
+    method: invert.RestorationMethod
+    note: str = ""
+    given: Path | None = None
+
+    def given_picture(self, name: str) -> Path:
+        """The path of somebody's restoration of a picture."""
+        assert self.given is not None
+        return self.given / folder_of(self.task) / f"{name}.png"
+
+
+def given_cells(folders: str, tasks: Sequence[str], labels: Collection[str]) -> list[Cell]:
+    """Cells for the folders in a text such as "theirs,others", each under its own name.
+
+    labels: of other methods. Raises ValueError for a folder that does not exist or has such a name.
+    """
+    cells = []
+    known_labels = set(labels)
+    for part in folders.split(","):
+        name = part.strip()
+        if not name:
+            raise ValueError(f"results={folders!r} has an empty part; remove a comma")
+        folder = Path(name)
+        if not folder.is_dir():
+            raise ValueError(f"results: {folder} is no folder; make it, or correct its name")
+        label = folder.resolve().name
+        if label in known_labels:
+            raise ValueError(
+                f"results: {folder} has the name of a method or of another folder; rename it"
+            )
+        known_labels.add(label)
+        for task in tasks:
+            cells.append(Cell(task, label, invert.RestorationMethod(), given=folder))
+    return cells
+
+
+def folder_of(task: str) -> str:
+    """The name of the folder of a task's pictures."""
+    return task.replace("/", "-")
+
+
+@dataclass(frozen=True)
+class BenchJob:
+    """A batch of pictures for one method on one task.
+
+    clean: [B, C, R, R]. classes: of the pictures, for conditional priors; None if not given.
+    """
+
+    cell: Cell
+    names: list[str]
+    clean: Tensor
+    classes: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a job gives: a row for each picture, and files by (task, kind, name).
+
+    failure: why there are no rows, where only the observations could be made.
+    """
+
+    rows: list[Row]
+    pictures: dict[tuple[str, str, str], bytes]
+    failure: str = ""

@@ -1,0 +1,54 @@
+"""The JPEG libraries that the package jpeglib holds: save images and read the files."""
+
+import numpy
+import pytest
+import torch
+
+from degrade.jpeg.header import SAMPLINGS
+
+jpeglib = pytest.importorskip("jpeglib")
+
+# library as jpeglib calls it: encoder, decoder
+LIBRARIES = {
+    "6b": ("ijg6b", "ijg6b"),
+    "7": ("ijg7", "ijg7"),
+    "8": ("ijg7", "ijg7"),
+    "8d": ("ijg7", "ijg7"),
+    "9": ("ijg7", "ijg7"),
+    "9a": ("ijg7", "ijg9a"),
+    "9d": ("ijg7", "ijg9a"),
+    "9e": ("ijg9e", "ijg9a"),
+    "9f": ("ijg9e", "ijg9a"),
+    "turbo120": ("libjpeg-turbo", "ijg6b"),
+    "turbo150": ("libjpeg-turbo", "ijg6b"),
+    "turbo200": ("libjpeg-turbo", "libjpeg-turbo-2.0"),
+    "turbo210": ("libjpeg-turbo", "libjpeg-turbo"),
+}
+FAST_DCT = {"dct_method": jpeglib.JDCT_IFAST}
+WITHOUT_TRELLIS = {"flags": ("-TRELLIS_QUANT", "-TRELLIS_QUANT_DC")}
+
+
+def write(path, x, quality, sampling, flags=(), **options):
+    """Save an image [1, C, H, W] by the library that jpeglib uses now."""
+    pixels = (x[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    image = jpeglib.from_spatial(pixels)
+    if len(x[0]) == 3:
+        across, down = SAMPLINGS[sampling]
+        image.samp_factor = [[down, across], [1, 1], [1, 1]]
+    image.write_spatial(path, qt=quality, flags=["+FORCE_BASELINE", *flags], **options)
+
+
+def stores(path, coefficients):
+    """Whether a file stores these coefficients, of a batch of one."""
+    stored = jpeglib.read_dct(path)
+    planes = [stored.Y]
+    if stored.has_chrominance:
+        planes += [stored.Cb, stored.Cr]
+    pairs = zip(planes, coefficients.components, strict=True)
+    return all(numpy.array_equal(plane, component[0].numpy()) for plane, component in pairs)
+
+
+def opened(path):
+    """The pixels [1, C, H, W] of a file, by the library that jpeglib uses now."""
+    pixels = jpeglib.read_spatial(path).spatial
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
