@@ -162,8 +162,8 @@ class Blur(Operator):
         left out, the kernel ends at four standard deviations.
 
     Output: the same shape. Gradient: its own, the adjoint; every number of the kernel has one too.
-    Source of `beta` and the plateau: Liu et
-    al. 2020 (generalised Gaussian kernels for super-resolution), as drawn by Real-ESRGAN.
+    Source of `beta` and the plateau: Liu et al. 2020 (generalised Gaussian kernels for
+    super-resolution), as drawn by Real-ESRGAN.
     """
 
     kernel: str | Sequence[float] | Tensor = checked(_check_kernel, KERNEL_WORDS, learnable=True)
@@ -209,8 +209,8 @@ class Blur(Operator):
         named = KERNELS[self.kernel]
         cut_to = decided(self.side)
 
-        def blur(row: Tensor, *form: float) -> Tensor:
-            kernel = named.draw(*form, cut_to)
+        def blur(row: Tensor, size: float, across: float, angle: float, beta: float) -> Tensor:
+            kernel = named.draw(size, across, angle, beta, cut_to)
             return convolve(row, kernel)
 
         across = self.size if self.across is None else self.across

@@ -83,7 +83,7 @@ class _Problem:
         self.x = x
         self.y = y
         self.seeds = (seed, seed + 1)
-        self.observed = _coefficients(y)
+        self.observed = coefficients(y)
         self.scores: dict[str, float] = {}  # of chains: integers repeat at several points
 
     def chain(self, point: Tensor) -> Operator:
@@ -116,10 +116,10 @@ class _Problem:
                 f"{self.f} makes {list(prediction.shape)} of x, but y has {list(self.y.shape)}; "
                 "give pairs of the sizes that it makes"
             )
-        return _coefficients(prediction)
+        return coefficients(prediction)
 
 
-def _coefficients(image: Tensor) -> Tensor:
+def coefficients(image: Tensor) -> Tensor:
     """The DCT coefficients of the image's blocks, padded with black."""
     height, width = image.shape[2:]
     padded = F.pad(image, (0, -width % BLOCK, 0, -height % BLOCK))
@@ -133,7 +133,7 @@ def _minimum(problem: _Problem, candidates: int) -> Tensor:
         engine = SobolEngine(count)
         engine.fast_forward(1)  # the first point is a corner
         points = engine.draw(candidates, dtype=torch.float64)
-    best = min(points, key=problem.score)
+    best: Tensor = min(points, key=problem.score)
     step = _FIRST_STEP
     while step >= _LAST_STEP:
         better = _step(problem, best, step)

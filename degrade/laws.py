@@ -28,7 +28,8 @@ def check(operator: Operator, shape: Sequence[int] = (2, 3, 48, 40), seed: int =
     * Output: the shape is that of `output_shape`. The input is neither changed nor shared.
     * Draws: they come from the given generator only. Equal generators give equal values.
     * Batch: an image gets the same values in a batch as alone.
-    * `sample` fixes what is random in the operator and changes no values.
+    * `sample` fixes what is random in the operator and changes no values. What it returns draws at
+      a call only if it is `noisy`.
     * `approx` keeps the shape and is idempotent. `visible` has values in [0, 1].
     * A linear operator is linear, and ⟨f x, y⟩ = ⟨x, fᵀ y⟩. Any other has a finite gradient.
     * A tensor that requires grad, as a parameter that is declared learnable, gets a finite gradient
@@ -55,7 +56,7 @@ def _check_laws(operator: Operator, shape: tuple[int, ...], seed: int) -> None:
     generator = _generator(seed)
     x = torch.rand(*shape, generator=generator, dtype=torch.float64)
     single = x.float()
-    for law in (_text, _output, _draws, _rows, _sampling, _approx, _visible):
+    for law in (_text, _output, _draws, _rows, _sampling, _noise, _approx, _visible):
         law(operator, single, seed)
     sampled = _sampled(operator, x, seed)
     if sampled.linear:
@@ -119,12 +120,6 @@ def _draws(f: Operator, x: Tensor, seed: int) -> None:
     state_after = torch.get_rng_state()
     untouched = torch.equal(state_after, state)
     _require(untouched, f, "draws from torch's own generator; draw from `rng` alone")
-    sampled = _sampled(f, x, seed)
-    if not sampled.noisy:
-        first = _applied(sampled, x, seed)
-        second = _applied(sampled, x, seed + 1)
-        repeats = torch.equal(first, second)
-        _require(repeats, f, "draws at every call; set noisy = True, or draw in `draw`")
 
 
 def _rows(f: Operator, x: Tensor, seed: int) -> None:
@@ -151,6 +146,16 @@ def _sampling(f: Operator, x: Tensor, seed: int) -> None:
     )
     sampled_again = _sampled(sampled, x, seed + 1)
     _require(sampled_again == sampled, f, "can be sampled twice; `draw` leaves something undecided")
+
+
+def _noise(f: Operator, x: Tensor, seed: int) -> None:
+    sampled = _sampled(f, x, seed)
+    if sampled.noisy:
+        return
+    first = _applied(sampled, x, seed)
+    second = _applied(sampled, x, seed + 1)
+    repeats = torch.equal(first, second)
+    _require(repeats, f, "draws at every call; set noisy = True, or draw in `draw`")
 
 
 def _approx(f: Operator, x: Tensor, seed: int) -> None:

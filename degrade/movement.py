@@ -29,17 +29,17 @@ def move_boxes(f: Operator, boxes: Tensor, shape: Shape) -> Tensor:
 
     f: a sampled operator. shape: of x, [1, C, H, W].
     """
-    left, top, right, bottom = boxes.double().unbind(-1)
-    first = torch.stack([left, top], -1)
-    second = torch.stack([right, top], -1)
-    third = torch.stack([left, bottom], -1)
-    fourth = torch.stack([right, bottom], -1)
-    corners = torch.stack([first, second, third, fourth])
-    moved = f.moved(corners.flatten(0, 1), shape).view_as(corners)
+    exact_boxes = boxes.double()
+    corners = []
+    for x_and_y in ([0, 1], [2, 1], [0, 3], [2, 3]):
+        corner = exact_boxes[:, x_and_y]
+        corners.append(f.moved(corner, shape))
+    moved = torch.stack(corners)
     *_, height, width = f.output_shape(shape)
-    sides = moved.new_tensor([width, height])
-    lowest = moved.amin(0).clamp(min=0).minimum(sides)
-    highest = moved.amax(0).clamp(min=0).minimum(sides)
+    farthest = moved.new_tensor([width, height])
+    inside = moved.clamp(min=0).minimum(farthest)
+    lowest = inside.amin(0)
+    highest = inside.amax(0)
     return torch.cat([lowest, highest], -1)
 
 
@@ -47,18 +47,23 @@ def matrix(f: Operator, shape: Shape) -> Tensor:
     """The 3 × 3 matrix that takes (x, y, 1) of x to that of f(x), in float64."""
     *_, height, width = shape
     corners = torch.tensor([[0, 0], [width, 0], [0, height]], dtype=torch.float64)
-    origin, right, down = f.moved(corners, shape)
-    columns = [(right - origin) / width, (down - origin) / height, origin]
-    affine = torch.stack(columns, 1)
+    moved = f.moved(corners, shape)
+    origin, right, down = moved
+    along_x = (right - origin) / width
+    along_y = (down - origin) / height
+    affine = torch.stack([along_x, along_y, origin], 1)
     last_row = affine.new_tensor([[0, 0, 1]])
     return torch.cat([affine, last_row])
 
 
 def is_still(f: Operator, shape: Shape) -> bool:
     """Whether f leaves every pixel at its place."""
-    same_size = tuple(f.output_shape(shape)[2:]) == tuple(shape[2:])
+    *_, height, width = shape
+    *_, new_height, new_width = f.output_shape(shape)
+    if (height, width) != (new_height, new_width):
+        return False
     identity = torch.eye(3, dtype=torch.float64)
-    return same_size and torch.allclose(matrix(f, shape), identity)
+    return torch.allclose(matrix(f, shape), identity)
 
 
 def move_mask(f: Operator, mask: Tensor, shape: Shape) -> Tensor:
@@ -68,16 +73,24 @@ def move_mask(f: Operator, mask: Tensor, shape: Shape) -> Tensor:
     """
     if is_still(f, shape):
         return mask
-    *_, height, width = shape
+    *planes_shape, height, width = mask.shape
     *_, new_height, new_width = f.output_shape(shape)
-    rows = torch.arange(new_height, dtype=torch.float64) + 0.5
-    columns = torch.arange(new_width, dtype=torch.float64) + 0.5
-    x, y = torch.meshgrid(columns, rows, indexing="xy")
-    points = torch.stack([x, y, torch.ones_like(x)], -1)
     back = torch.linalg.inv(matrix(f, shape))
-    sources = points @ back.T
+    sources = _pixel_centres(new_height, new_width) @ back.T
+    positions = sources[..., :2]
     sides = sources.new_tensor([width, height])
-    grid = sources[..., :2] / sides * 2 - 1  # grid_sample counts from -1 to 1
+    grid = positions / sides * 2 - 1  # grid_sample counts from -1 to 1
     planes = mask.reshape(1, -1, height, width).double()
-    moved = F.grid_sample(planes, grid[None].to(planes), "nearest", "zeros", align_corners=False)
-    return moved.reshape(*mask.shape[:-2], new_height, new_width).to(mask.dtype)
+    batch_of_grids = grid[None].to(planes)
+    moved = F.grid_sample(planes, batch_of_grids, "nearest", "zeros", align_corners=False)
+    reshaped = moved.reshape(*planes_shape, new_height, new_width)
+    return reshaped.to(mask.dtype)
+
+
+def _pixel_centres(height: int, width: int) -> Tensor:
+    """The centre of each pixel as (x, y, 1), [height, width, 3]."""
+    rows = torch.arange(height, dtype=torch.float64)
+    columns = torch.arange(width, dtype=torch.float64)
+    x, y = torch.meshgrid(columns + 0.5, rows + 0.5, indexing="xy")
+    ones = torch.ones_like(x)
+    return torch.stack([x, y, ones], -1)

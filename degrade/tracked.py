@@ -6,6 +6,7 @@ number, and autograd goes on through its `tensor`.
 
 from __future__ import annotations
 
+import math
 from typing import overload
 
 import torch
@@ -24,7 +25,9 @@ class Tracked(float):
     def __new__(cls, tensor: Tensor, integer: bool = False) -> Tracked:
         """integer: the value is rounded; the gradient goes straight through."""
         value = tensor.item()
-        number = super().__new__(cls, round(value) if integer else value)
+        if integer and math.isfinite(value):
+            value = round(value)
+        number = super().__new__(cls, value)
         number.tensor = tensor
         return number
 

@@ -119,6 +119,8 @@ def test_torchvision_refuses_what_cannot_follow():
     boxes = tv_tensors.BoundingBoxes([[2, 3, 9, 8]], format="XYXY", canvas_size=(24, 20))
     with pytest.raises(ValueError, match="the sample has no image"):
         TorchvisionTransform(STILL)(boxes)
+    with pytest.raises(ValueError, match=r"images of sizes \[\(8, 8\), \(24, 20\)\]"):
+        TorchvisionTransform(STILL)(image, tv_tensors.Image(levels(3, 8, 8)))
 
 
 # kornia ------------------------------------------------------------------------------------------

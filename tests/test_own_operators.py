@@ -138,6 +138,13 @@ class Redrawn(Broken):
         return x * per_image(self.amount, x, "amount")
 
 
+class SecretlyNoisy(Broken):
+    told = "draws at every call; set noisy = True"
+
+    def forward(self, x, rng):
+        return x + self.amount * rng.normal(x)
+
+
 class Drifting(Broken):
     told = "sampled gives other values"
 

@@ -22,8 +22,8 @@ class TorchvisionTransform(v2.Transform):
 
     Images are tv_tensors.Image, tv_tensors.Video, PIL images and plain tensors, uint8 or float, as
     `PictureTransform` takes them. Boxes in any format and masks are cropped, shifted, turned and
-    resized with the image. Labels and other values stay. All parts of a sample get the same draws
-    from torch's global generator, as torchvision's own transforms do.
+    resized with the image. Labels and other values stay. All parts of a sample have one size and
+    get the same draws, from torch's global generator, as torchvision's own transforms do.
 
     Raises ValueError for rotated boxes and keypoints of an operator that moves pixels.
 
@@ -70,13 +70,18 @@ def _is_image(value: object) -> bool:
 
 
 def _shape_of(values: list[Any]) -> Shape | None:
-    """The shape [1, C, H, W] of the first image of a sample."""
+    """The shape [1, C, H, W] of the images of a sample, or None if it has no image."""
+    shapes: list[Shape] = []
     for value in values:
         if isinstance(value, PIL.Image.Image):
-            return (1, len(value.getbands()), value.height, value.width)
-        if _is_image(value):
-            return (1, *value.shape[-3:])
-    return None
+            channels = len(value.getbands())
+            shapes.append((1, channels, value.height, value.width))
+        elif _is_image(value):
+            shapes.append((1, *value.shape[-3:]))
+    sizes = sorted({shape[2:] for shape in shapes})
+    if len(sizes) > 1:
+        raise ValueError(f"the sample has images of sizes {sizes}; transform them one by one")
+    return shapes[0] if shapes else None
 
 
 def _degraded(operator: Operator, image: Tensor, seed: int) -> Tensor:
