@@ -16,13 +16,14 @@ from .images import check_image
 from .kinds import NumberKind
 from .operator import Operator, compose
 from .params import check_numbers
+from .spec import operator_of
 from .values import Range
 
 _FIRST_STEP = 1 / 8  # of a range, after the candidates
 _LAST_STEP = 1 / 512
 
 
-def fit(f: Operator, x: Tensor, y: Tensor, seed: int = 0, candidates: int = 32) -> Operator:
+def fit(f: Operator | str, x: Tensor, y: Tensor, seed: int = 0, candidates: int = 32) -> Operator:
     """Find the values in the ranges of a chain with which it turns clean images into degraded ones.
 
     Returns f with a number in place of every range of its stages. It minimises the energy score
@@ -34,7 +35,7 @@ def fit(f: Operator, x: Tensor, y: Tensor, seed: int = 0, candidates: int = 32) 
     `candidates` points spread over the ranges, then steps along one range at a time and halves the
     steps, down to 1/512 of a range. All points get the same random draws.
 
-    f: the chain, with a range for each unknown number, such as blur:gaussian,0.3..4 >> jpeg:20..95.
+    f: the chain, or its text, with a range for each unknown number, such as blur:gaussian,0.3..4 >> jpeg:20..95.
         What is inside of parentheses is not fitted.
     x: clean images [B, C, H, W] in [0, 1]. y: the degraded ones. All pairs share the values.
     seed: of the random draws. candidates: more of them find the right valley more often.
@@ -43,15 +44,16 @@ def fit(f: Operator, x: Tensor, y: Tensor, seed: int = 0, candidates: int = 32) 
 
     Source of the energy score: Gneiting & Raftery 2007, "Strictly proper scoring rules".
     """
+    chain = operator_of(f)
     check_image(x)
     check_image(y, "y")
     check_numbers("candidates", candidates, 1, 2**20, integer=True)
-    unknowns = list(_unknowns(f))
+    unknowns = list(_unknowns(chain))
     if not unknowns:
         raise ValueError(
-            f"{f} has no range to fit; write low..high for a number, as in jpeg:20..95"
+            f"{chain} has no range to fit; write low..high for a number, as in jpeg:20..95"
         )
-    problem = _Problem(f, unknowns, x.detach(), y.detach(), seed)
+    problem = _Problem(chain, unknowns, x.detach(), y.detach(), seed)
     return problem.chain(_minimum(problem, candidates))
 
 

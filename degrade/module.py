@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .operator import Operator, compose
 from .rng import Generators
-from .spec import parse
+from .spec import operator_of
 
 
 class Module(nn.Module):
@@ -32,8 +32,10 @@ class Module(nn.Module):
 
     def __init__(self, f: Operator | str, learn: Sequence[str] = (), seed: int = 0):
         super().__init__()
-        self._f = parse(f) if isinstance(f, str) else f
+        self._f = operator_of(f)
         self.seed = seed
+        if isinstance(learn, str):
+            raise TypeError(f"learn={learn!r} is one text; give a list of names, [{learn!r}]")
         self._names: dict[str, tuple[int, str]] = {}  # of a parameter: the stage and its field
         for name in learn:
             self._learn(name)
@@ -47,9 +49,9 @@ class Module(nn.Module):
             kind = stage.kinds[field]
             if not kind.learnable:
                 raise ValueError(f"learn={name!r}: {stage} has no gradient for {field}")
-            value = torch.as_tensor(getattr(stage, field), dtype=torch.float32)
+            value = _start(name, stage, field)
             key = f"{stage_name}_{field}" if not found else f"{stage_name}{index}_{field}"
-            self.register_parameter(key, nn.Parameter(value.detach().clone()))
+            self.register_parameter(key, nn.Parameter(value))
             self._names[key] = (index, field)
             found = True
         if not found:
@@ -71,3 +73,15 @@ class Module(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.f)
+
+
+def _start(name: str, stage: Operator, field: str) -> Tensor:
+    """A copy of the value of a stage's parameter, from which it is learned."""
+    given = getattr(stage, field)
+    try:
+        value = torch.as_tensor(given, dtype=torch.float32)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"learn={name!r}: {stage} has no number to start from for {field}; give one"
+        ) from None
+    return value.detach().clone()

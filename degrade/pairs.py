@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .operator import Operator
+from .params import check_numbers
 from .pictures import Picture, PictureTransform
 from .rng import child_seed
 
@@ -35,7 +36,8 @@ class Pairs(Dataset[tuple[Picture, Picture]], Generic[Picture]):
         self._epoch = epoch.share_memory_()  # workers that live on see it change
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other numbers from now on; call it before each epoch."""
+        """Draw other numbers from now on; call it before each epoch, with 0, 1, 2, …"""
+        check_numbers("epoch", epoch, 0, 2**62, integer=True)
         self._epoch.fill_(epoch)
 
     def seed_of(self, index: int) -> int:
@@ -46,6 +48,8 @@ class Pairs(Dataset[tuple[Picture, Picture]], Generic[Picture]):
         return len(self.clean)
 
     def __getitem__(self, index: int) -> tuple[Picture, Picture]:
+        if index < 0:
+            index += len(self)
         clean = self.clean[index]
         degraded = self.transform(clean, self.seed_of(index))
         return degraded, clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from .operator import Operator
 from .rng import Generators
-from .spec import parse
+from .spec import operator_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +41,7 @@ class PictureTransform:
     """
 
     def __init__(self, f: Operator | str):
-        self.f = parse(f) if isinstance(f, str) else f
+        self.f = operator_of(f)
 
     def __call__(self, picture: Picture, generator: Generators = None) -> Picture:
         """f(picture). generator: a torch.Generator, a seed, or a list with one for each image."""
@@ -60,7 +61,8 @@ class PictureTransform:
                 "[B, T, C, H, W]"
             )
         image_shape = picture.shape[-3:]
-        batch = picture.reshape(-1, *image_shape)
+        count = math.prod(picture.shape[:-3])
+        batch = picture.reshape(count, *image_shape)
         y = _from_floats(self.f(_as_floats(batch), generator), picture.dtype)
         return y.reshape(*picture.shape[:-3], *y.shape[1:])
 
@@ -80,10 +82,15 @@ class PictureTransform:
         from PIL import Image
 
         mode = getattr(picture, "mode", None)
-        if mode not in ("L", "RGB"):
-            kind = f"a PIL image of mode {mode}" if mode else f"a {type(picture).__name__}"
+        if mode is None:
             raise ValueError(
-                f"the picture is {kind}; give a tensor, a NumPy array, or picture.convert('RGB')"
+                f"the picture is a {type(picture).__name__}; give a tensor, a NumPy array or a "
+                "PIL image alone, without a label"
+            )
+        if mode not in ("L", "RGB"):
+            raise ValueError(
+                f"the picture is a PIL image of mode {mode}; give picture.convert('RGB'), or "
+                "numpy.array(picture) of one with 16 bits"
             )
         pixels = self._of_array(numpy.array(picture), generator)
         return Image.fromarray(pixels)

@@ -43,6 +43,17 @@ def parse(text: str, folder: str | Path | None = None) -> Operator:
     return parser.chain(0, len(text), depth=0)
 
 
+def operator_of(f: Operator | str) -> Operator:
+    """The operator that a caller gave, as an operator or as its text."""
+    if isinstance(f, str):
+        return parse(f)
+    if not isinstance(f, Operator):
+        raise TypeError(
+            f"f is a {type(f).__name__}; give an operator, or its text, such as 'jpeg:50'"
+        )
+    return f
+
+
 class _Parser:
     """Parses pieces text[start:end] of one text, so that every error knows its position."""
 

@@ -56,6 +56,13 @@ def test_fit_needs_a_range_and_pairs(clean):
         degrade.fit(degrade.parse("jpeg:5..9"), clean, clean, candidates=0)
 
 
+def test_fit_takes_the_text_of_a_chain(clean):
+    fitted = degrade.fit("jpeg:30..40", clean, degrade.JPEG(37)(clean), candidates=4)
+    assert fitted == degrade.JPEG(37)
+    with pytest.raises(TypeError, match="f is a NoneType; give an operator, or its text"):
+        degrade.fit(None, clean, clean)
+
+
 def test_fit_takes_images_smaller_than_a_block():
     x = torch.rand(1, 3, 5, 3, generator=rng())
     fitted = degrade.fit(degrade.parse("gamma:0.5..2"), x, degrade.Gamma(1.25)(x), candidates=4)

@@ -31,6 +31,18 @@ def test_pairs_are_equal_with_and_without_workers(pairs):
     assert not torch.equal(second, torch.cat([degraded for degraded, _ in alone]))
 
 
+def test_negative_index_counts_from_the_end(pairs):
+    assert torch.equal(pairs[-1][0], pairs[5][0])
+    with pytest.raises(IndexError):
+        pairs[6]
+
+
+def test_epoch_is_a_whole_number(pairs):
+    for epoch in (1.5, "1", -1):
+        with pytest.raises(ValueError, match=f"epoch={epoch!r} must be an integer"):
+            pairs.set_epoch(epoch)
+
+
 def test_pairs_do_not_depend_on_order_or_global_generator(pairs):
     expected = pairs[4][0]
     torch.manual_seed(1)

@@ -75,12 +75,29 @@ def test_eight_bits_are_clamped_and_rounded():
         (torch.zeros(4, 4, dtype=torch.uint8), r"shape \[4, 4\]; give \[C, H, W\]"),
         (numpy.zeros(4), r"array has shape \[4\]"),
         ("photo.png", "is a str; give a tensor"),
+        ((Image.new("L", (4, 4)), 3), "is a tuple; give .* PIL image alone, without a label"),
         (torch.zeros(1, 4, 4, dtype=torch.int64), "torch.int64"),
+        (torch.zeros(0, 3, 4, 4), "no empty side"),
+        (numpy.zeros((0, 4, 3), "uint8"), "no empty side"),
     ],
 )
 def test_other_pictures_are_refused(picture, message):
     with pytest.raises(ValueError, match=message):
         degrade.PictureTransform("jpeg:50")(picture)
+
+
+@pytest.mark.parametrize("adapter", [degrade.PictureTransform, degrade.Module])
+def test_adapters_refuse_what_is_no_operator(adapter):
+    with pytest.raises(TypeError, match="f is a NoneType; give an operator, or its text"):
+        adapter(None)
+
+
+def test_module_says_what_cannot_be_learned():
+    with pytest.raises(TypeError, match=r"learn='blur.size' .* list of names, \['blur.size'\]"):
+        degrade.Module("blur:gaussian,2", learn="blur.size")
+    for f, name in [("gaussian:0..0.2", "gaussian.sigma"), ("blur:gaussian,2", "blur.kernel")]:
+        with pytest.raises(ValueError, match=f"learn='{name}': .* no number to start from"):
+            degrade.Module(f, learn=[name])
 
 
 def test_picture_transform_pickles_and_prints():

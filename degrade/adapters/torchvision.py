@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 from ..movement import is_still, move_boxes, move_mask
 from ..operator import Operator, Shape
 from ..pictures import PictureTransform
-from ..spec import parse
+from ..spec import operator_of
 
 
 class TorchvisionTransform(v2.Transform):
@@ -32,7 +32,7 @@ class TorchvisionTransform(v2.Transform):
 
     def __init__(self, f: Operator | str):
         super().__init__()
-        self.f = parse(f) if isinstance(f, str) else f
+        self.f = operator_of(f)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         seed = int(torch.randint(2**62, ()))
