@@ -35,8 +35,8 @@ def fit(f: Operator | str, x: Tensor, y: Tensor, seed: int = 0, candidates: int 
     `candidates` points spread over the ranges, then steps along one range at a time and halves the
     steps, down to 1/512 of a range. All points get the same random draws.
 
-    f: the chain, or its text, with a range for each unknown number, such as blur:gaussian,0.3..4 >> jpeg:20..95.
-        What is inside of parentheses is not fitted.
+    f: the chain, or its text, with a range for each unknown number, such as
+        blur:gaussian,0.3..4 >> jpeg:20..95. What is inside of parentheses is not fitted.
     x: clean images [B, C, H, W] in [0, 1]. y: the degraded ones. All pairs share the values.
     seed: of the random draws. candidates: more of them find the right valley more often.
 

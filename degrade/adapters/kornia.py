@@ -30,7 +30,8 @@ class KorniaTransform(IntensityAugmentationBase2D):
         self.f = operator_of(f)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.f)!r}, p={self.p}, same_on_batch={self.same_on_batch})"
+        of_kornia = f"p={self.p}, same_on_batch={self.same_on_batch}"
+        return f"{type(self).__name__}({str(self.f)!r}, {of_kornia})"
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
         count = 1 if self.same_on_batch else batch_shape[0]
