@@ -77,8 +77,7 @@ def best_strength(
     direct: of the trials, as `is_direct` returns it.
     """
     lowest, highest = problem.denoiser.sigma_range
-    model = linear_model(problem.operator, problem.observation)
-    response = measured_response(trials, model)
+    response = measured_response(trials)
     error = measured_error(trials, response)
     fixed = None
     if direct:
