@@ -74,6 +74,11 @@ def move_mask(f: Operator, mask: Tensor, shape: Shape) -> Tensor:
     if is_still(f, shape):
         return mask
     *planes_shape, height, width = mask.shape
+    if (height, width) != tuple(shape[2:]):
+        raise ValueError(
+            f"the mask has {height}×{width} pixels, but the image {shape[2]}×{shape[3]}; "
+            "give a mask of its size"
+        )
     *_, new_height, new_width = f.output_shape(shape)
     back = torch.linalg.inv(matrix(f, shape))
     sources = _pixel_centres(new_height, new_width) @ back.T

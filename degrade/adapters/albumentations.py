@@ -12,7 +12,7 @@ from torch import Tensor
 from ..movement import is_still, move_boxes, move_mask
 from ..operator import Operator, Shape
 from ..pictures import PictureTransform
-from ..spec import parse
+from ..spec import operator_of
 
 
 class AlbumentationsTransform(DualTransform):
@@ -29,8 +29,8 @@ class AlbumentationsTransform(DualTransform):
 
     def __init__(self, f: Operator | str, p: float = 1.0):
         super().__init__(p=p)
+        self._operator = operator_of(f)
         self.f = str(f)
-        self._operator = parse(f) if isinstance(f, str) else f
 
     def get_params_dependent_on_data(
         self, params: dict[str, Any], data: dict[str, Any]
