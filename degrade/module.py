@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .operator import Operator, compose
+from .params import Range, show
 from .rng import Generators
 from .spec import operator_of
 
@@ -34,14 +35,14 @@ class Module(nn.Module):
         super().__init__()
         self._f = operator_of(f)
         self.seed = seed
-        if isinstance(learn, str):
-            raise TypeError(f"learn={learn!r} is one text; give a list of names, [{learn!r}]")
         self._names: dict[str, tuple[int, str]] = {}  # of a parameter: the stage and its field
+        if isinstance(learn, str):
+            raise ValueError(f"learn={learn!r} must be a list of names; give [{learn!r}]")
         for name in learn:
             self._learn(name)
 
     def _learn(self, name: str) -> None:
-        stage_name, _, field = name.partition(".")
+        stage_name, _, field = str(name).partition(".")
         found = False
         for index, stage in enumerate(self._f):
             if stage.name != stage_name or field not in stage.kinds:
@@ -49,9 +50,9 @@ class Module(nn.Module):
             kind = stage.kinds[field]
             if not kind.learnable:
                 raise ValueError(f"learn={name!r}: {stage} has no gradient for {field}")
-            value = _start(name, stage, field)
+            value = _first_value(name, getattr(stage, field))
             key = f"{stage_name}_{field}" if not found else f"{stage_name}{index}_{field}"
-            self.register_parameter(key, nn.Parameter(value))
+            self.register_parameter(key, nn.Parameter(value.detach().clone()))
             self._names[key] = (index, field)
             found = True
         if not found:
@@ -72,16 +73,16 @@ class Module(nn.Module):
         return self.f(x, generator)
 
     def extra_repr(self) -> str:
-        return str(self.f)
+        try:
+            return str(self.f)
+        except ValueError:  # the learned values are on the meta device, or out of range
+            return str(self._f)
 
 
-def _start(name: str, stage: Operator, field: str) -> Tensor:
-    """A copy of the value of a stage's parameter, from which it is learned."""
-    given = getattr(stage, field)
-    try:
-        value = torch.as_tensor(given, dtype=torch.float32)
-    except (TypeError, ValueError):
+def _first_value(name: str, value: object) -> Tensor:
+    """What a learned parameter begins with."""
+    if value is None or isinstance(value, (str, Range)):
         raise ValueError(
-            f"learn={name!r}: {stage} has no number to start from for {field}; give one"
-        ) from None
-    return value.detach().clone()
+            f"learn={name!r} has the value {show(value)}; give the operator a number to begin with"
+        )
+    return torch.as_tensor(value, dtype=torch.float32)

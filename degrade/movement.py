@@ -81,6 +81,12 @@ def move_mask(f: Operator, mask: Tensor, shape: Shape) -> Tensor:
     if is_still(f, shape):
         return mask
     *leading, height, width = mask.shape
+    *_, image_height, image_width = shape
+    if (height, width) != (image_height, image_width):
+        raise ValueError(
+            f"the mask has {height}×{width} pixels, but the image {image_height}×{image_width}; "
+            "give a mask of its size"
+        )
     sources = _sources(f, shape)
     shares = sources / _sides(mask.shape, sources)
     grid = 2 * shares - 1  # grid_sample counts from -1 to 1

@@ -13,7 +13,7 @@ import difflib
 from pathlib import Path
 
 from .operator import Operator, compose
-from .params import parse_value
+from .params import parse_value, show
 from .registry import ALIASES, REGISTRY
 
 DEEPEST = 20  # how deep parentheses may be nested
@@ -44,13 +44,11 @@ def parse(text: str, folder: str | Path | None = None) -> Operator:
 
 
 def operator_of(f: Operator | str) -> Operator:
-    """The operator that a caller gave, as an operator or as its text."""
+    """The operator itself, or the one that a text describes."""
     if isinstance(f, str):
         return parse(f)
     if not isinstance(f, Operator):
-        raise TypeError(
-            f"f is a {type(f).__name__}; give an operator, or its text, such as 'jpeg:50'"
-        )
+        raise ValueError(f"f={show(f)} must be an operator or its text, such as 'jpeg:50'")
     return f
 
 

@@ -12,9 +12,11 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from .transforms import is_differentiated
+
 
 class Tracked(float):
-    """The value of `tensor`, a tensor of one number that requires grad.
+    """The value of `tensor`, a tensor of one number whose derivative is asked for.
 
     It compares, hashes and prints as the number. What is computed from it is a plain float; use
     `unchanged_tensor` where the gradient must go on. A copy and a pickle of it are plain floats.
@@ -58,8 +60,8 @@ def is_tracked(value: object) -> bool:
 
 
 def tracked(given: object, integer: bool = False) -> object:
-    """`given` with `Tracked` in place of tensors that require grad, also inside of sequences."""
-    if isinstance(given, Tensor) and given.requires_grad:
+    """`given` with `Tracked` in place of differentiated tensors, also inside of sequences."""
+    if isinstance(given, Tensor) and is_differentiated(given) and not given.is_complex():
         if given.ndim == 0:
             return Tracked(given, integer)
         return tuple(tracked(item, integer) for item in given.unbind())

@@ -35,7 +35,7 @@ class KorniaTransform(IntensityAugmentationBase2D):
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
         count = 1 if self.same_on_batch else batch_shape[0]
-        seeds = torch.randint(2**62, (count,))
+        seeds = torch.randint(2**62, (count,), device="cpu")
         return {"seed": seeds.expand(batch_shape[0])}
 
     def apply_transform(

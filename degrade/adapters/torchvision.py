@@ -35,7 +35,7 @@ class TorchvisionTransform(v2.Transform):
         self.f = operator_of(f)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        seed = int(torch.randint(2**62, ()))
+        seed = int(torch.randint(2**62, (), device="cpu"))
         shape = _shape_of(flat_inputs)
         if shape is None:
             return {"seed": seed}
@@ -88,6 +88,8 @@ def _degraded(operator: Operator, image: Tensor, seed: int) -> Tensor:
     """The images or frames of a tensor, all with the same draws."""
     plain = image.as_subclass(Tensor)
     frames = plain.reshape(-1, *plain.shape[-3:])
+    if len(frames) == 0:
+        raise ValueError(f"the images have shape {list(plain.shape)}; give at least one")
     transform = PictureTransform(operator)
     results = []
     for frame in frames:
