@@ -95,8 +95,7 @@ def best_strength(
 
     best = descend(loss, error * STRIDE, lowest, highest)
     nothing_denoised = Strength((), error, "")
-    improvement = trial_loss(trials, nothing_denoised) / loss(best)
-    gain = 10 * math.log10(improvement)
+    gain = decibels(trial_loss(trials, nothing_denoised), loss(best))
     if gain <= 0:
         note = "no noise level makes synthetic pictures better, so nothing is denoised"
         return Strength((), error, note)
@@ -109,6 +108,15 @@ def best_strength(
         note += f"; the operator turns a mean of x into {changed}, which is corrected"
     levels = levels_to(best, steps)
     return Strength(levels, error, note, fixed, response)
+
+
+def decibels(loss: float, lower_loss: float) -> float:
+    """By how much the second of two mean squared errors is lower, in dB; 0 where both are 0."""
+    if loss == lower_loss:
+        return 0.0
+    if min(loss, lower_loss) == 0:
+        return math.inf if loss > 0 else -math.inf
+    return 10 * math.log10(loss / lower_loss)
 
 
 def is_direct(problem: Problem, trials: list[Trial]) -> bool:
