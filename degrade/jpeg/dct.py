@@ -58,11 +58,11 @@ def scaled_forward_dct(x: Tensor, scale: Sampling) -> Tensor:
     across, down = scale
     row_transform = _FORWARD_BY_SCALE[across].to(x.device)
     column_transform = _FORWARD_BY_SCALE[down].to(x.device)
-    blocks = _in_blocks(x.double(), scale)
+    blocks = in_blocks(x.double(), scale)
     rows = _shifted(blocks @ row_transform.T, 11)
     bits = 15 + (across == 2) + (down == 2)
     spectra = _shifted(column_transform @ rows, bits)
-    return _in_plane(spectra).to(x)
+    return in_plane(spectra).to(x)
 
 
 def scaled_inverse_dct(c: Tensor, scale: Sampling) -> Tensor:
@@ -70,10 +70,10 @@ def scaled_inverse_dct(c: Tensor, scale: Sampling) -> Tensor:
     across, down = scale
     row_transform = _INVERSE_BY_SCALE[across].to(c.device)
     column_transform = _INVERSE_BY_SCALE[down].to(c.device)
-    blocks = _in_blocks(c.double(), (1, 1))
+    blocks = in_blocks(c.double(), (1, 1))
     columns = _shifted(column_transform.T @ blocks, 11)
     samples = _shifted(columns @ row_transform, 18)
-    return _in_plane(samples).to(c)
+    return in_plane(samples).to(c)
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
@@ -82,7 +82,7 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
     return shifted.add_(0.5).floor_()
 
 
-def _in_blocks(x: Tensor, scale: Sampling) -> Tensor:
+def in_blocks(x: Tensor, scale: Sampling) -> Tensor:
     """A plane as blocks [planes, rows of blocks, columns of blocks, 8·down, 8·across]."""
     across, down = scale
     rows: Tensor = x.unflatten(1, (-1, 8 * down))
@@ -90,8 +90,8 @@ def _in_blocks(x: Tensor, scale: Sampling) -> Tensor:
     return columns.transpose(2, 3)
 
 
-def _in_plane(blocks: Tensor) -> Tensor:
-    """The inverse of `_in_blocks`."""
+def in_plane(blocks: Tensor) -> Tensor:
+    """The inverse of `in_blocks`."""
     return blocks.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
@@ -100,9 +100,9 @@ def _in_plane(blocks: Tensor) -> Tensor:
 
 def fast_forward_dct(x: Tensor) -> Tensor:
     """The DCT of every block, each frequency scaled by its own factor; see `fast_divisors`."""
-    blocks = _in_blocks(x, (1, 1))
+    blocks = in_blocks(x, (1, 1))
     rows = _fast_1d(blocks, 4)
-    return _in_plane(_fast_1d(rows, 3))
+    return in_plane(_fast_1d(rows, 3))
 
 
 def _fast_1d(x: Tensor, axis: int) -> Tensor:
