@@ -106,6 +106,14 @@ def test_torchvision_draws_with_another_default_device():
     assert result.device == image.device
 
 
+@pytest.mark.parametrize("shape", [(8, 8), ()])
+def test_torchvision_refuses_a_tensor_without_channels(shape):
+    from degrade.adapters.torchvision import TorchvisionTransform
+
+    with pytest.raises(ValueError, match=r"the image has shape .*; give \[C, H, W\]"):
+        TorchvisionTransform(STILL)(torch.zeros(shape))
+
+
 def test_torchvision_refuses_an_empty_batch():
     from degrade.adapters.torchvision import TorchvisionTransform
 

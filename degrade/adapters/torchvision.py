@@ -39,25 +39,28 @@ class TorchvisionTransform(v2.Transform):
         shape = _shape_of(flat_inputs)
         if shape is None:
             return {"seed": seed}
-        operator = self.f.row(0, 1).sample(shape, seed)
+        for_one_image = self.f.row(0, 1)
+        operator = for_one_image.sample(shape, seed)
         return {"operator": operator, "seed": seed, "shape": shape}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         operator = params.get("operator")
         if operator is None:
             raise ValueError(f"{self.f}: the sample has no image; give one beside boxes and masks")
+        shape = params["shape"]
+        seed = params["seed"]
         if isinstance(inpt, tv_tensors.BoundingBoxes):
-            return _moved_boxes(operator, inpt, params["shape"])
+            return _moved_boxes(operator, inpt, shape)
         if isinstance(inpt, tv_tensors.Mask):
-            mask = move_mask(operator, inpt.as_subclass(Tensor), params["shape"])
-            return tv_tensors.wrap(mask, like=inpt)
-        if isinstance(inpt, tv_tensors.TVTensor) and not _is_image(inpt):
-            if is_still(operator, params["shape"]):
-                return inpt
-            raise ValueError(f"{operator} moves pixels, and {type(inpt).__name__} cannot follow")
+            return _moved_mask(operator, inpt, shape)
         if isinstance(inpt, PIL.Image.Image):
-            return PictureTransform(operator)(inpt, params["seed"])
-        return _degraded(operator, inpt, params["seed"])
+            transform = PictureTransform(operator)
+            return transform(inpt, seed)
+        if _is_image(inpt):
+            return _degraded(operator, inpt, seed)
+        if is_still(operator, shape):
+            return inpt
+        raise ValueError(f"{operator} moves pixels, and {type(inpt).__name__} cannot follow")
 
     def extra_repr(self) -> str:
         return str(self.f)
@@ -72,35 +75,44 @@ def _is_image(value: object) -> bool:
 def _shape_of(values: list[Any]) -> Shape | None:
     """The shape [1, C, H, W] of the images of a sample, or None if it has no image."""
     shapes: list[Shape] = []
+    sizes = set()
     for value in values:
-        if isinstance(value, PIL.Image.Image):
-            channels = len(value.getbands())
-            shapes.append((1, channels, value.height, value.width))
-        elif _is_image(value):
-            shapes.append((1, *value.shape[-3:]))
-    sizes = sorted({shape[2:] for shape in shapes})
+        if _is_image(value):
+            if isinstance(value, Tensor) and value.ndim < 3:
+                raise ValueError(f"the image has shape {list(value.shape)}; give [C, H, W]")
+            channels, height, width = functional.get_dimensions(value)
+            shapes.append((1, channels, height, width))
+            sizes.add((height, width))
     if len(sizes) > 1:
-        raise ValueError(f"the sample has images of sizes {sizes}; transform them one by one")
+        raise ValueError(
+            f"the sample has images of sizes {sorted(sizes)}; transform them one by one"
+        )
     return shapes[0] if shapes else None
 
 
 def _degraded(operator: Operator, image: Tensor, seed: int) -> Tensor:
     """The images or frames of a tensor, all with the same draws."""
     plain = image.as_subclass(Tensor)
-    frames = plain.reshape(-1, *plain.shape[-3:])
+    *leading, channels, height, width = plain.shape
+    frames = plain.reshape(-1, channels, height, width)
     if len(frames) == 0:
         raise ValueError(f"the images have shape {list(plain.shape)}; give at least one")
     transform = PictureTransform(operator)
     results = []
     for frame in frames:
         results.append(transform(frame, seed))
-    result = torch.stack(results)
-    shaped = result.reshape(*plain.shape[:-3], *result.shape[1:])
-    return tv_tensors.wrap(shaped, like=image) if _is_tv_tensor(image) else shaped
+    stacked = torch.stack(results)
+    result = stacked.reshape(*leading, *stacked.shape[1:])
+    if not isinstance(image, tv_tensors.TVTensor):
+        return result
+    return tv_tensors.wrap(result, like=image)
 
 
-def _is_tv_tensor(image: Tensor) -> bool:
-    return isinstance(image, tv_tensors.TVTensor)
+def _moved_mask(operator: Operator, mask: tv_tensors.Mask, shape: Shape) -> tv_tensors.Mask:
+    plain = mask.as_subclass(Tensor)
+    moved = move_mask(operator, plain, shape)
+    result: tv_tensors.Mask = tv_tensors.wrap(moved, like=mask)
+    return result
 
 
 def _moved_boxes(
@@ -114,7 +126,7 @@ def _moved_boxes(
     moved = move_boxes(operator, corners.as_subclass(Tensor), shape)
     if not boxes.is_floating_point():
         moved = moved.round()
-    height, width = operator.output_shape(shape)[2:]
+    *_, height, width = operator.output_shape(shape)
     moved_boxes = tv_tensors.BoundingBoxes(
         moved.to(boxes.dtype), format="XYXY", canvas_size=(height, width)
     )
