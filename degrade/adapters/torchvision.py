@@ -105,7 +105,8 @@ def _degraded(operator: Operator, image: Tensor, seed: int) -> Tensor:
     result = stacked.reshape(*leading, *stacked.shape[1:])
     if not isinstance(image, tv_tensors.TVTensor):
         return result
-    return tv_tensors.wrap(result, like=image)
+    wrapped: Tensor = tv_tensors.wrap(result, like=image)
+    return wrapped
 
 
 def _moved_mask(operator: Operator, mask: tv_tensors.Mask, shape: Shape) -> tv_tensors.Mask:
