@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -36,6 +37,7 @@ from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare, with_gradient_of
 from .tracked import tracked
+from .transforms import is_differentiated
 
 _NEVER_ZERO = 1e-30  # whose logarithm is finite; its powers are 0 for every purpose
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
@@ -88,7 +90,7 @@ def _flat_kernel(given: object) -> tuple[float, ...]:
         raise ValueError(f"kernel has shape {shape} or values that do not fit; {_MEND}")
     square = _padded_to_square(kernel)
     values = square.flatten()
-    if values.requires_grad:
+    if is_differentiated(values):
         return cast(tuple[float, ...], tracked(values))
     return tuple(values.tolist())
 
@@ -251,7 +253,8 @@ class Sinc(Operator):
 
         def low_pass(row: Tensor, cutoff: float) -> Tensor:
             exact = _cached_sinc(float(cutoff), size)
-            kernel = with_gradient(exact, _sinc, [cutoff], size)
+            formula = partial(_sinc, size=size)
+            kernel = with_gradient(exact, formula, [cutoff])
             return convolve(row, kernel)
 
         return row_by_row(low_pass, x, cutoff=self.cutoff)

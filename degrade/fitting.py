@@ -15,14 +15,15 @@ from .dct import BLOCK, block_dct
 from .images import check_image
 from .kinds import NumberKind
 from .operator import Operator, compose
-from .params import check_numbers
+from .params import whole_number
+from .spec import operator_of
 from .values import Range
 
 _FIRST_STEP = 1 / 8  # of a range, after the candidates
 _LAST_STEP = 1 / 512
 
 
-def fit(f: Operator, x: Tensor, y: Tensor, seed: int = 0, candidates: int = 32) -> Operator:
+def fit(f: Operator | str, x: Tensor, y: Tensor, seed: int = 0, candidates: int = 32) -> Operator:
     """Find the values in the ranges of a chain with which it turns clean images into degraded ones.
 
     Returns f with a number in place of every range of its stages. It minimises the energy score
@@ -34,25 +35,37 @@ def fit(f: Operator, x: Tensor, y: Tensor, seed: int = 0, candidates: int = 32) 
     `candidates` points spread over the ranges, then steps along one range at a time and halves the
     steps, down to 1/512 of a range. All points get the same random draws.
 
-    f: the chain, with a range for each unknown number, such as blur:gaussian,0.3..4 >> jpeg:20..95.
-        What is inside of parentheses is not fitted.
-    x: clean images [B, C, H, W] in [0, 1]. y: the degraded ones. All pairs share the values.
+    f: the chain, or its text, with a range for each unknown number, such as
+        blur:gaussian,0.3..4 >> jpeg:20..95. What is inside of parentheses is not fitted.
+    x: clean images [B, C, H, W] in [0, 1]. y: the degraded ones, on the same device. All pairs
+        share the values.
     seed: of the random draws. candidates: more of them find the right valley more often.
 
     Raises ValueError if f has no range in its stages, or does not make images of the size of y.
 
     Source of the energy score: Gneiting & Raftery 2007, "Strictly proper scoring rules".
     """
+    operator = operator_of(f)
     check_image(x)
     check_image(y, "y")
-    check_numbers("candidates", candidates, 1, 2**20, integer=True)
-    unknowns = list(_unknowns(f))
+    _check_devices(x, y)
+    whole_number("seed", seed, 0, 2**63 - 2)
+    whole_number("candidates", candidates, 1, 2**20)
+    unknowns = list(_unknowns(operator))
     if not unknowns:
         raise ValueError(
-            f"{f} has no range to fit; write low..high for a number, as in jpeg:20..95"
+            f"{operator} has no range to fit; write low..high for a number, as in jpeg:20..95"
         )
-    problem = _Problem(f, unknowns, x.detach(), y.detach(), seed)
+    problem = _Problem(operator, unknowns, x.detach(), y.detach(), seed)
     return problem.chain(_minimum(problem, candidates))
+
+
+def _check_devices(x: Tensor, y: Tensor) -> None:
+    for name, images in (("x", x), ("y", y)):
+        if images.is_meta:
+            raise ValueError(f"{name} is on the meta device, which holds no values to fit")
+    if x.device != y.device:
+        raise ValueError(f"x is on {x.device} and y on {y.device}; give y.to(x.device)")
 
 
 class _Unknown(NamedTuple):
@@ -113,8 +126,8 @@ class _Problem:
         prediction = chain(self.x, seed)
         if prediction.shape != self.y.shape:
             raise ValueError(
-                f"{self.f} makes {list(prediction.shape)} of x, but y has {list(self.y.shape)}; "
-                "give pairs of the sizes that it makes"
+                f"{chain} makes {list(prediction.shape)} of x, but y has {list(self.y.shape)}; "
+                "give pairs of the sizes that it makes, and ranges that do not change the size"
             )
         return coefficients(prediction)
 

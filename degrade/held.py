@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from .kinds import TensorKind
 from .operator import Operator
 from .params import check_count
 from .transforms import is_transformed, numbers_in
+
+Self = TypeVar("Self", bound="Held")
 
 
 class Held(Operator):
@@ -93,6 +97,17 @@ class Held(Operator):
             printed = self._digest if isinstance(value, Tensor) else value
             arguments.append((name, printed, positional))
         return arguments
+
+    def __copy__(self: Self) -> Self:
+        return self  # a value does not change
+
+    def __getstate__(self) -> dict[str, object]:
+        """The parameters without a graph of autograd, for deep copies and pickles."""
+        parameters = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = parameters[self.held]
+        if isinstance(given, Tensor):
+            parameters[self.held] = given.detach()
+        return parameters
 
     def row(self, index: int, batch: int) -> Operator:
         given = getattr(self, self.held)

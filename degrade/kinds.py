@@ -20,6 +20,7 @@ from .constants import ordinary_tensors
 from .images import IMAGE_TYPES
 from .rng import Rng
 from .tracked import Tracked, tracked
+from .transforms import differs_within_vmap, is_differentiated
 from .values import Range, show
 
 _WHOLE_TYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -92,16 +93,26 @@ def _tensors_in(given: object) -> Iterator[Tensor]:
 def _check_tensor(name: str, tensor: Tensor, learnable: bool) -> None:
     """Raise ValueError for a tensor without numbers that can be read.
 
-    learnable: whether the tensor may require grad.
+    learnable: whether the tensor may be differentiated.
     """
-    if tensor.requires_grad and not learnable:
-        raise ValueError(
-            f"{name} requires grad, and the operator has no gradient for it; give {name}.detach()"
-        )
     if tensor.is_nested or tensor.layout != torch.strided:
         raise ValueError(f"{name} is no dense tensor; give {name}.to_dense()")
     if tensor.is_meta:
         raise ValueError(f"{name} is a tensor on the meta device, which holds no values")
+    if tensor.requires_grad and not learnable:
+        raise ValueError(
+            f"{name} requires grad, and the operator has no gradient for it; give {name}.detach()"
+        )
+    if is_differentiated(tensor) and not learnable:
+        raise ValueError(
+            f"{name} is differentiated, and the operator has no derivative for it; take it out of "
+            "the inputs of torch.func.jvp or jacfwd"
+        )
+    if differs_within_vmap(tensor):
+        raise ValueError(
+            f"{name} has another value in each slice of torch.func.vmap, and an operator holds "
+            "plain numbers; give one for each image of a batch, or loop over the values"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .operator import Operator, compose
+from .params import Range, show
 from .rng import Generators
-from .spec import parse
+from .spec import operator_of
 
 
 class Module(nn.Module):
@@ -32,14 +33,16 @@ class Module(nn.Module):
 
     def __init__(self, f: Operator | str, learn: Sequence[str] = (), seed: int = 0):
         super().__init__()
-        self._f = parse(f) if isinstance(f, str) else f
+        self._f = operator_of(f)
         self.seed = seed
         self._names: dict[str, tuple[int, str]] = {}  # of a parameter: the stage and its field
+        if isinstance(learn, str):
+            raise ValueError(f"learn={learn!r} must be a list of names; give [{learn!r}]")
         for name in learn:
             self._learn(name)
 
     def _learn(self, name: str) -> None:
-        stage_name, _, field = name.partition(".")
+        stage_name, _, field = str(name).partition(".")
         found = False
         for index, stage in enumerate(self._f):
             if stage.name != stage_name or field not in stage.kinds:
@@ -47,7 +50,7 @@ class Module(nn.Module):
             kind = stage.kinds[field]
             if not kind.learnable:
                 raise ValueError(f"learn={name!r}: {stage} has no gradient for {field}")
-            value = torch.as_tensor(getattr(stage, field), dtype=torch.float32)
+            value = _first_value(name, getattr(stage, field))
             key = f"{stage_name}_{field}" if not found else f"{stage_name}{index}_{field}"
             self.register_parameter(key, nn.Parameter(value.detach().clone()))
             self._names[key] = (index, field)
@@ -70,4 +73,16 @@ class Module(nn.Module):
         return self.f(x, generator)
 
     def extra_repr(self) -> str:
-        return str(self.f)
+        try:
+            return str(self.f)
+        except ValueError:  # the learned values are on the meta device, or out of range
+            return str(self._f)
+
+
+def _first_value(name: str, value: object) -> Tensor:
+    """What a learned parameter begins with."""
+    if value is None or isinstance(value, (str, Range)):
+        raise ValueError(
+            f"learn={name!r} has the value {show(value)}; give the operator a number to begin with"
+        )
+    return torch.as_tensor(value, dtype=torch.float32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral
 from typing import Any, TypeVar, cast, overload
 
 from torch import Tensor
@@ -59,6 +60,7 @@ __all__ = [
     "single",
     "tensor",
     "tensor_of",
+    "whole_number",
 ]
 
 Value = TypeVar("Value")
@@ -242,6 +244,14 @@ def described(cls: type) -> list[Parameter]:
         kind = declared.metadata["kind"]
         parameters.append(Parameter(declared.name, kind, required, default))
     return parameters
+
+
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """An argument of a function that must be one integer. Raises ValueError for anything else."""
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or not low <= int(value) <= high:
+        raise ValueError(f"{name}={show(value)} must be an integer from {low} to {high}")
+    return int(value)
 
 
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:

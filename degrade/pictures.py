@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .operator import Operator
 from .rng import Generators
-from .spec import parse
+from .spec import operator_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +40,7 @@ class PictureTransform:
     """
 
     def __init__(self, f: Operator | str):
-        self.f = parse(f) if isinstance(f, str) else f
+        self.f = operator_of(f)
 
     def __call__(self, picture: Picture, generator: Generators = None) -> Picture:
         """f(picture). generator: a torch.Generator, a seed, or a list with one for each image."""
@@ -59,8 +59,7 @@ class PictureTransform:
                 f"the picture has shape {list(picture.shape)}; give [C, H, W], [B, C, H, W] or "
                 "[B, T, C, H, W]"
             )
-        image_shape = picture.shape[-3:]
-        batch = picture.reshape(-1, *image_shape)
+        batch = picture[None] if picture.ndim == 3 else picture.flatten(0, -4)
         y = _from_floats(self.f(_as_floats(batch), generator), picture.dtype)
         return y.reshape(*picture.shape[:-3], *y.shape[1:])
 
@@ -69,24 +68,48 @@ class PictureTransform:
             raise ValueError(
                 f"the array has shape {list(picture.shape)}; give [H, W], [H, W, C] or [N, H, W, C]"
             )
-        tensor = torch.from_numpy(numpy.ascontiguousarray(picture))
+        tensor = _tensor_of(picture)
         if picture.ndim == 2:
-            return self._of_tensor(tensor[None], generator)[0].numpy()
+            plane = self._of_tensor(tensor[None], generator)[0]
+            return _array_of(plane, picture.dtype)
         channels_first = tensor.movedim(-1, -3)
         y = self._of_tensor(channels_first, generator)
-        return numpy.ascontiguousarray(y.movedim(-3, -1).numpy())
+        return _array_of(y.movedim(-3, -1), picture.dtype)
 
     def _of_pil(self, picture: Image, generator: Generators) -> Image:
         from PIL import Image
 
         mode = getattr(picture, "mode", None)
-        if mode not in ("L", "RGB"):
-            kind = f"a PIL image of mode {mode}" if mode else f"a {type(picture).__name__}"
+        if mode is None:
             raise ValueError(
-                f"the picture is {kind}; give a tensor, a NumPy array, or picture.convert('RGB')"
+                f"the picture is a {type(picture).__name__}; give a tensor, a NumPy array or a "
+                "PIL image alone, without a label"
+            )
+        if mode not in ("L", "RGB"):
+            raise ValueError(
+                f"the picture is a PIL image of mode {mode}; give picture.convert('RGB'), or "
+                "numpy.array(picture) of one with 16 bits"
             )
         pixels = self._of_array(numpy.array(picture), generator)
         return Image.fromarray(pixels)
+
+
+def _tensor_of(array: numpy.ndarray) -> Tensor:
+    """The values of an array, copied where torch cannot share them.
+
+    Big-endian numbers come from 16-bit files, and read-only ones from PIL.
+    """
+    if array.dtype.kind not in "buif":
+        raise ValueError(
+            f"the array is {array.dtype}; give uint8, uint16, or floats in [0, 1], such as "
+            "array.astype('float32')"
+        )
+    native = array.dtype.newbyteorder("=")
+    return torch.from_numpy(numpy.require(array, native, ["C", "W"]))
+
+
+def _array_of(tensor: Tensor, dtype: numpy.dtype) -> numpy.ndarray:
+    return numpy.ascontiguousarray(tensor.detach().numpy(), dtype)
 
 
 def _as_floats(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import difflib
 from pathlib import Path
 
 from .operator import Operator, compose
-from .params import parse_value
+from .params import parse_value, show
 from .registry import ALIASES, REGISTRY
 
 DEEPEST = 20  # how deep parentheses may be nested
@@ -41,6 +41,15 @@ def parse(text: str, folder: str | Path | None = None) -> Operator:
     folder_path = None if folder is None else Path(folder)
     parser = _Parser(text, folder_path)
     return parser.chain(0, len(text), depth=0)
+
+
+def operator_of(f: Operator | str) -> Operator:
+    """The operator itself, or the one that a text describes."""
+    if isinstance(f, str):
+        return parse(f)
+    if not isinstance(f, Operator):
+        raise ValueError(f"f={show(f)} must be an operator or its text, such as 'jpeg:50'")
+    return f
 
 
 class _Parser:

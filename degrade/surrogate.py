@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .transforms import fold_all, is_transformed
+from .transforms import fold_all, is_differentiated, is_transformed
 
 CUBIC_BLEND = 0.8  # α of eq. 15
 
@@ -149,7 +149,7 @@ def with_gradient_of(y: Tensor, path: Tensor) -> Tensor:
     So a parameter gets its declared gradient: `path` is the parameter times a constant slope, or
     the formula of which y has the exact values.
     """
-    if not path.requires_grad:
+    if not is_differentiated(path):
         return y
     values: Tensor = _WithGradientOf.apply(y, path)
     return values

@@ -12,15 +12,18 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from .transforms import is_differentiated
+
 
 class Tracked(float):
-    """The value of `tensor`, a tensor of one number that requires grad.
+    """The value of `tensor`, a tensor of one number whose derivative is asked for.
 
     It compares, hashes and prints as the number. What is computed from it is a plain float; use
-    `tensor` where the gradient must go on. A copy and a pickle of it are plain floats.
+    `unchanged_tensor` where the gradient must go on. A copy and a pickle of it are plain floats.
     """
 
     tensor: Tensor
+    version: int  # how often the tensor had been changed in place
 
     def __new__(cls, tensor: Tensor, integer: bool = False) -> Tracked:
         """integer: the value is rounded; the gradient goes straight through."""
@@ -29,10 +32,25 @@ class Tracked(float):
             value = round(value)
         number = super().__new__(cls, value)
         number.tensor = tensor
+        number.version = _version(tensor)
         return number
+
+    def unchanged_tensor(self) -> Tensor:
+        """The tensor, if it still holds this value."""
+        if _version(self.tensor) != self.version:
+            raise ValueError(
+                f"the tensor of a parameter was changed since the operator was made with {self:g}; "
+                "after a step of an optimiser, make a new operator from the tensor"
+            )
+        return self.tensor
 
     def __reduce__(self) -> tuple[type[float], tuple[float]]:
         return float, (float(self),)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; torch does not count it in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def is_tracked(value: object) -> bool:
@@ -42,8 +60,8 @@ def is_tracked(value: object) -> bool:
 
 
 def tracked(given: object, integer: bool = False) -> object:
-    """`given` with `Tracked` in place of tensors that require grad, also inside of sequences."""
-    if isinstance(given, Tensor) and given.requires_grad:
+    """`given` with `Tracked` in place of differentiated tensors, also inside of sequences."""
+    if isinstance(given, Tensor) and is_differentiated(given) and not given.is_complex():
         if given.ndim == 0:
             return Tracked(given, integer)
         return tuple(tracked(item, integer) for item in given.unbind())
@@ -67,7 +85,7 @@ def tensor_of(value: object, like: Tensor) -> object:
     as a plain number, is returned as it is.
     """
     if isinstance(value, Tracked):
-        return value.tensor.to(like)
+        return value.unchanged_tensor().to(like)
     if not isinstance(value, tuple):
         return value
     if not is_tracked(value):

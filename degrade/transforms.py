@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -37,6 +38,26 @@ def values_are_readable(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or x.is_meta:
         return False
     return not is_transformed(x)
+
+
+def is_differentiated(x: Tensor) -> bool:
+    """Whether a derivative with respect to x is asked for, backward or in forward mode."""
+    if x.requires_grad:
+        return True
+    if torch.compiler.is_compiling():  # it compiles no forward mode
+        return False
+    return unpack_dual(x).tangent is not None
+
+
+def differs_within_vmap(x: Tensor) -> bool:
+    """Whether each slice of torch.func.vmap has another x, so that its numbers cannot be read."""
+    if x.numel() == 0 or not is_transformed(x):
+        return False
+    try:
+        x.flatten()[0].item()
+    except RuntimeError:
+        return True
+    return False
 
 
 NO_FORWARD_MODE = (

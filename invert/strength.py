@@ -95,20 +95,28 @@ def best_strength(
 
     best = descend(loss, error * STRIDE, lowest, highest)
     nothing_denoised = Strength((), error, "")
-    improvement = trial_loss(trials, nothing_denoised) / loss(best)
-    gain = 10 * math.log10(improvement)
+    gain = decibels(trial_loss(trials, nothing_denoised), loss(best))
     if gain <= 0:
         note = "no noise level makes synthetic pictures better, so nothing is denoised"
         return Strength((), error, note)
-    note = f"noise level {best:.3f} at the end, the best of those tried on synthetic pictures "
+    note = f"denoised down to noise level {best:.3f}, which restores synthetic pictures best "
     note += f"({gain:+.1f} dB)"
     if fixed is not None:
-        note += "; where the noise is weaker, less is removed"
+        note += "; less is denoised where the noise is weaker"
     if response != PLAIN:
-        mean = f"{response.slope:.2f} x {response.offset:+.2f}"
-        note += f"; the mean of the observation, {mean} for an image x, is undone"
+        changed = f"{response.slope:.2f}·x {response.offset:+.2f}"
+        note += f"; the operator turns a mean of x into {changed}, which is corrected"
     levels = levels_to(best, steps)
     return Strength(levels, error, note, fixed, response)
+
+
+def decibels(loss: float, lower_loss: float) -> float:
+    """By how much the second of two mean squared errors is lower, in dB; 0 where both are 0."""
+    if loss == lower_loss:
+        return 0.0
+    if min(loss, lower_loss) == 0:
+        return math.inf if loss > 0 else -math.inf
+    return 10 * math.log10(loss / lower_loss)
 
 
 def is_direct(problem: Problem, trials: list[Trial]) -> bool:

@@ -186,16 +186,15 @@ def degraded(job: ApplyJob) -> Degraded:
 def numbered(sources: Sequence[Source], pairs: int) -> list[Source]:
     """Every source `pairs` times, as NAME_1, NAME_2, …: another name draws other numbers.
 
-    A single pair keeps the name.
+    A single pair keeps the name. A larger number adds to the pairs of a smaller one.
     """
     if pairs < 2:
         return list(sources)
-    width = len(str(pairs))
     result = []
     for source in sources:
         path = source.relative
         for number in range(1, pairs + 1):
-            relative = path.with_name(f"{path.stem}_{number:0{width}}{path.suffix}")
+            relative = path.with_name(f"{path.stem}_{number}{path.suffix}")
             result.append(replace(source, relative=relative))
     return result
 

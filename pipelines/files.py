@@ -208,9 +208,11 @@ def write_together(
 
     Nothing that exists is touched before all new content is on the disk. While files are being
     renamed the record is marked `begun`: a run that is killed meanwhile leaves files that are known
-    to be results, and that nobody takes for finished. Where an earlier result is replaced, the
-    folder is flushed between these steps, so that a power loss keeps their order, too.
+    to be results, and that nobody takes for finished. Where an earlier result is replaced, and
+    where a file is in another folder than the record, folders are flushed between these steps, so
+    that a power loss keeps their order, too.
     """
+    folders = {path.parent for path in made}
     with ExitStack() as stack:
         marked = _json(kind, about | {"begun": True})
         begun = stack.enter_context(_staged(record, marked))
@@ -220,24 +222,35 @@ def write_together(
             staged[path] = stack.enter_context(_staged(path, data))
         for temporary in (begun, final, *staged.values()):
             _sync(temporary)
-        replaces = record.exists()
+        needs_order = record.exists() or folders != {record.parent}
         for path in stale:
             path.unlink(missing_ok=True)
         os.replace(begun, record)
-        if replaces:
+        if needs_order:
             _sync_folder(record.parent)
         for path, temporary in staged.items():
             os.replace(temporary, path)
-        if replaces:
-            _sync_folder(record.parent)
+        if needs_order:
+            for folder in folders:
+                _sync_folder(folder)
         os.replace(final, record)
         _sync_folder(record.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises ValueError if a file is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"{folder} cannot be made, since a file is in its place; choose another --output"
+        ) from error
 
 
 @contextmanager
 def _staged(path: Path, data: bytes) -> Iterator[Path]:
     """A temporary file beside `path` that holds `data`; removed unless it was renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary, file = _temporary(path.parent)
     try:
         file.write(data)
@@ -286,7 +299,7 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is on the folder itself: it leaves no file, and ends with the process. Where folders
     cannot be locked (Windows, some network drives) there is none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with ExitStack() as stack:
         if fcntl is not None:
             descriptor = os.open(folder, os.O_RDONLY)

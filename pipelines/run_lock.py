@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from .files import differences, fcntl
+from .files import differences, fcntl, make_folder
 
 RUN_LOCK = ".degrade-run.lock"  # locked by the runs that write to its folder
 RUN_FILE = ".degrade-run-{machine}-{process}-{settings}-{token}.lock"  # of one run, without locks
@@ -39,7 +39,7 @@ def running(folder: Path, settings: Settings) -> Iterator[None]:
     """
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         leave = _join(folder, settings)
         try:
             yield

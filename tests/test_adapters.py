@@ -56,6 +56,11 @@ def test_place_moves_a_mask_into_its_area():
     assert moved.sum() == 120 and moved[6:18, 4:14].all()
 
 
+def test_mask_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="the mask has 24×19 pixels, but the image 24×20; give"):
+        move_mask(degrade.parse("turn:1,0"), torch.ones(24, 19), (1, 1, 24, 20))
+
+
 def test_still_operators_are_known():
     shape = (1, 3, 24, 20)
     assert is_still(degrade.parse(STILL), shape)
@@ -87,6 +92,25 @@ def test_torchvision_keeps_types_and_gives_equal_draws():
         assert isinstance(first[name], kind) and first[name].dtype == torch.uint8
     assert first["boxes"] is boxes and first["label"] == 7
     assert "jpeg:50" in repr(pipeline)
+
+
+def test_torchvision_draws_with_another_default_device():
+    from degrade.adapters.torchvision import TorchvisionTransform
+
+    image = levels(3, 24, 20)
+    torch.set_default_device("meta")  # stands for any device but the image's
+    try:
+        result = TorchvisionTransform(STILL)(image)
+    finally:
+        torch.set_default_device(None)
+    assert result.device == image.device
+
+
+def test_torchvision_refuses_an_empty_batch():
+    from degrade.adapters.torchvision import TorchvisionTransform
+
+    with pytest.raises(ValueError, match=r"images have shape \[0, 3, 8, 8\]; give at least one"):
+        TorchvisionTransform(STILL)(torch.zeros(0, 3, 8, 8))
 
 
 def test_torchvision_moves_boxes_and_masks():
@@ -155,6 +179,9 @@ def test_kornia_transform_equals_the_operator():
     assert torch.equal(same[0], same[1])
     with pytest.raises(ValueError, match="moves pixels"):
         KorniaTransform("downsample:2")(x)
+    assert repr(KorniaTransform("jpeg:50", p=0.5)) == (
+        "KorniaTransform('jpeg:50', p=0.5, same_on_batch=False)"
+    )
 
 
 # Albumentations ----------------------------------------------------------------------------------
@@ -226,5 +253,8 @@ def test_deepinv_physics_of_a_codec_has_its_declared_gradient():
     assert torch.equal(physics(x), f(x))
     _, gradient = torch.func.vjp(f, x)
     assert torch.equal(physics.A_vjp(x, v), gradient(v)[0])
+    assert "gamma:0.8 >> jpeg:50" in repr(physics)
     with pytest.raises(ValueError, match=r"img_size=\(16, 16\) must be \(C, H, W\)"):
         f.to_deepinv((16, 16))
+    with pytest.raises(ValueError, match=r"img_size=16 must be \(C, H, W\), such as"):
+        f.to_deepinv(16)

@@ -60,3 +60,27 @@ def test_fit_takes_images_smaller_than_a_block():
     x = torch.rand(1, 3, 5, 3, generator=rng())
     fitted = degrade.fit(degrade.parse("gamma:0.5..2"), x, degrade.Gamma(1.25)(x), candidates=4)
     assert abs(fitted.gamma - 1.25) < 0.01
+
+
+def test_fit_takes_the_text_of_a_chain(clean):
+    assert degrade.fit("jpeg:36..38", clean, degrade.JPEG(37)(clean)) == degrade.JPEG(37)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": None}, "^seed=None must be an integer from 0"),
+        ({"seed": "a"}, "^seed='a' must be an integer from 0"),
+        ({"seed": 2**63 - 1}, "^seed=.* must be an integer from 0"),
+        ({"candidates": 2.0}, "^candidates=2.0 must be an integer from 1"),
+        ({"candidates": (2, 3)}, r"^candidates=\(2, 3\) must be an integer from 1"),
+        ({"candidates": degrade.Range(2, 3)}, "^candidates=2..3 must be an integer from 1"),
+        ({"f": 3}, "^f=3 must be an operator or its text"),
+        ({"x": torch.zeros(1, 3, 8, 8, device="meta")}, "^x is on the meta device"),
+        ({"y": torch.zeros(1, 3, 8, 8, device="meta")}, "^y is on the meta device"),
+    ],
+)
+def test_fit_refuses_what_cannot_be_fitted(arguments, message):
+    images = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=message):
+        degrade.fit(**{"f": "jpeg:5..9", "x": images, "y": images} | arguments)

@@ -122,6 +122,23 @@ def test_saved_jpeg_needs_the_file_of_the_observation(sharp):
         assert with_coefficients(f, data, pixels) is f
 
 
+def test_saved_jpeg_of_a_file_that_changed(sharp, tmp_path):
+    """A file is read twice. What the second reading finds may be gone, or of another size."""
+    file = jpeg_bytes(sharp, 80)[0]
+    small = jpeg_bytes(sharp[..., :16, :16], 80)[0]
+    y = opened(file)
+    window = degrade.parse("crop:32,32,height=48,width=48")
+    mask = degrade.Mask(torch.ones(1, 1, *y.shape[2:]))
+    for f, source, pixels in (
+        (JPEG(80), tmp_path / "gone.jpg", y),
+        (JPEG(80), tmp_path, y),
+        (JPEG(80), small, y),
+        (JPEG(80) >> window, small, window(y)),
+        (JPEG(80) >> mask, small, y),
+    ):
+        assert with_coefficients(f, source, pixels) is f
+
+
 def test_saved_jpeg_of_grayscale_file():
     pytest.importorskip("jpeglib")
     x = content("picture", 40, 48, 1, 4)

@@ -1,5 +1,6 @@
 """Training pairs have the same bits for every number of workers."""
 
+import numpy
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -45,3 +46,28 @@ def test_batch_degraded_at_once_equals_the_pairs(pairs):
     seeds = [pairs.seed_of(index) for index in range(3)]
     degraded = pairs.transform(clean, seeds)
     assert torch.equal(degraded, torch.stack([pairs[index][0] for index in range(3)]))
+
+
+def test_pairs_of_one_index_are_equal_by_any_integer(pairs):
+    expected = pairs[5][0]
+    for index in (-1, numpy.int64(5), torch.tensor(5)):
+        assert torch.equal(pairs[index][0], expected)
+    assert pairs.seed_of(torch.tensor(5)) == pairs.seed_of(5)
+    with pytest.raises(IndexError):
+        pairs[6]
+
+
+@pytest.mark.parametrize("wrong", [None, "3", 1.5, -1, 2**63, True])
+def test_pairs_refuse_what_is_no_seed_or_epoch(pairs, wrong):
+    with pytest.raises(ValueError, match=r"^seed=.* must be an integer from 0 to"):
+        degrade.Pairs([], CHAIN, seed=wrong)
+    with pytest.raises(ValueError, match=r"^epoch=.* must be an integer from 0 to"):
+        pairs.set_epoch(wrong)
+
+
+def test_pairs_made_in_inference_mode_change_their_epoch():
+    clean = [torch.zeros(3, 8, 8)]
+    with torch.inference_mode():
+        pairs = degrade.Pairs(clean, "gaussian:0.1")
+    pairs.set_epoch(2)
+    assert pairs.seed_of(0) != degrade.Pairs(clean, "gaussian:0.1").seed_of(0)

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import degrade
 
@@ -161,6 +162,78 @@ def test_gradient_reaches_a_parameter_in_torch_func():
     assert torch.allclose(torch.func.grad(total)(sigma.detach()), expected)
 
 
+@pytest.mark.parametrize(("text", "name"), [("gaussian:0.1", "sigma"), ("contrast:0.8", "factor")])
+def test_forward_mode_reaches_a_parameter(text, name):
+    f, x = degrade.parse(text), image()
+
+    def total(value):
+        return f.with_values({name: value})(x, 3).square().sum()
+
+    value = torch.tensor(getattr(f, name), dtype=torch.float64)
+    one = torch.ones_like(value)
+    _, derivative = torch.func.jvp(total, (value,), (one,))
+    assert torch.allclose(derivative, torch.func.grad(total)(value))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(value, one)
+        assert torch.allclose(forward_ad.unpack_dual(total(dual)).tangent, derivative)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("blur:gaussian,1.3", "size"),
+        ("poisson:24", "peak"),
+        ("hue:0.1", "turn"),
+        ("jpeg:40", "quality"),
+    ],
+)
+def test_forward_mode_is_refused_for_a_surrogate(text, name):
+    f, x = degrade.parse(text), image()
+
+    def total(value):
+        return f.with_values({name: value})(x, 3).sum()
+
+    value = torch.tensor(float(getattr(f, name)))
+    with pytest.raises(ValueError, match=f"{f.name}.*no forward-mode derivative"):
+        torch.func.jvp(total, (value,), (torch.ones_like(value),))
+
+
+def test_forward_mode_is_refused_without_a_gradient():
+    x = image()
+    with pytest.raises(ValueError, match="prob is differentiated, and the operator has no deriv"):
+        torch.func.jvp(
+            lambda prob: degrade.SaltPepper(prob)(x, 0), (torch.tensor(0.1),), (torch.tensor(1.0),)
+        )
+
+
+@pytest.mark.parametrize("make", [degrade.Gaussian, degrade.Brightness, degrade.SaltPepper])
+def test_parameter_with_another_value_in_each_slice(make):
+    def degraded(value):
+        return make(value)(image(), 0)
+
+    with pytest.raises(ValueError, match="has another value in each slice of torch.func.vmap"):
+        torch.func.vmap(degraded, randomness="same")(torch.tensor([0.1, 0.2]))
+
+
+def test_mask_with_another_value_in_each_slice():
+    masks = torch.rand(2, 1, 1, *SIDES[2:])
+    with pytest.raises(ValueError, match="mask has another value in each slice of torch.func.vmap"):
+        torch.func.vmap(lambda mask: degrade.Mask(mask)(image()))(masks)
+
+
+def test_complex_parameter_is_refused():
+    with pytest.raises(ValueError, match="sigma=.* must be a number from 0 to 1"):
+        degrade.Gaussian(torch.tensor(0.1 + 0j, requires_grad=True))
+
+
+def test_mask_is_copied_and_pickled_without_its_gradient():
+    f = degrade.Mask(torch.rand(1, 1, *SIDES[2:], requires_grad=True)) >> degrade.Gaussian(0.1)
+    assert copy.copy(f)(image(), 0).requires_grad
+    for copied in (copy.deepcopy(f), pickle.loads(pickle.dumps(f))):
+        assert copied == f
+        assert not copied(image(), 0).requires_grad
+
+
 def test_second_derivative_of_a_declared_one_is_refused():
     peak = learned(24.0)
     with pytest.raises(RuntimeError, match="surrogate"):
@@ -176,3 +249,22 @@ def test_kept_kernels_do_not_keep_a_graph():
     assert not kernel.requires_grad
     again = degrade.Blur("gaussian", 1.75)(image())
     assert not again.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("make", "start"),
+    [
+        (degrade.Gaussian, learned(0.1)),
+        (degrade.Gamma, learned(0.8, 1.2)),
+        (lambda size: degrade.Blur("gaussian", size), learned(1.5)),
+        (degrade.JPEG, learned(50.0)),
+    ],
+)
+def test_operator_refuses_a_tensor_changed_since(make, start):
+    f = make(start)
+    f(image(), 0)
+    with torch.no_grad():
+        start.mul_(0.9)
+    with pytest.raises(ValueError, match="after a step of an optimiser, make a new operator"):
+        f(image(), 0)
+    assert torch.isfinite(make(start)(image(), 0)).all()

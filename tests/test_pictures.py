@@ -75,6 +75,7 @@ def test_eight_bits_are_clamped_and_rounded():
         (torch.zeros(4, 4, dtype=torch.uint8), r"shape \[4, 4\]; give \[C, H, W\]"),
         (numpy.zeros(4), r"array has shape \[4\]"),
         ("photo.png", "is a str; give a tensor"),
+        ((Image.new("L", (4, 4)), 3), "is a tuple; give .* PIL image alone, without a label"),
         (torch.zeros(1, 4, 4, dtype=torch.int64), "torch.int64"),
     ],
 )
@@ -129,3 +130,65 @@ def test_module_names_each_learned_stage():
     ]:
         with pytest.raises(ValueError, match=message):
             degrade.Module(f, learn=[name])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "<u2", "uint8"])
+def test_array_of_another_byte_order_or_read_only(dtype):
+    array = numpy.zeros((8, 6, 3), dtype)
+    array[2:5] = 1
+    array.setflags(write=False)
+    result = degrade.PictureTransform(HALF)(array)
+    expected = degrade.PictureTransform(HALF)(array.astype(array.dtype.newbyteorder("=")))
+    assert result.dtype == array.dtype
+    assert numpy.array_equal(result, expected)
+
+
+def test_array_has_no_gradient_of_a_learned_parameter():
+    sigma = torch.tensor(0.1, requires_grad=True)
+    transform = degrade.PictureTransform(degrade.Gaussian(sigma))
+    array = numpy.zeros((8, 6, 3), "float32")
+    plain = degrade.PictureTransform(degrade.Gaussian(sigma.item()))
+    assert numpy.array_equal(transform(array, 3), plain(array, 3))
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.new("RGB", (0, 5)), "no empty side"),
+        (numpy.zeros((0, 8, 8, 3), "uint8"), "no empty side"),
+        (torch.zeros(2, 0, 3, 8, 8), "no empty side"),
+        (torch.zeros(3, 8, 8).to_sparse(), "dense"),
+        (numpy.zeros((8, 8, 3), object), "the array is object; give uint8"),
+        (numpy.array([["a"]]), "the array is <U1; give uint8"),
+    ],
+)
+def test_picture_without_pixels_is_refused(picture, message):
+    with pytest.raises(ValueError, match=message):
+        degrade.PictureTransform("gaussian:0.1")(picture, 0)
+
+
+@pytest.mark.parametrize("make", [degrade.PictureTransform, degrade.Module])
+def test_transform_of_no_operator_is_refused(make):
+    with pytest.raises(ValueError, match=r"^f=5 must be an operator or its text"):
+        make(5)
+
+
+@pytest.mark.parametrize(
+    ("text", "learn", "message"),
+    [
+        ("blur:gaussian,1..2", ["blur.size"], "learn='blur.size' has the value 1..2; give"),
+        ("blur:gaussian,2", ["blur.across"], "learn='blur.across' has the value None; give"),
+        ("mask:mask.png", ["mask.mask"], "learn='mask.mask' has the value 'mask.png'; give"),
+        ("blur:gaussian,2", "blur.size", r"must be a list of names; give \['blur.size'\]"),
+        ("blur:gaussian,2", [3], "learn=3 is no parameter of blur"),
+    ],
+)
+def test_module_refuses_to_learn_what_has_no_number(text, learn, message):
+    with pytest.raises(ValueError, match=message):
+        degrade.Module(text, learn=learn)
+
+
+def test_module_prints_when_its_values_are_no_numbers():
+    module = degrade.Module("blur:gaussian,2", learn=["blur.size"])
+    assert "blur:gaussian,size=2" in repr(module.to("meta"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..movement import is_still
 from ..operator import Operator
-from ..spec import parse
+from ..spec import operator_of
 
 
 class KorniaTransform(IntensityAugmentationBase2D):
@@ -27,11 +27,15 @@ class KorniaTransform(IntensityAugmentationBase2D):
         self, f: Operator | str, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False
     ):
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
-        self.f = parse(f) if isinstance(f, str) else f
+        self.f = operator_of(f)
+
+    def __repr__(self) -> str:
+        of_kornia = f"p={self.p}, same_on_batch={self.same_on_batch}"
+        return f"{type(self).__name__}({str(self.f)!r}, {of_kornia})"
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
         count = 1 if self.same_on_batch else batch_shape[0]
-        seeds = torch.randint(2**62, (count,))
+        seeds = torch.randint(2**62, (count,), device="cpu")
         return {"seed": seeds.expand(batch_shape[0])}
 
     def apply_transform(

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 from ..movement import is_still, move_boxes, move_mask
 from ..operator import Operator, Shape
 from ..pictures import PictureTransform
-from ..spec import parse
+from ..spec import operator_of
 
 
 class TorchvisionTransform(v2.Transform):
@@ -32,10 +32,10 @@ class TorchvisionTransform(v2.Transform):
 
     def __init__(self, f: Operator | str):
         super().__init__()
-        self.f = parse(f) if isinstance(f, str) else f
+        self.f = operator_of(f)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        seed = int(torch.randint(2**62, ()))
+        seed = int(torch.randint(2**62, (), device="cpu"))
         shape = _shape_of(flat_inputs)
         if shape is None:
             return {"seed": seed}
@@ -88,6 +88,8 @@ def _degraded(operator: Operator, image: Tensor, seed: int) -> Tensor:
     """The images or frames of a tensor, all with the same draws."""
     plain = image.as_subclass(Tensor)
     frames = plain.reshape(-1, *plain.shape[-3:])
+    if len(frames) == 0:
+        raise ValueError(f"the images have shape {list(plain.shape)}; give at least one")
     transform = PictureTransform(operator)
     results = []
     for frame in frames:

@@ -67,8 +67,8 @@ def with_coefficients(operator: Operator, file: str | Path | bytes, pixels: Tens
     [1, C, H, W] in [0, 1].
 
     Returns the operator itself if it has no JPEG, or one with other tables or sampling, if the
-    file is no JPEG that `JPEG.coefficients_from_file` can read (jpeglib may not be installed), or
-    if the file's coefficients do not decode to these pixels.
+    file is no JPEG that `JPEG.coefficients_from_file` can read (jpeglib may not be installed, the
+    file may have gone), or if the file's coefficients do not decode to these pixels.
     """
     stages = list(operator)
     position = _last_jpeg(stages)
@@ -78,7 +78,7 @@ def with_coefficients(operator: Operator, file: str | Path | bytes, pixels: Tens
     assert isinstance(jpeg, JPEG)
     try:
         coefficients = coefficients_of_file(file)
-    except ValueError:
+    except (ValueError, OSError):  # it is read a second time, and may have gone meanwhile
         return operator
     decoded = coefficients.decode(jpeg.decoder)
     following = stages[position + 1 :]
@@ -117,5 +117,8 @@ def _leads_to(stages: Sequence[Operator], decoded: Tensor, pixels: Tensor) -> bo
         following = compose(stages)
         if not certain(following):
             return False
-        after = following(decoded)
+        try:
+            after = following(decoded)
+        except ValueError:  # a mask or a window that the file's image does not have
+            return False
     return torch.equal(after, pixels.to(after))

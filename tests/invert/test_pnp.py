@@ -1,5 +1,6 @@
 """Plug-and-play restoration with a denoiser."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from invert.defects import lost_mask
 from invert.linear_model import conjugate_gradients, filled, linear_model, with_known_filters
 from invert.pnp import PlugAndPlay, cuttable
 from invert.problem import Problem
-from invert.strength import descend, find_strength, geometric, turns
+from invert.strength import decibels, descend, find_strength, geometric, turns
 from invert.tiles import blend, tiles
 from invert.trials import TRIAL_SIDE, TrialPart, trial_parts, uncut
 from tests.conftest import picture, rng
@@ -124,6 +125,25 @@ def test_dead_pixels_under_jpeg_do_not_darken_the_result(photo):
     darkened = (clean - y).mean()
     assert darkened > 0.03
     assert (clean - restored).mean().abs() < 0.2 * darkened
+
+
+@pytest.mark.parametrize("brightness", [0.0, 1.0])
+def test_black_and_white_pictures_come_nearer(photo, brightness):
+    """Also where the clamp leaves the trials nothing to gain, as it does on white."""
+    clean = torch.full((1, 3, 24, 20), brightness)
+    for spec in ("brightness:1.5 >> clamp", "gaussian:0.3 >> clamp", "deadpixels:0.5 >> jpeg:50"):
+        f = degrade.parse(spec)
+        y = f(clean, rng(0))
+        restored = invert.restore(y, f, photo, "pnp", steps=2).image
+        assert (restored - clean).abs().mean() <= (y - clean).abs().mean() + 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("loss", "lower", "gain"), [(1.0, 0.1, 10.0), (0.0, 0.0, 0.0), (0.1, 0.0, math.inf)]
+)
+def test_decibels_of_a_loss_that_is_zero(loss, lower, gain):
+    assert decibels(loss, lower) == pytest.approx(gain)
+    assert decibels(lower, loss) == pytest.approx(-gain)
 
 
 def test_descent_finds_the_minimum_of_a_parabola():

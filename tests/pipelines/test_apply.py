@@ -15,7 +15,9 @@ from pipelines import files
 from pipelines.apply import again
 from tests.conftest import AVATARS, rng
 
-from .shell import FAST, FOURFOLD, apply, pixels, run
+from .shell import FAST, FOURFOLD, apply, contents, pixels, run
+
+NOISY = "gaussian:0.01..0.1"
 
 
 def test_apply_writes_the_exact_result_and_a_manifest(tmp_path):
@@ -119,6 +121,52 @@ def test_one_pair_keeps_the_name(tmp_path):
     assert numpy.array_equal(pixels(tmp_path / "HQ" / "000.png"), pixels(AVATARS / "000.png"))
     low = degrade.JPEG(50)(files.read_image(AVATARS / "000.png"))
     assert torch.equal(files.read_image(tmp_path / "LQ" / "000.png"), low)
+
+
+def test_more_pairs_add_to_fewer(tmp_path):
+    apply(AVATARS / "000.png", "--pairs", 2, output=tmp_path / "a", op=NOISY)
+    before, _ = contents(tmp_path / "a")
+    apply(AVATARS / "000.png", "--pairs", 10, output=tmp_path / "a", op=NOISY)
+    after, _ = contents(tmp_path / "a")
+    assert len(after) == 30 and before.items() <= after.items()
+    names = [f"000_{number}.png" for number in range(1, 11)]
+    assert sorted(path.name for path in (tmp_path / "a" / "HQ").iterdir()) == sorted(names)
+
+
+def test_pairs_are_completed_after_a_stop_at_any_rename(tmp_path, monkeypatch):
+    apply(AVATARS / "000.png", "--pairs", 2, output=tmp_path / "whole", op=NOISY)
+    rename = os.replace
+    for allowed in range(8):
+        output = tmp_path / str(allowed)
+        left = allowed
+
+        def replace(source, target):
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            rename(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+        stopped = run("apply", AVATARS / "000.png", "-o", output, "--op", NOISY, "--pairs", 2)
+        monkeypatch.setattr(os, "replace", rename)
+        assert stopped.exit_code == 130
+        apply(AVATARS / "000.png", "--pairs", 2, output=output, op=NOISY)
+        assert contents(output) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["", "HQ", "LQ"])
+def test_file_in_place_of_a_folder_is_refused(tmp_path, name):
+    (tmp_path / "in.png").write_bytes((AVATARS / "000.png").read_bytes())
+    blocked = tmp_path / "out" / name
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.write_text("mine")
+    result = run(
+        "apply", tmp_path / "in.png", "-o", tmp_path / "out", "--op", "clamp", "--pairs", 1
+    )
+    assert result.exit_code == 2
+    assert f"{blocked} cannot be made, since a file is in its place; choose" in result.output
+    assert blocked.read_text() == "mine"
 
 
 def test_write_keeps_the_old_file_on_failure(tmp_path, monkeypatch):

@@ -350,3 +350,23 @@ def test_fsync_comes_before_each_rename(tmp_path, monkeypatch):
     folder = ("sync", tmp_path.stat().st_ino)
     first, last = events.index(("rename", renamed[0])), events.index(("rename", renamed[3]))
     assert folder in events[first:last] and events[-1] == folder
+
+
+def test_fsync_of_every_folder_comes_before_the_record(tmp_path, monkeypatch):
+    """The clean picture of a pair lies in another folder than the record."""
+    events = []
+    sync, rename = files._sync_folder, os.replace
+
+    def sync_folder(folder):
+        events.append(folder.name)
+        sync(folder)
+
+    def replace(source, target):
+        events.append(target.name)
+        rename(source, target)
+
+    monkeypatch.setattr(files, "_sync_folder", sync_folder)
+    monkeypatch.setattr(os, "replace", replace)
+    record = tmp_path / "LQ" / "a.json"
+    files.write_together(record, "log", {}, {tmp_path / "HQ" / "a.png": b"a"})
+    assert events == ["a.json", "LQ", "a.png", "HQ", "a.json", "LQ"]
