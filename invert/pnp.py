@@ -21,7 +21,6 @@ from degrade.noise import Gaussian
 from degrade.operator import Operator, Shape, compose
 
 from .defects import with_found_mask
-from .memory import return_freed_memory
 from .method import RestorationMethod
 from .problem import Problem
 from .result import Report, Restoration
@@ -100,7 +99,6 @@ class PlugAndPlay(RestorationMethod):
                 loss = report_step(phase, part_problem, done, total, x0, report)
                 losses[number, step - 1 :] = loss
             blend(image, part, x0)
-            return_freed_memory()
         return losses.mean(0)
 
 
