@@ -33,6 +33,12 @@ class Tracked(float):
         number.tensor = tensor
         return number
 
+    def at(self, value: float) -> Tracked:
+        """The same tensor, read as another number."""
+        number = super().__new__(type(self), value)
+        number.tensor = self.tensor
+        return number
+
     def __reduce__(self) -> tuple[type[float], tuple[float]]:
         return float, (float(self),)
 
