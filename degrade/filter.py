@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -252,7 +253,8 @@ class Sinc(Operator):
 
         def low_pass(row: Tensor, cutoff: float) -> Tensor:
             exact = _cached_sinc(float(cutoff), size)
-            kernel = with_gradient(exact, _sinc, [cutoff], size)
+            formula = partial(_sinc, size=size)
+            kernel = with_gradient(exact, formula, [cutoff])
             return convolve(row, kernel)
 
         return row_by_row(low_pass, x, cutoff=self.cutoff)

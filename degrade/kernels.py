@@ -18,21 +18,78 @@ from .tracked import at_least, is_tracked, tensor_of
 _THINNEST = 1e-6  # pixels: a standard deviation that is zero for every purpose
 _CUT = 4  # standard deviations after which a kernel without a side ends
 
-Profile = Callable[[Tensor], Tensor]  # of a kernel: q^β → weight
 Value = float | Tensor  # a parameter: a tensor of one number where its gradient is asked for
 
 
-def _bell(q: Tensor) -> Tensor:
-    return torch.exp(-q / 2)
+class Form(NamedTuple):
+    """The parameters of a named kernel, as `Blur` describes them."""
+
+    size: Value
+    across: Value
+    angle: Value
+    beta: Value
+    side: int | None
 
 
-def _flat_top(q: Tensor) -> Tensor:
-    return 1 / (1 + q)
+Formula = Callable[[Form], Tensor]  # → kernel [k, k]
+
+
+# Gaussian and plateau ----------------------------------------------------------------------------
+
+
+def _oriented_gaussian(form: Form) -> Tensor:
+    """exp(-q^β / 2), scaled to sum 1."""
+    power = _elliptic_power(form)
+    bell = torch.exp(-power / 2)
+    return bell / bell.sum()
+
+
+def _plateau(form: Form) -> Tensor:
+    """1 / (1 + q^β), scaled to sum 1."""
+    power = _elliptic_power(form)
+    flat_top = 1 / (1 + power)
+    return flat_top / flat_top.sum()
+
+
+def _elliptic_power(form: Form) -> Tensor:
+    """q^β with q = (u / size)² + (v / across)²: u along the angle, v across it."""
+    x, y = _coordinates(_whole_side(form))
+    cosine, sine = _direction(form.angle)
+    u = x * cosine - y * sine
+    v = x * sine + y * cosine
+    along_share = u / at_least(form.size, _THINNEST)
+    across_share = v / at_least(form.across, _THINNEST)
+    q = along_share.square() + across_share.square()
+    is_centre = q.detach() == 0  # where the derivative of a power may be infinite
+    safe_q = torch.where(is_centre, 1.0, q)
+    power = safe_q**form.beta
+    return torch.where(is_centre, 0.0, power)
+
+
+def _coordinates(side: int) -> tuple[Tensor, Tensor]:
+    """x [1, side] and y [side, 1] of the pixels, from the centre; y grows downwards."""
+    pixels = torch.arange(side, dtype=torch.float64)
+    position = pixels - side // 2
+    return position[None, :], position[:, None]
+
+
+def _whole_side(form: Form) -> int:
+    """The side that was given, or the one that ends at four standard deviations."""
+    if form.side is not None:
+        return form.side
+    widest = max(_plain(form.size), _plain(form.across))
+    return _side(widest)
+
+
+def _side(sigma: float) -> int:
+    """The side of a kernel that ends at four standard deviations."""
+    reach = int(_CUT * sigma + 0.5)
+    return 2 * reach + 1
 
 
 @cached_constant(maxsize=16)
-def _plain_gaussian(sigma: float) -> Tensor:
-    """A round Gaussian that ends at four standard deviations."""
+def _round_gaussian(sigma: float) -> Tensor:
+    """The ordinary Gaussian, which ends at four standard deviations."""
     from kornia.filters import get_gaussian_kernel2d
 
     side = _side(sigma)
@@ -43,67 +100,22 @@ def _plain_gaussian(sigma: float) -> Tensor:
     return kernel[0]
 
 
-def _side(sigma: float) -> int:
-    """The side of a kernel that ends at four standard deviations."""
-    return 2 * int(_CUT * sigma + 0.5) + 1
+# Motion and defocus ------------------------------------------------------------------------------
 
 
-def _gaussian(size: float, across: float, angle: float, beta: float, side: int | None) -> Tensor:
-    if side is None and across == size and beta == 1:
-        return _plain_gaussian(size)
-    return _cached(_oriented_gaussian, size, across, angle, beta, side)
-
-
-def _oriented(
-    profile: Profile, size: Value, across: Value, angle: Value, beta: Value, side: int | None
-) -> Tensor:
-    """profile(q^β) with q = (u / size)² + (v / across)²: u along the angle, v across it."""
-    whole_side = _side(max(_plain(size), _plain(across))) if side is None else side
-    pixels = torch.arange(whole_side, dtype=torch.float64)
-    position = pixels - whole_side // 2
-    x = position[None, :]
-    y = position[:, None]  # rows grow downwards
-    cosine, sine = _direction(angle)
-    u = x * cosine - y * sine
-    v = x * sine + y * cosine
-    along_share = u / at_least(size, _THINNEST)
-    across_share = v / at_least(across, _THINNEST)
-    q = along_share.square() + across_share.square()
-    is_centre = q.detach() == 0  # where the derivative of a power may be infinite
-    power = torch.where(is_centre, 1.0, q) ** beta
-    kernel = profile(torch.where(is_centre, 0.0, power))
-    return kernel / kernel.sum()
-
-
-_oriented_gaussian = partial(_oriented, _bell)
-_plateau = partial(_oriented, _flat_top)
-
-
-def _plain(value: Value) -> float:
-    """The number alone, where it decides a size in whole pixels."""
-    return float(value.detach()) if isinstance(value, Tensor) else value
-
-
-def _direction(angle: Value) -> tuple[Value, Value]:
-    """Cosine and sine of an angle in degrees."""
-    if isinstance(angle, Tensor):
-        turn = torch.deg2rad(angle)
-        return turn.cos(), turn.sin()
-    turn_of_number = math.radians(angle)
-    return math.cos(turn_of_number), math.sin(turn_of_number)
-
-
-def _motion(length: Value, across: Value, angle: Value, beta: Value, side: int | None) -> Tensor:
-    to_the_right, up = _direction(angle)
+def _motion(form: Form) -> Tensor:
+    """A straight line of length `size`, one pixel thick."""
+    to_the_right, up = _direction(form.angle)
     ones = torch.ones(1, dtype=torch.float64)
     direction = torch.cat([ones * to_the_right, ones * -up])
-    end = direction * (length - 1) / 2
+    end = direction * (form.size - 1) / 2
     return _near(end, 0.5)
 
 
-def _defocus(radius: Value, across: Value, angle: Value, beta: Value, side: int | None) -> Tensor:
+def _defocus(form: Form) -> Tensor:
+    """A disc with the radius `size`."""
     centre = torch.zeros(2, dtype=torch.float64)
-    return _near(centre, radius)
+    return _near(centre, form.size)
 
 
 def _near(end: Tensor, radius: Value) -> Tensor:
@@ -120,26 +132,63 @@ def _near(end: Tensor, radius: Value) -> Tensor:
     return kernel / kernel.sum()
 
 
-Formula = Callable[..., Tensor]  # size, across, angle, beta, side → kernel [k, k]
+# Values ------------------------------------------------------------------------------------------
+
+
+def _plain(value: Value) -> float:
+    """The number alone, where it decides a size in whole pixels."""
+    if isinstance(value, Tensor):
+        return float(value.detach())
+    return value
+
+
+def _direction(angle: Value) -> tuple[Value, Value]:
+    """Cosine and sine of an angle in degrees."""
+    if isinstance(angle, Tensor):
+        turn = torch.deg2rad(angle)
+        return turn.cos(), turn.sin()
+    turn_of_number = math.radians(angle)
+    return math.cos(turn_of_number), math.sin(turn_of_number)
 
 
 @cached_constant(maxsize=64)
-def _cached(
+def _built(
     formula: Formula, size: float, across: float, angle: float, beta: float, side: int | None
 ) -> Tensor:
+    # torch.compile takes no NamedTuple as the argument of a constant
+    form = Form(size, across, angle, beta, side)
+    return formula(form)
+
+
+def _cached(formula: Formula, form: Form) -> Tensor:
     """A kernel by its formula, from plain numbers."""
-    return formula(size, across, angle, beta, side)
+    return _built(
+        formula,
+        _plain(form.size),
+        _plain(form.across),
+        _plain(form.angle),
+        _plain(form.beta),
+        form.side,
+    )
+
+
+def _cached_gaussian(form: Form) -> Tensor:
+    """The Gaussian of plain numbers; kornia's where it is round and has no side."""
+    is_round = form.across == form.size and form.beta == 1
+    if is_round and form.side is None:
+        return _round_gaussian(_plain(form.size))
+    return _cached(_oriented_gaussian, form)
 
 
 def with_gradient(
-    exact: Tensor, formula: Callable[..., Tensor], numbers: Sequence[float], side: int | None
+    exact: Tensor, formula: Callable[..., Tensor], numbers: Sequence[float]
 ) -> Tensor:
-    """`exact`, made of plain numbers, with the gradient of formula(*numbers, side)."""
+    """`exact`, made of plain numbers, with the gradient of formula(*numbers)."""
     if not is_tracked(tuple(numbers)):
         return exact
     values = [tensor_of(number, exact) for number in numbers]
     with ordinary_tensors():
-        by_formula = formula(*values, side)
+        by_formula = formula(*values)
     return declare(by_formula, exact)
 
 
@@ -149,21 +198,25 @@ class NamedKernel(NamedTuple):
     smallest: float  # size
     largest: float
     formula: Formula
-    values: Callable[..., Tensor]  # the same kernel of plain numbers, which is kept
+    of_plain_numbers: Formula  # the same kernel, cached
     oriented: bool = False  # has `across`, `beta` and `side`
 
     def draw(
         self, size: float, across: float, angle: float, beta: float, side: int | None
     ) -> Tensor:
         """The kernel [k, k], with the gradients of its parameters."""
-        numbers = (size, across, angle, beta)
-        plain = map(float, numbers)  # what is kept must not keep a graph of autograd
-        exact = self.values(*plain, side)
-        return with_gradient(exact, self.formula, numbers, side)
+        # a cache must not keep a graph of autograd
+        plain = Form(float(size), float(across), float(angle), float(beta), side)
+        exact = self.of_plain_numbers(plain)
+
+        def formula(size: Value, across: Value, angle: Value, beta: Value) -> Tensor:
+            return self.formula(Form(size, across, angle, beta, side))
+
+        return with_gradient(exact, formula, [size, across, angle, beta])
 
 
 KERNELS = {
-    "gaussian": NamedKernel(0, 100, _oriented_gaussian, _gaussian, oriented=True),
+    "gaussian": NamedKernel(0, 100, _oriented_gaussian, _cached_gaussian, oriented=True),
     "plateau": NamedKernel(0, 100, _plateau, partial(_cached, _plateau), oriented=True),
     "motion": NamedKernel(1, 1000, _motion, partial(_cached, _motion)),
     "defocus": NamedKernel(0, 500, _defocus, partial(_cached, _defocus)),

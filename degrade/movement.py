@@ -15,12 +15,20 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .operator import Operator, Shape
 
+# Of a box (left, top, right, bottom): which of its numbers are x and y of each corner
+_CORNERS = {
+    "upper left": [0, 1],
+    "upper right": [2, 1],
+    "lower left": [0, 3],
+    "lower right": [2, 3],
+}
+
 
 def scaled(points: Tensor, before: Shape, after: Shape) -> Tensor:
     """Points [N, 2] of an image that is resized."""
-    *_, height, width = before
-    *_, new_height, new_width = after
-    factors = points.new_tensor([new_width / width, new_height / height])
+    old_sides = _sides(before, points)
+    new_sides = _sides(after, points)
+    factors = new_sides / old_sides
     return points * factors
 
 
@@ -31,12 +39,11 @@ def move_boxes(f: Operator, boxes: Tensor, shape: Shape) -> Tensor:
     """
     exact_boxes = boxes.double()
     corners = []
-    for x_and_y in ([0, 1], [2, 1], [0, 3], [2, 3]):
+    for x_and_y in _CORNERS.values():
         corner = exact_boxes[:, x_and_y]
         corners.append(f.moved(corner, shape))
     moved = torch.stack(corners)
-    *_, height, width = f.output_shape(shape)
-    farthest = moved.new_tensor([width, height])
+    farthest = _sides(f.output_shape(shape), moved)
     inside = moved.clamp(min=0).minimum(farthest)
     lowest = inside.amin(0)
     highest = inside.amax(0)
@@ -46,9 +53,9 @@ def move_boxes(f: Operator, boxes: Tensor, shape: Shape) -> Tensor:
 def matrix(f: Operator, shape: Shape) -> Tensor:
     """The 3 × 3 matrix that takes (x, y, 1) of x to that of f(x), in float64."""
     *_, height, width = shape
-    corners = torch.tensor([[0, 0], [width, 0], [0, height]], dtype=torch.float64)
-    moved = f.moved(corners, shape)
-    origin, right, down = moved
+    corners = [[0, 0], [width, 0], [0, height]]
+    points = torch.tensor(corners, dtype=torch.float64)
+    origin, right, down = f.moved(points, shape)
     along_x = (right - origin) / width
     along_y = (down - origin) / height
     affine = torch.stack([along_x, along_y, origin], 1)
@@ -73,29 +80,45 @@ def move_mask(f: Operator, mask: Tensor, shape: Shape) -> Tensor:
     """
     if is_still(f, shape):
         return mask
-    *planes_shape, height, width = mask.shape
-    if (height, width) != tuple(shape[2:]):
+    *leading, height, width = mask.shape
+    *_, image_height, image_width = shape
+    if (height, width) != (image_height, image_width):
         raise ValueError(
-            f"the mask has {height}×{width} pixels, but the image {shape[2]}×{shape[3]}; "
+            f"the mask has {height}×{width} pixels, but the image {image_height}×{image_width}; "
             "give a mask of its size"
         )
-    *_, new_height, new_width = f.output_shape(shape)
-    back = torch.linalg.inv(matrix(f, shape))
-    sources = _pixel_centres(new_height, new_width) @ back.T
-    positions = sources[..., :2]
-    sides = sources.new_tensor([width, height])
-    grid = positions / sides * 2 - 1  # grid_sample counts from -1 to 1
-    planes = mask.reshape(1, -1, height, width).double()
-    batch_of_grids = grid[None].to(planes)
-    moved = F.grid_sample(planes, batch_of_grids, "nearest", "zeros", align_corners=False)
-    reshaped = moved.reshape(*planes_shape, new_height, new_width)
-    return reshaped.to(mask.dtype)
+    sources = _sources(f, shape)
+    shares = sources / _sides(mask.shape, sources)
+    grid = 2 * shares - 1  # grid_sample counts from -1 to 1
+    planes = mask.reshape(1, -1, height, width)
+    moved = F.grid_sample(
+        planes.double(),
+        grid[None].to(mask.device),
+        mode="nearest",
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    labels = moved.to(mask.dtype)
+    new_size = moved.shape[2:]
+    return labels.reshape(*leading, *new_size)
 
 
-def _pixel_centres(height: int, width: int) -> Tensor:
-    """The centre of each pixel as (x, y, 1), [height, width, 3]."""
-    rows = torch.arange(height, dtype=torch.float64)
+def _sources(f: Operator, shape: Shape) -> Tensor:
+    """For the centre of each pixel of f(x) its position in x, [H', W', 2]."""
+    *_, height, width = f.output_shape(shape)
     columns = torch.arange(width, dtype=torch.float64)
-    x, y = torch.meshgrid(columns + 0.5, rows + 0.5, indexing="xy")
-    ones = torch.ones_like(x)
-    return torch.stack([x, y, ones], -1)
+    rows = torch.arange(height, dtype=torch.float64)
+    x_and_y = torch.meshgrid(columns, rows, indexing="xy")
+    corners = torch.stack(x_and_y, -1)
+    centres = corners + 0.5
+    back = torch.linalg.inv(matrix(f, shape))
+    linear = back[:2, :2]
+    offset = back[:2, 2]
+    sources: Tensor = centres @ linear.T + offset
+    return sources
+
+
+def _sides(shape: Shape, like: Tensor) -> Tensor:
+    """Width and height of an image, in the order of the coordinates of a point."""
+    *_, height, width = shape
+    return like.new_tensor([width, height])

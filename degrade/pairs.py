@@ -39,7 +39,7 @@ class Pairs(Dataset[tuple[Picture, Picture]], Generic[Picture]):
         self._epoch = epoch.share_memory_()  # workers that live on see it change
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other numbers from now on; call it before each epoch."""
+        """Draw other numbers from now on; call it before each epoch, with 0, 1, 2, …"""
         self._epoch.fill_(whole_number("epoch", epoch, 0, 2**63 - 1))
 
     def seed_of(self, index: int) -> int:

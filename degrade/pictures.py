@@ -80,10 +80,15 @@ class PictureTransform:
         from PIL import Image
 
         mode = getattr(picture, "mode", None)
-        if mode not in ("L", "RGB"):
-            kind = f"a PIL image of mode {mode}" if mode else f"a {type(picture).__name__}"
+        if mode is None:
             raise ValueError(
-                f"the picture is {kind}; give a tensor, a NumPy array, or picture.convert('RGB')"
+                f"the picture is a {type(picture).__name__}; give a tensor, a NumPy array or a "
+                "PIL image alone, without a label"
+            )
+        if mode not in ("L", "RGB"):
+            raise ValueError(
+                f"the picture is a PIL image of mode {mode}; give picture.convert('RGB'), or "
+                "numpy.array(picture) of one with 16 bits"
             )
         pixels = self._of_array(numpy.array(picture), generator)
         return Image.fromarray(pixels)

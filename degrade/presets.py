@@ -9,6 +9,11 @@ follows the code and `NAME/text` follows the text.
 
 `cri/…` are the tasks of Wang 2023, `ddrm/…` those of the comparison with DDRM at 256²
 (σ² = 0.8 in units of [0, 1]).
+
+`dps/…` are tasks of Chung et al. 2023 (DPS) at 256², as their code has them; DAPS and others took
+them over. Its noise of σ = 0.05 in [-1, 1] is 0.025 here. Hidden pixels are black plus noise here,
+grey plus noise there. The code hides an exact number of random pixels; here each is hidden with the
+same probability. Nothing is clamped or rounded.
 """
 
 from __future__ import annotations
@@ -36,6 +41,8 @@ _LEVELLED = {
     "inpainting": [f"strokes:{count}" + _SAVED for count in (1, 5, 9, 13, 17)],
 }
 _INITIALS = dict(zip("UNAP", _LEVELLED, strict=True))
+# The corner of a box of 128 pixels lies at 16 to 111 of 256; shares are rounded to whole pixels.
+_DPS_CORNER = f"{15.5 / 256}..{111.5 / 256}"
 _OTHERS = {
     "cri/inpainting": "box" + _SAVED,
     "cri/colorization": "gray" + _SAVED,
@@ -47,6 +54,10 @@ _OTHERS = {
     "ddrm/gaussian-clamped": f"gaussian:{0.8**0.5} >> clamp",
     "ddrm/strokes": "strokes:17",
     "ddrm/uncrop": "uncrop",
+    "dps/super-resolution": "resize:scale=0.25,filter=matlab-bicubic >> gaussian:0.025",
+    "dps/gaussian-deblur": "blur:gaussian,3 >> gaussian:0.025",
+    "dps/inpainting-box": f"box:0.5,0.5,{_DPS_CORNER},{_DPS_CORNER} >> gaussian:0.025",
+    "dps/inpainting-random": "pixels:0.3..0.7 >> gaussian:0.025",
 }
 
 

@@ -19,10 +19,11 @@ class Tracked(float):
     """The value of `tensor`, a tensor of one number whose derivative is asked for.
 
     It compares, hashes and prints as the number. What is computed from it is a plain float; use
-    `tensor` where the gradient must go on. A copy and a pickle of it are plain floats.
+    `unchanged_tensor` where the gradient must go on. A copy and a pickle of it are plain floats.
     """
 
     tensor: Tensor
+    version: int  # how often the tensor had been changed in place
 
     def __new__(cls, tensor: Tensor, integer: bool = False) -> Tracked:
         """integer: the value is rounded; the gradient goes straight through."""
@@ -31,16 +32,32 @@ class Tracked(float):
             value = round(value)
         number = super().__new__(cls, value)
         number.tensor = tensor
+        number.version = _version(tensor)
         return number
 
     def at(self, value: float) -> Tracked:
         """The same tensor, read as another number."""
         number = super().__new__(type(self), value)
         number.tensor = self.tensor
+        number.version = self.version
         return number
+
+    def unchanged_tensor(self) -> Tensor:
+        """The tensor, if it still holds this value."""
+        if _version(self.tensor) != self.version:
+            raise ValueError(
+                f"the tensor of a parameter was changed since the operator was made with {self:g}; "
+                "after a step of an optimiser, make a new operator from the tensor"
+            )
+        return self.tensor
 
     def __reduce__(self) -> tuple[type[float], tuple[float]]:
         return float, (float(self),)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; torch does not count it in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def is_tracked(value: object) -> bool:
@@ -75,7 +92,7 @@ def tensor_of(value: object, like: Tensor) -> object:
     as a plain number, is returned as it is.
     """
     if isinstance(value, Tracked):
-        return value.tensor.to(like)
+        return value.unchanged_tensor().to(like)
     if not isinstance(value, tuple):
         return value
     if not is_tracked(value):

@@ -26,7 +26,7 @@ from .denoiser import Denoiser
 from .linear_model import ROUNDING
 from .problem import Problem
 from .strength import Strength, geometric, turns, within
-from .trials import draw_trial, measured_error
+from .trials import TrialPart, draw_trial, measured_error
 
 PART = 96  # pixels: about the side of the part that is restored
 LARGEST = 256  # pixels: the longest side that is restored whole, where the operators cannot be cut
@@ -149,7 +149,7 @@ def explanation(y: Tensor, operator: Operator, denoiser: Denoiser) -> Explanatio
     problem = Problem(
         observation=mask(y), operator=masked, prior=denoiser, seeds=(0,), method_name="pnp"
     )
-    synthetic = draw_trial(problem, (masked, height, width), 0)
+    synthetic = draw_trial(problem, TrialPart(masked, height, width), 0)
     own_error = max(measured_error([synthetic]), ROUNDING)
     image = restored(problem, own_error)
     squares = squared_error(operator, image, y)

@@ -77,8 +77,7 @@ def best_strength(
     direct: of the trials, as `is_direct` returns it.
     """
     lowest, highest = problem.denoiser.sigma_range
-    model = linear_model(problem.operator, problem.observation)
-    response = measured_response(trials, model)
+    response = measured_response(trials)
     error = measured_error(trials, response)
     fixed = None
     if direct:
@@ -100,13 +99,13 @@ def best_strength(
     if gain <= 0:
         note = "no noise level makes synthetic pictures better, so nothing is denoised"
         return Strength((), error, note)
-    note = f"noise level {best:.3f} at the end, the best of those tried on synthetic pictures "
+    note = f"denoised down to noise level {best:.3f}, which restores synthetic pictures best "
     note += f"({gain:+.1f} dB)"
     if fixed is not None:
-        note += "; where the noise is weaker, less is removed"
+        note += "; less is denoised where the noise is weaker"
     if response != PLAIN:
-        mean = f"{response.slope:.2f} x {response.offset:+.2f}"
-        note += f"; the mean of the observation, {mean} for an image x, is undone"
+        changed = f"{response.slope:.2f}·x {response.offset:+.2f}"
+        note += f"; the operator turns a mean of x into {changed}, which is corrected"
     levels = levels_to(best, steps)
     return Strength(levels, error, note, fixed, response)
 

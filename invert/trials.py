@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from degrade.operator import Operator, Shape
+from degrade.operator import Operator, Shape, Window
 
 from .dead_leaves import dead_leaves
 from .linear_model import PLAIN, LinearModel, Response, linear_model
@@ -36,23 +36,35 @@ BINS = 16  # of the histogram of levels
 
 
 class TrialPart(NamedTuple):
-    """A part of the operator, with the height and width of the images that it takes."""
+    """A part of the operator, with the height and width of the images that it takes.
+
+    observed: where the observation shows this part; None if the operator was not cut.
+    """
 
     operator: Operator
     height: int
     width: int
+    observed: Window | None = None
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A synthetic picture [1, C, h, w], and the problem of restoring it."""
+    """A synthetic picture [1, C, h, w], and the problem of restoring it.
+
+    photo: the observation of the photo where the same part of the operator acts.
+    """
 
     truth: Tensor
     problem: Problem
+    photo: Tensor
 
     def model(self, response: Response = PLAIN) -> LinearModel:
         """y = A x + error for the synthetic picture."""
         return linear_model(self.problem.operator, self.problem.observation, response)
+
+    def photo_model(self) -> LinearModel:
+        """The same equation for the part of the photo, whose x is unknown."""
+        return linear_model(self.problem.operator, self.photo)
 
 
 def trial_parts(problem: Problem) -> list[TrialPart]:
@@ -71,10 +83,10 @@ def trial_parts(problem: Problem) -> list[TrialPart]:
             return [uncut(operator, shape)] * len(TRIAL_CENTRES)
         part = operator.part(shape, (rows, columns))
         assert part is not None  # its edges are where the operator can be cut
-        part_operator, _ = part
+        part_operator, observed = part
         height = rows.stop - rows.start
         width = columns.stop - columns.start
-        parts.append(TrialPart(part_operator, height, width))
+        parts.append(TrialPart(part_operator, height, width, observed))
     return parts
 
 
@@ -109,12 +121,9 @@ def uncut(operator: Operator, shape: Shape) -> TrialPart:
     return TrialPart(operator, height, width)
 
 
-def draw_trial(problem: Problem, part: tuple[Operator, int, int], number: int) -> Trial:
-    """Draw a synthetic picture for a part of the operator, and damage it.
-
-    part: an operator, and the height and width of its image.
-    """
-    operator, height, width = part
+def draw_trial(problem: Problem, part: TrialPart, number: int) -> Trial:
+    """Draw a synthetic picture for a part of the operator, and damage it."""
+    operator, height, width, observed = part
     (generator,) = streams(problem.seeds, f"trial{number}")
     palette = problem.observation[0].cpu()
     large = dead_leaves(REDUCED * height, REDUCED * width, palette, generator, RADII)
@@ -122,7 +131,18 @@ def draw_trial(problem: Problem, part: tuple[Operator, int, int], number: int) -
     truth = reduced.clamp(0, 1).to(problem.device)
     observation = operator(truth, generator)
     trial_problem = replace(problem, observation=observation, operator=operator)
-    return Trial(truth, trial_problem)
+    if observed is None:
+        observed = middle_of(problem.observation.shape, observation.shape)
+    rows, columns = observed
+    photo = problem.observation[..., rows, columns]
+    return Trial(truth, trial_problem, photo)
+
+
+def middle_of(shape: Shape, part: Shape) -> Window:
+    """The rows and columns of a part, of a smaller shape, in the middle."""
+    top = (shape[2] - part[2]) // 2
+    left = (shape[3] - part[3]) // 2
+    return slice(top, top + part[2]), slice(left, left + part[3])
 
 
 def measured_error(trials: list[Trial], response: Response = PLAIN) -> float:
@@ -138,22 +158,25 @@ def measured_error(trials: list[Trial], response: Response = PLAIN) -> float:
     return math.sqrt(total / max(count, 1.0))
 
 
-def measured_response(trials: list[Trial], photo: LinearModel) -> Response:
-    """The line E y = slope · A x + offset that fits the trials best, at the levels of a photo.
+def measured_response(trials: list[Trial]) -> Response:
+    """The line E y = slope · A x + offset that fits the trials best, at the levels of the photo.
 
     It is fitted to local means, since stages such as JPEG change details and keep means. Trials
     count by how often the photo has their levels. Returns PLAIN if y shows the mean of A x.
     """
-    _, photo_means = local_means(photo, photo.first_guess())
     images = []
     observations = []
+    photos = []
     for trial in trials:
-        image, observation = local_means(trial.model(), trial.truth)
-        images.append(image)
-        observations.append(observation)
+        model = trial.model()
+        shows_image = shown(model, trial.truth)
+        images.append(means_where(shows_image, model.forward(trial.truth)))
+        observations.append(means_where(shows_image, model.observation))
+        photos.append(means_where(shows_image, trial.photo_model().observation))
     x = torch.cat(images)
     y = torch.cat(observations)
-    weights = (histogram(photo_means) / histogram(y).clamp_min(1))[bins(y)]
+    levels = histogram(torch.cat(photos))
+    weights = (levels / histogram(y).clamp_min(1))[bins(y)]
     response = line(x, y, weights)
     shift = response.slope * x + response.offset - x
     mean_square = (weights * shift.square()).sum() / weights.sum()
@@ -162,14 +185,11 @@ def measured_response(trials: list[Trial], photo: LinearModel) -> Response:
     return response
 
 
-def local_means(model: LinearModel, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Local means of A x and of y, wherever y shows the image."""
-    shows_image = shown(model, image)
+def means_where(shows_image: Tensor, values: Tensor) -> Tensor:
+    """The local means of values [1, C, h, w] that show the image, as one list [n]."""
     share = local_mean(shows_image)
-    is_known = share > 0
-    image_means = local_mean(shows_image * model.forward(image)) / share
-    observation_means = local_mean(shows_image * model.observation) / share
-    return image_means[is_known], observation_means[is_known]
+    means = local_mean(shows_image * values) / share
+    return means[share > 0]
 
 
 def bins(values: Tensor) -> Tensor:

@@ -48,13 +48,12 @@ def what_happened(
     manifest = read_manifest(source)
     if manifest is None:
         result = guess(source.path)
-        operator, choice = _best_explained(source, result, prior)
-        remarks = [finding.why for finding in result.findings if not finding.stage]
-        note(
-            f"{source.path}: taken to have happened: {operator}; {choice}"
-            + "".join(f"{remark}; " for remark in remarks)
-            + "`degrade inspect` tells why, --op says better"
-        )
+        operator, remarks = _best_explained(source, result, prior)
+        for finding in result.findings:
+            if not finding.stage:
+                remarks.append(finding.why)
+        remarks.append("`degrade inspect` explains the estimate, --op replaces it")
+        note(f"{source.path}: estimated degradation: {operator}; {'; '.join(remarks)}")
         return None, operator
     return manifest, degrade.parse(manifest["operator"], folder=source.path.parent)
 
@@ -109,16 +108,16 @@ def _pixels(source: Source, denoiser: invert.Denoiser) -> Tensor:
 
 def _best_explained(
     source: Source, result: Guess, prior: Prior | None
-) -> tuple[degrade.Operator, str]:
-    """The history that explains a picture best, and words that say what was tried against it.
+) -> tuple[degrade.Operator, list[str]]:
+    """The history that explains a picture best, and remarks on what was tried against it.
 
     Its parameters are refined. Without a denoiser of any size, it is the likeliest.
     """
     if not _takes_any_size(prior):
-        return result.operator, ""
+        return result.operator, []
     pixels = _pixels(source, prior)
     prior = prior.suited_to(pixels)
-    operator, words = _chosen(result, pixels, prior)
+    operator, remarks = _chosen(result, pixels, prior)
     if result.operator == degrade.Identity() and not result.alternatives:
         return _with_unseen_noise(result, pixels, prior)
     to_refine = operator
@@ -128,49 +127,49 @@ def _best_explained(
             to_refine = alternative.operator
     refined = refine(to_refine, pixels, prior)
     if not refined.words:
-        return operator, words
-    return refined.operator, f"{words}{refined.words}; "
+        return operator, remarks
+    return refined.operator, [*remarks, refined.words]
 
 
 def _with_unseen_noise(
     result: Guess, pixels: Tensor, denoiser: invert.Denoiser
-) -> tuple[degrade.Operator, str]:
+) -> tuple[degrade.Operator, list[str]]:
     """Noise that no flat block showed, where the denoiser measures it; else the guess."""
     if any(not finding.stage for finding in result.findings):
-        return result.operator, ""  # a codec without a model, or repeated pixels
+        return result.operator, []  # a codec without a model, or repeated pixels
     sigma = noise_sigma(pixels, UNSEEN_NOISE, denoiser)
     if sigma < UNSEEN_NOISE:
-        return result.operator, ""
+        return result.operator, []
     operator = degrade.Gaussian(sigma) >> degrade.Clamp() >> degrade.Quantize()
-    return operator, "no flat area shows noise, but the prior measures it; "
+    return operator, ["no flat area shows noise, but the prior measures it"]
 
 
 def _chosen(
     result: Guess, pixels: Tensor, denoiser: invert.Denoiser
-) -> tuple[degrade.Operator, str]:
-    """The guess or one of its alternatives, and words that compare their errors."""
+) -> tuple[degrade.Operator, list[str]]:
+    """The guess or one of its alternatives, and a remark that compares their errors."""
     operators = [result.operator]
     for alternative in result.alternatives:
         if alternative.kind != "noise":
             operators.append(alternative.operator)
     if len(operators) == 1:
-        return result.operator, ""
+        return result.operator, []
     candidates = explain.explanations(pixels, operators, denoiser)
     if candidates is None:
-        return result.operator, ""
+        return result.operator, []
     winner = explain.best(candidates)
     rivals = []
     for i, candidate in enumerate(candidates):
         if i != winner:
-            rivals.append(f"{operators[i]} ({255 * candidate.error:.1f})")
+            rivals.append(f"{255 * candidate.error:.1f} with {operators[i]}")
     kept = candidates[winner]
-    words = (
-        f"kept against {', '.join(rivals)} after a trial on a part, of which it predicts hidden "
-        f"pixels to {255 * kept.error:.1f} of 255"
+    remark = (
+        "in a trial on a part of the picture it predicts hidden pixels with an error of "
+        f"{255 * kept.error:.1f} of 255, against {', '.join(rivals)}"
     )
     if kept.error > min(candidate.error for candidate in candidates):
-        words += ", though fewer values pass through it"
-    return operators[winner], f"{words}; "
+        remark += "; the smaller error of another is not enough to choose it"
+    return operators[winner], [remark]
 
 
 def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:

@@ -73,7 +73,7 @@ METHODS = names(
 GENERATORS = names("avatars-128")
 PRIORS = names("photo", "avatars-128")
 NETS = names("vgg", "alex")
-SUITES = names("paper", "ddrm", "cri")
+SUITES = names("paper", "ddrm", "cri", "dps")
 DEVICES = names("auto", "cpu", "cuda", "mps")
 CHANNELS = names("colour", "grey")
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import degrade
 from degrade.presets import LEVELS
 
-
-def _in_the_paper(name: str) -> bool:
-    """Whether a task belongs to the paper of `robust`, not to those of DDRM or CRI, nor is ours."""
-    return not name.startswith(("cri/", "ddrm/")) and not name.endswith("/text")
+OTHER_PAPERS = ("ddrm", "cri", "dps")
 
 
-SUITES = {
-    "paper": [name for name in degrade.tasks if _in_the_paper(name)],
-    "ddrm": [name for name in degrade.tasks if name.startswith("ddrm/")],
-    "cri": [name for name in degrade.tasks if name.startswith("cri/")],
-}
+def _of(paper: str) -> list[str]:
+    """The tasks of another paper, whose names begin with the paper's."""
+    return [name for name in degrade.tasks if name.startswith(f"{paper}/")]
+
+
+def _of_robust() -> list[str]:
+    """The tasks of the paper of `robust`, as its code has them."""
+    others = tuple(f"{paper}/" for paper in OTHER_PAPERS)
+    tasks = [name for name in degrade.tasks if not name.startswith(others)]
+    return [name for name in tasks if not name.endswith("/text")]
+
+
+SUITES = {"paper": _of_robust(), **{paper: _of(paper) for paper in OTHER_PAPERS}}
 
 
 def tasks_of(text: str, suite: str = "paper") -> list[str]:

@@ -179,6 +179,9 @@ def test_kornia_transform_equals_the_operator():
     assert torch.equal(same[0], same[1])
     with pytest.raises(ValueError, match="moves pixels"):
         KorniaTransform("downsample:2")(x)
+    assert repr(KorniaTransform("jpeg:50", p=0.5)) == (
+        "KorniaTransform('jpeg:50', p=0.5, same_on_batch=False)"
+    )
 
 
 # Albumentations ----------------------------------------------------------------------------------
@@ -250,5 +253,8 @@ def test_deepinv_physics_of_a_codec_has_its_declared_gradient():
     assert torch.equal(physics(x), f(x))
     _, gradient = torch.func.vjp(f, x)
     assert torch.equal(physics.A_vjp(x, v), gradient(v)[0])
+    assert "gamma:0.8 >> jpeg:50" in repr(physics)
     with pytest.raises(ValueError, match=r"img_size=\(16, 16\) must be \(C, H, W\)"):
         f.to_deepinv((16, 16))
+    with pytest.raises(ValueError, match=r"img_size=16 must be \(C, H, W\), such as"):
+        f.to_deepinv(16)

@@ -40,3 +40,11 @@ def test_snippets_of_page_run(page, monkeypatch):
             exec(compile(code, f"{page}, snippet {number}", "exec"), names)
     finally:
         REGISTRY.pop("fade", None)
+
+
+@pytest.mark.parametrize("overview", ["README.md", "llms.txt", "docs/index.md", "mkdocs.yml"])
+def test_overview_names_every_page(overview):
+    text = (ROOT / overview).read_text("utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        if page.name != "index.md":
+            assert page.name in text, f"{overview} does not link {page.name}"

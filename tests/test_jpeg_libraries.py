@@ -126,7 +126,7 @@ def test_library_takes_meta_tensors(encoder):
     assert f(x).shape == x.shape
 
 
-def test_library_gradient_is_that_of_libjpeg_turbo_at_its_coefficients():
+def test_gradient_of_a_library_is_taken_at_its_coefficients():
     """The linear stages are libjpeg-turbo's; slopes follow the encoder's own coefficients."""
     x = content("picture", 32, 32, 3, 5).requires_grad_()
     gradients = []

@@ -266,3 +266,22 @@ def test_kept_kernels_do_not_keep_a_graph():
     assert not kernel.requires_grad
     again = degrade.Blur("gaussian", 1.75)(image())
     assert not again.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("make", "start"),
+    [
+        (degrade.Gaussian, learned(0.1)),
+        (degrade.Gamma, learned(0.8, 1.2)),
+        (lambda size: degrade.Blur("gaussian", size), learned(1.5)),
+        (degrade.JPEG, learned(50.0)),
+    ],
+)
+def test_operator_refuses_a_tensor_changed_since(make, start):
+    f = make(start)
+    f(image(), 0)
+    with torch.no_grad():
+        start.mul_(0.9)
+    with pytest.raises(ValueError, match="after a step of an optimiser, make a new operator"):
+        f(image(), 0)
+    assert torch.isfinite(make(start)(image(), 0)).all()

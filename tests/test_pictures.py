@@ -75,6 +75,7 @@ def test_eight_bits_are_clamped_and_rounded():
         (torch.zeros(4, 4, dtype=torch.uint8), r"shape \[4, 4\]; give \[C, H, W\]"),
         (numpy.zeros(4), r"array has shape \[4\]"),
         ("photo.png", "is a str; give a tensor"),
+        ((Image.new("L", (4, 4)), 3), "is a tuple; give .* PIL image alone, without a label"),
         (torch.zeros(1, 4, 4, dtype=torch.int64), "torch.int64"),
     ],
 )

@@ -1,7 +1,10 @@
 """The papers' tasks, number by number."""
 
+import numpy
 import pytest
 import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 
 from degrade import parse, tasks
 
@@ -61,8 +64,33 @@ def test_tasks_run_and_give_8_bit_values(name):
     assert parse(str(f)) == f
     y = f.sample((1, 3, 128, 128), rng())(picture(0), rng())
     assert torch.isfinite(y).all()
-    if not name.startswith("ddrm/"):
+    if not name.startswith(("ddrm/", "dps/")):
         assert torch.equal((y * 255).round() / 255, y)
+
+
+def test_dps_blur_is_that_of_its_code():
+    """61 x 61 taps of scipy's Gaussian with sigma 3, and reflection without the edge pixel."""
+    x = torch.rand(1, 3, 64, 80, generator=rng())
+    impulse = numpy.zeros((61, 61))
+    impulse[30, 30] = 1
+    kernel = torch.from_numpy(gaussian_filter(impulse, 3)).float()
+    padded = F.pad(x, (30, 30, 30, 30), mode="reflect")
+    expected = F.conv2d(padded, kernel.expand(3, 1, 61, 61), groups=3)
+    blur, noise = tasks["dps/gaussian-deblur"]
+    assert torch.allclose(blur(x), expected, atol=2e-6)
+    assert noise.sigma == 0.05 / 2
+
+
+def test_dps_box_has_half_the_side_and_a_margin():
+    box = tasks["dps/inpainting-box"][0]
+    corners = set()
+    for seed in range(200):
+        visible = box.sample((1, 3, 256, 256), rng(seed)).visible((1, 3, 256, 256))[0, 0]
+        rows = (visible.min(1).values == 0).nonzero().flatten()
+        columns = (visible.min(0).values == 0).nonzero().flatten()
+        assert len(rows) == len(columns) == 128
+        corners |= {int(rows[0]), int(columns[0])}
+    assert min(corners) >= 16 and max(corners) <= 111 and len(corners) > 80
 
 
 def test_tasks_suggest_similar_names():

@@ -7,12 +7,15 @@ from typing import Any
 import numpy
 import torch
 from albumentations import DualTransform
+from numpy import ndarray
 from torch import Tensor
 
 from ..movement import is_still, move_boxes, move_mask
 from ..operator import Operator, Shape
 from ..pictures import PictureTransform
 from ..spec import operator_of
+
+Params = dict[str, Any]  # what Albumentations passes between the methods of a transform
 
 
 class AlbumentationsTransform(DualTransform):
@@ -32,55 +35,77 @@ class AlbumentationsTransform(DualTransform):
         self._operator = operator_of(f)
         self.f = str(f)
 
-    def get_params_dependent_on_data(
-        self, params: dict[str, Any], data: dict[str, Any]
-    ) -> dict[str, Any]:
-        height, width, *channels = params["shape"]
-        shape = (1, *(channels or [1]), height, width)
+    def get_params_dependent_on_data(self, params: Params, data: Params) -> Params:
+        """The operator drawn for this sample, which all parts of the sample share."""
+        shape = _batch_shape(params["shape"])
         seed = self.py_random.getrandbits(62)
-        operator = self._operator.row(0, 1).sample(shape, seed)
-        return {"operator": operator, "seed": seed, "degraded_shape": shape}
+        for_one_image = self._operator.row(0, 1)
+        return {
+            "operator": for_one_image.sample(shape, seed),
+            "seed": seed,
+            "degraded_shape": shape,
+        }
 
-    def apply(self, img: numpy.ndarray, **params: Any) -> numpy.ndarray:
-        return PictureTransform(params["operator"])(img, params["seed"])
+    def apply(self, img: ndarray, **params: Any) -> ndarray:
+        transform = PictureTransform(params["operator"])
+        return transform(img, params["seed"])
 
-    def apply_to_mask(self, mask: numpy.ndarray, **params: Any) -> numpy.ndarray:
+    def apply_to_mask(self, mask: ndarray, **params: Any) -> ndarray:
+        """Labels [H, W], or [H, W, C]."""
+        labels = torch.from_numpy(numpy.ascontiguousarray(mask))
         has_channels = mask.ndim == 3
-        planes = torch.from_numpy(numpy.ascontiguousarray(mask))
-        planes = planes.movedim(-1, 0) if has_channels else planes
-        moved = move_mask(params["operator"], planes, params["degraded_shape"])
-        moved = moved.movedim(0, -1) if has_channels else moved
+        if has_channels:
+            labels = labels.movedim(-1, 0)
+        moved = move_mask(params["operator"], labels, params["degraded_shape"])
+        if has_channels:
+            moved = moved.movedim(0, -1)
         return numpy.ascontiguousarray(moved.numpy())
 
-    def apply_to_bboxes(self, bboxes: numpy.ndarray, **params: Any) -> numpy.ndarray:
+    def apply_to_bboxes(self, bboxes: ndarray, **params: Any) -> ndarray:
         """Boxes in shares of the sides; further columns, such as labels, stay."""
-        operator, shape = params["operator"], params["degraded_shape"]
+        operator = params["operator"]
+        shape = params["degraded_shape"]
         if is_still(operator, shape):
             return bboxes
-        pixels = torch.from_numpy(bboxes[:, :4]) * _sides(shape)
-        moved = move_boxes(operator, pixels, shape) / _sides(operator.output_shape(shape))
-        return _with_columns(moved, bboxes)
+        shares = torch.from_numpy(bboxes[:, :4])
+        pixels = shares * _sides(shape)
+        moved = move_boxes(operator, pixels, shape)
+        new_shape = operator.output_shape(shape)
+        return _with_columns(bboxes, moved / _sides(new_shape))
 
-    def apply_to_keypoints(self, keypoints: numpy.ndarray, **params: Any) -> numpy.ndarray:
+    def apply_to_keypoints(self, keypoints: ndarray, **params: Any) -> ndarray:
         """Keypoints in pixels, whose first columns are x and y; the rest stays."""
-        operator, shape = params["operator"], params["degraded_shape"]
+        operator = params["operator"]
+        shape = params["degraded_shape"]
         if is_still(operator, shape):
             return keypoints
-        points = torch.from_numpy(keypoints[:, :2]).double()
-        centres = points + 0.5  # Albumentations counts from the centre of the first pixel
-        return _with_columns(operator.moved(centres, shape) - 0.5, keypoints)
+        points = torch.from_numpy(keypoints[:, :2])
+        # Albumentations counts from the centre of the first pixel, `moved` from its corner.
+        moved = operator.moved(points.double() + 0.5, shape)
+        return _with_columns(keypoints, moved - 0.5)
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return ("f",)
 
 
+def _batch_shape(shape: Shape) -> Shape:
+    """[1, C, H, W] of an array [H, W] or [H, W, C]."""
+    height, width, *channels = shape
+    if not channels:
+        return (1, 1, height, width)
+    return (1, *channels, height, width)
+
+
 def _sides(shape: Shape) -> Tensor:
+    """What a box in shares of the sides is multiplied by."""
     *_, height, width = shape
-    return torch.tensor([width, height, width, height], dtype=torch.float64)
+    sides = [width, height, width, height]
+    return torch.tensor(sides, dtype=torch.float64)
 
 
-def _with_columns(moved: Tensor, before: numpy.ndarray) -> numpy.ndarray:
-    """The first columns replaced by moved ones."""
-    after = before.copy()
-    after[:, : moved.shape[1]] = moved.numpy()
-    return after
+def _with_columns(rows: ndarray, first_columns: Tensor) -> ndarray:
+    """A copy of the rows with other first columns."""
+    count = first_columns.shape[1]
+    replaced = rows.copy()
+    replaced[:, :count] = first_columns.numpy()
+    return replaced

@@ -29,6 +29,10 @@ class KorniaTransform(IntensityAugmentationBase2D):
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
         self.f = operator_of(f)
 
+    def __repr__(self) -> str:
+        of_kornia = f"p={self.p}, same_on_batch={self.same_on_batch}"
+        return f"{type(self).__name__}({str(self.f)!r}, {of_kornia})"
+
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
         count = 1 if self.same_on_batch else batch_shape[0]
         seeds = torch.randint(2**62, (count,), device="cpu")

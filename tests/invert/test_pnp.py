@@ -293,7 +293,7 @@ def test_trials_of_large_photos_stay_small(shrink):
         problem = Problem(observation=y, operator=f, prior=shrink, seeds=(0,))
         parts = trial_parts(problem)
         assert len(parts) == 4
-        assert all(max(height, width) <= 160 for _, height, width in parts), spec
+        assert all(max(part.height, part.width) <= 160 for part in parts), spec
 
 
 def test_known_mask_and_filter_are_both_assumed():

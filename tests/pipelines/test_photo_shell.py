@@ -64,7 +64,7 @@ def test_photo_without_options_restores_its_middle(tmp_path):
     result = run("restore", ASTRONAUT, "-o", tmp_path / "out", *QUICK)
     assert (
         result.exit_code == 0
-        and "taken to have happened: jpeg:90,subsampling=4:4:4" in result.stderr
+        and "estimated degradation: jpeg:90,subsampling=4:4:4" in result.stderr
     )
     assert "place:" in json.loads((tmp_path / "out" / "astronaut.json").read_text())["assumed"]
     assert pixels(tmp_path / "out" / "astronaut.png").shape == (512, 512, 3)

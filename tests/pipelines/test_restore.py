@@ -139,7 +139,7 @@ def test_restore_takes_op_from_the_command_line(tmp_path):
     )
     shutil.rmtree(out)
     guessed = run(*command)  # what nobody can know of a file: how much larger it was
-    assert guessed.exit_code == 0 and "taken to have happened: jpeg:30;" in guessed.stderr
+    assert guessed.exit_code == 0 and "estimated degradation: jpeg:30;" in guessed.stderr
     assert pixels(out / "004.png").shape == (32, 32, 3)
 
 
