@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -103,7 +102,7 @@ class Held(Operator):
 
     def __getstate__(self) -> dict[str, object]:
         """The parameters without a graph of autograd, for deep copies and pickles."""
-        parameters = {field.name: getattr(self, field.name) for field in fields(self)}
+        parameters = {name: getattr(self, name) for name in self.kinds}
         given = parameters[self.held]
         if isinstance(given, Tensor):
             parameters[self.held] = given.detach()

@@ -133,6 +133,7 @@ class NumberKind(Kind):
             raise ValueError(f"{name}={given} must be one number; a range is not drawn here")
         if self.learnable:
             given = tracked(given, self.integer)
+        given = _at_bounds(given, self.low, self.high)
         if self.levels:
             self._refuse_levels(name, given)
         interval = {"integer": self.integer, "above": self.above, "odd": self.odd}
@@ -350,6 +351,23 @@ class CheckedKind(Kind):
     @property
     def text(self) -> str:
         return self.words
+
+
+def _at_bounds(given: object, low: float, high: float) -> object:
+    """A bound as it is, where a tensor of less precision holds it rounded: float32 has no 0.01."""
+    if isinstance(given, tuple):
+        return tuple(_at_bounds(item, low, high) for item in given)
+    if isinstance(given, Tracked):
+        for bound in (low, high):
+            if given.tensor.new_tensor(bound).item() == given:
+                return given.at(bound)
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        return given
+    numbers = given.double()
+    for bound in (low, high):
+        rounded = given.new_tensor(bound).double()
+        numbers = torch.where(numbers == rounded, bound, numbers)
+    return numbers
 
 
 def check_numbers(

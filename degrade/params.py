@@ -248,10 +248,11 @@ def described(cls: type) -> list[Parameter]:
 
 def whole_number(name: str, value: object, low: int, high: int) -> int:
     """An argument of a function that must be one integer. Raises ValueError for anything else."""
-    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_whole or not low <= int(value) <= high:
-        raise ValueError(f"{name}={show(value)} must be an integer from {low} to {high}")
-    return int(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if low <= number <= high:
+            return number
+    raise ValueError(f"{name}={show(value)} must be an integer from {low} to {high}")
 
 
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:

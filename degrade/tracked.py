@@ -35,6 +35,13 @@ class Tracked(float):
         number.version = _version(tensor)
         return number
 
+    def at(self, value: float) -> Tracked:
+        """The same tensor, read as another number."""
+        number = super().__new__(type(self), value)
+        number.tensor = self.tensor
+        number.version = self.version
+        return number
+
     def unchanged_tensor(self) -> Tensor:
         """The tensor, if it still holds this value."""
         if _version(self.tensor) != self.version:

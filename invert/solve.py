@@ -68,6 +68,8 @@ def restore(
     observation, the prior lacks what the method needs, or its weights are not finite.
     """
     check_image(observation, "observation")
+    if observation.is_meta:
+        raise ValueError("observation is on the meta device, which holds no values to restore")
     warn_if_signed(observation, "observation")
     with own_settings(observation.device):
         prior = prior.suited_to(observation)

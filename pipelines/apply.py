@@ -91,6 +91,7 @@ class Apply:
     def targets(self, source: Source) -> list[Path]:
         targets = [source.target(self._folder, suffix) for suffix in SUFFIXES]
         if self.pairs:
+            source.target(self.output, ".png")  # refuses the input's own folder
             targets.append(self._clean_target(source))
         return targets
 

@@ -1,6 +1,7 @@
 """Gradients of parameters: declared, carried through chains, equal to closed forms."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -149,6 +150,22 @@ def test_tracked_value_is_checked_like_a_number():
         degrade.Gaussian(learned(1.5))
     with pytest.raises(ValueError, match="quality=.* must be an integer from 1 to 100"):
         degrade.JPEG(learned(100.6))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "bound"),
+    [("gamma:2", "gamma", 0.01), ("sinc:1", "cutoff", math.pi), ("poisson:9", "peak", 1e-6)],
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_bound_rounded_to_the_tensors_type_is_allowed(text, name, bound, dtype):
+    """As clamp_ leaves it after a step of an optimiser."""
+    f = degrade.parse(text)
+    for value in (learned(bound, dtype=dtype), learned(bound, dtype=dtype).detach()):
+        at_bound = f.with_values({name: value})
+        assert at_bound == f.with_values({name: bound}) == degrade.parse(str(at_bound))
+        assert at_bound(image(), 0).requires_grad == value.requires_grad
+    with pytest.raises(ValueError, match=f"{name}=.* must be a number"):
+        f.with_values({name: learned(bound * (0.9 if bound < 1 else 1.1), dtype=torch.float32)})
 
 
 def test_gradient_reaches_a_parameter_in_torch_func():

@@ -170,6 +170,12 @@ def test_inference_mode_changes_no_bit(small):
     assert torch.equal(further.image, invert.restore(y, init=plain.latent, **args).image)
 
 
+def test_observation_without_values_is_refused(small):
+    observation = torch.zeros(1, 3, 64, 64, device="meta")
+    with pytest.raises(ValueError, match="observation is on the meta device"):
+        invert.restore(observation, parse("gaussian:0.1"), small)
+
+
 def test_generator_made_in_inference_mode_is_refused(small):
     y = torch.rand(1, 3, 32, 32, generator=rng())
     with torch.inference_mode():

@@ -155,6 +155,15 @@ def test_pairs_are_completed_after_a_stop_at_any_rename(tmp_path, monkeypatch):
         assert contents(output) == contents(tmp_path / "whole")
 
 
+def test_pairs_in_the_inputs_own_folder_are_refused(tmp_path):
+    """A second run would take the first one's results for pictures."""
+    shutil.copy(AVATARS / "000.png", tmp_path / "a.png")
+    for given in (tmp_path, tmp_path / "a.png"):
+        result = run("apply", given, "-o", tmp_path, "--op", "clamp", "--pairs", 1)
+        assert result.exit_code == 2 and "holds the input; choose another" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 @pytest.mark.parametrize("name", ["", "HQ", "LQ"])
 def test_file_in_place_of_a_folder_is_refused(tmp_path, name):
     (tmp_path / "in.png").write_bytes((AVATARS / "000.png").read_bytes())
