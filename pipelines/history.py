@@ -173,19 +173,39 @@ def _chosen(
 
 
 def clean_of(source: Source, manifest: dict | None, clean: Path) -> Path:
-    """The undamaged picture of a source, by the name it had when it was degraded."""
+    """The undamaged picture of a source, by the name it had when it was degraded.
+
+    Without a manifest it is the picture named as the source, which may have another extension.
+    """
     if not clean.is_dir():
         return clean
     name = manifest["source"] if manifest else source.relative
     path = clean / name
     if not path.resolve().is_relative_to(clean.resolve()):
         raise ValueError(f"the manifest's source {name!r} lies outside {clean}")
-    if not path.is_file():
-        raise ValueError(
-            f"clean={clean} holds no {name}, which {source.path} was made of; "
-            "add it, or leave --clean out"
-        )
-    return path
+    if path.is_file():
+        return path
+    others = _same_stem(path) if manifest is None else []
+    if len(others) == 1:
+        return others[0]
+    if others:
+        names = " and ".join(other.name for other in others)
+        raise ValueError(f"clean={clean} holds {names} for {source.path}; give one as --clean")
+    raise ValueError(
+        f"clean={clean} holds no {name} for {source.path}; add it, or leave --clean out"
+    )
+
+
+def _same_stem(path: Path) -> list[Path]:
+    """The pictures in the folder of `path` whose names differ in the extension only."""
+    if not path.parent.is_dir():
+        return []
+    result = []
+    for other in sorted(path.parent.iterdir()):
+        is_picture = other.suffix.lower() in files.SUFFIXES and other.is_file()
+        if is_picture and other.stem == path.stem:
+            result.append(other)
+    return result
 
 
 def check_clean(

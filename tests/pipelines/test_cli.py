@@ -21,7 +21,7 @@ import invert
 from degrade.params import described
 from invert.generator import BUNDLED
 from invert.perceptual import NETS
-from pipelines import cli, console, files, options
+from pipelines import cli, console, files, history, options
 from pipelines.completion import operator_names
 from pipelines.tasks import SUITES
 from tests.conftest import AVATARS, rng
@@ -457,7 +457,21 @@ def test_clean_folder_without_the_picture_is_named(tmp_path):
     command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp"]
     result = run(*command, "--clean", tmp_path / "clean")
     assert result.exit_code == 2
-    assert f"clean={tmp_path / 'clean'} holds no 000.png, which " in result.stderr
+    assert f"clean={tmp_path / 'clean'} holds no 000.png for " in result.stderr
+
+
+def test_clean_picture_may_have_another_extension(tmp_path):
+    source = files.Source(tmp_path / "a.jpg", Path("a.jpg"))
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    for name in ("a.png", "a.txt", "ab.png"):
+        (clean / name).touch()
+    assert history.clean_of(source, None, clean) == clean / "a.png"
+    (clean / "a.webp").touch()
+    with pytest.raises(ValueError, match=r"holds a.png and a.webp for .*; give one as --clean"):
+        history.clean_of(source, None, clean)
+    with pytest.raises(ValueError, match=r"holds no a.jpg for .*; add it"):
+        history.clean_of(source, {"source": "a.jpg"}, clean)
 
 
 def test_long_lists_are_shortened(tmp_path):
