@@ -33,6 +33,7 @@ LEAST_SLOPE = 0.1  # of a response that can be undone; below, hardly anything of
 LEAST_VARIANCE = 1e-6  # of local means, for a line to be fitted
 LEAST_SHIFT = 1 / 255  # of the mean, root mean square, that is worth undoing
 BINS = 16  # of the histogram of levels
+ROUNDS = 4  # of the search for the levels of the photo's A x
 
 
 class TrialPart(NamedTuple):
@@ -162,7 +163,10 @@ def measured_response(trials: list[Trial]) -> Response:
     """The line E y = slope · A x + offset that fits the trials best, at the levels of the photo.
 
     It is fitted to local means, since stages such as JPEG change details and keep means. Trials
-    count by how often the photo has their levels. Returns PLAIN if y shows the mean of A x.
+    count by how often the photo has the levels of their A x, which are those of its y with the line
+    of the round before undone. The levels of y would not do: a choice by y flattens the line, as a
+    choice by the dependent variable does in every regression. Returns PLAIN if y shows the mean of
+    A x.
     """
     images = []
     observations = []
@@ -175,12 +179,17 @@ def measured_response(trials: list[Trial]) -> Response:
         photos.append(means_where(shows_image, trial.photo_model().observation))
     x = torch.cat(images)
     y = torch.cat(observations)
-    levels = histogram(torch.cat(photos))
-    weights = (levels / histogram(y).clamp_min(1))[bins(y)]
-    response = line(x, y, weights)
+    photo = torch.cat(photos)
+    response = PLAIN
+    for _ in range(ROUNDS):
+        levels = histogram(response.undone(photo))
+        weights = (levels / histogram(x).clamp_min(1))[bins(x)]
+        response = line(x, y, weights)
+        if response.slope < LEAST_SLOPE:
+            return PLAIN
     shift = response.slope * x + response.offset - x
     mean_square = (weights * shift.square()).sum() / weights.sum()
-    if response.slope < LEAST_SLOPE or mean_square < LEAST_SHIFT**2:
+    if mean_square < LEAST_SHIFT**2:
         return PLAIN
     return response
 

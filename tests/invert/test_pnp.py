@@ -117,6 +117,16 @@ def test_mean_of_the_observation_is_measured(photo, spec, slope, offset):
     assert response.offset == pytest.approx(offset, abs=0.03)
 
 
+def test_mean_of_a_white_page_is_measured(photo):
+    """All levels of its observation are far below white."""
+    clean = torch.ones(1, 3, 64, 64)
+    f = degrade.parse("deadpixels:0.2 >> jpeg:60")
+    problem = Problem(observation=f(clean, rng(0)), operator=f, prior=photo, seeds=(0,))
+    response = find_strength(problem, 12, 0.4, 0.015).response
+    assert response.slope == pytest.approx(0.8, abs=0.03)
+    assert response.slope + response.offset == pytest.approx(0.8, abs=0.02)
+
+
 def test_dead_pixels_under_jpeg_do_not_darken_the_result(photo):
     f = degrade.parse("deadpixels:0.1 >> jpeg:50")
     clean = picture(2)
