@@ -120,7 +120,7 @@ def test_reach_of_a_chain_adds_up_over_scales():
         min_size=1,
         max_size=4,
     ),
-    windows(32),
+    windows(),
 )
 def test_part_of_a_chain_is_that_of_its_stages(names, window):
     x = torch.rand(SHAPE, generator=rng())
