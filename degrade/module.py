@@ -16,8 +16,8 @@ from .spec import operator_of
 class Module(nn.Module):
     """Apply an operator as a part of a network, such as nn.Sequential(net, Module("jpeg:50")).
 
-    In training every call draws anew from torch's global generator. After `eval()` every call uses
-    `seed`, so a validation repeats. `forward(x, generator)` takes another generator.
+    In training mode every call draws anew from torch's global generator. In evaluation mode every
+    call uses `seed`, so that a validation repeats. `forward(x, generator)` takes another generator.
 
     f: the operator, or its text.
     learn: names of parameters, such as "blur.size", that become an nn.Parameter each, for all

@@ -13,17 +13,7 @@ from ..params import check_choice
 from .dct import fast_divisors, fast_forward_dct, scaled_forward_dct, scaled_inverse_dct
 from .deringing import deringed
 from .header import STANDARD
-from .sampling import (
-    BIASES_OF_ROWS,
-    Sampling,
-    divide_up,
-    enlarge,
-    extend,
-    mean_of_shared,
-    reduce,
-    repeat,
-    up8,
-)
+from .sampling import BIASES_OF_ROWS, Sampling, enlarge, reduce, repeat
 from .stages import DCT, TO_RGB, forward_dct, inverse_dct, to_image, to_planes
 
 LIBJPEG_TURBO = "libjpeg-turbo"
@@ -168,16 +158,7 @@ def _rest(sampling: Sampling) -> Sampling:
 
 def _reduced_for_scaled_dct(c: Tensor, sampling: Sampling, exact: bool) -> Tensor:
     """Chroma padded to blocks of the scaled DCT, and reduced by what that leaves."""
-    across, down = sampling
-    height, width = c.shape[1:]
-    rows = divide_up(height, down)
-    columns = divide_up(width, across)
-    c = extend(c, 2, across * up8(columns))
-    c = extend(c, 1, down * rows)
-    c = mean_of_shared(c, _rest(sampling), exact)
-    _, down_of_dct = _scale(sampling)
-    c = extend(c, 1, down_of_dct * up8(rows))
-    return c.contiguous()
+    return reduce(c, sampling, exact, by_dct=_scale(sampling))
 
 
 ENCODERS = {

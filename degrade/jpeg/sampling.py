@@ -15,16 +15,21 @@ _NARROW = 2  # libjpeg repeats the columns of chroma planes up to this width
 Sampling = tuple[int, int]  # across, down: how many pixels share a chroma sample
 
 
-def reduce(c: Tensor, sampling: Sampling, exact: bool) -> Tensor:
-    """The mean of the pixels that share a sample, and padding to whole blocks."""
+def reduce(c: Tensor, sampling: Sampling, exact: bool, by_dct: Sampling = (1, 1)) -> Tensor:
+    """The mean of the pixels that share a sample, and padding to whole blocks.
+
+    by_dct: the factors by which a scaled DCT reduces the result further, so that the mean is over
+    fewer pixels.
+    """
     across, down = sampling
+    across_of_dct, down_of_dct = by_dct
     height, width = c.shape[1:]
     columns = divide_up(width, across)
     rows = divide_up(height, down)
     c = extend(c, 2, across * up8(columns))
     c = extend(c, 1, down * rows)
-    c = mean_of_shared(c, sampling, exact)
-    c = extend(c, 1, up8(rows))
+    c = mean_of_shared(c, (across // across_of_dct, down // down_of_dct), exact)
+    c = extend(c, 1, down_of_dct * up8(rows))
     return c.contiguous()
 
 
