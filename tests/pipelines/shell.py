@@ -1,7 +1,10 @@
 """The command line as a user has it, in this process."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from functools import cache
@@ -129,3 +132,13 @@ def copies(folder, *names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(AVATARS / f"{i:03}.png", folder / name)
     return folder
+
+
+def without_torch(*arguments, **environment):
+    """What the installed command prints; it must not have loaded torch for it."""
+    told = os.environ | environment | {"PYTHONPROFILEIMPORTTIME": "1"}  # every import, to stderr
+    out = subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, check=True, env=told
+    )
+    assert "pipelines.cli" in out.stderr and not re.search(r"\| +torch\b", out.stderr)
+    return out.stdout
