@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from degrade import Gaussian
-from degrade.operator import Operator, compose
+from degrade.operator import Operator, Shape, compose
 from degrade.rng import Rng
 
 from .method import Knob, RestorationMethod
@@ -32,11 +32,14 @@ class DDRM(RestorationMethod):
     steps: how many of the model's steps are used, evenly chosen; the last one is 0. eta: the share
     of new noise, 0 to 1. eta_b: how much the observation counts, 0 to 1. The operator must be
     linear, with Gaussian noise at its end, of one deviation for all images of a batch.
+    assumes_linear: whether other stages that keep the size, such as a clamp, are left out, as if
+    they had not happened.
     """
 
     steps: int = 20
     eta: float = 0.85
     eta_b: float = 1.0
+    assumes_linear: bool = False
     source: str = "Kawar et al. 2022, Denoising Diffusion Restoration Models, eqs. 7 and 8"
     departures: str = "no classifier guidance"
 
@@ -62,7 +65,15 @@ class DDRM(RestorationMethod):
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
         denoiser = problem.denoiser
-        observed = Observed.of(problem)
+        operators = []
+        notes: list[str] = []
+        for i in range(problem.batch):
+            row_operator = problem.operator.row(i, problem.batch)
+            if self.assumes_linear:
+                row_operator, ignored = linear_model_of(row_operator, problem.image_shape)
+                notes.extend(ignored)
+            operators.append(row_operator)
+        observed = Observed.of(problem, operators)
         draws = Rng.of(streams(problem.seeds, "ddrm"), problem.batch)
         levels = denoiser.schedule(self.steps)
         x = observed.start(levels[0].sigma, draws.child("start"))
@@ -84,7 +95,7 @@ class DDRM(RestorationMethod):
             image = torch.where(finite, (x + 1) / 2, torch.nan)
             loss = report_step(phase, problem, step + 1, self.steps, image, report)
             losses.append(loss)
-        return restoration(phase, image, torch.stack(losses))
+        return restoration(phase, image, torch.stack(losses), tuple(dict.fromkeys(notes)))
 
     def shares(self, s: Tensor, level: float, sigma: float) -> Shares:
         """How much of each part goes into the coordinates with singular values s (eq. 8).
@@ -136,13 +147,12 @@ class Observed:
     shape: tuple[int, ...]
 
     @staticmethod
-    def of(problem: Problem) -> Observed:
-        """Decompose the operators. Raises ValueError for one that is not linear."""
+    def of(problem: Problem, operators: list[Operator]) -> Observed:
+        """Decompose the operators, one for each image. Raises ValueError for one not linear."""
         linear_parts = []
         sigmas = set()
-        for i in range(problem.batch):
-            row_operator = problem.operator.row(i, problem.batch)
-            linear, sigma = parts(row_operator)
+        for operator in operators:
+            linear, sigma = parts(operator)
             linear_parts.append(linear)
             sigmas.add(sigma)
         if len(sigmas) > 1:
@@ -195,6 +205,25 @@ def remaining_noise(level: float, sigma: float, s: Tensor) -> Tensor:
     of_observation = sigma / nonzero(s)
     variance = level**2 - of_observation**2
     return variance.clamp_min(0).sqrt()
+
+
+def linear_model_of(operator: Operator, shape: Shape) -> tuple[Operator, list[str]]:
+    """The operator without stages that are neither linear nor noise, and a note for each of these.
+
+    A stage stays if it changes the size of the images, or is still to be drawn.
+    """
+    stages: list[Operator] = []
+    notes: list[str] = []
+    for stage in operator:
+        output_shape = stage.output_shape(shape)
+        keeps_size = tuple(output_shape) == tuple(shape)
+        is_linear = stage.linear or stage.sample(shape).linear
+        if is_linear or isinstance(stage, Gaussian) or not keeps_size:
+            stages.append(stage)
+        else:
+            notes.append(f"assumed that there was no {stage}, since DDRM's model is linear")
+        shape = output_shape
+    return compose(stages), notes
 
 
 def parts(operator: Operator) -> tuple[Operator | None, float]:

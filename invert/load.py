@@ -25,7 +25,7 @@ from .generator.download import fetch, is_address
 from .networks import FAMILIES, diffusers, family_of
 from .networks.drunet import UNetRes
 
-BUNDLED_DENOISERS = ("photo",)
+BUNDLED_DENOISERS = ("photo", "avatars")
 HUB_FILES = ("*.json", *diffusers.WEIGHTS, *[f"unet/{name}" for name in diffusers.WEIGHTS])
 FILE_SUFFIXES = (".pt", ".pth", ".pkl", ".safetensors")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
@@ -37,8 +37,8 @@ def load_prior(
 ) -> Generator | Denoiser:
     """Load a generator or a denoiser, frozen, in float32. The content decides which of the two.
 
-    name_or_path: "photo", the bundled denoiser for any picture; the name of a bundled generator
-    ("avatars-128"); a file; the address of a file that is downloaded and cached (https://…, with
+    name_or_path: "photo", the bundled denoiser for any picture; "avatars", the one for the pictures
+    of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address of a file that is downloaded and cached (https://…, with
     #sha256:… to verify it); a folder; or the id of a folder on huggingface.co, "owner/name" or
     "owner/name@revision", which the extra `degrade[hub]` downloads once.
 
@@ -46,7 +46,8 @@ def load_prior(
     train` and `save_denoiser`), guided-diffusion's networks (.pt), and folders of diffusers with a
     UNet2DModel. Known generators: see `load_generator`. Nothing in a file is executed.
 
-    settings: what a file of a denoiser does not say, by its family. DRUNet: residual, sigma_range.
+    settings: what a file of a denoiser does not say, by its family. DRUNet: residual, sigma_data,
+    sigma_range.
     guided-diffusion: head_width or heads, new_attention_order, betas, predicts, resolution.
     diffusers: betas, predicts, resolution. The last three are arguments of `Denoiser`.
     Raises ValueError with the reason if the prior cannot be used.
@@ -84,6 +85,7 @@ def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | Non
     config = {
         "family": "drunet",
         "residual": network.residual,
+        "sigma_data": network.sigma_data,
         "sigma_range": list(denoiser.sigma_range),
     }
     tensors = {}

@@ -11,6 +11,9 @@ from .published_searches import SEARCHES
 METHODS: dict[str, RestorationMethod] = {
     **SEARCHES,
     "ddrm": DDRM(),
+    "ddrm-linear": DDRM(
+        assumes_linear=True, departures="no classifier guidance; stages that are not linear ignored"
+    ),
     **SAMPLERS,
     "pnp": PlugAndPlay(),
 }

@@ -63,7 +63,7 @@ def _draw_patch(picture: Tensor, recipe: Recipe, generator: torch.Generator) -> 
     if quantile < recipe.synthetic:
         return dead_leaves(side, side, picture, generator)
     part = random_part(picture, side, side, generator)
-    return _turned(part, generator)
+    return _turned(part, generator) if recipe.turned else part
 
 
 def draw_sigma(recipe: Recipe, generator: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 MULTIPLE = 8  # sides of a patch: the network halves them three times
 
@@ -13,8 +14,10 @@ class Recipe:
     """Everything that decides a training, besides the pictures. The defaults are for photos.
 
     The network is a DRUNet whose output is added to the noisy image. It learns by the loss
-    mean |D(x + σ n, σ) - x| / √σ, with σ drawn log-uniformly from `sigma`. The hidden kernels are
-    trained by Muon, the first and the last layer by Adam. The learning rate rises for `warmup`
+    mean |D(x + σ n, σ) - x| / √σ, with σ drawn log-uniformly from `sigma`. With `sigma_data` it is
+    scaled as `UNetRes` says, and learns by mean (D(x + σ n, σ) - x)² (1/σ² + 1/σ_data²): that of a
+    diffusion model, whose estimate is the mean of all images that could be in the noise.
+    The hidden kernels are trained by Muon, the first and the last layer by Adam. The learning rate rises for `warmup`
     steps, stays, and then falls in a straight line. The result is a moving average of the weights.
 
     Raises ValueError for values out of range.
@@ -32,6 +35,8 @@ class Recipe:
     batch: int = 8  # patches in a step
     patch: int = 64  # side in pixels
     sigma: tuple[float, float] = (0.005, 1.0)  # lowest and highest, in [0, 1] units
+    sigma_data: float | None = None  # of clean pixels; for noise far above 1
+    turned: bool = True  # whether patches are rotated and reflected
     synthetic: float = 0.2  # share of the patches that are dead leaves in the colours of a picture
     maps: float = 0.0  # share of the patches whose noise level varies smoothly
     map_grid: int = 3  # noise levels along each side of such a patch; bilinear in between
@@ -60,10 +65,31 @@ class Recipe:
                 raise ValueError(f"{name}={value} must be 1 or more")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate:g} must be above 0")
+        if self.sigma_data is not None and not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data={self.sigma_data:g} must be above 0")
         for name in ("synthetic", "maps", "constant", "final", "average"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}={share:g} must be between 0 and 1")
+
+    @classmethod
+    def aligned(cls, patch: int, **changes: Any) -> Recipe:
+        """The recipe for square pictures with one framing, such as portraits.
+
+        They are learned whole and upright, reduced to patch × patch, with noise up to far above 1,
+        so that a sampler can begin at nothing but noise. changes: of the other constants.
+        """
+        constants: dict[str, Any] = {
+            "patch": patch,
+            "longest_sides": (patch,),
+            "widths": (16, 32, 80, 160),
+            "sigma": (0.005, 10.0),
+            "sigma_data": 0.25,
+            "synthetic": 0.0,
+            "turned": False,
+            "clip": 1.0,
+        }
+        return cls(**{**constants, **changes})
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

@@ -23,6 +23,7 @@ from .perceptual import fastest_dtype
 from .recipe import Recipe
 
 Pictures = Sequence[Tensor]  # each [C, H, W], uint8
+MOST_PRECISION = 2500.0  # so that images with hardly any noise do not decide the loss
 OUTER_LAYERS = ("m_head.", "m_tail.")  # trained by Adam; Muon is for hidden layers
 
 
@@ -82,12 +83,18 @@ class Training:
                 callback(self)
 
     def _loss(self, batch: Batch) -> Tensor:
-        """Mean |D(x + σ n, σ) - x| / √σ."""
+        """The loss of the recipe."""
         noisy = batch.noisy.contiguous(memory_format=torch.channels_last)
         with _autocast(self.device):
             estimate = self.network(noisy, batch.sigma)
         difference = estimate.float() - batch.clean
-        weighted: Tensor = difference.abs() / batch.sigma.sqrt()
+        sigma_data = self.recipe.sigma_data
+        if sigma_data is None:
+            weighted: Tensor = difference.abs() / batch.sigma.sqrt()
+            return weighted.mean()
+        precision = batch.sigma.square().reciprocal() + 1 / sigma_data**2
+        precision = precision.clamp_max(MOST_PRECISION)
+        weighted = precision * difference.square()
         return weighted.mean()
 
     def _move(self) -> None:
@@ -169,7 +176,10 @@ def initial_network(recipe: Recipe) -> UNetRes:
     the network begins near the identity.
     """
     generator = stream(recipe.seed, "weights")
-    network = UNetRes(recipe.channels, recipe.widths, recipe.blocks, residual=True)
+    is_residual = recipe.sigma_data is None
+    network = UNetRes(
+        recipe.channels, recipe.widths, recipe.blocks, is_residual, recipe.sigma_data
+    )
     with torch.no_grad():
         for name, weight in network.named_parameters():
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)

@@ -47,6 +47,7 @@ METHODS = names(
     "ddnm",
     "ddrm",
     "ddrm-jpeg",
+    "ddrm-linear",
     "dgp",
     "dgp-colorization",
     "dgp-inpainting",
@@ -71,7 +72,8 @@ METHODS = names(
     "robust-text",
 )
 GENERATORS = names("avatars-128")
-PRIORS = names("photo", "avatars-128")
+DENOISERS = names("photo", "avatars")
+PRIORS = names("photo", "avatars", "avatars-128")
 NETS = names("vgg", "alex")
 SUITES = names("paper", "ddrm", "cri", "dps")
 DEVICES = names("auto", "cpu", "cuda", "mps")
@@ -182,9 +184,9 @@ class GeneratorOptions(SearchOptions):
     denoiser: Annotated[
         str,
         search(
-            help="Prior of methods that need a denoiser: photo, or a checkpoint file.",
+            help="Prior of methods that need a denoiser: photo, avatars, or a checkpoint file.",
             metavar="NAME",
-            autocompletion=names("photo"),
+            autocompletion=DENOISERS,
         ),
     ] = "photo"
 

@@ -1,10 +1,13 @@
 """DRUNet, a U-Net of residual blocks whose input contains the noise level.
 
-Source: Zhang et al. 2021, "Plug-and-Play Image Restoration with Deep Denoiser Prior".
+Source: Zhang et al. 2021, "Plug-and-Play Image Restoration with Deep Denoiser Prior". The scales
+that `sigma_data` stands for are those of Karras et al. 2022, "Elucidating the Design Space of
+Diffusion-Based Generative Models" (EDM).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -14,7 +17,7 @@ from ..checkpoint_file import fill
 
 Weights = Mapping[str, Tensor]
 MULTIPLE = 8  # three layers halve the sides
-SETTINGS = ("residual", "sigma_range")
+SETTINGS = ("residual", "sigma_data", "sigma_range")
 PUBLISHED_RANGE = (1 / 255, 50 / 255)  # the noise levels that the published weights were trained on
 _DEPTH = 3  # how many layers halve the sides
 
@@ -40,10 +43,15 @@ class UNetRes(nn.Module):
 
     channels: 3 for colour, 1 for grey. nc: the widths at full size, at 1/2, 1/4 and 1/8. nb: how
     many residual blocks there are at each size. residual: whether the output is added to the noisy
-    image. The published weights are used without it.
+    image. The published weights are used without it. sigma_data: the standard deviation of pixels
+    of clean images, for a network F that also removes noise far above 1. With s = σ_data and
+    c = 1/√(s² + σ²), the estimate is then
 
-    The network has no biases and only ReLUs, so it is homogeneous: D(cx, cσ) = c D(x, σ) for c > 0.
-    Raises ValueError for widths that are not four.
+        D(x, σ) = ½ + (cs)² (x − ½) + s F(c (x − ½), cσ)
+
+    so that the input of F always has about unit size. Without `sigma_data` the network has no
+    biases and only ReLUs, so it is homogeneous: D(ax, aσ) = a D(x, σ) for a > 0.
+    Raises ValueError for widths that are not four, and for `residual` together with `sigma_data`.
     """
 
     __call__: Callable[..., Tensor]
@@ -54,12 +62,18 @@ class UNetRes(nn.Module):
         nc: Sequence[int] = (64, 128, 256, 512),
         nb: int = 4,
         residual: bool = False,
+        sigma_data: float | None = None,
     ):
         super().__init__()
         if len(nc) != _DEPTH + 1:
             raise ValueError(f"nc={tuple(nc)} must be four widths: one for each size")
+        if sigma_data is not None and (residual or not 0 < sigma_data < math.inf):
+            raise ValueError(
+                f"sigma_data={sigma_data} must be above 0, and the network not residual"
+            )
         self.channels = channels
         self.residual = residual
+        self.sigma_data = sigma_data
         full, half, quarter, eighth = nc
         self.m_head = _conv(channels + 1, full)
         self.m_down1 = _shrinking(full, half, nb)
@@ -80,6 +94,17 @@ class UNetRes(nn.Module):
         level = sigma.to(x)
         if level.ndim == 1:
             level = level.view(-1, 1, 1, 1)
+        if self.sigma_data is not None:
+            scale = (self.sigma_data**2 + level.square()).rsqrt()
+            share = self.sigma_data * scale
+            centred = x - 0.5
+            change = self._output(scale * centred, scale * level)
+            return 0.5 + share.square() * centred + self.sigma_data * change
+        output = self._output(x, level)
+        return x + output if self.residual else output
+
+    def _output(self, x: Tensor, level: Tensor) -> Tensor:
+        """The network itself. level: [B, 1, 1, 1] or [B, 1, H, W]."""
         batch, _, height, width = x.shape
         level_map = level.expand(batch, 1, height, width)
         image_and_level = torch.cat([x, level_map], 1)
@@ -92,7 +117,7 @@ class UNetRes(nn.Module):
         y = self.m_up2(y + quarter)
         y = self.m_up1(y + half)
         output: Tensor = self.m_tail(y + full)
-        return x + output if self.residual else output
+        return output
 
 
 def recognises(tensors: Weights) -> bool:
@@ -103,7 +128,8 @@ def recognises(tensors: Weights) -> bool:
 def read(tensors: Weights, config: Mapping) -> tuple[nn.Module, dict]:
     """Return the network, and the arguments of `Denoiser` for it.
 
-    config: some of SETTINGS: residual, as `UNetRes` takes it, and sigma_range, as `Denoiser` does.
+    config: some of SETTINGS: residual and sigma_data, as `UNetRes` takes them, and sigma_range, as
+    `Denoiser` does.
     Raises ValueError for widths that do not fit, and KeyError if tensors are missing.
     """
     widths = [_outputs(tensors, "m_head")]
@@ -114,8 +140,11 @@ def read(tensors: Weights, config: Mapping) -> tuple[nn.Module, dict]:
     channels = _outputs(tensors, "m_tail")
     blocks = _count_blocks(tensors, "m_body")
     residual = bool(config.get("residual", False))
+    sigma_data = config.get("sigma_data")
+    if sigma_data is not None:
+        sigma_data = float(sigma_data)
     with torch.device("meta"):
-        network = UNetRes(channels, widths, blocks, residual)
+        network = UNetRes(channels, widths, blocks, residual, sigma_data)
     fill(network, tensors)
     low, high = config.get("sigma_range", PUBLISHED_RANGE)
     options = {

@@ -27,6 +27,14 @@ def train(
     patch: Annotated[
         int, training(help="Side of a patch in pixels, a multiple of 8.", metavar="N")
     ] = 64,
+    aligned: Annotated[
+        bool,
+        training(
+            "--aligned",
+            help="The pictures have one framing, such as portraits: learn them whole and upright, "
+            "reduced to --patch. Samplers need --sigma 0.005..10, too.",
+        ),
+    ] = False,
     sigma: Annotated[
         str,
         training(
@@ -55,6 +63,7 @@ def train(
     \b
     degrade train --images microscope -o microscope.safetensors
     degrade train --images scans -o scans.safetensors --channels grey
+    degrade train --images portraits -o portraits.safetensors --aligned --patch 128
     """
     with user_errors():
         from ..progress import TrainBar, starting
@@ -64,7 +73,8 @@ def train(
 
         from ..train import Train, channels_of, sigma_range
 
-        recipe = Recipe(
+        recipe_of = Recipe.aligned if aligned else Recipe
+        recipe = recipe_of(
             channels=channels_of(channels),
             steps=steps,
             batch=batch,

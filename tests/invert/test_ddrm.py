@@ -154,6 +154,21 @@ def test_ddrm_without_noise_keeps_the_observation():
     assert len(invert.restore(y, f, model(means), "ddrm", steps=5).history) == 5
 
 
+def test_ddrm_linear_ignores_a_clamp_and_says_so():
+    prior = model(torch.zeros(1, SIDE**2))
+    y = torch.rand(2, 1, 2, 2, generator=rng())
+    clamped = parse("pool:2 >> gaussian:0.3 >> clamp")
+    with pytest.raises(ValueError, match="is neither"):
+        invert.restore(y, clamped, prior, "ddrm", seed=3)
+    ignoring = invert.restore(y, clamped, prior, "ddrm-linear", seed=3)
+    without_clamp = invert.restore(y, parse("pool:2 >> gaussian:0.3"), prior, "ddrm", seed=3)
+    assert torch.equal(ignoring.image, without_clamp.image)
+    assert ignoring.notes == ("assumed that there was no clamp, since DDRM's model is linear",)
+    with pytest.raises(ValueError, match="still to be drawn"):
+        undrawn = parse("deadpixels:0.1 >> gaussian:0.3 >> clamp")
+        invert.restore(torch.rand(1, 1, SIDE, SIDE), undrawn, prior, "ddrm-linear")
+
+
 @pytest.mark.parametrize(
     "spec, shape", [("pool:2", (2, 3, 4, 3)), ("pixels:0.3 >> gaussian:0.05", (1, 3, 9, 14))]
 )

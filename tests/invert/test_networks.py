@@ -75,6 +75,26 @@ def test_drunet_takes_a_map_of_noise_levels():
     assert not torch.allclose(denoiser.denoise(x, brighter), denoiser.denoise(x, 0.2))
 
 
+def test_drunet_with_sigma_data_is_scaled_as_in_edm(tmp_path):
+    """D = c_skip x + c_out F(c_in x, ·) of Karras et al. 2022, with F = network / c."""
+    plain = UNetRes(3, (4, 6, 8, 10), 1)
+    scaled = UNetRes(3, (4, 6, 8, 10), 1, sigma_data=0.25)
+    scaled.load_state_dict(plain.state_dict())
+    x = torch.randn(3, 3, 16, 16)
+    sigma = torch.tensor([0.01, 0.4, 9.0])
+    level = sigma.view(3, 1, 1, 1)
+    c_in = 1 / (0.25**2 + level**2).sqrt()
+    c_skip = 0.25**2 / (0.25**2 + level**2)
+    network_output = plain(c_in * (x - 0.5), c_in * level)
+    expected = 0.5 + c_skip * (x - 0.5) + 0.25 * network_output
+    assert torch.allclose(scaled(x, sigma), expected, atol=1e-5)
+
+    denoiser = invert.Denoiser(scaled, multiple=8, takes_map=True)
+    invert.save_denoiser(denoiser, tmp_path / "scaled.safetensors")
+    loaded = invert.load_prior(tmp_path / "scaled.safetensors")
+    assert torch.equal(loaded.denoise(x, 2.0), denoiser.denoise(x, 2.0))
+
+
 @pytest.mark.parametrize("dtype", [None, torch.float16])
 def test_save_denoiser_and_load_prior_agree(tmp_path, dtype):
     network = UNetRes(3, (4, 6, 8, 10), 2, residual=True)

@@ -79,6 +79,27 @@ def test_loss_is_absolute_error_over_root_sigma():
     assert learner.loss == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_loss_with_sigma_data_is_weighted_squared_error():
+    recipe = Recipe.aligned(128, widths=(4, 4, 4, 4), blocks=1, steps=1, batch=2)
+    learner = Training([AVATAR], recipe)
+    batch = draw_batch([AVATAR], recipe, 0)
+    sigma = batch.sigma.double()
+    noisy = batch.clean.double() + sigma * batch.noise.double()
+    estimate = learner.network.double()(noisy.contiguous(), sigma)
+    weight = ((sigma**2 + 0.25**2) / (sigma * 0.25) ** 2).clamp(max=2500)  # λ(σ) of EDM
+    expected = (weight * (estimate - batch.clean) ** 2).mean()
+    learner.network.float()
+    learner.advance()
+    assert learner.loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_aligned_pictures_are_learned_whole_and_upright():
+    recipe = Recipe.aligned(128)
+    for step in range(4):
+        clean = draw_batch([AVATAR], recipe, step).clean
+        assert torch.equal(clean, (AVATAR / 255).expand_as(clean))
+
+
 def test_sigma_is_drawn_log_uniformly():
     recipe = Recipe(batch=4000, sigma=(0.01, 1.0))
     exponents = draw_sigma(recipe, rng()).log10().flatten().double().sort()[0]

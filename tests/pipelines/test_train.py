@@ -359,6 +359,19 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, pictures, arguments, word
     assert "Traceback" not in result.output and not (tmp_path / "mine.safetensors").exists()
 
 
+def test_aligned_trains_a_prior_for_samplers(tmp_path, pictures):
+    """Its network is scaled, and takes noise far above the brightest image."""
+    output = tmp_path / "mine.safetensors"
+    settings = ("--aligned", "--patch", 32, "--batch", 1, "--steps", 1, "--sigma", "0.005..10")
+    result = run("train", "--images", pictures, "-o", output, *settings)
+    assert result.exit_code == 0, result.output
+    prior = invert.load_prior(output)
+    assert prior.sigma_range == (0.005, 10.0)
+    noise = torch.randn(1, 3, 32, 32, generator=rng())
+    estimate = prior.denoise(0.5 + 10 * noise, 10.0)
+    assert estimate.std() < 1  # a network that adds its output to the image begins near 10
+
+
 def test_shell_defaults_are_those_of_the_recipe():
     defaults = {}
     for parameter in inspect.signature(cli.train).parameters.values():
