@@ -38,18 +38,18 @@ def load_prior(
     """Load a generator or a denoiser, frozen, in float32. The content decides which of the two.
 
     name_or_path: "photo", the bundled denoiser for any picture; "avatars", the one for the pictures
-    of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address of a file that is downloaded and cached (https://…, with
-    #sha256:… to verify it); a folder; or the id of a folder on huggingface.co, "owner/name" or
-    "owner/name@revision", which the extra `degrade[hub]` downloads once.
+        of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address
+    of a file that is downloaded and cached (https://…, with #sha256:… to verify it); a folder; or
+    the id of a folder on huggingface.co, "owner/name" or "owner/name@revision", which the extra
+    `degrade[hub]` downloads once.
 
     Known denoisers are DRUNet (KAIR's drunet_color.pth and drunet_gray.pth, files of `degrade
     train` and `save_denoiser`), guided-diffusion's networks (.pt), and folders of diffusers with a
     UNet2DModel. Known generators: see `load_generator`. Nothing in a file is executed.
 
     settings: what a file of a denoiser does not say, by its family. DRUNet: residual, sigma_data,
-    sigma_range.
-    guided-diffusion: head_width or heads, new_attention_order, betas, predicts, resolution.
-    diffusers: betas, predicts, resolution. The last three are arguments of `Denoiser`.
+    sigma_range. guided-diffusion: head_width or heads, new_attention_order, betas, predicts,
+    resolution. diffusers: betas, predicts, resolution. The last three are arguments of `Denoiser`.
     Raises ValueError with the reason if the prior cannot be used.
     """
     path = find(name_or_path)

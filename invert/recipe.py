@@ -17,8 +17,10 @@ class Recipe:
     mean |D(x + σ n, σ) - x| / √σ, with σ drawn log-uniformly from `sigma`. With `sigma_data` it is
     scaled as `UNetRes` says, and learns by mean (D(x + σ n, σ) - x)² (1/σ² + 1/σ_data²): that of a
     diffusion model, whose estimate is the mean of all images that could be in the noise.
-    The hidden kernels are trained by Muon, the first and the last layer by Adam. The learning rate rises for `warmup`
-    steps, stays, and then falls in a straight line. The result is a moving average of the weights.
+
+    The hidden kernels are trained by Muon, the first and the last layer by Adam. The learning rate
+    rises for `warmup` steps, stays, and then falls in a straight line. The result is a moving
+    average of the weights.
 
     Raises ValueError for values out of range.
     """

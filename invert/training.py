@@ -177,9 +177,7 @@ def initial_network(recipe: Recipe) -> UNetRes:
     """
     generator = stream(recipe.seed, "weights")
     is_residual = recipe.sigma_data is None
-    network = UNetRes(
-        recipe.channels, recipe.widths, recipe.blocks, is_residual, recipe.sigma_data
-    )
+    network = UNetRes(recipe.channels, recipe.widths, recipe.blocks, is_residual, recipe.sigma_data)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)

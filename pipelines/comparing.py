@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
 import numpy
 
-from . import files
+from . import exchange, files
 from .bench import SETTINGS, stored_rows
 from .bench_job import folder_of
 from .metrics import METRICS, Metric
@@ -26,17 +26,14 @@ Pair = tuple[str, str]  # task, picture
 
 @dataclass(frozen=True)
 class Entry:
-    """One method in the folder of a benchmark: its rows by task and picture."""
+    """One method of a benchmark: its rows by task and picture.
+
+    observation: a digest of the observation, so that nobody compares answers to different problems.
+    """
 
     name: str
-    folder: Path
     rows: dict[Pair, Row]
-
-    def observation(self, pair: Pair) -> str:
-        """A digest of the observation, so that nobody compares answers to different problems."""
-        task, picture = pair
-        path = self.folder / "images" / folder_of(task) / "observed" / f"{picture}.png"
-        return files.digest(path)
+    observation: Callable[[Pair], str]
 
 
 @dataclass(frozen=True)
@@ -66,16 +63,17 @@ class Difference:
 
 
 def entry_of(text: str) -> Entry:
-    """Read "FOLDER:METHOD", or "FOLDER" if it holds one method. Raises ValueError otherwise."""
-    folder, method = _split(text)
-    if files.read_json(folder / "settings.json", SETTINGS) is None:
-        raise ValueError(f"{folder} holds no results of degrade bench")
-    rows = stored_rows(folder / "results.jsonl")
+    """Read "PATH:METHOD", or "PATH" if it holds one method. Raises ValueError otherwise.
+
+    PATH is the folder of a benchmark, or its results.json.
+    """
+    path, method = _split(text)
+    rows, observation = _read_file(path) if path.is_file() else _read_folder(path)
     methods = sorted({row["method"] for row in rows})
     if method is None:
         if len(methods) != 1:
             names = ", ".join(methods)
-            raise ValueError(f"{folder} holds {names}; give FOLDER:METHOD")
+            raise ValueError(f"{path} holds {names}; give {path}:METHOD")
         method = methods[0]
     of_method: dict[Pair, Row] = {}
     for row in rows:
@@ -83,13 +81,53 @@ def entry_of(text: str) -> Entry:
             pair = row["task"], row["image"]
             of_method[pair] = row
     if not of_method:
-        raise ValueError(f"{folder} holds no results of {method!r}, only {', '.join(methods)}")
-    return Entry(f"{folder}:{method}", folder, of_method)
+        raise ValueError(f"{path} holds no results of {method!r}, only {', '.join(methods)}")
+    return Entry(f"{path}:{method}", of_method, observation)
+
+
+def _read_folder(folder: Path) -> tuple[list[Row], Callable[[Pair], str]]:
+    """The rows of a benchmark's folder, and the digests of the pictures in it."""
+    if files.read_json(folder / "settings.json", SETTINGS) is None:
+        raise ValueError(f"{folder} holds no results of degrade bench")
+
+    def observation(pair: Pair) -> str:
+        task, picture = pair
+        path = folder / "images" / folder_of(task) / "observed" / f"{picture}.png"
+        return exchange.pixel_digest(path)
+
+    return stored_rows(folder / "results.jsonl"), observation
+
+
+def _read_file(path: Path) -> tuple[list[Row], Callable[[Pair], str]]:
+    """The rows and the digests in a results.json. Raises ValueError for a damaged one."""
+    record = exchange.read(path)
+
+    def observation(pair: Pair) -> str:
+        task, picture = pair
+        try:
+            return str(record["problems"][task]["observations"][picture])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} names no observation of {picture} in {task}") from error
+
+    try:
+        rows = rows_in(record["rows"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: its rows are damaged; make it again") from error
+    return rows, observation
+
+
+def rows_in(rows: list) -> list[Row]:
+    """The rows. Raises KeyError or TypeError unless each has a task, a method and a picture."""
+    for row in rows:
+        for name in ("task", "method", "image"):
+            if not isinstance(row[name], str):
+                raise TypeError(name)
+    return rows
 
 
 def _split(text: str) -> tuple[Path, str | None]:
-    """The folder and the method of an argument; the folder's own name may contain a colon."""
-    if Path(text).is_dir():
+    """The path and the method of an argument; the path itself may contain a colon."""
+    if Path(text).exists():
         return Path(text), None
     folder, colon, method = text.rpartition(":")
     if not colon:

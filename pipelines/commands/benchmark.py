@@ -58,7 +58,8 @@ def bench(
     """Compare methods over the tasks of the papers.
 
     Every picture is degraded by every task and restored by every method. Writes
-    results.jsonl, results.csv, tables.md, all pictures, and the page report.html.
+    results.jsonl, results.json, results.csv, tables.md, all pictures, and the page
+    report.html.
     If the run is stopped, the same command resumes it.
 
     \b
@@ -66,10 +67,11 @@ def bench(
     degrade bench --images faces --methods robust,pulse --tasks single -o results
     """
     with user_errors():
-        from .. import report
+        from .. import exchange, report
         from ..bench import Failed, methods_of, opened, priors_of
         from ..bench_job import BenchSettings, Cell, given_cells
         from ..classes import Classes
+        from ..solver import device_of
         from ..tasks import tasks_of
         from ..tune import read_tuned
 
@@ -89,6 +91,7 @@ def bench(
                 "give a folder of pictures, or an .npz with mu and sigma"
             )
         report.refuse_foreign(compare.output)
+        exchange.refuse_foreign(compare.output)
         settings = BenchSettings.of(options, embedding)
         failures: tuple[str, ...] = ()
         page = None
@@ -100,6 +103,7 @@ def bench(
                 failures = error.args
             if work.bench.rows():
                 page = report.write(work.bench.results(), work.side, reference)
+                exchange.write(work.bench, device_of(run.device))
         if page and not run.quiet:
             for line in (compare.output / "tables.md").read_text(encoding="utf-8").splitlines():
                 echo(line)
@@ -120,7 +124,8 @@ def compare(
 ) -> None:
     """Compare two results of `bench`, picture by picture.
 
-    A and B are folders of `bench`, or FOLDER:METHOD, of the same observations.
+    A and B are folders of `bench`, or FOLDER:METHOD, of the same observations. The
+    folder's results.json does as well, which holds no pictures.
     Each line has the means, the difference B - A and its interval of 95 %, from a
     paired bootstrap over pictures. Where that does not contain 0, the last column
     names the better one.

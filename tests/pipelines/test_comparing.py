@@ -1,5 +1,6 @@
 """`degrade compare`, and `degrade bench --results` that scores somebody's restorations."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -8,7 +9,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from pipelines import comparing
+import degrade
+from degrade import parse
+from pipelines import comparing, exchange
 from pipelines.bench_job import given_cells
 from pipelines.comparing import Difference, interval
 from pipelines.metrics import METRICS
@@ -87,7 +90,9 @@ def test_compare_refuses_other_observations(results, tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("{results}", "holds pulse, robust; give FOLDER:METHOD"),
+        ("{results}", "holds pulse, robust; give .*:METHOD"),
+        ("{results}/results.json", "holds pulse, robust; give .*results.json:METHOD"),
+        ("{results}/results.jsonl:robust", "is not a file of benchmark results of degrade's"),
         ("{results}:magic", "holds no results of 'magic', only pulse, robust"),
         ("{empty}:robust", "holds no results of degrade bench"),
         ("nowhere", "nowhere holds no results of degrade bench"),
@@ -96,6 +101,51 @@ def test_compare_refuses_other_observations(results, tmp_path):
 def test_compare_errors_name_the_argument(results, tmp_path, text, words):
     with pytest.raises(ValueError, match=words):
         comparing.entry_of(text.format(results=results, empty=tmp_path))
+
+
+def test_results_file_replaces_the_folder(results, tmp_path):
+    """results.json alone gives the same differences as the folder with all pictures."""
+    alone = tmp_path / "theirs.json"
+    shutil.copy(results / "results.json", alone)
+    pulse = comparing.entry_of(f"{results}:pulse")
+    of_folder = comparing.differences(comparing.entry_of(f"{results}:robust"), pulse)
+    of_file = comparing.differences(comparing.entry_of(f"{alone}:robust"), pulse)
+    assert of_file == of_folder
+
+    record = json.loads(alone.read_text())
+    assert record["machine"]["cores"] >= 1 and record["settings"]["seed"] == 0
+    assert any(line.startswith("torch ") for line in record["versions"])
+    problem = record["problems"]["UNAP"]
+    assert parse(problem["operator"]) == degrade.tasks["UNAP"]
+    problem["observations"]["000"] = "0" * 64
+    alone.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="did not restore the same observation of 000 in UNAP"):
+        comparing.differences(comparing.entry_of(f"{alone}:robust"), pulse)
+    del problem["observations"]["000"]
+    alone.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="names no observation of 000 in UNAP"):
+        comparing.differences(comparing.entry_of(f"{alone}:robust"), pulse)
+
+
+def test_pixel_digest_is_that_of_pixels_not_of_the_file(results, tmp_path):
+    path = results / "images" / "UNAP" / "observed" / "000.png"
+    pixel_values = pixels(path)
+    height, width, _ = pixel_values.shape
+    again = tmp_path / "again.png"
+    Image.fromarray(pixel_values).save(again, compress_level=0)
+    assert again.read_bytes() != path.read_bytes()
+    head = f"RGB {width}x{height}\n".encode()
+    expected = hashlib.sha256(head + pixel_values.tobytes()).hexdigest()
+    assert exchange.pixel_digest(again) == exchange.pixel_digest(path) == expected
+
+
+def test_bench_keeps_a_results_file_of_another_program(tmp_path):
+    out = tmp_path / "b"
+    out.mkdir()
+    (out / "results.json").write_text("{}")
+    result = start_bench(out, tasks="UNAP", methods="none", limit=1)
+    assert result.exit_code == 2 and "results.json is not a file of" in result.stderr
+    assert (out / "results.json").read_text() == "{}"
 
 
 def test_compare_skips_what_is_no_result(results, tmp_path):
