@@ -38,7 +38,7 @@ def load_prior(
     """Load a generator or a denoiser, frozen, in float32. The content decides which of the two.
 
     name_or_path: "photo", the bundled denoiser for any picture; "avatars", the one for the pictures
-        of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address
+    of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address
     of a file that is downloaded and cached (https://…, with #sha256:… to verify it); a folder; or
     the id of a folder on huggingface.co, "owner/name" or "owner/name@revision", which the extra
     `degrade[hub]` downloads once.
