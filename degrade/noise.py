@@ -28,7 +28,7 @@ from .params import (
 )
 from .registry import register
 from .rng import Rng
-from .seeded import Seeded, survivors
+from .seeded import Unknown, survivors
 from .surrogate import declare, with_gradient_of
 
 DARKEST = 1e-6  # smallest peak: counts divided by it are finite in float32
@@ -359,26 +359,28 @@ class Uniform(Operator):
 
 @register("saltpepper", exact="its probabilities", gradient="the untouched")
 class SaltPepper(Operator):
-    """Turn each pixel white or black, in all its channels, with probability prob.
+    """Turn each pixel, or each value of a pixel, white or black with probability prob.
 
     The pixels are drawn at every call. Gradient: 1 for pixels that keep their value, else 0.
 
     prob: probability of a change, in [0, 1]; a number, or one per image.
     salt: share of white among the changed pixels, in [0, 1]; a number, or one per image.
+    each: "pixel" changes all channels of a pixel together, "channel" draws for each of them.
 
     Source: Gonzalez & Woods, "Digital Image Processing", bipolar impulse noise.
     """
 
     prob: Numbers = number(low=0, high=1)
     salt: Numbers = number(default=0.5, low=0, high=1)
+    each: str = option("pixel", "channel", default="pixel")
     local = True
     noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         prob = per_image(self.prob, x, "prob")
         salt = per_image(self.salt, x, "salt")
-        one_channel = x[:, :1]
-        uniform = rng.uniform(one_channel)
+        drawn_apart = x[:, :1] if self.each == "pixel" else x
+        uniform = rng.uniform(drawn_apart)
         changes = uniform < prob
         turns_white = uniform < prob * salt
         white_or_black = turns_white.to(x)
@@ -389,7 +391,7 @@ class SaltPepper(Operator):
         return {0.0: prob * (1 - salt), 1.0: prob * salt}
 
 
-class _Defects(Seeded):
+class _Defects(Unknown):
     """Base of operators that lose each pixel, in all its channels, with probability prob."""
 
     prob: Numbers
@@ -397,9 +399,6 @@ class _Defects(Seeded):
     @property
     def local(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return self.seed is None  # a seed gives other pixels for another size
-
-    def approx(self) -> Operator:
-        return self.with_values({"seed": None})
 
     def alive(self, shape: Shape) -> Tensor:
         """1 for pixels that keep their value, else 0, [1 or B, 1, H, W]."""
