@@ -71,6 +71,11 @@ PIPELINES = {
         "Gu et al. 2022, VQFR: its degradation dataset and the options of version 2",
         _FACE_DEPARTURES,
     ),
+    "diffbir-v1": Pipeline(
+        _face((0.1, 12), (1, 12), (0, 15), (30, 100)),
+        "Lin et al. 2024, DiffBIR: CodeformerDataset and train_stage1.yaml, for all photos",
+        _FACE_DEPARTURES,
+    ),
     "difface": Pipeline(
         _face((0.1, 15), (0.8, 32), (0, 20), (30, 100), color=" >> maybe:0.01(gray)"),
         "Yue & Loy 2022, DifFace: its blind-face dataset; ResShift's and StableSR's faces too",

@@ -24,6 +24,7 @@ class _Stage:
     beta_gaussian: tuple[float, float] = (0.5, 4)
     beta_plateau: tuple[float, float] = (1, 2)
     sides: tuple[int, int] = (7, 21)  # of kernels, odd
+    only_gaussian: bool = False  # no other kernels than Gaussian ones
 
 
 _FIRST = _Stage(
@@ -51,6 +52,10 @@ def _kernels(stage: _Stage) -> str:
     side = f"side={shortest}..{longest}"
     round_kernel = f"{size},{side}"
     turned_kernel = f"{size},across={size},angle=-180..180,{side}"
+    if stage.only_gaussian:
+        return one_of(
+            (0.65, f"blur:gaussian,{round_kernel}"), (0.35, f"blur:gaussian,{turned_kernel}")
+        )
     choices = [(0.405, f"blur:gaussian,{round_kernel}"), (0.225, f"blur:gaussian,{turned_kernel}")]
     for name, (low, high) in (("gaussian", stage.beta_gaussian), ("plateau", stage.beta_plateau)):
         for weight, kernel in ((0.054, round_kernel), (0.0135, turned_kernel)):
@@ -179,9 +184,97 @@ def _stable_sr() -> Pipeline:
     )
 
 
+def _seesr_of_dape() -> Pipeline:
+    first = replace(_FIRST, scale=(0.3, 1.5), gaussian=(1, 15), poisson=(0.05, 2), quality=(60, 95))
+    second = replace(
+        _SECOND, scale=(0.6, 1.2), gaussian=(1, 12), poisson=(0.05, 1), quality=(60, 100)
+    )
+    chain = _two_stages(first, second, 0.5, 4)
+    return Pipeline(
+        f"frame({chain} >> resize:scale=1,filter=any-torch,of=frame) >> clamp >> quantize",
+        "Wu et al. 2024, SeeSR: degrade_process and params_realesrgan.yml, with which DAPE is "
+        "trained",
+        (GRAY_FIELD, "The flip is left to the loader."),
+    )
+
+
+def _diffbir() -> Pipeline:
+    chain = _two_stages(_FIRST, _SECOND, 0.8, 4)
+    back = "resize:scale=1,filter=torch-bicubic,of=frame"
+    return Pipeline(
+        f"usm >> frame({chain} >> {back}) >> clamp >> quantize",
+        "Lin et al. 2024, DiffBIR v2.1: RealESRGANBatchTransform and train_stage2_v2.1.yaml",
+        (
+            PER_BATCH,
+            GRAY_FIELD,
+            CROPS,
+            "The sides of the second resize are those of the image / 4 times the scale; the "
+            "authors round the quotient before they multiply, which makes no difference for their "
+            "512 pixels.",
+        ),
+    )
+
+
+def _one_stage(stage: _Stage, factor: int) -> str:
+    """DASR's weak and standard degradations: the first stage, and back to the size of the low one.
+
+    They have neither a second stage nor a sinc filter.
+    """
+    return " >> ".join(
+        [
+            _kernels(stage),
+            _scaled(stage, 1, "grid=scale"),
+            _noise(stage),
+            f"diffjpeg:{span(*stage.quality)}",
+            f"resize:scale={number(1 / factor)},filter=any-torch,{DOWN},of=frame",
+        ]
+    )
+
+
+def _dasr() -> Pipeline:
+    first = replace(_FIRST, sides=(9, 21), only_gaussian=True)
+    second = replace(_SECOND, sides=(9, 21), only_gaussian=True)
+    weak = replace(
+        first,
+        sigma=(0.2, 0.8),
+        scale=(0.85, 1.2),
+        directions=(0.1, 0.2, 0.7),
+        gaussian=(1, 10),
+        poisson=(0.05, 0.5),
+        quality=(90, 95),
+    )
+    standard = replace(
+        first,
+        sigma=(0.2, 1.5),
+        scale=(0.5, 1.2),
+        directions=(0.3, 0.4, 0.3),
+        gaussian=(1, 20),
+        poisson=(0.05, 1.5),
+        quality=(50, 95),
+    )
+    severe = _two_stages(first, second, 0.8, 4)
+    degrees = one_of((0.3, _one_stage(weak, 4)), (0.3, _one_stage(standard, 4)), (0.4, severe))
+    return Pipeline(
+        f"usm >> frame({degrees}) >> clamp >> quantize",
+        "Liang et al. 2022, DASR: feed_data of DASRModel and train_DASR.yml",
+        (PER_BATCH, "The degree, too, is drawn for each image.", GRAY_FIELD, CROPS),
+    )
+
+
+def _seesr() -> Pipeline:
+    return replace(
+        _real_esrgan(4),
+        source="Wu et al. 2024, SeeSR: make_paired_data.py, the same chain as Real-ESRGAN's",
+    )
+
+
 PIPELINES = {
     "real-esrgan-x4": _real_esrgan(4),
     "real-esrgan-x2": _real_esrgan(2),
     "stablesr": _stable_sr(),
     "resshift": _res_shift(),
+    "seesr": _seesr(),
+    "seesr-dape": _seesr_of_dape(),
+    "diffbir": _diffbir(),
+    "dasr": _dasr(),
 }
