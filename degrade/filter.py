@@ -167,8 +167,10 @@ class Blur(Operator):
         if self.size is None:
             raise ValueError(f"size is missing, as in blur:{self.kernel},2")
         check_numbers("size", self.size, named.smallest, named.largest)
-        unused = [name for name in ("angle", "across", "beta", "side") if name not in named.takes]
-        self._refuse_unused(f"other kernels than {self.kernel}", unused)
+        for name in ("angle", "across", "beta", "side"):
+            if name not in named.takes:
+                owners = [kernel for kernel, other in KERNELS.items() if name in other.takes]
+                self._refuse_unused(", ".join(owners), (name,))
         if "beta" in named.takes and self.across is None:
             self._refuse_unused("motion, or to a kernel with across", ("angle",))
 

@@ -8,6 +8,8 @@ whole batch, as Real-ESRGAN does its scales and filters, each image draws for it
 
 from __future__ import annotations
 
+import re
+
 from ..presets import Presets
 from ..registry import ALIASES
 from . import bsrgan, faces, imagenet_c, real_esrgan
@@ -28,6 +30,11 @@ class Pipelines(Presets):
         if name in imagenet_c.WITHOUT_FILES:
             raise KeyError(f"the pipeline {name!r} {imagenet_c.WITHOUT_FILES[name]}")
         super().check(name)
+
+    def families(self) -> list[str]:
+        """The names, with the severities of a corruption as one: imagenet-c/fog/1 … 5."""
+        names = [re.sub(r"^(imagenet-c/.*)/\d$", r"\1/1 … 5", name) for name in self]
+        return list(dict.fromkeys(names))
 
     def about(self, name: str) -> Pipeline:
         """The text, the source and the departures of a pipeline."""
