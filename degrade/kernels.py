@@ -141,9 +141,9 @@ def _trail(form: Form) -> Tensor:
     return _along_line(form, _whole_pixels)
 
 
-def _trail_between_pixels(form: Form) -> Tensor:
-    """The same with taps between pixels, which moves with the angle."""
-    return _along_line(form, _shares_of_pixels)
+def _trail_with_gradient(form: Form) -> Tensor:
+    """The same; that it turns with the angle is taken from taps between pixels."""
+    return _along_line(form, _whole_pixels_with_gradient)
 
 
 def _along_line(form: Form, place: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -167,11 +167,11 @@ def _whole_pixels(at: Tensor, position: Tensor) -> Tensor:
     return is_there.double()
 
 
-def _shares_of_pixels(at: Tensor, position: Tensor) -> Tensor:
-    """[pixels, taps]: the shares of a tap in the two pixels beside it."""
+def _whole_pixels_with_gradient(at: Tensor, position: Tensor) -> Tensor:
+    """The same, with the gradient of the shares of a tap in the two pixels beside it."""
     distance = position[:, None] - at
     overlap = 1 - distance.abs()
-    return overlap.clamp(min=0)
+    return declare(overlap.clamp(min=0), _whole_pixels(at, position))
 
 
 def _trail_length(form: Form) -> int:
@@ -186,9 +186,9 @@ def _disc(form: Form) -> Tensor:
     return _smoothed_disc(form, _whole_disc)
 
 
-def _disc_with_soft_edge(form: Form) -> Tensor:
-    """The same with pixels that lie partly in the disc, which grows with the radius."""
-    return _smoothed_disc(form, _soft_disc)
+def _disc_with_gradient(form: Form) -> Tensor:
+    """The same; that it grows with the radius is taken from pixels that lie partly in the disc."""
+    return _smoothed_disc(form, _whole_disc_with_gradient)
 
 
 def _smoothed_disc(form: Form, disc: Callable[[Tensor, Value], Tensor]) -> Tensor:
@@ -197,19 +197,20 @@ def _smoothed_disc(form: Form, disc: Callable[[Tensor, Value], Tensor]) -> Tenso
     reach = _SMALL_DISC if is_small else math.ceil(radius)
     side = 2 * reach + 1
     x, y = _coordinates(side)
-    covered = disc(torch.hypot(x, y), form.size)
+    spread = disc(torch.hypot(x, y), form.size)
     smoothing = _smoothing(side, form.across, taps=1 if is_small else 2)
-    return smoothing @ (covered / covered.sum()) @ smoothing.mT
+    return smoothing @ spread @ smoothing.mT
 
 
 def _whole_disc(distance: Tensor, radius: Value) -> Tensor:
-    inside = distance <= _plain(radius)
-    return inside.double()
+    inside = (distance <= _plain(radius)).double()
+    return inside / inside.sum()
 
 
-def _soft_disc(distance: Tensor, radius: Value) -> Tensor:
+def _whole_disc_with_gradient(distance: Tensor, radius: Value) -> Tensor:
     inside = radius + 0.5 - distance
-    return inside.clamp(0, 1)
+    shares = inside.clamp(0, 1)
+    return declare(shares / shares.sum(), _whole_disc(distance, radius))
 
 
 def _smoothing(side: int, sigma: Value, taps: int) -> Tensor:
@@ -328,7 +329,7 @@ KERNELS = {
     "motion": NamedKernel(1, 1000, _motion, partial(_cached, _motion), ("angle",)),
     "defocus": NamedKernel(0, 500, _defocus, partial(_cached, _defocus)),
     "trail": NamedKernel(
-        0, 100, _trail_between_pixels, partial(_cached, _trail), ("angle", "side"), _all_but_one
+        0, 100, _trail_with_gradient, partial(_cached, _trail), ("angle", "side"), _all_but_one
     ),
-    "disc": NamedKernel(0, 100, _disc_with_soft_edge, partial(_cached, _disc), ("across",)),
+    "disc": NamedKernel(0, 100, _disc_with_gradient, partial(_cached, _disc), ("across",)),
 }
