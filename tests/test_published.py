@@ -291,6 +291,65 @@ def bsrgan(image, draws):
     return image
 
 
+def bsrgan_plus(image, draws):
+    """degradation_bsrgan_plus, with the order of its stages handed over."""
+    frame = image.shape[:2]
+    image = authors.usm(image)
+    draws.take("usm")
+    while draws.stages:
+        stage = draws.stages.pop(0)
+        if stage.name == "blur":
+            image = authors.convolve(image, published_kernel(stage))
+        elif stage.name == "resize" and not only_names_its_size(stage):
+            if is_to_size(stage):
+                size = (int(1 / 4 * frame[0]), int(1 / 4 * frame[1]))
+            else:
+                size = tuple(int(stage.scale * side) for side in image.shape[:2])
+            image = authors.cv2_resize(image, size, stage.filter)
+        elif stage.name == "gaussian":
+            image = image + stage.sigma * draws.normal()
+        elif stage.name == "speckle":
+            image = image + image * stage.sigma * draws.normal()
+        elif stage.name == "correlated":
+            times = image if stage.form == "multiplied" else 1
+            image = image + times * correlated_noise(stage, draws.normal())
+        elif stage.name == "scaledpoisson":
+            image = photons(image, stage, draws)
+        elif stage.name == "jpeg":
+            image = authors.jpeg(image, stage.quality)
+        elif stage.name == "clamp":
+            image = numpy.clip(image, 0, 1)
+        elif stage.name == "quantize":
+            image = (image * 255).round() / 255
+    return image
+
+
+def photons(image, stage, draws):
+    """add_Poisson_noise of BSRGAN on an image of 8 bits."""
+    rate = image
+    if stage.gray:
+        luma = image @ [0.2989, 0.587, 0.114]
+        rate = (numpy.clip((luma * 255).round(), 0, 255) / 255)[:, :, None]
+    return image + draws.counted(rate * stage.peak) / stage.peak - rate
+
+
+@pytest.mark.parametrize("seed", [*range(16), 25, 60, 90])
+def test_bsrgan_plus_equals_its_code_at_the_same_draws(seed, run):
+    x = clean(seed)
+    result, draws = run("bsrgan-plus", x, seed)
+    assert numpy.allclose(result, bsrgan_plus(hwc(x), draws), atol=1e-9)
+
+
+def test_bsrgan_plus_draws_its_stages_by_their_chances():
+    chains = drawn_chains("bsrgan-plus")
+    stages = [stage for chain in chains for stage in chain]
+    counts = Counter(stage.name for stage in stages)
+    assert counts["jpeg"] == 2 * len(chains) and counts["blur"] == 2 * len(chains)
+    assert stats.binomtest(counts["scaledpoisson"], 2 * len(chains), 0.1).pvalue > FALSE_ALARM
+    peaks = [math.log10(stage.peak) for stage in stages if stage.name == "scaledpoisson"]
+    assert stats.kstest(peaks, "uniform", args=(2, 2)).pvalue > FALSE_ALARM
+
+
 def halved(image, stage):
     height, width = image.shape[:2]
     if stage.filter == "matlab-bicubic":

@@ -148,7 +148,9 @@ STRATEGIES = {
     ),
     "saltpepper": declared("saltpepper"),
     "saturation": declared("saturation"),
-    "scaledpoisson": declared("scaledpoisson", scale=st.floats(0, 3)),
+    "scaledpoisson": declared(
+        "scaledpoisson", scale=st.floats(0, 3), peak=st.none() | st.floats(1, 1e4)
+    ),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
     "snow": declared("snow", length=st.sampled_from([1, 5, 21]), size=st.floats(0, 9)),
@@ -231,7 +233,7 @@ SLOPES = {
     "codec": _one,
     "fog": _fog,
     "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
-    "correlated": _one,
+    "correlated": lambda f, x, run: _one(f, x, run) if f.form == "added" else run(f) / x,
     "diffjpeg": _one,
     "gaussian": _one,
     "hotpixels": _untouched,
