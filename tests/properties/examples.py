@@ -224,6 +224,12 @@ def _one(f, x, run):
     return torch.ones_like(x)
 
 
+def _correlated(f, x, run):
+    """Each image has its own mix, and all of them one form."""
+    first = f.row(0, len(x))
+    return _one(f, x, run) if first.form == "added" else run(f) / x
+
+
 def _untouched(f, x, run):
     return (run(f) == x).to(x)
 
@@ -233,7 +239,7 @@ SLOPES = {
     "codec": _one,
     "fog": _fog,
     "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
-    "correlated": lambda f, x, run: _one(f, x, run) if f.form == "added" else run(f) / x,
+    "correlated": _correlated,
     "diffjpeg": _one,
     "gaussian": _one,
     "hotpixels": _untouched,
