@@ -80,7 +80,8 @@ def _sources(seed: int, delta: int, passes: int, height: int, width: int) -> Ten
         target = torch.where(moves, pixels + down * width + right, pixels)
         is_done = (target > pixels) & moves[target]  # the target has been replaced before
         following = torch.where(is_done, target, pixels)
-        sources = sources[target[_ends(following)]]
+        not_done = target[_ends(following)]  # the copied pixel still has its old value
+        sources = sources[not_done]
     return sources
 
 
@@ -193,13 +194,16 @@ def _smoothing(n: int, sigma: float) -> Tensor:
 def _bilinear(x: Tensor, positions: Tensor, edge: str) -> Tensor:
     """x [1, C, H, W] between its pixels, at positions (row, column) [2, H, W]."""
     height, width = x.shape[2:]
-    upper, left = positions.floor()
-    down, right = (positions - positions.floor()).to(x)
+    whole = positions.floor()
+    shares = (positions - whole).to(x)
+    upper, left = whole
+    down, right = shares
     pixels = x.flatten(2)
     mixed = torch.zeros_like(x)
     for row, share_of_row in ((upper, 1 - down), (upper + 1, down)):
         for column, share in ((left, 1 - right), (left + 1, right)):
-            index = _folded(row, height, edge) * width + _folded(column, width, edge)
+            first_of_row = _folded(row, height, edge) * width
+            index = first_of_row + _folded(column, width, edge)
             values = pixels.index_select(2, index.flatten().to(x.device))
             mixed = mixed + share_of_row * share * values.view_as(x)
     return mixed

@@ -166,7 +166,8 @@ def edges(levels: Tensor) -> Tensor:
     """Canny's edges: where the gradient is largest across itself, and connected to a strong one."""
     repeated = F.pad(levels[None, None], (1, 1, 1, 1), mode="replicate")
     slope = torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=torch.float64)
-    gradients = F.conv2d(repeated, torch.stack([slope, slope.mT])[:, None])
+    slopes = torch.stack([slope, slope.mT])  # along rows and along columns
+    gradients = F.conv2d(repeated, slopes[:, None])
     to_the_right, down = gradients[0].long()
     strength = to_the_right.abs() + down.abs()
     around = _padded(strength, 1, 0)
@@ -195,8 +196,9 @@ def edges(levels: Tensor) -> Tensor:
 def _connected(candidates: Tensor, found: Tensor) -> Tensor:
     """The candidates that a path of candidates leads to from those that are found already."""
     while True:
-        nearby = F.max_pool2d(found.double()[None], 3, stride=1, padding=1)[0] > 0
-        more = nearby & candidates
+        planes = found.double()[None]
+        around = F.max_pool2d(planes, kernel_size=3, stride=1, padding=1)
+        more = candidates & (around[0] > 0)
         if torch.equal(more, found):
             return found
         found = more
@@ -214,7 +216,8 @@ def distances(marked: Tensor) -> Tensor:
         shorter = lengths
         for rows in range(-2, 3):
             for columns in range(-2, 3):
-                step = _STEPS.get((min(abs(rows), abs(columns)), max(abs(rows), abs(columns))))
+                near, far = sorted((abs(rows), abs(columns)))
+                step = _STEPS.get((near, far))
                 if step is None:
                     continue
                 top = 2 + rows

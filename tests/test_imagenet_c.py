@@ -16,6 +16,7 @@ from degrade.spatter import edges, equalized
 
 from . import corruptions
 from .conftest import picture, rng
+from .draws import hwc
 
 SIDE = 48
 
@@ -25,10 +26,6 @@ def image(seed=3):
     part = picture(seed)[..., 30 : 30 + SIDE, 40 : 40 + SIDE].double()
     noise = 8 * torch.randn(part.shape, generator=rng(seed), dtype=torch.float64)
     return (part * 255 + noise).round().clamp(0, 255) / 255
-
-
-def hwc(x):
-    return x[0].permute(1, 2, 0).numpy()
 
 
 def run(corruption, severity, x):
