@@ -47,7 +47,7 @@ def hwc(x):
 
 
 def recording(monkeypatch):
-    """Returns run(name, x, seed): the result of a pipeline, its concrete chain, and all its draws."""
+    """Returns run(name, x, seed): the result of a pipeline, the concrete chain, and its draws."""
     normals, counts = [], []
     normal, poisson = Rng.normal, Rng.poisson
 
