@@ -204,6 +204,8 @@ def test_imagenet_c_frost_needs_a_photograph(severity):
     """With one, the law is that of the authors' code; without, the error says what to write."""
     with pytest.raises(KeyError, match="needs the authors' photographs.*frost:FILE") as error:
         pipelines[f"imagenet-c/frost/{severity}"]
+    with pytest.raises(ValueError, match="frost/. needs the authors' photographs"):
+        parse(f"gray >> imagenet-c/frost/{severity}")
     keep, weight = FROST[severity - 1]
     assert f"frost:FILE,{keep},{weight} >> clamp >> quantize:rounding=down" in str(error.value)
     x = image()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from ..presets import Presets
-from ..registry import ALIASES
+from ..registry import ALIASES, REFUSED
 from . import bsrgan, faces, imagenet_c, real_esrgan
 from .entry import Pipeline
 
@@ -27,8 +27,8 @@ class Pipelines(Presets):
     """Maps a pipeline's name to its operator; `about` says where it is from."""
 
     def check(self, name: str) -> None:
-        if name in imagenet_c.WITHOUT_FILES:
-            raise KeyError(f"the pipeline {name!r} {imagenet_c.WITHOUT_FILES[name]}")
+        if name in REFUSED:
+            raise KeyError(f"the pipeline {name!r} {REFUSED[name]}")
         super().check(name)
 
     def families(self) -> list[str]:
@@ -44,5 +44,6 @@ class Pipelines(Presets):
 
 for _name, _entry in _ENTRIES.items():
     ALIASES[_name] = _entry.text
+REFUSED.update(imagenet_c.WITHOUT_FILES)
 
 pipelines = Pipelines(ALIASES, "pipeline", "real-esrgan-x4 or gfpgan")

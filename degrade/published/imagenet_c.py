@@ -133,8 +133,8 @@ def _pipelines() -> dict[str, Pipeline]:
 
 
 PIPELINES = _pipelines()
-WITHOUT_FILES = {}
-"""Why a name has no pipeline: the frost of ImageNet-C needs the authors' photographs."""
+# The names without a pipeline, and what to write instead
+WITHOUT_FILES: dict[str, str] = {}
 for _severity, (_keep, _weight) in zip(SEVERITIES, _FROST, strict=True):
     WITHOUT_FILES[f"imagenet-c/frost/{_severity}"] = (
         "needs the authors' photographs of frost (github.com/hendrycks/robustness); with one of "
