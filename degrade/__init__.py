@@ -11,8 +11,9 @@ from importlib import import_module
 from ._version import __version__
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
-from .color import Brightness, Contrast, Hue, Offset, Saturation
+from .color import HSV, Brightness, Contrast, Hue, Offset, Saturation
 from .diffjpeg import DiffJPEG
+from .displacement import Elastic, Glass, ZoomBlur
 from .filter import Blur, Gamma, Gray, Sinc
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
@@ -43,8 +44,10 @@ from .resample import Downsample, Pool, Resize
 from .sensing import CompressedSensing
 from .serial import from_json, to_json
 from .sharpen import USM
+from .spatter import Spatter
 from .spec import SpecError, parse
 from .subsample import Subsample
+from .weather import Fog, Frost, Snow
 
 __all__ = [
     "Blur",
@@ -60,10 +63,15 @@ __all__ = [
     "DeadPixels",
     "DiffJPEG",
     "Downsample",
+    "Elastic",
+    "Fog",
     "Frame",
+    "Frost",
     "Gamma",
     "Gaussian",
+    "Glass",
     "Gray",
+    "HSV",
     "HotPixels",
     "Hue",
     "Identity",
@@ -92,6 +100,8 @@ __all__ = [
     "Shift",
     "Shuffle",
     "Sinc",
+    "Snow",
+    "Spatter",
     "SpecError",
     "Speckle",
     "Strokes",
@@ -100,6 +110,7 @@ __all__ = [
     "USM",
     "Uncrop",
     "Uniform",
+    "ZoomBlur",
     "check",
     "fit",
     "from_json",

@@ -1,4 +1,4 @@
-"""Changes of colour as torchvision's ColorJitter makes them, and shifts of the channels.
+"""Changes of colour as torchvision's ColorJitter and ImageNet-C make them.
 
 They do not clamp; write `>> clamp` after them, as torchvision does after each.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .images import check_channels
 from .operator import Operator
-from .params import Numbers, number, per_image, tensor_of
+from .params import Numbers, number, option, per_image, tensor_of
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -43,27 +43,40 @@ class Brightness(Operator):
         return x * per_image(self.factor, x, "factor")
 
 
-@register("contrast", exact="torchvision's", gradient="adjoint")
+@register("contrast", exact="torchvision, ImageNet-C", gradient="adjoint")
 class Contrast(Operator):
-    """Move all values away from the mean luma of the image, or towards it.
+    """Move all values away from the mean of the image, or towards it.
 
-    y = factor·x + (1 - factor)·mean(0.2989 R + 0.587 G + 0.114 B). The adjoint spreads the second
-    part over all pixels.
+    y = factor·x + (1 - factor)·mean. The adjoint spreads the second part over all pixels.
 
     factor: 0 to 20; below 1 flattens; a number, or one per image.
+    mean: "luma" is that of 0.2989 R + 0.587 G + 0.114 B, as in torchvision; "channel" is each
+        channel's own, as in ImageNet-C.
     """
 
     factor: Numbers = number(low=0, high=_STRONGEST, learnable=True)
+    mean: str = option("luma", "channel", default="luma")
     linear = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return row_by_row(_flattened, x, factor=self.factor)
+        if self.mean == "luma":
+            return row_by_row(_away_from_luma, x, factor=self.factor)
+        return row_by_row(_away_from_channels, x, factor=self.factor)
 
 
-def _flattened(x: Tensor, factor: float) -> Tensor:
+def _away_from_luma(x: Tensor, factor: float) -> Tensor:
     """One image, its values moved away from its mean luma."""
     brightness = luma(x).double()
-    mean = brightness.mean().to(x)
+    return _away(x, brightness.mean().to(x), factor)
+
+
+def _away_from_channels(x: Tensor, factor: float) -> Tensor:
+    """One image, the values of each channel moved away from their mean."""
+    means = x.double().mean((2, 3), keepdim=True)
+    return _away(x, means.to(x), factor)
+
+
+def _away(x: Tensor, mean: Tensor, factor: float) -> Tensor:
     amount = tensor_of(factor, x)
     rest = 1 - amount
     return amount * x + rest * mean
@@ -107,12 +120,48 @@ class Hue(Operator):
         if x.shape[1] == 1:
             return x.clone()
         turn = per_image(self.turn, x, "turn")
-        turned = _turned(x.detach(), turn)
+        hue, saturation, value = _to_hsv(x.detach())
+        turned = _from_hsv((hue + turn).remainder(1.0), saturation, value).to(x)
         return with_gradient_of(declare(x, turned), turned)
 
 
-def _turned(x: Tensor, turn: float | Tensor) -> Tensor:
-    """An image with other hues, through HSV."""
+@register("hsv", exact="scikit-image's HSV", gradient="identity")
+class HSV(Operator):
+    """Change saturation and value of each pixel in the HSV cone, each clamped to [0, 1].
+
+    S becomes scale·S + saturation, and V becomes V + value. Of a grey image, only the value is
+    changed. A grey pixel of a colour image that gets a saturation becomes red, since grey has the
+    hue 0 there. Gradient: identity; those of the parameters are the exact ones.
+
+    scale: of the saturation, 0 to 20; a number, or one per image.
+    saturation: what is added to the saturation, -1 to 1; a number, or one per image.
+    value: what is added to the value, -1 to 1; a number, or one per image.
+
+    Source: `brightness` and `saturate` of ImageNet-C (Hendrycks & Dietterich 2019).
+    """
+
+    scale: Numbers = number(default=1, low=0, high=_STRONGEST, learnable=True)
+    saturation: Numbers = number(default=0, low=-1, high=1, learnable=True)
+    value: Numbers = number(default=0, low=-1, high=1, learnable=True)
+    local = True
+
+    def forward(self, x: Tensor, rng: Rng) -> Tensor:
+        check_channels(x)
+        added_value = per_image(self.value, x, "value")
+        if x.shape[1] == 1:
+            changed = (x.detach() + added_value).clamp(0, 1)
+            return with_gradient_of(declare(x, changed), changed)
+        scale = per_image(self.scale, x, "scale")
+        added = per_image(self.saturation, x, "saturation")
+        hue, saturation, value = _to_hsv(x.detach())
+        new_saturation = (saturation * scale + added).clamp(0, 1)
+        new_value = (value + added_value).clamp(0, 1)
+        changed = _from_hsv(hue, new_saturation, new_value).to(x)
+        return with_gradient_of(declare(x, changed), changed)
+
+
+def _to_hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in turns, saturation and value of each pixel; the hue of grey is 0."""
     value = x.amax(1, keepdim=True)
     darkest = x.amin(1, keepdim=True)
     chroma = value - darkest
@@ -122,9 +171,8 @@ def _turned(x: Tensor, turn: float | Tensor) -> Tensor:
     saturation = chroma / safe_value
     distances = (value - x) / safe_chroma
     sextant = _sextant(x == value, distances)
-    hue = sextant / 6 + 1 + turn
-    rgb = _from_hsv(hue.remainder(1.0), saturation, value)
-    return rgb.to(x)
+    hue = sextant / 6 + 1
+    return hue.remainder(1.0), saturation, value
 
 
 def _sextant(is_largest: Tensor, distances: Tensor) -> Tensor:

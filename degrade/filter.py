@@ -1,6 +1,5 @@
 """Filters and colour: blur, ringing, grey and gamma.
 
-Convolutions go through the FFT in float64: as exact on every device and as fast for every kernel.
 The image is mirrored at its edges without repeating them (d c b | a b c d | c b a), however small
 it is; a bright point becomes the kernel.
 """
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .constants import cached_constant
+from .convolution import EDGES, convolve
 from .images import LARGEST_VALUE, check_channels
 from .kernels import KERNELS, with_gradient
 from .operator import Operator, Shape
@@ -28,6 +28,7 @@ from .params import (
     decided,
     integer,
     number,
+    option,
     show,
     single,
     tensor_of,
@@ -41,34 +42,6 @@ from .transforms import is_differentiated
 
 _NEVER_ZERO = 1e-30  # whose logarithm is finite; its powers are 0 for every purpose
 BLACK = 1e-3  # a quarter of an 8-bit level: where Gamma's slope stops growing
-
-
-def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-    """x [1, C, H, W] convolved with a kernel [k, k] of odd k, mirrored at the edges."""
-    reach = len(kernel) // 2
-    *_, height, width = x.shape
-    rows = _mirrored(height, reach)
-    columns = _mirrored(width, reach)
-    taller = x.double().index_select(2, rows.to(x.device))
-    padded = taller.index_select(3, columns.to(x.device))
-    size = padded.shape[2:]
-    spectrum = torch.fft.rfft2(padded)
-    weights = kernel.to(padded)
-    kernel_spectrum = torch.fft.rfft2(weights, size)
-    product = spectrum * kernel_spectrum
-    y: Tensor = torch.fft.irfft2(product, size)
-    corner = 2 * reach  # where the convolution no longer wraps around
-    without_margins = y[..., corner:, corner:]
-    return without_margins.to(x)
-
-
-def _mirrored(n: int, reach: int) -> Tensor:
-    """Indices -reach … n - 1 + reach, folded back at 0 and n - 1."""
-    period = max(2 * (n - 1), 1)
-    indices = torch.arange(-reach, n + reach, device="cpu")
-    forward = indices.remainder(period)
-    backward = period - forward
-    return torch.minimum(forward, backward)
 
 
 KERNEL_WORDS = f"{', '.join(KERNELS)}; or k² numbers, or a matrix, of odd sides"
@@ -145,25 +118,31 @@ def _is_kernel(kernel: Tensor) -> bool:
 
 @register("blur", exact="scipy.ndimage", gradient="adjoint")
 class Blur(Operator):
-    """Convolve with a kernel; the image is mirrored at its edges.
+    """Convolve with a kernel; the image is mirrored at its edges, or its edge is repeated.
 
     y = k ∗ x; the adjoint correlates y with k and folds the mirrored edges back.
 
     kernel: a name, k² numbers, or a tensor [h, w] of odd sides, padded with zeros to a square. A
-        named kernel sums to 1; numbers are used as given, so their sum scales the image.
+        named kernel sums to 1 (a disc of 8 or more pixels, as published, to 1 up to a hundredth);
+        numbers are used as given, so their sum scales the image.
     size: of a named kernel, in pixels; a number, or one per image. "gaussian" and "plateau": the
         standard deviation, 0 to 100; "motion": the length of a straight line, 1 to 1000; "defocus":
-        the radius of a disc, 0 to 500. Motion and defocus are anti-aliased.
-    angle: of the motion, or of the direction in which a Gaussian or plateau with `across` has the
-        standard deviation `size`; in degrees from the x axis, counterclockwise.
-    across: the standard deviation of a Gaussian or plateau at right angles to `angle`; the same as
-        `size` if left out.
+        the radius of a disc, 0 to 500. Motion and defocus are anti-aliased. "trail": the standard
+        deviation of ImageMagick's motion blur, half of a Gaussian along a line of whole pixels, 0
+        to 100; "disc": the radius of ImageNet-C's defocus, a disc of whole pixels, 0 to 100.
+    angle: of the motion or the trail, or of the direction in which a Gaussian or plateau with
+        `across` has the standard deviation `size`; in degrees from the x axis, counterclockwise.
+    across: the standard deviation of a Gaussian or plateau at right angles to `angle`, the same as
+        `size` if left out; for a disc that of the Gaussian of 3 pixels (5 from a radius of 9 on)
+        that smooths it.
     beta: the exponent in exp(-q^β / 2) of a generalised Gaussian, and in 1 / (1 + q^β) of a
         plateau, with q = (u / size)² + (v / across)² at u pixels along the angle and v across it.
     side: the side of the square of pixels that a Gaussian or plateau is cut to, odd, 1 to 501; if
-        left out, the kernel ends at four standard deviations.
+        left out, the kernel ends at four standard deviations. For a trail: its length.
+    edge: "mirror", or "nearest", which repeats the pixels at the edge.
 
     Output: the same shape. Gradient: its own, the adjoint; every number of the kernel has one too.
+    That of a trail's angle and a disc's size is the one of the anti-aliased `motion` or `defocus`.
     Source of `beta` and the plateau: Liu et al. 2020 (generalised Gaussian kernels for
     super-resolution), as drawn by Real-ESRGAN.
     """
@@ -174,6 +153,7 @@ class Blur(Operator):
     across: Numbers | None = number(default=None, low=0, high=100, learnable=True)
     beta: Numbers = number(default=1, low=0.05, high=20, learnable=True)
     side: Integer | None = integer(default=None, low=1, high=501, odd=True, per_image=False)
+    edge: str = option(*EDGES, default="mirror")
     linear = True
 
     def __post_init__(self) -> None:
@@ -187,13 +167,12 @@ class Blur(Operator):
         if self.size is None:
             raise ValueError(f"size is missing, as in blur:{self.kernel},2")
         check_numbers("size", self.size, named.smallest, named.largest)
-        if named.oriented:
-            if self.across is None:
-                self._refuse_unused("motion, or to a kernel with across", ("angle",))
-        else:
-            self._refuse_unused("gaussian and plateau", ("across", "beta", "side"))
-            if self.kernel != "motion":
-                self._refuse_unused("motion", ("angle",))
+        for name in ("angle", "across", "beta", "side"):
+            if name not in named.takes:
+                owners = [kernel for kernel, other in KERNELS.items() if name in other.takes]
+                self._refuse_unused(", ".join(owners), (name,))
+        if "beta" in named.takes and self.across is None:
+            self._refuse_unused("motion, or to a kernel with across", ("angle",))
 
     def _refuse_unused(self, owner: str, names: Sequence[str]) -> None:
         """Raise ValueError if a parameter is given that this kernel does not have."""
@@ -207,13 +186,14 @@ class Blur(Operator):
             like = torch.empty(0, dtype=torch.float64, device="cpu")
             values = cast(Tensor, tensor_of(self.kernel, like))
             kernel = values.view(side, side)
-            return row_by_row(convolve, x, kernel=kernel)
+            with_edge = partial(convolve, edge=self.edge)
+            return row_by_row(with_edge, x, kernel=kernel)
         named = KERNELS[self.kernel]
         cut_to = decided(self.side)
 
         def blur(row: Tensor, size: float, across: float, angle: float, beta: float) -> Tensor:
             kernel = named.draw(size, across, angle, beta, cut_to)
-            return convolve(row, kernel)
+            return convolve(row, kernel, self.edge)
 
         across = self.size if self.across is None else self.across
         return row_by_row(blur, x, size=self.size, across=across, angle=self.angle, beta=self.beta)
@@ -223,7 +203,7 @@ class Blur(Operator):
             side = math.isqrt(len(self.kernel))
             return side // 2
         if isinstance(self.side, int):
-            return self.side // 2
+            return KERNELS[self.kernel].reach_of(self.side)
         across = self.size if self.across is None else self.across
         if isinstance(self.size, (int, float)) and isinstance(across, (int, float)):
             return 4 * max(self.size, across) + 1

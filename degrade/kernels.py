@@ -1,4 +1,4 @@
-"""Kernels of blur with a name: Gaussian, plateau, motion, defocus."""
+"""Kernels of blur with a name: Gaussian, plateau, motion, defocus, trail, disc."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .surrogate import declare
 from .tracked import at_least, is_tracked, tensor_of
 
 _THINNEST = 1e-6  # pixels: a standard deviation that is zero for every purpose
+_SMALL_DISC = 8  # pixels: up to this radius, a disc lies in a square of 17 pixels
 _CUT = 4  # standard deviations after which a kernel without a side ends
 
 Value = float | Tensor  # a parameter: a tensor of one number where its gradient is asked for
@@ -132,6 +133,101 @@ def _near(end: Tensor, radius: Value) -> Tensor:
     return kernel / kernel.sum()
 
 
+# The kernels of ImageNet-C ------------------------------------------------------------------------
+
+
+def _trail(form: Form) -> Tensor:
+    """Half of a Gaussian along a line, each tap at the nearest pixel."""
+    return _along_line(form, _whole_pixels)
+
+
+def _trail_with_gradient(form: Form) -> Tensor:
+    """The same; that it turns with the angle is taken from taps between pixels."""
+    return _along_line(form, _whole_pixels_with_gradient)
+
+
+def _along_line(form: Form, place: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Taps 0, 1, 2, … of a Gaussian, which lie that many pixels from the centre along the angle."""
+    length = _trail_length(form)
+    taps = torch.arange(length, dtype=torch.float64)
+    shares = taps / at_least(form.size, _THINNEST)
+    weights = torch.exp(-shares.square() / 2)
+    to_the_right, up = _direction(form.angle)
+    position = torch.arange(1 - length, length, dtype=torch.float64)
+    across_columns = place(taps * to_the_right, position)
+    across_rows = place(taps * -up, position)
+    kernel = (across_rows * weights) @ across_columns.mT
+    return kernel / kernel.sum()
+
+
+def _whole_pixels(at: Tensor, position: Tensor) -> Tensor:
+    """[pixels, taps]: 1 where a tap lies, with halves rounded up, as ImageMagick does it."""
+    nearest = torch.floor(at + 0.5)
+    is_there = position[:, None] == nearest
+    return is_there.double()
+
+
+def _whole_pixels_with_gradient(at: Tensor, position: Tensor) -> Tensor:
+    """The same, with the gradient of the shares of a tap in the two pixels beside it."""
+    distance = position[:, None] - at
+    overlap = 1 - distance.abs()
+    return declare(overlap.clamp(min=0), _whole_pixels(at, position))
+
+
+def _trail_length(form: Form) -> int:
+    """The number of taps that was given, or those within four standard deviations."""
+    if form.side is not None:
+        return form.side
+    return int(_CUT * _plain(form.size) + 0.5) + 1
+
+
+def _disc(form: Form) -> Tensor:
+    """A disc of whole pixels, smoothed by a small Gaussian."""
+    return _smoothed_disc(form, _whole_disc)
+
+
+def _disc_with_gradient(form: Form) -> Tensor:
+    """The same; that it grows with the radius is taken from pixels that lie partly in the disc."""
+    return _smoothed_disc(form, _whole_disc_with_gradient)
+
+
+def _smoothed_disc(form: Form, disc: Callable[[Tensor, Value], Tensor]) -> Tensor:
+    radius = _plain(form.size)
+    is_small = radius <= _SMALL_DISC
+    reach = _SMALL_DISC if is_small else math.ceil(radius)
+    side = 2 * reach + 1
+    x, y = _coordinates(side)
+    spread = disc(torch.hypot(x, y), form.size)
+    smoothing = _smoothing(side, form.across, taps=1 if is_small else 2)
+    return smoothing @ spread @ smoothing.mT
+
+
+def _whole_disc(distance: Tensor, radius: Value) -> Tensor:
+    inside = (distance <= _plain(radius)).double()
+    return inside / inside.sum()
+
+
+def _whole_disc_with_gradient(distance: Tensor, radius: Value) -> Tensor:
+    inside = radius + 0.5 - distance
+    shares = inside.clamp(0, 1)
+    return declare(shares / shares.sum(), _whole_disc(distance, radius))
+
+
+def _smoothing(side: int, sigma: Value, taps: int) -> Tensor:
+    """The matrix of a Gaussian of 2·taps + 1 pixels on `side` pixels with mirrored edges."""
+    offsets = torch.arange(-taps, taps + 1, dtype=torch.float64)
+    shares = offsets / at_least(sigma, _THINNEST)
+    weights = torch.exp(-shares.square() / 2)
+    matrix = torch.zeros(side, side, dtype=torch.float64)
+    last = side - 1
+    for offset, weight in zip(range(-taps, taps + 1), weights / weights.sum(), strict=True):
+        pixels = torch.arange(side) + offset
+        mirrored = last - (last - pixels.abs()).abs()
+        shifted = torch.nn.functional.one_hot(mirrored, side)
+        matrix = matrix + weight * shifted
+    return matrix
+
+
 # Values ------------------------------------------------------------------------------------------
 
 
@@ -192,6 +288,10 @@ def with_gradient(
     return declare(by_formula, exact)
 
 
+def _half(side: int) -> int:
+    return side // 2
+
+
 class NamedKernel(NamedTuple):
     """What `Blur` needs to know of a kernel with a name."""
 
@@ -199,7 +299,8 @@ class NamedKernel(NamedTuple):
     largest: float
     formula: Formula
     of_plain_numbers: Formula  # the same kernel, cached
-    oriented: bool = False  # has `across`, `beta` and `side`
+    takes: tuple[str, ...] = ()  # the parameters besides `size`
+    reach_of: Callable[[int], int] = _half  # the reach in pixels of a side
 
     def draw(
         self, size: float, across: float, angle: float, beta: float, side: int | None
@@ -215,9 +316,20 @@ class NamedKernel(NamedTuple):
         return with_gradient(exact, formula, [size, across, angle, beta])
 
 
+_ORIENTED = ("across", "angle", "beta", "side")
+
+
+def _all_but_one(side: int) -> int:
+    return side - 1
+
+
 KERNELS = {
-    "gaussian": NamedKernel(0, 100, _oriented_gaussian, _cached_gaussian, oriented=True),
-    "plateau": NamedKernel(0, 100, _plateau, partial(_cached, _plateau), oriented=True),
-    "motion": NamedKernel(1, 1000, _motion, partial(_cached, _motion)),
+    "gaussian": NamedKernel(0, 100, _oriented_gaussian, _cached_gaussian, _ORIENTED),
+    "plateau": NamedKernel(0, 100, _plateau, partial(_cached, _plateau), _ORIENTED),
+    "motion": NamedKernel(1, 1000, _motion, partial(_cached, _motion), ("angle",)),
     "defocus": NamedKernel(0, 500, _defocus, partial(_cached, _defocus)),
+    "trail": NamedKernel(
+        0, 100, _trail_with_gradient, partial(_cached, _trail), ("angle", "side"), _all_but_one
+    ),
+    "disc": NamedKernel(0, 100, _disc_with_gradient, partial(_cached, _disc), ("across",)),
 }

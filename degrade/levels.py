@@ -37,33 +37,41 @@ class Clamp(Operator):
         return torch.where(y <= 0, where_black, not_black)
 
 
-@register("quantize", exact="round half to even", gradient="cubic, or ste")
+@register("quantize", exact="round half to even, or down", gradient="cubic, or ste")
 class Quantize(Operator):
-    """Round half to even to the grid k/(levels-1); values outside [0, 1] stay outside.
+    """Round to the grid k/(levels-1); values outside [0, 1] stay outside.
 
-    y = round(x·(levels-1)) / (levels-1).
+    y = round(x·(levels-1)) / (levels-1), with halves to even.
 
     levels: an integer from 2 to 2^16; 256 for 8-bit files.
     surrogate: the gradient. "cubic" is (1-α) + 3α d², with d the distance to the grid in steps and
         α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15); "ste" is the straight-through estimator, 1.
+    rounding: "nearest", or "down" to the next lower level, as numpy's uint8 does it. A value that
+        differs from a level by less than 10⁻⁵ steps has this level, whatever the rounding errors
+        before it were.
 
     `project`: the nearest value that rounds to y, kept 1/64 of a step inside the rounding interval.
     """
 
     levels: Integer = integer(default=256, low=2, high=2**16, per_image=False)
     surrogate: str = option("cubic", "ste", default="cubic")
+    rounding: str = option("nearest", "down", default="nearest")
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         steps = decided(self.levels) - 1
         scaled = x * steps
-        rounded = surrogate.round_half_even(scaled, self.surrogate)
+        if self.rounding == "nearest":
+            rounded = surrogate.round_half_even(scaled, self.surrogate)
+        else:
+            rounded = surrogate.round_down(scaled, self.surrogate)
         return rounded / steps
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         steps = decided(self.levels) - 1
         level = (y * steps).round()
-        lowest = level - _SAFE
-        highest = level + _SAFE
+        middle = level if self.rounding == "nearest" else level + 0.5
+        lowest = middle - _SAFE
+        highest = middle + _SAFE
         inside = torch.clamp(x * steps, lowest, highest)
         return inside / steps

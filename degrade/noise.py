@@ -28,7 +28,7 @@ from .params import (
 )
 from .registry import register
 from .rng import Rng
-from .seeded import Seeded, survivors
+from .seeded import Unknown, survivors
 from .surrogate import declare, with_gradient_of
 
 DARKEST = 1e-6  # smallest peak: counts divided by it are finite in float32
@@ -184,18 +184,21 @@ class ScaledPoisson(_GrayOrColor):
     """Photon noise as BasicSR draws it: its peak is the number of levels in the image.
 
     y = x + scale·(n / v - q), n ~ Poisson(v·q), with q = x rounded to 8 bits, clamped, and v the
-    number of different values in q, rounded up to a power of 2. Gradient: identity; the noise
-    counts as constant.
+    peak. Gradient: identity; the noise counts as constant.
 
     scale: the factor of the noise, 0 to 100; a number, or one per image.
     gray: the probability that an image gets the same noise in all its channels: that of the luma
         0.2989 R + 0.587 G + 0.114 B. 0 if left out.
+    peak: 10⁻⁶ to 10⁹; a number, or one per image. If left out, the number of different values in
+        q, rounded up to a power of 2.
 
-    Source: `random_add_poisson_noise_pt` of BasicSR, as Real-ESRGAN uses it.
+    Source: `random_add_poisson_noise_pt` of BasicSR, as Real-ESRGAN uses it; with a peak,
+    `add_Poisson_noise` of BSRGAN.
     """
 
     scale: Numbers = number(low=0, high=100, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
+    peak: Numbers | None = number(default=None, low=DARKEST, high=BRIGHTEST)
     local = False  # the peak depends on the whole image
     noisy = True
 
@@ -205,7 +208,10 @@ class ScaledPoisson(_GrayOrColor):
         def noise(x: Tensor) -> Tensor:
             scaled = self._source(x) * 255
             levels = scaled.round().clamp(0, 255)
-            peak = _power_of_two(levels)
+            if self.peak is None:
+                peak: float | Tensor = _power_of_two(levels)
+            else:
+                peak = per_image(self.peak, x, "peak")
             brightness = levels / 255
             counts = rng.poisson(brightness * peak)
             return counts / peak - brightness
@@ -255,25 +261,27 @@ def _symmetric(values: Sequence[float]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
 
-@register("correlated", exact="N(x, level²·mix)", gradient="identity")
+@register("correlated", exact="N(x, level²·mix)", gradient="identity, or at the draw")
 class Correlated(Operator):
-    """Add Gaussian noise whose three channels are correlated.
+    """Add Gaussian noise whose three channels are correlated, or multiply by it.
 
-    y = x + level·e, e ~ N(0, mix) at each pixel. Gradient: identity. A grey image gets noise with
-    the mean of the three variances.
+    y = x + level·e, or y = x·(1 + level·e), with e ~ N(0, mix) at each pixel. Gradient: identity,
+    or 1 + level·e. A grey image gets noise with the mean of the three variances.
 
     level: 0 to 1, in units of [0, 1]; a number, or one per image.
     mix: the covariance of the channels as six numbers, rr, rg, rb, gg, gb and bb. If left out,
         `sample` draws the absolute values of Uᵀ D U, for a diagonal D with entries from U[0, 1) and
         an orthogonal U that spans a matrix of such entries.
+    form: "added" or "multiplied".
 
-    Source: the third kind of noise in `add_Gaussian_noise` of BSRGAN.
+    Source: the third kind of noise in `add_Gaussian_noise` and `add_speckle_noise` of BSRGAN.
     """
 
     level: Numbers = number(low=0, high=1, levels=True, learnable=True)
     mix: Sequence[float] | None = checked(
         _check_mix, "six numbers: rr, rg, rb, gg, gb, bb", default=None
     )
+    form: str = option("added", "multiplied", default="added")
     local = True
     noisy = True
 
@@ -304,13 +312,18 @@ class Correlated(Operator):
         if x.shape[1] == 1:
             variance = mix.trace() / 3
             deviation = variance.sqrt().to(x)
-            return x + level * deviation * normal
+            return self._with_noise(x, level * deviation * normal)
         eigenvalues, eigenvectors = torch.linalg.eigh(mix)
         deviations = eigenvalues.clamp(min=0).sqrt()
         # the symmetric root: it is the only one that does not depend on the signs of eigenvectors
         root = eigenvectors * deviations @ eigenvectors.mT
         mixed: Tensor = torch.einsum("ij,bjhw->bihw", root.to(x), normal)
-        return x + level * mixed
+        return self._with_noise(x, level * mixed)
+
+    def _with_noise(self, x: Tensor, noise: Tensor) -> Tensor:
+        if self.form == "added":
+            return x + noise
+        return x * (1 + noise)
 
 
 @register("speckle", exact="N(x, σ²x²)", gradient="at the draw")
@@ -359,26 +372,28 @@ class Uniform(Operator):
 
 @register("saltpepper", exact="its probabilities", gradient="the untouched")
 class SaltPepper(Operator):
-    """Turn each pixel white or black, in all its channels, with probability prob.
+    """Turn each pixel, or each value of a pixel, white or black with probability prob.
 
     The pixels are drawn at every call. Gradient: 1 for pixels that keep their value, else 0.
 
     prob: probability of a change, in [0, 1]; a number, or one per image.
     salt: share of white among the changed pixels, in [0, 1]; a number, or one per image.
+    each: "pixel" changes all channels of a pixel together, "channel" draws for each of them.
 
     Source: Gonzalez & Woods, "Digital Image Processing", bipolar impulse noise.
     """
 
     prob: Numbers = number(low=0, high=1)
     salt: Numbers = number(default=0.5, low=0, high=1)
+    each: str = option("pixel", "channel", default="pixel")
     local = True
     noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         prob = per_image(self.prob, x, "prob")
         salt = per_image(self.salt, x, "salt")
-        one_channel = x[:, :1]
-        uniform = rng.uniform(one_channel)
+        drawn_apart = x[:, :1] if self.each == "pixel" else x
+        uniform = rng.uniform(drawn_apart)
         changes = uniform < prob
         turns_white = uniform < prob * salt
         white_or_black = turns_white.to(x)
@@ -389,7 +404,7 @@ class SaltPepper(Operator):
         return {0.0: prob * (1 - salt), 1.0: prob * salt}
 
 
-class _Defects(Seeded):
+class _Defects(Unknown):
     """Base of operators that lose each pixel, in all its channels, with probability prob."""
 
     prob: Numbers
@@ -397,9 +412,6 @@ class _Defects(Seeded):
     @property
     def local(self) -> bool:  # type: ignore[override]  # computed, so it cannot be set
         return self.seed is None  # a seed gives other pixels for another size
-
-    def approx(self) -> Operator:
-        return self.with_values({"seed": None})
 
     def alive(self, shape: Shape) -> Tensor:
         """1 for pixels that keep their value, else 0, [1 or B, 1, H, W]."""

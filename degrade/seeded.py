@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -44,6 +45,16 @@ class Seeded(Operator):
         return self.with_values({"seed": rng.integers(2**32)})
 
 
+class Unknown(Seeded):
+    """Base of operators of which a solver does not know what the seed draws.
+
+    `approx` removes the seed, so that every call draws anew.
+    """
+
+    def approx(self) -> Operator:
+        return self.with_values({"seed": None})
+
+
 def survivors(prob: Numbers, seed: Seed, shape: Shape) -> Tensor:
     """[1 or B, 1, H, W]: 0 with probability prob, else 1, for images of `shape`."""
     batch, _, *sides = shape
@@ -62,6 +73,33 @@ def seeded_uniform(seed: Seed, size: Shape, batch: int) -> Tensor:
     draws = []
     for one_seed in seeds:
         generator = torch.Generator("cpu").manual_seed(one_seed)
-        draw = partial(torch.rand, size, generator=generator, dtype=torch.float32, device="cpu")
-        draws.append(drawn_alike(draw))
+        draws.append(_drawn(torch.rand, size, generator, torch.float32))
     return torch.stack(draws)
+
+
+class Draws:
+    """Numbers of one seed in float64, in the order in which they are asked for."""
+
+    def __init__(self, seed: int):
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+
+    def uniform(self, *size: int, low: float = 0, high: float = 1) -> Tensor:
+        """U[low, high) of `size`."""
+        shares = _drawn(torch.rand, size, self._generator, torch.float64)
+        return low + (high - low) * shares
+
+    def normal(self, *size: int) -> Tensor:
+        """N(0, 1) of `size`."""
+        return _drawn(torch.randn, size, self._generator, torch.float64)
+
+    def integers(self, high: int, *size: int) -> Tensor:
+        """Integers from 0 to high - 1, of `size`."""
+        whole = torch.floor(self.uniform(*size) * high)
+        return whole.long()
+
+
+def _drawn(
+    function: Callable[..., Tensor], size: Shape, generator: torch.Generator, dtype: torch.dtype
+) -> Tensor:
+    draw = partial(function, size, generator=generator, dtype=dtype, device="cpu")
+    return drawn_alike(draw)

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from .filter import convolve
+from .convolution import convolve
 from .kernels import KERNELS
 from .operator import Operator, Shape
 from .params import Integer, Number, Numbers, decided, integer, number, tensor_of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .operator import Operator, compose
 from .params import parse_value, show
-from .registry import ALIASES, REGISTRY
+from .registry import ALIASES, REFUSED, REGISTRY
 
 DEEPEST = 20  # how deep parentheses may be nested
 _QUOTED = 60  # how many characters an error shows on each side of the mistake
@@ -152,6 +152,8 @@ class _Parser:
                 f"write {name_only} alone, or change its text, degrade.pipelines.about(…).text",
                 position,
             )
+        if name_only in REFUSED:
+            raise self.error(f"{name_only} {REFUSED[name_only]}", position)
         lower = name_only.lower()
         similar = difflib.get_close_matches(lower, [*REGISTRY, *ALIASES], n=3, cutoff=0.5)
         suggestions = " or ".join(similar or sorted(REGISTRY))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .constants import cached_constant
-from .filter import convolve
+from .convolution import convolve
 from .interpolation import between_neighbours
 from .kernels import KERNELS
 from .operator import Operator, Shape, Window

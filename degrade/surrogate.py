@@ -15,6 +15,7 @@ from torch import Tensor
 from .transforms import fold_all, is_differentiated, is_transformed
 
 CUBIC_BLEND = 0.8  # α of eq. 15
+_ALMOST_WHOLE = 1e-5  # a rounding error before `round_down`
 
 
 class _Declared(torch.autograd.Function):
@@ -169,10 +170,22 @@ def round_half_even(x: Tensor, surrogate: str = "cubic") -> Tensor:
 
     Source: Poirier-Ginter & Lalonde 2023, eq. 15; cubic rounding is from Shin & Song 2017.
     """
-    exact = x.detach().round()
+    return _rounded(x, x.detach().round(), surrogate)
+
+
+def round_down(x: Tensor, surrogate: str = "cubic") -> Tensor:
+    """⌊x⌋, or the whole number within 10⁻⁵ above x; the gradient of `round_half_even`.
+
+    The slope is the cubic one about the middle of the values that give the same result.
+    """
+    exact = (x.detach() + _ALMOST_WHOLE).floor()
+    return _rounded(x, exact, surrogate, offset=0.5)
+
+
+def _rounded(x: Tensor, exact: Tensor, surrogate: str, offset: float = 0) -> Tensor:
     if surrogate == "ste":
         return declare(x, exact)
-    distance = x.detach() - exact
+    distance = x.detach() - exact - offset
     return declare(x, exact, (1 - CUBIC_BLEND) + 3 * CUBIC_BLEND * distance**2)
 
 

@@ -2,7 +2,7 @@
 
 Pages link to files outside of docs/ by relative paths (`../examples/own_method.py`). The hooks add
 these files to the site under top/: Markdown as pages, Python as pages with the source, others as
-they are.
+they are. The page of each operator is made by explore.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import explore  # beside this file
 import griffe
 from mkdocs.structure.files import File, InclusionLevel
 
@@ -70,13 +71,27 @@ def on_files(files, config):
             to_add += [link for link in links if not link.startswith("docs/")]
         level = InclusionLevel.INCLUDED if path in IN_NAV else InclusionLevel.NOT_IN_NAV
         files.append(File.generated(config, place(path), content=content(path), inclusion=level))
+    add_explored(files, config)
     return files
+
+
+def add_explored(files, config):
+    """Add a page and a picture for each operator, made from its declaration."""
+    outside = InclusionLevel.NOT_IN_NAV
+    for name in explore.names():
+        text = explore.page(name)
+        picture = explore.picture(name)
+        path = f"operators/{name}"
+        files.append(File.generated(config, f"{path}.md", content=text, inclusion=outside))
+        files.append(File.generated(config, f"{path}.png", content=picture))
 
 
 def on_page_markdown(markdown, page, config, files):
     """Make links of pages in docs/ lead to the files that `on_files` added."""
     if not is_top_page(page.file):
         return markdown
+    if page.file.src_uri == "operators.md":
+        markdown = explore.with_links(markdown)
     return UP.sub(lambda link: place(link[1]), markdown)
 
 

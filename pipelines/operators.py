@@ -38,7 +38,7 @@ def show_all() -> None:
         row = (name, parameters(operator), operator.exact, operator.gradient, linear(operator))
         table.add_row(*row)
     tables.show(table)
-    names = ", ".join(published)
+    names = ", ".join(published.families())
     tables.show(Text(f"Published pipelines, whose names stand for a whole chain: {names}"))
 
 

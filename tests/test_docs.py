@@ -1,5 +1,6 @@
 """The Python snippets of the pages run, each page from its first snippet to its last."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -48,3 +49,30 @@ def test_overview_names_every_page(overview):
     for page in (ROOT / "docs").glob("*.md"):
         if page.name != "index.md":
             assert page.name in text, f"{overview} does not link {page.name}"
+
+
+def explore():
+    """docs/explore.py, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location("explore", ROOT / "docs" / "explore.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_operators_page_has_the_table_of_declarations():
+    """`python docs/explore.py` writes it."""
+    page = (ROOT / "docs" / "operators.md").read_text("utf-8")
+    assert page.endswith(explore().table())
+
+
+def test_explore_page_of_each_operator_shows_its_declaration():
+    pages = explore()
+    for name in pages.names():
+        assert len(pages.strengths(name)) == 5
+        page = pages.page(name)
+        for parameter in REGISTRY[name].kinds:
+            assert f"| `{parameter}` |" in page
+        assert REGISTRY[name].gradient in page
+    assert '`degrade.pipelines["imagenet-c/fog/1 … 5"]`' in pages.page("fog")
+    assert "tests/test_imagenet_c.py::test_imagenet_c_fog_equals_its_code" in pages.page("fog")
+    assert pages.picture("glass") == pages.picture("glass")

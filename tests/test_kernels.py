@@ -58,9 +58,10 @@ def test_kernel_across_zero_blurs_along_the_angle_only():
     "text, words",
     [
         ("blur:gaussian,2,angle=30", "angle=30 belongs to motion, or to a kernel with across"),
-        ("blur:motion,5,across=2", "across=2 belongs to gaussian and plateau"),
-        ("blur:defocus,5,side=9", "side=9 belongs to gaussian and plateau"),
-        ("blur:defocus,5,angle=9", "angle=9 belongs to motion"),
+        ("blur:motion,5,across=2", "across=2 belongs to gaussian, plateau, disc"),
+        ("blur:defocus,5,side=9", "side=9 belongs to gaussian, plateau, trail"),
+        ("blur:defocus,5,angle=9", "angle=9 belongs to gaussian, plateau, motion, trail"),
+        ("blur:trail,2,across=3", "across=3 belongs to gaussian, plateau, disc"),
         ("blur:gaussian,2,side=8", "side=8 must be an odd integer"),
         ("blur:gaussian,2,beta=0", "beta=0 must be a number from 0.05"),
         ("blur:1|2|3|4|5|6|7|8|9,side=5", "side=5 belongs to a kernel with a name"),

@@ -43,12 +43,17 @@ SMOOTH = [
     ("blur:motion,4.3,angle=33", "size"),
     ("blur:motion,4.3,angle=33", "angle"),
     ("blur:defocus,2.4", "size"),
+    ("blur:trail,2,side=9,angle=50", "size"),
+    ("blur:disc,3,across=0.6", "across"),
     ("sinc:1.2,size=9", "cutoff"),
     ("gamma:0.7", "gamma"),
     ("brightness:0.8", "factor"),
     ("contrast:0.8", "factor"),
     ("saturation:0.7", "factor"),
     ("hue:0.1", "turn"),
+    ("hsv:0.7,saturation=0.05,value=-0.02", "scale"),
+    ("hsv:0.7,saturation=0.05,value=-0.02", "saturation"),
+    ("hsv:0.7,saturation=0.05,value=-0.02", "value"),
     ("offset:0.1,0.2,0.05", "green"),
     ("usm:0.6", "weight"),
 ]
@@ -285,3 +290,26 @@ def test_operator_refuses_a_tensor_changed_since(make, start):
     with pytest.raises(ValueError, match="after a step of an optimiser, make a new operator"):
         f(image(), 0)
     assert torch.isfinite(make(start)(image(), 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "like"),
+    [
+        ("blur:trail,2,angle=40,side=9,edge=nearest", "angle", None),
+        ("blur:disc,3,across=0", "size", "blur:defocus,3"),
+    ],
+)
+def test_gradient_of_a_kernel_of_whole_pixels(text, name, like):
+    """The values are those of the plain number; the gradient that of the anti-aliased kernel."""
+    x = image()
+    f = degrade.parse(text)
+    tensor = learned(float(getattr(f, name)))
+    y = f.with_values({name: tensor})(x, 3)
+    assert torch.equal(y, f(x, 3))
+    weight = torch.randn(y.shape, generator=rng(1), dtype=y.dtype)
+    (gradient,) = torch.autograd.grad((y * weight).sum(), tensor)
+    assert torch.isfinite(gradient) and gradient != 0
+    if like is not None:
+        smooth = degrade.parse(like).with_values({name: tensor})(x, 3)
+        (expected,) = torch.autograd.grad((smooth * weight).sum(), tensor)
+        assert torch.allclose(gradient, expected)

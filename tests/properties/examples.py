@@ -8,6 +8,7 @@ from degrade import (
     Blur,
     Crop,
     Frame,
+    Frost,
     Gaussian,
     Mask,
     Maybe,
@@ -22,6 +23,7 @@ from degrade import (
 )
 from degrade.kinds import FlagKind, Kind, NumberKind, OptionKind
 from degrade.registry import REGISTRY
+from tests.conftest import rng
 
 factors = st.integers(1, 9)
 unit = st.floats(0, 1)
@@ -70,7 +72,16 @@ STRATEGIES = {
         beta=st.floats(0.5, 4),
         side=st.sampled_from([1, 3, 7, 21]),
     )
-    | st.builds(Blur, kernels),
+    | st.builds(
+        Blur,
+        st.just("trail"),
+        st.floats(0, 3),
+        st.floats(-360, 360),
+        side=st.none() | st.sampled_from([1, 3, 7]),
+        edge=st.sampled_from(["mirror", "nearest"]),
+    )
+    | st.builds(Blur, st.just("disc"), st.floats(0, 10), across=st.floats(0, 3))
+    | st.builds(Blur, kernels, edge=st.sampled_from(["mirror", "nearest"])),
     "box": declared("box"),
     "brightness": declared("brightness"),
     "clamp": declared("clamp"),
@@ -82,12 +93,18 @@ STRATEGIES = {
     "deadpixels": declared("deadpixels"),
     "diffjpeg": declared("diffjpeg"),
     "downsample": declared("downsample", factor=factors),
+    "elastic": declared(
+        "elastic", strength=st.floats(0, 30), size=st.floats(0.3, 9), jitter=st.floats(0, 20)
+    ),
+    "fog": declared("fog", amount=st.floats(0, 3), decay=st.floats(1, 5)),
     "gamma": declared("gamma", gamma=st.floats(0.01, 5)),
     "contrast": declared("contrast"),
     "correlated": declared("correlated", mix=st.none() | st.just((0.3, 0.1, 0, 0.2, 0.1, 0.3))),
     "gaussian": declared("gaussian"),
+    "glass": declared("glass", delta=st.integers(1, 4), passes=st.integers(0, 3)),
     "gray": declared("gray"),
     "hotpixels": declared("hotpixels"),
+    "hsv": declared("hsv"),
     "hue": declared("hue"),
     "identity": declared("identity"),
     "jpeg": st.builds(
@@ -131,9 +148,13 @@ STRATEGIES = {
     ),
     "saltpepper": declared("saltpepper"),
     "saturation": declared("saturation"),
-    "scaledpoisson": declared("scaledpoisson", scale=st.floats(0, 3)),
+    "scaledpoisson": declared(
+        "scaledpoisson", scale=st.floats(0, 3), peak=st.none() | st.floats(1, 1e4)
+    ),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
+    "snow": declared("snow", length=st.sampled_from([1, 5, 21]), size=st.floats(0, 9)),
+    "spatter": declared("spatter", size=st.floats(0.1, 4), amount=st.floats(0.1, 3)),
     "speckle": declared("speckle", sigma=unit),
     "strokes": declared("strokes", count=st.integers(0, 9), width=st.floats(0.01, 0.5)),
     "subsample": declared(
@@ -146,6 +167,7 @@ STRATEGIES = {
     "uncrop": declared("uncrop", keep=st.floats(0.01, 1)),
     "uniform": declared("uniform"),
     "usm": declared("usm", size=st.floats(0.1, 9), side=st.sampled_from([1, 9, 51])),
+    "zoomblur": declared("zoomblur", largest=st.floats(1, 3), step=st.floats(0.05, 1)),
 }
 # of what keeps the size, since the rows of a batch must agree on one
 STRATEGIES["maybe"] = st.builds(
@@ -165,6 +187,7 @@ STRATEGIES["frame"] = st.builds(
 )
 # these fit one size or number of images, so they cannot be drawn apart from them
 SIZED = {
+    "frost": lambda b, c, h, w: Frost(torch.linspace(0, 1, 3 * 30 * 30).view(1, 3, 30, 30)),
     "mask": lambda b, c, h, w: Mask(torch.linspace(0, 1, h * w).view(1, 1, h, w)),
     "perimage": lambda b, c, h, w: PerImage(*(JPEG(10 + i) >> Gaussian(0.1) for i in range(b))),
 }
@@ -180,15 +203,31 @@ def _poisson(f, x, run):
 
 
 def _cubic(f, x, run):
-    return (
-        torch.ones_like(x)
-        if f.surrogate == "ste"
-        else 0.2 + 2.4 * ((run(f) - x) * (f.levels - 1)) ** 2
-    )
+    if f.surrogate == "ste":
+        return torch.ones_like(x)
+    middle = 0.5 if f.rounding == "down" else 0
+    return 0.2 + 2.4 * ((x - run(f)) * (f.levels - 1) - middle) ** 2
+
+
+def _fog(f, x, run):
+    brightest = x.amax((1, 2, 3), keepdim=True)
+    return (brightest / (brightest + f.amount)).expand_as(x)
+
+
+def _spatter(f, x, run):
+    """The share of the image, by the difference of two images."""
+    black = f(0 * x, rng(1))
+    return f(0 * x + 1, rng(1)) - black
 
 
 def _one(f, x, run):
     return torch.ones_like(x)
+
+
+def _correlated(f, x, run):
+    """Each image has its own mix, and all of them one form."""
+    first = f.row(0, len(x))
+    return _one(f, x, run) if first.form == "added" else run(f) / x
 
 
 def _untouched(f, x, run):
@@ -198,11 +237,13 @@ def _untouched(f, x, run):
 SLOPES = {
     "clamp": lambda f, x, run: 0.5 / torch.cosh(x - 0.5) ** 2,
     "codec": _one,
+    "fog": _fog,
     "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
-    "correlated": _one,
+    "correlated": _correlated,
     "diffjpeg": _one,
     "gaussian": _one,
     "hotpixels": _untouched,
+    "hsv": _one,
     "hue": _one,
     "jpeg": _one,
     "offset": _one,
@@ -213,6 +254,8 @@ SLOPES = {
     "quantize": _cubic,
     "saltpepper": _untouched,
     "scaledpoisson": _one,
+    "snow": lambda f, x, run: torch.full_like(x, f.keep),
+    "spatter": _spatter,
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
     "usm": _one,
