@@ -23,10 +23,8 @@ from .codec import Codec, Rules
 from .coefficients import JPEGCoefficients
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Libraries, check_encoder
 from .header import SAMPLINGS, check_tables, read_header, sampling_name
+from .slopes import CLAMPS, SURROGATES, USES, surrogate_for
 from .steps import check_arguments, quantiser_steps, steps_of_components
-
-SURROGATES = ("identity", "residual", "cubic", "ste")
-CLAMPS = ("sigmoid", "hard", "ste")
 
 
 def jpeg(
@@ -34,10 +32,11 @@ def jpeg(
     quality: int | Sequence[int] | Tensor | None = None,
     subsampling: str | int = "4:2:0",
     tables: Sequence[Sequence[int]] | Tensor | None = None,
-    surrogate: str = "identity",
+    surrogate: str | None = None,
     clamp: str = "sigmoid",
     encoder: str = LIBJPEG_TURBO,
     decoder: str = LIBJPEG_TURBO,
+    for_use: str | None = None,
 ) -> Tensor:
     """Save images x as JPEG and return the pixels that Pillow reads back, bit for bit.
 
@@ -45,20 +44,21 @@ def jpeg(
         to 8 bits first.
     quality: 1 to 100, one number or one per image; 75 unless tables are given.
     tables: instead of a quality, 1 to 3 tables of 64 integers in natural order.
-    surrogate, clamp: the gradient; see `JPEG`.
+    for_use: "inversion" (the default), "descent", "robustness" or "quality"; chooses the gradient.
+    surrogate, clamp: the gradient by name, instead of for_use; see `JPEG`.
     encoder, decoder: the library that saves and the one that opens; see `JPEG`.
 
     The result holds multiples of 1/255. quality [B] and tables [n, 8, 8] or [B, n, 8, 8] may be
     tensors with a gradient; a float tensor is rounded, straight through. Raises ValueError for
     anything else. Under torch.compile the values of tensors are not checked.
     """
-    check_choice("surrogate", surrogate, SURROGATES)
+    surrogate_name = surrogate_for(surrogate, for_use)
     check_choice("clamp", clamp, CLAMPS)
     check_encoder(encoder)
     check_choice("decoder", decoder, DECODERS)
     checked_quality, checked_tables, sampling = check_arguments(x, quality, subsampling, tables)
     settings = _Settings(
-        checked_quality, checked_tables, sampling, surrogate, clamp, encoder, decoder
+        checked_quality, checked_tables, sampling, surrogate_name, clamp, encoder, decoder
     )
     wide = x if x.dtype == torch.float64 else x.float()
     try:
@@ -115,13 +115,18 @@ class JPEG(Operator):
     tables of 64 integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder,
     decoder: the libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them.
 
-    Gradient: straight through all rounding except that of the coefficients, where `surrogate`
-    chooses a rule. With g the gradient of the output, J the Jacobian of libjpeg-turbo's codec
-    without rounding, and d the distance of a coefficient to the nearest integer:
+    Gradient: straight through all rounding except that of the coefficients. Say what it is for, by
+    `for_use`: "inversion" through a generator (identity, the default), "descent" to a given file
+    (residual), "robustness" (smoothed: training or attacks whose result must survive JPEG),
+    "quality" (identity). Or name the rule, by `surrogate`. With g the gradient of the output, J the
+    Jacobian of libjpeg-turbo's codec without rounding, d the distance of a coefficient to the
+    nearest integer and q its step:
 
-    - identity, the default: g itself, without the clamp. It and ste are the best for inversion
-    - residual, the best for descent to a given file: J g instead of Jᵀ g (the gradient goes forward
-      through the codec's linear stages), with the cubic's slope for luma and 1 for chroma
+    - identity: g itself, without the clamp
+    - residual: J g instead of Jᵀ g (the gradient goes forward through the codec's linear stages),
+      with the cubic's slope for luma and 1 for chroma
+    - smoothed: Jᵀ g with the slope of the expected coefficient if noise of 4 levels is added before
+      rounding: 0.1 + 0.9 exp(-κ (1 + cos 2πd)) / (e⁻ᵏ I₀(κ)), κ = (q / 8π)²
     - cubic: Jᵀ g with slope (1-α) + 3α d², α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15)
     - ste: Jᵀ g with slope 1
 
@@ -138,22 +143,28 @@ class JPEG(Operator):
     tables: Sequence[Sequence[int]] | Tensor | None = checked(
         check_tables, "1 to 3 tables of 64 integers", default=None
     )
-    surrogate: str = option(*SURROGATES, default="identity")
+    surrogate: str | None = option(*SURROGATES, default=None)
     clamp: str = option(*CLAMPS, default="sigmoid")
     encoder: str = option(*ENCODERS, default=LIBJPEG_TURBO)
     decoder: str = option(*DECODERS, default=LIBJPEG_TURBO)
+    for_use: str | None = option(*USES, default=None)
 
     def __post_init__(self) -> None:
         name = sampling_name(self.subsampling)
         object.__setattr__(self, "subsampling", name)
         check_encoder(self.encoder)
         super().__post_init__()
+        surrogate_for(self.surrogate, self.for_use)
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
 
     @classmethod
     def from_file(
-        cls, file: str | Path | bytes, surrogate: str = "identity", clamp: str = "sigmoid"
+        cls,
+        file: str | Path | bytes,
+        surrogate: str | None = None,
+        clamp: str = "sigmoid",
+        for_use: str | None = None,
     ) -> JPEG:
         """The JPEG that made `file` (a path, or its bytes), with its header's tables and sampling.
 
@@ -162,7 +173,13 @@ class JPEG(Operator):
         model does not cover: CMYK, RGB, arithmetic coding, lossless, 12 bits, other samplings.
         """
         tables, subsampling = read_header(file)
-        return cls(tables=tables, subsampling=subsampling, surrogate=surrogate, clamp=clamp)
+        return cls(
+            tables=tables,
+            subsampling=subsampling,
+            surrogate=surrogate,
+            clamp=clamp,
+            for_use=for_use,
+        )
 
     @staticmethod
     def coefficients_from_file(file: str | Path | bytes) -> JPEGCoefficients:
@@ -190,7 +207,7 @@ class JPEG(Operator):
             quality,
             self.tables,
             self.subsampling,
-            self.surrogate,
+            surrogate_for(self.surrogate, self.for_use),
             self.clamp,
             self.encoder,
             self.decoder,
