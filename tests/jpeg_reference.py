@@ -212,6 +212,10 @@ def cubic(d, q):
     return 0.2 + 2.4 * d**2
 
 
+def cubic_of_residual(d, q):
+    return 0.05 + 2.85 * d**2
+
+
 def one(d, q):
     return torch.ones_like(d)
 
@@ -226,7 +230,7 @@ def smoothed(d, q):
 SLOPES = {
     "cubic": (cubic,) * 3,
     "ste": (one,) * 3,
-    "residual": (cubic, one, one),
+    "residual": (cubic_of_residual, one, one),
     "smoothed": (smoothed,) * 3,
 }
 

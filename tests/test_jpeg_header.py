@@ -90,7 +90,7 @@ def cmyk_file() -> bytes:
         (with_byte(FRAME + 1, 0xC3), "lossless"),
         (with_byte(FRAME + 1, 0xC5), "hierarchical"),
         (with_byte(FRAME + 4, 12), "12 bits"),
-        (with_byte(FRAME + 11, 0x31), "3x1"),
+        (with_byte(FRAME + 11, 0x33), "3x3"),  # 11 blocks of an MCU
         (with_byte(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
         (with_byte(FRAME + 12, 3), "lacks quantisation table 3"),
         (with_byte(BYTES.index(b"\xff\xdb") + 5, 0), "0"),

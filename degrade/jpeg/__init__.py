@@ -111,9 +111,10 @@ class JPEG(Operator):
     """Save the image as JPEG with Pillow (libjpeg-turbo) and open it again: the same pixels.
 
     quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4, 4:4:0 (half the
-    rows), 4:1:1, 4:1:0 or 4:4:1, also written 420 and so on. tables: instead of a quality, 1 to 3
-    tables of 64 integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder,
-    decoder: the libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them.
+    rows), 4:1:1, 4:1:0 or 4:4:1, also written 420 and so on; or the factors of luma where others
+    have no such name: 3x1, 3x2, 1x3, 2x3, 2x4. tables: instead of a quality, 1 to 3 tables of 64
+    integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder, decoder: the
+    libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them.
 
     Gradient: straight through all rounding except that of the coefficients. Say what it is for, by
     `for_use`: "inversion" through a generator (identity, the default), "descent" to a given file
@@ -124,7 +125,7 @@ class JPEG(Operator):
 
     - identity: g itself, without the clamp
     - residual: J g instead of Jᵀ g (the gradient goes forward through the codec's linear stages),
-      with the cubic's slope for luma and 1 for chroma
+      with the cubic's slope, α = 0.95, for luma and 1 for chroma
     - smoothed: Jᵀ g with the slope of the expected coefficient if noise of 4 levels is added before
       rounding: 0.1 + 0.9 exp(-κ (1 + cos 2πd)) / (e⁻ᵏ I₀(κ)), κ = (q / 8π)²
     - cubic: Jᵀ g with slope (1-α) + 3α d², α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15)
@@ -134,7 +135,7 @@ class JPEG(Operator):
     "hard", 1 inside and 0 outside; "ste", 1. The input's clamp is straight through.
 
     `project` finds an 8-bit image near x that saves as y, bit for bit, where y is a decoded JPEG of
-    these settings. An MCU (a unit of 8×8 to 16×16 pixels) without a solution takes y's pixels. If y
+    these settings. An MCU (a unit of 8×8 to 16×32 pixels) without a solution takes y's pixels. If y
     is `JPEG.coefficients_from_file(path)`, the file's coefficients need not be guessed from pixels.
     """
 

@@ -38,7 +38,7 @@ class JPEGCoefficients:
         of frequencies for each 8×8 samples; [0, 0] is the mean. A component has as many blocks as
         cover it; the file may add blocks that no decoder shows.
     tables: the quantiser's steps [B, n, 8, 8], n from 1 to 3. Component i uses table min(i, n - 1).
-    subsampling: "4:2:0", "4:2:2", "4:4:4" or "4:4:0".
+    subsampling: a name of `SAMPLINGS`, such as "4:2:0".
     size: height and width of the images in pixels.
     """
 

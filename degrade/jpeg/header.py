@@ -18,7 +18,9 @@ from ..params import show
 from ..surrogate import declare
 
 Tables = tuple[tuple[int, ...], ...]
-SAMPLINGS = {  # how many pixels share a chroma sample: across, down
+# How many pixels share a chroma sample: across, down. The last five have no name of the form a:b:c;
+# theirs are the sampling factors of luma, where those of chroma are 1x1, as cjpeg takes them.
+SAMPLINGS = {
     "4:4:4": (1, 1),
     "4:2:2": (2, 1),
     "4:2:0": (2, 2),
@@ -26,6 +28,11 @@ SAMPLINGS = {  # how many pixels share a chroma sample: across, down
     "4:1:1": (4, 1),
     "4:1:0": (4, 2),
     "4:4:1": (1, 4),
+    "3x1": (3, 1),
+    "3x2": (3, 2),
+    "1x3": (1, 3),
+    "2x3": (2, 3),
+    "2x4": (2, 4),
 }
 LARGEST = 32767  # libjpeg limits the entries of a table to this
 _MOST_BLOCKS = 10  # of an MCU, which libjpeg decodes at once
