@@ -304,3 +304,19 @@ def test_for_use_and_surrogate_together_are_rejected():
         JPEG(30, surrogate="cubic", for_use="descent")
     with pytest.raises(ValueError, match="for_use="):
         jpeg(torch.rand(1, 3, 8, 8), 30, for_use="training")
+
+
+@pytest.mark.slow
+def test_export_takes_any_number_of_images():
+    class Layer(torch.nn.Module):
+        def forward(self, x):
+            return jpeg(x, 30)
+
+    x = torch.rand(2, 3, 40, 56, generator=rng())
+    batch = torch.export.Dim("batch", min=2, max=64)
+    with torch.no_grad():
+        program = torch.export.export(Layer(), (x,), dynamic_shapes={"x": {0: batch}}, strict=False)
+    layer = program.module()
+    for count in (2, 5):
+        images = torch.rand(count, 3, 40, 56, generator=rng(count))
+        assert torch.equal(layer(images), jpeg(images, 30))

@@ -134,7 +134,7 @@ def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> t
 def _gradient_of_steps(rules: Rules, grad: Tensor, rises: list[Saved], m: Tensor) -> Tensor:
     """The gradient with respect to the steps [B, C, 8, 8]."""
     planes = to_image_t(grad / 255, rules.sampling)
-    batch = len(grad)
+    batch = grad.shape[0]
     sums = []
     for plane, rise in zip(planes, rises, strict=False):  # grey has one plane
         assert rise is not None  # saved for every plane, since the gradient needs it
