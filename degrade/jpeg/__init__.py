@@ -104,7 +104,7 @@ def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
     )
     if settings.colour == RGB:
         channels: Tensor = Codec.apply(channels_as_images(x), channels_as_images(steps), rules)[0]
-        return channels.view_as(x)
+        return channels.reshape(x.shape)
     image: Tensor = Codec.apply(x, steps, rules)[0]
     return image
 
