@@ -4,7 +4,7 @@
 
 JPEG is used in a torchvision pipeline like any other transform. Its output equals what Pillow saves
 and opens, and gradients pass through it. The last column shows the bits read from files that Pillow
-wrote. Here the gradient must know what JPEG removes, so surrogate="cubic" is the best.
+wrote. Here the gradient must know what JPEG removes: for_use="robustness" chooses one that does.
 """
 
 import io
@@ -92,7 +92,7 @@ def main() -> None:
     carriers = fine.flatten(1) / 8  # one pattern per bit
     to_float = v2.ToDtype(torch.float32)
     channels = {"without JPEG": v2.Compose([to_float])}
-    for surrogate in ("identity", "ste", "cubic"):
+    for surrogate in ("identity", "ste", "cubic", "smoothed"):  # the last is for robustness
         jpeg = JPEG(QUALITY, surrogate=surrogate)
         channels[f"through JPEG, {surrogate}"] = v2.Compose([to_float, jpeg])
     print("trained                    bits read at once    from Pillow's files")

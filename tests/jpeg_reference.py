@@ -124,7 +124,7 @@ class Stages:
     """
 
     def __init__(self, steps, sampling, slopes):
-        self.steps = steps.double()
+        self.steps = self.steps_then = steps.double()
         self.across, self.down = SAMPLINGS[sampling]
         self.slopes = slopes
 
@@ -204,18 +204,35 @@ class Stages:
             self.kept.append((t, k))
             return k
         then, k = self.todo.pop(0)
-        return t * self.slopes[i](then - k)
+        q = self.steps_then[:, i].view(-1, 1, 8, 1, 8)
+        return t * self.slopes[i](then - k, q)
 
 
-def cubic(d):
+def cubic(d, q):
     return 0.2 + 2.4 * d**2
 
 
-def one(d):
+def cubic_of_residual(d, q):
+    return 0.05 + 2.85 * d**2
+
+
+def one(d, q):
     return torch.ones_like(d)
 
 
-SLOPES = {"cubic": (cubic,) * 3, "ste": (one,) * 3, "residual": (cubic, one, one)}
+def smoothed(d, q):
+    """The density, at the tie, of von Mises noise whose deviation is 4 levels."""
+    concentration = (q / (8 * math.pi)) ** 2
+    bessel = torch.from_numpy(numpy.i0(concentration.numpy()))
+    return 0.1 + 0.9 * torch.exp(-concentration * torch.cos(2 * math.pi * d)) / bessel
+
+
+SLOPES = {
+    "cubic": (cubic,) * 3,
+    "ste": (one,) * 3,
+    "residual": (cubic_of_residual, one, one),
+    "smoothed": (smoothed,) * 3,
+}
 
 
 def clamp_slope(levels, clamp):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from degrade import JPEG, jpeg
-from degrade.jpeg import CLAMPS, SURROGATES
+from degrade.jpeg import CLAMPS, SURROGATES, USES
 from degrade.jpeg.header import SAMPLINGS, STANDARD
+from degrade.jpeg.slopes import smoothed
 
 from .conftest import picture, rng
 from .jpeg_reference import (
@@ -29,7 +30,8 @@ SIZES = [(8, 8), (16, 32), (13, 27), (9, 3), (2, 5), (1, 1)]
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("sampling", [*SAMPLINGS, "gray"])
 @pytest.mark.parametrize(
-    "surrogate, clamp", [("cubic", "sigmoid"), ("ste", "hard"), ("residual", "ste")]
+    "surrogate, clamp",
+    [("cubic", "sigmoid"), ("ste", "hard"), ("residual", "ste"), ("smoothed", "hard")],
 )
 def test_gradient_equals_autograd_of_stages(surrogate, clamp, sampling, size):
     channels, sampling = (1, "4:2:0") if sampling == "gray" else (3, sampling)
@@ -269,3 +271,52 @@ def test_compile_rejects_wrong_quality(quality):
     torch._dynamo.reset()
     with pytest.raises(Exception, match="quality="):  # torch wraps the ValueError
         compiled(x)
+
+
+@pytest.mark.parametrize("step", [60, 120, 240])
+def test_smoothed_slope_is_of_expected_quantiser(step):
+    """The floor apart, it is the derivative of E⌊c + noise⌉ for Gaussian noise of 4 levels."""
+    distance = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
+    slope = smoothed(distance.clone(), torch.tensor(float(step), dtype=torch.float64))
+    ties = torch.arange(-9, 10, dtype=torch.float64) + 0.5
+    noise = torch.distributions.Normal(ties[:, None], 4 / step)
+    expected = noise.log_prob(distance).exp().sum(0)
+    torch.testing.assert_close(slope, 0.1 + 0.9 * expected, rtol=0.03, atol=0.1)
+
+
+@pytest.mark.parametrize("step", [1, 10, 25, 60, 255])
+def test_smoothed_slope_has_mean_one(step):
+    distance = torch.linspace(-0.5, 0.5, 1001, dtype=torch.float64)
+    slope = smoothed(distance.clone(), torch.tensor(float(step), dtype=torch.float64))
+    torch.testing.assert_close(slope[1:].mean().item(), 1.0)
+
+
+@pytest.mark.parametrize("for_use, surrogate", USES.items())
+def test_for_use_chooses_the_surrogate(for_use, surrogate):
+    x, g = torch.rand(2, 1, 3, 24, 24, generator=rng())
+    expected = gradient(JPEG(30, surrogate=surrogate), x, g)
+    assert torch.equal(gradient(JPEG(30, for_use=for_use), x, g), expected)
+    assert torch.equal(gradient(lambda x: jpeg(x, 30, for_use=for_use), x, g), expected)
+
+
+def test_for_use_and_surrogate_together_are_rejected():
+    with pytest.raises(ValueError, match="give one"):
+        JPEG(30, surrogate="cubic", for_use="descent")
+    with pytest.raises(ValueError, match="for_use="):
+        jpeg(torch.rand(1, 3, 8, 8), 30, for_use="training")
+
+
+@pytest.mark.slow
+def test_export_takes_any_number_of_images():
+    class Layer(torch.nn.Module):
+        def forward(self, x):
+            return jpeg(x, 30)
+
+    x = torch.rand(2, 3, 40, 56, generator=rng())
+    batch = torch.export.Dim("batch", min=2, max=64)
+    with torch.no_grad():
+        program = torch.export.export(Layer(), (x,), dynamic_shapes={"x": {0: batch}}, strict=False)
+    layer = program.module()
+    for count in (2, 5):
+        images = torch.rand(count, 3, 40, 56, generator=rng(count))
+        assert torch.equal(layer(images), jpeg(images, 30))

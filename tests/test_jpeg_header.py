@@ -70,6 +70,13 @@ FRAME = BYTES.index(b"\xff\xc0")  # where the frame header begins
 SCAN = BYTES.index(b"\xff\xda")  # where the scan begins
 
 
+def rgb_with_sampling(factors: int) -> bytes:
+    """A file of RGB with other sampling factors of red."""
+    file = encode(PIXELS, "4:4:4", quality=50, keep_rgb=True)
+    position = file.index(b"\xff\xc0") + 11
+    return file[:position] + bytes([factors]) + file[position + 1 :]
+
+
 def with_byte(position: int, value: int) -> bytes:
     """BYTES with another value at one position."""
     return BYTES[:position] + bytes([value]) + BYTES[position + 1 :]
@@ -85,12 +92,12 @@ def cmyk_file() -> bytes:
     "data, message",
     [
         (cmyk_file(), "CMYK"),
-        (encode(PIXELS, "4:4:4", quality=50, keep_rgb=True), "RGB"),
+        (rgb_with_sampling(0x22), "RGB with sampling 4:2:0"),
         (with_byte(FRAME + 1, 0xC9), "arithmetic"),
         (with_byte(FRAME + 1, 0xC3), "lossless"),
         (with_byte(FRAME + 1, 0xC5), "hierarchical"),
         (with_byte(FRAME + 4, 12), "12 bits"),
-        (with_byte(FRAME + 11, 0x31), "3x1"),
+        (with_byte(FRAME + 11, 0x33), "3x3"),  # 11 blocks of an MCU
         (with_byte(FRAME + 14, 0x21), "2x1"),  # Cb and Cr differ
         (with_byte(FRAME + 12, 3), "lacks quantisation table 3"),
         (with_byte(BYTES.index(b"\xff\xdb") + 5, 0), "0"),

@@ -102,7 +102,7 @@ def test_decoders_differ_where_they_should(decoder):
         "libjpeg-turbo": set(),
         "libjpeg-turbo-2.0": {"4:4:0"},
         "ijg6b": {"4:4:0"},
-        "ijg7": set(SAMPLINGS) - {"4:4:4"},
+        "ijg7": set(SAMPLINGS) - {"4:4:4", "3x1", "1x3"},  # which every decoder repeats
     }
     assert differing == expected.get(decoder, differing)
     assert decoder != "ijg9a" or differing >= expected["ijg7"]

@@ -13,8 +13,10 @@ from torch import Tensor
 from ..codec import Codec
 from ..geometry import Turn
 from ..jpeg import JPEG
+from ..jpeg.colours import base_tables
 from ..jpeg.encoders import ENCODERS, LIBJPEG_TURBO
-from ..jpeg.header import quality_tables, read_header
+from ..jpeg.header import quality_tables
+from ..jpeg.parse import read_header
 from ..photofile import EXIF_TURNS, upright
 from .evidence import Evidence, Finding
 from .webp import is_lossless, quantiser, webp_quality
@@ -64,8 +66,7 @@ def _last_jpeg(data: bytes, displayed: numpy.ndarray, image: Image) -> LastSave:
     """Describe a JPEG file by the tables, the sampling and the orientation of its header."""
     orientation = image.getexif().get(_ORIENTATION)
     try:
-        tables, subsampling = read_header(data)
-        jpeg = _with_quality(JPEG(tables=tables, subsampling=subsampling))
+        jpeg = _with_quality(JPEG.from_file(data))
     except ValueError as error:
         return _unknown_codec(displayed, f"the file is a JPEG, but {error}")
     pixels = numpy.asarray(image.convert("RGB"))
@@ -79,6 +80,7 @@ def _last_jpeg(data: bytes, displayed: numpy.ndarray, image: Image) -> LastSave:
     if not numpy.array_equal(upright(pixels, orientation or 1), displayed):
         why += "; its pixels are shown through a colour profile, which no operator holds"
     finding = Finding(str(jpeg), 1.0, why)
+    tables = read_header(data).tables
     table = torch.tensor(tables[0]).double()
     return LastSave(pixels, [Evidence(jpeg, finding)], table, turn)
 
@@ -108,7 +110,7 @@ def _with_quality(jpeg: JPEG) -> JPEG:
     for encoder in (LIBJPEG_TURBO, "ijg9e"):
         quality = _quality_of(jpeg, ENCODERS[encoder].base)
         if quality is not None:
-            return JPEG(quality, jpeg.subsampling, encoder=encoder)
+            return JPEG(quality, jpeg.subsampling, encoder=encoder, colour=jpeg.colour)
     return jpeg
 
 
@@ -118,7 +120,8 @@ def _quality_of(jpeg: JPEG, base: Tensor) -> int | None:
     if count not in (1, 2):
         return None
     qualities = torch.arange(1.0, 101, dtype=torch.float32, device="cpu")
-    tables_of_qualities = quality_tables(qualities, base).flatten(2)
+    base_of_components = base_tables(jpeg.colour, base)
+    tables_of_qualities = quality_tables(qualities, base_of_components).flatten(2)
     tables = torch.tensor(jpeg.tables, dtype=tables_of_qualities.dtype, device="cpu")
     is_equal = tables_of_qualities[:, :count] == tables
     has_tables = is_equal.flatten(1).all(1)

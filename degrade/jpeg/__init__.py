@@ -21,12 +21,12 @@ from ..transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed,
 from .cells import nearest_saved_as
 from .codec import Codec, Rules
 from .coefficients import JPEGCoefficients
+from .colours import COLOURS, RGB, YCBCR, base_tables, channels_as_images, sampling_with
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Libraries, check_encoder
-from .header import SAMPLINGS, check_tables, read_header, sampling_name
+from .header import SAMPLINGS, check_tables, sampling_name
+from .parse import read_header
+from .slopes import CLAMPS, SURROGATES, USES, surrogate_for
 from .steps import check_arguments, quantiser_steps, steps_of_components
-
-SURROGATES = ("identity", "residual", "cubic", "ste")
-CLAMPS = ("sigmoid", "hard", "ste")
 
 
 def jpeg(
@@ -34,10 +34,12 @@ def jpeg(
     quality: int | Sequence[int] | Tensor | None = None,
     subsampling: str | int = "4:2:0",
     tables: Sequence[Sequence[int]] | Tensor | None = None,
-    surrogate: str = "identity",
+    surrogate: str | None = None,
     clamp: str = "sigmoid",
     encoder: str = LIBJPEG_TURBO,
     decoder: str = LIBJPEG_TURBO,
+    for_use: str | None = None,
+    colour: str = YCBCR,
 ) -> Tensor:
     """Save images x as JPEG and return the pixels that Pillow reads back, bit for bit.
 
@@ -45,20 +47,23 @@ def jpeg(
         to 8 bits first.
     quality: 1 to 100, one number or one per image; 75 unless tables are given.
     tables: instead of a quality, 1 to 3 tables of 64 integers in natural order.
-    surrogate, clamp: the gradient; see `JPEG`.
+    for_use: "inversion" (the default), "descent", "robustness" or "quality"; chooses the gradient.
+    surrogate, clamp: the gradient by name, instead of for_use; see `JPEG`.
     encoder, decoder: the library that saves and the one that opens; see `JPEG`.
+    colour: "ycbcr", or "rgb": the file stores red, green and blue; see `JPEG`.
 
     The result holds multiples of 1/255. quality [B] and tables [n, 8, 8] or [B, n, 8, 8] may be
     tensors with a gradient; a float tensor is rounded, straight through. Raises ValueError for
     anything else. Under torch.compile the values of tensors are not checked.
     """
-    check_choice("surrogate", surrogate, SURROGATES)
+    surrogate_name = surrogate_for(surrogate, for_use)
     check_choice("clamp", clamp, CLAMPS)
     check_encoder(encoder)
     check_choice("decoder", decoder, DECODERS)
-    checked_quality, checked_tables, sampling = check_arguments(x, quality, subsampling, tables)
+    checked_quality, checked_tables, given = check_arguments(x, quality, subsampling, tables)
+    sampling = sampling_with(colour, given)
     settings = _Settings(
-        checked_quality, checked_tables, sampling, surrogate, clamp, encoder, decoder
+        checked_quality, checked_tables, sampling, surrogate_name, clamp, encoder, decoder, colour
     )
     wide = x if x.dtype == torch.float64 else x.float()
     try:
@@ -81,11 +86,12 @@ class _Settings(NamedTuple):
     clamp: str
     encoder: str
     decoder: str
+    colour: str
 
 
 def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
     """The decoded image [B, C, H, W] of float32 or float64, with its gradient."""
-    base = ENCODERS[settings.encoder].base
+    base = base_tables(settings.colour, ENCODERS[settings.encoder].base)
     steps = quantiser_steps(settings.quality, settings.tables, x, base)
     rules = Rules(
         sampling=SAMPLINGS[settings.subsampling],
@@ -96,6 +102,9 @@ def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
         encoder=settings.encoder,
         decoder=settings.decoder,
     )
+    if settings.colour == RGB:
+        channels: Tensor = Codec.apply(channels_as_images(x), channels_as_images(steps), rules)[0]
+        return channels.reshape(x.shape)
     image: Tensor = Codec.apply(x, steps, rules)[0]
     return image
 
@@ -106,22 +115,30 @@ def _needs_gradient(x: Tensor) -> bool:
     return torch.is_grad_enabled() and x.requires_grad
 
 
-@register("jpeg", exact="Pillow's save and open, bit for bit", gradient="identity, or by name")
+@register("jpeg", exact="Pillow's save and open, bit for bit", gradient="by use, or by name")
 class JPEG(Operator):
     """Save the image as JPEG with Pillow (libjpeg-turbo) and open it again: the same pixels.
 
     quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4, 4:4:0 (half the
-    rows), 4:1:1, 4:1:0 or 4:4:1, also written 420 and so on. tables: instead of a quality, 1 to 3
-    tables of 64 integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder,
-    decoder: the libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them.
+    rows), 4:1:1, 4:1:0 or 4:4:1, also written 420 and so on; or the factors of luma where others
+    have no such name: 3x1, 3x2, 1x3, 2x3, 2x4. tables: instead of a quality, 1 to 3 tables of 64
+    integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder, decoder: the
+    libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them. colour: with
+    "rgb" the file stores red, green and blue without chroma, always at 4:4:4, and a quality scales
+    the table of luma for all three (Pillow's keep_rgb=True).
 
-    Gradient: straight through all rounding except that of the coefficients, where `surrogate`
-    chooses a rule. With g the gradient of the output, J the Jacobian of libjpeg-turbo's codec
-    without rounding, and d the distance of a coefficient to the nearest integer:
+    Gradient: straight through all rounding except that of the coefficients. Say what it is for, by
+    `for_use`: "inversion" through a generator (identity, the default), "descent" to a given file
+    (residual), "robustness" (smoothed: training or attacks whose result must survive JPEG),
+    "quality" (identity). Or name the rule, by `surrogate`. With g the gradient of the output, J the
+    Jacobian of libjpeg-turbo's codec without rounding, d the distance of a coefficient to the
+    nearest integer and q its step:
 
-    - identity, the default: g itself, without the clamp. It and ste are the best for inversion
-    - residual, the best for descent to a given file: J g instead of Jᵀ g (the gradient goes forward
-      through the codec's linear stages), with the cubic's slope for luma and 1 for chroma
+    - identity: g itself, without the clamp
+    - residual: J g instead of Jᵀ g (the gradient goes forward through the codec's linear stages),
+      with the cubic's slope, α = 0.95, for luma and 1 for chroma
+    - smoothed: Jᵀ g with the slope of the expected coefficient if noise of 4 levels is added before
+      rounding: 0.1 + 0.9 exp(-κ (1 + cos 2πd)) / (e⁻ᵏ I₀(κ)), κ = (q / 8π)²
     - cubic: Jᵀ g with slope (1-α) + 3α d², α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15)
     - ste: Jᵀ g with slope 1
 
@@ -129,7 +146,7 @@ class JPEG(Operator):
     "hard", 1 inside and 0 outside; "ste", 1. The input's clamp is straight through.
 
     `project` finds an 8-bit image near x that saves as y, bit for bit, where y is a decoded JPEG of
-    these settings. An MCU (a unit of 8×8 to 16×16 pixels) without a solution takes y's pixels. If y
+    these settings. An MCU (a unit of 8×8 to 16×32 pixels) without a solution takes y's pixels. If y
     is `JPEG.coefficients_from_file(path)`, the file's coefficients need not be guessed from pixels.
     """
 
@@ -138,31 +155,47 @@ class JPEG(Operator):
     tables: Sequence[Sequence[int]] | Tensor | None = checked(
         check_tables, "1 to 3 tables of 64 integers", default=None
     )
-    surrogate: str = option(*SURROGATES, default="identity")
+    surrogate: str | None = option(*SURROGATES, default=None)
     clamp: str = option(*CLAMPS, default="sigmoid")
     encoder: str = option(*ENCODERS, default=LIBJPEG_TURBO)
     decoder: str = option(*DECODERS, default=LIBJPEG_TURBO)
+    for_use: str | None = option(*USES, default=None)
+    colour: str = option(*COLOURS, default=YCBCR)
 
     def __post_init__(self) -> None:
         name = sampling_name(self.subsampling)
         object.__setattr__(self, "subsampling", name)
         check_encoder(self.encoder)
         super().__post_init__()
+        sampling = sampling_with(self.colour, self.subsampling)
+        object.__setattr__(self, "subsampling", sampling)
+        surrogate_for(self.surrogate, self.for_use)
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
 
     @classmethod
     def from_file(
-        cls, file: str | Path | bytes, surrogate: str = "identity", clamp: str = "sigmoid"
+        cls,
+        file: str | Path | bytes,
+        surrogate: str | None = None,
+        clamp: str = "sigmoid",
+        for_use: str | None = None,
     ) -> JPEG:
         """The JPEG that made `file` (a path, or its bytes), with its header's tables and sampling.
 
         The operator of a grayscale file is meant for grayscale images; on RGB it uses the one table
         for all components, and 4:2:0. Raises ValueError for damaged files and for files that the
-        model does not cover: CMYK, RGB, arithmetic coding, lossless, 12 bits, other samplings.
+        model does not cover: CMYK, arithmetic coding, lossless, 12 bits, other samplings.
         """
-        tables, subsampling = read_header(file)
-        return cls(tables=tables, subsampling=subsampling, surrogate=surrogate, clamp=clamp)
+        header = read_header(file)
+        return cls(
+            tables=header.tables,
+            subsampling=header.subsampling,
+            surrogate=surrogate,
+            clamp=clamp,
+            for_use=for_use,
+            colour=header.colour,
+        )
 
     @staticmethod
     def coefficients_from_file(file: str | Path | bytes) -> JPEGCoefficients:
@@ -190,10 +223,11 @@ class JPEG(Operator):
             quality,
             self.tables,
             self.subsampling,
-            self.surrogate,
+            surrogate_for(self.surrogate, self.for_use),
             self.clamp,
             self.encoder,
             self.decoder,
+            self.colour,
         )
         return _save_and_open(x, settings)
 
@@ -231,6 +265,8 @@ class JPEG(Operator):
             raise ValueError(f"y has shape {list(pixels.shape)}, but x has {list(x.shape)}")
         if y.subsampling != self.subsampling and len(y.components) == 3:
             raise ValueError(f"y is {y.subsampling}, but {self} is {self.subsampling}")
+        if y.colour != self.colour and len(y.components) == 3:
+            raise ValueError(f"y stores {y.colour}, but {self} stores {self.colour}")
         wide = x if x.dtype == torch.float64 else x.float()
         steps = self.steps(wide)
         steps_of_y = steps_of_components(y.tables, x.shape[1]).to(steps)
@@ -254,11 +290,21 @@ class JPEG(Operator):
         steps = self.steps(x)
         sampling = SAMPLINGS[self.subsampling]
         libraries = Libraries(ENCODERS[self.encoder], DECODERS[self.decoder])
-        return nearest_saved_as(x, y, steps, sampling, libraries, components)
+        if self.colour == YCBCR:
+            return nearest_saved_as(x, y, steps, sampling, libraries, components)
+        channels = []
+        for i in range(x.shape[1]):
+            channel = slice(i, i + 1)
+            component = None if components is None else components[channel]
+            near = nearest_saved_as(
+                x[:, channel], y[:, channel], steps[:, channel], sampling, libraries, component
+            )
+            channels.append(near)
+        return torch.cat(channels, 1)
 
     def steps(self, x: Tensor) -> Tensor:
         """The quantiser's steps [B, C, 8, 8] for images x."""
-        base = ENCODERS[self.encoder].base
+        base = base_tables(self.colour, ENCODERS[self.encoder].base)
         return quantiser_steps(self.quality, self.tables, x, base)
 
 

@@ -2,9 +2,9 @@
 
 A decoded JPEG tells, for each DCT coefficient, the cell of the quantiser that it lay in. An 8-bit
 image in all these cells is sought by alternating projections: into the cells, back into pixels,
-into [0, 255]. Encoding treats each MCU alone (the 8×8, 16×8, 8×16 or 16×16 pixels that share their
-blocks), so each MCU is solved alone. Source: Zakhor 1992, iterative procedures for the reduction of
-blocking effects; Youla & Webb 1982.
+into [0, 255]. Encoding treats each MCU alone (the 8×8 to 16×32 pixels that share their blocks), so
+each MCU is solved alone. Source: Zakhor 1992, iterative procedures for the reduction of blocking
+effects; Youla & Webb 1982.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MORE_ROUNDS = 96  # the same, if the cells are certain
 _DITHERED_ROUNDS = 224  # after them, if the cells are certain
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
 _DITHERED_EDGE = 0.1  # in steps: the largest distance from a cell's edge in dithered rounds
-_TILE = 256  # pixels of a side that are solved at a time
+_TILE = 256  # pixels of a side that are solved at a time, at most
 _AROUND = 16  # pixels around a tile that decoding mixes into it, at least
 _SEARCH = 16  # rounds in which the coefficients of an observation are sought
 
@@ -47,13 +47,17 @@ def nearest_saved_as(
     """
     result = torch.empty_like(x)
     height, width = x.shape[2:]
-    tops = range(0, height, _TILE)
-    lefts = range(0, width, _TILE)
+    across, down = sampling
+    mcu_rows, mcu_columns = 8 * down, 8 * across
+    tile_rows = _TILE // mcu_rows * mcu_rows
+    tile_columns = _TILE // mcu_columns * mcu_columns
+    tops = range(0, height, tile_rows)
+    lefts = range(0, width, tile_columns)
     for top, left in itertools.product(tops, lefts):
-        rows = slice(top, top + _TILE)
-        columns = slice(left, left + _TILE)
-        wide_rows = _with_surroundings(rows, sampling)
-        wide_columns = _with_surroundings(columns, sampling)
+        rows = slice(top, top + tile_rows)
+        columns = slice(left, left + tile_columns)
+        wide_rows = _with_surroundings(rows, mcu_rows)
+        wide_columns = _with_surroundings(columns, mcu_columns)
         near_values = x[..., wide_rows, wide_columns]
         near = _levels(near_values)
         saved_values = y[..., wide_rows, wide_columns]
@@ -68,14 +72,14 @@ def nearest_saved_as(
         rows_above = top - wide_rows.start
         columns_before = left - wide_columns.start
         part = part[..., rows_above:, columns_before:]
-        tile = part[..., :_TILE, :_TILE]
+        tile = part[..., :tile_rows, :tile_columns]
         result[..., rows, columns] = tile
     return result.div_(255)
 
 
-def _with_surroundings(span: slice, sampling: Sampling) -> slice:
+def _with_surroundings(span: slice, mcu: int) -> slice:
     """The rows or columns of a tile, and whole MCUs around it, which decoding mixes into it."""
-    around = max(_AROUND, 8 * max(sampling))
+    around = -(-_AROUND // mcu) * mcu
     start = max(0, span.start - around)
     return slice(start, span.stop + around)
 

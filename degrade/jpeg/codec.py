@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..surrogate import CUBIC_BLEND, BackwardPass, refuse_second_order
+from ..surrogate import BackwardPass, refuse_second_order
 from ..transforms import fold_all, is_transformed, without_autocast
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder, sampling_of_plane
 from .sampling import Sampling
+from .slopes import slope_of_quantiser
 from .stages import DCT, analyse, per_table, to_image, to_image_t, to_planes, to_planes_t, weigh
 
 # F/8q is multiplied by this: a tie then rounds away from zero, as in libjpeg; nothing else changes.
@@ -38,12 +39,6 @@ class Rules(NamedTuple):
         uses_codec = self.to_image and self.surrogate != "identity"
         through_clamp = self.to_steps or uses_codec
         return through_clamp and self.clamp != "ste"
-
-    def slopes(self, luma: bool) -> bool:
-        """Whether the quantiser of a plane has the cubic's slope, for the gradient of the image."""
-        if self.surrogate == "residual":
-            return self.to_image and luma
-        return self.to_image and self.surrogate == "cubic"
 
 
 Saved = Tensor | None  # what a backward pass needs, batch first; None where it does not
@@ -71,7 +66,7 @@ class Codec(torch.autograd.Function):
             sampling = sampling_of_plane(i, rules.sampling)
             f, q = spectrum_and_steps(encoder, plane, tables_of_planes[i], sampling)
             divisors = encoder.divisors(q)
-            k, slope, rise = _quantise(rules, f, divisors, x.dtype, luma=i == 0)
+            k, slope, rise = _quantise(rules, f, divisors, q, x.dtype, luma=i == 0)
             saved.append(_batch_first(slope, batch))
             saved.append(_batch_first(rise, batch))
             k.mul_(q)
@@ -139,7 +134,7 @@ def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> t
 def _gradient_of_steps(rules: Rules, grad: Tensor, rises: list[Saved], m: Tensor) -> Tensor:
     """The gradient with respect to the steps [B, C, 8, 8]."""
     planes = to_image_t(grad / 255, rules.sampling)
-    batch = len(grad)
+    batch = grad.shape[0]
     sums = []
     for plane, rise in zip(planes, rises, strict=False):  # grey has one plane
         assert rise is not None  # saved for every plane, since the gradient needs it
@@ -211,24 +206,21 @@ def quantised(f: Tensor, divisors: Tensor) -> Tensor:
 
 
 def _quantise(
-    rules: Rules, f: Tensor, divisors: Tensor, dtype: torch.dtype, luma: bool
+    rules: Rules, f: Tensor, divisors: Tensor, q: Tensor, dtype: torch.dtype, luma: bool
 ) -> tuple[Tensor, Saved, Saved]:
     """(k, slope, rise): the integers k, the declared d(k)/d(F/divisors), and d(kq)/dq.
 
     Slope and rise are None where no gradient needs them.
     """
     k = quantised(f, divisors)
-    needs_slope = rules.slopes(luma)
-    if not (needs_slope or rules.to_steps):
+    slope_of = slope_of_quantiser(rules.surrogate, luma) if rules.to_image else None
+    if slope_of is None and not rules.to_steps:
         return k, None, None
     unrounded = f.to(dtype) / divisors
     integers = k.to(dtype)
     slope = rise = None
-    if needs_slope:
-        distance = unrounded - integers
-        squared_distance = distance.square_()
-        slope = squared_distance.mul_(3 * CUBIC_BLEND)
-        slope.add_(1 - CUBIC_BLEND)
+    if slope_of is not None:
+        slope = slope_of(unrounded - integers, q.to(dtype))
     if rules.to_steps:
         rise = integers - unrounded  # as if dk/d(F/divisors) were 1, whatever the image's slope
     return k, slope, rise

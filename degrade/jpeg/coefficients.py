@@ -16,6 +16,7 @@ from ..images import check_image
 from ..params import check_choice
 from ..transforms import without_autocast
 from .codec import exact_dtype, exact_levels, quantised, spectrum_and_steps
+from .colours import RGB, YCBCR, base_tables, channels_as_images, sampling_with
 from .encoders import (
     DECODERS,
     ENCODERS,
@@ -34,20 +35,25 @@ from .steps import check_arguments, quantiser_tables, steps_of_components
 class JPEGCoefficients:
     """Quantised coefficients of a batch of images, as their JPEG files store them.
 
-    components: luma, and of colour images Cb and Cr: int16 [B, rows, columns, 8, 8], one 8×8 block
-        of frequencies for each 8×8 samples; [0, 0] is the mean. A component has as many blocks as
-        cover it; the file may add blocks that no decoder shows.
+    components: luma, and of colour images Cb and Cr, or red, green and blue: int16
+        [B, rows, columns, 8, 8], one 8×8 block of frequencies for each 8×8 samples; [0, 0] is the
+        mean. A component has as many blocks as cover it; the file may add blocks that no decoder
+        shows.
     tables: the quantiser's steps [B, n, 8, 8], n from 1 to 3. Component i uses table min(i, n - 1).
-    subsampling: "4:2:0", "4:2:2", "4:4:4" or "4:4:0".
+    subsampling: a name of `SAMPLINGS`, such as "4:2:0".
     size: height and width of the images in pixels.
+    colour: "ycbcr", or "rgb" if the file stores red, green and blue, at 4:4:4.
     """
 
     components: tuple[Tensor, ...]
     tables: Tensor
     subsampling: str
     size: tuple[int, int]
+    colour: str = YCBCR
 
     def __post_init__(self) -> None:
+        if self.colour == RGB and self.subsampling != "4:4:4":
+            raise ValueError(f"subsampling={self.subsampling!r} must be 4:4:4 with colour='rgb'")
         if self.subsampling not in SAMPLINGS:
             raise ValueError(
                 f"subsampling={self.subsampling!r} must be one of {', '.join(SAMPLINGS)}"
@@ -95,11 +101,15 @@ class JPEGCoefficients:
             sampling_of_component = sampling_of_plane(i, sampling)
             samples = decoder.samples(plane.contiguous(), sampling_of_component)
             decoded.append(samples)
-        planes = [decoded[0]]
-        if channels == 3:
-            planes.append(torch.cat(decoded[1:]))
         image = luma.new_empty((batch, channels, *self.size), dtype=dtype)
-        decoder.fill(image, planes, sampling)
+        if self.colour == RGB:
+            for channel, plane in enumerate(decoded):
+                decoder.fill(image[:, channel : channel + 1], [plane], sampling)
+        else:
+            planes = [decoded[0]]
+            if channels == 3:
+                planes.append(torch.cat(decoded[1:]))
+            decoder.fill(image, planes, sampling)
         levels = image.clamp_(0, 255).float()
         return levels / 255
 
@@ -114,8 +124,7 @@ class JPEGCoefficients:
         from .file import FileOptions, encode  # here, since its Huffman tables take time
 
         options = FileOptions(optimize, progressive, restart_marker_blocks, restart_marker_rows)
-        sampling = SAMPLINGS[self.subsampling]
-        return encode(self.components, self.tables, sampling, self.size, options)
+        return encode(self, options)
 
 
 def _blocks_of_components(
@@ -142,35 +151,47 @@ def jpeg_coefficients(
     subsampling: str | int = "4:2:0",
     tables: Sequence[Sequence[int]] | Tensor | None = None,
     encoder: str = LIBJPEG_TURBO,
+    colour: str = YCBCR,
 ) -> JPEGCoefficients:
     """Quantise the DCT of images x as a JPEG library does when it saves them, bit for bit.
 
     x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device; it is clamped and rounded
         to 8 bits first.
-    quality, subsampling, tables, encoder: as in `jpeg`.
+    quality, subsampling, tables, encoder, colour: as in `jpeg`.
 
     Without a gradient. Raises ValueError as `jpeg` does.
     """
     check_encoder(encoder)
     model = ENCODERS[encoder]
-    checked_quality, checked_tables, name = check_arguments(x, quality, subsampling, tables)
+    checked_quality, checked_tables, given = check_arguments(x, quality, subsampling, tables)
+    name = sampling_with(colour, given)
     wide = x if x.dtype == torch.float64 else x.float()
     with without_autocast(x.device):
-        by_image = quantiser_tables(checked_quality, checked_tables, wide, model.base)
-        sampling = SAMPLINGS[name]
-        components = _quantised_components(wide.contiguous(), by_image, sampling, model)
-    height, width = x.shape[2:]
-    return JPEGCoefficients(components, by_image.to(torch.int32), name, (height, width))
+        base = base_tables(colour, model.base)
+        by_image = quantiser_tables(checked_quality, checked_tables, wide, base)
+        steps = steps_of_components(by_image, x.shape[1])
+        image = wide.contiguous()
+        if colour == RGB:
+            (channels,) = _quantised_components(
+                channels_as_images(image), channels_as_images(steps), (1, 1), model
+            )
+            components = channels.unflatten(0, (len(x), -1)).unbind(1)
+        else:
+            components = _quantised_components(image, steps, SAMPLINGS[name], model)
+    size = (x.shape[2], x.shape[3])
+    return JPEGCoefficients(components, by_image.to(torch.int32), name, size, colour)
 
 
 def _quantised_components(
-    x: Tensor, tables: Tensor, sampling: Sampling, encoder: Encoder
+    x: Tensor, steps: Tensor, sampling: Sampling, encoder: Encoder
 ) -> tuple[Tensor, ...]:
-    """The quantised coefficients of each component [B, rows, columns, 8, 8]."""
-    batch, channels = x.shape[:2]
+    """The quantised coefficients of each component [B, rows, columns, 8, 8].
+
+    steps: [B, C, 8, 8].
+    """
+    batch = len(x)
     image = exact_levels(x)
-    steps = steps_of_components(tables, channels).to(image)
-    by_component = steps.transpose(0, 1)
+    by_component = steps.to(image).transpose(0, 1)
     steps_of_planes = (by_component[:1], by_component[1:])  # of luma, of chroma
     components: list[Tensor] = []
     for i, plane in enumerate(encoder.planes(image, sampling)):
@@ -198,6 +219,7 @@ def jpeg_bytes(
     progressive: bool = False,
     restart_marker_blocks: int = 0,
     restart_marker_rows: int = 0,
+    colour: str = YCBCR,
 ) -> list[bytes]:
     """Save images x as JPEG: the bytes of a file for each, equal to those that Pillow writes.
 
@@ -209,6 +231,7 @@ def jpeg_bytes(
     progressive: store the image in several scans, coarse to fine.
     restart_marker_blocks, restart_marker_rows: put a restart marker after so many MCUs, or after so
         many rows of MCUs; 0 for none. Rows win over blocks.
+    colour: "rgb" stores red, green and blue, as Pillow does with keep_rgb=True.
 
     The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
     ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
@@ -217,5 +240,5 @@ def jpeg_bytes(
     if subsampling is None:
         is_grayscale = x.shape[1] == 1
         subsampling = "4:4:4" if is_grayscale else "4:2:0"
-    coefficients = jpeg_coefficients(x, quality, subsampling, tables)
+    coefficients = jpeg_coefficients(x, quality, subsampling, tables, colour=colour)
     return coefficients.encode(optimize, progressive, restart_marker_blocks, restart_marker_rows)

@@ -5,27 +5,30 @@ Source: ITU-T T.81, Annex B; JFIF 1.01. The order of segments is libjpeg's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Integral
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 from numpy import ndarray
-from torch import Tensor
 
 from ..transforms import is_transformed
-from .header import ZIGZAG
+from .colours import RGB
+from .header import SAMPLINGS, ZIGZAG
 from .huffman import STANDARD_CODES, Huffman, optimal, packed
 from .sampling import Sampling
 from .scan import Component, Scan, codes_of_scan, mcus_across, scans_of
 from .steps import table_indices
 
+if TYPE_CHECKING:
+    from .coefficients import JPEGCoefficients
+
 _LARGEST_SIDE = 65500  # pixels; libjpeg's limit
 _LARGEST_INTERVAL = 65535  # MCUs between two restarts
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
-_APP0, _DQT, _DHT, _DRI, _SOS = 0xE0, 0xDB, 0xC4, 0xDD, 0xDA
+_APP0, _APP14, _DQT, _DHT, _DRI, _SOS = 0xE0, 0xEE, 0xDB, 0xC4, 0xDD, 0xDA
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"
+_ADOBE_RGB = b"Adobe\0\x64\0\0\0\0\0"  # version 100, no flags, no colour transform
 
 
 class FileOptions(NamedTuple):
@@ -50,37 +53,50 @@ def _interval(name: str, value: int) -> int:
     return int(value)  # may be one of numpy's integers
 
 
-def encode(
-    components: Sequence[Tensor],
-    tables: Tensor,
-    sampling: Sampling,
-    size: tuple[int, int],
-    options: FileOptions,
-) -> list[bytes]:
-    """The bytes of a JPEG file for each image, of what `JPEGCoefficients` holds."""
-    height, width = size
+def encode(coefficients: JPEGCoefficients, options: FileOptions) -> list[bytes]:
+    """The bytes of a JPEG file for each image."""
+    height, width = coefficients.size
     if max(height, width) > _LARGEST_SIDE:
         raise ValueError(
             f"x has {height}×{width} pixels; a JPEG file has at most {_LARGEST_SIDE} on a side"
         )
-    if any(map(is_transformed, components)):
+    if any(map(is_transformed, coefficients.components)):
         raise ValueError(
             "jpeg_bytes: torch.func cannot transform bytes; call it outside, or on x.detach()"
         )
     plain_options = options.checked()
     blocks_of_components = []
-    for component in components:
+    for component in coefficients.components:
         blocks = component.flatten(3).cpu().numpy()
         _check_range(blocks)
         blocks_of_components.append(blocks.take(ZIGZAG, 3))
-    entries = tables.flatten(2).cpu().numpy()
+    entries = coefficients.tables.flatten(2).cpu().numpy()
     in_file_order = entries.take(ZIGZAG, 2)
+    sampling = SAMPLINGS[coefficients.subsampling]
+    is_rgb = coefficients.colour == RGB
     files = []
     for i, tables_of_image in enumerate(in_file_order):
         blocks_of_image = [blocks[i] for blocks in blocks_of_components]
-        file = _file(blocks_of_image, tables_of_image, sampling, size, plain_options)
+        components = _components(blocks_of_image, sampling, is_rgb)
+        file = _file(components, tables_of_image, coefficients.size, plain_options, is_rgb)
         files.append(file)
     return files
+
+
+def _components(blocks: list[ndarray], sampling: Sampling, is_rgb: bool) -> list[Component]:
+    """The components of one image, whose coefficients are in zigzag order."""
+    components = []
+    for number, blocks_of_component in enumerate(blocks):
+        if is_rgb:
+            component = Component(blocks_of_component, 1, 1, huffman=0, name=b"RGB"[number])
+        else:
+            is_chroma = number > 0
+            across, down = (1, 1) if is_chroma else sampling
+            component = Component(
+                blocks_of_component, across, down, huffman=int(is_chroma), name=number + 1
+            )
+        components.append(component)
+    return components
 
 
 def _check_range(blocks: ndarray) -> None:
@@ -97,20 +113,16 @@ def _check_range(blocks: ndarray) -> None:
 
 
 def _file(
-    blocks: list[ndarray],
+    components: list[Component],
     tables: ndarray,
-    sampling: Sampling,
     size: tuple[int, int],
     options: FileOptions,
+    is_rgb: bool,
 ) -> bytes:
-    """The file of one image, whose coefficients and tables are in zigzag order."""
-    components = []
-    for number, blocks_of_component in enumerate(blocks):
-        is_chroma = number > 0
-        factors = (1, 1) if is_chroma else sampling
-        components.append(Component(blocks_of_component, *factors, int(is_chroma)))
+    """The file of one image, whose tables are in zigzag order."""
     table_numbers = table_indices(len(tables), len(components))
-    parts = [_SOI, _segment(_APP0, _JFIF)]
+    application = _segment(_APP14, _ADOBE_RGB) if is_rgb else _segment(_APP0, _JFIF)
+    parts = [_SOI, application]
     for number in dict.fromkeys(table_numbers):
         parts.append(_quantisation_segment(number, tables[number]))
     has_wide_table = any(tables[number].max() > 255 for number in table_numbers)
@@ -120,7 +132,8 @@ def _file(
     body = _frame_body(components, table_numbers, size)
     parts.append(_segment(frame, body))
     interval_before = 0
-    for scan in scans_of(len(components), options.progressive):
+    is_ycbcr = len(components) == 3 and not is_rgb
+    for scan in scans_of(len(components), options.progressive, is_ycbcr):
         interval = _restart_interval(scan, components, options)
         codes = codes_of_scan(scan, components, interval)
         huffman: list[Huffman | None] = list(STANDARD_CODES)
@@ -158,7 +171,7 @@ def _frame_body(
     body += bytes([len(components)])
     for i, component in enumerate(components):
         factors = 16 * component.across + component.down
-        body += bytes([i + 1, factors, table_numbers[i]])
+        body += bytes([component.name, factors, table_numbers[i]])
     return body
 
 
@@ -194,10 +207,11 @@ def _scan_body(scan: Scan, components: list[Component]) -> bytes:
     """Of each component its name and its Huffman tables, then which coefficients the scan holds."""
     body = bytes([len(scan.components)])
     for number in scan.components:
-        table = components[number].huffman
+        component = components[number]
+        table = component.huffman
         has_dc_codes = scan.first == 0 and scan.high == 0
         has_ac_codes = scan.last > 0
-        body += bytes([number + 1, 16 * table * has_dc_codes + table * has_ac_codes])
+        body += bytes([component.name, 16 * table * has_dc_codes + table * has_ac_codes])
     return body + bytes([scan.first, scan.last, 16 * scan.high + scan.low])
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..imagefile import opened
 from .coefficients import JPEGCoefficients
-from .header import read_header
+from .parse import read_header
 
 
 def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
@@ -22,7 +22,7 @@ def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
         data = bytes(file)
     else:
         data = Path(file).read_bytes()
-    tables, subsampling = read_header(data)
+    header = read_header(data)
     # jpeglib replaces what is missing by zeros; Pillow refuses such a file
     opened(data, "this JPEG", lambda image: image.load())
     try:
@@ -42,6 +42,6 @@ def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
         if stored.has_chrominance:
             arrays += [stored.Cb, stored.Cr]
     components = tuple(torch.tensor(array)[None] for array in arrays)
-    steps = torch.tensor(tables, dtype=torch.int32)
+    steps = torch.tensor(header.tables, dtype=torch.int32).view(1, -1, 8, 8)
     size = (stored.height, stored.width)
-    return JPEGCoefficients(components, steps.view(1, -1, 8, 8), subsampling, size)
+    return JPEGCoefficients(components, steps, header.subsampling, size, header.colour)

@@ -63,11 +63,13 @@ def _sum_of_every(c: Tensor, axis: int, count: int) -> Tensor:
 
 
 def _offsets_of_mean(c: Tensor, sampling: Sampling) -> Tensor:
-    """What libjpeg adds before the shift that divides. At 4:2:2 and 4:2:0 columns alternate."""
+    """What libjpeg adds before it divides. At 4:2:2 and 4:2:0 columns alternate."""
     across, down = sampling
     width = c.shape[2]
     if sampling not in ((2, 1), (2, 2)):
-        return c.new_full((width,), 1 / 2)
+        shared = across * down
+        half = shared // 2 + 1 / 2  # the sum is an integer; 1/2 keeps clear of rounding errors
+        return c.new_full((width,), half / shared)
     columns = torch.arange(width, device=c.device)
     odd = columns % 2
     return (odd + down - 1) / (2 * down)

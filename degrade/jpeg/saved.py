@@ -105,6 +105,8 @@ def _made(jpeg: JPEG, coefficients: JPEGCoefficients, decoded: Tensor) -> bool:
     is_colour = len(coefficients.components) == 3
     if is_colour and coefficients.subsampling != jpeg.subsampling:
         return False
+    if is_colour and coefficients.colour != jpeg.colour:
+        return False
     steps = jpeg.steps(decoded)
     steps_of_file = steps_of_components(coefficients.tables, decoded.shape[1])
     return torch.equal(steps, steps_of_file.to(steps))

@@ -104,7 +104,7 @@ def _transform_columns(dct: Tensor, x: Tensor, bits: int) -> Tensor:
     half = 2.0 ** (bits - 8)
     y = torch.matmul(low, x)
     y.add_(half).floor_()
-    count = len(x)
+    count = x.shape[0]
     repeated = high.expand(count, 8, 8)
     y.baddbmm_(repeated, x, beta=scale, alpha=scale)
     return y.floor_()
@@ -118,7 +118,7 @@ def analyse(x: Tensor, m: Tensor) -> Tensor:
     rows = transformed.view(-1, 8, width)
     column_transform = _of_one_block(m)
     spectra = torch.matmul(column_transform, rows)
-    count = len(x)
+    count = x.shape[0]
     return spectra.view(count, -1, 8, width)
 
 

@@ -89,7 +89,7 @@ def quantiser_tables(
         name = "tables"
         entries = _rounded(name, tables, LARGEST, x)
         by_image = _as_tables(entries)
-    count = len(by_image)
+    count = by_image.shape[0]
     if count not in (1, batch):
         raise ValueError(
             f"{name} has {count} values for {batch} images; give one, or one per image"

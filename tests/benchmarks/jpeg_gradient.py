@@ -1,6 +1,6 @@
 """Compare gradients of JPEG by what they are used for: attacks through the codec, and quality.
 
-    python tests/benchmarks/jpeg_gradient.py [attack] [quality] [--images 6]
+    python tests/benchmarks/jpeg_gradient.py [attack] [quality] [inversion] [--images 6]
 
 Attack: change a picture by at most 3/255 per value so that its JPEG differs as much as possible
 from the JPEG of the picture itself, by LPIPS (AlexNet). Iterated FGSM: 10 steps of 3/4/255 along
@@ -9,7 +9,11 @@ after Pillow saved both; higher is better. Diff-JPEG's paper attacks a classifie
 this package does not hold. "no JPEG" attacks the picture, as if it were not saved.
 Quality: the derivative of the squared error of a JPEG with respect to its quality, divided by the
 true slope: the difference of Pillow's errors at qualities 3 higher and 3 lower. 1 is right.
-Descent to a given file is in `jpeg.py descent`.
+Inversion: restore a picture of quality 12 with the bundled generator, by `robust` in 45 steps; the
+LPIPS (AlexNet) to the picture before the JPEG; lower is better. It takes an operator, and so the
+surrogates are compared alone.
+Descent to a given file is in `jpeg.py descent`; bits in pictures are in
+examples/jpeg_in_training.py.
 """
 
 import argparse
@@ -22,7 +26,8 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from degrade import jpeg
+import invert
+from degrade import JPEG, jpeg
 from degrade.jpeg import SURROGATES
 from invert import perceptual
 from tests.benchmarks.jpeg import kornia, pictures, with_pillow
@@ -31,6 +36,7 @@ ATTACKED = (25, 50, 75, 95)  # qualities
 QUALITIES = (10, 30, 70, 90)  # at which the slope is measured
 EPSILON = 3 / 255
 STEPS = 10
+INVERTED = 12  # quality
 
 Codec = Callable[[Tensor, Tensor], Tensor]  # (images, their qualities [B]) → images
 
@@ -105,6 +111,23 @@ def quality(count: int) -> None:
         print(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |", flush=True)
 
 
+def inversion(count: int) -> None:
+    network = perceptual.load("alex")
+    prior = invert.load_prior("avatars-128")
+    x = pictures(count)
+    y = jpeg(x, INVERTED)
+    maps = network.maps(x)
+    print(f"\n| inversion at q {INVERTED} | LPIPS to the clean picture |")
+    print("|---|---|")
+    for surrogate in SURROGATES:
+        operator = JPEG(INVERTED, surrogate=surrogate)
+        restoration = invert.restore(
+            y, operator, prior, method="robust", steps=45, perceptual="alex", seed=0
+        )
+        distance = network.distance_to(maps, restoration.image).mean().item()
+        print(f"| {surrogate} | {distance:.4f} |", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", default=["attack", "quality"])
@@ -112,4 +135,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.manual_seed(0)
     for part in options.parts:
-        {"attack": attack, "quality": quality}[part](options.images)
+        parts = {"attack": attack, "quality": quality, "inversion": inversion}
+        parts[part](options.images)
