@@ -104,7 +104,7 @@ class Card:
         control = self.control(name)
         value = getattr(self.operator, name)
         reach = value if control.step is None else control.step * FIRST_RANGE
-        high = value + reach
+        high = round(value + reach, 6)
         if control.high is not None:
             high = min(high, control.high)
         return self.with_range(name, value, high)
@@ -139,14 +139,14 @@ def _with_inner(operator: Operator, text: str) -> Operator:
 @singledispatch
 def _control(kind: Kind, name: str, value: object) -> Control:
     text = "" if value is None else format_value(value)
-    return Control(name, "text", text, kind.description, may_vary=kind.drawn)
+    return Control(name, "text", text, kind.text, may_vary=kind.drawn)
 
 
 @_control.register
 def _(kind: NumberKind, name: str, value: object) -> Control:
     if value is None or isinstance(value, tuple):
         text = "" if value is None else format_value(value)
-        return Control(name, "text", text, kind.description)
+        return Control(name, "text", text, kind.text)
     low = None if math.isinf(kind.low) else kind.low
     high = None if math.isinf(kind.high) else kind.high
     is_narrow = kind.high - kind.low <= WIDEST_SLIDER
@@ -154,7 +154,7 @@ def _(kind: NumberKind, name: str, value: object) -> Control:
     if kind.above and low is not None and step is not None:
         low += step  # `kind.low` itself is refused
     shape = "slider" if is_narrow else "number"
-    return Control(name, shape, value, kind.description, low, high, step, (), kind.drawn)
+    return Control(name, shape, value, kind.text, low, high, step, (), kind.drawn)
 
 
 @_control.register
@@ -162,22 +162,22 @@ def _(kind: SizeKind, name: str, value: object) -> Control:
     text = value if value is None else format_value(value)
     if isinstance(value, tuple):
         text = "x".join(map(str, value))
-    return Control(name, "text", text or "", kind.description)
+    return Control(name, "text", text or "", kind.text)
 
 
 @_control.register
 def _(kind: OptionKind, name: str, value: object) -> Control:
     if isinstance(value, tuple):
-        return Control(name, "text", format_value(value), kind.description)
+        return Control(name, "text", format_value(value), kind.text)
     choices = (*kind.names, *kind.undecided)
     if kind.optional:
         choices = ("", *choices)
-    return Control(name, "choice", value or "", kind.description, choices=choices)
+    return Control(name, "choice", value or "", kind.text, choices=choices)
 
 
 @_control.register
 def _(kind: FlagKind, name: str, value: object) -> Control:
-    return Control(name, "flag", bool(value), kind.description)
+    return Control(name, "flag", bool(value), kind.text)
 
 
 def _step(kind: NumberKind) -> float | None:

@@ -6,6 +6,7 @@ import html
 import inspect
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ class DegradeTab:
         summary, _, _ = (inspect.getdoc(card.operator) or "").partition("\n")
         gr.Markdown(f"**{index + 1}. {card.operator.name}** · {summary}")
         with gr.Row():
-            on = gr.Checkbox(card.is_on, label="on", min_width=60, container=False)
+            on = gr.Checkbox(
+                card.is_on, label="on", interactive=True, min_width=60, container=False
+            )
             self._on_structure(on.input, index, _switched, on)
             for label, change in CHANGES.items():
                 button = gr.Button(label, size="sm", min_width=60)
@@ -177,8 +180,8 @@ class DegradeTab:
         value = control.value
         if isinstance(value, Range):
             with gr.Row():
-                low = component(control, value.low, "from")
-                high = component(control, value.high, "to")
+                low = component(replace(control, hint=""), value.low, "from")
+                high = component(replace(control, hint=""), value.high, "to")
             set_range = partial(_with_range, control.name)
             for end in (low, high):
                 self._on_value(end.input, index, set_range, low, high)
@@ -187,7 +190,10 @@ class DegradeTab:
             self._on_value(edited.input, index, partial(_with_value, control.name), edited)
         if control.may_vary:
             varies = gr.Checkbox(
-                isinstance(value, Range), label=f"draw {control.name} from a range", container=False
+                isinstance(value, Range),
+                label=f"draw {control.name} from a range",
+                interactive=True,
+                container=False,
             )
             self._on_structure(varies.input, index, partial(_with_or_without, control.name), varies)
 
@@ -311,7 +317,9 @@ def refused(error: Exception) -> list[Any]:
 
 def component(control: Control, value: Any, label: str = "") -> Any:
     """The component that edits a parameter, or one end of its range."""
-    common = {"label": f"{control.name} {label}".strip(), "info": control.hint}
+    words = f"{control.name} {label}".strip()
+    # Gradio cannot tell of components that are drawn later that they are edited
+    common = {"label": words, "info": control.hint or None, "interactive": True}
     if control.shape == "slider":
         return gr.Slider(control.low, control.high, value, step=control.step, **common)
     if control.shape == "number":

@@ -13,17 +13,19 @@ from .restore_tab import RestoreTab
 CSS = """
 footer { opacity: 0.6; }
 #compare img, #emerging img { image-rendering: pixelated; }
+#emerging img { width: 100%; height: 100%; object-fit: contain; }
 .card { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 10px; }
+.card, .card > .row { gap: 8px; }
 .card.off { opacity: 0.55; }
 .problem { color: #b91c1c; font-weight: 600; overflow-wrap: anywhere; }
 .dark .problem { color: #fca5a5; }
-.small { font-size: 13px; color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
-.curves { display: flex; flex-wrap: wrap; gap: 12px; }
-.curves figure { margin: 0; width: 260px; max-width: 100%; }
+.small { font-size: 13px; overflow-wrap: anywhere; }
+.curves > div { display: flex; flex-wrap: wrap; gap: 12px; }
+.curves figure { margin: 0; width: 240px; max-width: 100%; }
 .curves figcaption { font-size: 13px; }
-.curves svg text { fill: var(--body-text-color-subdued); font-size: 12px; }
+.curves svg text { fill: var(--body-text-color); font-size: 10px; }
 .curves ul { display: none; }
-.facts td { padding: 2px 12px 2px 0; vertical-align: top; overflow-wrap: anywhere; }
+.facts td { border: none; padding: 2px 12px 2px 0; vertical-align: top; overflow-wrap: anywhere; }
 """
 # Fonts of the reader's own machine: the page asks no other host for anything.
 APPEARANCE: dict[str, Any] = {

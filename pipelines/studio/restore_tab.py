@@ -67,12 +67,7 @@ class RestoreTab:
         )
         self.method = _methods(prior)
         self.steps = gr.Number(
-            None,
-            label="steps",
-            info="empty: as many as published",
-            precision=0,
-            minimum=0,
-            elem_id="steps",
+            0, label="steps", info="0: as published", precision=0, minimum=0, elem_id="steps"
         )
         with gr.Row():
             self.start = gr.Button("Restore", variant="primary", elem_id="restore", min_width=100)
@@ -83,13 +78,17 @@ class RestoreTab:
 
     def _results(self) -> None:
         self.emerging = gr.Image(
-            label="the image", interactive=False, elem_id="emerging", buttons=["fullscreen"]
+            label="the image",
+            interactive=False,
+            height=320,
+            elem_id="emerging",
+            buttons=["fullscreen"],
         )
         self.words = gr.HTML(elem_id="words", elem_classes="small", padding=False)
         self.notes = gr.HTML(elem_id="notes", elem_classes="small", padding=False)
         self.curves = gr.HTML(elem_id="curves", elem_classes="curves", padding=False)
         self.sheet = gr.Image(
-            label="observed | restored | restored, degraded again", interactive=False
+            show_label=False, interactive=False, elem_id="sheet", buttons=["fullscreen"]
         )
         with gr.Row():
             self.save_picture = gr.DownloadButton("Save restored picture", elem_id="save-restored")
@@ -109,13 +108,13 @@ class RestoreTab:
     ) -> Iterator[list[Any]]:
         try:
             observed, op = observation(workspace, picture, cards, seed, which, happened)
-            wish = Wish(observed, prior, method, op, None if steps is None else int(steps))
+            wish = Wish(observed, prior, method, op, int(steps or 0) or None)
             restoration = Restoration(wish, workspace.folder)
             self.running[workspace.folder] = restoration
             for frame in restoration.frames():
                 yield ["", *_shown(frame)]
         except ValueError as error:
-            yield [problem_text(error), *[gr.skip()] * 7]
+            yield [problem_text(error), gr.skip(), "", *[gr.skip()] * 5]
 
     def _cancel(self, workspace: Workspace) -> None:
         restoration = self.running.get(workspace.folder)
@@ -142,11 +141,11 @@ def _shown(frame: Frame) -> list[Any]:
     for name, values in frame.terms.items():
         points: Points = list(enumerate(values))
         curves += chart(name, {name: points}, {name: LINE})
+    curves = f"<div>{curves}</div>"
     notes = "<br>".join(html.escape(note) for note in frame.notes)
     if not frame.is_done:
         return [_path(frame.image), html.escape(frame.words), curves, notes, *[gr.skip()] * 3]
-    sheet, log = _path(frame.sheet), _path(frame.log)
-    image = _path(frame.image)
+    image, sheet, log = map(_path, (frame.image, frame.sheet, frame.log))
     return [image, html.escape(frame.words), curves, notes, sheet, image, log]
 
 

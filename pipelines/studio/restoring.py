@@ -107,6 +107,7 @@ class Restoration:
         self.folder = Path(tempfile.mkdtemp(prefix="restoration-", dir=parent))
         self.film = Film(self.folder)
         self.error: str | None = None
+        self._observed_in = f"{wish.picture.parent}/"  # of no use to a visitor in a message
         self._thread = threading.Thread(target=self._run, args=(wish,), daemon=True)
         self._thread.start()
 
@@ -132,15 +133,16 @@ class Restoration:
     def _run(self, wish: Wish) -> None:
         frame = self.film.frame
         try:
-            with noting() as frame.notes:
+            with noting() as notes:
                 path = self._restore(wish)
         except Cancelled:
             frame.words = "cancelled"
         except (ValueError, OSError) as error:
-            self.error = str(error)
+            self.error = str(error).replace(self._observed_in, "")
         except Exception as error:  # a defect must not leave the page waiting
             self.error = f"this is a defect of degrade: {type(error).__name__}: {error}"
         else:
+            frame.notes = [note.replace(self._observed_in, "") for note in notes]
             frame.image = path
             frame.sheet = path.with_suffix(".sheet.png")
             frame.log = path.with_suffix(".json")
