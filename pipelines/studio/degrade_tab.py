@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 import secrets
 from collections.abc import Callable
@@ -16,8 +15,8 @@ import gradio as gr
 from degrade import Range
 
 from . import cards as chains
-from . import exports
 from .cards import Card, Cards, Control
+from .view import EXPORTS, component, look, problem_text, refused
 from .workspace import SAMPLES, Picture, Workspace
 
 # Events of the chain are taken one after another, and of several in a row only the last.
@@ -28,14 +27,8 @@ QUICK: dict[str, Any] = {
     "concurrency_limit": 1,
     "api_visibility": "private",
 }
-EXPORTS = {"shell": "shell", "text": None, "Python": "python", "JSON": "json"}
 SEEDS = 10_000  # how many the die can draw
 VISIT = 24 * 3600  # seconds after which the files of a visitor who left are removed
-
-
-def problem_text(error: Exception | str) -> str:
-    """An error as HTML, in one line."""
-    return html.escape(str(error))
 
 
 class DegradeTab:
@@ -99,7 +92,7 @@ class DegradeTab:
             for label, language in EXPORTS.items():
                 with gr.Tab(label):
                     code = gr.Code(
-                        language=language,  # type: ignore[arg-type]
+                        language=language,
                         interactive=False,
                         show_label=False,
                         wrap_lines=True,
@@ -109,9 +102,8 @@ class DegradeTab:
 
     def _connect(self) -> None:
         """Connect the components with the functions below, and draw the cards."""
-        structure = [self.cards, self.revision, self.text, *self.view]
-        self.structure = structure
-        self.add.click(self._add, [*self.state, self.revision, self.name], structure, **QUICK)
+        self.structure = [self.cards, self.revision, self.text, *self.view]
+        self._on_structure(self.add.click, -1, _added, self.name)
         self.text.input(
             self._read_text,
             [*self.state, self.revision, self.text],
@@ -260,19 +252,6 @@ class DegradeTab:
         text = chains.text_of(cards)
         return [cards, revision + 1, text, *look(workspace, picture, cards, seed)]
 
-    def _add(
-        self,
-        workspace: Workspace,
-        picture: Picture,
-        cards: Cards,
-        seed: float,
-        revision: int,
-        name: str,
-    ) -> list[Any]:
-        cards = chains.added(cards, name)
-        text = chains.text_of(cards)
-        return [cards, revision + 1, text, *look(workspace, picture, cards, seed)]
-
     def _read_text(
         self,
         workspace: Workspace,
@@ -289,46 +268,8 @@ class DegradeTab:
         return [cards, revision + 1, *look(workspace, picture, cards, seed)]
 
 
-def look(workspace: Workspace, picture: Picture, cards: Cards, seed: float) -> list[Any]:
-    """What the page shows of a chain; if it cannot be applied, the error beside what was shown."""
-    seed = int(seed or 0)
-    try:
-        shown = workspace.apply(picture, cards, seed)
-    except ValueError as error:
-        return refused(error)
-    operator = chains.operator_of(cards)
-    return [
-        "",
-        (str(shown.before), str(shown.after)),
-        html.escape(shown.words),
-        *map(str, (shown.after, shown.manifest, shown.before)),
-        exports.shell(operator, picture.name, seed),
-        str(operator),
-        exports.python(operator, picture.name, seed),
-        exports.as_json(operator),
-    ]
-
-
-def refused(error: Exception) -> list[Any]:
-    """An error in the place of a view that stays as it is."""
-    others = 5 + len(EXPORTS)  # the outputs of `look` besides the error
-    return [problem_text(error), *[gr.skip()] * others]
-
-
-def component(control: Control, value: Any, label: str = "") -> Any:
-    """The component that edits a parameter, or one end of its range."""
-    words = f"{control.name} {label}".strip()
-    # Gradio cannot tell of components that are drawn later that they are edited
-    common = {"label": words, "info": control.hint or None, "interactive": True}
-    if control.shape == "slider":
-        return gr.Slider(control.low, control.high, value, step=control.step, **common)
-    if control.shape == "number":
-        return gr.Number(value, minimum=control.low, maximum=control.high, **common)
-    if control.shape == "choice":
-        return gr.Dropdown(list(control.choices), value=value, **common)
-    if control.shape == "flag":
-        return gr.Checkbox(value, **common)
-    return gr.Textbox(value, **common)
+def _added(cards: Cards, index: int, name: str) -> Cards:
+    return chains.added(cards, name)
 
 
 def _with_value(name: str, card: Card, value: Any) -> Card:

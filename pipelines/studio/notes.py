@@ -18,7 +18,7 @@ _COLLECTED = threading.local()
 def collect() -> None:
     """From now on give every note to the thread that `noting` runs in; drop others."""
     warnings.simplefilter("always", Note)
-    warnings.showwarning = _collected  # type: ignore[assignment]
+    warnings.showwarning = _collected
 
 
 def _collected(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

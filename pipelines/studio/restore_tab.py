@@ -15,8 +15,9 @@ from ..chart import Points, chart
 from . import cards as chains
 from . import restoring
 from .cards import Cards
-from .degrade_tab import DegradeTab, problem_text
+from .degrade_tab import DegradeTab
 from .restoring import Frame, Restoration, Wish
+from .view import problem_text
 from .workspace import Picture, Workspace
 
 DEGRADED, ORIGINAL = "the degraded picture", "the picture as it came"

@@ -314,4 +314,4 @@ def test_studio_imports_gradio_for_its_page_only():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import) and "gradio" in {name.name for name in node.names}:
                 importers.add(path.name)
-    assert importers == {"page.py", "degrade_tab.py", "restore_tab.py"}
+    assert importers == {"page.py", "degrade_tab.py", "restore_tab.py", "view.py"}

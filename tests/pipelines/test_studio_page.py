@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from . import browser as browsers
-from .browser import BACKSPACE, TAB
+from .browser import BACKSPACE, ENTER, LEFT, TAB
 from .shell import run
 
 MISSING = [
@@ -30,7 +29,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}"),
 ]
-AFTER = "return document.querySelector('#compare img:last-of-type').src"
 SOURCES = "return [...document.querySelectorAll('#compare img')].map(image => image.src)"
 
 
@@ -70,47 +68,40 @@ def fetched(address):
 
 
 def tab(page, name):
-    script = "[...document.querySelectorAll('button[role=tab]')].find(b => b.innerText == arguments[0]).click()"
-    page.run(script, name)
+    tabs = "[...document.querySelectorAll('button[role=tab]')]"
+    page.run(f"{tabs}.find(tab => tab.innerText == arguments[0]).click()", name)
+
+
+def copied(page):
+    """The shell command in the part with the texts to copy."""
+    return page.text("#copy-shell").replace("\xa0", " ").replace("\n", " ")
 
 
 def type_chain(page, text, cards):
     page.type("#chain textarea", text)
     page.wait(lambda: page.count(".card") == cards)
-    page.wait(lambda: text.split(" >> ")[-1] in page.run(f"return {COPIED}"))
-
-
-COPIED = "document.querySelector('#copy-shell').innerText"
-
-
-def open_copies(page):
-    """Open the part with the texts to copy, so that they are drawn."""
-    page.click("#copy > button")
-    page.wait(lambda: "degrade apply" in page.run(f"return {COPIED}"))
 
 
 def test_page_gives_the_bits_of_the_copied_command(page, tmp_path):
-    clean = fetched(page.run(SOURCES)[0])
     before = page.run(SOURCES)
-    open_copies(page)
+    (tmp_path / "portrait.png").write_bytes(fetched(before[0]))
+    page.click("#copy > button")  # opens the part with the texts to copy
     page.click("#add")
     page.wait(lambda: page.count(".card") == 1)
     assert page.value("#chain textarea") == "jpeg:30"
     type_chain(page, " >> gaussian:0.05..0.2", 2)
-    page.replace("#card-0 input[type=number]", f"12{TAB}")
-    page.wait(lambda: page.value("#chain textarea") == "jpeg:12 >> gaussian:0.05..0.2")
+    page.wait(lambda: "gaussian:0.05..0.2" in copied(page))
+    page.press("#card-0 input[type=range]", LEFT)
+    page.wait(lambda: page.value("#chain textarea") == "jpeg:29 >> gaussian:0.05..0.2")
     page.replace("#seed input", "5")
-    page.wait(lambda: "--seed 5" in page.run(f"return {COPIED}"))
+    page.wait(lambda: "jpeg:29" in copied(page) and "--seed 5" in copied(page))
     after = page.run(SOURCES)
     assert after[0] == before[0] and after[1] != before[1]
-    shown = fetched(after[1])
-    (tmp_path / "portrait.png").write_bytes(clean)
-    command = page.run(f"return {COPIED}").replace("\xa0", " ")
-    command = command[command.index("degrade apply") :].replace("\n", " ")
-    _, *arguments = shlex.split(command)
-    arguments[1], arguments[3] = tmp_path / "portrait.png", tmp_path / "degraded"
-    assert run(*arguments).exit_code == 0
-    assert shown == (tmp_path / "degraded" / "portrait.png").read_bytes()
+    _, command = copied(page).split("degrade apply ")
+    name, *arguments = shlex.split(command)
+    arguments[arguments.index("degraded")] = tmp_path / "degraded"
+    assert run("apply", tmp_path / name, *arguments).exit_code == 0
+    assert fetched(after[1]) == (tmp_path / "degraded" / "portrait.png").read_bytes()
 
 
 def test_page_asks_no_other_host(page, server):
@@ -140,24 +131,18 @@ def test_page_refuses_a_hostile_upload_in_words(page, tmp_path):
 
 
 def test_page_restores_and_cancels(page):
-    type_chain_without_copies(page, "downsample:4")
+    type_chain(page, "downsample:4", 1)
     tab(page, "Restore")
     page.wait(lambda: page.count("#restore"))
     page.click("#method input")
-    page.replace("#method input", "ddnm")
-    page.type("#method input", "\ue007")
+    page.replace("#method input", f"ddnm{ENTER}")
     page.replace("#steps input", f"2{TAB}")
     page.click("#restore")
     page.wait(lambda: page.text("#words") == "restored")
     assert page.count("#emerging img") == 1 and page.count("#sheet img") == 1
     assert page.count("#curves svg") >= 1
-    page.replace("#steps input", f"50{TAB}")
+    page.replace("#steps input", f"90{TAB}")
     page.click("#restore")
     page.wait(lambda: page.text("#words").startswith("phase"))
     page.click("#cancel")
     page.wait(lambda: page.text("#words") == "cancelled")
-
-
-def type_chain_without_copies(page, text):
-    page.type("#chain textarea", text)
-    page.wait(lambda: page.count(".card") == text.count(">>") + 1)
