@@ -32,6 +32,7 @@ class Control:
     """How a parameter is edited.
 
     shape: "slider", "number", "choice", "flag" or "text". value: of the parameter, or its text.
+    hint: what is allowed, in words, where the control does not show it.
     low, high, step: of a slider or a number; None where there is no bound. may_vary: whether a
     range may be given, to draw from. required: whether the operator needs the value.
     """
@@ -172,12 +173,12 @@ def _(kind: OptionKind, name: str, value: object) -> Control:
     choices = (*kind.names, *kind.undecided)
     if kind.optional:
         choices = ("", *choices)
-    return Control(name, "choice", value or "", kind.text, choices=choices)
+    return Control(name, "choice", value or "", "", choices=choices)
 
 
 @_control.register
 def _(kind: FlagKind, name: str, value: object) -> Control:
-    return Control(name, "flag", bool(value), kind.text)
+    return Control(name, "flag", bool(value), "")
 
 
 def _step(kind: NumberKind) -> float | None:

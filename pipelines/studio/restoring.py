@@ -6,10 +6,12 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -103,12 +105,15 @@ class Film(SolveBar):
 class Restoration:
     """One restoration that runs in a thread."""
 
+    running: ClassVar[weakref.WeakSet[Restoration]] = weakref.WeakSet()  # and finished ones
+
     def __init__(self, wish: Wish, parent: Path):
         self.folder = Path(tempfile.mkdtemp(prefix="restoration-", dir=parent))
         self.film = Film(self.folder)
         self.error: str | None = None
         self._observed_in = f"{wish.picture.parent}/"  # of no use to a visitor in a message
         self._thread = threading.Thread(target=self._run, args=(wish,), daemon=True)
+        self.running.add(self)
         self._thread.start()
 
     def frames(self) -> Iterator[Frame]:
@@ -168,7 +173,15 @@ class Restoration:
         todo, job = flow.plan(Source(wish.picture, Path(wish.picture.name)))
         assert job is not None  # the folder is new, so nothing is restored already
         restored = flow.setup()(job)
+        if self.film.is_cancelled.is_set():
+            raise Cancelled
         return flow.finish(todo, restored)
+
+
+def cancel_all() -> None:
+    """Cancel every restoration of this process, so that none writes any more."""
+    for restoration in list(Restoration.running):
+        restoration.cancel()
 
 
 def methods_for(prior: str) -> list[str]:

@@ -28,12 +28,13 @@ def serve(host: str, port: int | None, browser: bool) -> None:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
     signal.signal(signal.SIGINT, lambda number, frame: stopped.set())
-    with tempfile.TemporaryDirectory(prefix="degrade-studio-") as name:
+    with tempfile.TemporaryDirectory(prefix="degrade-studio-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         os.environ |= {**QUIET, "GRADIO_TEMP_DIR": str(folder / "gradio")}
         tempfile.tempdir = name  # uploads are written there, too
         notes.collect()
         from .page import APPEARANCE, page
+        from .restoring import cancel_all
 
         demo = page(folder)
         _, address, _ = demo.launch(
@@ -55,5 +56,6 @@ def serve(host: str, port: int | None, browser: bool) -> None:
         )
         echo(f"degrade studio is at {address} (Ctrl-C ends it)")
         stopped.wait()
+        cancel_all()
         demo.close(verbose=False)
         tempfile.tempdir = None

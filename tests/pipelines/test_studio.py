@@ -268,9 +268,10 @@ def test_studio_restores_as_the_command_does(visitor, observed, tmp_path):
     assert last.log.read_bytes() == (tmp_path / "shell" / "000.json").read_bytes()
 
 
-def test_studio_restoration_is_cancelled(visitor, observed):
+@pytest.mark.parametrize("cancel", [Restoration.cancel, lambda _: restoring.cancel_all()])
+def test_studio_restoration_is_cancelled(visitor, observed, cancel):
     restoration = Restoration(Wish(observed, "photo", "ddnm", steps=2), visitor.folder)
-    restoration.cancel()
+    cancel(restoration)
     *_, last = restoration.frames()
     assert last.words == "cancelled" and not last.is_done
     assert not (restoration.folder / "restored").exists()
