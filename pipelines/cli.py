@@ -13,11 +13,25 @@ from .commands.benchmark import bench, compare, tune
 from .commands.inspect import convert, inspect
 from .commands.listings import generators, methods, ops
 from .commands.restore import restore
+from .commands.studio import studio
 from .commands.train import train
 from .options import with_options
 
 # In the order in which the help lists them.
-COMMANDS = (apply, restore, bench, compare, tune, train, generators, inspect, convert, ops, methods)
+COMMANDS = (
+    apply,
+    restore,
+    studio,
+    bench,
+    compare,
+    tune,
+    train,
+    generators,
+    inspect,
+    convert,
+    ops,
+    methods,
+)
 
 app = typer.Typer(
     name="degrade",
