@@ -124,12 +124,21 @@ def _from_hub(text: str) -> Path:
             "degrade[hub], or download its folder yourself and give that"
         ) from error
     name, _, revision = text.partition("@")
-    options = {"revision": revision or None, "allow_patterns": list(HUB_FILES)}
+
+    def downloaded(local_files_only: bool) -> Path:
+        folder = snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=list(HUB_FILES),
+            local_files_only=local_files_only,
+        )
+        return Path(folder)
+
     try:
-        return Path(snapshot_download(name, **options))
+        return downloaded(local_files_only=False)
     except Exception as first:  # without a network, the library may raise anything
         try:
-            return Path(snapshot_download(name, local_files_only=True, **options))
+            return downloaded(local_files_only=True)
         except Exception:
             reason = " ".join(str(first).split())[:300]
             raise ValueError(
