@@ -25,7 +25,7 @@ from .generator.download import fetch, is_address
 from .networks import FAMILIES, diffusers, family_of
 from .networks.drunet import UNetRes
 
-BUNDLED_DENOISERS = ("photo", "avatars")
+BUNDLED_DENOISERS = ("photo",)
 HUB_FILES = ("*.json", *diffusers.WEIGHTS, *[f"unet/{name}" for name in diffusers.WEIGHTS])
 FILE_SUFFIXES = (".pt", ".pth", ".pkl", ".safetensors")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
@@ -37,11 +37,10 @@ def load_prior(
 ) -> Generator | Denoiser:
     """Load a generator or a denoiser, frozen, in float32. The content decides which of the two.
 
-    name_or_path: "photo", the bundled denoiser for any picture; "avatars", the one for the pictures
-    of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address
-    of a file that is downloaded and cached (https://…, with #sha256:… to verify it); a folder; or
-    the id of a folder on huggingface.co, "owner/name" or "owner/name@revision", which the extra
-    `degrade[hub]` downloads once.
+    name_or_path: "photo", the bundled denoiser for any picture; the name of a bundled generator
+    ("avatars-128"); a file; the address of a file that is downloaded and cached (https://…, with
+    #sha256:… to verify it); a folder; or the id of a folder on huggingface.co, "owner/name" or
+    "owner/name@revision", which the extra `degrade[hub]` downloads once.
 
     Known denoisers are DRUNet (KAIR's drunet_color.pth and drunet_gray.pth, files of `degrade
     train` and `save_denoiser`), guided-diffusion's networks (.pt), and folders of diffusers with a
