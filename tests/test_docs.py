@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import degrade
 from degrade.registry import REGISTRY
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,13 @@ def test_overview_names_every_page(overview):
     for page in (ROOT / "docs").glob("*.md"):
         if page.name != "index.md":
             assert page.name in text, f"{overview} does not link {page.name}"
+
+
+def test_page_of_names_has_texts_that_parse():
+    rows = re.findall(r"^\|.*\| `(.*)` \|$", (ROOT / "docs" / "names.md").read_text("utf-8"), re.M)
+    assert len(rows) > 50
+    for row in rows:
+        degrade.parse(row.replace("\\|", "|"))
 
 
 def explore():
