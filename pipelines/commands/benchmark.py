@@ -58,8 +58,8 @@ def bench(
     """Compare methods over the tasks of the papers.
 
     Every picture is degraded by every task and restored by every method. Writes
-    results.jsonl, results.json, results.csv, tables.md, all pictures, and the page
-    report.html.
+    results.jsonl, results.json, results.csv, tables.md, all pictures, and the
+    page report.html.
     If the run is stopped, the same command resumes it.
 
     \b
@@ -124,8 +124,8 @@ def compare(
 ) -> None:
     """Compare two results of `bench`, picture by picture.
 
-    A and B are folders of `bench`, or FOLDER:METHOD, of the same observations. The
-    folder's results.json does as well, which holds no pictures.
+    A and B are folders of `bench`, or FOLDER:METHOD, of the same observations.
+    The folder's results.json, which holds no pictures, does as well.
     Each line has the means, the difference B - A and its interval of 95 %, from a
     paired bootstrap over pictures. Where that does not contain 0, the last column
     names the better one.

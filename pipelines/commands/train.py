@@ -63,7 +63,7 @@ def train(
     \b
     degrade train --images microscope -o microscope.safetensors
     degrade train --images scans -o scans.safetensors --channels grey
-    degrade train --images portraits -o portraits.safetensors --aligned --patch 128
+    degrade train --images faces -o faces.safetensors --aligned --patch 128
     """
     with user_errors():
         from ..progress import TrainBar, starting

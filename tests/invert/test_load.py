@@ -70,7 +70,7 @@ def test_unknown_names_are_answered_with_the_known():
 def test_settings_of_another_family_are_refused(tmp_path):
     torch.save(drunet_state(), tmp_path / "d.pth")
     message = load_error(tmp_path / "d.pth", betas="linear")
-    assert "no setting 'betas' of drunet; there are residual, sigma_range" in message
+    assert "no setting 'betas' of drunet; there are residual, sigma_data, sigma_range" in message
 
 
 def test_every_bundled_file_has_a_checksum():

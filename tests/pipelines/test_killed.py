@@ -29,7 +29,7 @@ from .shell import (
     observations,
 )
 
-TIMED = {"results.csv", "tables.md", "report.html"}  # a benchmark's seconds stand in them
+TIMED = {"results.csv", "results.json", "tables.md", "report.html"}  # a benchmark's seconds stand in them
 KILLS = EFFORT  # of each command
 
 
