@@ -29,7 +29,8 @@ from .shell import (
     observations,
 )
 
-TIMED = {"results.csv", "results.json", "tables.md", "report.html"}  # a benchmark's seconds stand in them
+# A benchmark's seconds stand in these.
+TIMED = {"results.csv", "results.json", "tables.md", "report.html"}
 KILLS = EFFORT  # of each command
 
 
