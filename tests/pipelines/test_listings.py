@@ -158,7 +158,7 @@ def test_inspect_tells_mode_depth_alpha_and_profile(tmp_path):
 
 
 def test_inspect_folder_tells_of_a_jpeg_without_a_model(tmp_path):
-    """A JPEG whose chroma channels differ in size is no untouched picture, which `identity` would say."""
+    """A JPEG whose chroma channels differ in size is no untouched picture (`identity`)."""
     Image.open(AVATARS / "000.png").convert("RGB").save(tmp_path / "a.jpg", subsampling=0)
     data = bytearray((tmp_path / "a.jpg").read_bytes())
     frame = data.index(b"\xff\xc0")
