@@ -15,8 +15,9 @@ class Recipe:
 
     The network is a DRUNet whose output is added to the noisy image. It learns by the loss
     mean |D(x + σ n, σ) - x| / √σ, with σ drawn log-uniformly from `sigma`. With `sigma_data` it is
-    scaled as `UNetRes` says, and learns by mean (D(x + σ n, σ) - x)² (1/σ² + 1/σ_data²): that of a
-    diffusion model, whose estimate is the mean of all images that could be in the noise.
+    scaled as `UNetRes` says, and learns by mean (D(x + σ n, σ) - x)² (1/σ² + 1/σ_data²), the factor
+    at most 2500. This is the loss of diffusion models: the best estimate is the mean of all images
+    that could be in the noise.
 
     The hidden kernels are trained by Muon, the first and the last layer by Adam. The learning rate
     rises for `warmup` steps, stays, and then falls in a straight line. The result is a moving
