@@ -17,23 +17,13 @@ from .displacement import Elastic, Glass, ZoomBlur
 from .filter import Blur, Gamma, Gray, Sinc
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
+from .impulse import DeadPixels, HotPixels, SaltPepper
 from .jpeg import JPEG, jpeg
 from .jpeg.coefficients import JPEGCoefficients, jpeg_bytes, jpeg_coefficients
 from .laws import check
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
-from .noise import (
-    Correlated,
-    DeadPixels,
-    Gaussian,
-    HotPixels,
-    Poisson,
-    PoissonGaussian,
-    SaltPepper,
-    ScaledPoisson,
-    Speckle,
-    Uniform,
-)
+from .noise import Correlated, Gaussian, Poisson, PoissonGaussian, ScaledPoisson, Speckle, Uniform
 from .operator import Chain, Operator, PerImage
 from .params import Range
 from .place import Place
