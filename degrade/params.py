@@ -52,6 +52,7 @@ __all__ = [
     "integer",
     "nested",
     "number",
+    "of_kind",
     "option",
     "parse_value",
     "per_image",
@@ -187,6 +188,11 @@ def checked(
     kind = CheckedKind(
         function=function, words=words, learnable=learnable, optional=default is None
     )
+    return _declare(kind, default)
+
+
+def of_kind(kind: Kind, *, default: object = MISSING) -> Any:
+    """A value of a kind of its own, where none of the functions above describes it."""
     return _declare(kind, default)
 
 

@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from degrade.jpeg.header import SAMPLINGS
+from degrade.jpeg.layout import SAMPLINGS
 
 jpeglib = pytest.importorskip("jpeglib")
 
@@ -44,6 +44,8 @@ def stores(path, coefficients):
     planes = [stored.Y]
     if stored.has_chrominance:
         planes += [stored.Cb, stored.Cr]
+    if stored.has_black:
+        planes.append(stored.K)
     pairs = zip(planes, coefficients.components, strict=True)
     return all(numpy.array_equal(plane, component[0].numpy()) for plane, component in pairs)
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as nn
 from PIL import Image
 
-from degrade.jpeg.header import SAMPLINGS, STANDARD
+from degrade.jpeg.header import STANDARD
+from degrade.jpeg.layout import SAMPLINGS
 from degrade.jpeg.stages import M
 
 from .conftest import picture, rng

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from degrade import JPEG, Gaussian, Range, jpeg, parse
 from degrade.jpeg import CLAMPS, SURROGATES
 from degrade.jpeg.codec import exact_dtype
-from degrade.jpeg.header import SAMPLINGS, STANDARD
+from degrade.jpeg.header import STANDARD
+from degrade.jpeg.layout import SAMPLINGS
 
 from .conftest import picture, rng
 from .jpeg_reference import CHROMA, KINDS, LUMA, codec, content

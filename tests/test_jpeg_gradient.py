@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from degrade import JPEG, jpeg
 from degrade.jpeg import CLAMPS, SURROGATES, USES
-from degrade.jpeg.header import SAMPLINGS, STANDARD
+from degrade.jpeg.header import STANDARD
+from degrade.jpeg.layout import SAMPLINGS
 from degrade.jpeg.slopes import smoothed
 
 from .conftest import picture, rng

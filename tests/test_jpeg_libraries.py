@@ -13,7 +13,7 @@ import degrade
 from degrade import JPEG, jpeg, jpeg_coefficients
 from degrade.forensics import guess
 from degrade.jpeg.encoders import DECODERS, ENCODERS
-from degrade.jpeg.header import SAMPLINGS
+from degrade.jpeg.layout import SAMPLINGS
 
 from .conftest import cases, picture
 from .jpeg_libraries import FAST_DCT, LIBRARIES, WITHOUT_TRELLIS, jpeglib, opened, stores, write

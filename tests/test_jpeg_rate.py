@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from degrade import jpeg_bytes, jpeg_size
-from degrade.jpeg.header import SAMPLINGS, STANDARD, ZIGZAG
+from degrade.jpeg.header import STANDARD, ZIGZAG
+from degrade.jpeg.layout import SAMPLINGS
 from degrade.jpeg.rate import estimated_bits
 
 from .conftest import cases, picture, rng

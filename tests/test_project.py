@@ -31,7 +31,7 @@ from degrade import (
     register,
     tasks,
 )
-from degrade.jpeg.header import SAMPLINGS
+from degrade.jpeg.layout import SAMPLINGS
 from degrade.registry import REGISTRY
 
 from .conftest import picture, rng

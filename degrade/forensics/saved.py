@@ -13,9 +13,9 @@ from torch import Tensor
 from ..codec import Codec
 from ..geometry import Turn
 from ..jpeg import JPEG
-from ..jpeg.colours import base_tables
 from ..jpeg.encoders import ENCODERS, LIBJPEG_TURBO
 from ..jpeg.header import quality_tables
+from ..jpeg.layout import FOUR_CHANNELS, base_tables
 from ..jpeg.parse import read_header
 from ..photofile import EXIF_TURNS, upright
 from .evidence import Evidence, Finding
@@ -69,6 +69,8 @@ def _last_jpeg(data: bytes, displayed: numpy.ndarray, image: Image) -> LastSave:
         jpeg = _with_quality(JPEG.from_file(data))
     except ValueError as error:
         return _unknown_codec(displayed, f"the file is a JPEG, but {error}")
+    if jpeg.colour in FOUR_CHANNELS:
+        return _unknown_codec(displayed, "the file is a JPEG of CMYK, which is shown as RGB")
     pixels = numpy.asarray(image.convert("RGB"))
     is_grey = jpeg.tables is not None and len(jpeg.tables) == 1
     why = "the file's own tables" if is_grey else "the file's own tables and sampling"

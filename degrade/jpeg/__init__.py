@@ -14,16 +14,26 @@ from torch import Tensor
 
 from ..images import check_image
 from ..operator import Operator, Shape, Window
-from ..params import Integers, check_choice, checked, integer, option, tensor_of
+from ..params import Integers, check_choice, checked, integer, of_kind, option, tensor_of
 from ..registry import register
 from ..rng import Rng
 from ..transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed, without_autocast
 from .cells import nearest_saved_as
 from .codec import Codec, Rules
 from .coefficients import JPEGCoefficients
-from .colours import COLOURS, RGB, YCBCR, base_tables, channels_as_images, sampling_with
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Libraries, check_encoder
-from .header import SAMPLINGS, check_tables, sampling_name
+from .header import check_tables
+from .layout import (
+    COLOURS,
+    FOUR_CHANNELS,
+    YCBCR,
+    Layout,
+    SamplingKind,
+    base_tables,
+    check_channels,
+    layout_of,
+    sampling_with,
+)
 from .parse import read_header
 from .slopes import CLAMPS, SURROGATES, USES, surrogate_for
 from .steps import check_arguments, quantiser_steps, steps_of_components
@@ -43,14 +53,14 @@ def jpeg(
 ) -> Tensor:
     """Save images x as JPEG and return the pixels that Pillow reads back, bit for bit.
 
-    x: [B, C, H, W] with C = 1 (grayscale) or 3 and any H and W. It is clamped to [0, 1] and rounded
-        to 8 bits first.
+    x: [B, C, H, W] with C = 1 (grayscale) or 3, or 4 with colour="cmyk" or "ycck"; any H and W. It
+        is clamped to [0, 1] and rounded to 8 bits first.
     quality: 1 to 100, one number or one per image; 75 unless tables are given.
     tables: instead of a quality, 1 to 3 tables of 64 integers in natural order.
     for_use: "inversion" (the default), "descent", "robustness" or "quality"; chooses the gradient.
     surrogate, clamp: the gradient by name, instead of for_use; see `JPEG`.
     encoder, decoder: the library that saves and the one that opens; see `JPEG`.
-    colour: "ycbcr", or "rgb": the file stores red, green and blue; see `JPEG`.
+    colour: how the file stores colours, "ycbcr", "rgb", "cmyk" or "ycck"; see `JPEG`.
 
     The result holds multiples of 1/255. quality [B] and tables [n, 8, 8] or [B, n, 8, 8] may be
     tensors with a gradient; a float tensor is rounded, straight through. Raises ValueError for
@@ -60,8 +70,9 @@ def jpeg(
     check_choice("clamp", clamp, CLAMPS)
     check_encoder(encoder)
     check_choice("decoder", decoder, DECODERS)
-    checked_quality, checked_tables, given = check_arguments(x, quality, subsampling, tables)
-    sampling = sampling_with(colour, given)
+    checked_quality, checked_tables, sampling = check_arguments(
+        x, quality, subsampling, tables, colour
+    )
     settings = _Settings(
         checked_quality, checked_tables, sampling, surrogate_name, clamp, encoder, decoder, colour
     )
@@ -91,10 +102,12 @@ class _Settings(NamedTuple):
 
 def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
     """The decoded image [B, C, H, W] of float32 or float64, with its gradient."""
+    channels = x.shape[1]
+    check_channels(settings.colour, channels)
     base = base_tables(settings.colour, ENCODERS[settings.encoder].base)
     steps = quantiser_steps(settings.quality, settings.tables, x, base)
     rules = Rules(
-        sampling=SAMPLINGS[settings.subsampling],
+        layout=layout_of(settings.colour, settings.subsampling, channels),
         surrogate=settings.surrogate,
         clamp=settings.clamp,
         to_image=_needs_gradient(x),
@@ -102,9 +115,6 @@ def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
         encoder=settings.encoder,
         decoder=settings.decoder,
     )
-    if settings.colour == RGB:
-        channels: Tensor = Codec.apply(channels_as_images(x), channels_as_images(steps), rules)[0]
-        return channels.reshape(x.shape)
     image: Tensor = Codec.apply(x, steps, rules)[0]
     return image
 
@@ -120,12 +130,17 @@ class JPEG(Operator):
     """Save the image as JPEG with Pillow (libjpeg-turbo) and open it again: the same pixels.
 
     quality: 1 to 100, or one per image. subsampling of chroma: 4:2:0, 4:2:2, 4:4:4, 4:4:0 (half the
-    rows), 4:1:1, 4:1:0 or 4:4:1, also written 420 and so on; or the factors of luma where others
-    have no such name: 3x1, 3x2, 1x3, 2x3, 2x4. tables: instead of a quality, 1 to 3 tables of 64
-    integers in natural order (all; luma and chroma; luma, Cb and Cr). encoder, decoder: the
-    libraries that save and open, if they are not Pillow's; docs/jpeg.md lists them. colour: with
-    "rgb" the file stores red, green and blue without chroma, always at 4:4:4, and a quality scales
-    the table of luma for all three (Pillow's keep_rgb=True).
+    rows), 4:1:1, 4:1:0, 4:4:1 or 4:2:1, also written 420 and so on; or the factors of luma where
+    others have no such name: 3x1, 3x2, 1x3, 2x3, 2x4; or the factors of every component, such as
+    2x2:1x2:1x1. tables: instead of a quality, 1 to 4 tables of 64 integers in natural order (all;
+    luma and chroma; luma, Cb and Cr; CMYK). encoder, decoder: the libraries that save and open, if
+    they are not Pillow's; docs/jpeg.md lists them.
+
+    colour: how the file stores colours. "rgb": red, green and blue without chroma (Pillow's
+    keep_rgb=True). "cmyk": images of four channels, cyan, magenta, yellow and black, of which 1 is
+    full ink, as in Pillow's mode CMYK; the file stores 255 - value, as Pillow and Adobe write it.
+    "ycck": the same with cyan, magenta and yellow as luma and chroma. With rgb and cmyk the
+    sampling is 4:4:4 unless factors are given, and a quality scales the table of luma for all.
 
     Gradient: straight through all rounding except that of the coefficients. Say what it is for, by
     `for_use`: "inversion" through a generator (identity, the default), "descent" to a given file
@@ -151,9 +166,9 @@ class JPEG(Operator):
     """
 
     quality: Integers | None = integer(default=None, low=1, high=100, learnable=True)
-    subsampling: str = option(*SAMPLINGS, default="4:2:0")
+    subsampling: str = of_kind(SamplingKind(), default="4:2:0")
     tables: Sequence[Sequence[int]] | Tensor | None = checked(
-        check_tables, "1 to 3 tables of 64 integers", default=None
+        check_tables, "1 to 4 tables of 64 integers", default=None
     )
     surrogate: str | None = option(*SURROGATES, default=None)
     clamp: str = option(*CLAMPS, default="sigmoid")
@@ -163,8 +178,6 @@ class JPEG(Operator):
     colour: str = option(*COLOURS, default=YCBCR)
 
     def __post_init__(self) -> None:
-        name = sampling_name(self.subsampling)
-        object.__setattr__(self, "subsampling", name)
         check_encoder(self.encoder)
         super().__post_init__()
         sampling = sampling_with(self.colour, self.subsampling)
@@ -185,7 +198,7 @@ class JPEG(Operator):
 
         The operator of a grayscale file is meant for grayscale images; on RGB it uses the one table
         for all components, and 4:2:0. Raises ValueError for damaged files and for files that the
-        model does not cover: CMYK, arithmetic coding, lossless, 12 bits, other samplings.
+        model does not cover: arithmetic coding, lossless, 12 bits, samplings that libjpeg refuses.
         """
         header = read_header(file)
         return cls(
@@ -237,8 +250,14 @@ class JPEG(Operator):
     @property
     def _mcu(self) -> tuple[int, int]:
         """Rows and columns of pixels in which the grids of luma and chroma begin anew."""
-        across, down = SAMPLINGS[self.subsampling]
+        across, down = self._layout.mcu
         return max(16, 8 * down), max(16, 8 * across)
+
+    @property
+    def _layout(self) -> Layout:
+        """The components of images with as many channels as the colour has."""
+        channels = 4 if self.colour in FOUR_CHANNELS else 3
+        return layout_of(self.colour, self.subsampling, channels)
 
     def cut(self, shape: Shape, window: Window) -> tuple[Operator, Window] | None:
         rows, columns = window
@@ -263,9 +282,9 @@ class JPEG(Operator):
         pixels = y.decode(self.decoder).to(x.device)
         if x.shape != pixels.shape:
             raise ValueError(f"y has shape {list(pixels.shape)}, but x has {list(x.shape)}")
-        if y.subsampling != self.subsampling and len(y.components) == 3:
+        if y.subsampling != self.subsampling and len(y.components) > 1:
             raise ValueError(f"y is {y.subsampling}, but {self} is {self.subsampling}")
-        if y.colour != self.colour and len(y.components) == 3:
+        if y.colour != self.colour and len(y.components) > 1:
             raise ValueError(f"y stores {y.colour}, but {self} stores {self.colour}")
         wide = x if x.dtype == torch.float64 else x.float()
         steps = self.steps(wide)
@@ -288,22 +307,20 @@ class JPEG(Operator):
     def _nearest(self, x: Tensor, y: Tensor, components: Sequence[Tensor] | None = None) -> Tensor:
         """The image near x [1, C, H, W] that is saved as y; see `nearest_saved_as`."""
         steps = self.steps(x)
-        sampling = SAMPLINGS[self.subsampling]
+        layout = layout_of(self.colour, self.subsampling, x.shape[1])
         libraries = Libraries(ENCODERS[self.encoder], DECODERS[self.decoder])
-        if self.colour == YCBCR:
-            return nearest_saved_as(x, y, steps, sampling, libraries, components)
-        channels = []
-        for i in range(x.shape[1]):
-            channel = slice(i, i + 1)
-            component = None if components is None else components[channel]
-            near = nearest_saved_as(
-                x[:, channel], y[:, channel], steps[:, channel], sampling, libraries, component
+        near = []
+        for part, layout_of_part in layout.parts():
+            known = None if components is None else components[part]
+            nearest = nearest_saved_as(
+                x[:, part], y[:, part], steps[:, part], layout_of_part, libraries, known
             )
-            channels.append(near)
-        return torch.cat(channels, 1)
+            near.append(nearest)
+        return torch.cat(near, 1)
 
     def steps(self, x: Tensor) -> Tensor:
         """The quantiser's steps [B, C, 8, 8] for images x."""
+        check_channels(self.colour, x.shape[1])
         base = base_tables(self.colour, ENCODERS[self.encoder].base)
         return quantiser_steps(self.quality, self.tables, x, base)
 

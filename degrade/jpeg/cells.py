@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .encoders import Libraries
-from .sampling import Sampling
+from .layout import Layout
 from .saving import Planes, Saving
 
 _ROUNDS = 48  # projections of a picture into the cells
@@ -33,7 +33,7 @@ def nearest_saved_as(
     x: Tensor,
     y: Tensor,
     steps: Tensor,
-    sampling: Sampling,
+    layout: Layout,
     libraries: Libraries,
     components: Sequence[Tensor] | None = None,
 ) -> Tensor:
@@ -47,7 +47,7 @@ def nearest_saved_as(
     """
     result = torch.empty_like(x)
     height, width = x.shape[2:]
-    across, down = sampling
+    across, down = layout.mcu
     mcu_rows, mcu_columns = 8 * down, 8 * across
     tile_rows = _TILE // mcu_rows * mcu_rows
     tile_columns = _TILE // mcu_columns * mcu_columns
@@ -65,9 +65,9 @@ def nearest_saved_as(
         saved.round_()
         target = None
         if components is not None:
-            parts = part_of_components(components, wide_rows, wide_columns, sampling)
-            target = _as_planes(parts)
-        model = Saving(steps.double()[0], sampling, libraries, saved)
+            parts = part_of_components(components, wide_rows, wide_columns, layout)
+            target = _as_planes(parts, layout)
+        model = Saving(steps.double()[0], layout, libraries, saved)
         part = _saved_as(near, saved, model, target)
         rows_above = top - wide_rows.start
         columns_before = left - wide_columns.start
@@ -91,29 +91,25 @@ def _levels(image: Tensor) -> Tensor:
 
 
 def part_of_components(
-    components: Sequence[Tensor], rows: slice, columns: slice, sampling: Sampling
+    components: Sequence[Tensor], rows: slice, columns: slice, layout: Layout
 ) -> list[Tensor]:
     """The blocks of a part of the image, which begins at whole MCUs: [1, rows, columns, 8, 8]."""
-    across, down = sampling
     parts = []
-    for i, component in enumerate(components):
-        height, width = (8 * down, 8 * across) if i > 0 else (8, 8)  # pixels of a block
+    for component, (across, down) in zip(components, layout.samplings, strict=True):
+        height, width = 8 * down, 8 * across  # pixels of a block
         rows_of_blocks = slice(rows.start // height, -(-rows.stop // height))
         columns_of_blocks = slice(columns.start // width, -(-columns.stop // width))
         parts.append(component[:, rows_of_blocks, columns_of_blocks])
     return parts
 
 
-def _as_planes(components: Sequence[Tensor]) -> Planes:
-    """Blocks of components as spectra [planes, rows of blocks, 8, width]."""
+def _as_planes(components: Sequence[Tensor], layout: Layout) -> Planes:
+    """Blocks of components as spectra [planes, rows of blocks, 8, width] of each group."""
     planes = []
-    for component in components:
-        blocks = component.double()
-        plane = blocks.transpose(2, 3).flatten(3)
-        planes.append(plane)
-    if len(planes) == 1:
-        return planes
-    return [planes[0], torch.cat(planes[1:])]
+    for group in layout.groups:
+        blocks = torch.cat(components[group.components]).double()
+        planes.append(blocks.transpose(2, 3).flatten(3))
+    return planes
 
 
 def _saved_as(near: Tensor, saved: Tensor, model: Saving, target: Planes | None) -> Tensor:

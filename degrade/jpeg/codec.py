@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..surrogate import BackwardPass, refuse_second_order
 from ..transforms import fold_all, is_transformed, without_autocast
-from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder, sampling_of_plane
+from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder
+from .layout import Layout
 from .sampling import Sampling
 from .slopes import slope_of_quantiser
 from .stages import DCT, analyse, per_table, to_image, to_image_t, to_planes, to_planes_t, weigh
@@ -25,7 +26,7 @@ _AWAY = 1 + 2**-20
 class Rules(NamedTuple):
     """How to differentiate a round trip, and with respect to what."""
 
-    sampling: Sampling
+    layout: Layout
     surrogate: str
     clamp: str
     to_image: bool
@@ -47,34 +48,31 @@ Saved = Tensor | None  # what a backward pass needs, batch first; None where it 
 class Codec(torch.autograd.Function):
     """x [B, C, H, W], steps [B, C, 8, 8] → the decoded image and what its gradient needs.
 
-    These are the image before its clamp, then for luma and for chroma the slope and the rise of
-    the quantiser [B, planes, rows of blocks, 8, width].
+    These are the image before its clamp, then for each group of components the slope and the rise
+    of the quantiser [B, planes, rows of blocks, 8, width].
     """
 
     @staticmethod
     def forward(x: Tensor, steps: Tensor, rules: Rules) -> tuple[Saved, ...]:
-        batch, channels = x.shape[:2]
+        batch = len(x)
         image = exact_levels(x)
         encoder = ENCODERS[rules.encoder]
         decoder = DECODERS[rules.decoder]
         tables = steps.to(image)
         tables = tables.transpose(0, 1)
-        tables_of_planes = (tables[:1], tables[1:])  # of luma, of chroma
-        planes = encoder.planes(image, rules.sampling)
+        planes = encoder.planes(image, rules.layout)
         saved: list[Saved] = []
-        for i, plane in enumerate(planes):
-            sampling = sampling_of_plane(i, rules.sampling)
-            f, q = spectrum_and_steps(encoder, plane, tables_of_planes[i], sampling)
+        for i, group in enumerate(rules.layout.groups):
+            tables_of_group = tables[group.components]
+            f, q = spectrum_and_steps(encoder, planes[i], tables_of_group, group.sampling)
             divisors = encoder.divisors(q)
-            k, slope, rise = _quantise(rules, f, divisors, q, x.dtype, luma=i == 0)
+            k, slope, rise = _quantise(rules, f, divisors, q, x.dtype, group.is_luma)
             saved.append(_batch_first(slope, batch))
             saved.append(_batch_first(rise, batch))
             k.mul_(q)
             dequantised = k.flatten(1, 2)
-            planes[i] = decoder.samples(dequantised, sampling)
-        if channels == 1:
-            saved += [None, None]
-        image = decoder.fill(image, planes, rules.sampling)
+            planes[i] = decoder.samples(dequantised, group.sampling)
+        image = decoder.fill(image, planes, rules.layout)
         unclamped = image.to(torch.int16) if rules.unclamped else None
         clamped = image.clamp_(0, 255)
         result = clamped.to(x.dtype)
@@ -133,10 +131,10 @@ def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> t
 
 def _gradient_of_steps(rules: Rules, grad: Tensor, rises: list[Saved], m: Tensor) -> Tensor:
     """The gradient with respect to the steps [B, C, 8, 8]."""
-    planes = to_image_t(grad / 255, rules.sampling)
+    planes = to_image_t(grad / 255, rules.layout)
     batch = grad.shape[0]
     sums = []
-    for plane, rise in zip(planes, rises, strict=False):  # grey has one plane
+    for plane, rise in zip(planes, rises, strict=True):
         assert rise is not None  # saved for every plane, since the gradient needs it
         product = analyse(plane, m) * rise
         sums.append(per_table(product, batch))
@@ -242,16 +240,14 @@ def _through_clamp(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
 
 def _through_codec(rules: Rules, grad: Tensor, slopes: list[Saved], m: Tensor) -> Tensor:
     """Jᵀ g, or J g for "residual", whose chroma skips the blocks."""
-    sampling = rules.sampling
-    if rules.surrogate == "residual":
-        luma, *chroma = to_planes(grad, sampling, exact=False)
-        weighed = weigh(luma, slopes[0], m)
-        result = torch.empty_like(grad)
-        changed = [weighed, *chroma]
-        return to_image(changed, sampling, result, exact=False)
+    layout = rules.layout
     planes = []
-    gradients = to_image_t(grad, sampling)
-    for plane, slope in zip(gradients, slopes, strict=False):
-        weighed = weigh(plane, slope, m)
-        planes.append(weighed)
-    return to_planes_t(planes, grad.shape, sampling)
+    if rules.surrogate == "residual":
+        directions = to_planes(grad, layout, exact=False)
+        for plane, slope, group in zip(directions, slopes, layout.groups, strict=True):
+            planes.append(weigh(plane, slope, m) if group.is_luma else plane)
+        return to_image(planes, layout, torch.empty_like(grad), exact=False)
+    gradients = to_image_t(grad, layout)
+    for plane, slope in zip(gradients, slopes, strict=True):
+        planes.append(weigh(plane, slope, m))
+    return to_planes_t(planes, grad.shape, layout)

@@ -16,18 +16,16 @@ from ..images import check_image
 from ..params import check_choice
 from ..transforms import without_autocast
 from .codec import exact_dtype, exact_levels, quantised, spectrum_and_steps
-from .colours import RGB, YCBCR, base_tables, channels_as_images, sampling_with
-from .encoders import (
-    DECODERS,
-    ENCODERS,
-    LIBJPEG_TURBO,
-    Decoder,
-    Encoder,
-    check_encoder,
-    sampling_of_plane,
+from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Decoder, Encoder, check_encoder
+from .layout import (
+    FOUR_CHANNELS,
+    YCBCR,
+    Layout,
+    base_tables,
+    check_sampling,
+    layout_of,
+    sampling_with,
 )
-from .header import SAMPLINGS
-from .sampling import Sampling
 from .steps import check_arguments, quantiser_tables, steps_of_components
 
 
@@ -35,14 +33,14 @@ from .steps import check_arguments, quantiser_tables, steps_of_components
 class JPEGCoefficients:
     """Quantised coefficients of a batch of images, as their JPEG files store them.
 
-    components: luma, and of colour images Cb and Cr, or red, green and blue: int16
+    components: luma, and of colour images Cb and Cr; or red, green and blue; or four of CMYK: int16
         [B, rows, columns, 8, 8], one 8×8 block of frequencies for each 8×8 samples; [0, 0] is the
         mean. A component has as many blocks as cover it; the file may add blocks that no decoder
         shows.
-    tables: the quantiser's steps [B, n, 8, 8], n from 1 to 3. Component i uses table min(i, n - 1).
-    subsampling: a name of `SAMPLINGS`, such as "4:2:0".
+    tables: the quantiser's steps [B, n, 8, 8], n from 1 to 4. Component i uses table min(i, n - 1).
+    subsampling: as in `JPEG`, such as "4:2:0" or "2x2:1x2:1x1".
     size: height and width of the images in pixels.
-    colour: "ycbcr", or "rgb" if the file stores red, green and blue, at 4:4:4.
+    colour: how the file stores colours, as in `JPEG`.
     """
 
     components: tuple[Tensor, ...]
@@ -52,17 +50,20 @@ class JPEGCoefficients:
     colour: str = YCBCR
 
     def __post_init__(self) -> None:
-        if self.colour == RGB and self.subsampling != "4:4:4":
-            raise ValueError(f"subsampling={self.subsampling!r} must be 4:4:4 with colour='rgb'")
-        if self.subsampling not in SAMPLINGS:
+        name = check_sampling(self.subsampling)
+        canonical = sampling_with(self.colour, name)
+        if canonical != self.subsampling:
             raise ValueError(
-                f"subsampling={self.subsampling!r} must be one of {', '.join(SAMPLINGS)}"
+                f"subsampling={self.subsampling!r} must be written {canonical!r} here, "
+                f"with colour={self.colour}"
             )
         count = len(self.components)
-        if count not in (1, 3):
-            raise ValueError(f"components are {count}; give 1 (grayscale) or 3 (luma, Cb, Cr)")
+        accepted_counts = (4,) if self.colour in FOUR_CHANNELS else (1, 3)
+        if count not in accepted_counts:
+            wanted = "4 (CMYK)" if 4 in accepted_counts else "1 (grayscale) or 3 (luma, Cb, Cr)"
+            raise ValueError(f"components are {count}; give {wanted}")
         batch = len(self.components[0])
-        blocks = _blocks_of_components(self.size, self.subsampling, count)
+        blocks = self.layout.blocks(self.size)
         for i, component in enumerate(self.components):
             expected = [batch, *blocks[i], 8, 8]
             shape = list(component.shape)
@@ -71,9 +72,17 @@ class JPEGCoefficients:
                     f"components[{i}] is {component.dtype} {shape}; give torch.int16 {expected}"
                 )
         shape = list(self.tables.shape)
-        accepted = [[batch, n, 8, 8] for n in (1, 2, 3)]
+        most = max(3, count)
+        accepted = [[batch, n, 8, 8] for n in range(1, most + 1)]
         if shape not in accepted:
-            raise ValueError(f"tables have shape {shape}; give [{batch}, n, 8, 8], n from 1 to 3")
+            raise ValueError(
+                f"tables have shape {shape}; give [{batch}, n, 8, 8], n from 1 to {most}"
+            )
+
+    @property
+    def layout(self) -> Layout:
+        """The components' colours and sampling."""
+        return layout_of(self.colour, self.subsampling, len(self.components))
 
     @torch.no_grad()
     def decode(self, decoder: str = LIBJPEG_TURBO) -> Tensor:
@@ -86,30 +95,22 @@ class JPEGCoefficients:
             return self._decoded(DECODERS[decoder])
 
     def _decoded(self, decoder: Decoder) -> Tensor:
-        luma = self.components[0]
-        dtype = exact_dtype(luma.device)
-        sampling = SAMPLINGS[self.subsampling]
-        batch = len(luma)
+        first = self.components[0]
+        dtype = exact_dtype(first.device)
+        layout = self.layout
         channels = len(self.components)
         steps = steps_of_components(self.tables, channels)
-        decoded = []
-        for i, component in enumerate(self.components):
-            table = steps[:, i, None, None].to(dtype)
-            dequantised = component * table
-            spectra = dequantised.transpose(2, 3)
-            plane = spectra.flatten(1, 2).flatten(2, 3)
-            sampling_of_component = sampling_of_plane(i, sampling)
-            samples = decoder.samples(plane.contiguous(), sampling_of_component)
-            decoded.append(samples)
-        image = luma.new_empty((batch, channels, *self.size), dtype=dtype)
-        if self.colour == RGB:
-            for channel, plane in enumerate(decoded):
-                decoder.fill(image[:, channel : channel + 1], [plane], sampling)
-        else:
-            planes = [decoded[0]]
-            if channels == 3:
-                planes.append(torch.cat(decoded[1:]))
-            decoder.fill(image, planes, sampling)
+        planes = []
+        for group in layout.groups:
+            stack = []
+            for i in range(channels)[group.components]:
+                table = steps[:, i, None, None].to(dtype)
+                dequantised = self.components[i] * table
+                spectra = dequantised.transpose(2, 3)
+                stack.append(spectra.flatten(1, 2).flatten(2, 3))
+            planes.append(decoder.samples(torch.cat(stack), group.sampling))
+        image = first.new_empty((len(first), channels, *self.size), dtype=dtype)
+        decoder.fill(image, planes, layout)
         levels = image.clamp_(0, 255).float()
         return levels / 255
 
@@ -127,23 +128,6 @@ class JPEGCoefficients:
         return encode(self, options)
 
 
-def _blocks_of_components(
-    size: tuple[int, int], subsampling: str, count: int
-) -> list[tuple[int, int]]:
-    """Rows and columns of blocks of each of `count` components of an image."""
-    height, width = size
-    across, down = SAMPLINGS[subsampling]
-    luma = _ceil(height, 8), _ceil(width, 8)
-    chroma = _ceil(height, 8 * down), _ceil(width, 8 * across)
-    components = [luma, chroma, chroma]
-    return components[:count]
-
-
-def _ceil(length: int, part: int) -> int:
-    """How many parts cover a length."""
-    return -(-length // part)
-
-
 @torch.no_grad()
 def jpeg_coefficients(
     x: Tensor,
@@ -155,35 +139,28 @@ def jpeg_coefficients(
 ) -> JPEGCoefficients:
     """Quantise the DCT of images x as a JPEG library does when it saves them, bit for bit.
 
-    x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device; it is clamped and rounded
-        to 8 bits first.
+    x: [B, C, H, W] in [0, 1] with C as in `jpeg`, on any device; it is clamped and rounded to 8
+        bits first.
     quality, subsampling, tables, encoder, colour: as in `jpeg`.
 
     Without a gradient. Raises ValueError as `jpeg` does.
     """
     check_encoder(encoder)
     model = ENCODERS[encoder]
-    checked_quality, checked_tables, given = check_arguments(x, quality, subsampling, tables)
-    name = sampling_with(colour, given)
+    checked_quality, checked_tables, name = check_arguments(x, quality, subsampling, tables, colour)
     wide = x if x.dtype == torch.float64 else x.float()
     with without_autocast(x.device):
         base = base_tables(colour, model.base)
         by_image = quantiser_tables(checked_quality, checked_tables, wide, base)
         steps = steps_of_components(by_image, x.shape[1])
-        image = wide.contiguous()
-        if colour == RGB:
-            (channels,) = _quantised_components(
-                channels_as_images(image), channels_as_images(steps), (1, 1), model
-            )
-            components = channels.unflatten(0, (len(x), -1)).unbind(1)
-        else:
-            components = _quantised_components(image, steps, SAMPLINGS[name], model)
+        layout = layout_of(colour, name, x.shape[1])
+        components = _quantised_components(wide.contiguous(), steps, layout, model)
     size = (x.shape[2], x.shape[3])
     return JPEGCoefficients(components, by_image.to(torch.int32), name, size, colour)
 
 
 def _quantised_components(
-    x: Tensor, steps: Tensor, sampling: Sampling, encoder: Encoder
+    x: Tensor, steps: Tensor, layout: Layout, encoder: Encoder
 ) -> tuple[Tensor, ...]:
     """The quantised coefficients of each component [B, rows, columns, 8, 8].
 
@@ -192,11 +169,11 @@ def _quantised_components(
     batch = len(x)
     image = exact_levels(x)
     by_component = steps.to(image).transpose(0, 1)
-    steps_of_planes = (by_component[:1], by_component[1:])  # of luma, of chroma
     components: list[Tensor] = []
-    for i, plane in enumerate(encoder.planes(image, sampling)):
-        sampling_of_component = sampling_of_plane(i, sampling)
-        f, q = spectrum_and_steps(encoder, plane, steps_of_planes[i], sampling_of_component)
+    planes = encoder.planes(image, layout)
+    for plane, group in zip(planes, layout.groups, strict=True):
+        steps_of_group = by_component[group.components]
+        f, q = spectrum_and_steps(encoder, plane, steps_of_group, group.sampling)
         integers = quantised(f, encoder.divisors(q))
         blocks = in_blocks(integers.to(torch.int16))
         components.extend(blocks.split(batch))
@@ -223,7 +200,7 @@ def jpeg_bytes(
 ) -> list[bytes]:
     """Save images x as JPEG: the bytes of a file for each, equal to those that Pillow writes.
 
-    x: [B, C, H, W] in [0, 1] with C = 1 (grayscale) or 3, on any device.
+    x: [B, C, H, W] in [0, 1] with C as in `jpeg`, on any device.
     quality, tables: as in `jpeg`.
     subsampling: as in `jpeg`. None, the default, is 4:2:0 for colour images. In a grayscale file
         it changes one byte, which has no effect; None means 4:4:4 there, as in Pillow.
@@ -231,7 +208,8 @@ def jpeg_bytes(
     progressive: store the image in several scans, coarse to fine.
     restart_marker_blocks, restart_marker_rows: put a restart marker after so many MCUs, or after so
         many rows of MCUs; 0 for none. Rows win over blocks.
-    colour: "rgb" stores red, green and blue, as Pillow does with keep_rgb=True.
+    colour: "rgb" stores red, green and blue, as Pillow does with keep_rgb=True; "cmyk" is what
+        Pillow writes of CMYK images. See `jpeg`.
 
     The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
     ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.

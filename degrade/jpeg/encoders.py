@@ -13,7 +13,8 @@ from ..params import check_choice
 from .dct import fast_divisors, fast_forward_dct, scaled_forward_dct, scaled_inverse_dct
 from .deringing import deringed
 from .header import STANDARD
-from .sampling import BIASES_OF_ROWS, Sampling, enlarge, reduce, repeat
+from .layout import Group, Layout
+from .sampling import BIASES_OF_ROWS, Sampling, enlarge, reduce, repeat, samples_of
 from .stages import DCT, TO_RGB, forward_dct, inverse_dct, to_image, to_planes
 
 LIBJPEG_TURBO = "libjpeg-turbo"
@@ -53,10 +54,10 @@ def _eightfold(steps: Tensor) -> Tensor:
 class Encoder:
     """How a library turns levels [B, C, H, W] into coefficients.
 
-    base: the tables of luma and of chroma that a quality scales. scales_dct: whether chroma that
-    shares two pixels is reduced by a larger DCT. transform: of blocks to 8 times their DCT, or to
-    other multiples, of which `divisors` knows the steps. prepare: what it changes in the samples
-    before, given the steps.
+    base: the tables of luma and of chroma that a quality scales. scales_dct: whether a component
+    whose samples share two pixels is reduced by a larger DCT. transform: of blocks to 8 times their
+    DCT, or to other multiples, of which `divisors` knows the steps. prepare: what it changes in the
+    samples before, given the steps.
     """
 
     base: Tensor = STANDARD
@@ -65,10 +66,10 @@ class Encoder:
     divisors: Callable[[Tensor], Tensor] = _eightfold
     prepare: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def planes(self, image: Tensor, sampling: Sampling) -> list[Tensor]:
-        """The samples of luma and of chroma, in whole blocks and centred at 0."""
-        reduce_chroma = _reduced_for_scaled_dct if self.scales_dct else reduce
-        return to_planes(image, sampling, reduce_chroma=reduce_chroma)
+    def planes(self, image: Tensor, layout: Layout) -> list[Tensor]:
+        """The samples of each group of components, in whole blocks and centred at 0."""
+        reduce_group = _reduced_for_scaled_dct if self.scales_dct else None
+        return to_planes(image, layout, reduce_group=reduce_group)
 
     def blocks_of(self, plane: Tensor, sampling: Sampling) -> tuple[int, int]:
         """How many rows and columns of blocks the samples of a plane make."""
@@ -115,20 +116,17 @@ class Decoder:
             plane = torch.remainder(plane + 512, 1024) - 512
         return plane.clamp_(-128, 127)
 
-    def fill(self, out: Tensor, planes: list[Tensor], sampling: Sampling) -> Tensor:
+    def fill(self, out: Tensor, planes: list[Tensor], layout: Layout) -> Tensor:
         """Fill `out` [B, C, H, W] with levels that are not yet clamped; this changes the planes."""
-        enlarge_chroma = self._enlarged
+        return to_image(planes, layout, out, weights=self.to_rgb, enlarge_plane=self._enlarged)
+
+    def _enlarged(
+        self, plane: Tensor, sampling: Sampling, size: tuple[int, int], exact: bool
+    ) -> Tensor:
         if self.scales_dct:
-            sampling = _rest(sampling)
-            enlarge_chroma = _repeated
-        return to_image(planes, sampling, out, weights=self.to_rgb, enlarge_chroma=enlarge_chroma)
-
-    def _enlarged(self, chroma: Tensor, sampling: Sampling, exact: bool) -> Tensor:
-        return enlarge(chroma, sampling, exact, self.biases_of_rows)
-
-
-def _repeated(chroma: Tensor, sampling: Sampling, exact: bool) -> Tensor:
-    return repeat(chroma, sampling)
+            rest = _rest(sampling)
+            return repeat(samples_of(plane, rest, size), rest)
+        return enlarge(samples_of(plane, sampling, size), sampling, exact, self.biases_of_rows)
 
 
 class Libraries(NamedTuple):
@@ -136,11 +134,6 @@ class Libraries(NamedTuple):
 
     encoder: Encoder
     decoder: Decoder
-
-
-def sampling_of_plane(number: int, sampling: Sampling) -> Sampling:
-    """How many pixels share a sample of luma (0) or of chroma (1)."""
-    return sampling if number > 0 else (1, 1)
 
 
 def _scale(sampling: Sampling) -> Sampling:
@@ -156,9 +149,10 @@ def _rest(sampling: Sampling) -> Sampling:
     return across // across_of_dct, down // down_of_dct
 
 
-def _reduced_for_scaled_dct(c: Tensor, sampling: Sampling, exact: bool) -> Tensor:
-    """Chroma padded to blocks of the scaled DCT, and reduced by what that leaves."""
-    return reduce(c, sampling, exact, by_dct=_scale(sampling))
+def _reduced_for_scaled_dct(planes: Tensor, group: Group) -> Tensor:
+    """Planes padded to blocks of the scaled DCT, and reduced by what that leaves."""
+    scale = _scale(group.sampling)
+    return reduce(planes, group.sampling, True, scale, group.rows_together)
 
 
 ENCODERS = {

@@ -12,10 +12,9 @@ import numpy
 from numpy import ndarray
 
 from ..transforms import is_transformed
-from .colours import RGB
-from .header import SAMPLINGS, ZIGZAG
+from .header import ZIGZAG
 from .huffman import STANDARD_CODES, Huffman, optimal, packed
-from .sampling import Sampling
+from .layout import CMYK, RGB, SAMPLINGS, YCBCR, YCCK, Layout
 from .scan import Component, Scan, codes_of_scan, mcus_across, scans_of
 from .steps import table_indices
 
@@ -28,7 +27,9 @@ _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _APP0, _APP14, _DQT, _DHT, _DRI, _SOS = 0xE0, 0xEE, 0xDB, 0xC4, 0xDD, 0xDA
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"
-_ADOBE_RGB = b"Adobe\0\x64\0\0\0\0\0"  # version 100, no flags, no colour transform
+_ADOBE = b"Adobe\0\x64\0\0\0\0"  # version 100, no flags; the colour transform follows
+_ADOBE_TRANSFORM = {RGB: 0, CMYK: 0, YCCK: 2}
+_NAMES = {YCBCR: b"\1\2\3", YCCK: b"\1\2\3\4", RGB: b"RGB", CMYK: b"CMYK"}
 
 
 class FileOptions(NamedTuple):
@@ -72,29 +73,28 @@ def encode(coefficients: JPEGCoefficients, options: FileOptions) -> list[bytes]:
         blocks_of_components.append(blocks.take(ZIGZAG, 3))
     entries = coefficients.tables.flatten(2).cpu().numpy()
     in_file_order = entries.take(ZIGZAG, 2)
-    sampling = SAMPLINGS[coefficients.subsampling]
-    is_rgb = coefficients.colour == RGB
+    colour = coefficients.colour
+    layout = coefficients.layout
+    if len(blocks_of_components) == 1:
+        colour = YCBCR
+        layout = layout._replace(mcu=SAMPLINGS.get(coefficients.subsampling, (1, 1)))
     files = []
     for i, tables_of_image in enumerate(in_file_order):
         blocks_of_image = [blocks[i] for blocks in blocks_of_components]
-        components = _components(blocks_of_image, sampling, is_rgb)
-        file = _file(components, tables_of_image, coefficients.size, plain_options, is_rgb)
+        components = _components(blocks_of_image, layout, colour)
+        file = _file(components, tables_of_image, coefficients.size, plain_options, colour)
         files.append(file)
     return files
 
 
-def _components(blocks: list[ndarray], sampling: Sampling, is_rgb: bool) -> list[Component]:
+def _components(blocks: list[ndarray], layout: Layout, colour: str) -> list[Component]:
     """The components of one image, whose coefficients are in zigzag order."""
     components = []
     for number, blocks_of_component in enumerate(blocks):
-        if is_rgb:
-            component = Component(blocks_of_component, 1, 1, huffman=0, name=b"RGB"[number])
-        else:
-            is_chroma = number > 0
-            across, down = (1, 1) if is_chroma else sampling
-            component = Component(
-                blocks_of_component, across, down, huffman=int(is_chroma), name=number + 1
-            )
+        across, down = layout.factors(number)
+        is_chroma = not layout.is_luma(number)
+        name = _NAMES[colour][number]
+        component = Component(blocks_of_component, across, down, int(is_chroma), name)
         components.append(component)
     return components
 
@@ -117,11 +117,15 @@ def _file(
     tables: ndarray,
     size: tuple[int, int],
     options: FileOptions,
-    is_rgb: bool,
+    colour: str,
 ) -> bytes:
     """The file of one image, whose tables are in zigzag order."""
-    table_numbers = table_indices(len(tables), len(components))
-    application = _segment(_APP14, _ADOBE_RGB) if is_rgb else _segment(_APP0, _JFIF)
+    table_numbers = _table_numbers(tables, len(components), colour)
+    transform = _ADOBE_TRANSFORM.get(colour)
+    if transform is None:
+        application = _segment(_APP0, _JFIF)
+    else:
+        application = _segment(_APP14, _ADOBE + bytes([transform]))
     parts = [_SOI, application]
     for number in dict.fromkeys(table_numbers):
         parts.append(_quantisation_segment(number, tables[number]))
@@ -132,7 +136,7 @@ def _file(
     body = _frame_body(components, table_numbers, size)
     parts.append(_segment(frame, body))
     interval_before = 0
-    is_ycbcr = len(components) == 3 and not is_rgb
+    is_ycbcr = len(components) == 3 and colour == YCBCR
     for scan in scans_of(len(components), options.progressive, is_ycbcr):
         interval = _restart_interval(scan, components, options)
         codes = codes_of_scan(scan, components, interval)
@@ -147,6 +151,15 @@ def _file(
         parts.append(_with_restart_markers(packed(codes, huffman)))
     parts.append(_EOI)
     return b"".join(parts)
+
+
+def _table_numbers(tables: ndarray, count: int, colour: str) -> list[int]:
+    """Which table each of `count` components uses. In YCCK equal ones are stored once."""
+    numbers = table_indices(len(tables), count)
+    if colour != YCCK:
+        return numbers
+    stored = tables.tolist()
+    return [stored.index(stored[number]) for number in numbers]
 
 
 def _segment(marker: int, body: bytes) -> bytes:

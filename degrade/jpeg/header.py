@@ -1,4 +1,4 @@
-"""Quantisation tables and chroma sampling, of a quality or of a user.
+"""Quantisation tables, of a quality or of a user.
 
 Tables are in natural (row by row) order. Source: ITU-T T.81, Annex K; the scaling by a quality is
 libjpeg's.
@@ -15,22 +15,6 @@ from ..params import show
 from ..surrogate import declare
 
 Tables = tuple[tuple[int, ...], ...]
-# How many pixels share a chroma sample: across, down. The last five have no name of the form a:b:c;
-# theirs are the sampling factors of luma, where those of chroma are 1x1, as cjpeg takes them.
-SAMPLINGS = {
-    "4:4:4": (1, 1),
-    "4:2:2": (2, 1),
-    "4:2:0": (2, 2),
-    "4:4:0": (1, 2),
-    "4:1:1": (4, 1),
-    "4:1:0": (4, 2),
-    "4:4:1": (1, 4),
-    "3x1": (3, 1),
-    "3x2": (3, 2),
-    "1x3": (1, 3),
-    "2x3": (2, 3),
-    "2x4": (2, 4),
-}
 LARGEST = 32767  # libjpeg limits the entries of a table to this
 
 # Tables K.1 (luminance) and K.2 (chrominance)
@@ -91,20 +75,14 @@ def quality_tables(quality: Tensor, base: Tensor = STANDARD) -> Tensor:
     return declare(expanded, clamped, slope * inside)
 
 
-def sampling_name(given: object) -> object:
-    """The name of a sampling: 420 and "420" mean "4:2:0". Other values are returned unchanged."""
-    name = ":".join(str(given))
-    return name if name in SAMPLINGS else given
-
-
 def check_tables(given: object) -> Tables:
-    """1 to 3 tables of 64 integers as nested tuples, from nested or flat sequences or an array."""
+    """1 to 4 tables of 64 integers as nested tuples, from nested or flat sequences or an array."""
     values = _flat(given)
     are_numbers = all(isinstance(value, Real) for value in values)
-    if len(values) not in (64, 128, 192) or not are_numbers:
+    if len(values) not in (64, 128, 192, 256) or not are_numbers:
         raise ValueError(
-            f"tables={show(given)} must be 1 to 3 tables of 64 integers: "
-            "luma, chroma or luma, Cb, Cr"
+            f"tables={show(given)} must be 1 to 4 tables of 64 integers: "
+            "luma, chroma or luma, Cb, Cr; 4 for CMYK"
         )
     for value in values:
         is_integer = value == value // 1

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .colours import RGB, YCBCR
-from .header import SAMPLINGS, ZIGZAG, Tables, check_tables
+from .header import ZIGZAG, Tables, check_tables
+from .layout import CMYK, RGB, YCBCR, YCCK, check_sampling, sampling_of_factors
 
-_MOST_BLOCKS = 10  # of an MCU, which libjpeg decodes at once
 _UNSUPPORTED = {
     0xC3: "lossless",
     0xC5: "hierarchical",
@@ -54,7 +53,7 @@ def read_header(file: str | Path | bytes) -> Header:
     """The header of a JPEG file or its bytes: baseline, optimised or progressive.
 
     Tables: one of a grayscale file, else luma and chroma, or luma, Cb and Cr where those differ; of
-    an RGB file likewise, and one where all are equal.
+    an RGB or CMYK file as many as differ from those that follow.
     Raises ValueError naming what is damaged, or what the model does not cover.
     """
     if isinstance(file, (bytes, bytearray, memoryview)):
@@ -68,16 +67,11 @@ def read_header(file: str | Path | bytes) -> Header:
             break
     components = header.components
     colour = header.colour()
-    subsampling = _sampling(components)
-    if colour == RGB and subsampling != "4:4:4":
-        raise ValueError(
-            f"this JPEG stores RGB with sampling {subsampling}; the model covers RGB at 4:4:4"
-        )
+    subsampling = _sampling(components, colour)
     tables = [header.used_tables[component.ident] for component in components]
-    if len(tables) == 3 and tables[1] == tables[2]:
+    fewest = 2 if colour == YCBCR else 1
+    while len(tables) > fewest and tables[-1] == tables[-2]:
         tables.pop()
-    if colour == RGB and tables[0] == tables[-1]:
-        tables = tables[:1]
     return Header(check_tables(tables), subsampling, colour)
 
 
@@ -135,7 +129,12 @@ class _Header:
             self.used_tables[ident] = table
 
     def colour(self) -> str:
-        """libjpeg's guess: YCbCr, unless an Adobe marker or the names of components say RGB."""
+        """libjpeg's guess: YCbCr, unless an Adobe marker or the names of components say RGB.
+
+        Of four components: CMYK, unless an Adobe marker says YCCK.
+        """
+        if len(self.components) == 4:
+            return YCCK if self._adobe_transform else CMYK
         if self._jfif or len(self.components) == 1:
             return YCBCR
         idents = bytes(component.ident for component in self.components)
@@ -206,10 +205,9 @@ def _frame(body: bytes) -> list[_Component]:
             "this JPEG does not say its size in its frame header, which the model does not cover"
         )
     count = body[5]
-    if count not in (1, 3):
-        kind = "CMYK or YCCK" if count == 4 else "no known colour space"
+    if count not in (1, 3, 4):
         raise ValueError(
-            f"this JPEG has {count} components ({kind}); the model covers grayscale and YCbCr"
+            f"this JPEG has {count} components; the model covers 1 (grayscale), 3 and 4 (CMYK)"
         )
     components = []
     for first in range(6, len(body), 3):
@@ -220,25 +218,14 @@ def _frame(body: bytes) -> list[_Component]:
     return components
 
 
-def _sampling(components: list[_Component]) -> str:
-    """The name of the chroma sampling, from the sampling factors."""
+def _sampling(components: list[_Component], colour: str) -> str:
+    """The name of the sampling, from the sampling factors."""
     if len(components) == 1:
-        return "4:2:0"  # of no consequence
-    luma, *chroma = components
-    blocks = sum(component.across * component.down for component in components)
-    if luma.across * luma.down > 0 and blocks <= _MOST_BLOCKS:
-        for name, (across, down) in SAMPLINGS.items():
-            if all(_shares(luma, component, across, down) for component in chroma):
-                return name
-    factors = [f"{component.across}x{component.down}" for component in components]
-    raise ValueError(
-        f"this JPEG has sampling factors {', '.join(factors)}; "
-        f"the model covers {', '.join(SAMPLINGS)}"
-    )
-
-
-def _shares(luma: _Component, chroma: _Component, across: int, down: int) -> bool:
-    """Whether across × down pixels share a sample of a chroma component."""
-    same_across = luma.across == chroma.across * across
-    same_down = luma.down == chroma.down * down
-    return same_across and same_down
+        return "4:2:0" if colour == YCBCR else "4:4:4"  # of no consequence
+    factors = [(component.across, component.down) for component in components]
+    text = ":".join(f"{across}x{down}" for across, down in factors)
+    try:
+        check_sampling(text)
+    except ValueError as error:
+        raise ValueError(f"this JPEG has sampling factors that libjpeg refuses: {error}") from error
+    return sampling_of_factors(factors, has_chroma=colour in (YCBCR, YCCK))

@@ -23,7 +23,8 @@ from ..transforms import (
 )
 from .codec import exact_levels, step_plane
 from .coefficients import jpeg_bytes
-from .header import SAMPLINGS, ZIGZAG
+from .header import ZIGZAG
+from .layout import YCBCR, Layout, layout_of
 from .sampling import Sampling
 from .stages import DCT, forward_dct, synthesise, to_planes, to_planes_t
 from .steps import check_arguments, quantiser_tables, steps_of_components
@@ -76,7 +77,8 @@ def jpeg_size(
     with without_autocast(x.device):
         by_image = quantiser_tables(checked_quality, checked_tables, wide)
         try:
-            estimate = _estimated_size(wide.contiguous(), by_image, SAMPLINGS[name])
+            layout = layout_of(YCBCR, name, x.shape[1])
+            estimate = _estimated_size(wide.contiguous(), by_image, layout)
         except NotImplementedError as error:
             if asks_for_forward_mode(error):
                 raise ValueError(f"jpeg_size: {NO_FORWARD_MODE}") from error
@@ -107,24 +109,20 @@ def _exact_size(x: Tensor, tables: Tensor, subsampling: str) -> Tensor:
     return outside_transforms(sizes, joined)
 
 
-def _estimated_size(x: Tensor, tables: Tensor, sampling: Sampling) -> Tensor:
+def _estimated_size(x: Tensor, tables: Tensor, layout: Layout) -> Tensor:
     """The estimated size in bytes of each file [B]."""
     batch, channels = x.shape[:2]
-    if channels == 1:
-        sampling = (1, 1)
     steps = steps_of_components(tables, channels)
     by_component = steps.transpose(0, 1)
-    steps_of_planes = (by_component[:1], by_component[1:])  # of luma, of chroma
     total = _header_size(tables, channels)
-    for i, spectra_of_images in enumerate(_Spectra.apply(x, sampling)):
+    for group, spectra_of_images in zip(layout.groups, _Spectra.apply(x, layout), strict=True):
         spectra = spectra_of_images.transpose(0, 1).flatten(0, 1)
         width = spectra.shape[3]
-        unrounded = spectra / step_plane(steps_of_planes[i], width)
+        unrounded = spectra / step_plane(by_component[group.components], width)
         columns = unrounded.unflatten(3, (-1, 8))
         blocks = columns.transpose(2, 3).flatten(3)
         in_zigzag = blocks[..., ZIGZAG]
-        blocks_of_mcu = sampling if i == 0 else (1, 1)
-        bits = estimated_bits(in_zigzag, blocks_of_mcu, is_luma=i == 0)
+        bits = estimated_bits(in_zigzag, group.factors, group.is_luma)
         bits_of_planes = bits.view(-1, batch)
         total = total + bits_of_planes.sum(0) / 8
     return total
@@ -213,18 +211,18 @@ def _size_in_bits(magnitude: Tensor) -> Tensor:
 
 
 class _Spectra(torch.autograd.Function):
-    """x [B, C, H, W] → the DCT of luma and of chroma [B, planes, rows of blocks, 8, width].
+    """x [B, C, H, W] → the DCT of each group [B, planes, rows of blocks, 8, width].
 
     The values have libjpeg's roundings. The gradient is the transpose of the stages without them.
     """
 
     @staticmethod
-    def forward(x: Tensor, sampling: Sampling) -> tuple[Tensor, ...]:
+    def forward(x: Tensor, layout: Layout) -> tuple[Tensor, ...]:
         batch = len(x)
         image = exact_levels(x)
         dct = DCT.to(image)
         spectra = []
-        for plane in to_planes(image, sampling):
+        for plane in to_planes(image, layout):
             f = forward_dct(plane, dct).to(x.dtype)
             blocks = f.unflatten(1, (-1, 8))
             blocks.div_(8)
@@ -234,7 +232,7 @@ class _Spectra(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        x, ctx.sampling = inputs
+        x, ctx.layout = inputs
         ctx.shape = x.shape
         ctx.save_for_backward(x if is_transformed(x) else None)
 
@@ -248,20 +246,20 @@ class _Spectra(torch.autograd.Function):
         if x is not None:
 
             def gradients(x: Tensor, *tensors: Tensor) -> tuple[Tensor]:
-                return (_transposed(ctx.sampling, x.shape, tensors),)
+                return (_transposed(ctx.layout, x.shape, tensors),)
 
             (gradient,) = BackwardPass.apply(gradients, x, *grads)
             return gradient, None
         refuse_second_order()
-        return _transposed(ctx.sampling, ctx.shape, grads), None
+        return _transposed(ctx.layout, ctx.shape, grads), None
 
 
-def _transposed(sampling: Sampling, shape: torch.Size, grads: tuple[Tensor, ...]) -> Tensor:
+def _transposed(layout: Layout, shape: torch.Size, grads: tuple[Tensor, ...]) -> Tensor:
     """The gradient with respect to the image, from those of the spectra."""
     planes = []
     for grad in grads:
         m = DCT[0].to(grad) / 2**14.5
         by_plane = grad.transpose(0, 1).flatten(0, 1)
         planes.append(synthesise(by_plane, m))
-    image = to_planes_t(planes, shape, sampling)
+    image = to_planes_t(planes, shape, layout)
     return image * 255

@@ -41,6 +41,8 @@ def coefficients_of_file(file: str | Path | bytes) -> JPEGCoefficients:
         arrays = [stored.Y]
         if stored.has_chrominance:
             arrays += [stored.Cb, stored.Cr]
+        if stored.has_black:
+            arrays.append(stored.K)
     components = tuple(torch.tensor(array)[None] for array in arrays)
     steps = torch.tensor(header.tables, dtype=torch.int32).view(1, -1, 8, 8)
     size = (stored.height, stored.width)

@@ -15,11 +15,18 @@ _NARROW = 2  # libjpeg repeats the columns of chroma planes up to this width
 Sampling = tuple[int, int]  # across, down: how many pixels share a chroma sample
 
 
-def reduce(c: Tensor, sampling: Sampling, exact: bool, by_dct: Sampling = (1, 1)) -> Tensor:
+def reduce(
+    c: Tensor,
+    sampling: Sampling,
+    exact: bool,
+    by_dct: Sampling = (1, 1),
+    rows_together: int | None = None,
+) -> Tensor:
     """The mean of the pixels that share a sample, and padding to whole blocks.
 
     by_dct: the factors by which a scaled DCT reduces the result further, so that the mean is over
-    fewer pixels.
+    fewer pixels. rows_together: the last row is repeated up to a multiple of this first; None for
+    that of the sampling.
     """
     across, down = sampling
     across_of_dct, down_of_dct = by_dct
@@ -27,7 +34,7 @@ def reduce(c: Tensor, sampling: Sampling, exact: bool, by_dct: Sampling = (1, 1)
     columns = divide_up(width, across)
     rows = divide_up(height, down)
     c = extend(c, 2, across * up8(columns))
-    c = extend(c, 1, down * rows)
+    c = extend(c, 1, rounded_up(height, rows_together or down))
     c = mean_of_shared(c, (across // across_of_dct, down // down_of_dct), exact)
     c = extend(c, 1, down_of_dct * up8(rows))
     return c.contiguous()
@@ -75,20 +82,29 @@ def _offsets_of_mean(c: Tensor, sampling: Sampling) -> Tensor:
     return (odd + down - 1) / (2 * down)
 
 
-def reduce_t(g: Tensor, sampling: Sampling, size: tuple[int, int]) -> Tensor:
+def reduce_t(
+    g: Tensor, sampling: Sampling, size: tuple[int, int], rows_together: int | None = None
+) -> Tensor:
     """The transpose of `reduce` without its rounding."""
     across, down = sampling
     height, width = size
     shared = across * down
     if shared > 1:
-        rows_of_chroma = divide_up(height, down)
-        g = _fold(g, 1, rows_of_chroma)
+        reduced_rows = rounded_up(height, rows_together or down) // down
+        g = _fold(g, 1, reduced_rows)
         g = g / shared
         count, rows, columns = g.shape
         pixels = g[:, :, None, :, None]
         repeated = pixels.expand(-1, -1, down, -1, across)
         g = repeated.reshape(count, rows * down, columns * across)
     return shrink(g, height, width)
+
+
+def samples_of(plane: Tensor, sampling: Sampling, size: tuple[int, int]) -> Tensor:
+    """The samples that an image of this height and width has; the others only fill the blocks."""
+    across, down = sampling
+    height, width = size
+    return plane[:, : divide_up(height, down), : divide_up(width, across)]
 
 
 _SMOOTH = ((2, 1), (2, 2), (1, 2))  # samplings that libjpeg-turbo enlarges by interpolation
@@ -214,9 +230,14 @@ def divide_up(n: int, divisor: int) -> int:
     return -(-n // divisor)
 
 
+def rounded_up(n: int, divisor: int) -> int:
+    """The next multiple of a divisor."""
+    return divide_up(n, divisor) * divisor
+
+
 def up8(n: int) -> int:
     """The next multiple of 8."""
-    return divide_up(n, 8) * 8
+    return rounded_up(n, 8)
 
 
 def extend(x: Tensor, axis: int, size: int) -> Tensor:
@@ -244,15 +265,8 @@ def _fold(g: Tensor, axis: int, size: int) -> Tensor:
     return folded
 
 
-def grow(x: Tensor, height: int, width: int) -> Tensor:
-    """Repeat the last row and column up to a size."""
-    tall = extend(x, 1, height)
-    grown = extend(tall, 2, width)
-    return grown.contiguous()
-
-
 def shrink(g: Tensor, height: int, width: int) -> Tensor:
-    """The transpose of `grow`."""
+    """The transpose of repeating the last row and column up to the size of g."""
     narrow = _fold(g, 2, width)
     return _fold(narrow, 1, height)
 

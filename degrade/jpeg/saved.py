@@ -15,7 +15,7 @@ from ..params import Range
 from . import JPEG
 from .cells import part_of_components
 from .coefficients import JPEGCoefficients
-from .header import SAMPLINGS
+from .layout import layout_of
 from .read import coefficients_of_file
 from .steps import steps_of_components
 
@@ -53,8 +53,8 @@ class SavedJPEG(JPEG):
         if part is None or not is_file:
             return part
         rows, columns = window
-        sampling = SAMPLINGS[self.subsampling]
-        components = part_of_components(self.components, rows, columns, sampling)
+        layout = layout_of(self.colour, self.subsampling, len(self.components))
+        components = part_of_components(self.components, rows, columns, layout)
         pixels = self.pixels[..., rows, columns]
         saved = replace(self, pixels=pixels, components=tuple(components))
         return saved, window
@@ -102,7 +102,7 @@ def _last_jpeg(stages: Sequence[Operator]) -> int | None:
 
 def _made(jpeg: JPEG, coefficients: JPEGCoefficients, decoded: Tensor) -> bool:
     """Whether a JPEG has the tables and the sampling of coefficients."""
-    is_colour = len(coefficients.components) == 3
+    is_colour = len(coefficients.components) > 1
     if is_colour and coefficients.subsampling != jpeg.subsampling:
         return False
     if is_colour and coefficients.colour != jpeg.colour:

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .encoders import Libraries, sampling_of_plane
-from .sampling import Sampling
+from .encoders import Libraries
+from .layout import GREY, Layout
 from .stages import DCT, synthesise, to_image, to_planes_t
 
-Planes = list[Tensor]  # luma [1, ...] and, of a colour image, chroma [2, ...]
+Planes = list[Tensor]  # of each group of components [n, ...]: luma and, in colour, chroma
 
 
 class Saving:
@@ -20,21 +20,19 @@ class Saving:
     [1, 1, rows, columns].
     """
 
-    def __init__(self, steps: Tensor, sampling: Sampling, libraries: Libraries, image: Tensor):
-        is_colour = image.shape[1] == 3
-        self.sampling = sampling if is_colour else (1, 1)
+    def __init__(self, steps: Tensor, layout: Layout, libraries: Libraries, image: Tensor):
+        self.layout = layout
+        self.groups = layout.groups
         self.encoder, self.decoder = libraries
         self.shape = image.shape
-        self.across, self.down = self.sampling
         self.dct = DCT.to(image)
         self.sizes: list[tuple[int, int]] = []  # rows of blocks, and their width in samples
         self.steps: Planes = []
         self.divisors: Planes = []
-        tables = (steps[:1], steps[1:])  # of luma, of chroma
-        for i, plane in enumerate(self.encoder.planes(image, self.sampling)):
-            sampling_of_samples = sampling_of_plane(i, self.sampling)
-            rows, columns = self.encoder.blocks_of(plane, sampling_of_samples)
-            by_plane = tables[i][:, None]
+        planes = self.encoder.planes(image, layout)
+        for plane, group in zip(planes, self.groups, strict=True):
+            rows, columns = self.encoder.blocks_of(plane, group.sampling)
+            by_plane = steps[group.components, None]
             repeated = by_plane.repeat(1, 1, 1, columns)
             self.sizes.append((rows, 8 * columns))
             self.steps.append(repeated)
@@ -43,9 +41,8 @@ class Saving:
     def spectra(self, image: Tensor) -> Planes:
         """The DCT coefficients of an image, divided by the quantiser's steps."""
         result = []
-        for i, plane in enumerate(self.encoder.planes(image, self.sampling)):
-            sampling_of_samples = sampling_of_plane(i, self.sampling)
-            scaled = self.encoder.spectrum(plane, self.steps[i], sampling_of_samples)
+        for i, plane in enumerate(self.encoder.planes(image, self.layout)):
+            scaled = self.encoder.spectrum(plane, self.steps[i], self.groups[i].sampling)
             blocks = scaled.unflatten(1, (-1, 8))
             result.append(blocks / self.divisors[i])
         return result
@@ -65,10 +62,9 @@ class Saving:
         for i, integers in enumerate(coefficients):
             dequantised = integers * self.steps[i]
             spectra = dequantised.flatten(1, 2)
-            sampling_of_samples = sampling_of_plane(i, self.sampling)
-            planes.append(self.decoder.samples(spectra, sampling_of_samples))
+            planes.append(self.decoder.samples(spectra, self.groups[i].sampling))
         image = planes[0].new_empty(self.shape)
-        self.decoder.fill(image, planes, self.sampling)
+        self.decoder.fill(image, planes, self.layout)
         return image.clamp_(0, 255)
 
     def error(self, coefficients: Planes, saved: Tensor) -> Tensor:
@@ -81,7 +77,8 @@ class Saving:
     @property
     def mcu(self) -> tuple[int, int]:
         """Height and width of an MCU, in pixels."""
-        return 8 * self.down, 8 * self.across
+        across, down = self.layout.mcu
+        return 8 * down, 8 * across
 
     def wrong_blocks(self, spectra: Planes, target: Planes) -> Planes:
         """Which blocks [planes, rows, columns] do not round to `target`."""
@@ -95,28 +92,25 @@ class Saving:
     def pixels_of_blocks(self, blocks: Planes) -> Tensor:
         """The mask [1, 1, H, W] of the pixels of blocks [planes, rows, columns]."""
         height, width = self.shape[2:]
-        sizes = ((8, 8), self.mcu)  # of a block of luma, of chroma
         mask = torch.zeros((), dtype=torch.bool, device=blocks[0].device)
-        for blocks_of_plane, size in zip(blocks, sizes, strict=False):  # grey has one plane
-            any_plane = blocks_of_plane.any(0)[None, None]
-            mask = mask | _repeated(any_plane, size, (height, width))
+        for blocks_of_group, group in zip(blocks, self.groups, strict=True):
+            across, down = group.sampling
+            any_plane = blocks_of_group.any(0)[None, None]
+            mask = mask | _repeated(any_plane, (8 * down, 8 * across), (height, width))
         return mask
 
     def differing(self, a: Planes, b: Planes) -> Tensor:
         """The MCUs in which any coefficient differs."""
-        counts = []
-        for p, q in zip(a, b, strict=True):
-            differs = p != q
+        height, width = self.shape[2:]
+        rows, columns = self.mcu
+        mcus = torch.zeros(1, 1, -(-height // rows), -(-width // columns), device=a[0].device)
+        for i, group in enumerate(self.groups):
+            differs = a[i] != b[i]
             blocks = differs.unflatten(3, (-1, 8))
             per_block = blocks.sum((0, 2, 4))
-            count = per_block.double()
-            counts.append(count[None, None])
-        luma, *chroma = counts
-        blocks_of_mcu = (self.down, self.across)
-        total = F.max_pool2d(luma, blocks_of_mcu, ceil_mode=True)
-        for count in chroma:
-            total = total + count
-        return total > 0
+            across, down = group.factors
+            mcus += F.max_pool2d(per_block[None, None].float(), (down, across), ceil_mode=True)
+        return mcus > 0
 
     def pixels(self, mcus: Tensor) -> Tensor:
         """A mask of MCUs as a mask of pixels."""
@@ -125,10 +119,9 @@ class Saving:
 
     def where(self, mcus: Tensor, chosen: Planes, other: Planes) -> Planes:
         """The coefficients of `chosen` in a mask of MCUs, and those of `other` elsewhere."""
-        blocks_of_mcu = ((self.down, self.across), (1, 1))  # of luma, of chroma
         result = []
         for i, size in enumerate(self.sizes):
-            down, across = blocks_of_mcu[i]
+            across, down = self.groups[i].factors
             times = (down, 8 * across)
             mask = _repeated(mcus, times, size)
             mask = mask[0, :, :, None]
@@ -140,19 +133,22 @@ class Saving:
         """The change of pixels that changes the spectra so, as far as padding and colours allow."""
         m = self.dct[0] / 2**14.5
         height, width = self.shape[2:]
-        scales = ((1, 1), (self.down, self.across))  # of luma, of chroma
         planes = []
         for i, values in enumerate(spectra):
-            down, across = scales[i]
+            across, down = self.groups[i].sampling
             dequantised = values * self.steps[i]
             plane = synthesise(dequantised, m)
             rows = -(-height // down)
             columns = -(-width // across)
             folded = _folded(plane, (rows, columns))
-            full_size = _repeated(folded, scales[i], (height, width))
+            full_size = _repeated(folded, (down, across), (height, width))
             planes.append(full_size)
         image = planes[0].new_empty(self.shape)
-        return to_image(planes, (1, 1), image, exact=False)
+        return to_image(planes, self.layout, image, exact=False, enlarge_plane=_unchanged)
+
+
+def _unchanged(plane: Tensor, *_: object) -> Tensor:
+    return plane
 
 
 def _repeated(x: Tensor, times: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -167,8 +163,8 @@ def _repeated(x: Tensor, times: tuple[int, int], size: tuple[int, int]) -> Tenso
 def _folded(plane: Tensor, size: tuple[int, int]) -> Tensor:
     """The mean of each pixel and of the copies of it that pad the blocks."""
     shape = torch.Size((len(plane), 1, *size))
-    total = to_planes_t([plane], shape, (1, 1))
+    total = to_planes_t([plane], shape, GREY)
     ones = torch.ones_like(plane)
-    count = to_planes_t([ones], shape, (1, 1))
+    count = to_planes_t([ones], shape, GREY)
     mean = total / count
     return mean[:, 0]

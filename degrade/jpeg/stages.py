@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from .layout import Group, Layout
 from .sampling import (
     Sampling,
     divide_up,
     enlarge,
     enlarge_t,
-    grow,
     pad,
     reduce,
     reduce_t,
-    shrink,
+    samples_of,
     up8,
 )
 
@@ -54,8 +54,10 @@ TO_RGB = ((65536, 0, 91881), (65536, -22554, -46802), (65536, 116130, 0))
 # What is added before the floor: it rounds (chroma rounds half down), and centres Y at 0
 _OFFSETS = [0.5 - 128, 32767 / 65536, 32767 / 65536]
 
-# (plane, sampling, exact) → the plane with fewer or more samples
-Resampling = Callable[[Tensor, Sampling, bool], Tensor]
+# (planes of a group at full size, the group) → planes of its samples, in whole blocks
+Reduction = Callable[[Tensor, Group], Tensor]
+# (planes, how many pixels share a sample, height and width, exact) → planes at full size
+Enlargement = Callable[[Tensor, Sampling, tuple[int, int], bool], Tensor]
 
 # Blocks: planes [planes, height, width] of 8×8 blocks ---------------------------------------------
 
@@ -149,125 +151,152 @@ def per_table(c: Tensor, batch: int) -> Tensor:
     return by_image.transpose(0, 1)
 
 
-# Colour and sampling: image [B, C, H, W] ↔ luma [B, h, w], chroma [2·B, h, w], in whole blocks ----
+# Colour and sampling: image [B, C, H, W] ↔ stacks [n·B, h, w] of each group of n components -------
 
 
 def to_planes(
-    image: Tensor, sampling: Sampling, exact: bool = True, reduce_chroma: Resampling = reduce
+    image: Tensor, layout: Layout, exact: bool = True, reduce_group: Reduction | None = None
 ) -> list[Tensor]:
-    """Convert to YCbCr, reduce chroma, and pad every plane to whole blocks."""
-    padded_size = _in_whole_blocks(image)
-    if image.shape[1] == 1:
-        luma = image[:, 0]
+    """Convert the colours, reduce the components, and pad every plane to whole blocks."""
+    components = _components(image, layout, exact)
+    planes = []
+    for group in layout.groups:
+        stack = components[group.components].flatten(0, 1)
+        if reduce_group is not None:
+            planes.append(reduce_group(stack, group))
+        else:
+            planes.append(reduce(stack, group.sampling, exact, rows_together=group.rows_together))
+    return planes
+
+
+def _components(image: Tensor, layout: Layout, exact: bool) -> Tensor:
+    """The components [C, B, H, W] of an image [B, C, H, W] at full size, centred at 0."""
+    channels = image.unbind(1)
+    count = len(channels)
+    first_inverted = count - layout.inverted
+    if count == 1:
+        return _plain(image[:, 0], layout.inverted > 0, exact)[None]
+    components = image.new_empty(count, *channels[0].shape)
+    mixed = 0
+    if layout.mixes:
+        mixed = 3
+        ycc = components[:3]
+        _mix(channels[:3], _TO_YCC, ycc.unbind())
         if exact:
-            luma = luma - 128
-        grown = grow(luma, *padded_size)
-        return [grown]
-    colours = image.unbind(1)
-    ycc = _mix(colours, _TO_YCC)
-    if exact:
-        offsets = ycc.new_tensor(_OFFSETS)
-        offset_of_plane = offsets.view(3, 1, 1, 1)
-        ycc.add_(offset_of_plane)
-        ycc.floor_()
-    luma = grow(ycc[0], *padded_size)
-    chroma = ycc[1:].flatten(0, 1)
-    reduced = reduce_chroma(chroma, sampling, exact)
-    return [luma, reduced]
+            offsets = ycc.new_tensor(_OFFSETS)
+            offset_of_plane = offsets.view(3, 1, 1, 1)
+            ycc.add_(offset_of_plane)
+            ycc.floor_()
+    for number in range(mixed, count):
+        components[number] = _plain(channels[number], number >= first_inverted, exact)
+    return components
 
 
-def to_planes_t(planes: list[Tensor], shape: torch.Size, sampling: Sampling) -> Tensor:
+def _plain(channel: Tensor, inverted: bool, exact: bool) -> Tensor:
+    """A channel that is a component, as it is or as 255 - value, centred at 0.
+
+    Without `exact` it is linear.
+    """
+    if inverted:
+        return 127 - channel if exact else -channel
+    return channel - 128 if exact else channel
+
+
+def to_planes_t(planes: list[Tensor], shape: torch.Size, layout: Layout) -> Tensor:
     """The transpose of `to_planes` without its rounding."""
-    batch, _, height, width = shape
-    luma = shrink(planes[0], height, width)
-    if len(planes) == 1:
-        return luma[:, None]
-    full_size = reduce_t(planes[1], sampling, (height, width))
-    blue, red = full_size.unflatten(0, (2, batch))
-    image = luma.new_empty(shape)
-    colours = image.unbind(1)
-    transposed = zip(*_TO_YCC, strict=True)
-    _mix((luma, blue, red), transposed, colours)
-    return image
+    batch, count, height, width = shape
+    components: list[Tensor] = []
+    for plane, group in zip(planes, layout.groups, strict=True):
+        full_size = reduce_t(plane, group.sampling, (height, width), group.rows_together)
+        components += full_size.unflatten(0, (-1, batch)).unbind()
+    return _image_of(components, layout, zip(*_TO_YCC, strict=True), components[0].new_empty(shape))
+
+
+def _image_of(
+    components: list[Tensor], layout: Layout, weights: Iterable[Sequence[int]], out: Tensor
+) -> Tensor:
+    """Fill `out` [B, C, H, W] with colours that are linear in the components.
+
+    weights: those of luma, Cb and Cr in each of three colours, if the layout mixes.
+    """
+    count = len(components)
+    channels = out.unbind(1)
+    mixed = 0
+    if layout.mixes:
+        mixed = 3
+        _mix(components[:3], weights, channels[:3])
+    for number in range(mixed, count):
+        inverted = number >= count - layout.inverted
+        component = components[number]
+        channels[number].copy_(-component if inverted else component)
+    return out
 
 
 def to_image(
     planes: list[Tensor],
-    sampling: Sampling,
+    layout: Layout,
     out: Tensor,
     exact: bool = True,
     weights: Sequence[Sequence[int]] = TO_RGB,
-    enlarge_chroma: Resampling = enlarge,
+    enlarge_plane: Enlargement | None = None,
 ) -> Tensor:
     """Fill `out` [B, C, H, W] with levels that are not yet clamped; `exact` changes the planes."""
     batch, _, height, width = out.shape
-    luma = planes[0]
-    if exact:
-        luma.add_(128)
-    luma = luma[:, :height, :width]
-    if len(planes) == 1:
-        return out.copy_(luma[:, None])
-    chroma = planes[1]
-    rows, columns = _chroma_size(out, sampling)
-    chroma = chroma[:, :rows, :columns]
-    enlarged = enlarge_chroma(chroma, sampling, exact)
-    chroma = enlarged[:, :height, :width]
-    blue, red = chroma.unflatten(0, (2, batch))
-    colours = out.unbind(1)
-    _mix((luma, blue, red), weights, colours)
-    if exact:
-        out.round_()  # a sum never ends in exactly ½
+    to_full_size = enlarge_plane or _to_full_size
+    components: list[Tensor] = []
+    for plane, group in zip(planes, layout.groups, strict=True):
+        if exact and group.is_luma:
+            first_inverted = len(layout.samplings) - layout.inverted
+            is_inverted = group.components.start >= first_inverted
+            plane.add_(-127 if is_inverted else 128)
+        enlarged = to_full_size(plane, group.sampling, (height, width), exact)
+        stack = enlarged[:, :height, :width]
+        components += stack.unflatten(0, (-1, batch)).unbind()
+    _image_of(components, layout, weights, out)
+    if exact and layout.mixes:
+        out[:, :3].round_()  # a sum never ends in exactly ½
     return out
 
 
-def to_image_t(grad: Tensor, sampling: Sampling) -> list[Tensor]:
+def _to_full_size(plane: Tensor, sampling: Sampling, size: tuple[int, int], exact: bool) -> Tensor:
+    return enlarge(samples_of(plane, sampling, size), sampling, exact)
+
+
+def to_image_t(grad: Tensor, layout: Layout) -> list[Tensor]:
     """The transpose of `to_image` without its rounding."""
-    padded_size = _in_whole_blocks(grad)
-    if grad.shape[1] == 1:
-        grey = grad[:, 0]
-        luma = pad(grey, *padded_size)
-        return [luma]
-    across, down = sampling
-    rows, columns = _chroma_size(grad, sampling)
-    colours = grad.unbind(1)
-    transposed = zip(*TO_RGB, strict=True)
-    ycc = _mix(colours, transposed)
-    chroma = ycc[1:].flatten(0, 1)
-    enlarged = pad(chroma, rows * down, columns * across)
-    chroma = enlarge_t(enlarged, sampling)
-    chroma = pad(chroma, up8(rows), up8(columns))
-    luma = pad(ycc[0], *padded_size)
-    return [luma, chroma]
+    height, width = grad.shape[2:]
+    components = _components_t(grad, layout)
+    planes = []
+    for group in layout.groups:
+        across, down = group.sampling
+        rows = divide_up(height, down)
+        columns = divide_up(width, across)
+        stack = components[group.components].flatten(0, 1)
+        enlarged = pad(stack, rows * down, columns * across)
+        plane = enlarge_t(enlarged, group.sampling)
+        planes.append(pad(plane, up8(rows), up8(columns)))
+    return planes
 
 
-def _in_whole_blocks(image: Tensor) -> tuple[int, int]:
-    """Height and width of an image, rounded up to whole blocks."""
-    height, width = image.shape[2:]
-    return up8(height), up8(width)
+def _components_t(grad: Tensor, layout: Layout) -> Tensor:
+    """The gradient with respect to the components [C, B, H, W] at full size."""
+    channels = grad.unbind(1)
+    count = len(channels)
+    components = grad.new_empty(count, *channels[0].shape)
+    mixed = 0
+    if layout.mixes:
+        mixed = 3
+        _mix(channels[:3], zip(*TO_RGB, strict=True), components[:3].unbind())
+    for number in range(mixed, count):
+        inverted = number >= count - layout.inverted
+        components[number] = _plain(channels[number], inverted, exact=False)
+    return components
 
 
-def _chroma_size(image: Tensor, sampling: Sampling) -> tuple[int, int]:
-    """Height and width of an image's chroma planes, without the padding of blocks."""
-    across, down = sampling
-    height, width = image.shape[2:]
-    rows = divide_up(height, down)
-    columns = divide_up(width, across)
-    return rows, columns
-
-
-def _mix(
-    planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor] | None = None
-) -> Tensor:
-    """Σ rows[i][j] / 2^16 · planes[j] for each i, stacked, or written into the planes of `out`."""
-    mixed = torch.empty(0)
-    targets = out
-    if targets is None:
-        first = planes[0]
-        mixed = first.new_empty(3, *first.shape)
-        targets = mixed.unbind()
-    for target, weights in zip(targets, rows, strict=True):
+def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor]) -> None:
+    """Write Σ rows[i][j] / 2^16 · planes[j] into the plane i of `out`."""
+    for target, weights in zip(out, rows, strict=True):
         _weighted_sum(planes, weights, target)
-    return mixed
 
 
 def _weighted_sum(planes: Sequence[Tensor], weights: Sequence[int], target: Tensor) -> None:

@@ -12,40 +12,33 @@ import torch
 from torch import Tensor
 
 from ..images import check_image
-from ..params import Integers, Range, check_choice, check_numbers, show
+from ..params import Integers, Range, check_numbers, show
 from ..surrogate import declare
 from ..transforms import values_are_readable
-from .header import (
-    LARGEST,
-    SAMPLINGS,
-    STANDARD,
-    Tables,
-    check_tables,
-    quality_tables,
-    sampling_name,
-)
+from .header import LARGEST, STANDARD, Tables, check_tables, quality_tables
+from .layout import YCBCR, check_channels, check_sampling, sampling_with
 
 Quality = int | Sequence[int] | Tensor | None
 GivenTables = Sequence[Sequence[int]] | Tensor | None
 
 
 def check_arguments(
-    x: Tensor, quality: Quality, subsampling: str | int, tables: GivenTables
+    x: Tensor, quality: Quality, subsampling: str | int, tables: GivenTables, colour: str = YCBCR
 ) -> tuple[Tensor | None, Tables | Tensor | None, str]:
     """(quality, tables, name of the sampling) of a function on images x.
 
     Either quality or tables is None. The numbers in tensors are checked by `quantiser_tables`.
     """
     check_image(x)
-    sampling = sampling_name(subsampling)
-    check_choice("subsampling", sampling, SAMPLINGS)
+    sampling = sampling_with(colour, check_sampling(subsampling))
+    check_channels(colour, x.shape[1])
     if quality is not None and tables is not None:
         raise ValueError("quality and tables exclude each other; give one of them")
     if tables is not None:
         checked_tables = tables if isinstance(tables, Tensor) else check_tables(tables)
-        return None, checked_tables, str(sampling)
+        return None, checked_tables, sampling
     checked_quality = quality if isinstance(quality, Tensor) else _qualities(quality, x.device)
-    return checked_quality, None, str(sampling)
+    return checked_quality, None, sampling
 
 
 def _qualities(quality: int | Sequence[int] | None, device: torch.device) -> Tensor:
@@ -74,13 +67,11 @@ def quantiser_tables(
     x: Tensor,
     base: Tensor = STANDARD,
 ) -> Tensor:
-    """The tables [B, n, 8, 8] of a quality, or those given, in x's type; n is 1 to 3.
+    """The tables [B, n, 8, 8] of a quality, or those given, in x's type; n is 1 to 4.
 
     base: the encoder's tables that a quality scales.
     """
-    batch, channels = x.shape[:2]
-    if channels not in (1, 3):
-        raise ValueError(f"x has {channels} channels; a JPEG has 1 (grayscale) or 3 (RGB)")
+    batch = len(x)
     if tables is None:
         name = "quality"
         qualities = _rounded(name, quality, 100, x)
@@ -104,21 +95,20 @@ def steps_of_components(tables: Tensor, channels: int) -> Tensor:
 
 
 def table_indices(count: int, channels: int) -> list[int]:
-    """Which of `count` tables each component uses: luma the first, chroma those that follow."""
+    """Which of `count` tables each component uses: one after the other, and the last for more."""
     last = count - 1
-    indices = [0, min(1, last), min(2, last)]
-    return indices[:channels]
+    return [min(number, last) for number in range(channels)]
 
 
 def _as_tables(steps: Tensor) -> Tensor:
     """Tables of any accepted shape as [1 or B, n, 8, 8]."""
     is_flat = steps.ndim < 4
-    if is_flat and steps.numel() in (64, 128, 192):
+    if is_flat and steps.numel() in (64, 128, 192, 256):
         return steps.reshape(1, -1, 8, 8)
     shape = list(steps.shape)
-    if len(shape) != 4 or shape[1] not in (1, 2, 3) or shape[2:] != [8, 8]:
+    if len(shape) != 4 or shape[1] not in (1, 2, 3, 4) or shape[2:] != [8, 8]:
         raise ValueError(
-            f"tables have shape {shape}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 3"
+            f"tables have shape {shape}; give [n, 8, 8] or [B, n, 8, 8], n from 1 to 4"
         )
     return steps
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from degrade import jpeg, jpeg_bytes, jpeg_coefficients
 from degrade.jpeg import CLAMPS, SURROGATES
-from degrade.jpeg.header import SAMPLINGS
+from degrade.jpeg.layout import SAMPLINGS
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for the pictures of the tests
 from tests.jpeg_reference import KINDS, content
