@@ -30,6 +30,14 @@ def is_transformed(x: Tensor) -> bool:
     return False
 
 
+def is_compiled() -> bool:
+    """Whether torch.compile traces now. torch.export and ONNX trace, too, but run elsewhere."""
+    if not torch.compiler.is_compiling():
+        return False
+    is_exporting = getattr(torch.compiler, "is_exporting", None)  # since PyTorch 2.7
+    return is_exporting is None or not is_exporting()
+
+
 def values_are_readable(x: Tensor) -> bool:
     """Whether Python may look at the numbers in x, as a check of its content does.
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from degrade import parse
+import degrade
+from degrade import JPEG, jpeg, parse
 
-from .conftest import rng
+from .conftest import picture, rng
 
 CHAIN = "blur:gaussian,1.2 >> resize:10 >> gaussian:0.1 >> poisson:20 >> jpeg:30 >> sinc:2,7"
 # the other operators of published pipelines, with everything drawn
@@ -55,3 +56,52 @@ def test_compile_draws_new_noise_at_every_call():
     draws = [*compiled(x), *compiled(x)]
     for i, draw in enumerate(draws):
         assert not any(torch.equal(draw, other) for other in draws[:i])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_jpeg_has_the_same_gradient(dynamic):
+    """One graph for all sizes where dynamic=True; the gradients to image and quality are equal."""
+    torch._dynamo.reset()
+
+    def saved(image, quality):
+        return jpeg(image, quality, for_use="robustness")
+
+    compiled = torch.compile(saved, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    sizes = [(24, 20), (17, 33)] if dynamic else [(24, 20)]
+    for height, width in sizes:
+        gradients = []
+        for function in (compiled, saved):
+            x = picture(1)[..., :height, :width].clone().requires_grad_()
+            quality = torch.tensor([40.0], requires_grad=True)
+            y = function(x, quality)
+            gradients.append((y, *torch.autograd.grad(y.square().sum(), (x, quality))))
+        for computed, expected in zip(*gradients, strict=True):
+            assert torch.equal(computed, expected)
+
+
+def test_compiled_jpeg_is_one_operation():
+    """Otherwise tracing and compiling its stages takes minutes."""
+    torch._dynamo.reset()
+    counted = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    torch.compile(JPEG(75), backend=counted, fullgraph=True)(torch.rand(1, 3, 16, 16))
+    (graph,) = counted.graphs
+    targets = [str(node.target) for node in graph.graph.nodes]
+    assert sum("jpeg_round_trip" in target for target in targets) == 1
+    assert not any("matmul" in target for target in targets)
+
+
+def test_jpeg_in_onnxruntime_has_the_same_bits(tmp_path):
+    pytest.importorskip("onnxscript", reason="needs pip install 'degrade[onnx]'")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'degrade[onnx]'")
+    f = JPEG(30)
+    x = picture(2)[..., 3:40, 5:51]
+    module = degrade.Module(f).train(False)
+    program = torch.onnx.export(module, (x,), dynamo=True, verbose=False)
+    path = tmp_path / "operator.onnx"
+    program.save(path)
+    session = onnxruntime.InferenceSession(path)
+    (name,) = [node.name for node in session.get_inputs()]
+    for image in (x, x.flip(2), (x * 255).round() / 255):
+        (values,) = session.run(None, {name: image.numpy()})
+        y = torch.from_numpy(values)
+        assert torch.equal(y, f(image))

@@ -17,7 +17,13 @@ from ..operator import Operator, Shape, Window
 from ..params import Integers, check_choice, checked, integer, of_kind, option, tensor_of
 from ..registry import register
 from ..rng import Rng
-from ..transforms import NO_FORWARD_MODE, asks_for_forward_mode, is_transformed, without_autocast
+from ..transforms import (
+    NO_FORWARD_MODE,
+    asks_for_forward_mode,
+    is_compiled,
+    is_transformed,
+    without_autocast,
+)
 from .cells import nearest_saved_as
 from .codec import Codec, Rules
 from .coefficients import JPEGCoefficients
@@ -34,6 +40,7 @@ from .layout import (
     layout_of,
     sampling_with,
 )
+from .opaque import round_trip
 from .parse import read_header
 from .slopes import CLAMPS, SURROGATES, USES, surrogate_for
 from .steps import check_arguments, quantiser_steps, steps_of_components
@@ -102,12 +109,12 @@ class _Settings(NamedTuple):
 
 def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
     """The decoded image [B, C, H, W] of float32 or float64, with its gradient."""
-    channels = x.shape[1]
-    check_channels(settings.colour, channels)
+    check_channels(settings.colour, x.shape[1])
     base = base_tables(settings.colour, ENCODERS[settings.encoder].base)
     steps = quantiser_steps(settings.quality, settings.tables, x, base)
     rules = Rules(
-        layout=layout_of(settings.colour, settings.subsampling, channels),
+        colour=settings.colour,
+        subsampling=settings.subsampling,
         surrogate=settings.surrogate,
         clamp=settings.clamp,
         to_image=_needs_gradient(x),
@@ -115,6 +122,8 @@ def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
         encoder=settings.encoder,
         decoder=settings.decoder,
     )
+    if is_compiled():
+        return round_trip(x, steps, rules)
     image: Tensor = Codec.apply(x, steps, rules)[0]
     return image
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..surrogate import BackwardPass, refuse_second_order
 from ..transforms import fold_all, is_transformed, without_autocast
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder
-from .layout import Layout
+from .layout import Layout, layout_of
 from .sampling import Sampling
 from .slopes import slope_of_quantiser
 from .stages import DCT, analyse, per_table, to_image, to_image_t, to_planes, to_planes_t, weigh
@@ -26,13 +26,18 @@ _AWAY = 1 + 2**-20
 class Rules(NamedTuple):
     """How to differentiate a round trip, and with respect to what."""
 
-    layout: Layout
+    colour: str
+    subsampling: str
     surrogate: str
     clamp: str
     to_image: bool
     to_steps: bool
     encoder: str = LIBJPEG_TURBO
     decoder: str = LIBJPEG_TURBO
+
+    def layout(self, channels: int) -> Layout:
+        """The components of images with so many channels."""
+        return layout_of(self.colour, self.subsampling, channels)
 
     @property
     def unclamped(self) -> bool:
@@ -60,9 +65,10 @@ class Codec(torch.autograd.Function):
         decoder = DECODERS[rules.decoder]
         tables = steps.to(image)
         tables = tables.transpose(0, 1)
-        planes = encoder.planes(image, rules.layout)
+        layout = rules.layout(x.shape[1])
+        planes = encoder.planes(image, layout)
         saved: list[Saved] = []
-        for i, group in enumerate(rules.layout.groups):
+        for i, group in enumerate(layout.groups):
             tables_of_group = tables[group.components]
             f, q = spectrum_and_steps(encoder, planes[i], tables_of_group, group.sampling)
             divisors = encoder.divisors(q)
@@ -72,7 +78,7 @@ class Codec(torch.autograd.Function):
             k.mul_(q)
             dequantised = k.flatten(1, 2)
             planes[i] = decoder.samples(dequantised, group.sampling)
-        image = decoder.fill(image, planes, rules.layout)
+        image = decoder.fill(image, planes, layout)
         unclamped = image.to(torch.int16) if rules.unclamped else None
         clamped = image.clamp_(0, 255)
         result = clamped.to(x.dtype)
@@ -108,6 +114,12 @@ class Codec(torch.autograd.Function):
         return to_image, to_steps, None
 
 
+def gradients_at(x: Tensor, steps: Tensor, grad: Tensor, rules: Rules) -> tuple[Saved, Saved]:
+    """The gradients with respect to x and steps, without what a forward pass has saved."""
+    _, *saved = Codec.forward(x, steps, rules)
+    return _gradients(rules, grad, *saved)
+
+
 def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> tuple[Saved, Saved]:
     """(gradient with respect to the image, with respect to the steps), as `JPEG` declares them."""
     by_plane = list(map(_planes_first, saved))
@@ -131,7 +143,7 @@ def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> t
 
 def _gradient_of_steps(rules: Rules, grad: Tensor, rises: list[Saved], m: Tensor) -> Tensor:
     """The gradient with respect to the steps [B, C, 8, 8]."""
-    planes = to_image_t(grad / 255, rules.layout)
+    planes = to_image_t(grad / 255, rules.layout(grad.shape[1]))
     batch = grad.shape[0]
     sums = []
     for plane, rise in zip(planes, rises, strict=True):
@@ -240,7 +252,7 @@ def _through_clamp(grad: Tensor, unclamped: Tensor, clamp: str) -> Tensor:
 
 def _through_codec(rules: Rules, grad: Tensor, slopes: list[Saved], m: Tensor) -> Tensor:
     """Jᵀ g, or J g for "residual", whose chroma skips the blocks."""
-    layout = rules.layout
+    layout = rules.layout(grad.shape[1])
     planes = []
     if rules.surrogate == "residual":
         directions = to_planes(grad, layout, exact=False)
