@@ -255,3 +255,20 @@ def test_jpeg_rejects_wrong_argument(arguments, message):
 def test_jpeg_rejects_other_channel_counts(channels):
     with pytest.raises(ValueError, match=f"{channels} channels"):
         JPEG(50)(torch.rand(1, channels, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_jpeg_keeps_all_levels_in_16_bits(dtype):
+    levels = torch.arange(256)
+    assert torch.equal((levels / 255).to(dtype).float().mul(255).round(), levels.float())
+    x = content("picture", 24, 31, 3, 1).to(dtype)
+    y = jpeg(x, 50)
+    assert y.dtype == dtype
+    assert torch.equal((y.float() * 255).round() / 255, jpeg(x.float(), 50))
+
+
+def test_two_qualities_for_other_batch_name_the_range():
+    """torchvision's JPEG((5, 30)) draws a quality; here a tuple is one per image."""
+    for call in (JPEG((5, 30)), lambda x: jpeg(x, (5, 30))):
+        with pytest.raises(ValueError, match=r"2 values for 3 images; .* range, jpeg:5\.\.30"):
+            call(torch.rand(3, 3, 8, 8))

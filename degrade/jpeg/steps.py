@@ -74,17 +74,19 @@ def quantiser_tables(
     batch = len(x)
     if tables is None:
         name = "quality"
-        qualities = _rounded(name, quality, 100, x)
-        by_image = quality_tables(qualities.reshape(-1), base)
+        qualities = _rounded(name, quality, 100, x).reshape(-1)
+        by_image = quality_tables(qualities, base)
     else:
         name = "tables"
         entries = _rounded(name, tables, LARGEST, x)
         by_image = _as_tables(entries)
     count = by_image.shape[0]
     if count not in (1, batch):
-        raise ValueError(
-            f"{name} has {count} values for {batch} images; give one, or one per image"
-        )
+        words = "give one, or one per image"
+        if count == 2 and name == "quality":
+            low, high = qualities.detach().tolist()
+            words += f"; a random quality is a range, jpeg:{low:g}..{high:g}"
+        raise ValueError(f"{name} has {count} values for {batch} images; {words}")
     return by_image.expand(batch, -1, -1, -1)
 
 
