@@ -1,8 +1,10 @@
-"""WebP, AVIF and JPEG 2000, encoded and decoded by Pillow."""
+"""WebP, AVIF, JPEG 2000, JPEG XL and HEIC, encoded and decoded by Pillow and its plugins."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,15 +17,60 @@ from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare, outside_transforms
 
-# name: (Pillow's format, its name among Pillow's features, how quality is said)
+
+def _quality(quality: int) -> dict[str, object]:
+    return {"quality": quality}
+
+
+def _decibels(quality: int) -> dict[str, object]:
+    return {"quality_mode": "dB", "quality_layers": [quality]}
+
+
+def _register_jpegxl() -> None:
+    import pillow_jxl  # noqa: F401, registers itself
+
+
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+class _Format(NamedTuple):
+    """A format of Pillow. options: how a quality is said.
+
+    feature: its name among Pillow's features. register: makes a plugin known to Pillow instead.
+    """
+
+    name: str
+    options: Callable[[int], dict[str, object]] = _quality
+    feature: str | None = None
+    register: Callable[[], None] | None = None
+
+    def check(self) -> None:
+        """Raise ValueError if the installed Pillow cannot write this format."""
+        from PIL import __version__, features
+
+        if self.register is not None:
+            try:
+                self.register()
+            except ImportError as error:
+                raise ValueError(
+                    f"{self.name} needs a plugin of Pillow; pip install 'degrade[codecs]'"
+                ) from error
+        elif self.feature not in features.get_supported():
+            raise ValueError(
+                f"this Pillow ({__version__}) was built without {self.name}; "
+                "install a build that has it"
+            )
+
+
 CODECS = {
-    "webp": ("WEBP", "webp", lambda quality: {"quality": quality}),
-    "avif": ("AVIF", "avif", lambda quality: {"quality": quality}),
-    "jpeg2000": (
-        "JPEG2000",
-        "jpg_2000",
-        lambda quality: {"quality_mode": "dB", "quality_layers": [quality]},
-    ),
+    "webp": _Format("WEBP", feature="webp"),
+    "avif": _Format("AVIF", feature="avif"),
+    "jpeg2000": _Format("JPEG2000", _decibels, feature="jpg_2000"),
+    "jpegxl": _Format("JXL", register=_register_jpegxl),
+    "heic": _Format("HEIF", register=_register_heif),
 }
 
 
@@ -33,7 +80,8 @@ class Codec(Operator):
 
     Values are rounded to 8 bits first. Gradient: straight-through.
 
-    format: webp, avif or jpeg2000.
+    format: webp, avif, jpeg2000; jpegxl and heic need plugins of Pillow (pip install
+        'degrade[codecs]').
     quality: an integer from 1 to 100, or one per image; for jpeg2000 the target signal-to-noise
         ratio in dB. All other options are Pillow's defaults.
 
@@ -66,20 +114,18 @@ class Codec(Operator):
 def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
     """Encode and decode pixels, uint8 [C, H, W] → [1, C, H, W]."""
     import numpy
-    from PIL import Image, __version__, features
+    from PIL import Image
 
-    name, feature, options = CODECS[codec]
-    if feature not in features.get_supported():
-        raise ValueError(
-            f"this Pillow ({__version__}) was built without {name}; install a build that has it"
-        )
+    format = CODECS[codec]
+    format.check()
+    name = format.name
     is_grey = len(pixels) == 1
     channels_last = pixels.permute(1, 2, 0)
     array = channels_last.numpy()
     image = Image.fromarray(array[..., 0] if is_grey else array)
     file = io.BytesIO()
     try:
-        image.save(file, name, **options(quality))
+        image.save(file, name, **format.options(quality))
         with Image.open(file) as opened:
             converted = opened.convert(image.mode)
         decoded = numpy.array(converted)

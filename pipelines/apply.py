@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from degrade import JPEG, Clamp, Operator, Quantize, __version__
+from degrade import JPEG, Clamp, Operator, Quantize, __version__, jpeg_coefficients
 from degrade.imagefile import Note, contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
@@ -162,8 +162,7 @@ def degraded(job: ApplyJob) -> Degraded:
         y = _prefix(operator, len(operator) - 1, x, job)
         _refuse_channels(operator, x, y)
         suffix = ".jpg"
-        options = _codec_options(last, y)
-        data = files.encode(files.to_pil(y), "JPEG", **options)
+        data = _file(last, y)
     else:
         y = _prefix(operator, len(operator), x, job)
         _refuse_channels(operator, x, y)
@@ -272,14 +271,14 @@ def _is_8_bit(x: Tensor) -> bool:
     return bool(distance.max() < 1e-4)
 
 
-def _codec_options(stage: JPEG, y: Tensor) -> dict[str, object]:
-    """The options with which Pillow writes the file whose pixels `stage` makes of y."""
-    options: dict[str, object] = {"quality": stage.quality}
-    if stage.tables is not None:
-        options = {"qtables": [list(table) for table in stage.tables]}
-    if y.shape[1] == 3:  # grey has no chroma to reduce
-        options["subsampling"] = stage.subsampling
-    return options
+def _file(stage: JPEG, y: Tensor) -> bytes:
+    """The file whose pixels `stage` makes of y [1, C, H, W]; Pillow writes not all samplings."""
+    is_grey = y.shape[1] == 1
+    subsampling = "4:4:4" if is_grey else stage.subsampling
+    coefficients = jpeg_coefficients(
+        y, stage.quality, subsampling, stage.tables, stage.encoder, stage.colour
+    )
+    return coefficients.encode()[0]
 
 
 def _generator(seed: int, relative: Path) -> torch.Generator:

@@ -1,6 +1,7 @@
-"""Test that WebP, AVIF and JPEG 2000 give the pixels that Pillow gives."""
+"""Test that WebP, AVIF, JPEG 2000, JPEG XL and HEIC give the pixels that Pillow gives."""
 
 import io
+import sys
 
 import numpy
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from degrade import Codec, parse
+from degrade.codec import CODECS
 
 from .conftest import picture, rng
 
@@ -21,14 +23,25 @@ OPTIONS = {
         "quality_mode": "dB",
         "quality_layers": [quality],
     },
+    "jpegxl": lambda quality: {"format": "JXL", "quality": quality},
+    "heic": lambda quality: {"format": "HEIF", "quality": quality},
 }
-FEATURES = {"webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}
-codecs = [
-    pytest.param(
-        name, marks=pytest.mark.skipif(feature not in features.get_supported(), reason="not built")
-    )
-    for name, feature in FEATURES.items()
-]
+
+
+def missing(name):
+    """Why a codec cannot be tested here; empty if it can."""
+    try:
+        CODECS[name].check()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+codecs = []
+for codec_name in CODECS:
+    reason = missing(codec_name)
+    skip = pytest.mark.skipif(reason != "", reason=reason or "installed")
+    codecs.append(pytest.param(codec_name, marks=skip))
 
 
 def save_and_open(x, codec, quality):
@@ -115,7 +128,7 @@ def test_codec_rejects_too_large_image():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Codec("heic", 30), "format='heic' must be one of webp, avif, jpeg2000"),
+        (lambda: Codec("bpg", 30), "format='bpg' must be one of webp, avif, jpeg2000, jpegxl"),
         (lambda: Codec("webp", 0), "quality=0 must be an integer from 1 to 100"),
         (lambda: Codec("webp", float("nan")), "quality=nan"),
         (lambda: Codec("webp", 30)(torch.zeros(1, 2, 4, 4)), "x has 2 channels; give 1"),
@@ -135,3 +148,12 @@ def test_codec_encoder_error_is_one_line():
     with pytest.raises(ValueError, match="AVIF cannot hold this image of 70000 x 2") as error:
         Codec("avif", 30)(torch.rand(1, 3, 2, 70000))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("codec, module", [("jpegxl", "pillow_jxl"), ("heic", "pillow_heif")])
+def test_codec_without_its_plugin_names_the_extra(codec, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        ValueError, match=r"needs a plugin of Pillow; pip install 'degrade\[codecs\]'"
+    ):
+        Codec(codec, 30)(picture(0))

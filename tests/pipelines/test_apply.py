@@ -47,6 +47,16 @@ def test_apply_writes_pillows_own_jpeg_bytes(tmp_path):
     assert torch.equal(files.read_image(tmp_path / "001.jpg"), f(x))
 
 
+@pytest.mark.parametrize(
+    "settings", ["subsampling=4:4:0", "subsampling=2x2:1x2:1x1", "colour=rgb", "encoder=ijg9e"]
+)
+def test_apply_writes_jpegs_that_pillow_does_not(settings, tmp_path):
+    apply(AVATARS / "001.png", output=tmp_path, op=f"jpeg:30,{settings}")
+    f = degrade.parse(f"jpeg:30,{settings}")
+    x = files.read_image(AVATARS / "001.png")
+    assert torch.equal(files.read_image(tmp_path / "001.jpg"), f(x))
+
+
 def test_apply_is_repeatable_file_by_file(tmp_path):
     apply(AVATARS / "000.png", AVATARS / "001.png", output=tmp_path / "a", op=FOURFOLD)
     apply(AVATARS / "001.png", output=tmp_path / "b", op=FOURFOLD)

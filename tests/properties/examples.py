@@ -85,7 +85,7 @@ STRATEGIES = {
     "box": declared("box"),
     "brightness": declared("brightness"),
     "clamp": declared("clamp"),
-    "codec": declared("codec"),
+    "codec": declared("codec", format=st.sampled_from(["webp", "avif", "jpeg2000"])),
     "compressedsensing": declared("compressedsensing", ratio=st.floats(0.01, 1)),
     "crop": st.builds(
         Crop, st.just(0), st.just(0), st.none() | st.just(1), st.none() | st.just(1)
