@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from degrade import JPEG, Clamp, Operator, Quantize, __version__, jpeg_coefficients
+from degrade import JPEG, Clamp, Operator, Quantize, __version__
 from degrade.imagefile import Note, contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
@@ -162,7 +162,7 @@ def degraded(job: ApplyJob) -> Degraded:
         y = _prefix(operator, len(operator) - 1, x, job)
         _refuse_channels(operator, x, y)
         suffix = ".jpg"
-        data = _file(last, y)
+        data = last.coefficients(y).encode()[0]
     else:
         y = _prefix(operator, len(operator), x, job)
         _refuse_channels(operator, x, y)
@@ -269,16 +269,6 @@ def _is_8_bit(x: Tensor) -> bool:
     levels = x * 255
     distance = (levels - levels.round()).abs()
     return bool(distance.max() < 1e-4)
-
-
-def _file(stage: JPEG, y: Tensor) -> bytes:
-    """The file whose pixels `stage` makes of y [1, C, H, W]; Pillow writes not all samplings."""
-    is_grey = y.shape[1] == 1
-    subsampling = "4:4:4" if is_grey else stage.subsampling
-    coefficients = jpeg_coefficients(
-        y, stage.quality, subsampling, stage.tables, stage.encoder, stage.colour
-    )
-    return coefficients.encode()[0]
 
 
 def _generator(seed: int, relative: Path) -> torch.Generator:

@@ -293,3 +293,14 @@ def test_parts_of_a_layout_share_no_component():
     assert colours == layout_of("ycbcr", "4:2:0", 3)
     assert channel == Layout(((1, 1),), mcu=(2, 2), inverted=1)
     assert GREY.parts() == [(slice(0, 1), GREY)]
+
+
+def test_operator_gives_coefficients_of_its_file():
+    x = four_channels("picture", 30, 41, 6)
+    f = JPEG(60, colour="cmyk")
+    assert f.coefficients(x).encode() == jpeg_bytes(x, 60, colour="cmyk")
+    assert torch.equal(f.coefficients(x).decode(), f(x))
+    grey = JPEG(60).coefficients(x[:, :1])
+    assert grey.encode() == jpeg_bytes(x[:, :1], 60)
+    with pytest.raises(ValueError, match="jpeg:5..30 draws its quality; call sample"):
+        parse("jpeg:5..30").coefficients(x[:, :3])

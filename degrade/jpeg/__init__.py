@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..images import check_image
 from ..operator import Operator, Shape, Window
-from ..params import Integers, check_choice, checked, integer, of_kind, option, tensor_of
+from ..params import Integers, Range, check_choice, checked, integer, of_kind, option, tensor_of
 from ..registry import register
 from ..rng import Rng
 from ..transforms import (
@@ -26,7 +26,7 @@ from ..transforms import (
 )
 from .cells import nearest_saved_as
 from .codec import Codec, Rules
-from .coefficients import JPEGCoefficients
+from .coefficients import JPEGCoefficients, jpeg_coefficients
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Libraries, check_encoder
 from .header import check_tables
 from .layout import (
@@ -230,6 +230,17 @@ class JPEG(Operator):
         from .read import coefficients_of_file
 
         return coefficients_of_file(file)
+
+    def coefficients(self, x: Tensor) -> JPEGCoefficients:
+        """The quantised coefficients with which images x are saved; `encode` makes files of them.
+
+        In grayscale files the sampling has no effect; it is written as 4:4:4, as Pillow does.
+        """
+        subsampling = "4:4:4" if x.shape[1] == 1 else self.subsampling
+        quality = cast("Integers | Tensor | None", tensor_of(self.quality, x))
+        if isinstance(quality, Range):
+            raise ValueError(f"{self} draws its quality; call sample() first")
+        return jpeg_coefficients(x, quality, subsampling, self.tables, self.encoder, self.colour)
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """Quality is written without its name (jpeg:12), although it may be left out."""

@@ -107,7 +107,8 @@ def _as_planes(components: Sequence[Tensor], layout: Layout) -> Planes:
     """Blocks of components as spectra [planes, rows of blocks, 8, width] of each group."""
     planes = []
     for group in layout.groups:
-        blocks = torch.cat(components[group.components]).double()
+        stack = list(components[group.components])
+        blocks = torch.cat(stack).double()
         planes.append(blocks.transpose(2, 3).flatten(3))
     return planes
 

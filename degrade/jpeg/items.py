@@ -14,6 +14,10 @@ ZERO_RUN = 0xF0  # the symbol of 16 zeros
 _MOST_BLOCKS = 32767  # without a further coefficient, that one end-of-band code counts
 _MOST_CORRECTIONS = 937  # bits that libjpeg holds back before it ends such a run of blocks
 BIT_LENGTHS = numpy.array([number.bit_length() for number in range(2**15 + 1)], numpy.int32)
+# Of a value from -2^15 to 2^15, at the index 2^15 + value: its bits, and how many they are
+_VALUES = numpy.arange(-(2**15), 2**15 + 1, dtype=numpy.int32)
+_SIZES = BIT_LENGTHS[abs(_VALUES)]
+_EXTRA_BITS = numpy.where(_VALUES < 0, _VALUES + (1 << _SIZES) - 1, _VALUES)
 
 
 class Items(NamedTuple):
@@ -44,14 +48,21 @@ def items_of(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) ->
         is_item[:, 0] = True
     index = numpy.flatnonzero(is_item)
     value = grid.ravel().take(index).astype(numpy.int32)
+    index = index.astype(numpy.int32)  # whose division is faster; a side has at most 65,500 pixels
     block = index // (width + 2)
     first_of_block = block * (width + 2)
-    column = (index - first_of_block).astype(numpy.int32)
+    column = index - first_of_block
     is_first = numpy.ones(len(block), bool)
     is_first[1:] = block[1:] != block[:-1]
     ends_of_bands = numpy.flatnonzero(column == width)
     ends_of_intervals = numpy.flatnonzero(column > width)
     return Items(block, column, value, is_first, ends_of_bands, ends_of_intervals)
+
+
+def extra_bits(values: ndarray) -> tuple[ndarray, ndarray]:
+    """The bits that follow the Huffman code of each value, and how many they are: F.1.2.1."""
+    indices = values + 2**15
+    return _EXTRA_BITS.take(indices), _SIZES.take(indices)
 
 
 def code_ends(items: Items, symbols: ndarray, values: ndarray, sizes: ndarray) -> None:

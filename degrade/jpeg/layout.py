@@ -230,10 +230,10 @@ def sampling_with(colour: str, given: str) -> str:
         if given not in (_DEFAULT, _FULL):
             across, down = SAMPLINGS[given]
             ones = ["1x1"] * (2 if colour == RGB else 3)
-            factors = ":".join([f"{across}x{down}", *ones])
+            example = ":".join([f"{across}x{down}", *ones])
             raise ValueError(
                 f"subsampling={given} has no chroma to sample in colour={colour}; use 4:4:4, or "
-                f"factors such as {factors}"
+                f"factors such as {example}"
             )
         return _FULL
     factors = _parsed(_UNEQUAL.get(given, given))

@@ -13,7 +13,7 @@ import numpy
 from numpy import ndarray
 
 from .huffman import PLAIN, Codes
-from .items import BIT_LENGTHS, ZERO_RUN, code_ends, end_of_band_counts, items_of
+from .items import ZERO_RUN, code_ends, end_of_band_counts, extra_bits, items_of
 from .refinement import refined
 
 
@@ -208,10 +208,7 @@ def _sequence(
     end_counts: for each block how many blocks, up to it, end with zeros that one code stands for.
     """
     items = items_of(band, end_counts, ends, has_dc)
-    sizes = BIT_LENGTHS.take(numpy.abs(items.value))
-    negative = items.value >> 31  # -1 or 0
-    mask = (1 << sizes) - 1
-    values = (items.value + negative) & mask
+    values, sizes = extra_bits(items.value)
     zeros = items.column.copy()  # before each item in its block
     next_column = items.column[:-1] + 1
     zeros[1:] -= next_column * ~items.is_first[1:]

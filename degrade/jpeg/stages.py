@@ -309,6 +309,5 @@ def _weighted_sum(planes: Sequence[Tensor], weights: Sequence[int], target: Tens
         if filled:
             target.add_(plane, alpha=factor)
         else:
-            target.copy_(plane)
-            target.mul_(factor)
+            torch.mul(plane, factor, out=target)
             filled = True
