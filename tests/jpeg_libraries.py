@@ -28,14 +28,30 @@ FAST_DCT = {"dct_method": jpeglib.JDCT_IFAST}
 WITHOUT_TRELLIS = {"flags": ("-TRELLIS_QUANT", "-TRELLIS_QUANT_DC")}
 
 
-def write(path, x, quality, sampling, flags=(), **options):
-    """Save an image [1, C, H, W] by the library that jpeglib uses now."""
+def write(path, x, quality, sampling, flags=(), colour="ycbcr", **options):
+    """Save an image [1, C, H, W] by the library that jpeglib uses now.
+
+    Of four channels the library takes what the file stores, the inverse of Pillow's CMYK.
+    """
+    channels = len(x[0])
     pixels = (x[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    image = jpeglib.from_spatial(pixels)
-    if len(x[0]) == 3:
-        across, down = SAMPLINGS[sampling]
-        image.samp_factor = [[down, across], [1, 1], [1, 1]]
+    if channels == 4:
+        image = jpeglib.from_spatial(255 - pixels, in_color_space=jpeglib.JCS_CMYK)
+        image.jpeg_color_space = {"cmyk": jpeglib.JCS_CMYK, "ycck": jpeglib.JCS_YCCK}[colour]
+    else:
+        image = jpeglib.from_spatial(pixels)
+    if channels > 1:
+        image.samp_factor = [[down, across] for across, down in factors(sampling, channels)]
     image.write_spatial(path, qt=quality, flags=["+FORCE_BASELINE", *flags], **options)
+
+
+def factors(sampling, channels):
+    """Across and down of each component: of a sampling by name, or of factors as text."""
+    if sampling in SAMPLINGS:
+        luma = SAMPLINGS[sampling]
+        return [luma, (1, 1), (1, 1), luma][:channels]
+    pairs = [part.split("x") for part in sampling.split(":")]
+    return [(int(across), int(down)) for across, down in pairs]
 
 
 def stores(path, coefficients):
@@ -51,6 +67,11 @@ def stores(path, coefficients):
 
 
 def opened(path):
-    """The pixels [1, C, H, W] of a file, by the library that jpeglib uses now."""
+    """The pixels [1, C, H, W] of a file, by the library that jpeglib uses now.
+
+    Four channels are CMYK as Pillow shows it.
+    """
     pixels = jpeglib.read_spatial(path).spatial
+    if pixels.shape[2] == 4:
+        pixels = 255 - pixels
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

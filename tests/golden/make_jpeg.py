@@ -69,6 +69,16 @@ def digest_of_pixels(pixels: ndarray) -> str:
     return digest(numpy.ascontiguousarray(pixels, numpy.uint8).tobytes())
 
 
+# sampling: colour
+OF_OTHER_COMPONENTS = {
+    "2x2:1x2:1x1": "ycbcr",
+    "4:4:4": "cmyk",
+    "2x2:1x1:1x1:1x1": "cmyk",
+    "4:2:0": "ycck",
+    "1x4:1x2:1x1:1x1": "ycck",
+}
+
+
 def _settings(samplings: Iterable[str], first: int) -> Iterator[dict]:
     """Some pictures and qualities for each sampling, other ones for each `first`."""
     number = first
@@ -86,6 +96,21 @@ def _settings(samplings: Iterable[str], first: int) -> Iterator[dict]:
             number += 1
 
 
+def _settings_of_other_components(first: int) -> Iterator[dict]:
+    """One picture for each sampling of unequal chroma and of CMYK."""
+    for number, (sampling, colour) in enumerate(OF_OTHER_COMPONENTS.items(), first):
+        height, width = SIZES[number % len(SIZES)]
+        yield {
+            "kind": KINDS[number % len(KINDS)],
+            "size": [height, width],
+            "channels": 3 if colour == "ycbcr" else 4,
+            "seed": number,
+            "quality": QUALITIES[number % len(QUALITIES)],
+            "subsampling": sampling,
+            "colour": colour,
+        }
+
+
 def picture_of(case: dict) -> ndarray:
     return picture(case["kind"], *case["size"], case["channels"], case["seed"])
 
@@ -95,7 +120,7 @@ def _library_cases() -> Iterator[dict]:
     import jpeglib
     import torch
 
-    from tests.jpeg_libraries import FAST_DCT, LIBRARIES, SAMPLINGS, WITHOUT_TRELLIS, write
+    from tests.jpeg_libraries import FAST_DCT, LIBRARIES, SAMPLINGS, WITHOUT_TRELLIS, opened, write
 
     runs = []
     for library, (encoder, decoder) in LIBRARIES.items():
@@ -107,22 +132,28 @@ def _library_cases() -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/image.jpg"
         for number, (library, encoder, decoder, options) in enumerate(runs):
-            for settings in _settings([*SAMPLINGS, "grayscale"], 17 * number):
+            all_settings = list(_settings([*SAMPLINGS, "grayscale"], 17 * number))
+            all_settings += _settings_of_other_components(17 * number)
+            for settings in all_settings:
                 pixels = picture_of(settings)
                 x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
                 with jpeglib.version(library):
                     quality, sampling = settings["quality"], settings["subsampling"]
-                    write(path, x, quality, sampling, **options)
+                    colour = settings.get("colour", "ycbcr")
+                    write(path, x, quality, sampling, colour=colour, **options)
                     stored = jpeglib.read_dct(path)
-                    opened = jpeglib.read_spatial(path).spatial
+                    y = opened(path)
+                shown = (y[0] * 255).round().byte().permute(1, 2, 0).numpy()
                 components = [stored.Y]
                 if stored.has_chrominance:
                     components += [stored.Cb, stored.Cr]
+                if stored.has_black:
+                    components.append(stored.K)
                 case = {"library": library, "encoder": encoder, **settings}
                 case["coefficients"] = digest_of_coefficients(components)
                 if decoder is not None:
                     case["decoder"] = decoder
-                    case["pixels"] = digest_of_pixels(opened)
+                    case["pixels"] = digest_of_pixels(shown)
                 yield case
 
 
@@ -147,6 +178,26 @@ def _pillow_cases() -> Iterator[dict]:
             case["bytes"] = digest(file.getvalue())
             case["pixels"] = digest_of_pixels(numpy.array(Image.open(file)))
             yield case
+        for number_of_case in range(2):
+            seed = 2000 + 17 * number + number_of_case
+            yield _pillow_case_of_cmyk(seed, mode)
+
+
+def _pillow_case_of_cmyk(seed: int, mode: dict) -> dict:
+    """A file of CMYK that Pillow writes, and what it shows again."""
+    case = next(_settings(["4:4:4"], seed)) | {"channels": 4, "colour": "cmyk"}
+    file = io.BytesIO()
+    image = Image.fromarray(picture_of(case), "CMYK")
+    image.save(file, "JPEG", quality=case["quality"], **mode)
+    return {
+        "library": "Pillow",
+        "encoder": "libjpeg-turbo",
+        **case,
+        **mode,
+        "decoder": "libjpeg-turbo",
+        "bytes": digest(file.getvalue()),
+        "pixels": digest_of_pixels(numpy.array(Image.open(file))),
+    }
 
 
 def main() -> None:
