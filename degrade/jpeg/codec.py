@@ -116,7 +116,9 @@ class Codec(torch.autograd.Function):
 
 def gradients_at(x: Tensor, steps: Tensor, grad: Tensor, rules: Rules) -> tuple[Saved, Saved]:
     """The gradients with respect to x and steps, without what a forward pass has saved."""
-    _, *saved = Codec.forward(x, steps, rules)
+    saved: tuple[Saved, ...] = (None,)
+    if rules.to_steps or rules.surrogate != "identity":
+        saved = Codec.forward(x, steps, rules)[1:]
     return _gradients(rules, grad, *saved)
 
 

@@ -172,9 +172,11 @@ def compare_bytes(count: int = 10_000) -> None:
     different = unwritten = 0
     for seed in range(count):
         kind = draw.choice(KINDS)
-        channels = draw.choice([1, 3])
+        channels = draw.choice([1, 3, 4])
         height, width = draw.randint(1, 90), draw.randint(1, 90)
-        x = content(kind, height, width, channels, seed)
+        x = content(kind, height, width, min(channels, 3), seed)
+        if channels == 4:  # CMYK
+            x = torch.cat([x, content(kind, height, width, 1, seed + 1)], 1)
         options = random_options(draw)
         if draw.random() < 0.3:
             tables = random_tables(draw)
@@ -182,13 +184,19 @@ def compare_bytes(count: int = 10_000) -> None:
         else:
             ours = pillows = {"quality": draw.randint(1, 100)}
         pixels = (x[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        mode = {1: "L", 3: "RGB", 4: "CMYK"}[channels]
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode)
         file = io.BytesIO()
         try:
             image.save(file, "JPEG", **pillows, **options)
         except OSError:  # the buffer of Pillow is too small
             unwritten += 1
             continue
+        if channels == 4:
+            luma = SAMPLINGS[options["subsampling"]]
+            factors = f"{luma[0]}x{luma[1]}:1x1:1x1:1x1"
+            ours = ours | {"colour": "cmyk"}
+            options = options | {"subsampling": factors}
         if jpeg_bytes(x, **ours, **options) != [file.getvalue()]:
             different += 1
             print("different:", kind, list(x.shape), seed, options)
