@@ -58,13 +58,13 @@ def test_compile_draws_new_noise_at_every_call():
         assert not any(torch.equal(draw, other) for other in draws[:i])
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled_jpeg_has_the_same_gradient(dynamic):
+@pytest.mark.parametrize("dynamic, use", [(False, "inversion"), (True, "robustness")])
+def test_compiled_jpeg_has_the_same_gradient(dynamic, use):
     """One graph for all sizes where dynamic=True; the gradients to image and quality are equal."""
     torch._dynamo.reset()
 
     def saved(image, quality):
-        return jpeg(image, quality, for_use="robustness")
+        return jpeg(image, quality, for_use=use)
 
     compiled = torch.compile(saved, backend="aot_eager", fullgraph=True, dynamic=dynamic)
     sizes = [(24, 20), (17, 33)] if dynamic else [(24, 20)]
@@ -77,6 +77,18 @@ def test_compiled_jpeg_has_the_same_gradient(dynamic):
             gradients.append((y, *torch.autograd.grad(y.square().sum(), (x, quality))))
         for computed, expected in zip(*gradients, strict=True):
             assert torch.equal(computed, expected)
+
+
+def test_compiled_jpeg_of_fixed_quality_has_the_same_gradient():
+    torch._dynamo.reset()
+    x = picture(1)[..., :24, :20].clone().requires_grad_()
+    for f in (JPEG(40), JPEG(40, for_use="descent")):
+        compiled = torch.compile(f, backend="aot_eager", fullgraph=True, dynamic=False)
+        gradients = []
+        for function in (compiled, f):
+            y = function(x)
+            gradients.append(torch.autograd.grad(y.square().sum(), x)[0])
+        assert torch.equal(*gradients)
 
 
 def test_compiled_jpeg_is_one_operation():
