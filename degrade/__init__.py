@@ -37,9 +37,11 @@ from .sharpen import USM
 from .spatter import Spatter
 from .spec import SpecError, parse
 from .subsample import Subsample
+from .warp import Affine, Perspective
 from .weather import Fog, Frost, Snow
 
 __all__ = [
+    "Affine",
     "Blur",
     "Box",
     "Brightness",
@@ -75,6 +77,7 @@ __all__ = [
     "Operator",
     "Pairs",
     "PerImage",
+    "Perspective",
     "PictureTransform",
     "Pixels",
     "Place",

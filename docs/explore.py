@@ -33,6 +33,7 @@ MOST_TESTS = 8  # tests that a page names
 
 # A text with a place for each of five strengths, or five texts
 STRENGTHS: dict[str, tuple[str, ...]] = {
+    "affine": ("affine:{}", "5", "-20", "45,edge=nearest", "0,scale=0.6", "10,shear=20"),
     "blur": (
         "blur:gaussian,2",
         "blur:gaussian,4,across=0.5,angle=45,side=21",
@@ -81,6 +82,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     ),
     "offset": ("offset:{}", "0.2", "-0.2", "0,0.2", "0,0,0.3", "-0.3,-0.3,-0.3"),
     "perimage": ("perimage(jpeg:{})", "75", "40", "18", "9", "3"),
+    "perspective": ("perspective:jitter={}", "0.03", "0.06", "0.1", "0.15", "0.24"),
     "pixels": ("pixels:{}", "0.1", "0.3", "0.5", "0.7", "0.9"),
     "place": (
         "place:100|0|14|0|100|14,128x128",

@@ -56,6 +56,14 @@ SMOOTH = [
     ("hsv:0.7,saturation=0.05,value=-0.02", "value"),
     ("offset:0.1,0.2,0.05", "green"),
     ("usm:0.6", "weight"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "angle"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "dy"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "dx"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5,edge=nearest", "scale"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "shear"),
+    ("affine:0,dy=0.2,dx=0.3,filter=bicubic", "angle"),
+    ("affine:0,dy=0.2,dx=0.3,filter=bicubic", "dx"),
+    ("elastic:6,2,seed=3", "strength"),
 ]
 
 
@@ -108,6 +116,79 @@ def test_blur_kernel_gradient_correlates():
     kernel = torch.rand(1, 3, generator=rng(2), dtype=torch.float64, requires_grad=True)
     x = image()[:1, :1, :5, :4]
     assert torch.autograd.gradcheck(lambda k: degrade.Blur(k)(x), kernel)
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_perspective_corners_gradient(filter):
+    corners = learned(0.11, 0.03, -0.07, 0.02, 0.01, -0.06, 0.04, 0.08)
+    x = image()[:1, :1]
+
+    def seen_aslant(corners):
+        return degrade.Perspective(corners=corners, filter=filter)(x)
+
+    assert torch.autograd.gradcheck(seen_aslant, corners)
+
+
+@pytest.mark.parametrize("onto", [None, torch.full((1, 1, 14, 15), 0.3)])
+def test_place_matrix_gradient_is_the_derivative(onto):
+    """Central differences of the values, whose coverage is rounded to float32."""
+    numbers = (9.3, 1.2, 2.1, -0.8, 10.4, 1.7)
+    x = image()[:1, :1]
+    matrix = learned(*numbers)
+    y = degrade.Place(matrix, (14, 15), onto)(x)
+    assert torch.equal(y, degrade.Place(numbers, (14, 15), onto)(x))
+    weight = torch.randn(y.shape, generator=rng(1), dtype=y.dtype)
+    (gradient,) = torch.autograd.grad((y * weight).sum(), matrix)
+    step = 1e-4
+    for i in range(6):
+        values = []
+        for change in (step, -step):
+            moved = [n + change * (i == k) for k, n in enumerate(numbers)]
+            values.append((degrade.Place(moved, (14, 15), onto)(x) * weight).sum())
+        expected = (values[0] - values[1]) / (2 * step)
+        assert torch.allclose(gradient[i], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_place_outside_has_a_gradient_of_zero():
+    matrix = learned(4.0, 0.0, 100.0, 0.0, 4.0, 0.0)
+    y = degrade.Place(matrix, 8)(image())
+    (gradient,) = torch.autograd.grad(y.sum(), matrix)
+    assert not y.any() and not gradient.any()
+
+
+def test_shift_gradient_is_the_central_difference():
+    x = image()
+    dy, dx = learned(2.0, -1.0), learned(-3.0)
+    y = degrade.Shift(dy, dx)(x)
+    assert torch.equal(y, degrade.Shift((2, -1), -3)(x))
+    weight = torch.randn(y.shape, generator=rng(1), dtype=y.dtype)
+    of_dy, of_dx = torch.autograd.grad((y * weight).sum(), [dy, dx])
+
+    def difference(first, second):
+        change = degrade.Shift(*first)(x) - degrade.Shift(*second)(x)
+        return (weight * change / 2).sum((1, 2, 3))
+
+    assert torch.allclose(of_dy, difference(((3, 0), -3), ((1, -2), -3)))
+    assert torch.allclose(of_dx, difference(((2, -1), -2), ((2, -1), -4)).sum())
+
+
+def test_geometry_gradient_goes_through_chain_and_row():
+    angle, dx, strength = learned(3.3, -4.1), learned(1.2), learned(5.0)
+    f = degrade.Affine(angle) >> degrade.Shift(1, dx) >> degrade.Elastic(strength, 2)
+    f = f >> degrade.Gaussian(0.01)
+    x, seeds = image(), [5, 6]
+    total = f(x, seeds).square().sum()
+    gradients = torch.autograd.grad(total, [angle, dx, strength])
+    of_drawn = f.sample(x.shape, seeds)(x, seeds).square().sum()
+    rows = [f.row(i, 2)(x[i : i + 1], seeds[i]) for i in range(2)]
+    of_rows = torch.cat(rows).square().sum()
+    for other in (of_drawn, of_rows):
+        for gradient, again in zip(
+            gradients, torch.autograd.grad(other, [angle, dx, strength]), strict=True
+        ):
+            assert gradient.any() and torch.allclose(gradient, again)
+    plain = degrade.parse(str(f))
+    assert plain == f and not plain(x, seeds).requires_grad
 
 
 def test_mask_gradient_is_the_image():

@@ -60,6 +60,9 @@ def declared(name: str, **own: st.SearchStrategy) -> st.SearchStrategy:
 moderate = {"peak": st.floats(0.1, 1e4)}
 
 STRATEGIES = {
+    "affine": declared(
+        "affine", scale=st.floats(0.3, 3), dy=st.floats(-20, 20), dx=st.floats(-20, 20)
+    ),
     "blur": st.builds(Blur, st.just("gaussian"), st.floats(0, 3))
     | st.builds(Blur, st.just("motion"), st.floats(1, 9), st.floats(-360, 360))
     | st.builds(Blur, st.just("defocus"), st.floats(0, 5))
@@ -111,6 +114,8 @@ STRATEGIES = {
         JPEG, st.integers(1, 100), allowed(JPEG.kinds["subsampling"])
     ),  # with the default surrogate, whose slope is 1
     "offset": declared("offset"),
+    "perspective": declared("perspective", jitter=st.floats(0, 0.24), corners=st.none())
+    | declared("perspective", jitter=st.none(), corners=st.just((0.2, 0.1, 0, -0.1, 0, 0, 0, 0.3))),
     "pixels": declared("pixels"),
     "place": st.builds(
         lambda side, turn, at, size: Place((side, -turn, at, turn, side, at), size),
