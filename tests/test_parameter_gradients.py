@@ -3,12 +3,15 @@
 import copy
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from torch.autograd import forward_ad
 
 import degrade
+from degrade.kinds import NumberKind
+from degrade.registry import REGISTRY
 
 from .conftest import rng
 
@@ -64,6 +67,10 @@ SMOOTH = [
     ("affine:0,dy=0.2,dx=0.3,filter=bicubic", "angle"),
     ("affine:0,dy=0.2,dx=0.3,filter=bicubic", "dx"),
     ("elastic:6,2,seed=3", "strength"),
+    ("fog:0.7,seed=3", "amount"),
+    ("snow:0.3,keep=0.6,threshold=0.2,seed=3", "keep"),
+    ("subsample:2,1.1,side=9", "size"),
+    ("usm:0.6,threshold=0.02,size=1.7,side=9", "size"),
 ]
 
 
@@ -82,6 +89,74 @@ def test_gradient_is_the_derivative_of_the_values(text, name):
     above, below = (f.with_values({name: value + change})(x, 3) for change in (step, -step))
     expected = ((above - below) * weight).sum() / (2 * step)
     assert torch.allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+# Numbers that carry no gradient, and why. Any other real number is declared learnable.
+WHOLE = "decides whole pixels, or how many terms there are"
+CHANCE = "decides which values are replaced"
+DRAWN = "decides what is drawn, and is not kept"
+THRESHOLD = "of a field that a threshold cuts"
+WITHOUT_GRADIENT = {
+    "box": dict.fromkeys(["height", "width", "top", "left"], WHOLE),
+    "compressedsensing": {"ratio": WHOLE},
+    "deadpixels": {"prob": CHANCE},
+    "elastic": dict.fromkeys(["size", "jitter"], DRAWN),
+    "fog": {"decay": DRAWN},
+    "gaussian": {"gray": CHANCE},
+    "hotpixels": {"prob": CHANCE},
+    "maybe": {"prob": CHANCE},
+    "perspective": {"jitter": DRAWN},
+    "pixels": {"prob": CHANCE},
+    "resize": {"scale": WHOLE},
+    "saltpepper": dict.fromkeys(["prob", "salt"], CHANCE),
+    "scaledpoisson": {"gray": CHANCE},
+    "snow": dict.fromkeys(["mean", "deviation", "zoom", "threshold", "size"], THRESHOLD),
+    "spatter": dict.fromkeys(["mean", "deviation", "size", "threshold", "amount"], THRESHOLD),
+    "speckle": {"gray": CHANCE},
+    "strokes": {"width": WHOLE},
+    "uncrop": {"keep": WHOLE},
+    "usm": {"threshold": THRESHOLD},
+    "zoomblur": dict.fromkeys(["largest", "step"], WHOLE),
+}
+
+
+def test_every_real_number_is_learnable_or_listed():
+    for name, cls in REGISTRY.items():
+        if not cls.__module__.startswith("degrade."):
+            continue  # an operator of another test
+        real = {
+            parameter
+            for parameter, kind in cls.kinds.items()
+            if isinstance(kind, NumberKind) and not kind.integer and not kind.learnable
+        }
+        assert real == set(WITHOUT_GRADIENT.get(name, {})), name
+
+
+def test_docs_list_the_numbers_without_a_gradient():
+    page = (Path(__file__).parent.parent / "docs" / "fitting.md").read_text(encoding="utf-8")
+    (paragraph,) = [p for p in page.split("\n\n") if p.startswith("No gradient have")]
+    for name, parameters in WITHOUT_GRADIENT.items():
+        listed = ", ".join(f"`{parameter}`" for parameter in parameters)
+        assert f"{listed} of `{name}`" in paragraph, name
+
+
+def test_frost_has_gradients_of_both_numbers():
+    photograph = torch.rand(1, 3, 30, 30, generator=rng(5))
+    x = image()
+
+    def frozen(keep, weight):
+        return degrade.Frost(photograph, keep, weight, seed=1)(x)
+
+    assert torch.autograd.gradcheck(frozen, (learned(0.7), learned(0.6)))
+
+
+def test_scaled_poisson_peak_has_its_declared_gradient():
+    x, peak = image(), learned(24.0, 60.0)
+    y = degrade.ScaledPoisson(1.5, peak=peak)(x, 3)
+    assert torch.equal(y, degrade.ScaledPoisson(1.5, peak=(24, 60))(x, 3))
+    (gradient,) = torch.autograd.grad(y.sum(), peak)
+    expected = -(y - x).sum((1, 2, 3)) / (2 * peak)
+    assert torch.allclose(gradient, expected.detach())
 
 
 @pytest.mark.parametrize("model", ["poisson:{}", "poissongaussian:{},0"])
