@@ -65,13 +65,14 @@ class Contrast(Operator):
 
 
 def _away_from_luma(x: Tensor, factor: float) -> Tensor:
-    """One image, its values moved away from its mean luma."""
+    """The values of each image moved away from its mean luma."""
     brightness = luma(x).double()
-    return _away(x, brightness.mean().to(x), factor)
+    means = brightness.mean((1, 2, 3), keepdim=True)
+    return _away(x, means.to(x), factor)
 
 
 def _away_from_channels(x: Tensor, factor: float) -> Tensor:
-    """One image, the values of each channel moved away from their mean."""
+    """The values of each channel moved away from their mean."""
     means = x.double().mean((2, 3), keepdim=True)
     return _away(x, means.to(x), factor)
 

@@ -258,7 +258,7 @@ def whole_number(name: str, value: object, low: int, high: int) -> int:
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
     """`value` ready to broadcast against x [B, C, H, W]: the number, or a tensor [B, 1, 1, 1]."""
     if isinstance(value, tuple):  # an operator stores lists and tensors as tuples
-        check_count(name, value, len(x))
+        check_count(name, value, x.shape[0])
         numbers = cast(Tensor, tensor_of(value, x))
         return numbers.view(-1, 1, 1, 1)
     return tensor_of(cast(float, value), x)

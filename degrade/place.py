@@ -206,7 +206,7 @@ def _span(start: float, sides: tuple[float, float], length: int) -> tuple[int, i
 def _draw(x: Tensor, matrix: Entries, size: Size, fine: int) -> Tensor:
     """The mean of x over each pixel of a picture; x is repeated at its border."""
     positions = _grid(matrix, size, fine) * 2 - 1  # grid_sample counts from -1 to 1
-    batch = len(x)
+    batch = x.shape[0]  # not len(x), which torch.export would hold fixed
     grid = positions.to(x)
     grid = grid.expand(batch, -1, -1, -1)
     samples = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)

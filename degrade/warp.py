@@ -7,20 +7,20 @@ is a smooth function of the parameters, so their gradients are exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import cached_constant
 from .movement import homography
 from .operator import Operator, Shape
 from .params import Number, Numbers, check_numbers, checked, number, option, show, single, tensor_of
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
-from .tracked import tracked
+from .tracked import is_tracked, tracked
 
 FILTERS = ("bilinear", "bicubic")
 EDGES = {"black": "zeros", "nearest": "border"}  # names here, and those of torch's grid_sample
@@ -87,8 +87,8 @@ class Affine(_Warp):
         height, width = x.shape[2:]
 
         def turn(row: Tensor, *numbers: float) -> Tensor:
-            forth = _affine_matrix(*map(_as_tensor, numbers), height, width)
-            return warp(row, torch.linalg.inv(forth), filter, self.edge)
+            build = _affine_grid if is_tracked(numbers) else _kept_affine_grid
+            return sample(row, build(numbers, height, width), filter, self.edge)
 
         return row_by_row(
             turn, x, angle=self.angle, dy=self.dy, dx=self.dx, scale=self.scale, shear=self.shear
@@ -97,14 +97,16 @@ class Affine(_Warp):
     def moved(self, points: Tensor, shape: Shape) -> Tensor:
         *_, height, width = shape
         values = (self.angle, self.dy, self.dx, self.scale, self.shear)
-        numbers = [_as_tensor(single(value)) for value in values]
-        return move_by(_affine_matrix(*numbers, height, width), points)
+        numbers = tuple(map(single, values))
+        return move_by(_affine_matrix(numbers, height, width), points)
 
 
-def _affine_matrix(
-    angle: Tensor, dy: Tensor, dx: Tensor, scale: Tensor, shear: Tensor, height: int, width: int
-) -> Tensor:
-    """The 3 × 3 matrix that takes (x, y, 1) of an image to that of the result, in pixels."""
+def _affine_matrix(numbers: tuple[float, ...], height: int, width: int) -> Tensor:
+    """The 3 × 3 matrix that takes (x, y, 1) of an image to that of the result, in pixels.
+
+    numbers: angle, dy, dx, scale and shear.
+    """
+    angle, dy, dx, scale, shear = map(_as_tensor, numbers)
     radians = torch.deg2rad(angle)
     cosine = scale * torch.cos(radians)
     sine = scale * torch.sin(radians)
@@ -120,6 +122,13 @@ def _affine_matrix(
     one = torch.ones_like(shift_x)
     numbers = [*first_row, shift_x, *second_row, shift_y, zero, zero, one]
     return torch.stack(numbers).view(3, 3)
+
+
+def _affine_grid(numbers: tuple[float, ...], height: int, width: int) -> Tensor:
+    return _grid(_affine_matrix(numbers, height, width), height, width)
+
+
+_kept_affine_grid = cached_constant(maxsize=8)(_affine_grid)  # a solver asks for it at every step
 
 
 def _check_corners(given: object) -> tuple[float, ...]:
@@ -193,8 +202,12 @@ class Perspective(_Warp):
 
     def _warped(self, x: Tensor, filter: str) -> Tensor:
         height, width = x.shape[2:]
-        back = torch.linalg.inv(self._matrix(height, width))
-        bend = partial(warp, back=back, filter=filter, edge=self.edge)
+        build = _perspective_grid if is_tracked(self.corners) else _kept_perspective_grid
+        grid = build(self._corners, height, width)
+
+        def bend(row: Tensor) -> Tensor:
+            return sample(row, grid, filter, self.edge)
+
         return row_by_row(bend, x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
@@ -204,15 +217,27 @@ class Perspective(_Warp):
 
     def moved(self, points: Tensor, shape: Shape) -> Tensor:
         *_, height, width = shape
-        return move_by(self._matrix(height, width), points)
+        return move_by(_perspective_matrix(self._corners, height, width), points)
 
-    def _matrix(self, height: int, width: int) -> Tensor:
-        """The homography from (x, y, 1) of an image to that of the result, in pixels."""
-        sides = torch.tensor([width, height], dtype=torch.float64, device="cpu")
-        corners = torch.tensor(_CORNERS, dtype=torch.float64, device="cpu")
-        moves = cast(Tensor, tensor_of(self.corners, corners))
-        moved = corners + moves.view(4, 2)
-        return homography(corners * sides, moved * sides)
+    @property
+    def _corners(self) -> tuple[float, ...]:
+        return cast(tuple[float, ...], self.corners)  # drawn before, and stored as a tuple
+
+
+def _perspective_matrix(moves: tuple[float, ...], height: int, width: int) -> Tensor:
+    """The homography from (x, y, 1) of an image to that of the result, in pixels."""
+    sides = torch.tensor([width, height], dtype=torch.float64, device="cpu")
+    corners = torch.tensor(_CORNERS, dtype=torch.float64, device="cpu")
+    shares = cast(Tensor, tensor_of(moves, corners))
+    moved = corners + shares.view(4, 2)
+    return homography(corners * sides, moved * sides)
+
+
+def _perspective_grid(moves: tuple[float, ...], height: int, width: int) -> Tensor:
+    return _grid(_perspective_matrix(moves, height, width), height, width)
+
+
+_kept_perspective_grid = cached_constant(maxsize=8)(_perspective_grid)
 
 
 def _as_tensor(value: float) -> Tensor:
@@ -229,25 +254,28 @@ def move_by(matrix: Tensor, points: Tensor) -> Tensor:
     return moved[..., :2] / moved[..., 2:]
 
 
-def warp(x: Tensor, back: Tensor, filter: str, edge: str) -> Tensor:
-    """An image [1, C, H, W] of which every pixel is taken from its place in x, in float64.
+def _grid(forth: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel of the result lies in the image, from -1 to 1, [height, width, (x, y)].
 
-    back: the homography [3, 3] from (x, y, 1) of the result to that of x, in pixels from the upper
-    left corner; the centre of the first pixel is (0.5, 0.5).
+    forth: the homography [3, 3] from (x, y, 1) of the image to that of the result, in pixels from
+    the upper left corner; the centre of the first pixel is (0.5, 0.5).
     """
-    height, width = x.shape[2:]
     rows = torch.arange(height, dtype=torch.float64, device="cpu")
     columns = torch.arange(width, dtype=torch.float64, device="cpu")
     corners = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    back = torch.linalg.inv(forth)
     sources = (corners + 0.5) @ back[:, :2].mT + back[:, 2]
     depth = sources[..., 2:]
     is_in_front = depth > 1e-9
     positions = sources[..., :2] / torch.where(is_in_front, depth, 1.0)
     sides = back.new_tensor([width, height])
-    grid = 2 * positions / sides - 1  # grid_sample counts from -1 to 1
-    grid = torch.where(is_in_front, grid, _OUTSIDE)
-    bounded = grid.clamp(-_OUTSIDE, _OUTSIDE)
-    sampled = F.grid_sample(
-        x.double(), bounded[None].to(x.device), filter, EDGES[edge], align_corners=False
-    )
+    grid = torch.where(is_in_front, 2 * positions / sides - 1, _OUTSIDE)
+    return grid.clamp(-_OUTSIDE, _OUTSIDE)
+
+
+def sample(x: Tensor, grid: Tensor, filter: str, edge: str) -> Tensor:
+    """Images [B, C, H, W] interpolated in float64 at the positions of a grid [H, W, (x, y)]."""
+    batch = x.shape[0]  # not len(x), which torch.export would hold fixed
+    positions = grid.to(x.device).expand(batch, -1, -1, -1)
+    sampled = F.grid_sample(x.double(), positions, filter, EDGES[edge], align_corners=False)
     return sampled.to(x)
