@@ -178,28 +178,50 @@ def picture(name: str) -> bytes:
 def docstring(name: str) -> tuple[list[str], dict[str, str]]:
     """The paragraphs of the docstring, and what it says of each parameter."""
     paragraphs = []
-    meanings = {}
+    meanings: dict[str, str] = {}
     for block in (inspect.getdoc(REGISTRY[name]) or "").split("\n\n"):
-        entries = re.split(r"\n(?=\S)", block)
-        parsed = [_entry(name, entry) for entry in entries]
-        if all(parsed):
-            for found in parsed:
-                meanings.update(found)
+        entries = _entries(name, block)
+        if entries:
+            meanings.update(entries)
         else:
             paragraphs.append(block)
+    for parameter, kind in REGISTRY[name].kinds.items():
+        if kind.nested:
+            meanings.setdefault(parameter, "what stands in the parentheses")
+        elif parameter not in meanings:
+            meanings[parameter] = _sentence_about(parameter, paragraphs)
     return paragraphs, meanings
 
 
-def _entry(name: str, entry: str) -> dict[str, str]:
-    """The parameters that a line of a docstring is about, with their meaning; {} if it is prose."""
-    match = re.match(r"([\w, ]+?)(?: of [^:]*)?: (.*)", entry, re.S)
-    if not match:
+def _entries(name: str, block: str) -> dict[str, str]:
+    """The parameters that a block of a docstring is about, with their meaning; {} if it is prose.
+
+    A block of entries begins with one. Each begins a line or a sentence: `name, name of …: text`.
+    """
+    known = "|".join(REGISTRY[name].kinds)
+    if not known:
         return {}
-    parameters = match[1].split(", ")
-    if not set(parameters) <= set(REGISTRY[name].kinds):
+    start = rf"(?:{known})(?:, (?:{known}))*(?: of [^:.]*)?: "
+    if not re.match(start, block):
         return {}
-    meaning = re.sub(r"\s+", " ", match[2])
-    return dict.fromkeys(parameters, meaning)
+    entries = {}
+    for entry in re.split(rf"(?:\n|(?<=\.) )(?={start})", block):
+        names, _, meaning = entry.partition(": ")
+        names, _, whose = names.partition(" of ")
+        text = re.sub(r"\s+", " ", meaning)
+        for parameter in names.split(", "):
+            entries[parameter] = f"of {whose}: {text}" if whose else text
+    return entries
+
+
+def _sentence_about(parameter: str, paragraphs: list[str]) -> str:
+    """The first sentence that names a parameter in backticks."""
+    for paragraph in paragraphs:
+        text = re.sub(r"\s+", " ", paragraph)
+        for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
+            if f"`{parameter}`" in sentence:
+                return sentence
+    return ""
 
 
 def parameter_table(name: str) -> str:
@@ -209,7 +231,7 @@ def parameter_table(name: str) -> str:
     _, meanings = docstring(name)
     rows = ["| parameter | meaning | allowed | default | also |", "|---|---|---|---|---|"]
     for parameter in parameters:
-        meaning = meanings.get(parameter.name, "")
+        meaning = meanings[parameter.name]
         default = "required" if parameter.required else parameter.default_text or "None"
         cells = [f"`{parameter.name}`", meaning, parameter.description, default, traits(parameter)]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
