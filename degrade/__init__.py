@@ -9,6 +9,7 @@ downsample:8 >> poisson:24 >> jpeg:12
 from importlib import import_module
 
 from ._version import __version__
+from .camera import Camera, ShotRead
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
 from .color import HSV, Brightness, Contrast, Hue, Offset, Saturation
@@ -45,6 +46,7 @@ __all__ = [
     "Blur",
     "Box",
     "Brightness",
+    "Camera",
     "Chain",
     "Clamp",
     "Codec",
@@ -91,6 +93,7 @@ __all__ = [
     "Saturation",
     "ScaledPoisson",
     "Shift",
+    "ShotRead",
     "Shuffle",
     "Sinc",
     "Snow",

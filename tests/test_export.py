@@ -15,6 +15,7 @@ EXPORTED = {
     "blur": "blur:gaussian,1.5",
     "box": "box",
     "brightness": "brightness:0.8",
+    "camera": "camera:matrix=1|0|0|0.1|0.8|0.1|0|0.2|0.8,red=2,blue=1.7,brightening=1.2(gray)",
     "clamp": "clamp",
     "compressedsensing": "compressedsensing:0.3,seed=1",
     "contrast": "contrast:0.8",
@@ -63,6 +64,7 @@ NOISE = {
     "poissongaussian": "poissongaussian:24,0.05",
     "saltpepper": "saltpepper:0.1",
     "scaledpoisson": "scaledpoisson:1",
+    "shotread": "shotread:0.01,0.001",
     "speckle": "speckle:0.1",
     "uniform": "uniform:0.1",
 }
@@ -70,6 +72,7 @@ NOISE = {
 # otherwise for several images at once, or in ONNX Runtime.
 ROUNDING = {
     "blur": 1e-6,
+    "camera": 4e-6,
     "compressedsensing": 1e-6,
     "gamma": 1e-6,
     "place": 1e-6,

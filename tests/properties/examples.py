@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from degrade import (
     JPEG,
     Blur,
+    Camera,
     Crop,
     Frame,
     Frost,
@@ -19,6 +20,7 @@ from degrade import (
     PoissonGaussian,
     Range,
     Resize,
+    ShotRead,
     Shuffle,
 )
 from degrade.kinds import FlagKind, Kind, NumberKind, OptionKind
@@ -87,6 +89,14 @@ STRATEGIES = {
     | st.builds(Blur, kernels, edge=st.sampled_from(["mirror", "nearest"])),
     "box": declared("box"),
     "brightness": declared("brightness"),
+    "camera": st.builds(
+        Camera,
+        st.sampled_from([Gaussian(0.01), ShotRead(0.01, 0.001)]),
+        st.none() | st.just((0.7, 0.2, 0.1, 0.1, 0.8, 0.1, 0, 0.2, 0.8)),
+        red=st.none() | st.floats(1, 3),
+        blue=st.floats(1, 3),
+        brightening=st.none() | st.floats(0.5, 2),
+    ),
     "clamp": declared("clamp"),
     "codec": declared("codec"),
     "compressedsensing": declared("compressedsensing", ratio=st.floats(0.01, 1)),
@@ -157,6 +167,7 @@ STRATEGIES = {
         "scaledpoisson", scale=st.floats(0, 3), peak=st.none() | st.floats(1, 1e4)
     ),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
+    "shotread": declared("shotread", read=st.floats(1e-6, 1)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
     "snow": declared("snow", length=st.sampled_from([1, 5, 21]), size=st.floats(0, 9)),
     "spatter": declared("spatter", size=st.floats(0.1, 4), amount=st.floats(0.1, 3)),
@@ -261,6 +272,7 @@ SLOPES = {
     "scaledpoisson": _one,
     "snow": lambda f, x, run: torch.full_like(x, f.keep),
     "spatter": _spatter,
+    "shotread": lambda f, x, run: 1 + f.shot * (run(f) - x) / (2 * (f.shot * x + f.read)),
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
     "usm": _one,
