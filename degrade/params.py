@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast, overload
 
 from torch import Tensor
 
+from .checks import Plain, check_choice, check_numbers
 from .kinds import (
     CheckedKind,
     FlagKind,
@@ -23,11 +24,8 @@ from .kinds import (
     NumberKind,
     OperatorKind,
     OptionKind,
-    Plain,
     SizeKind,
     TensorKind,
-    check_choice,
-    check_numbers,
 )
 from .tracked import tensor_of
 from .values import Range, format_value, parse_value, show
