@@ -22,6 +22,7 @@ from .impulse import DeadPixels, HotPixels, SaltPepper
 from .jpeg import JPEG, jpeg
 from .jpeg.coefficients import JPEGCoefficients, jpeg_bytes, jpeg_coefficients
 from .laws import check
+from .lens import Aberration, Vignette
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
 from .noise import Correlated, Gaussian, Poisson, PoissonGaussian, ScaledPoisson, Speckle, Uniform
@@ -42,6 +43,7 @@ from .warp import Affine, Perspective
 from .weather import Fog, Frost, Snow
 
 __all__ = [
+    "Aberration",
     "Affine",
     "Blur",
     "Box",
@@ -106,6 +108,7 @@ __all__ = [
     "USM",
     "Uncrop",
     "Uniform",
+    "Vignette",
     "ZoomBlur",
     "check",
     "fit",

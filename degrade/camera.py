@@ -218,7 +218,8 @@ def _tensor(value: object) -> Tensor:
 
 
 def _inverse(matrix: tuple[float, ...]) -> Tensor:
-    return torch.linalg.inv(_tensor(matrix).view(3, 3))
+    inverse: Tensor = torch.linalg.inv(_tensor(matrix).view(3, 3))
+    return inverse
 
 
 _kept_inverse = cached_constant(maxsize=8)(_inverse)
@@ -251,7 +252,8 @@ def _recolored(x: Tensor, matrix: Tensor) -> Tensor:
     """Each pixel's channels [B, 3, H, W] multiplied by a matrix [3, 3]."""
     red, green, blue = x.split(1, 1)
     first, second, third = matrix.view(3, 3, 1, 1).unbind(1)
-    return first * red + second * green + third * blue
+    mixed: Tensor = first * red + second * green + third * blue
+    return mixed
 
 
 @cached_constant(maxsize=8)

@@ -171,8 +171,9 @@ class Place(Held):
             return black + 0 * x.sum() + 0 * sum(matrix)
         size = (bottom - top, right - left)
         fine = _samples_across(x, self._matrix, size)
-        a, b, c, d, e, f = matrix
-        drawn = _draw(x, (a, b, c - left, d, e, f - top), size, fine)
+        right_x, down_x, corner_x, right_y, down_y, corner_y = matrix
+        to_rectangle = (right_x, down_x, corner_x - left, right_y, down_y, corner_y - top)
+        drawn = _draw(x, to_rectangle, size, fine)
         margins = (left, width - right, top, height - bottom)
         padded = F.pad(drawn, margins)
         return padded * self._cover(x, matrix)

@@ -87,8 +87,8 @@ class Affine(_Warp):
         height, width = x.shape[2:]
 
         def turn(row: Tensor, *numbers: float) -> Tensor:
-            build = _affine_grid if is_tracked(numbers) else _kept_affine_grid
-            return sample(row, build(numbers, height, width), filter, self.edge)
+            grid = affine_grid(numbers, height, width)
+            return sample(row, grid, filter, self.edge)
 
         return row_by_row(
             turn, x, angle=self.angle, dy=self.dy, dx=self.dx, scale=self.scale, shear=self.shear
@@ -120,8 +120,17 @@ def _affine_matrix(numbers: tuple[float, ...], height: int, width: int) -> Tenso
     shift_y = centre_y + dy - second_row[0] * centre_x - second_row[1] * centre_y
     zero = torch.zeros_like(shift_x)
     one = torch.ones_like(shift_x)
-    numbers = [*first_row, shift_x, *second_row, shift_y, zero, zero, one]
-    return torch.stack(numbers).view(3, 3)
+    entries = [*first_row, shift_x, *second_row, shift_y, zero, zero, one]
+    return torch.stack(entries).view(3, 3)
+
+
+def affine_grid(numbers: tuple[float, ...], height: int, width: int) -> Tensor:
+    """Where each pixel of an affine map's result lies in the image, for `sample`.
+
+    numbers: angle, dy, dx, scale and shear, as in `Affine`.
+    """
+    build = _affine_grid if is_tracked(numbers) else _kept_affine_grid
+    return build(numbers, height, width)
 
 
 def _affine_grid(numbers: tuple[float, ...], height: int, width: int) -> Tensor:

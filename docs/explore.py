@@ -33,6 +33,7 @@ MOST_TESTS = 8  # tests that a page names
 
 # A text with a place for each of five strengths, or five texts
 STRENGTHS: dict[str, tuple[str, ...]] = {
+    "aberration": ("aberration:{}", "1.01,0.99", "0.98,1", "1.03,0.97", "1.06,1.03", "0.9,1.1"),
     "affine": ("affine:{}", "5", "-20", "45,edge=nearest", "0,scale=0.6", "10,shear=20"),
     "blur": (
         "blur:gaussian,2",
@@ -119,6 +120,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     "uncrop": ("uncrop:{}", "0.8", "0.6", "0.4", "0.25", "0.25,where=center"),
     "uniform": ("uniform:{}", "0.05", "0.1", "0.3", "0.6", "1"),
     "usm": ("usm:{}", "0.5", "1", "2", "4", "8"),
+    "vignette": ("vignette:{}", "0.2", "0.4", "0.6", "1", "2"),
     "zoomblur": ("zoomblur:{}", "1.05", "1.1", "1.2", "1.4", "1.8"),
 }
 

@@ -11,6 +11,7 @@ from .conftest import rng
 SIZE = (3, 24, 20)
 # An operator of each name that draws nothing at a call
 EXPORTED = {
+    "aberration": "aberration:1.05,0.97",
     "affine": "affine:13,dy=0.4,dx=-2,scale=1.2,shear=5",
     "blur": "blur:gaussian,1.5",
     "box": "box",
@@ -50,6 +51,7 @@ EXPORTED = {
     "turn": "turn:1,1",
     "uncrop": "uncrop",
     "usm": "usm",
+    "vignette": "vignette:0.5",
     "zoomblur": "zoomblur:1.1",
 }
 TENSORS = {  # operators that hold a tensor, which no text has
@@ -68,9 +70,10 @@ NOISE = {
     "speckle": "speckle:0.1",
     "uniform": "uniform:0.1",
 }
-# The largest difference to our values. Where there is one, a power or a Fourier transform rounds
-# otherwise for several images at once, or in ONNX Runtime.
+# The largest difference to our values. Where there is one, a power, an interpolation or a Fourier
+# transform rounds otherwise for several images at once, or in ONNX Runtime.
 ROUNDING = {
+    "aberration": 1e-6,
     "blur": 1e-6,
     "camera": 4e-6,
     "compressedsensing": 1e-6,

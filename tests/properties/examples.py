@@ -62,6 +62,7 @@ def declared(name: str, **own: st.SearchStrategy) -> st.SearchStrategy:
 moderate = {"peak": st.floats(0.1, 1e4)}
 
 STRATEGIES = {
+    "aberration": declared("aberration"),
     "affine": declared(
         "affine", scale=st.floats(0.3, 3), dy=st.floats(-20, 20), dx=st.floats(-20, 20)
     ),
@@ -183,6 +184,7 @@ STRATEGIES = {
     "uncrop": declared("uncrop", keep=st.floats(0.01, 1)),
     "uniform": declared("uniform"),
     "usm": declared("usm", size=st.floats(0.1, 9), side=st.sampled_from([1, 9, 51])),
+    "vignette": declared("vignette"),
     "zoomblur": declared("zoomblur", largest=st.floats(1, 3), step=st.floats(0.05, 1)),
 }
 # of what keeps the size, since the rows of a batch must agree on one
