@@ -157,29 +157,41 @@ class Camera(Operator):
         height, width = x.shape[2:]
         even = F.pad(colors, (0, width % 2, 0, height % 2), mode="replicate")
         linear = _power(_inverse_of_tone(even), _GAMMA)
-        of_camera = _recolored(linear, self._matrix.to(x))
+        to_camera = self._matrix.to(x)
+        of_camera = _recolored(linear, to_camera)
         gains = self._gains(x)
-        is_white = ((of_camera.mean(1, keepdim=True) - _NEAR_WHITE) / (1 - _NEAR_WHITE)).clamp(0)
-        fading = is_white.square()
-        safe = torch.maximum(fading + (1 - fading) * gains, gains)
-        clamped = surrogate.clamp(of_camera * safe)
-        return (clamped * _bayer(*even.shape[2:]).to(x)).sum(1, keepdim=True)
+        mean = of_camera.mean(1, keepdim=True)
+        above = (mean - _NEAR_WHITE) / (1 - _NEAR_WHITE)
+        fading = above.clamp(min=0).square()
+        faded_gains = fading + (1 - fading) * gains
+        safe_gains = torch.maximum(faded_gains, gains)
+        clamped = surrogate.clamp(of_camera * safe_gains)
+        pattern = _bayer(*even.shape[2:])
+        kept = clamped * pattern.to(x)
+        return kept.sum(1, keepdim=True)
 
     def developed(self, raw: Tensor) -> Tensor:
         """The image of raw values: white balance, demosaicking, colours, gamma."""
         height, width = raw.shape[2:]
         pattern = _bayer(height, width).to(raw)
-        one = torch.ones((), dtype=torch.float64, device="cpu")
-        balance = torch.stack([_tensor(self.red), one, _tensor(self.blue)]).to(raw)
-        gain = (pattern * balance.view(1, 3, 1, 1)).sum(1, keepdim=True)
+        balance = self._balance().to(raw)
+        gains = pattern * balance.view(1, 3, 1, 1)
+        gain = gains.sum(1, keepdim=True)
         balanced = surrogate.clamp(raw * gain)
         colors = demosaicked(balanced)
         build = _inverse if is_tracked(self.matrix) else _kept_inverse
-        to_screen = build(cast(tuple[float, ...], self.matrix))
+        matrix = cast(tuple[float, ...], self.matrix)
+        to_screen = build(matrix)
         of_screen = _recolored(colors, to_screen.to(raw))
         linear = surrogate.clamp(of_screen)
-        lifted = declare(linear, linear.detach().clamp(min=_DARKEST))
+        not_black = linear.detach().clamp(min=_DARKEST)
+        lifted = declare(linear, not_black)
         return _power(lifted, 1 / _GAMMA)
+
+    def _balance(self) -> Tensor:
+        """The gains of red, green and blue by white balance."""
+        one = torch.ones((), dtype=torch.float64, device="cpu")
+        return torch.stack([_tensor(self.red), one, _tensor(self.blue)])
 
     @property
     def _matrix(self) -> Tensor:
@@ -187,9 +199,8 @@ class Camera(Operator):
 
     def _gains(self, like: Tensor) -> Tensor:
         """By how much each channel is darkened, [3, 1, 1]."""
-        one = torch.ones((), dtype=torch.float64, device="cpu")
-        balance = torch.stack([1 / _tensor(self.red), one, 1 / _tensor(self.blue)])
-        gains = balance / _tensor(self.brightening)
+        darkening = 1 / self._balance()
+        gains = darkening / _tensor(self.brightening)
         return gains.to(like).view(3, 1, 1)
 
 
@@ -228,19 +239,24 @@ _kept_inverse = cached_constant(maxsize=8)(_inverse)
 def _mixed_camera(weights: tuple[float, ...]) -> tuple[float, ...]:
     """A convex mixture of the four cameras' matrices, from linear sRGB, with rows of sum 1."""
     cameras = torch.tensor(_XYZ_TO_CAMERA, dtype=torch.float64, device="cpu")
-    shares = torch.tensor(weights, dtype=torch.float64, device="cpu")
-    shares = (shares + 1e-16) / (shares + 1e-16).sum()
-    of_xyz = (shares.view(-1, 1, 1) * cameras).sum(0)
-    of_srgb = of_xyz @ torch.tensor(_SRGB_TO_XYZ, dtype=torch.float64, device="cpu")
-    rows = of_srgb / of_srgb.sum(1, keepdim=True)
+    to_xyz = torch.tensor(_SRGB_TO_XYZ, dtype=torch.float64, device="cpu")
+    drawn = torch.tensor(weights, dtype=torch.float64, device="cpu")
+    positive = drawn + 1e-16
+    shares = positive / positive.sum()
+    weighted = shares.view(-1, 1, 1) * cameras
+    of_srgb = weighted.sum(0) @ to_xyz
+    sums = of_srgb.sum(1, keepdim=True)
+    rows = of_srgb / sums
     return tuple(rows.flatten().tolist())
 
 
 def _inverse_of_tone(x: Tensor) -> Tensor:
     """t with 3t² - 2t³ = x, for x clamped to [0, 1]; the slope 1 / (6t(1 - t)) is kept finite."""
     inside = x.detach().clamp(0, 1)
-    t = 0.5 - torch.sin(torch.asin(1 - 2 * inside) / 3)
-    slope = 1 / (6 * (t * (1 - t)).clamp(min=_STEEPEST))
+    angle = torch.asin(1 - 2 * inside)
+    t = 0.5 - torch.sin(angle / 3)
+    product = t * (1 - t)
+    slope = 1 / (6 * product.clamp(min=_STEEPEST))
     return declare(x, t, slope)
 
 
@@ -259,11 +275,14 @@ def _recolored(x: Tensor, matrix: Tensor) -> Tensor:
 @cached_constant(maxsize=8)
 def _bayer(height: int, width: int) -> Tensor:
     """1 where a pixel keeps a colour, [1, 3, height, width]: RG in even rows, GB in odd ones."""
-    odd_row = (torch.arange(height, dtype=torch.float64) % 2)[:, None]
-    odd_column = (torch.arange(width, dtype=torch.float64) % 2)[None, :]
+    rows = torch.arange(height, dtype=torch.float64)
+    columns = torch.arange(width, dtype=torch.float64)
+    odd_row = rows[:, None] % 2
+    odd_column = columns[None, :] % 2
     red = (1 - odd_row) * (1 - odd_column)
     blue = odd_row * odd_column
-    return torch.stack([red, 1 - red - blue, blue])[None]
+    green = 1 - red - blue
+    return torch.stack([red, green, blue])[None]
 
 
 @cached_constant(maxsize=16)
@@ -272,8 +291,10 @@ def _between(n: int, first: int) -> Tensor:
     matrix = torch.zeros(n, n, dtype=torch.float64)
     last = n - 2 + first
     for i in range(n):
-        for neighbour in (i - (i + first) % 2, i + (i + first) % 2):
-            matrix[i, min(max(neighbour, first), last)] += 0.5
+        distance = (i + first) % 2  # to the samples on both sides
+        for neighbour in (i - distance, i + distance):
+            nearest = min(max(neighbour, first), last)
+            matrix[i, nearest] += 0.5
     return matrix
 
 
@@ -284,13 +305,15 @@ def demosaicked(raw: Tensor) -> Tensor:
     two horizontal and its two vertical neighbours. Beyond the border the nearest sample counts.
     """
     height, width = raw.shape[2:]
-    even_rows, odd_rows = (_between(height, first).to(raw) for first in (0, 1))
-    even_columns, odd_columns = (_between(width, first).to(raw) for first in (0, 1))
+    even_rows = _between(height, 0).to(raw)
+    odd_rows = _between(height, 1).to(raw)
+    even_columns = _between(width, 0).to(raw)
+    odd_columns = _between(width, 1).to(raw)
     red = even_rows @ raw @ even_columns.mT
     blue = odd_rows @ raw @ odd_columns.mT
     green_beside_red = even_rows @ raw @ odd_columns.mT
     green_beside_blue = odd_rows @ raw @ even_columns.mT
-    is_green = _bayer(height, width).to(raw)[:, 1:2]
+    _, is_green, _ = _bayer(height, width).to(raw).split(1, 1)
     missing = (green_beside_red + green_beside_blue) / 2
     green = torch.where(is_green > 0, raw, missing)
     return torch.cat([red, green, blue], 1)
@@ -335,8 +358,12 @@ class ShotRead(Operator):
         fixed_shot = shot.detach() if isinstance(shot, Tensor) else shot
         fixed_read = read.detach() if isinstance(read, Tensor) else read
         brightness = x.detach().clamp(min=0)
-        deviation = (fixed_shot * brightness + fixed_read).sqrt()
+        variance = fixed_shot * brightness + fixed_read
+        deviation = variance.sqrt()
         normal = rng.normal(x)
-        slope = normal / (2 * deviation.clamp(min=_SMALLEST_DEVIATION))
-        y = declare(x, x.detach() + deviation * normal, 1 + fixed_shot * slope)
-        return with_gradient_of(y, shot * (slope * brightness) + read * slope)
+        divisor = 2 * deviation.clamp(min=_SMALLEST_DEVIATION)
+        slope = normal / divisor  # of the noise by the variance
+        noisy = x.detach() + deviation * normal
+        declared = declare(x, noisy, 1 + fixed_shot * slope)
+        slope_of_shot = slope * brightness
+        return with_gradient_of(declared, shot * slope_of_shot + read * slope)

@@ -271,14 +271,16 @@ def _grid(forth: Tensor, height: int, width: int) -> Tensor:
     """
     rows = torch.arange(height, dtype=torch.float64, device="cpu")
     columns = torch.arange(width, dtype=torch.float64, device="cpu")
-    corners = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    x_and_y = torch.meshgrid(columns + 0.5, rows + 0.5, indexing="xy")
+    centres = torch.stack(x_and_y, -1)
     back = torch.linalg.inv(forth)
-    sources = (corners + 0.5) @ back[:, :2].mT + back[:, 2]
-    depth = sources[..., 2:]
+    sources = centres @ back[:, :2].mT + back[:, 2]
+    positions, depth = sources.split([2, 1], -1)
     is_in_front = depth > 1e-9
-    positions = sources[..., :2] / torch.where(is_in_front, depth, 1.0)
+    safe_depth = torch.where(is_in_front, depth, 1.0)
     sides = back.new_tensor([width, height])
-    grid = torch.where(is_in_front, 2 * positions / sides - 1, _OUTSIDE)
+    shares = positions / safe_depth / sides
+    grid = torch.where(is_in_front, 2 * shares - 1, _OUTSIDE)
     return grid.clamp(-_OUTSIDE, _OUTSIDE)
 
 
