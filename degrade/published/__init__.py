@@ -12,7 +12,7 @@ import re
 
 from ..presets import Presets
 from ..registry import ALIASES, REFUSED
-from . import bsrgan, faces, imagenet_c, raw, real_esrgan
+from . import bsrgan, faces, imagenet_c, raw, real_esrgan, watermarks
 from .entry import Pipeline
 
 _ENTRIES: dict[str, Pipeline] = {
@@ -20,6 +20,7 @@ _ENTRIES: dict[str, Pipeline] = {
     **bsrgan.PIPELINES,
     **faces.PIPELINES,
     **raw.PIPELINES,
+    **watermarks.PIPELINES,
     **imagenet_c.PIPELINES,
 }
 

@@ -86,8 +86,9 @@ STRATEGIES = {
         side=st.none() | st.sampled_from([1, 3, 7]),
         edge=st.sampled_from(["mirror", "nearest"]),
     )
+    | st.builds(Blur, st.just("line"), st.floats(0.05, 3), st.floats(-360, 360))
     | st.builds(Blur, st.just("disc"), st.floats(0, 10), across=st.floats(0, 3))
-    | st.builds(Blur, kernels, edge=st.sampled_from(["mirror", "nearest"])),
+    | st.builds(Blur, kernels, edge=st.sampled_from(["mirror", "nearest", "black"])),
     "box": declared("box"),
     "brightness": declared("brightness"),
     "camera": st.builds(
@@ -163,7 +164,9 @@ STRATEGIES = {
         of=st.none(),
     ),
     "saltpepper": declared("saltpepper"),
-    "saturation": declared("saturation"),
+    "saturation": declared(
+        "saturation", weights=st.sampled_from([(0.2989, 0.587, 0.114), (0.3, 0.6, 0.1)])
+    ),
     "scaledpoisson": declared(
         "scaledpoisson", scale=st.floats(0, 3), peak=st.none() | st.floats(1, 1e4)
     ),
