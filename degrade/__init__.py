@@ -9,6 +9,7 @@ downsample:8 >> poisson:24 >> jpeg:12
 from importlib import import_module
 
 from ._version import __version__
+from .camera import Camera, ShotRead
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
 from .color import HSV, Brightness, Contrast, Hue, Offset, Saturation
@@ -21,6 +22,7 @@ from .impulse import DeadPixels, HotPixels, SaltPepper
 from .jpeg import JPEG, jpeg
 from .jpeg.coefficients import JPEGCoefficients, jpeg_bytes, jpeg_coefficients
 from .laws import check
+from .lens import Aberration, Vignette
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
 from .noise import Correlated, Gaussian, Poisson, PoissonGaussian, ScaledPoisson, Speckle, Uniform
@@ -37,12 +39,16 @@ from .sharpen import USM
 from .spatter import Spatter
 from .spec import SpecError, parse
 from .subsample import Subsample
+from .warp import Affine, Perspective
 from .weather import Fog, Frost, Snow
 
 __all__ = [
+    "Aberration",
+    "Affine",
     "Blur",
     "Box",
     "Brightness",
+    "Camera",
     "Chain",
     "Clamp",
     "Codec",
@@ -75,6 +81,7 @@ __all__ = [
     "Operator",
     "Pairs",
     "PerImage",
+    "Perspective",
     "PictureTransform",
     "Pixels",
     "Place",
@@ -88,6 +95,7 @@ __all__ = [
     "Saturation",
     "ScaledPoisson",
     "Shift",
+    "ShotRead",
     "Shuffle",
     "Sinc",
     "Snow",
@@ -100,6 +108,7 @@ __all__ = [
     "USM",
     "Uncrop",
     "Uniform",
+    "Vignette",
     "ZoomBlur",
     "check",
     "fit",

@@ -16,6 +16,7 @@ from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare, outside_transforms
+from .transforms import is_exporting
 
 
 def _quality(quality: int) -> dict[str, object]:
@@ -94,6 +95,8 @@ class Codec(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
+        if is_exporting():
+            raise ValueError("an exported program cannot call Pillow's codec; leave the stage out")
         if x.is_meta:  # it has a shape and no values to save
             return torch.empty_like(x)
         decoded = outside_transforms(self._save_and_open, x)

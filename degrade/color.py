@@ -5,28 +5,39 @@ They do not clamp; write `>> clamp` after them, as torchvision does after each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .images import check_channels
 from .operator import Operator
-from .params import Numbers, number, option, per_image, tensor_of
+from .params import Numbers, check_numbers, checked, number, option, per_image, show, tensor_of
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare, with_gradient_of
 
 _STRONGEST = 20  # largest factor
+_TORCHVISION_LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue
 
 
-def luma(x: Tensor) -> Tensor:
-    """0.2989 R + 0.587 G + 0.114 B [B, 1, H, W], as in torchvision; a grey image as it is."""
+def luma(x: Tensor, weights: Sequence[float] = _TORCHVISION_LUMA) -> Tensor:
+    """A weighted sum of red, green and blue [B, 1, H, W]; a grey image as it is."""
     check_channels(x)
     if x.shape[1] == 1:
         return x
     red, green, blue = x.split(1, 1)
-    mixed: Tensor = 0.2989 * red + 0.587 * green + 0.114 * blue
+    of_red, of_green, of_blue = weights
+    mixed: Tensor = of_red * red + of_green * green + of_blue * blue
     return mixed
+
+
+def _check_weights(given: object) -> tuple[float, ...]:
+    weights = check_numbers("weights", given, 0, 1)
+    if not isinstance(weights, tuple) or len(weights) != 3:
+        raise ValueError(f"weights={show(given)} must be three numbers, of red, green and blue")
+    return weights
 
 
 @register("brightness", exact="torchvision's", gradient="adjoint")
@@ -65,13 +76,14 @@ class Contrast(Operator):
 
 
 def _away_from_luma(x: Tensor, factor: float) -> Tensor:
-    """One image, its values moved away from its mean luma."""
+    """The values of each image moved away from its mean luma."""
     brightness = luma(x).double()
-    return _away(x, brightness.mean().to(x), factor)
+    means = brightness.mean((1, 2, 3), keepdim=True)
+    return _away(x, means.to(x), factor)
 
 
 def _away_from_channels(x: Tensor, factor: float) -> Tensor:
-    """One image, the values of each channel moved away from their mean."""
+    """The values of each channel moved away from their mean."""
     means = x.double().mean((2, 3), keepdim=True)
     return _away(x, means.to(x), factor)
 
@@ -89,9 +101,14 @@ class Saturation(Operator):
     y = factor·x + (1 - factor)·(0.2989 R + 0.587 G + 0.114 B); grey images stay as they are.
 
     factor: 0 to 20; 0 is grey; a number, or one per image.
+    weights: of red, green and blue in the luma, three numbers from 0 to 1; torchvision's if left
+        out.
     """
 
     factor: Numbers = number(low=0, high=_STRONGEST, learnable=True)
+    weights: Sequence[float] = checked(
+        _check_weights, "three numbers from 0 to 1", default=_TORCHVISION_LUMA
+    )
     linear = local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -99,7 +116,7 @@ class Saturation(Operator):
         if x.shape[1] == 1:
             return x.clone()
         rest = 1 - factor
-        return factor * x + rest * luma(x)
+        return factor * x + rest * luma(x, self.weights)
 
 
 @register("hue", exact="torchvision's", gradient="identity")
@@ -204,6 +221,7 @@ class Offset(Operator):
     """Add a number to each channel. A grey image gets the mean of the three. Gradient: identity.
 
     red, green, blue: -1 to 1, in units of [0, 1]; a number, or one per image.
+    every: the same for all three channels, added to their own.
 
     Source: `color_jitter` of GFPGAN.
     """
@@ -211,6 +229,7 @@ class Offset(Operator):
     red: Numbers = number(default=0, low=-1, high=1, learnable=True)
     green: Numbers = number(default=0, low=-1, high=1, learnable=True)
     blue: Numbers = number(default=0, low=-1, high=1, learnable=True)
+    every: Numbers = number(default=0, low=-1, high=1, learnable=True)
     local = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
@@ -218,7 +237,9 @@ class Offset(Operator):
         red_offset = per_image(self.red, x, "red")
         green_offset = per_image(self.green, x, "green")
         blue_offset = per_image(self.blue, x, "blue")
+        every = per_image(self.every, x, "every")
         if x.shape[1] == 1:
-            return x + (red_offset + green_offset + blue_offset) / 3
+            return x + (red_offset + green_offset + blue_offset) / 3 + every
         red, green, blue = x.split(1, 1)
-        return torch.cat([red + red_offset, green + green_offset, blue + blue_offset], 1)
+        channels = torch.cat([red + red_offset, green + green_offset, blue + blue_offset], 1)
+        return channels + every

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import torch
 
-from .transforms import is_transformed
+from .transforms import is_transformed, not_recorded
 
 Arguments = ParamSpec("Arguments")
 Constant = TypeVar("Constant")
@@ -32,14 +32,14 @@ def cached_constant(
     """Keep the last `maxsize` results of a function that builds tensors from plain numbers.
 
     The function makes `ordinary_tensors`; it must itself name the dtype of what it creates, since
-    the caller's default dtype holds for the whole process. Under torch.compile it is called once,
-    and the graph holds its result.
+    the caller's default dtype holds for the whole process. Under torch.compile and torch.export it
+    is called once, and the graph holds its result.
     """
 
     def decorate(build: Build[Arguments, Constant]) -> Build[Arguments, Constant]:
         @wraps(build)
         def build_plainly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
-            with ordinary_tensors():
+            with not_recorded(), ordinary_tensors():
                 constant = build(*args, **kwargs)
                 within_transform = is_transformed(torch.empty(0))
             if not within_transform:

@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def convolve(x: Tensor, kernel: Tensor, edge: str = "mirror") -> Tensor:
     """x [1, C, H, W] convolved with a kernel [k, k] of odd k; edge: one of EDGES."""
     reach = len(kernel) // 2
-    indices = EDGES[edge]
-    *_, height, width = x.shape
-    rows = indices(height, reach)
-    columns = indices(width, reach)
-    taller = x.double().index_select(2, rows.to(x.device))
-    padded = taller.index_select(3, columns.to(x.device))
+    padded = _continued(x.double(), reach, edge)
     size = padded.shape[2:]
     spectrum = torch.fft.rfft2(padded)
     weights = kernel.to(padded)
@@ -29,6 +25,18 @@ def convolve(x: Tensor, kernel: Tensor, edge: str = "mirror") -> Tensor:
     corner = 2 * reach  # where the convolution no longer wraps around
     without_margins = y[..., corner:, corner:]
     return without_margins.to(x)
+
+
+def _continued(x: Tensor, reach: int, edge: str) -> Tensor:
+    """x with `reach` more pixels on each side."""
+    if edge == "black":
+        return F.pad(x, [reach] * 4)
+    indices = _INDICES[edge]
+    *_, height, width = x.shape
+    rows = indices(height, reach)
+    columns = indices(width, reach)
+    taller = x.index_select(2, rows.to(x.device))
+    return taller.index_select(3, columns.to(x.device))
 
 
 def _mirrored(n: int, reach: int) -> Tensor:
@@ -54,5 +62,6 @@ def repeated(n: int, reach: int) -> Tensor:
     return torch.minimum(forward, backward)
 
 
-# How the image goes on beyond its edges: n pixels, and how many more on each side
-EDGES: dict[str, Callable[[int, int], Tensor]] = {"mirror": _mirrored, "nearest": _nearest}
+# The pixels with which an image goes on beyond its edges: n pixels, and how many more on each side
+_INDICES: dict[str, Callable[[int, int], Tensor]] = {"mirror": _mirrored, "nearest": _nearest}
+EDGES = (*_INDICES, "black")

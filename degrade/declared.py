@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from .kinds import Kind
 from .params import check_count
 from .tracked import is_tracked
+from .transforms import not_recorded
 from .values import Range, format_value
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ class Declared:
 
         A subclass whose parameters depend on each other extends this, and calls it first.
         """
-        for name, kind in self.kinds.items():
-            given = getattr(self, name)
-            value = kind.stored(name, given)
-            object.__setattr__(self, name, value)
+        with not_recorded():
+            for name, kind in self.kinds.items():
+                given = getattr(self, name)
+                value = kind.stored(name, given)
+                object.__setattr__(self, name, value)
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""

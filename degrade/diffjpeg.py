@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +14,7 @@ from .dct import block_dct, inverse_block_dct
 from .images import check_channels
 from .jpeg.header import STANDARD
 from .operator import Operator
-from .params import Numbers, number, tensor_of
+from .params import Numbers, number, option, tensor_of
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -20,6 +23,9 @@ from .tracked import at_least
 
 _CELL = 16  # pixels of an image per block of chroma
 _SMALLEST_FACTOR = 1e-4  # of the tables: quality 100 would divide by zero
+
+_CUBE_FACTOR = 1e-4  # added to the factor of the tables by StegaStamp
+Rounding = Callable[[Tensor], Tensor]
 
 _TO_YCBCR = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
 _TO_RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
@@ -36,49 +42,73 @@ class DiffJPEG(Operator):
     that of the quality goes straight through the rounding of coefficients.
 
     quality: 1 to 100; a number, or one per image.
+    rounding: of coefficients: "nearest"; or "cube", where those below half a step become their cube
+        and the others stay, and 10⁻⁴ is added to the factor of the tables, as in StegaStamp.
 
     Source: DiffJPEG (Lomnitz 2018) as in BasicSR, with its rounding of coefficients.
     """
 
     quality: Numbers = number(low=1, high=100, learnable=True)
+    rounding: str = option("nearest", "cube", default="nearest")
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
-        exact = row_by_row(_compressed, x.detach(), quality=self.quality)
+        compressed = partial(_compressed, cube=self.rounding == "cube")
+        exact = row_by_row(compressed, x.detach(), quality=self.quality)
         return with_gradient_of(declare(x, exact), exact)
 
 
-def _compressed(x: Tensor, quality: float) -> Tensor:
-    """The round trip of one image [1, C, H, W]."""
+def _compressed(x: Tensor, quality: float, cube: bool) -> Tensor:
+    """The round trip of images [B, C, H, W]. cube: rounds as StegaStamp does."""
     height, width = x.shape[2:]
     below = -height % _CELL
     to_the_right = -width % _CELL
     levels = x.double() * 255
     padded = F.pad(levels, (0, to_the_right, 0, below))
     factor = _factor(tensor_of(quality, levels))
-    decoded = _gray_decoded(padded, factor) if x.shape[1] == 1 else _decoded(padded, factor)
+    rounded: Rounding = _round_half_even
+    if cube:
+        factor = factor + _CUBE_FACTOR
+        rounded = _cube_below_half
+    decode = _gray_decoded if x.shape[1] == 1 else _decoded
+    decoded = decode(padded, factor, rounded)
     pixels = decoded[..., :height, :width]
     return pixels.clamp(0, 255).div(255).to(x)
 
 
-def _decoded(levels: Tensor, factor: float | Tensor) -> Tensor:
+def _round_half_even(steps: Tensor) -> Tensor:
+    return round_half_even(steps, "ste")
+
+
+def _cube_below_half(steps: Tensor) -> Tensor:
+    return torch.where(steps.abs() < 0.5, steps**3, steps)
+
+
+def _decoded(levels: Tensor, factor: float | Tensor, rounded: Rounding) -> Tensor:
     """The round trip of three channels, in levels of 255."""
     luma, chroma = _mixed(levels, _TO_YCBCR).split([1, 2], 1)
-    luma = _gray_decoded(luma, factor)
+    luma = _gray_decoded(luma, factor, rounded)
     table = _chroma_table().to(levels.device) * factor
-    small_chroma = F.avg_pool2d(chroma, 2)
-    small_chroma = _quantised(small_chroma, table)
+    small_chroma = _quantised(_halved(chroma), table, rounded)
     wide_chroma = small_chroma.repeat_interleave(2, 3)
     chroma = wide_chroma.repeat_interleave(2, 2)
     planes = torch.cat([luma, chroma], 1)
     return _mixed(planes, _TO_RGB)
 
 
-def _gray_decoded(luma: Tensor, factor: float | Tensor) -> Tensor:
+def _halved(planes: Tensor) -> Tensor:
+    """The mean of each 2 × 2 pixels, which ONNX Runtime does not pool in float64."""
+    upper = planes[..., ::2, :]
+    lower = planes[..., 1::2, :]
+    total = upper[..., ::2] + upper[..., 1::2] + lower[..., ::2] + lower[..., 1::2]
+    return total / 4
+
+
+def _gray_decoded(luma: Tensor, factor: float | Tensor, rounded: Rounding) -> Tensor:
     """The round trip of luma, in levels of 255."""
     table = _luma_table().to(luma.device) * factor
     signed = luma - 128
-    return _quantised(signed, table) + 128
+    return _quantised(signed, table, rounded) + 128
 
 
 def _factor(quality: float | Tensor) -> float | Tensor:
@@ -102,11 +132,11 @@ def _mixed(x: Tensor, matrix: list[list[float]]) -> Tensor:
     return mixed.transpose(0, 1)
 
 
-def _quantised(plane: Tensor, table: Tensor) -> Tensor:
+def _quantised(plane: Tensor, table: Tensor, rounded: Rounding) -> Tensor:
     """Planes [1, C, H, W] with the DCT coefficients of their blocks rounded to a table's steps."""
     steps = block_dct(plane) / table
-    rounded = round_half_even(steps, "ste") * table
-    return inverse_block_dct(rounded)
+    coefficients = rounded(steps) * table
+    return inverse_block_dct(coefficients)
 
 
 @cached_constant(maxsize=1)

@@ -15,7 +15,7 @@ from .constants import cached_constant
 from .convolution import repeated
 from .interpolation import between_neighbours
 from .operator import Operator, Shape
-from .params import Integer, Integers, Number, decided, integer, number, random_seed
+from .params import Integer, Integers, Number, decided, integer, number, random_seed, tensor_of
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -104,13 +104,13 @@ class Elastic(Unknown):
     bilinear; the image and the field are mirrored at their edges. The adjoint adds each y to the
     four pixels that it was mixed of.
 
-    strength: 0 to 1000, in pixels before the smoothing.
+    strength: 0 to 1000, in pixels before the smoothing. It has an exact gradient.
     size: of the Gaussian, above 0 to 300, in pixels.
     jitter: 0 to 1000, in pixels. An image with a side below 3 pixels gets none.
     seed: fixes the points and the field; `sample` draws it, and `approx` removes it.
     """
 
-    strength: Number = number(low=0, high=1000, per_image=False)
+    strength: Number = number(low=0, high=1000, per_image=False, learnable=True)
     size: Number = number(above=0, high=300, per_image=False)
     jitter: Number = number(default=0, low=0, high=1000, per_image=False)
     seed: Integers | None = random_seed(default=None)
@@ -131,25 +131,25 @@ class Elastic(Unknown):
 
         def warp(row: Tensor, seed: int) -> Tensor:
             height, width = row.shape[2:]
-            affine, elastic = _positions(seed, strength, size, jitter, height, width)
+            affine, field = _positions(seed, size, jitter, height, width)
             jittered = _bilinear(row, affine, "mirror")
-            return _bilinear(jittered, elastic, "reflect")
+            moves = tensor_of(strength, field) * field
+            return _bilinear(jittered, _pixel_grid(height, width) + moves, "reflect")
 
         return row_by_row(warp, x, seed=self.drawn_seed)
 
 
 @cached_constant(maxsize=8)
 def _positions(
-    seed: int, strength: float, size: float, jitter: float, height: int, width: int
+    seed: int, size: float, jitter: float, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """Where the pixels of the jittered and of the warped image come from: (row, column) [2, H, W].
+    """Where the pixels of the jittered image come from, and how far they then move by strength 1.
 
-    The points are drawn first, then how far the pixels move to the right, then downwards.
+    Both as (row, column) [2, H, W]. The points are drawn first, then how far the pixels move to the
+    right, then downwards.
     """
     draws = Draws(seed)
-    rows = torch.arange(height, dtype=torch.float64)
-    columns = torch.arange(width, dtype=torch.float64)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    grid = _pixel_grid(height, width)
     moves = draws.uniform(3, 2, low=-jitter, high=jitter)
     affine = _jittered(grid, moves, height, width)
     smooth_rows = _smoothing(height, size)
@@ -157,9 +157,16 @@ def _positions(
     fields = []
     for _ in range(2):
         field = draws.uniform(height, width, low=-1, high=1)
-        fields.append(strength * (smooth_rows @ field @ smooth_columns.mT))
+        fields.append(smooth_rows @ field @ smooth_columns.mT)
     right, down = fields
-    return affine, grid + torch.stack([down, right])
+    return affine, torch.stack([down, right])
+
+
+def _pixel_grid(height: int, width: int) -> Tensor:
+    """(row, column) of every pixel, [2, H, W]."""
+    rows = torch.arange(height, dtype=torch.float64, device="cpu")
+    columns = torch.arange(width, dtype=torch.float64, device="cpu")
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 def _jittered(grid: Tensor, moves: Tensor, height: int, width: int) -> Tensor:

@@ -129,8 +129,10 @@ class Blur(Operator):
         standard deviation, 0 to 100; "motion": the length of a straight line, 1 to 1000; "defocus":
         the radius of a disc, 0 to 500. Motion and defocus are anti-aliased. "trail": the standard
         deviation of ImageMagick's motion blur, half of a Gaussian along a line of whole pixels, 0
-        to 100; "disc": the radius of ImageNet-C's defocus, a disc of whole pixels, 0 to 100.
-    angle: of the motion or the trail, or of the direction in which a Gaussian or plateau with
+        to 100; "disc": the radius of ImageNet-C's defocus, a disc of whole pixels, 0 to 100;
+        "line": the standard deviation across a line, 0.05 to 100, of which StegaStamp keeps the
+        pixels at most three steps along rows and columns from the centre.
+    angle: of the motion, trail or line, or of the direction in which a Gaussian or plateau with
         `across` has the standard deviation `size`; in degrees from the x axis, counterclockwise.
     across: the standard deviation of a Gaussian or plateau at right angles to `angle`, the same as
         `size` if left out; for a disc that of the Gaussian of 3 pixels (5 from a radius of 9 on)
@@ -139,7 +141,7 @@ class Blur(Operator):
         plateau, with q = (u / size)² + (v / across)² at u pixels along the angle and v across it.
     side: the side of the square of pixels that a Gaussian or plateau is cut to, odd, 1 to 501; if
         left out, the kernel ends at four standard deviations. For a trail: its length.
-    edge: "mirror", or "nearest", which repeats the pixels at the edge.
+    edge: "mirror"; "nearest", which repeats the pixels at the edge; or "black".
 
     Output: the same shape. Gradient: its own, the adjoint; every number of the kernel has one too.
     That of a trail's angle and a disc's size is the one of the anti-aliased `motion` or `defocus`.
@@ -206,7 +208,8 @@ class Blur(Operator):
             return KERNELS[self.kernel].reach_of(self.side)
         across = self.size if self.across is None else self.across
         if isinstance(self.size, (int, float)) and isinstance(across, (int, float)):
-            return 4 * max(self.size, across) + 1
+            named = KERNELS[self.kernel]
+            return max(4 * max(self.size, across) + 1, named.least_reach)
         return math.inf
 
 

@@ -8,15 +8,18 @@ crop:3,5 >> jpeg:80`. A photo that the viewer turns upright was compressed lying
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from .operator import Operator, Shape, Window
-from .params import Integer, Integers, decided, integer, single
+from .params import Integer, Integers, decided, integer, per_image, single
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
+from .surrogate import with_gradient_of
+from .tracked import is_tracked
 
 LONGEST = 2**16  # pixels of a side
 
@@ -99,21 +102,31 @@ class Shift(Operator):
 
     y[i, j] = x[clip(i - dy), clip(j - dx)]; the adjoint adds y[i, j] to that pixel of x.
 
-    dy, dx: integers of either sign, in pixels; a number, or one per image.
+    dy, dx: integers of either sign, in pixels; a number, or one per image. `affine` moves an image
+        by fractions of a pixel.
 
-    Output: the same shape. Gradient: its own, the adjoint.
+    Output: the same shape. Gradient: its own, the adjoint. That of dy is the central difference,
+    half of what moving the image by dy + 1 and by dy - 1 differ in, and so for dx.
     """
 
-    dy: Integers = integer(low=-LONGEST, high=LONGEST)
-    dx: Integers = integer(low=-LONGEST, high=LONGEST)
+    dy: Integers = integer(low=-LONGEST, high=LONGEST, learnable=True)
+    dx: Integers = integer(low=-LONGEST, high=LONGEST, learnable=True)
     linear = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        return self._shifted(x)
+        y = self._shifted(x)
+        if not (is_tracked(self.dy) or is_tracked(self.dx)):
+            return y
+        pixels = x.detach()
+        down = row_by_row(partial(_slope, axis="dy"), pixels, dy=self.dy, dx=self.dx)
+        right = row_by_row(partial(_slope, axis="dx"), pixels, dy=self.dy, dx=self.dx)
+        dy = per_image(self.dy, x, "dy")
+        dx = per_image(self.dx, x, "dx")
+        return with_gradient_of(y, dy * down + dx * right)
 
     def reach(self, shape: Shape) -> float:
         down, right = self.dy, self.dx
-        if isinstance(down, int) and isinstance(right, int):
+        if isinstance(down, (int, float)) and isinstance(right, (int, float)):
             return max(abs(down), abs(right))
         return math.inf
 
@@ -149,12 +162,21 @@ class Shift(Operator):
         return row_by_row(_shifted, x, dy=self.dy, dx=self.dx)
 
 
-def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
+def _shifted(x: Tensor, dy: float, dx: float) -> Tensor:
     height, width = x.shape[2:]
-    rows = _sources(height, dy, x.device)
-    columns = _sources(width, dx, x.device)
+    rows = _sources(height, int(dy), x.device)
+    columns = _sources(width, int(dx), x.device)
     moved_down = x.index_select(2, rows)
     return moved_down.index_select(3, columns)
+
+
+def _slope(x: Tensor, dy: float, dx: float, axis: str) -> Tensor:
+    """By how much the shifted image changes per pixel of dy, or of dx."""
+    down = int(axis == "dy")
+    right = int(axis == "dx")
+    further = _shifted(x, dy + down, dx + right)
+    less = _shifted(x, dy - down, dx - right)
+    return (further - less) / 2
 
 
 def _sources(n: int, step: int, device: torch.device) -> Tensor:

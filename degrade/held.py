@@ -14,7 +14,7 @@ from .imagefile import NO_SAFETENSORS, contents, picture
 from .kinds import TensorKind
 from .operator import Operator
 from .params import check_count
-from .transforms import is_transformed, numbers_in
+from .transforms import is_transformed, not_recorded, numbers_in
 
 Self = TypeVar("Self", bound="Held")
 
@@ -43,7 +43,7 @@ class Held(Operator):
     @cached_property
     def _tensor(self) -> Tensor:
         given = getattr(self, self.held)
-        with ordinary_tensors():
+        with not_recorded(), ordinary_tensors():
             if isinstance(given, Tensor):
                 return given.float()
             return self._read(given)
@@ -82,11 +82,12 @@ class Held(Operator):
 
         sides = map(str, self._tensor.shape)
         size = "x".join(sides)
-        values = self._tensor.detach().cpu().contiguous()
-        if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
-            array = numpy.array(numbers_in(values), dtype="float32")
-        else:
-            array = values.numpy()
+        with not_recorded():
+            values = self._tensor.detach().cpu().contiguous()
+            if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
+                array = numpy.array(numbers_in(values), dtype="float32")
+            else:
+                array = values.numpy()
         digest = sha256(array.tobytes()).hexdigest()
         return f"{size}-{digest[:16]}"
 

@@ -160,7 +160,7 @@ def check_output(y: object, x: Tensor, expected: Sequence[int]) -> None:
     if y.is_nested or y.layout != torch.strided:
         layout = "a nested tensor" if y.is_nested else y.layout
         raise WrongOutput(f"gives {layout}; its forward must return a dense tensor")
-    if y.ndim != 4 or 0 in y.shape or len(y) != len(x):
+    if y.ndim != 4 or 0 in y.shape or y.shape[0] != x.shape[0]:
         raise WrongOutput(
             f"gives shape {list(y.shape)} for {len(x)} images; "
             "its forward must return [B, C, H, W] with no empty side"

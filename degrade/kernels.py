@@ -1,4 +1,4 @@
-"""Kernels of blur with a name: Gaussian, plateau, motion, defocus, trail, disc."""
+"""Kernels of blur with a name: Gaussian, plateau, motion, defocus, trail, disc, line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .tracked import at_least, is_tracked, tensor_of
 
 _THINNEST = 1e-6  # pixels: a standard deviation that is zero for every purpose
 _SMALL_DISC = 8  # pixels: up to this radius, a disc lies in a square of 17 pixels
+_DIAMOND = 3  # pixels from the centre of a line, counted along rows and columns
 _CUT = 4  # standard deviations after which a kernel without a side ends
 
 Value = float | Tensor  # a parameter: a tensor of one number where its gradient is asked for
@@ -228,6 +229,21 @@ def _smoothing(side: int, sigma: Value, taps: int) -> Tensor:
     return matrix
 
 
+# Line --------------------------------------------------------------------------------------------
+
+
+def _line(form: Form) -> Tensor:
+    """A Gaussian across a line, within the diamond of three pixels around the centre."""
+    x, y = _coordinates(2 * _DIAMOND + 1)
+    cosine, sine = _direction(form.angle)
+    across = x * sine + y * cosine
+    share = across / form.size
+    profile = torch.exp(-share.square() / 2)
+    is_inside = x.abs() + y.abs() <= _DIAMOND
+    kernel = profile * is_inside
+    return kernel / kernel.sum()
+
+
 # Values ------------------------------------------------------------------------------------------
 
 
@@ -301,6 +317,7 @@ class NamedKernel(NamedTuple):
     of_plain_numbers: Formula  # the same kernel, cached
     takes: tuple[str, ...] = ()  # the parameters besides `size`
     reach_of: Callable[[int], int] = _half  # the reach in pixels of a side
+    least_reach: int = 0  # in pixels, however small the size is
 
     def draw(
         self, size: float, across: float, angle: float, beta: float, side: int | None
@@ -330,6 +347,9 @@ KERNELS = {
     "defocus": NamedKernel(0, 500, _defocus, partial(_cached, _defocus)),
     "trail": NamedKernel(
         0, 100, _trail_with_gradient, partial(_cached, _trail), ("angle", "side"), _all_but_one
+    ),
+    "line": NamedKernel(
+        0.05, 100, _line, partial(_cached, _line), ("angle",), least_reach=_DIAMOND
     ),
     "disc": NamedKernel(0, 100, _disc_with_gradient, partial(_cached, _disc), ("across",)),
 }

@@ -130,7 +130,9 @@ class Strokes(Seeded, Masking):
         count = decided(self.count)
         width = decided(self.width)
         batch, _, *sides = shape
-        return _draw_strokes(self.drawn_seed, count, width, (batch, *sides))
+        seed = self.drawn_seed
+        masks = batch if isinstance(seed, tuple) else 1
+        return _draw_strokes(seed, count, width, (masks, *sides))
 
 
 @register("pixels", exact="its probability", gradient="the mask")

@@ -1,7 +1,7 @@
 """Where an image's positions go: points, boxes and masks of labels that follow an operator.
 
-Every operator that moves pixels is affine, so three points say all of it. Positions are (x, y) in
-pixels, from the upper left corner of the image: the centre of the first pixel is (0.5, 0.5).
+Every operator that moves pixels is a homography, so four points say all of it. Positions are (x, y)
+in pixels, from the upper left corner of the image: the centre of the first pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -51,16 +51,34 @@ def move_boxes(f: Operator, boxes: Tensor, shape: Shape) -> Tensor:
 
 
 def matrix(f: Operator, shape: Shape) -> Tensor:
-    """The 3 × 3 matrix that takes (x, y, 1) of x to that of f(x), in float64."""
+    """The 3 × 3 matrix that takes (x, y, 1) of x to that of f(x), up to a factor, in float64."""
     *_, height, width = shape
-    corners = [[0, 0], [width, 0], [0, height]]
+    corners = [[0, 0], [width, 0], [0, height], [width, height]]
     points = torch.tensor(corners, dtype=torch.float64)
-    origin, right, down = f.moved(points, shape)
+    moved = f.moved(points, shape)
+    origin, right, down, opposite = moved
+    if not torch.allclose(origin + opposite, right + down):  # no parallelogram
+        return homography(points, moved)
     along_x = (right - origin) / width
     along_y = (down - origin) / height
     affine = torch.stack([along_x, along_y, origin], 1)
     last_row = affine.new_tensor([[0, 0, 1]])
     return torch.cat([affine, last_row])
+
+
+def homography(points: Tensor, moved: Tensor) -> Tensor:
+    """The matrix [3, 3] that takes four points [4, (x, y)] to where they moved, in float64."""
+    equations = []
+    for (x, y), (new_x, new_y) in zip(points.unbind(), moved.unbind(), strict=True):
+        zero = torch.zeros_like(x)
+        one = torch.ones_like(x)
+        of_x = [x, y, one, zero, zero, zero, -x * new_x, -y * new_x]
+        of_y = [zero, zero, zero, x, y, one, -x * new_y, -y * new_y]
+        equations += [torch.stack(of_x), torch.stack(of_y)]
+    system = torch.stack(equations)
+    solution = torch.linalg.solve(system, moved.flatten())
+    last = torch.ones_like(solution[:1])
+    return torch.cat([solution, last]).view(3, 3)
 
 
 def is_still(f: Operator, shape: Shape) -> bool:
@@ -112,10 +130,9 @@ def _sources(f: Operator, shape: Shape) -> Tensor:
     corners = torch.stack(x_and_y, -1)
     centres = corners + 0.5
     back = torch.linalg.inv(matrix(f, shape))
-    linear = back[:2, :2]
-    offset = back[:2, 2]
-    sources: Tensor = centres @ linear.T + offset
-    return sources
+    sources = centres @ back[:, :2].mT + back[:, 2]
+    positions: Tensor = sources[..., :2] / sources[..., 2:]
+    return positions
 
 
 def _sides(shape: Shape, like: Tensor) -> Tensor:

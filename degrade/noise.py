@@ -172,7 +172,8 @@ class ScaledPoisson(_GrayOrColor):
     """Photon noise as BasicSR draws it: its peak is the number of levels in the image.
 
     y = x + scale·(n / v - q), n ~ Poisson(v·q), with q = x rounded to 8 bits, clamped, and v the
-    peak. Gradient: identity; the noise counts as constant.
+    peak. Gradient: identity; the noise counts as constant. That of a given peak is that of Gaussian
+    noise of the same variance, -(y - x) / (2·peak).
 
     scale: the factor of the noise, 0 to 100; a number, or one per image.
     gray: the probability that an image gets the same noise in all its channels: that of the luma
@@ -186,25 +187,31 @@ class ScaledPoisson(_GrayOrColor):
 
     scale: Numbers = number(low=0, high=100, learnable=True)
     gray: float = number(default=0, low=0, high=1, per_image=False, drawn=False)
-    peak: Numbers | None = number(default=None, low=DARKEST, high=BRIGHTEST)
+    peak: Numbers | None = number(default=None, low=DARKEST, high=BRIGHTEST, learnable=True)
     local = False  # the peak depends on the whole image
     noisy = True
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         scale = per_image(self.scale, x, "scale")
+        peak = None if self.peak is None else per_image(self.peak, x, "peak")
+        fixed_peak = peak.detach() if isinstance(peak, Tensor) else peak
 
-        def noise(x: Tensor) -> Tensor:
+        def draw_noise(x: Tensor) -> Tensor:
             scaled = self._source(x) * 255
             levels = scaled.round().clamp(0, 255)
-            if self.peak is None:
-                peak: float | Tensor = _power_of_two(levels)
-            else:
-                peak = per_image(self.peak, x, "peak")
+            photons = _power_of_two(levels) if fixed_peak is None else fixed_peak
             brightness = levels / 255
-            counts = rng.poisson(brightness * peak)
-            return counts / peak - brightness
+            counts = rng.poisson(brightness * photons)
+            return counts / photons - brightness
 
-        return x + scale * rng.draw(noise, x)
+        noise = rng.draw(draw_noise, x)
+        y = x + scale * noise
+        if not isinstance(peak, Tensor) or fixed_peak is None:
+            return y
+        slope = -noise / (2 * fixed_peak)
+        fixed_scale = scale.detach() if isinstance(scale, Tensor) else scale
+        change = peak * slope * fixed_scale
+        return with_gradient_of(y, change.expand_as(y))
 
     def _source(self, x: Tensor) -> Tensor:
         """The image whose noise is added: x, or its luma."""

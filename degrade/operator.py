@@ -115,7 +115,7 @@ class Operator(Declared):
         return self._apply(x, generator)
 
     def _apply(self, x: Tensor, generator: Generators) -> Tensor:
-        rng = Rng.of(generator, len(x))
+        rng = Rng.of(generator, x.shape[0])
         is_half = x.dtype in (torch.float16, torch.bfloat16)
         y = x.float() if is_half else x
         y = y.contiguous()  # so that sums have one order, whatever the memory layout

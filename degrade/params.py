@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast, overload
 
 from torch import Tensor
 
+from .checks import Plain, check_choice, check_numbers
 from .kinds import (
     CheckedKind,
     FlagKind,
@@ -23,11 +24,8 @@ from .kinds import (
     NumberKind,
     OperatorKind,
     OptionKind,
-    Plain,
     SizeKind,
     TensorKind,
-    check_choice,
-    check_numbers,
 )
 from .tracked import tensor_of
 from .values import Range, format_value, parse_value, show
@@ -264,7 +262,7 @@ def whole_number(name: str, value: object, low: int, high: int) -> int:
 def per_image(value: Numbers, x: Tensor, name: str) -> float | Tensor:
     """`value` ready to broadcast against x [B, C, H, W]: the number, or a tensor [B, 1, 1, 1]."""
     if isinstance(value, tuple):  # an operator stores lists and tensors as tuples
-        check_count(name, value, len(x))
+        check_count(name, value, x.shape[0])
         numbers = cast(Tensor, tensor_of(value, x))
         return numbers.view(-1, 1, 1, 1)
     return tensor_of(cast(float, value), x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import cast, overload
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,15 @@ from torch import Tensor
 from .constants import cached_constant
 from .held import Held
 from .operator import Shape
-from .params import check_numbers, checked, image_size, tensor
+from .params import check_numbers, checked, image_size, tensor, tensor_of
 from .registry import register
 from .rng import Rng
+from .surrogate import with_gradient_of
+from .tracked import is_tracked, tracked
 
 Matrix = tuple[float, ...]  # a, b, c, d, e, f
+Entry = float | Tensor  # a number of a matrix: a tensor where its gradient is asked for
+Entries = tuple[Entry, ...]
 Size = tuple[int, int]  # height, width
 
 _FINEST = 32  # samples across an output pixel, at most
@@ -26,7 +30,7 @@ LARGEST = 2**24  # pixels and samples of a result
 
 
 def _check_matrix(given: object) -> Matrix:
-    matrix = check_numbers("matrix", given, -1e6, 1e6)
+    matrix = check_numbers("matrix", tracked(given), -1e6, 1e6)
     if not isinstance(matrix, tuple) or len(matrix) != 6:
         raise ValueError(f"matrix={matrix!r} must be six numbers a|b|c|d|e|f")
     if abs(_area(matrix)) < 1e-6:
@@ -34,7 +38,11 @@ def _check_matrix(given: object) -> Matrix:
     return matrix
 
 
-def _area(matrix: Matrix) -> float:
+@overload
+def _area(matrix: Matrix) -> float: ...
+@overload
+def _area(matrix: Entries) -> Entry: ...
+def _area(matrix: Entries) -> Entry:
     """The area in pixels that the unit square covers; negative if it is mirrored."""
     a, b, _, d, e, _ = matrix
     return a * e - b * d
@@ -56,11 +64,14 @@ class Place(Held):
 
     Each output pixel is the mean of bilinear samples at most one pixel of x apart (at most 32
     across and 2^24 in all), so a reduction is antialiased. At the border of the image, x and onto
-    are mixed by the covered share of the pixel. Output [B, C, h, w]. Gradient: that of the formula.
+    are mixed by the covered share of the pixel. Output [B, C, h, w]. Gradient: that of the formula,
+    also of the six numbers.
     `visible` is the coverage, or every pixel where `onto` is given, since a solver knows it.
     """
 
-    matrix: Sequence[float] | Tensor = checked(_check_matrix, "six numbers a|b|c|d|e|f")
+    matrix: Sequence[float] | Tensor = checked(
+        _check_matrix, "six numbers a|b|c|d|e|f", learnable=True
+    )
     size: int | str | tuple[int, int] = image_size(drawn=False)
     onto: Tensor | str | Path | None = tensor(channels=3, default=None)
     __eq__, __hash__ = Held.same, Held.kind
@@ -85,7 +96,9 @@ class Place(Held):
 
     @property
     def _matrix(self) -> Matrix:
-        return cast(Matrix, self.matrix)  # _check_matrix returns a tuple
+        """The numbers without their gradients, so that a cache keeps no graph of autograd."""
+        numbers = cast(Matrix, self.matrix)  # _check_matrix returns a tuple
+        return tuple(map(float, numbers))
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         height, width = self._size
@@ -116,10 +129,19 @@ class Place(Held):
         return torch.stack([a * u + b * v + c, d * u + e * v + f], -1)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
-        y = self._placed(x)
+        y = self._mixed(x, self._matrix)
+        if not is_tracked(self.matrix):
+            return y
+        like = torch.empty(0, dtype=torch.float64, device="cpu")
+        numbers = cast(Tensor, tensor_of(self.matrix, like))
+        return with_gradient_of(y, self._mixed(x.detach(), numbers.unbind()))
+
+    def _mixed(self, x: Tensor, matrix: Entries) -> Tensor:
+        """x drawn onto the picture around it."""
+        y = self._placed(x, matrix)
         if self.onto is None:
             return y
-        uncovered = 1 - self._cover(x)
+        uncovered = 1 - self._cover(x, matrix)
         return y + self._around(x) * uncovered
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
@@ -128,16 +150,16 @@ class Place(Held):
             return covered.clone()  # the caller may change it
         if seen is None:
             return None
-        visible = self._placed(seen)
+        visible = self._placed(seen, self._matrix)
         if self.onto is None:
             return visible
-        return visible + 1 - self._cover(seen)
+        return visible + 1 - self._cover(seen, self._matrix)
 
-    def _cover(self, like: Tensor) -> Tensor:
-        covered = cover(self._matrix, self._size)
+    def _cover(self, like: Tensor, matrix: Entries) -> Tensor:
+        covered = cover(matrix, self._size)
         return covered.to(like)
 
-    def _placed(self, x: Tensor) -> Tensor:
+    def _placed(self, x: Tensor, matrix: Entries) -> Tensor:
         """Draw x onto black. Only the rectangle around the image is sampled."""
         a, b, c, d, e, f = self._matrix
         height, width = self._size
@@ -146,13 +168,15 @@ class Place(Held):
         if top >= bottom or left >= right:  # the image lies outside; its gradient is zero
             shape = self.output_shape(x.shape)
             black = x.new_zeros(shape)
-            return black + 0 * x.sum()
-        matrix = (a, b, c - left, d, e, f - top)
+            return black + 0 * x.sum() + 0 * sum(matrix)
         size = (bottom - top, right - left)
-        drawn = _draw(x, matrix, size)
+        fine = _samples_across(x, self._matrix, size)
+        right_x, down_x, corner_x, right_y, down_y, corner_y = matrix
+        to_rectangle = (right_x, down_x, corner_x - left, right_y, down_y, corner_y - top)
+        drawn = _draw(x, to_rectangle, size, fine)
         margins = (left, width - right, top, height - bottom)
         padded = F.pad(drawn, margins)
-        return padded * self._cover(x)
+        return padded * self._cover(x, matrix)
 
     def _around(self, x: Tensor) -> Tensor:
         onto = self._tensor
@@ -180,11 +204,10 @@ def _span(start: float, sides: tuple[float, float], length: int) -> tuple[int, i
     return max(0, first), min(length, end)
 
 
-def _draw(x: Tensor, matrix: Matrix, size: Size) -> Tensor:
+def _draw(x: Tensor, matrix: Entries, size: Size, fine: int) -> Tensor:
     """The mean of x over each pixel of a picture; x is repeated at its border."""
-    fine = _samples_across(x, matrix, size)
     positions = _grid(matrix, size, fine) * 2 - 1  # grid_sample counts from -1 to 1
-    batch = len(x)
+    batch = x.shape[0]  # not len(x), which torch.export would hold fixed
     grid = positions.to(x)
     grid = grid.expand(batch, -1, -1, -1)
     samples = F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
@@ -205,7 +228,11 @@ def _samples_across(x: Tensor, matrix: Matrix, size: Size) -> int:
     return min(needed, _FINEST, affordable)
 
 
-def inverse(matrix: Matrix) -> Matrix:
+@overload
+def inverse(matrix: Matrix) -> Matrix: ...
+@overload
+def inverse(matrix: Entries) -> Entries: ...
+def inverse(matrix: Entries) -> Entries:
     """The inverse matrix, from pixels to the unit square."""
     a, b, c, d, e, f = matrix
     area = _area(matrix)
@@ -218,9 +245,14 @@ def inverse(matrix: Matrix) -> Matrix:
     return p, q, u_of_corner, r, s, v_of_corner
 
 
-@cached_constant(maxsize=4)  # a solver asks for the same grid at every step
-def _grid(matrix: Matrix, size: Size, fine: int) -> Tensor:
+def _grid(matrix: Entries, size: Size, fine: int) -> Tensor:
     """Unit-square positions of fine × fine samples per pixel, [h·fine, w·fine, (u, v)]."""
+    if _is_differentiated(matrix):
+        return _grid_of(matrix, size, fine)
+    return _kept_grid(matrix, size, fine)
+
+
+def _grid_of(matrix: Entries, size: Size, fine: int) -> Tensor:
     a, b, c, d, e, f = inverse(matrix)
     height, width = size
     rows = _positions(height, fine)
@@ -231,15 +263,27 @@ def _grid(matrix: Matrix, size: Size, fine: int) -> Tensor:
     return torch.stack((u, v), -1)
 
 
+_kept_grid = cached_constant(maxsize=4)(_grid_of)  # a solver asks for it at every step
+
+
+def _is_differentiated(matrix: Entries) -> bool:
+    return isinstance(matrix[0], Tensor)
+
+
 def _positions(length: int, fine: int) -> Tensor:
     """Where `fine` samples of each of `length` pixels lie, in pixels."""
     samples = torch.arange(length * fine, dtype=torch.float64)
     return (samples + 0.5) / fine
 
 
-@cached_constant(maxsize=4)
-def cover(matrix: Matrix, size: Size) -> Tensor:
+def cover(matrix: Entries, size: Size) -> Tensor:
     """The share of each pixel within the unit square, [1, 1, h, w], by distance to its sides."""
+    if _is_differentiated(matrix):
+        return _cover_of(matrix, size)
+    return _kept_cover(matrix, size)
+
+
+def _cover_of(matrix: Entries, size: Size) -> Tensor:
     left, top, right, bottom = sides(matrix, size)
     across = _share(left) + _share(right) - 1
     down = _share(top) + _share(bottom) - 1
@@ -250,13 +294,16 @@ def cover(matrix: Matrix, size: Size) -> Tensor:
     return single[None, None]
 
 
+_kept_cover = cached_constant(maxsize=4)(_cover_of)
+
+
 def _share(distance: Tensor) -> Tensor:
     """The share of a pixel that lies inside an edge, if its centre lies `distance` inside."""
     covered = distance + 0.5
     return covered.clamp(0, 1)
 
 
-def sides(matrix: Matrix, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def sides(matrix: Entries, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """How far inside the left, top, right and bottom side each pixel's centre lies.
 
     Four tensors [h, w], in pixels; negative outside.
@@ -264,10 +311,16 @@ def sides(matrix: Matrix, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     a, b, _, d, e, _ = inverse(matrix)
     grid = _grid(matrix, size, 1)
     u, v = grid.unbind(-1)
-    across = math.hypot(a, b)
-    down = math.hypot(d, e)
+    across = _length(a, b)
+    down = _length(d, e)
     left = u / across
     top = v / down
     right = (1 - u) / across
     bottom = (1 - v) / down
     return left, top, right, bottom
+
+
+def _length(x: Entry, y: Entry) -> Entry:
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return torch.hypot(x, y)
+    return math.hypot(x, y)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .surrogate import outside_transforms
-from .transforms import is_transformed, numbers_in
+from .transforms import is_exporting, is_transformed, numbers_in
 
 _LARGEST_MEAN = 2.0**62  # torch.poisson counts in 64-bit integers, which would overflow
 
@@ -161,6 +161,15 @@ def _draw_seeds(generator: torch.Generator | None, count: int) -> Tensor:
     return drawn_alike(draw).cpu()
 
 
+def _refuse_export() -> None:
+    """Raise ValueError where torch.export records a program, which can hold no draws of ours."""
+    if is_exporting():
+        raise ValueError(
+            "an exported program cannot draw; export what .sample(shape, seed) returns, without "
+            "the stages that draw noise"
+        )
+
+
 class Rng:
     """One random stream per image.
 
@@ -215,6 +224,7 @@ class Rng:
 
     @cached_property
     def _generators(self) -> list[torch.Generator]:
+        _refuse_export()
         seeds = self._seeds()
         return _streams(numbers_in(seeds), self._key)
 
@@ -260,6 +270,7 @@ class Rng:
         return integers
 
     def _draw(self, distribution: str, like: Tensor) -> Tensor:
+        _refuse_export()
         if not torch.compiler.is_compiling():
             return _draw(distribution, like, self._generators)
         if self._states is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .operator import Operator, Shape
 from .params import Integers, Numbers, check_count, per_image
 from .rng import Rng, drawn_alike
+from .transforms import not_recorded
 
 Seed = int | tuple[int, ...]  # one, or one per image
 
@@ -102,4 +103,5 @@ def _drawn(
     function: Callable[..., Tensor], size: Shape, generator: torch.Generator, dtype: torch.dtype
 ) -> Tensor:
     draw = partial(function, size, generator=generator, dtype=dtype, device="cpu")
-    return drawn_alike(draw)
+    with not_recorded():
+        return drawn_alike(draw)

@@ -71,9 +71,9 @@ class CompressedSensing(Seeded):
 
 
 def _measure(x: Tensor, seed: int, m: int) -> Tensor:
-    n = x.numel()
+    n = math.prod(x.shape[1:])
     g, signs, kept = draw_sensing(seed, n, m)
-    values = x.double().flatten()
+    values = x.double().flatten(1)
     with_signs = signs.to(x.device) * values
     spectrum = torch.fft.rfft(with_signs)
     filter = g.to(x.device)
@@ -81,8 +81,8 @@ def _measure(x: Tensor, seed: int, m: int) -> Tensor:
     product = filter_spectrum * spectrum
     mixed = torch.fft.irfft(product, n)
     indices = kept.to(x.device)
-    measurements: Tensor = mixed[indices] / n**0.5
-    by_image = measurements.view(1, 1, 1, m)
+    measurements: Tensor = mixed[:, indices] / n**0.5
+    by_image = measurements.view(-1, 1, 1, m)
     return by_image.to(x)
 
 

@@ -21,8 +21,8 @@ class USM(Operator):
     """Sharpen by unsharp masking, where the image differs enough from its blur.
 
     y = m·clamp(x + weight·r) + (1 - m)·x with r = x - G ∗ x and m = G ∗ [|r| > threshold]; G is a
-    Gaussian, and the image is mirrored at its edges. Gradient: identity; that of the weight is
-    exact.
+    Gaussian, and the image is mirrored at its edges. Gradient: identity; those of weight and
+    size are exact, but for the mask [|r| > threshold], which counts as constant.
 
     weight: how much of the difference r is added, 0 to 10; a number, or one per image.
     threshold: the difference from which a pixel is sharpened, 0 to 1; 10/255 if left out.
@@ -34,7 +34,7 @@ class USM(Operator):
 
     weight: Numbers = number(default=0.5, low=0, high=10, learnable=True)
     threshold: Number = number(default=10 / 255, low=0, high=1, levels=True, per_image=False)
-    size: Number = number(default=8, above=0, high=100, per_image=False)
+    size: Number = number(default=8, above=0, high=100, per_image=False, learnable=True)
     side: Integer = integer(default=51, low=1, high=501, odd=True, per_image=False)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:

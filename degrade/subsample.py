@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .constants import cached_constant
+from .constants import cached_constant, ordinary_tensors
 from .convolution import convolve
 from .interpolation import between_neighbours
 from .kernels import KERNELS
@@ -16,6 +16,7 @@ from .params import Integer, Numbers, decided, integer, number
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
+from .tracked import is_tracked
 
 
 @register("subsample", exact="its formula", gradient="adjoint")
@@ -24,7 +25,7 @@ class Subsample(Operator):
 
     The kernel is moved by (factor - 1)/2 pixels, by linear interpolation, so that the kept pixel
     sees the centre of its cell. Output sides are n / factor, rounded up. The image is mirrored at
-    its edges. Gradient: its own, the adjoint.
+    its edges. Gradient: its own, the adjoint; that of the size is exact.
 
     factor: an integer from 1 to 16.
     size: standard deviation of the Gaussian in pixels, 0 to 100; a number, or one per image.
@@ -34,7 +35,7 @@ class Subsample(Operator):
     """
 
     factor: Integer = integer(low=1, high=16, per_image=False)
-    size: Numbers = number(low=0, high=100)
+    size: Numbers = number(low=0, high=100, learnable=True)
     side: Integer = integer(default=25, low=1, high=501, odd=True, per_image=False)
     linear = True
 
@@ -55,7 +56,8 @@ class Subsample(Operator):
         side = decided(self.side)
 
         def subsample(row: Tensor, size: float) -> Tensor:
-            kernel = _moved_gaussian(size, factor, side)
+            build = _moved_gaussian if is_tracked(size) else _kept_gaussian
+            kernel = build(size, factor, side)
             blurred = convolve(row, kernel)
             return blurred[..., ::factor, ::factor]
 
@@ -85,13 +87,16 @@ class Subsample(Operator):
         return seen[..., ::factor, ::factor]
 
 
-@cached_constant(maxsize=16)
 def _moved_gaussian(size: float, factor: int, side: int) -> Tensor:
     """A Gaussian whose centre lies (factor - 1)/2 pixels before the middle, by interpolation."""
     kernel: Tensor = KERNELS["gaussian"].draw(size, size, 0, 1, side)
-    pixels = torch.arange(side, dtype=torch.float64)
-    shift = (factor - 1) / 2
-    positions = pixels + shift
-    interpolation = between_neighbours(side, positions.clamp(max=side - 1))
+    with ordinary_tensors():
+        pixels = torch.arange(side, dtype=torch.float64)
+        shift = (factor - 1) / 2
+        positions = pixels + shift
+        interpolation = between_neighbours(side, positions.clamp(max=side - 1))
     moved = interpolation @ kernel @ interpolation.mT
     return moved / moved.sum()
+
+
+_kept_gaussian = cached_constant(maxsize=16)(_moved_gaussian)

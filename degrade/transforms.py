@@ -1,15 +1,17 @@
-"""What operators need to work under torch.func (grad, vjp, jacrev, vmap) and torch.compile.
+"""What operators need to work under torch.func (grad, vjp, jacrev, vmap), compile and export.
 
 A tensor inside a transform of torch.func stands for other tensors and has no storage of its own.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -55,6 +57,22 @@ def is_differentiated(x: Tensor) -> bool:
     if torch.compiler.is_compiling():  # it compiles no forward mode
         return False
     return unpack_dual(x).tangent is not None
+
+
+def is_exporting() -> bool:
+    """Whether torch.export or torch.onnx.export records what is computed."""
+    compiler_knows = getattr(torch.compiler, "is_exporting", None)  # PyTorch 2.7 has it first
+    return compiler_knows is not None and compiler_knows()
+
+
+@contextmanager
+def not_recorded() -> Iterator[None]:
+    """Compute with real tensors during torch.export: the program holds the result as a constant."""
+    if not is_exporting():
+        yield
+        return
+    with _disable_current_modes():
+        yield
 
 
 def differs_within_vmap(x: Tensor) -> bool:

@@ -19,12 +19,22 @@ from .held import Held
 from .images import check_channels
 from .kernels import KERNELS
 from .operator import Operator, Shape
-from .params import Integer, Integers, Number, decided, integer, number, random_seed, tensor
+from .params import (
+    Integer,
+    Integers,
+    Number,
+    decided,
+    integer,
+    number,
+    random_seed,
+    tensor,
+    tensor_of,
+)
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 from .seeded import Draws, Unknown
-from .surrogate import declare
+from .surrogate import declare, with_gradient_of
 
 _STEEPEST = 100.0  # of the heights that a fog begins with
 
@@ -36,14 +46,14 @@ class Fog(Unknown):
     y = (x + amount·p)·m / (m + amount), where m is the largest value of the image, and p a plasma
     fractal from 0 to 1: a square with the next power of two as its side is divided again and again,
     and each new point gets the mean of four, plus a uniform number that shrinks by `decay` at each
-    step. Gradient: m / (m + amount), in which m counts as constant.
+    step. Gradient: m / (m + amount), in which m counts as constant; that of the amount is exact.
 
     amount: 0 to 100.
     decay: 1 to 100; large ones give smooth clouds.
     seed: fixes the clouds; `sample` draws it, and `approx` removes it.
     """
 
-    amount: Number = number(low=0, high=100, per_image=False)
+    amount: Number = number(low=0, high=100, per_image=False, learnable=True)
     decay: Number = number(default=2, low=1, high=100, per_image=False)
     seed: Integers | None = random_seed(default=None)
     linear = False
@@ -57,8 +67,11 @@ class Fog(Unknown):
             side = _power_of_two(max(height, width))
             clouds = plasma(seed, decay, side)[:height, :width]
             brightest = row.detach().amax((1, 2, 3), keepdim=True).clamp(min=0)
-            share = brightest / (brightest + amount) if amount else 1.0
-            return (row + amount * clouds.to(row)) * share
+            added = tensor_of(amount, row)
+            total = brightest + added
+            is_black = total == 0
+            share = torch.where(is_black, 1.0, brightest / torch.where(is_black, 1.0, total))
+            return (row + added * clouds.to(row)) * share
 
         return row_by_row(cover, x, seed=self.drawn_seed)
 
@@ -107,7 +120,7 @@ class Snow(Unknown):
     y = keep·x + (1 - keep)·max(x, 1.5·luma + 0.5) + s + s turned by 180°. The flakes s are a field
     of N(mean, deviation²), enlarged by `zoom`, set to 0 below the threshold, and blurred along a
     line at a drawn angle, from 45° to the left of straight down to 45° to its right; they have 8
-    bits. Gradient: `keep`.
+    bits. Gradient: `keep`; that of `keep` itself is exact.
 
     mean, deviation: of the field, 0 to 1.
     zoom: 1 to 10.
@@ -124,18 +137,19 @@ class Snow(Unknown):
     threshold: Number = number(default=0.5, low=0, high=1, per_image=False)
     length: Integer = integer(default=21, low=1, high=501, odd=True, per_image=False)
     size: Number = number(default=4, low=0, high=100, per_image=False)
-    keep: Number = number(default=0.8, low=0, high=1, per_image=False)
+    keep: Number = number(default=0.8, low=0, high=1, per_image=False, learnable=True)
     seed: Integers | None = random_seed(default=None)
     linear = False
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
-        keep = decided(self.keep)
+        keep = tensor_of(decided(self.keep), x)
         image = x.detach()
         pale = 1.5 * Gray().forward(image, rng) + 0.5
         bleached = keep * image + (1 - keep) * torch.maximum(image, pale)
         exact = row_by_row(self._under_flakes, bleached, seed=self.drawn_seed)
-        return declare(x, exact, torch.full_like(image, keep))
+        declared = declare(x, exact, torch.full_like(image, decided(self.keep)))
+        return with_gradient_of(declared, exact)
 
     def _under_flakes(self, x: Tensor, seed: int) -> Tensor:
         height, width = x.shape[2:]
@@ -177,7 +191,7 @@ class Frost(Unknown, Held):
     """Lay a part of a photograph of frost over an image, where you have one.
 
     y = keep·x + weight·f, where f is a part of the photograph with the size of x, at a drawn place.
-    Gradient: `keep`.
+    Gradient: `keep`; those of `keep` and `weight` are exact.
 
     photograph: a tensor [1, 3, H, W] in [0, 1], or the path of a file, larger than the image. A
         grey image gets the mean of its channels.
@@ -186,8 +200,8 @@ class Frost(Unknown, Held):
     """
 
     photograph: Tensor | str | Path = tensor(channels=3)
-    keep: Number = number(default=0.7, low=0, high=1, per_image=False)
-    weight: Number = number(default=0.7, low=0, high=1, per_image=False)
+    keep: Number = number(default=0.7, low=0, high=1, per_image=False, learnable=True)
+    weight: Number = number(default=0.7, low=0, high=1, per_image=False, learnable=True)
     seed: Integers | None = random_seed(default=None)
     linear = False
     __eq__, __hash__ = Held.same, Held.kind
@@ -198,14 +212,15 @@ class Frost(Unknown, Held):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
-        keep = decided(self.keep)
-        weight = decided(self.weight)
+        keep = tensor_of(decided(self.keep), x)
+        weight = tensor_of(decided(self.weight), x)
 
         def freeze(row: Tensor, seed: int) -> Tensor:
             part = self._part(seed, row.shape)
             if row.shape[1] == 1:
                 part = part.mean(1, keepdim=True)
-            return keep * row + weight * part.to(row)
+            frost: Tensor = weight * part.to(row)
+            return keep * row + frost
 
         return row_by_row(freeze, x, seed=self.drawn_seed)
 

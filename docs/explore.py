@@ -33,6 +33,8 @@ MOST_TESTS = 8  # tests that a page names
 
 # A text with a place for each of five strengths, or five texts
 STRENGTHS: dict[str, tuple[str, ...]] = {
+    "aberration": ("aberration:{}", "1.01,0.99", "0.98,1", "1.03,0.97", "1.06,1.03", "0.9,1.1"),
+    "affine": ("affine:{}", "5", "-20", "45,edge=nearest", "0,scale=0.6", "10,shear=20"),
     "blur": (
         "blur:gaussian,2",
         "blur:gaussian,4,across=0.5,angle=45,side=21",
@@ -42,6 +44,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     ),
     "box": ("box:{0},{0}", "0.1", "0.3", "0.5", "0.7", "0.9"),
     "brightness": ("brightness:{}", "0.25", "0.5", "0.75", "1.5", "2.5"),
+    "camera": ("camera(shotread:{})", "0.0001", "0.001", "0.004", "0.012", "0.05"),
     "clamp": ("gaussian:{} >> clamp", "0.05", "0.1", "0.2", "0.4", "0.8"),
     "codec": ("codec:webp,{}", "90", "50", "20", "10", "1"),
     "compressedsensing": ("compressedsensing:{}", "0.8", "0.5", "0.2", "0.1", "0.05"),
@@ -81,6 +84,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     ),
     "offset": ("offset:{}", "0.2", "-0.2", "0,0.2", "0,0,0.3", "-0.3,-0.3,-0.3"),
     "perimage": ("perimage(jpeg:{})", "75", "40", "18", "9", "3"),
+    "perspective": ("perspective:jitter={}", "0.03", "0.06", "0.1", "0.15", "0.24"),
     "pixels": ("pixels:{}", "0.1", "0.3", "0.5", "0.7", "0.9"),
     "place": (
         "place:100|0|14|0|100|14,128x128",
@@ -97,6 +101,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     "saltpepper": ("saltpepper:{}", "0.02", "0.05", "0.1", "0.3", "0.3,each=channel"),
     "saturation": ("saturation:{}", "0", "0.5", "1.5", "2", "4"),
     "scaledpoisson": ("scaledpoisson:{}", "0.5", "1", "2", "3", "3,gray=1"),
+    "shotread": ("shotread:{}", "0.0005", "0.002", "0.005", "0.012", "0.05"),
     "shift": ("shift:{}", "4,4", "10,-10", "-20,20", "30,0", "-40,-40"),
     "shuffle": ("shuffle(jpeg:{} ; gaussian:0.1 ; blur:gaussian,1)", "75", "40", "18", "9", "3"),
     "sinc": ("sinc:{}", "2", "1.5", "1", "0.7", "0.4"),
@@ -115,6 +120,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     "uncrop": ("uncrop:{}", "0.8", "0.6", "0.4", "0.25", "0.25,where=center"),
     "uniform": ("uniform:{}", "0.05", "0.1", "0.3", "0.6", "1"),
     "usm": ("usm:{}", "0.5", "1", "2", "4", "8"),
+    "vignette": ("vignette:{}", "0.2", "0.4", "0.6", "1", "2"),
     "zoomblur": ("zoomblur:{}", "1.05", "1.1", "1.2", "1.4", "1.8"),
 }
 
@@ -176,28 +182,50 @@ def picture(name: str) -> bytes:
 def docstring(name: str) -> tuple[list[str], dict[str, str]]:
     """The paragraphs of the docstring, and what it says of each parameter."""
     paragraphs = []
-    meanings = {}
+    meanings: dict[str, str] = {}
     for block in (inspect.getdoc(REGISTRY[name]) or "").split("\n\n"):
-        entries = re.split(r"\n(?=\S)", block)
-        parsed = [_entry(name, entry) for entry in entries]
-        if all(parsed):
-            for found in parsed:
-                meanings.update(found)
+        entries = _entries(name, block)
+        if entries:
+            meanings.update(entries)
         else:
             paragraphs.append(block)
+    for parameter, kind in REGISTRY[name].kinds.items():
+        if kind.nested:
+            meanings.setdefault(parameter, "what stands in the parentheses")
+        elif parameter not in meanings:
+            meanings[parameter] = _sentence_about(parameter, paragraphs)
     return paragraphs, meanings
 
 
-def _entry(name: str, entry: str) -> dict[str, str]:
-    """The parameters that a line of a docstring is about, with their meaning; {} if it is prose."""
-    match = re.match(r"([\w, ]+?)(?: of [^:]*)?: (.*)", entry, re.S)
-    if not match:
+def _entries(name: str, block: str) -> dict[str, str]:
+    """The parameters that a block of a docstring is about, with their meaning; {} if it is prose.
+
+    A block of entries begins with one. Each begins a line or a sentence: `name, name of …: text`.
+    """
+    known = "|".join(REGISTRY[name].kinds)
+    if not known:
         return {}
-    parameters = match[1].split(", ")
-    if not set(parameters) <= set(REGISTRY[name].kinds):
+    start = rf"(?:{known})(?:, (?:{known}))*(?: of [^:.]*)?: "
+    if not re.match(start, block):
         return {}
-    meaning = re.sub(r"\s+", " ", match[2])
-    return dict.fromkeys(parameters, meaning)
+    entries = {}
+    for entry in re.split(rf"(?:\n|(?<=\.) )(?={start})", block):
+        names, _, meaning = entry.partition(": ")
+        names, _, whose = names.partition(" of ")
+        text = re.sub(r"\s+", " ", meaning)
+        for parameter in names.split(", "):
+            entries[parameter] = f"of {whose}: {text}" if whose else text
+    return entries
+
+
+def _sentence_about(parameter: str, paragraphs: list[str]) -> str:
+    """The first sentence that names a parameter in backticks."""
+    for paragraph in paragraphs:
+        text = re.sub(r"\s+", " ", paragraph)
+        for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
+            if f"`{parameter}`" in sentence:
+                return sentence
+    return ""
 
 
 def parameter_table(name: str) -> str:
@@ -207,7 +235,7 @@ def parameter_table(name: str) -> str:
     _, meanings = docstring(name)
     rows = ["| parameter | meaning | allowed | default | also |", "|---|---|---|---|---|"]
     for parameter in parameters:
-        meaning = meanings.get(parameter.name, "")
+        meaning = meanings[parameter.name]
         default = "required" if parameter.required else parameter.default_text or "None"
         cells = [f"`{parameter.name}`", meaning, parameter.description, default, traits(parameter)]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

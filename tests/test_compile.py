@@ -31,6 +31,8 @@ OPERATORS = [
     "speckle:0.1",
     "saltpepper:0.1",
     "jpeg:30",
+    "affine:13,dx=0.5,filter=bicubic",
+    "perspective:corners=0.1|0|0|0.05|0|0|0|0",
     CHAIN,
     PUBLISHED,
 ]

@@ -81,6 +81,12 @@ def test_explore_page_of_each_operator_shows_its_declaration():
         for parameter in REGISTRY[name].kinds:
             assert f"| `{parameter}` |" in page
         assert REGISTRY[name].gradient in page
+        _, meanings = pages.docstring(name)
+        assert all(meanings[parameter] for parameter in REGISTRY[name].kinds), name
     assert '`degrade.pipelines["imagenet-c/fog/1 … 5"]`' in pages.page("fog")
     assert "tests/test_imagenet_c.py::test_imagenet_c_fog_equals_its_code" in pages.page("fog")
     assert pages.picture("glass") == pages.picture("glass")
+    _, of_turn = pages.docstring("turn")
+    assert of_turn["mirror"].startswith("0 or 1")
+    _, of_shuffle = pages.docstring("shuffle")
+    assert of_shuffle["operators"] == "what stands in the parentheses"

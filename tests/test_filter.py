@@ -210,7 +210,7 @@ def test_blur_kernel_round_trips_as_text():
     assert f == Blur(f.kernel) == parse(str(f)) and hash(f) == hash(parse(str(f)))
     assert str(Blur([[0, 1, 0]])) == "blur:0|0|0|0|1|0|0|0|0"
     assert parse("blur:gaussian,2") == Blur("gaussian", 2)
-    assert set(KERNELS) == {"gaussian", "plateau", "motion", "defocus", "trail", "disc"}
+    assert set(KERNELS) == {"gaussian", "plateau", "motion", "defocus", "trail", "line", "disc"}
 
 
 def test_filter_ranges_draw_within_bounds():

@@ -3,12 +3,15 @@
 import copy
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from torch.autograd import forward_ad
 
 import degrade
+from degrade.kinds import NumberKind
+from degrade.registry import REGISTRY
 
 from .conftest import rng
 
@@ -55,7 +58,26 @@ SMOOTH = [
     ("hsv:0.7,saturation=0.05,value=-0.02", "saturation"),
     ("hsv:0.7,saturation=0.05,value=-0.02", "value"),
     ("offset:0.1,0.2,0.05", "green"),
+    ("offset:0.1,every=0.2", "every"),
+    ("blur:line,0.7,angle=25,edge=black", "size"),
+    ("blur:line,0.7,angle=25,edge=black", "angle"),
+    ("diffjpeg:40,rounding=cube", "quality"),
     ("usm:0.6", "weight"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "angle"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "dy"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "dx"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5,edge=nearest", "scale"),
+    ("affine:13,dy=0.4,dx=-1.3,scale=1.2,shear=5", "shear"),
+    ("affine:0,dy=0.2,dx=0.3,filter=bicubic", "angle"),
+    ("affine:0,dy=0.2,dx=0.3,filter=bicubic", "dx"),
+    ("elastic:6,2,seed=3", "strength"),
+    ("fog:0.7,seed=3", "amount"),
+    ("vignette:0.6", "strength"),
+    ("aberration:1.043,0.97", "red"),
+    ("aberration:1.04,0.963", "blue"),
+    ("snow:0.3,keep=0.6,threshold=0.2,seed=3", "keep"),
+    ("subsample:2,1.1,side=9", "size"),
+    ("usm:0.6,threshold=0.02,size=1.7,side=9", "size"),
 ]
 
 
@@ -74,6 +96,74 @@ def test_gradient_is_the_derivative_of_the_values(text, name):
     above, below = (f.with_values({name: value + change})(x, 3) for change in (step, -step))
     expected = ((above - below) * weight).sum() / (2 * step)
     assert torch.allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+# Numbers that carry no gradient, and why. Any other real number is declared learnable.
+WHOLE = "decides whole pixels, or how many terms there are"
+CHANCE = "decides which values are replaced"
+DRAWN = "decides what is drawn, and is not kept"
+THRESHOLD = "of a field that a threshold cuts"
+WITHOUT_GRADIENT = {
+    "box": dict.fromkeys(["height", "width", "top", "left"], WHOLE),
+    "compressedsensing": {"ratio": WHOLE},
+    "deadpixels": {"prob": CHANCE},
+    "elastic": dict.fromkeys(["size", "jitter"], DRAWN),
+    "fog": {"decay": DRAWN},
+    "gaussian": {"gray": CHANCE},
+    "hotpixels": {"prob": CHANCE},
+    "maybe": {"prob": CHANCE},
+    "perspective": {"jitter": DRAWN},
+    "pixels": {"prob": CHANCE},
+    "resize": {"scale": WHOLE},
+    "saltpepper": dict.fromkeys(["prob", "salt"], CHANCE),
+    "scaledpoisson": {"gray": CHANCE},
+    "snow": dict.fromkeys(["mean", "deviation", "zoom", "threshold", "size"], THRESHOLD),
+    "spatter": dict.fromkeys(["mean", "deviation", "size", "threshold", "amount"], THRESHOLD),
+    "speckle": {"gray": CHANCE},
+    "strokes": {"width": WHOLE},
+    "uncrop": {"keep": WHOLE},
+    "usm": {"threshold": THRESHOLD},
+    "zoomblur": dict.fromkeys(["largest", "step"], WHOLE),
+}
+
+
+def test_every_real_number_is_learnable_or_listed():
+    for name, cls in REGISTRY.items():
+        if not cls.__module__.startswith("degrade."):
+            continue  # an operator of another test
+        real = {
+            parameter
+            for parameter, kind in cls.kinds.items()
+            if isinstance(kind, NumberKind) and not kind.integer and not kind.learnable
+        }
+        assert real == set(WITHOUT_GRADIENT.get(name, {})), name
+
+
+def test_docs_list_the_numbers_without_a_gradient():
+    page = (Path(__file__).parent.parent / "docs" / "fitting.md").read_text(encoding="utf-8")
+    (paragraph,) = [p for p in page.split("\n\n") if p.startswith("No gradient have")]
+    for name, parameters in WITHOUT_GRADIENT.items():
+        listed = ", ".join(f"`{parameter}`" for parameter in parameters)
+        assert f"{listed} of `{name}`" in paragraph, name
+
+
+def test_frost_has_gradients_of_both_numbers():
+    photograph = torch.rand(1, 3, 30, 30, generator=rng(5))
+    x = image()
+
+    def frozen(keep, weight):
+        return degrade.Frost(photograph, keep, weight, seed=1)(x)
+
+    assert torch.autograd.gradcheck(frozen, (learned(0.7), learned(0.6)))
+
+
+def test_scaled_poisson_peak_has_its_declared_gradient():
+    x, peak = image(), learned(24.0, 60.0)
+    y = degrade.ScaledPoisson(1.5, peak=peak)(x, 3)
+    assert torch.equal(y, degrade.ScaledPoisson(1.5, peak=(24, 60))(x, 3))
+    (gradient,) = torch.autograd.grad(y.sum(), peak)
+    expected = -(y - x).sum((1, 2, 3)) / (2 * peak)
+    assert torch.allclose(gradient, expected.detach())
 
 
 @pytest.mark.parametrize("model", ["poisson:{}", "poissongaussian:{},0"])
@@ -108,6 +198,79 @@ def test_blur_kernel_gradient_correlates():
     kernel = torch.rand(1, 3, generator=rng(2), dtype=torch.float64, requires_grad=True)
     x = image()[:1, :1, :5, :4]
     assert torch.autograd.gradcheck(lambda k: degrade.Blur(k)(x), kernel)
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_perspective_corners_gradient(filter):
+    corners = learned(0.11, 0.03, -0.07, 0.02, 0.01, -0.06, 0.04, 0.08)
+    x = image()[:1, :1]
+
+    def seen_aslant(corners):
+        return degrade.Perspective(corners=corners, filter=filter)(x)
+
+    assert torch.autograd.gradcheck(seen_aslant, corners)
+
+
+@pytest.mark.parametrize("onto", [None, torch.full((1, 1, 14, 15), 0.3)])
+def test_place_matrix_gradient_is_the_derivative(onto):
+    """Central differences of the values, whose coverage is rounded to float32."""
+    numbers = (9.3, 1.2, 2.1, -0.8, 10.4, 1.7)
+    x = image()[:1, :1]
+    matrix = learned(*numbers)
+    y = degrade.Place(matrix, (14, 15), onto)(x)
+    assert torch.equal(y, degrade.Place(numbers, (14, 15), onto)(x))
+    weight = torch.randn(y.shape, generator=rng(1), dtype=y.dtype)
+    (gradient,) = torch.autograd.grad((y * weight).sum(), matrix)
+    step = 1e-4
+    for i in range(6):
+        values = []
+        for change in (step, -step):
+            moved = [n + change * (i == k) for k, n in enumerate(numbers)]
+            values.append((degrade.Place(moved, (14, 15), onto)(x) * weight).sum())
+        expected = (values[0] - values[1]) / (2 * step)
+        assert torch.allclose(gradient[i], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_place_outside_has_a_gradient_of_zero():
+    matrix = learned(4.0, 0.0, 100.0, 0.0, 4.0, 0.0)
+    y = degrade.Place(matrix, 8)(image())
+    (gradient,) = torch.autograd.grad(y.sum(), matrix)
+    assert not y.any() and not gradient.any()
+
+
+def test_shift_gradient_is_the_central_difference():
+    x = image()
+    dy, dx = learned(2.0, -1.0), learned(-3.0)
+    y = degrade.Shift(dy, dx)(x)
+    assert torch.equal(y, degrade.Shift((2, -1), -3)(x))
+    weight = torch.randn(y.shape, generator=rng(1), dtype=y.dtype)
+    of_dy, of_dx = torch.autograd.grad((y * weight).sum(), [dy, dx])
+
+    def difference(first, second):
+        change = degrade.Shift(*first)(x) - degrade.Shift(*second)(x)
+        return (weight * change / 2).sum((1, 2, 3))
+
+    assert torch.allclose(of_dy, difference(((3, 0), -3), ((1, -2), -3)))
+    assert torch.allclose(of_dx, difference(((2, -1), -2), ((2, -1), -4)).sum())
+
+
+def test_geometry_gradient_goes_through_chain_and_row():
+    angle, dx, strength = learned(3.3, -4.1), learned(1.2), learned(5.0)
+    f = degrade.Affine(angle) >> degrade.Shift(1, dx) >> degrade.Elastic(strength, 2)
+    f = f >> degrade.Gaussian(0.01)
+    x, seeds = image(), [5, 6]
+    total = f(x, seeds).square().sum()
+    gradients = torch.autograd.grad(total, [angle, dx, strength])
+    of_drawn = f.sample(x.shape, seeds)(x, seeds).square().sum()
+    rows = [f.row(i, 2)(x[i : i + 1], seeds[i]) for i in range(2)]
+    of_rows = torch.cat(rows).square().sum()
+    for other in (of_drawn, of_rows):
+        for gradient, again in zip(
+            gradients, torch.autograd.grad(other, [angle, dx, strength]), strict=True
+        ):
+            assert gradient.any() and torch.allclose(gradient, again)
+    plain = degrade.parse(str(f))
+    assert plain == f and not plain(x, seeds).requires_grad
 
 
 def test_mask_gradient_is_the_image():

@@ -99,7 +99,6 @@ def weight(*size):
         (lambda: degrade.DeadPixels(weight()), "prob"),
         (lambda: degrade.SaltPepper([0.1, weight()]), "prob"),
         (lambda: degrade.Codec("webp", weight()), "quality"),
-        (lambda: degrade.Place(weight(6), 8), "matrix"),
         (lambda: degrade.Place((8, 0, 0, 0, 8, 0), 8, weight(1, 3, 8, 8)), "onto"),
     ],
 )

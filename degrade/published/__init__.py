@@ -12,13 +12,15 @@ import re
 
 from ..presets import Presets
 from ..registry import ALIASES, REFUSED
-from . import bsrgan, faces, imagenet_c, real_esrgan
+from . import bsrgan, faces, imagenet_c, raw, real_esrgan, watermarks
 from .entry import Pipeline
 
 _ENTRIES: dict[str, Pipeline] = {
     **real_esrgan.PIPELINES,
     **bsrgan.PIPELINES,
     **faces.PIPELINES,
+    **raw.PIPELINES,
+    **watermarks.PIPELINES,
     **imagenet_c.PIPELINES,
 }
 

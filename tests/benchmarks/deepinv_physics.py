@@ -41,6 +41,8 @@ OPERATORS = [
     "crop:2,3,12,14",
     "shift:2,-3",
     "turn:1,1",
+    "affine:15,dx=1.5,scale=0.9",
+    "perspective:corners=0.1|0|0|0.05|0|0|0|0",
     "place:20|0|3|0|20|2,28x28",
     "compressedsensing:0.5",
 ]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from degrade import (
     JPEG,
     Blur,
+    Camera,
     Crop,
     Frame,
     Frost,
@@ -19,6 +20,7 @@ from degrade import (
     PoissonGaussian,
     Range,
     Resize,
+    ShotRead,
     Shuffle,
 )
 from degrade.kinds import FlagKind, Kind, NumberKind, OptionKind
@@ -60,6 +62,10 @@ def declared(name: str, **own: st.SearchStrategy) -> st.SearchStrategy:
 moderate = {"peak": st.floats(0.1, 1e4)}
 
 STRATEGIES = {
+    "aberration": declared("aberration"),
+    "affine": declared(
+        "affine", scale=st.floats(0.3, 3), dy=st.floats(-20, 20), dx=st.floats(-20, 20)
+    ),
     "blur": st.builds(Blur, st.just("gaussian"), st.floats(0, 3))
     | st.builds(Blur, st.just("motion"), st.floats(1, 9), st.floats(-360, 360))
     | st.builds(Blur, st.just("defocus"), st.floats(0, 5))
@@ -80,10 +86,19 @@ STRATEGIES = {
         side=st.none() | st.sampled_from([1, 3, 7]),
         edge=st.sampled_from(["mirror", "nearest"]),
     )
+    | st.builds(Blur, st.just("line"), st.floats(0.05, 3), st.floats(-360, 360))
     | st.builds(Blur, st.just("disc"), st.floats(0, 10), across=st.floats(0, 3))
-    | st.builds(Blur, kernels, edge=st.sampled_from(["mirror", "nearest"])),
+    | st.builds(Blur, kernels, edge=st.sampled_from(["mirror", "nearest", "black"])),
     "box": declared("box"),
     "brightness": declared("brightness"),
+    "camera": st.builds(
+        Camera,
+        st.sampled_from([Gaussian(0.01), ShotRead(0.01, 0.001)]),
+        st.none() | st.just((0.7, 0.2, 0.1, 0.1, 0.8, 0.1, 0, 0.2, 0.8)),
+        red=st.none() | st.floats(1, 3),
+        blue=st.floats(1, 3),
+        brightening=st.none() | st.floats(0.5, 2),
+    ),
     "clamp": declared("clamp"),
     "codec": declared("codec", format=st.sampled_from(["webp", "avif", "jpeg2000"])),
     "compressedsensing": declared("compressedsensing", ratio=st.floats(0.01, 1)),
@@ -111,6 +126,8 @@ STRATEGIES = {
         JPEG, st.integers(1, 100), allowed(JPEG.kinds["subsampling"])
     ),  # with the default surrogate, whose slope is 1
     "offset": declared("offset"),
+    "perspective": declared("perspective", jitter=st.floats(0, 0.24), corners=st.none())
+    | declared("perspective", jitter=st.none(), corners=st.just((0.2, 0.1, 0, -0.1, 0, 0, 0, 0.3))),
     "pixels": declared("pixels"),
     "place": st.builds(
         lambda side, turn, at, size: Place((side, -turn, at, turn, side, at), size),
@@ -147,11 +164,14 @@ STRATEGIES = {
         of=st.none(),
     ),
     "saltpepper": declared("saltpepper"),
-    "saturation": declared("saturation"),
+    "saturation": declared(
+        "saturation", weights=st.sampled_from([(0.2989, 0.587, 0.114), (0.3, 0.6, 0.1)])
+    ),
     "scaledpoisson": declared(
         "scaledpoisson", scale=st.floats(0, 3), peak=st.none() | st.floats(1, 1e4)
     ),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
+    "shotread": declared("shotread", read=st.floats(1e-6, 1)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
     "snow": declared("snow", length=st.sampled_from([1, 5, 21]), size=st.floats(0, 9)),
     "spatter": declared("spatter", size=st.floats(0.1, 4), amount=st.floats(0.1, 3)),
@@ -167,6 +187,7 @@ STRATEGIES = {
     "uncrop": declared("uncrop", keep=st.floats(0.01, 1)),
     "uniform": declared("uniform"),
     "usm": declared("usm", size=st.floats(0.1, 9), side=st.sampled_from([1, 9, 51])),
+    "vignette": declared("vignette"),
     "zoomblur": declared("zoomblur", largest=st.floats(1, 3), step=st.floats(0.05, 1)),
 }
 # of what keeps the size, since the rows of a batch must agree on one
@@ -256,6 +277,7 @@ SLOPES = {
     "scaledpoisson": _one,
     "snow": lambda f, x, run: torch.full_like(x, f.keep),
     "spatter": _spatter,
+    "shotread": lambda f, x, run: 1 + f.shot * (run(f) - x) / (2 * (f.shot * x + f.read)),
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
     "usm": _one,
