@@ -19,14 +19,14 @@ from .cards import Card, Cards, Control
 from .view import EXPORTS, component, look, problem_text, refused
 from .workspace import SAMPLES, Picture, Workspace
 
-# Of several events in a row only the last is taken. They bypass Gradio's queue, which needs two
-# requests for each; `look` takes them one after another.
-QUICK: dict[str, Any] = {
+# Events of the chain: of several in a row only the last is taken.
+CHAIN_EVENT: dict[str, Any] = {
     "show_progress": "hidden",
     "trigger_mode": "always_last",
-    "queue": False,
     "api_visibility": "private",
 }
+# Those that draw no card anew bypass Gradio's queue, which needs two requests for each.
+QUICK = CHAIN_EVENT | {"queue": False}
 SEEDS = 10_000  # how many the die can draw
 CHAIN = "op"  # the page's address may end in ?op= and the text of a chain
 VISIT = 24 * 3600  # seconds after which the files of a visitor who left are removed
@@ -109,7 +109,7 @@ class DegradeTab:
             self._read_text,
             [*self.state, self.revision, self.text],
             [self.cards, self.revision, *self.view],
-            **QUICK,
+            **CHAIN_EVENT,
         )
         self.seed.input(look, self.state, self.view, **QUICK)
         drawn = self.die.click(_draw_seed, None, self.seed, **QUICK)
@@ -214,7 +214,7 @@ class DegradeTab:
             partial(self._change_structure, index, change),
             [*self.state, self.revision, *inputs],
             self.structure,
-            **QUICK,
+            **CHAIN_EVENT,
         )
 
     # What happens -------------------------------------------------------------------------------

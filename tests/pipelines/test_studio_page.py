@@ -92,6 +92,7 @@ def test_page_gives_the_bits_of_the_copied_command(page, tmp_path):
     assert page.value("#chain textarea") == "jpeg:30"
     type_chain(page, " >> gaussian:0.05..0.2", 2)
     page.wait(lambda: "gaussian:0.05..0.2" in copied(page))
+    page.wait(lambda: page.count("#card-1 input[type=range]") == 2)  # the last cards are drawn
     page.press("#card-0 input[type=range]", LEFT)
     page.wait(lambda: page.value("#chain textarea") == "jpeg:29 >> gaussian:0.05..0.2")
     page.replace("#seed input", "5")
@@ -108,8 +109,8 @@ def test_page_gives_the_bits_of_the_copied_command(page, tmp_path):
 def test_page_begins_with_the_chain_of_its_address(page, server):
     chain = quote("downsample:2 >> jpeg:0.5..2")
     page.open(f"{server[0]}?op={chain}")
-    page.wait(lambda: "quality" in page.text("#problem"))
-    assert page.count(".card") == 0 and len(page.run(SOURCES)) == 2
+    page.wait(lambda: "quality" in page.text("#problem") and len(page.run(SOURCES)) == 2)
+    assert page.count(".card") == 0
     page.open(f"{server[0]}?op={quote('downsample:2 >> jpeg:5..9')}")
     page.wait(lambda: page.count(".card") == 2)
     page.wait(lambda: "drawn: downsample:2 >> jpeg:" in page.text("#status"))
