@@ -323,7 +323,7 @@ def in_studio(f: degrade.Operator) -> list[str]:
         return []
     address = f"http://127.0.0.1:7860/?op={quote(text)}"
     return [
-        f"Move its sliders in the [studio](../studio.md): `degrade studio --op \"{text}\"`, or, "
+        f'Move its sliders in the [studio](../studio.md): `degrade studio --op "{text}"`, or, '
         f"while one runs on your machine, [open it there]({address})."
     ]
 

@@ -82,7 +82,7 @@ def parameter(name):
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.parametrize("name", map(parameter, NAMES))
+@pytest.mark.parametrize("name", [parameter(name) for name in NAMES])
 def test_notebook_runs_with_nothing_but_its_file(name, tmp_path):
     """Its folder holds no picture before, and only what the cells write after."""
     work = tmp_path / "work"
@@ -92,5 +92,3 @@ def test_notebook_runs_with_nothing_but_its_file(name, tmp_path):
     assert exit_code == 0, errors
     assert process.output.strip()
     assert {path.name for path in work.iterdir()} <= {"avatars", "out"}
-
-
