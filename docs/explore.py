@@ -315,7 +315,7 @@ def users() -> dict[str, list[str]]:
 
 
 def in_studio(f: degrade.Operator) -> list[str]:
-    """A paragraph that leads to the cards of the studio; none if the studio refuses the operator."""
+    """A paragraph that leads to the cards of the studio; none if it refuses the operator."""
     text = text_of(f)
     try:
         cards_of(text)
