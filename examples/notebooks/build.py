@@ -93,16 +93,17 @@ def _unpack(names: tuple[str, ...]) -> str:
 
 def _top_level(lines: list[str], statements: list[ast.stmt]) -> Iterator[str]:
     """The imports and constants in one cell, then a cell for each function and class."""
-    simple = []
+    imports = []
+    constants = []
     definitions = []
     for statement in statements:
-        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-            definitions.append(_source(lines, statement))
+        code = _source(lines, statement)
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            imports.append(code)
+        elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            definitions.append(code)
         else:
-            simple.append(_source(lines, statement))
-    is_import = [code.startswith(("import ", "from ")) for code in simple]
-    imports = [code for code, flag in zip(simple, is_import, strict=True) if flag]
-    constants = [code for code, flag in zip(simple, is_import, strict=True) if not flag]
+            constants.append(code)
     yield "\n".join(imports)
     yield "\n".join(constants).replace("Path(__file__).parent", "Path()")
     yield from definitions
@@ -117,9 +118,8 @@ def _source(lines: list[str], statement: ast.stmt) -> str:
 
 def _body(lines: list[str], main: ast.FunctionDef) -> Iterator[str]:
     """The body of `main` at the top level, a cell for each paragraph."""
-    values = {arg.arg: value for arg, value in zip(main.args.args, main.args.defaults, strict=True)}
-    for name, value in values.items():
-        yield f"{name} = {ast.unparse(value)}"
+    for argument, value in zip(main.args.args, main.args.defaults, strict=True):
+        yield f"{argument.arg} = {ast.unparse(value)}"
     indented = lines[main.body[0].lineno - 1 : main.end_lineno]
     text = "\n".join(line.removeprefix("    ") for line in indented)
     yield from text.split("\n\n")
