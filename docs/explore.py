@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
 from PIL import Image
@@ -23,6 +24,7 @@ from degrade.rng import child_seed
 from pipelines.files import encode, read_image, to_pil, write
 from pipelines.operators import linear
 from pipelines.sheet import sheet
+from pipelines.studio.cards import cards_of
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -340,6 +342,20 @@ def users() -> dict[str, list[str]]:
     return used
 
 
+def in_studio(f: degrade.Operator) -> list[str]:
+    """A paragraph that leads to the cards of the studio; none if it refuses the operator."""
+    text = text_of(f)
+    try:
+        cards_of(text)
+    except ValueError:
+        return []
+    address = f"http://127.0.0.1:7860/?op={quote(text)}"
+    return [
+        f'Move its sliders in the [studio](../studio.md): `degrade studio --op "{text}"`, or, '
+        f"while one runs on your machine, [open it there]({address})."
+    ]
+
+
 def page(name: str) -> str:
     """The page of an operator in Markdown."""
     cls = REGISTRY[name]
@@ -353,6 +369,7 @@ def page(name: str) -> str:
         f"# {name}",
         *paragraphs,
         f"## At five strengths\n\n![{name} at five strengths]({name}.png)\n\n{listed}",
+        *in_studio(examples[-1]),
         f"## Parameters\n\n{parameter_table(name)}",
         "## Values and gradient",
         f"Values equal: {cls.exact}. Gradient: {cls.gradient}. " + " ".join(properties(name)),

@@ -7,7 +7,10 @@ they are. The page of each operator is made by explore.py.
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import explore  # beside this file
@@ -20,6 +23,10 @@ IN_NAV = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 UP = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")
 # A link from a file at the top of the repository.
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
+# A name that a page of the API describes.
+DESCRIBED = re.compile(r"^::: (\S+)", re.M)
+API_INDEX = "api/names.md"
+LISTED = InclusionLevel.INCLUDED
 DOCTEST = re.compile(r"^>>> .*\n?(?:.+\n?)*", re.M)
 
 
@@ -72,7 +79,27 @@ def on_files(files, config):
         level = InclusionLevel.INCLUDED if path in IN_NAV else InclusionLevel.NOT_IN_NAV
         files.append(File.generated(config, place(path), content=content(path), inclusion=level))
     add_explored(files, config)
+    text = api_index(page.content_string for page in files.documentation_pages() if is_api(page))
+    files.append(File.generated(config, API_INDEX, content=text, inclusion=LISTED))
     return files
+
+
+def is_api(file: File) -> bool:
+    return file.src_uri.startswith("api/")
+
+
+def api_index(pages: Iterable[str]) -> str:
+    """A page of all names that the API pages describe, in the order of the alphabet."""
+    rows = {}
+    for text in pages:
+        for name in DESCRIBED.findall(text):
+            documentation = inspect.getdoc(pydoc.locate(name)) or ""
+            summary, *_ = documentation.splitlines() or [""]
+            summary = summary.replace("|", "\\|")
+            rows[name] = f"| [`{name}`][{name}] | {summary} |"
+    ordered = sorted(rows, key=lambda name: name.rpartition(".")[2].lower())
+    head = ["# All names", "", "| name | what it is |", "|---|---|"]
+    return "\n".join([*head, *[rows[name] for name in ordered]]) + "\n"
 
 
 def add_explored(files, config):

@@ -9,6 +9,7 @@ from . import perceptual
 from .ddrm import DDRM
 from .denoiser import Denoiser
 from .generator import Generator, StyleGAN2, StyleGAN3, load_generator, save_generator, wrap
+from .hub import Card
 from .identity import FaceIdentity, load_embedding
 from .load import load_prior, save_denoiser
 from .method import RestorationMethod
@@ -26,6 +27,7 @@ from .training import Training, train
 __all__ = [
     "DDRM",
     "METHODS",
+    "Card",
     "Denoiser",
     "FaceIdentity",
     "Generator",

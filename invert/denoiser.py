@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .generator.mapping import Label, labels
+from .hub import HubPrior
 from .noise_table import Betas, NoiseTable, Values
 
 Sigma = Tensor | float
@@ -31,7 +33,7 @@ class Level:
     time: int | None = None
 
 
-class Denoiser(nn.Module):
+class Denoiser(HubPrior):
     """Estimate the image x0 in x = x0 + σ·n with n ~ N(0, I), by any torch module.
 
     module: by default (x, sigma) → x0, with x [B, C, H, W] and x0 in [0, 1] units, unclamped, and
@@ -126,6 +128,18 @@ class Denoiser(nn.Module):
         if self.signed:
             x0 = (x0 + 1) / 2
         return x0.to(x.dtype)
+
+    def facts(self) -> dict[str, str]:
+        """What the denoiser declares of itself, for a model card."""
+        low, high = self.sigma_range
+        levels = f"σ from {low:g} to {high:g}, for images in [0, 1]"
+        return super().facts() | {"noise levels": levels}
+
+    def save(self, path: str | Path) -> None:
+        """Write the denoiser as .safetensors, as `save_denoiser` does."""
+        from .load import save_denoiser
+
+        save_denoiser(self, path)
 
     def suited_to(self, images: Tensor) -> Denoiser:
         """The denoiser for images [B, C, h, w]: for grey ones, if this one knows three colours.

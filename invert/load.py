@@ -22,11 +22,17 @@ from .checkpoint_file import (
 from .denoiser import Denoiser
 from .generator import BUNDLED, Generator, load_generator
 from .generator.download import fetch, is_address
+from .hub import PRIOR_FILE
 from .networks import FAMILIES, diffusers, family_of
 from .networks.drunet import UNetRes
 
 BUNDLED_DENOISERS = ("photo",)
-HUB_FILES = ("*.json", *diffusers.WEIGHTS, *[f"unet/{name}" for name in diffusers.WEIGHTS])
+HUB_FILES = (
+    PRIOR_FILE,
+    "*.json",
+    *diffusers.WEIGHTS,
+    *[f"unet/{name}" for name in diffusers.WEIGHTS],
+)
 FILE_SUFFIXES = (".pt", ".pth", ".pkl", ".safetensors")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 Settings = Mapping[str, object]
@@ -42,6 +48,7 @@ def load_prior(
     #sha256:… to verify it); a folder; or the id of a folder on huggingface.co, "owner/name" or
     "owner/name@revision", which the extra `degrade[hub]` downloads once.
 
+    A folder is one that `prior.save_pretrained` or `prior.push_to_hub` wrote, or one of diffusers.
     Known denoisers are DRUNet (KAIR's drunet_color.pth and drunet_gray.pth, files of `degrade
     train` and `save_denoiser`), guided-diffusion's networks (.pt), and folders of diffusers with a
     UNet2DModel. Known generators: see `load_generator`. Nothing in a file is executed.
@@ -106,11 +113,17 @@ def find(name_or_path: str | Path) -> Path:
         return bundled(text)
     path = Path(text)
     if path.exists():
-        return path
+        return _file_within(path)
     if _HUB_ID.fullmatch(text) and path.suffix not in FILE_SUFFIXES:
-        return _from_hub(text)
+        return _file_within(_from_hub(text))
     names = ", ".join([*BUNDLED_DENOISERS, *BUNDLED])
     raise ValueError(f"prior {text!r} is no file, no folder, no owner/name, and none of {names}")
+
+
+def _file_within(path: Path) -> Path:
+    """The file in a folder that `save_pretrained` wrote; any other path as it is."""
+    file = path / PRIOR_FILE
+    return file if file.is_file() else path
 
 
 def _from_hub(text: str) -> Path:

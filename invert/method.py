@@ -32,7 +32,7 @@ class RestorationMethod:
     source: who published it. departures: what is different here, and why. knobs: what `tuned` may
     change. prior_kind: the prior it needs, a key of PRIORS. options: the optional arguments of
     `invert.restore` it uses, out of class_label, init, identity and lr_scale. compares_faces:
-    whether it has a term for `identity`.
+    whether it has a term for `identity`. draws: whether another seed gives another answer.
     """
 
     source: str = ""
@@ -40,6 +40,7 @@ class RestorationMethod:
     knobs: tuple[Knob, ...] = ()
     prior_kind: str = "generator"
     options: frozenset[str] = frozenset()
+    draws: bool = True
 
     @property
     def compares_faces(self) -> bool:

@@ -50,6 +50,7 @@ class PlugAndPlay(RestorationMethod):
     )
 
     prior_kind = "denoiser"
+    draws = False
     options = frozenset({"class_label"})
 
     def stages(self) -> tuple[Sampling]:

@@ -35,6 +35,8 @@ _PERCEPTUAL = 0  # the rendering intent, which PNG writes beside the name of sRG
 FORMAT = 1  # of the records written beside pictures
 TEMPORARY = ".degrade-*.tmp"
 
+_is_durable = True  # whether writing waits for the disk
+
 
 @dataclass(frozen=True)
 class Source:
@@ -277,13 +279,23 @@ def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
         file.close()
 
 
+def forgo_durability() -> None:
+    """From now on, do not wait until files are on the disk: a temporary folder needs no waiting."""
+    global _is_durable
+    _is_durable = False
+
+
 def _sync(path: Path) -> None:
+    if not _is_durable:
+        return
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
     """Wait until renames in a folder are on the disk, where the system can tell."""
+    if not _is_durable:
+        return
     with suppress(OSError):  # Windows opens no folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:

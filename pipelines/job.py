@@ -286,7 +286,7 @@ class Restorer:
 
 
 def refuse_useless_options(
-    prior: Prior, face_prior: Prior | None, where: Where, samples: int
+    prior: Prior, face_prior: Prior | None, where: Where, method: str, samples: int
 ) -> None:
     """Raise ValueError for options that nothing would use, and for priors of the wrong kind."""
     if face_prior is not None:
@@ -299,10 +299,15 @@ def refuse_useless_options(
             "--align and --box choose the part of a photo that a generator draws; leave them out, "
             "or name a generator with --prior or --face-prior"
         )
-    if samples > 1:
+    refuse_samples(method, samples)
+
+
+def refuse_samples(method: str, samples: int) -> None:
+    """Raise ValueError for several samples of a method that draws nothing."""
+    if samples > 1 and not method_of(method).draws:
         raise ValueError(
-            f"--samples {samples}: a denoiser gives one answer; leave it out, or name a generator "
-            "with --prior"
+            f"--samples {samples}: method {method} gives one answer; leave it out, or choose a "
+            "method that draws, such as daps"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import degrade
 from degrade.rng import child_seed
+from invert.methods import method_of
 
 from . import files, kept
 from .classes import NO_CLASSES, Classes
@@ -247,7 +248,8 @@ class Restore:
         path = self._init_path(source)
         if path is not None:
             return files.read_latent(path)
-        if self.settings.samples > 1:
+        takes_latent = "init" in method_of(self.settings.search_method).options
+        if self.settings.samples > 1 and takes_latent:
             return "random"
         return None
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..draws import integers, normal
+from ..hub import HubPrior
 from .mapping import Mapping
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class Features:
     image: Tensor | None
 
 
-class Generator(nn.Module):
+class Generator(HubPrior):
     """Map a latent to an image [B, channels, resolution, resolution] in [0, 1] units, unclamped.
 
     A latent lives in one of `spaces`, and `latent_shape(space)` is its shape for one image: "Z",
@@ -145,6 +147,12 @@ class StyleGenerator(Generator):
     def discriminator(self) -> Discriminator | None:
         discriminator = self._file_discriminator
         return None if discriminator is None else discriminator.to(self.w_avg)
+
+    def save(self, path: str | Path) -> None:
+        """Write the generator as .safetensors, as `save_generator` does."""
+        from .checkpoint import save_generator
+
+        save_generator(self, path)
 
     def tunable(self, blocks: int | None = None) -> list[str]:
         names = super().tunable(blocks)

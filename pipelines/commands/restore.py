@@ -150,8 +150,8 @@ def restore(
             face_images = Images(options.face_prior, face_model.channels, face_model.resolution)
             face_solver = partial(Solver, face_model, run.device, embedding, person)
         where = where_of(align, landmarks, face, box)
-        refuse_useless_options(model, face_model, where, samples)
         main_method, face_method = methods_of(method, model, face_model)
+        refuse_useless_options(model, face_model, where, main_method, samples)
         settings = RestoreSettings(
             **recorded,
             method=main_method,

@@ -9,6 +9,7 @@ from ..options import Plugin, running
 
 
 def studio(
+    op: Annotated[str, running(help="Chain with which the page begins.", metavar="SPEC")] = "",
     host: Annotated[
         str,
         running(help="Address to listen at; 0.0.0.0 lets other machines in.", metavar="ADDRESS"),
@@ -29,9 +30,13 @@ def studio(
     \b
     degrade studio
     degrade studio --browser --port 8000
+    degrade studio --op "downsample:2 >> jpeg:18"
     """
     with user_errors():
+        from ..studio.cards import cards_of
         from ..studio.server import serve
 
         load(plugin)
-        serve(host, port, browser)
+        if op:
+            cards_of(op)  # a wrong chain is an error before the page opens
+        serve(host, port, browser, op)

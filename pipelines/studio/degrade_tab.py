@@ -19,15 +19,16 @@ from .cards import Card, Cards, Control
 from .view import EXPORTS, component, look, problem_text, refused
 from .workspace import SAMPLES, Picture, Workspace
 
-# Events of the chain are taken one after another, and of several in a row only the last.
-QUICK: dict[str, Any] = {
+# Events of the chain: of several in a row only the last is taken.
+CHAIN_EVENT: dict[str, Any] = {
     "show_progress": "hidden",
     "trigger_mode": "always_last",
-    "concurrency_id": "chain",
-    "concurrency_limit": 1,
     "api_visibility": "private",
 }
+# Those that draw no card anew bypass Gradio's queue, which needs two requests for each.
+QUICK = CHAIN_EVENT | {"queue": False}
 SEEDS = 10_000  # how many the die can draw
+CHAIN = "op"  # the page's address may end in ?op= and the text of a chain
 VISIT = 24 * 3600  # seconds after which the files of a visitor who left are removed
 
 
@@ -108,7 +109,7 @@ class DegradeTab:
             self._read_text,
             [*self.state, self.revision, self.text],
             [self.cards, self.revision, *self.view],
-            **QUICK,
+            **CHAIN_EVENT,
         )
         self.seed.input(look, self.state, self.view, **QUICK)
         drawn = self.die.click(_draw_seed, None, self.seed, **QUICK)
@@ -126,15 +127,24 @@ class DegradeTab:
             )
 
     def begin_with(self, blocks: gr.Blocks) -> None:
-        """Give every visitor a folder and a sample when the page is opened."""
+        """Give every visitor a folder, a sample, and the chain of the address."""
         opened = blocks.load(
-            self._begin, None, [self.workspace, self.picture], api_visibility="private"
+            self._begin,
+            None,
+            [self.workspace, self.picture, self.cards, self.revision, self.text, self.problem],
+            api_visibility="private",
         )
-        opened.then(look, self.state, self.view, **QUICK)
+        opened.then(_first_look, [*self.state, self.problem], self.view, **QUICK)
 
-    def _begin(self) -> tuple[Workspace, Picture]:
+    def _begin(self, request: gr.Request) -> list[Any]:
         workspace = Workspace.new(self.folder)
-        return workspace, workspace.sample(SAMPLES[0])
+        picture = workspace.sample(SAMPLES[0])
+        text = request.query_params.get(CHAIN, "")
+        try:
+            cards = chains.cards_of(text)
+        except ValueError as error:
+            return [workspace, picture, (), 0, text, problem_text(error)]
+        return [workspace, picture, cards, int(bool(cards)), text, ""]
 
     # Cards --------------------------------------------------------------------------------------
 
@@ -204,7 +214,7 @@ class DegradeTab:
             partial(self._change_structure, index, change),
             [*self.state, self.revision, *inputs],
             self.structure,
-            **QUICK,
+            **CHAIN_EVENT,
         )
 
     # What happens -------------------------------------------------------------------------------
@@ -295,6 +305,14 @@ CHANGES: dict[str, Callable[[Cards, int], Cards]] = {
     "Down": partial(chains.moved, by=1),
     "Remove": chains.removed,
 }
+
+
+def _first_look(
+    workspace: Workspace, picture: Picture, cards: Cards, seed: float, problem: str
+) -> list[Any]:
+    """The view when the page is opened; the address may have named a wrong chain."""
+    shown_problem, *rest = look(workspace, picture, cards, seed)
+    return [shown_problem or problem, *rest]
 
 
 def _receive(workspace: Workspace, upload: str | None, picture: Picture) -> tuple[Picture, str]:

@@ -25,7 +25,12 @@ footer { opacity: 0.6; }
 .curves figcaption { font-size: 13px; }
 .curves svg text { fill: var(--body-text-color); font-size: 10px; }
 .curves ul { display: none; }
-.facts td { border: none; padding: 2px 12px 2px 0; vertical-align: top; overflow-wrap: anywhere; }
+.facts table, .facts tr, .facts td { border: none !important; }
+.facts td { padding: 2px 12px 2px 0 !important; vertical-align: top; overflow-wrap: anywhere; }
+.facts td:first-child { min-width: 8em; opacity: 0.7; }
+@media (max-width: 640px) {
+  #gallery .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
+}
 """
 # Fonts of the reader's own machine: the page asks no other host for anything.
 APPEARANCE: dict[str, Any] = {

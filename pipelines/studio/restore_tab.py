@@ -22,6 +22,7 @@ from .workspace import Picture, Workspace
 
 DEGRADED, ORIGINAL = "the degraded picture", "the picture as it came"
 CHAIN, GUESS = "the chain of the first tab", "a guess from the file"
+MOST_ANSWERS = 8
 LINE = "#6366f1"  # of the curves, readable on light and dark
 
 
@@ -38,13 +39,14 @@ class RestoreTab:
         chosen = [*degrade_tab.state, self.which, self.happened]
         self.start.click(
             self._restore,
-            [*chosen, self.prior, self.method, self.steps],
+            [*chosen, self.prior, self.method, self.steps, self.answers],
             [
                 self.problem,
                 self.emerging,
                 self.words,
                 self.curves,
                 self.notes,
+                self.gallery,
                 self.sheet,
                 self.save_picture,
                 self.save_log,
@@ -67,9 +69,19 @@ class RestoreTab:
             list(restoring.PRIORS), value=prior, label="prior", elem_id="prior"
         )
         self.method = _methods(prior)
-        self.steps = gr.Number(
-            0, label="steps", info="0: as published", precision=0, minimum=0, elem_id="steps"
-        )
+        with gr.Row():
+            self.steps = gr.Number(
+                0, label="steps", info="0: as published", precision=0, minimum=0, elem_id="steps"
+            )
+            self.answers = gr.Number(
+                1,
+                label="answers",
+                info="more: where they differ",
+                precision=0,
+                minimum=1,
+                maximum=MOST_ANSWERS,
+                elem_id="answers",
+            )
         with gr.Row():
             self.start = gr.Button("Restore", variant="primary", elem_id="restore", min_width=100)
             self.cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", min_width=100)
@@ -88,6 +100,16 @@ class RestoreTab:
         self.words = gr.HTML(elem_id="words", elem_classes="small", padding=False)
         self.notes = gr.HTML(elem_id="notes", elem_classes="small", padding=False)
         self.curves = gr.HTML(elem_id="curves", elem_classes="curves", padding=False)
+        self.gallery = gr.Gallery(
+            label="answers",
+            columns=3,
+            height="auto",
+            object_fit="contain",
+            interactive=False,
+            visible=False,
+            elem_id="gallery",
+            buttons=["fullscreen"],
+        )
         self.sheet = gr.Image(
             show_label=False, interactive=False, elem_id="sheet", buttons=["fullscreen"]
         )
@@ -106,16 +128,18 @@ class RestoreTab:
         prior: str,
         method: str,
         steps: float | None,
+        answers: float | None,
     ) -> Iterator[list[Any]]:
         try:
             observed, op = observation(workspace, picture, cards, seed, which, happened)
-            wish = Wish(observed, prior, method, op, int(steps or 0) or None)
+            count = int(answers or 1)
+            wish = Wish(observed, prior, method, op, int(steps or 0) or None, answers=count)
             restoration = Restoration(wish, workspace.folder)
             self.running[workspace.folder] = restoration
             for frame in restoration.frames():
                 yield ["", *_shown(frame)]
         except ValueError as error:
-            yield [problem_text(error), gr.skip(), "", *[gr.skip()] * 5]
+            yield [problem_text(error), gr.skip(), "", *[gr.skip()] * 6]
 
     def _cancel(self, workspace: Workspace) -> None:
         restoration = self.running.get(workspace.folder)
@@ -145,9 +169,13 @@ def _shown(frame: Frame) -> list[Any]:
     curves = f"<div>{curves}</div>"
     notes = "<br>".join(html.escape(note) for note in frame.notes)
     if not frame.is_done:
-        return [_path(frame.image), html.escape(frame.words), curves, notes, *[gr.skip()] * 3]
+        words = html.escape(frame.words)
+        hidden = gr.Gallery([], visible=False)
+        return [_path(frame.image), words, curves, notes, hidden, *[gr.skip()] * 3]
     image, sheet, log = map(_path, (frame.image, frame.sheet, frame.log))
-    return [image, html.escape(frame.words), curves, notes, sheet, image, log]
+    pictures = [(str(path), caption) for path, caption in frame.answers]
+    gallery = gr.Gallery(pictures, visible=bool(pictures))
+    return [image, html.escape(frame.words), curves, notes, gallery, sheet, image, log]
 
 
 def _path(path: Path | None) -> str | None:

@@ -20,15 +20,16 @@ from degrade.forensics import guess
 from invert import Step
 from invert.methods import METHODS
 
-from .. import files
+from .. import files, kept
 from ..faces import Where
 from ..files import Source
 from ..inspection import file_facts
-from ..job import RestoreSettings, methods_of
+from ..job import RestoreSettings, methods_of, refuse_samples
 from ..observation import Images, Observer
 from ..options import PriorOptions
 from ..progress import SolveBar
 from ..restore import Restore
+from ..sheet import SPREAD, spread
 from ..solver import Solver, prior_text
 from .notes import noting
 
@@ -46,7 +47,7 @@ class Wish:
 
     picture: a file; a manifest beside it says what happened to it. op: what happened, if the
     visitor says it. Without both it is guessed from the file. steps: None for as many as the method
-    was published with.
+    was published with. answers: how many, each with its own seed.
     """
 
     picture: Path
@@ -55,16 +56,22 @@ class Wish:
     op: str | None = None
     steps: int | None = None
     seed: int = 0
+    answers: int = 1
 
 
 @dataclass
 class Frame:
-    """How far a restoration is."""
+    """How far a restoration is.
+
+    answers: pictures with their captions, if there are several answers: each of them, and where
+    they differ.
+    """
 
     words: str = "loading the prior"
     image: Path | None = None
     terms: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    answers: list[tuple[Path, str]] = field(default_factory=list)
     sheet: Path | None = None
     log: Path | None = None
     is_done: bool = False
@@ -149,6 +156,7 @@ class Restoration:
         else:
             frame.notes = [note.replace(self._observed_in, "") for note in notes]
             frame.image = path
+            frame.answers = self._answers(path, wish.answers)
             frame.sheet = path.with_suffix(".sheet.png")
             frame.log = path.with_suffix(".json")
             frame.words = "restored"
@@ -158,9 +166,12 @@ class Restoration:
         """Run the flow of `degrade restore`, and return the path of the picture."""
         model = invert.load_prior(wish.prior)
         method, _ = methods_of(wish.method, model, None)
+        refuse_samples(method, wish.answers)
         options = PriorOptions(prior=prior_text(wish.prior), steps=wish.steps, seed=wish.seed)
         where = Where()
-        settings = RestoreSettings(**asdict(options), method=method, op=wish.op, where=str(where))
+        settings = RestoreSettings(
+            **asdict(options), method=method, op=wish.op, samples=wish.answers, where=str(where)
+        )
         observer = Observer(
             images=Images(wish.prior, model.channels, model.resolution),
             op=wish.op,
@@ -176,6 +187,19 @@ class Restoration:
         if self.film.is_cancelled.is_set():
             raise Cancelled
         return flow.finish(todo, restored)
+
+    def _answers(self, path: Path, count: int) -> list[tuple[Path, str]]:
+        """The pictures of several answers, and one of their standard deviation."""
+        if count == 1:
+            return []
+        paths = [path]
+        for number in range(2, count + 1):
+            paths.append(path.with_suffix(f".sample{number}.png"))
+        answers = [(each, f"answer {number}") for number, each in enumerate(paths, 1)]
+        deviation = spread([kept.read_pixels(each) for each in paths])
+        spread_path = self.folder / "spread.png"
+        files.to_pil(deviation / SPREAD).save(spread_path)
+        return [*answers, (spread_path, f"spread, white is {SPREAD}")]
 
 
 def cancel_all() -> None:

@@ -7,8 +7,11 @@ import os
 import signal
 import tempfile
 import threading
+import webbrowser
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
+from .. import files
 from ..console import echo
 from . import notes
 from .workspace import MOST_BYTES
@@ -21,8 +24,11 @@ QUIET = {
 }
 
 
-def serve(host: str, port: int | None, browser: bool) -> None:
-    """Serve the page until Ctrl-C. Everything is written to a folder that is removed then."""
+def serve(host: str, port: int | None, browser: bool, op: str = "") -> None:
+    """Serve the page until Ctrl-C. Everything is written to a folder that is removed then.
+
+    op: the text of the chain with which the page begins.
+    """
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("degrade studio needs Gradio; run pip install 'degrade[studio]'")
     stopped = threading.Event()
@@ -33,6 +39,7 @@ def serve(host: str, port: int | None, browser: bool) -> None:
         os.environ |= {**QUIET, "GRADIO_TEMP_DIR": str(folder / "gradio")}
         tempfile.tempdir = name  # uploads are written there, too
         notes.collect()
+        files.forgo_durability()
         from .page import APPEARANCE, page
         from .restoring import cancel_all
 
@@ -40,7 +47,7 @@ def serve(host: str, port: int | None, browser: bool) -> None:
         _, address, _ = demo.launch(
             server_name=host,
             server_port=port,
-            inbrowser=browser,
+            inbrowser=False,  # it would open the page without the chain
             prevent_thread_lock=True,
             share=False,
             quiet=True,
@@ -54,7 +61,11 @@ def serve(host: str, port: int | None, browser: bool) -> None:
             pwa=False,
             **APPEARANCE,
         )
+        if op:
+            address = f"{address}?{urlencode({'op': op}, quote_via=quote)}"
         echo(f"degrade studio is at {address} (Ctrl-C ends it)")
+        if browser:
+            webbrowser.open(address)
         stopped.wait()
         cancel_all()
         demo.close(verbose=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,9 @@ from .workspace import Picture, Workspace
 EXPORTS = {"shell": "shell", "text": None, "Python": "python", "JSON": "json"}
 
 
+_TURN = threading.Lock()  # events come at the same time, and write the same files
+
+
 def problem_text(error: Exception | str) -> str:
     """An error as HTML, in one line."""
     return html.escape(str(error))
@@ -25,7 +29,8 @@ def look(workspace: Workspace, picture: Picture, cards: Cards, seed: float) -> l
     """What the page shows of a chain; if it cannot be applied, the error beside what was shown."""
     seed = int(seed or 0)
     try:
-        shown = workspace.apply(picture, cards, seed)
+        with _TURN:
+            shown = workspace.apply(picture, cards, seed)
     except ValueError as error:
         return refused(error)
     operator = chains.operator_of(cards)

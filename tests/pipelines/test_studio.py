@@ -270,6 +270,29 @@ def test_studio_restores_as_the_command_does(visitor, observed, tmp_path):
     assert last.log.read_bytes() == (tmp_path / "shell" / "000.json").read_bytes()
 
 
+def test_studio_gives_several_answers_and_their_spread(visitor, observed, tmp_path):
+    wish = Wish(observed, "photo", "daps", steps=2, answers=3)
+    *_, last = Restoration(wish, visitor.folder).frames()
+    paths = [path for path, _ in last.answers]
+    captions = [caption for _, caption in last.answers]
+    assert captions == ["answer 1", "answer 2", "answer 3", "spread, white is 0.25"]
+    answers = [numpy.array(Image.open(path)) / 255 for path in paths[:3]]
+    deviation = numpy.std(answers, axis=0).mean(-1)
+    assert deviation.max() > 0.01
+    shown = numpy.array(Image.open(paths[3])) / 255
+    assert numpy.abs(shown - (deviation / 0.25).clip(0, 1)).max() < 1 / 255
+    options = ("--prior", "photo", "--method", "daps", "--steps", 2, "--samples", 3)
+    result = run("restore", observed, "-o", tmp_path / "shell", *options)
+    assert result.exit_code == 0, result.output
+    for path in paths[:3]:
+        assert path.read_bytes() == (tmp_path / "shell" / path.name).read_bytes()
+
+
+def test_studio_says_which_methods_give_one_answer(visitor, observed):
+    restoration = Restoration(Wish(observed, "photo", "pnp", steps=2, answers=2), visitor.folder)
+    assert "method pnp gives one answer" in refusal(list, restoration.frames())
+
+
 @pytest.mark.parametrize("cancel", [Restoration.cancel, lambda _: restoring.cancel_all()])
 def test_studio_restoration_is_cancelled(visitor, observed, cancel):
     restoration = Restoration(Wish(observed, "photo", "ddnm", steps=2), visitor.folder)
@@ -300,6 +323,11 @@ def test_studio_inspects_as_the_command_does(visitor, portrait):
 
 
 # The command
+
+
+def test_studio_refuses_a_wrong_chain_before_it_starts():
+    result = run("studio", "--op", "jpegg:30")
+    assert result.exit_code == 2 and "did you mean jpeg" in result.stderr
 
 
 def test_studio_without_gradio_says_what_to_install(monkeypatch):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -91,6 +92,7 @@ def test_page_gives_the_bits_of_the_copied_command(page, tmp_path):
     assert page.value("#chain textarea") == "jpeg:30"
     type_chain(page, " >> gaussian:0.05..0.2", 2)
     page.wait(lambda: "gaussian:0.05..0.2" in copied(page))
+    page.wait(lambda: "sigma to" in page.text("#card-1"))  # the last cards are drawn
     page.press("#card-0 input[type=range]", LEFT)
     page.wait(lambda: page.value("#chain textarea") == "jpeg:29 >> gaussian:0.05..0.2")
     page.replace("#seed input", "5")
@@ -102,6 +104,17 @@ def test_page_gives_the_bits_of_the_copied_command(page, tmp_path):
     arguments[arguments.index("degraded")] = tmp_path / "degraded"
     assert run("apply", tmp_path / name, *arguments).exit_code == 0
     assert fetched(after[1]) == (tmp_path / "degraded" / "portrait.png").read_bytes()
+
+
+def test_page_begins_with_the_chain_of_its_address(page, server):
+    chain = quote("downsample:2 >> jpeg:0.5..2")
+    page.open(f"{server[0]}?op={chain}")
+    page.wait(lambda: "quality" in page.text("#problem") and len(page.run(SOURCES)) == 2)
+    assert page.count(".card") == 0
+    page.open(f"{server[0]}?op={quote('downsample:2 >> jpeg:5..9')}")
+    page.wait(lambda: page.count(".card") == 2)
+    page.wait(lambda: "drawn: downsample:2 >> jpeg:" in page.text("#status"))
+    assert page.value("#chain textarea") == "downsample:2 >> jpeg:5..9"
 
 
 def test_page_asks_no_other_host(page, server):
@@ -141,6 +154,10 @@ def test_page_restores_and_cancels(page):
     page.wait(lambda: page.text("#words") == "restored")
     assert page.count("#emerging img") == 1 and page.count("#sheet img") == 1
     assert page.count("#curves svg") >= 1
+    page.replace("#answers input", f"2{TAB}")
+    page.click("#restore")
+    page.wait(lambda: page.count("#gallery img") == 3)  # two answers, and their spread
+    page.replace("#answers input", f"1{TAB}")
     page.replace("#steps input", f"90{TAB}")
     page.click("#restore")
     page.wait(lambda: page.text("#words").startswith("phase"))
