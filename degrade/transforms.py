@@ -32,12 +32,15 @@ def is_transformed(x: Tensor) -> bool:
     return False
 
 
+def is_exporting() -> bool:
+    """Whether torch.export or torch.onnx.export records what is computed."""
+    compiler_knows = getattr(torch.compiler, "is_exporting", None)  # PyTorch 2.7 has it first
+    return compiler_knows is not None and compiler_knows()
+
+
 def is_compiled() -> bool:
     """Whether torch.compile traces now. torch.export and ONNX trace, too, but run elsewhere."""
-    if not torch.compiler.is_compiling():
-        return False
-    is_exporting = getattr(torch.compiler, "is_exporting", None)  # since PyTorch 2.7
-    return is_exporting is None or not is_exporting()
+    return torch.compiler.is_compiling() and not is_exporting()
 
 
 def values_are_readable(x: Tensor) -> bool:
@@ -57,12 +60,6 @@ def is_differentiated(x: Tensor) -> bool:
     if torch.compiler.is_compiling():  # it compiles no forward mode
         return False
     return unpack_dual(x).tangent is not None
-
-
-def is_exporting() -> bool:
-    """Whether torch.export or torch.onnx.export records what is computed."""
-    compiler_knows = getattr(torch.compiler, "is_exporting", None)  # PyTorch 2.7 has it first
-    return compiler_knows is not None and compiler_knows()
 
 
 @contextmanager

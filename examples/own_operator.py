@@ -4,7 +4,7 @@
 
 The operator models a lens that darkens the corners. The same file is a plugin of the command:
 
-    degrade apply examples/avatars -o out/dark --op "vignette:0.9 >> jpeg:30" \\
+    degrade apply examples/avatars -o out/dark --op "darkcorners:0.9 >> jpeg:30" \\
         --plugin examples.own_operator
 """
 
@@ -22,8 +22,8 @@ from pipelines.sheet import sheet
 AVATAR = Path(__file__).parent / "avatars" / "012.png"
 
 
-@degrade.register("vignette", exact="x · (1 - strength r²)", gradient="the mask")
-class Vignette(degrade.Operator):
+@degrade.register("darkcorners", exact="x · (1 - strength r²)", gradient="the mask")
+class DarkCorners(degrade.Operator):
     """Darken the corners: x · (1 - strength r²), with r = 1 in the corners.
 
     strength: 0 to 1, a number or one per image.
@@ -43,14 +43,14 @@ class Vignette(degrade.Operator):
 
 def main(folder: str = "out/own_operator") -> None:
     x = torch.rand(2, 3, 5, 7)
-    degrade.check(Vignette(0.9), x.shape)  # among others ⟨f x, y⟩ = ⟨x, fᵀ y⟩
-    print(Vignette(0.9), "keeps the laws")
-    random = degrade.parse("vignette:0.2..0.9")
+    degrade.check(DarkCorners(0.9), x.shape)  # among others ⟨f x, y⟩ = ⟨x, fᵀ y⟩
+    print(DarkCorners(0.9), "keeps the laws")
+    random = degrade.parse("darkcorners:0.2..0.9")
     rng = torch.Generator().manual_seed(0)
     print("drawn for each image:", random.sample(x.shape, rng))
 
     clean = read_image(AVATAR)
-    f = degrade.parse("vignette:0.9 >> downsample:2 >> jpeg:40")
+    f = degrade.parse("darkcorners:0.9 >> downsample:2 >> jpeg:40")
     observed = f(clean)
     G = invert.load_generator("avatars-128")
     r = invert.restore(observed, f.approx(), G, perceptual="alex", steps=60)

@@ -59,7 +59,7 @@ class Codec(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, steps: Tensor, rules: Rules) -> tuple[Saved, ...]:
-        batch = len(x)
+        batch = x.shape[0]
         image = exact_levels(x)
         encoder = ENCODERS[rules.encoder]
         decoder = DECODERS[rules.decoder]

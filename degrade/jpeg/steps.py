@@ -71,7 +71,7 @@ def quantiser_tables(
 
     base: the encoder's tables that a quality scales.
     """
-    batch = len(x)
+    batch = x.shape[0]
     if tables is None:
         name = "quality"
         qualities = _rounded(name, quality, 100, x).reshape(-1)
