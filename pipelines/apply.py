@@ -130,7 +130,8 @@ class Apply:
             with_digests = collect(operator, lambda name, data: None)  # reads the operator's files
         except ValueError:
             return False
-        return str(with_digests) == before["operator"]
+        is_same: bool = str(with_digests) == before["operator"]
+        return is_same
 
     def finish(self, source: Source, result: Degraded | None) -> Path:
         manifest = source.target(self.degraded_folder, ".json")

@@ -88,5 +88,5 @@ def _image_of(vae: Any, latents: Tensor) -> Tensor:
         return latents / 2 + 0.5
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     scaled = latents / vae.config.scaling_factor + shift
-    (decoded,) = vae.decode(scaled, return_dict=False)
+    decoded: Tensor = vae.decode(scaled, return_dict=False)[0]
     return decoded / 2 + 0.5
