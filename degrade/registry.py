@@ -26,7 +26,7 @@ from .params import (
 
 REGISTRY: dict[str, type[Operator]] = {}
 ALIASES: dict[str, str] = {}  # names that stand for a whole chain in a text, see `published`
-REFUSED: dict[str, str] = {}  # names of pipelines that need the user's files, and what to write
+REFUSED: dict[str, str] = {}  # names of pipelines that need more than an image, and what to write
 Kind = TypeVar("Kind", bound=Operator)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from degrade import JPEG, Clamp, Operator, Quantize, __version__
+from degrade import JPEG, Clamp, Operator, Quantize, __version__, parse
 from degrade.imagefile import Note, contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
@@ -70,7 +70,7 @@ class Apply:
     pairs: int = 0
 
     @property
-    def _folder(self) -> Path:
+    def degraded_folder(self) -> Path:
         """The folder of the degraded pictures and the manifests."""
         return self.output / "LQ" if self.pairs else self.output
 
@@ -89,33 +89,59 @@ class Apply:
         """Nothing describes degraded pictures as a whole."""
 
     def targets(self, source: Source) -> list[Path]:
-        targets = [source.target(self._folder, suffix) for suffix in SUFFIXES]
+        targets = [source.target(self.degraded_folder, suffix) for suffix in SUFFIXES]
         if self.pairs:
             source.target(self.output, ".png")  # refuses the input's own folder
-            targets.append(self._clean_target(source))
+            targets.append(self.clean_target(source))
         return targets
 
-    def _clean_target(self, source: Source) -> Path:
+    def clean_target(self, source: Source) -> Path:
+        """The clean picture of a pair."""
         return source.target(self.output / "HQ", ".png")
 
     def changes(self, source: Source) -> list[str]:
-        before = files.read_json(source.target(self._folder, ".json"), MANIFEST)
+        before = files.read_json(source.target(self.degraded_folder, ".json"), MANIFEST)
         changed = files.differences(before, {"spec": self.spec, "seed": self.seed})
         return changed + files.another_source(before, "source_digest", source)
 
     def plan(self, source: Source) -> tuple[Source, ApplyJob | None]:
-        # raises ValueError for a file that is no manifest, before any work is done
-        files.read_json(source.target(self._folder, ".json"), MANIFEST)
+        if not self.overwrite and self._is_done(source):
+            return source, None
         data = contents(source.path)
         return source, ApplyJob(source, data, self.operator, self.seed, bool(self.pairs))
 
+    def _is_done(self, source: Source) -> bool:
+        """Whether this version made this picture, and all files of the result are there.
+
+        `changes` compares the settings. Raises ValueError for a file that is no manifest, before
+        any work is done.
+        """
+        manifest = source.target(self.degraded_folder, ".json")
+        before = files.read_json(manifest, MANIFEST)
+        if before is None or before.get("begun") or before.get("degrade") != __version__:
+            return False
+        made = [manifest.with_name(before["image"])]
+        if self.pairs:
+            made.append(self.clean_target(source))
+        if not all(path.is_file() for path in made):
+            return False
+        try:
+            operator = parse(before["operator"], folder=manifest.parent)
+            with_digests = collect(operator, lambda name, data: None)  # reads the operator's files
+        except ValueError:
+            return False
+        is_same: bool = str(with_digests) == before["operator"]
+        return is_same
+
     def finish(self, source: Source, result: Degraded | None) -> Path:
-        assert result is not None  # `plan` always returns a job
-        manifest = source.target(self._folder, ".json")
-        target = source.target(self._folder, result.suffix)
+        manifest = source.target(self.degraded_folder, ".json")
+        if result is None:  # it is done
+            before = files.read_json(manifest, MANIFEST) or {}
+            return manifest.with_name(before["image"])
+        target = source.target(self.degraded_folder, result.suffix)
         made = {target: result.data}
         if result.clean is not None:
-            made[self._clean_target(source)] = result.clean
+            made[self.clean_target(source)] = result.clean
         before = files.earlier(manifest, MANIFEST, made) or {}
         other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
         about = {

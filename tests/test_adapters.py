@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import degrade
+from degrade.adapters.diffusers import DiffusersGuidance
 from degrade.movement import is_still, matrix, move_boxes, move_mask
 
 from .conftest import rng
@@ -266,3 +267,140 @@ def test_deepinv_physics_of_a_codec_has_its_declared_gradient():
         f.to_deepinv((16, 16))
     with pytest.raises(ValueError, match=r"img_size=16 must be \(C, H, W\), such as"):
         f.to_deepinv(16)
+
+
+# diffusers ---------------------------------------------------------------------------------------
+
+
+class OneStep:
+    """A pipeline without a decoder, as far as a callback sees it."""
+
+
+def test_diffusers_guidance_is_a_step_of_the_norm():
+    """Latents in [-1, 1] are the image: the gradient of the distance is known in closed form."""
+    x = torch.rand(2, 3, 8, 6, generator=rng())
+    y = torch.rand(1, 3, 4, 3, generator=rng(1))
+    f = degrade.Pool(2)
+    guide = DiffusersGuidance(f, y, strength=0.5)
+    latents = 2 * x - 1
+    with torch.no_grad():
+        result = guide(OneStep(), 0, 10, {"latents": latents, "prompt_embeds": None})
+    residual = f(x) - y
+    unit = residual / residual.square().sum((1, 2, 3), keepdim=True).sqrt()
+    expected = latents - 0.5 * f.adjoint(unit, x.shape) / 2
+    assert torch.allclose(result["latents"], expected, atol=1e-6)
+    assert result["prompt_embeds"] is None and not result["latents"].requires_grad
+
+
+def test_diffusers_guidance_reaches_the_observation():
+    y = degrade.JPEG(60)(torch.rand(1, 3, 16, 16, generator=rng()))
+    guide = DiffusersGuidance("jpeg:60", y, strength=4)
+    latents = torch.zeros(1, 3, 16, 16)
+    distances = []
+    for step in range(30):
+        distances.append((degrade.JPEG(60).predict(latents / 2 + 0.5) - y).norm())
+        latents = guide(OneStep(), step, 0, {"latents": latents})["latents"]
+    assert distances[-1] < distances[0] / 2
+
+
+def test_diffusers_guidance_of_noise_draws_nothing():
+    """Another draw than the observation's would only mislead."""
+    y = torch.rand(1, 3, 8, 8, generator=rng())
+    latents = {"latents": torch.zeros(1, 3, 8, 8)}
+    noisy = DiffusersGuidance("gaussian:0.5", y)(OneStep(), 0, 0, latents)
+    plain = DiffusersGuidance("identity", y)(OneStep(), 0, 0, latents)
+    assert torch.equal(noisy["latents"], plain["latents"])
+
+
+def test_diffusers_guidance_refuses_wrong_shapes():
+    y = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"y has shape \[3, 8, 8\]; give \[B, C, H, W\]"):
+        DiffusersGuidance("identity", y[0])
+    with pytest.raises(ValueError, match="latents have shape .* whose latents are"):
+        DiffusersGuidance("identity", y)(OneStep(), 0, 0, {"latents": torch.zeros(1, 16, 64)})
+    with pytest.raises(ValueError, match=r"y has shape \[1, 3, 8, 8\], but pool:2 makes"):
+        DiffusersGuidance("pool:2", y)(OneStep(), 0, 0, {"latents": y})
+
+
+def tiny_stable_diffusion(diffusers):
+    """A Stable Diffusion of random weights, of images of 16 × 16 pixels."""
+    torch.manual_seed(0)
+    blocks = ("DownEncoderBlock2D", "DownEncoderBlock2D"), ("UpDecoderBlock2D", "UpDecoderBlock2D")
+    vae = diffusers.AutoencoderKL(
+        down_block_types=blocks[0],
+        up_block_types=blocks[1],
+        block_out_channels=(8, 8),
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        cross_attention_dim=8,
+        attention_head_dim=2,
+        layers_per_block=1,
+    )
+    pipeline = diffusers.StableDiffusionPipeline(
+        vae=vae,
+        unet=unet,
+        text_encoder=None,
+        tokenizer=None,
+        scheduler=diffusers.DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_diffusers_pipeline_is_pulled_to_the_observation():
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers")
+    pytest.importorskip("transformers", reason="needs transformers, as diffusers' pipelines do")
+    pipeline = tiny_stable_diffusion(diffusers)
+    f = degrade.parse("pool:2")
+    y = torch.full((1, 3, 8, 8), 0.5)
+
+    def distance(callback):
+        result = pipeline(
+            prompt_embeds=torch.zeros(1, 4, 8),
+            guidance_scale=1.0,
+            height=16,
+            width=16,
+            num_inference_steps=6,
+            generator=rng(),
+            output_type="pt",
+            callback_on_step_end=callback,
+        )
+        return float((f.predict(result.images) - y).norm())
+
+    alone = distance(None)
+    guided = distance(DiffusersGuidance(f, y, strength=400))
+    assert guided < 0.9 * alone
+
+
+# datasets ----------------------------------------------------------------------------------------
+
+
+def test_datasets_map_and_with_transform_take_the_transform():
+    datasets = pytest.importorskip("datasets", reason="needs datasets")
+    pictures = [Image.fromarray(levels(12, 10, 3).numpy()) for _ in range(3)]
+    rows = datasets.Dataset.from_dict({"image": pictures})
+    transform = degrade.PictureTransform("gaussian:0.1 >> jpeg:50")
+
+    def degraded(row, index):
+        return {"low": transform(row["image"], index)}
+
+    def on_the_fly(batch):
+        return {"low": [transform(picture, i) for i, picture in enumerate(batch["image"])]}
+
+    expected = [numpy.array(transform(picture, i)) for i, picture in enumerate(pictures)]
+    features = datasets.Features({"image": datasets.Image(), "low": datasets.Image()})
+    mapped = rows.map(degraded, with_indices=True, features=features)
+    loaded = rows.with_transform(on_the_fly)[:]["low"]
+    for i, picture in enumerate(expected):
+        assert numpy.array_equal(numpy.array(mapped[i]["low"]), picture)
+        assert numpy.array_equal(numpy.array(loaded[i]), picture)

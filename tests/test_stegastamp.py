@@ -114,3 +114,13 @@ def test_stegastamp_draws_what_it_says():
             stages
         )
     assert kinds == {"gaussian", "line", "identity"}
+
+
+def test_hidden_says_why_it_is_absent():
+    """HiDDeN mixes the marked image with its cover, which an operator does not have."""
+    with pytest.raises(KeyError, match="needs the cover image too"):
+        degrade.pipelines["hidden"]
+    with pytest.raises(ValueError, match="hidden needs the cover image") as error:
+        degrade.parse("hidden >> jpeg:50")
+    advice = str(error.value).split("write ")[1].split(": ⟨here⟩")[0]
+    assert degrade.parse(advice)(torch.rand(1, 3, 32, 32, generator=rng()), 0).shape[1] == 3

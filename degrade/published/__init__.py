@@ -47,5 +47,6 @@ class Pipelines(Presets):
 for _name, _entry in _ENTRIES.items():
     ALIASES[_name] = _entry.text
 REFUSED.update(imagenet_c.WITHOUT_FILES)
+REFUSED.update(watermarks.WITHOUT_COVER)
 
 pipelines = Pipelines(ALIASES, "pipeline", "real-esrgan-x4 or gfpgan")

@@ -10,6 +10,14 @@ _BLUR = one_of(
     (0.25, "blur:line,0.25..1,angle=0..360,edge=black"),
 )
 
+WITHOUT_COVER = {
+    "hidden": (
+        "needs the cover image too, from which its dropout and cropout take pixels, and its JPEG "
+        "keeps 25, 9 and 9 coefficients, which no operator does; for its layers of one image, "
+        "write oneof(identity ; resize:scale=0.5..1,filter=nearest ; diffjpeg:50..100)"
+    )
+}
+
 PIPELINES = {
     "stegastamp": Pipeline(
         f"perspective:jitter=0..0.1 >> {_BLUR} >> gaussian:0..0.02 >> clamp >> brightness:0.5..1.5"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import for_each, load, user_errors
+from ..console import echo, for_each, load, user_errors
 from ..options import Inputs, Output, Overwrite, RunOptions, Seed
 
 
@@ -24,6 +24,14 @@ def apply(
         int,
         typer.Option(
             help="Training pairs for each picture, in the folders LQ and HQ.", min=0, metavar="N"
+        ),
+    ] = 0,
+    shards: Annotated[
+        int,
+        typer.Option(
+            help="With --pairs: also pack tar files of WebDataset, of M pairs each.",
+            min=0,
+            metavar="M",
         ),
     ] = 0,
 ) -> None:
@@ -44,9 +52,20 @@ def apply(
         from .. import files
         from ..apply import Apply, numbered
         from ..engine import engine_of
+        from ..shards import Shards
 
+        if shards and not pairs:
+            raise ValueError(f"shards={shards} needs pairs; add --pairs 1, or more")
         load(run.plugin)
         flow = Apply(degrade.parse(op), output, seed, overwrite, pairs)
         sources = numbered(files.gather(inputs, output), pairs)
         workers = engine_of(run.engine, threads=os.cpu_count() or 1, gpu=False)
-        raise typer.Exit(for_each(flow, sources, workers, run.quiet))
+        if not shards:
+            raise typer.Exit(for_each(flow, sources, workers, run.quiet))
+        packing = Shards(flow, sources, shards)
+        packing.refuse_others()
+        exit_code = for_each(flow, sources, workers, run.quiet)
+        for path in packing.write():
+            if not run.quiet:
+                echo(path)
+        raise typer.Exit(exit_code)

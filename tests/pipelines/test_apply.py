@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tarfile
 
 import numpy
 import pytest
@@ -165,6 +166,144 @@ def test_pairs_are_completed_after_a_stop_at_any_rename(tmp_path, monkeypatch):
         assert contents(output) == contents(tmp_path / "whole")
 
 
+def test_apply_skips_what_is_done(tmp_path):
+    """A second run writes nothing; what is missing, or was only begun, is made again."""
+    arguments = ("apply", AVATARS / "000.png", AVATARS / "001.png", "-o", tmp_path, "--op", NOISY)
+    arguments += ("--pairs", 1)
+    assert run(*arguments).exit_code == 0
+    before, _ = contents(tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
+    second = run(*arguments)
+    assert "2 already done, skipped" in second.output
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == times
+    (tmp_path / "HQ" / "000.png").unlink()
+    manifest = tmp_path / "LQ" / "001.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"begun": True}))
+    third = run(*arguments)
+    assert third.exit_code == 0 and "skipped" not in third.output
+    assert contents(tmp_path)[0] == before
+
+
+def test_apply_makes_again_what_lost_a_mask(tmp_path):
+    """An operator may name files, which are a part of its result."""
+    Image.new("L", (128, 128), 255).save(tmp_path / "mask.png")
+    op = f"mask:{tmp_path / 'mask.png'}"
+    apply(AVATARS / "000.png", output=tmp_path / "out", op=op)
+    before, _ = contents(tmp_path / "out")
+    (saved,) = (path for path in (tmp_path / "out").iterdir() if path.stem != "000")
+    saved.unlink()
+    apply(AVATARS / "000.png", output=tmp_path / "out", op=op)
+    assert contents(tmp_path / "out")[0] == before
+
+
+def shard_contents(folder):
+    """The files of all shards, as tarfile reads them: (name of the shard, name) → bytes."""
+    members = {}
+    for path in sorted((folder / "shards").iterdir()):
+        with tarfile.open(path) as archive:
+            for entry in archive:
+                members[path.name, entry.name] = archive.extractfile(entry).read()
+    return members
+
+
+def test_shards_hold_the_pairs_in_webdatasets_naming(tmp_path):
+    arguments = ("--pairs", 3, "--shards", 2)
+    apply(AVATARS / "000.png", *arguments, output=tmp_path, op="gaussian:0.1 >> jpeg:50")
+    names = []
+    for position in range(3):
+        shard = f"pairs-{position // 2:06d}.tar"
+        for ending in ("hq.png", "json", "lq.png"):
+            names.append((shard, f"{position:08d}.{ending}"))
+    members = shard_contents(tmp_path)
+    assert list(members) == names
+    for position in range(3):
+        for folder, ending in (("HQ", "hq.png"), ("LQ", "json"), ("LQ", "lq.png")):
+            suffix = ending.removeprefix(f"{folder.lower()}.").removeprefix(".")
+            path = tmp_path / folder / f"000_{position + 1}.{suffix}"
+            shard = f"pairs-{position // 2:06d}.tar"
+            assert members[shard, f"{position:08d}.{ending}"] == path.read_bytes()
+
+
+def test_shards_are_read_by_the_real_webdataset(tmp_path):
+    webdataset = pytest.importorskip("webdataset", reason="needs webdataset")
+    op = "downsample:2 >> jpeg:50"
+    apply(
+        AVATARS / "000.png",
+        AVATARS / "001.png",
+        "--pairs",
+        2,
+        "--shards",
+        3,
+        output=tmp_path,
+        op=op,
+    )
+    urls = [str(path) for path in sorted((tmp_path / "shards").iterdir())]
+    dataset = webdataset.WebDataset(urls, shardshuffle=False).decode("torchrgb")
+    samples = list(dataset)
+    assert [sample["json"]["image"] for sample in samples] == [
+        "000_1.png",
+        "000_2.png",
+        "001_1.png",
+        "001_2.png",
+    ]
+    for sample in samples:
+        name = sample["json"]["image"]
+        assert torch.equal(sample["lq.png"], files.read_image(tmp_path / "LQ" / name)[0])
+        assert torch.equal(sample["hq.png"], files.read_image(tmp_path / "HQ" / name)[0])
+
+
+def test_shards_are_atomic_and_resume(tmp_path, monkeypatch):
+    """A stop at any rename leaves whole shards alone; the same command completes the rest."""
+    arguments = ("apply", AVATARS / "000.png", "--op", "clamp", "--pairs", 3, "--shards", 2)
+    assert run(*arguments, "-o", tmp_path / "whole").exit_code == 0
+    apply(AVATARS / "000.png", "--pairs", 3, output=tmp_path / "a", op="clamp")
+    rename = os.replace
+    allowed = 1
+
+    def replace(source, target):
+        nonlocal allowed
+        if allowed == 0:
+            raise KeyboardInterrupt
+        allowed -= 1
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert run(*arguments, "-o", tmp_path / "a").exit_code == 130
+    monkeypatch.setattr(os, "replace", rename)
+    first = tmp_path / "a" / "shards" / "pairs-000000.tar"
+    assert list(first.parent.iterdir()) == [first]
+    written = first.stat().st_mtime_ns
+    assert run(*arguments, "-o", tmp_path / "a").exit_code == 0
+    assert first.stat().st_mtime_ns == written
+    assert contents(tmp_path / "a") == contents(tmp_path / "whole")
+
+
+def test_shards_follow_changed_pairs(tmp_path):
+    arguments = ("--pairs", 2, "--shards", 2)
+    apply(AVATARS / "000.png", *arguments, output=tmp_path, op="jpeg:50")
+    apply(AVATARS / "000.png", *arguments, "--overwrite", output=tmp_path, op="jpeg:20")
+    members = shard_contents(tmp_path)
+    assert json.loads(members["pairs-000000.tar", "00000001.json"])["spec"] == "jpeg:20"
+    low = tmp_path / "LQ" / "000_2.png"
+    assert members["pairs-000000.tar", "00000001.lq.png"] == low.read_bytes()
+
+
+def test_shards_of_other_settings_are_refused(tmp_path):
+    arguments = ("apply", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp", "--pairs", 2)
+    assert run(*arguments, "--shards", 1).exit_code == 0
+    other = run(*arguments, "--shards", 2)
+    assert other.exit_code == 2
+    assert "pairs-000001.tar is a shard of other pictures or settings" in other.output
+    (tmp_path / "shards" / "pairs-000001.tar").write_text("mine")
+    spoiled = run(*arguments, "--shards", 1)
+    assert spoiled.exit_code == 2 and "is no shard of degrade's" in spoiled.output
+
+
+def test_shards_without_pairs_are_refused(tmp_path):
+    result = run("apply", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp", "--shards", 2)
+    assert result.exit_code == 2 and "shards=2 needs pairs; add --pairs 1" in result.output
+
+
 def test_pairs_in_the_inputs_own_folder_are_refused(tmp_path):
     """A second run would take the first one's results for pictures."""
     shutil.copy(AVATARS / "000.png", tmp_path / "a.png")
@@ -280,7 +419,8 @@ def test_overwrite_is_needed_for_another_picture(tmp_path):
         shutil.copy(AVATARS / f"{index:03}.png", tmp_path / folder / "face.png")
     command = ["-o", tmp_path / "out", "--op", "jpeg:50"]
     assert run("apply", tmp_path / "a", *command).stderr == ""
-    assert run("apply", tmp_path / "a", *command).stderr == ""  # the same command goes on
+    second = run("apply", tmp_path / "a", *command)  # the same command goes on
+    assert second.stderr == "1 already done, skipped\n"
     before = (tmp_path / "out" / "face.jpg").read_bytes()
     refused = run("apply", tmp_path / "b", *command)
     assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
