@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .calibrated import CALIBRATED
 from .ddrm import DDRM
 from .method import RestorationMethod
 from .pnp import PlugAndPlay
@@ -10,6 +11,7 @@ from .published_searches import SEARCHES
 
 METHODS: dict[str, RestorationMethod] = {
     **SEARCHES,
+    "calibrated": CALIBRATED,
     "ddrm": DDRM(),
     "ddrm-linear": DDRM(
         assumes_linear=True, departures="no classifier guidance; stages that are not linear ignored"

@@ -35,11 +35,11 @@ class CodeScale:
     Published learning rates of codes are for FFHQ; optimisers multiply them by this scale.
 
     length: of whole codes, mean ‖w - w_avg‖ / 9.5. coordinate: of one coordinate of a code,
-    (mean ‖w - w_avg‖ / √w_dim) / (9.5 / √512).
+    (mean ‖w - w_avg‖ / √w_dim) / (9.5 / √512). Both are numbers, or tensors [B].
     """
 
-    length: float = 1.0
-    coordinate: float = 1.0
+    length: float | Tensor = 1.0
+    coordinate: float | Tensor = 1.0
 
     @staticmethod
     def of(spread: float, w_dim: int) -> CodeScale:
@@ -47,6 +47,10 @@ class CodeScale:
         published = FFHQ_SPREAD / math.sqrt(FFHQ_W_DIM)
         coordinate = spread / math.sqrt(w_dim)
         return CodeScale(length=spread / FFHQ_SPREAD, coordinate=coordinate / published)
+
+    def times(self, factor: Tensor) -> CodeScale:
+        """The scale multiplied by a factor for each image, [B]."""
+        return CodeScale(self.length * factor, self.coordinate * factor)
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,12 @@ class Conditions:
     scale: CodeScale = field(default_factory=CodeScale)
 
 
-def ngd(latent: Tensor, grad: Tensor, lr: float) -> Tensor:
+def ngd(latent: Tensor, grad: Tensor, lr: float | Tensor) -> Tensor:
     """v ← v - lr·g/‖g‖ for every code v (last axis) separately. A code with g = 0 stays.
 
     The scale of the loss cancels, and a code travels at most lr·steps. That bound is the only
-    regularisation of the method. Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
+    regularisation of the method. lr: a number, or a tensor that broadcasts against the codes.
+    Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
     """
     grad = finite_gradient(grad)
     # Divide by the largest entry first, because the squares of tiny gradients would become 0.
@@ -73,9 +78,27 @@ def ngd(latent: Tensor, grad: Tensor, lr: float) -> Tensor:
     return latent - lr * direction
 
 
+def for_images(factor: float | Tensor, value: Tensor) -> float | Tensor:
+    """A number, or one per image [B] in a shape that broadcasts against a value [B, …]."""
+    if isinstance(factor, Tensor):
+        ones = (1,) * (value.ndim - 1)
+        return factor.view(-1, *ones)
+    return factor
+
+
 def finite_gradient(grad: Tensor) -> Tensor:
     """The gradient with 0 in place of NaN and infinity."""
     return torch.nan_to_num(grad, posinf=0.0, neginf=0.0)
+
+
+def constant(t: float) -> float:
+    """The schedule that leaves the learning rate as it is."""
+    return 1.0
+
+
+def falling(t: float) -> float:
+    """2 → 0 in a straight line: the steps add up to as much as under `constant`."""
+    return 2 * (1 - t)
 
 
 class Optimiser(Generic[S]):
@@ -110,14 +133,22 @@ class NoState(TypedDict):
     """The state of what needs none."""
 
 
+class StepState(TypedDict):
+    """How many steps are done."""
+
+    step: int
+
+
 @dataclass(frozen=True)
-class NGD(Optimiser[NoState]):
+class NGD(Optimiser[StepState]):
     """Normalised gradient descent, see `ngd`.
 
-    lr: the length of a step. For codes it is in units of a W with FFHQ's spread.
+    lr: the length of a step. For codes it is in units of a W with FFHQ's spread. schedule: its
+    factor, at the middle of each step.
     """
 
     lr: float
+    schedule: Schedule = constant
 
     def times(self, factor: float) -> NGD:
         return replace(self, lr=self.lr * factor)
@@ -126,16 +157,21 @@ class NGD(Optimiser[NoState]):
         """Take longer steps when there are fewer: the distance travelled is what regularises."""
         return self.times(1 / share)
 
+    def init(self, values: Variables, conditions: Conditions) -> StepState:
+        return {"step": 0}
+
     def update(
-        self, grads: Variables, state: NoState, values: Variables, conditions: Conditions
-    ) -> tuple[Variables, NoState]:
+        self, grads: Variables, state: StepState, values: Variables, conditions: Conditions
+    ) -> tuple[Variables, StepState]:
+        step = state["step"]
+        step_length = self.lr * self.schedule((step + 0.5) / conditions.steps)
         moved = {}
         for name, value in values.items():
-            lr = self.lr
+            lr: float | Tensor = step_length
             if conditions.roles[name].follows_spread:
-                lr = lr * conditions.scale.length
+                lr = for_images(step_length * conditions.scale.length, value)
             moved[name] = ngd(value, grads[name], lr)
-        return moved, state
+        return moved, {"step": step + 1}
 
 
 @dataclass(frozen=True)
@@ -167,11 +203,6 @@ class CycleWithDrop:
             return (9 * rise + 1) / 10
         drop = (t - 0.9) / 0.1
         return 0.1 + drop * (0.001 - 0.1)
-
-
-def constant(t: float) -> float:
-    """The schedule that leaves the learning rate as it is."""
-    return 1.0
 
 
 class Constraint:
@@ -327,7 +358,7 @@ class Adam(Optimiser[AdamState]):
             second[name] = _running_mean(state["second"][name], g.square(), beta2)
             mean = first[name] / (1 - beta1 ** (step + 1))
             power = second[name] / (1 - beta2 ** (step + 1))
-            rate = factor * self._rate(conditions.roles[name], conditions.scale)
+            rate = factor * self._rate(conditions.roles[name], conditions.scale, value)
             moved[name] = value - rate * mean / (power.sqrt() + self.eps)
         remembered = state["constraints"]
         for constraint, of_constraint in zip(self.project, remembered, strict=True):
@@ -339,11 +370,11 @@ class Adam(Optimiser[AdamState]):
             "constraints": remembered,
         }
 
-    def _rate(self, role: Role, scale: CodeScale) -> float:
+    def _rate(self, role: Role, scale: CodeScale, value: Tensor) -> float | Tensor:
         if role == roles.Z and self.z_lr is not None:
             return self.z_lr
         if role.follows_spread:
-            return self.lr * scale.coordinate
+            return for_images(self.lr * scale.coordinate, value)
         return self.lr
 
 

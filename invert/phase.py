@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from .latent import Codes, Space
 from .loss import Term
 from .optim import Optimiser, StopRule
 from .problem import Problem
+
+Reach = Callable[[Problem, Tensor], Tensor]  # (problem, first image) → a factor per image, [B]
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,9 @@ class Phase:
 
     space: a Space, or "W", "W+" or "W++". stop: ends an image's phase early. keep: the phase ends
     where the term of this name was lowest; None ends at the last step. optional: whether the phase
-    is left out for a generator that lacks its space.
+    is left out for a generator that lacks its space. reach: a factor of the codes' learning rates,
+    from the problem and the image [B, C, R, R] that the phase begins with; it returns one number
+    per image, [B].
     """
 
     space: Space
@@ -27,6 +33,7 @@ class Phase:
     stop: StopRule | None = None
     keep: str | None = None
     optional: bool = False
+    reach: Reach | None = None
 
     def __init__(
         self,
@@ -37,6 +44,7 @@ class Phase:
         stop: StopRule | None = None,
         keep: str | None = None,
         optional: bool = False,
+        reach: Reach | None = None,
     ):
         values = {
             "space": Codes(space) if isinstance(space, str) else space,
@@ -46,6 +54,7 @@ class Phase:
             "stop": stop,
             "keep": keep,
             "optional": optional,
+            "reach": reach,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -160,6 +169,8 @@ class Phase:
             lines.append(f"  stops at {text_of(self.stop)}")
         if self.keep:
             lines.append(f"  ends where {self.keep} was lowest")
+        if self.reach:
+            lines.append(f"  learning rates × {text_of(self.reach)}")
         if self.optional:
             lines.append(f"  left out for a generator that has no {self.name}")
         return "\n".join(lines)

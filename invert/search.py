@@ -156,7 +156,10 @@ class Search:
         for name, variable in free.items():
             initial[name] = variable.value.detach()
             roles[name] = variable.role
-        conditions = Conditions(roles, phase.steps, code_scale(problem))
+        scale = code_scale(problem)
+        if phase.reach is not None:
+            scale = scale.times(phase.reach(problem, image_of(point, problem)))
+        conditions = Conditions(roles, phase.steps, scale)
         measures = []
         for name, term in phase.named_terms(problem):
             measures.append((name, term, term.prepare(problem)))

@@ -40,6 +40,7 @@ METHODS = names(
     "adam-id",
     "brgm",
     "brgm-original",
+    "calibrated",
     "cri",
     "cri-xl",
     "daps",

@@ -147,7 +147,8 @@ def test_learning_rate_follows_the_role_not_the_name():
     assert {name: -v[0, 0].item() for name, v in moved.items()} == pytest.approx(
         dict(latent=0.01, mine=0.025, z=0.1, other=0.1), rel=1e-4
     )
-    moved, _ = NGD(0.1).update(ones, {}, values, fixed)
+    ngd = NGD(0.1)
+    moved, _ = ngd.update(ones, ngd.init(values, fixed), values, fixed)
     assert {name: v.norm().item() for name, v in moved.items()} == pytest.approx(
         dict(latent=0.1, mine=0.05, z=0.1, other=0.1), rel=1e-4
     )
