@@ -217,6 +217,18 @@ def test_studio_shows_the_bits_of_apply(visitor, portrait, tmp_path, text):
     assert shown.before.read_bytes() == (AVATARS / "000.png").read_bytes()
 
 
+def test_studio_takes_only_seeds_of_the_command(tmp_path):
+    gradio = pytest.importorskip("gradio")
+    from pipelines.studio.page import page
+
+    (seed,) = [block for block in page(tmp_path).blocks.values() if block.elem_id == "seed"]
+    with pytest.raises(gradio.Error, match="greater than maximum value"):
+        seed.preprocess(2**63)
+    largest = seed.preprocess(2**53 - 1)
+    options = ("-o", tmp_path, "--op", "gaussian:0.1", "--seed", largest)
+    assert run("apply", AVATARS / "000.png", *options).exit_code == 0
+
+
 def test_studio_command_takes_a_name_with_a_dash(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-o.png").write_bytes((AVATARS / "000.png").read_bytes())
