@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from torch import nn
 
 PRIOR_FILE = "prior.safetensors"  # the weights, in the folder that is pushed
 CARD_FILE = "README.md"
+LICENCE = re.compile(r"[A-Za-z0-9][\w.+-]*")  # one word; more would change the front matter
 TAGS = ("degrade", "image-restoration", "inverse-problems")
 
 CARD = """\
@@ -71,6 +74,14 @@ class Card:
         for name in ("data", "licence"):
             if not getattr(self, name).strip():
                 raise ValueError(f"{name}='' must say something; readers of the card need it")
+        if not LICENCE.fullmatch(self.licence):
+            raise ValueError(
+                f"licence={self.licence!r} must be one word, such as 'mit' or 'cc-by-4.0'; "
+                "say more in `about`"
+            )
+        for sigma, decibels in self.psnr.items():
+            if not (math.isfinite(sigma) and math.isfinite(decibels)):
+                raise ValueError(f"psnr={{{sigma}: {decibels}}} must be finite numbers")
 
     def text(self, name: str, prior: HubPrior) -> str:
         """The card as Markdown with huggingface.co's front matter. name: "owner/name"."""

@@ -24,6 +24,7 @@ from ..operators import example
 INNER = "operators"  # the name of the control with the operators in a stage's parentheses
 WIDEST_SLIDER = 1024  # a wider interval gets a box for a number, which a hand can set exactly
 SLIDER_STEPS = 1000
+MOST_CARDS = 100  # of a chain; drawing more would keep the page busy for every visitor
 FIRST_RANGE = 20  # steps from one end to the other of a range that is not chosen yet
 
 
@@ -81,7 +82,8 @@ class Card:
     def with_value(self, name: str, value: object) -> Card:
         """The card with another value of a parameter; None or an empty text gives the default.
 
-        Raises ValueError, in one line, for a value that the operator refuses.
+        Raises ValueError, in one line, for a value that the operator refuses, and for operators in
+        parentheses that name a file.
         """
         operator = self.operator
         if name == INNER and operator.holds is not None:
@@ -131,6 +133,7 @@ def _with_inner(operator: Operator, text: str) -> Operator:
     changed = parse(f"{head}({text})")
     if len(changed) != 1:
         raise ValueError(f"{operator.name}: {text!r} closes its parentheses; leave out the last )")
+    refuse_files(changed)
     return changed[0]
 
 
@@ -200,12 +203,13 @@ def cards_of(text: str, before: Sequence[Card] = ()) -> Cards:
     """The cards of a text. An empty text is no card.
 
     before: the cards until now. Those that are off stay, if the text changes no number of stages.
-    Raises ValueError for a text that is wrong, or that names a file.
+    Raises ValueError for a text that is wrong, that names a file, or that has too many stages.
     """
     if not text.strip():
         return ()
     stages = list(parse(text))
     refuse_files(stages)
+    _check_count(len(stages))
     on_count = sum(card.is_on for card in before)
     if on_count != len(stages):
         return tuple(map(Card, stages))
@@ -213,6 +217,14 @@ def cards_of(text: str, before: Sequence[Card] = ()) -> Cards:
     for card in before:
         cards.append(Card(stages.pop(0)) if card.is_on else card)
     return tuple(cards)
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_CARDS:
+        raise ValueError(
+            f"the chain has {count:,} stages, and the studio takes {MOST_CARDS}; "
+            "leave some out, or use `degrade apply`"
+        )
 
 
 def text_of(cards: Iterable[Card]) -> str:
@@ -253,7 +265,9 @@ def known_names() -> tuple[str, ...]:
 def added(cards: Cards, name: str) -> Cards:
     """The cards and, after them, an operator with typical values, or a published pipeline."""
     text = name if name in published else example(name)
-    return (*cards, *cards_of(text))
+    longer = (*cards, *cards_of(text))
+    _check_count(len(longer))
+    return longer
 
 
 def replaced(cards: Cards, index: int, card: Card) -> Cards:

@@ -28,6 +28,7 @@ CHAIN_EVENT: dict[str, Any] = {
 # Those that draw no card anew bypass Gradio's queue, which needs two requests for each.
 QUICK = CHAIN_EVENT | {"queue": False}
 SEEDS = 10_000  # how many the die can draw
+LAST_SEED = 2**53 - 1  # a browser is exact up to it, and `degrade apply` takes it
 CHAIN = "op"  # the page's address may end in ?op= and the text of a chain
 VISIT = 24 * 3600  # seconds after which the files of a visitor who left are removed
 
@@ -67,7 +68,9 @@ class DegradeTab:
                 self.sample = gr.Dropdown(
                     list(SAMPLES), value=SAMPLES[0], label="or a sample", elem_id="sample"
                 )
-                self.seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="seed")
+                self.seed = gr.Number(
+                    0, label="seed", precision=0, minimum=0, maximum=LAST_SEED, elem_id="seed"
+                )
                 self.die = gr.Button("⚄ Draw again", elem_id="die")
 
     def _chain_column(self) -> None:

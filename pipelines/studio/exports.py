@@ -25,7 +25,8 @@ Image.fromarray(pixels).save("degraded.png")
 
 def shell(operator: Operator, name: str, seed: int) -> str:
     """The command that writes the same bits. name: of the picture's file, which decides draws."""
-    arguments = ["degrade", "apply", name, "-o", "degraded", "--op", str(operator)]
+    path = f"./{name}" if name.startswith("-") else name  # not to be read as an option
+    arguments = ["degrade", "apply", path, "-o", "degraded", "--op", str(operator)]
     return shlex.join([*arguments, "--seed", str(seed)])
 
 

@@ -74,6 +74,18 @@ def test_hub_card_claims_no_measurement_without_one():
             Card(**missing)
 
 
+@pytest.mark.parametrize("licence", ["mit\nlibrary_name: other", "a: b", "'mit", "[mit]"])
+def test_hub_card_refuses_a_licence_of_more_than_a_word(licence):
+    with pytest.raises(ValueError, match="must be one word") as caught:
+        Card("mine", licence)
+    assert "\n" not in str(caught.value)
+
+
+def test_hub_card_refuses_a_psnr_that_is_not_finite():
+    with pytest.raises(ValueError, match="psnr=.25: nan. must be finite numbers"):
+        Card("mine", "mit", psnr={25: float("nan")})
+
+
 class Server:
     """Stands in for huggingface.co behind huggingface_hub's functions."""
 

@@ -154,6 +154,14 @@ def test_studio_tells_the_librarys_errors():
 @pytest.mark.parametrize("text", ["mask:secret.png", "maybe:0.5(mask:/etc/passwd)"])
 def test_studio_opens_no_file_that_a_text_names(text):
     assert "the studio opens none" in refusal(cards_of, text)
+    (card,) = cards_of("maybe:0.5(gray)")
+    assert "the studio opens none" in refusal(card.with_value, "operators", text)
+
+
+def test_studio_refuses_a_chain_of_too_many_cards():
+    longest = cards_of(" >> ".join(["gray"] * 100))
+    assert "has 101 stages" in refusal(added, longest, "gray")
+    assert "has 20,000 stages" in refusal(cards_of, " >> ".join(["gray"] * 20_000))
 
 
 # Uploads
@@ -207,6 +215,26 @@ def test_studio_shows_the_bits_of_apply(visitor, portrait, tmp_path, text):
     assert shown.after.read_bytes() == (tmp_path / "shell" / shown.after.name).read_bytes()
     assert shown.manifest.read_bytes() == (tmp_path / "shell" / "000.json").read_bytes()
     assert shown.before.read_bytes() == (AVATARS / "000.png").read_bytes()
+
+
+def test_studio_takes_only_seeds_of_the_command(tmp_path):
+    gradio = pytest.importorskip("gradio")
+    from pipelines.studio.page import page
+
+    (seed,) = [block for block in page(tmp_path).blocks.values() if block.elem_id == "seed"]
+    with pytest.raises(gradio.Error, match="greater than maximum value"):
+        seed.preprocess(2**63)
+    largest = seed.preprocess(2**53 - 1)
+    options = ("-o", tmp_path, "--op", "gaussian:0.1", "--seed", largest)
+    assert run("apply", AVATARS / "000.png", *options).exit_code == 0
+
+
+def test_studio_command_takes_a_name_with_a_dash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-o.png").write_bytes((AVATARS / "000.png").read_bytes())
+    _, *arguments = shlex.split(exports.shell(degrade.parse("gray"), "-o.png", 0))
+    assert run(*arguments).exit_code == 0
+    assert (tmp_path / "degraded" / "-o.png").is_file()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
