@@ -158,7 +158,7 @@ class _Parser:
         similar = difflib.get_close_matches(lower, [*REGISTRY, *ALIASES], n=3, cutoff=0.5)
         suggestions = " or ".join(similar or sorted(REGISTRY))
         raise self.error(
-            f"unknown operator {name!r}; did you mean {suggestions}? "
+            f"unknown operator {show(name)}; did you mean {suggestions}? "
             "Your own must be imported first",
             position,
         )
@@ -236,7 +236,7 @@ def _by_name(
     offered = f"it takes {', '.join(names)}" if names else "it takes no parameters"
     for key in kwargs:
         if key not in names:
-            raise ValueError(f"no parameter {key!r}; {offered}")
+            raise ValueError(f"no parameter {show(key)}; {offered}")
     if len(plain) > len(names):
         raise ValueError(f"{len(plain)} values are too many; {offered}")
     values = dict(zip(names, plain, strict=False))

@@ -72,8 +72,11 @@ class Card:
 
     def __post_init__(self) -> None:
         for name in ("data", "licence"):
-            if not getattr(self, name).strip():
-                raise ValueError(f"{name}='' must say something; readers of the card need it")
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(
+                    f"{name}={value!r} must say something; readers of the card need it"
+                )
         if not LICENCE.fullmatch(self.licence):
             raise ValueError(
                 f"licence={self.licence!r} must be one word, such as 'mit' or 'cc-by-4.0'; "

@@ -167,7 +167,7 @@ def _denoiser(path: Path, settings: Settings) -> Denoiser | None:
         return _checked(Denoiser(network, **options))
     config, tensors = _read(path)
     name = config.get("family") or family_of(tensors)
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         return None
     for key, value in tensors.items():
         check_tensor(key, value)

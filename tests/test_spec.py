@@ -96,6 +96,13 @@ def test_parse_marks_the_position_of_the_mistake():
     assert error.value.position == len("downsample:2 >> ")
 
 
+@pytest.mark.parametrize("text", ["{}", "jpeg:{}", "jpeg:{}=3", "jpeg:{0},{0}", "maybe:0.5({})"])
+def test_errors_quote_only_a_part_of_a_long_text(text):
+    with pytest.raises(SpecError) as error:
+        parse(text.format("x" * 100_000))
+    assert len(str(error.value)) < 1200
+
+
 numbers = (
     st.integers(-3, 40)
     | st.floats(0, 1)

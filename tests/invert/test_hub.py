@@ -69,7 +69,8 @@ def test_hub_card_states_what_the_prior_declares():
 def test_hub_card_claims_no_measurement_without_one():
     text = Card("my pictures", "mit").text(NAME, denoiser())
     assert "Nothing was measured." in text and "dB" not in text
-    for missing in ({"data": " ", "licence": "mit"}, {"data": "mine", "licence": ""}):
+    without_words = ({"data": " ", "licence": "mit"}, {"data": "mine", "licence": ""})
+    for missing in (*without_words, {"data": 3, "licence": "mit"}):
         with pytest.raises(ValueError, match="must say something"):
             Card(**missing)
 

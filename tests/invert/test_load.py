@@ -188,6 +188,7 @@ def test_odd_metadata_is_refused(tmp_path):
     for config, words in {
         '{"family": "drunet", "sigma_range": [1]}': "not enough values",
         '{"family": "drunet", "sigma_range": [0.5, 0.1]}': "sigma_range=",
+        '{"family": ["drunet"]}': "it is damaged",
         '["drunet"]': "no dictionary",
         "{": "damaged 'config'",
     }.items():
