@@ -140,6 +140,8 @@ class RestoreTab:
                 yield ["", *_shown(frame)]
         except ValueError as error:
             yield [problem_text(error), gr.skip(), "", *[gr.skip()] * 6]
+        finally:
+            self.running.pop(workspace.folder, None)
 
     def _cancel(self, workspace: Workspace) -> None:
         restoration = self.running.get(workspace.folder)
