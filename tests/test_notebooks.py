@@ -67,7 +67,7 @@ def test_notebook_holds_the_outputs_of_one_run(name):
     assert counts == list(range(1, len(counts) + 1))
     assert "stream" in kinds and "error" not in kinds
     text = path.read_text(encoding="utf-8")
-    assert ('"image/png"' in text) == (name != "jpeg_in_training")  # which prints a table
+    assert ('"image/jpeg"' in text) == (name != "jpeg_in_training")  # which prints a table
     assert str(ROOT) not in text and "/tmp/" not in text
 
 

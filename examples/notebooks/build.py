@@ -11,7 +11,6 @@ statement a part of a cell, and the body of `main` the last cells, split at its 
 from __future__ import annotations
 
 import ast
-import base64
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +44,6 @@ if importlib.util.find_spec("degrade") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", SOURCE], check=True)"""
 UNPACK = """\
 # The pictures of this example, written to the folder avatars.
-import base64
 from pathlib import Path
 
 Path("avatars").mkdir(exist_ok=True)
@@ -53,7 +51,7 @@ PNG = {{
 {lines}
 }}
 for name, content in PNG.items():
-    Path("avatars", f"{{name}}.png").write_bytes(base64.b64decode(content))"""
+    Path("avatars", f"{{name}}.png").write_bytes(bytes.fromhex(content))"""
 SHOW = """\
 from PIL import Image
 
@@ -87,7 +85,7 @@ def _unpack(names: tuple[str, ...]) -> str:
     entries = []
     for name in names:
         content = (EXAMPLES / "avatars" / f"{name}.png").read_bytes()
-        entries.append(f'    "{name}": "{base64.b64encode(content).decode()}",')
+        entries.append(f'    "{name}": "{content.hex()}",')
     return UNPACK.format(lines="\n".join(entries))
 
 
@@ -146,6 +144,8 @@ def build(name: str, folder: Path) -> Path:
     nbclient.NotebookClient(made, timeout=900, resources={"metadata": {"path": folder}}).execute()
     for cell in made.cells:
         cell.metadata.pop("execution", None)  # the times of execution differ from run to run
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("image/png", None)  # Pillow gives a JPEG of it, too
     nbformat.validate(made)
     path = HERE / f"{name}.ipynb"
     nbformat.write(made, path)
