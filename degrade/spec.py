@@ -156,11 +156,9 @@ class _Parser:
             raise self.error(f"{name_only} {REFUSED[name_only]}", position)
         lower = name_only.lower()
         similar = difflib.get_close_matches(lower, [*REGISTRY, *ALIASES], n=3, cutoff=0.5)
-        suggestions = " or ".join(similar or sorted(REGISTRY))
+        mend = f"did you mean {' or '.join(similar)}?" if similar else "`degrade ops` lists them."
         raise self.error(
-            f"unknown operator {show(name)}; did you mean {suggestions}? "
-            "Your own must be imported first",
-            position,
+            f"unknown operator {show(name)}; {mend} Your own must be imported first", position
         )
 
     def values(
