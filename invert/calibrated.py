@@ -97,12 +97,17 @@ class BitsLeft:
 Bands = list[tuple[float, Tensor]]  # how many values a band has, and their mean square [B]
 
 
+def steps_of(lr: float) -> NGD:
+    """Steps that become shorter, and turn a code towards where W spreads."""
+    return NGD(lr, falling, stretch=1 / 2)
+
+
 ENERGY = (Energy(),)
 CALIBRATED = Method(
     (
-        Phase("W", 50, NGD(0.08 * 3, falling), ENERGY),
-        Phase("W+", 50, NGD(0.02 * 3, falling), ENERGY, reach=BitsLeft(1 / 4)),
-        Phase("W++", 50, NGD(0.005 * 3, falling), ENERGY, optional=True, reach=BitsLeft(1 / 2)),
+        Phase("W", 15, steps_of(1.0), ENERGY),
+        Phase("W+", 15, steps_of(0.2), ENERGY, reach=BitsLeft(1 / 4)),
+        Phase("W++", 15, steps_of(0.05), ENERGY, optional=True, reach=BitsLeft(1 / 2)),
     ),
     source=(
         "this package. Its spaces, NGD and the reach of W are those of Poirier-Ginter & Lalonde "
@@ -110,6 +115,7 @@ CALIBRATED = Method(
     ),
     departures="no perceptual network; W → W+ for a generator without W++",
     knobs=(Knob("lr"),),
+    keeps_pixels=True,
 )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from . import roles
+from .axes import Axes
 from .roles import Role, Variables
 from .tree import tree_map
 
@@ -55,11 +56,15 @@ class CodeScale:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What stays the same during a phase: roles of the free tensors, and the number of steps."""
+    """What stays the same during a phase: roles of the free tensors, and the number of steps.
+
+    axes: the principal axes of W, for an optimiser that asks for them.
+    """
 
     roles: Mapping[str, Role]
     steps: int
     scale: CodeScale = field(default_factory=CodeScale)
+    axes: Axes | None = None
 
 
 def ngd(latent: Tensor, grad: Tensor, lr: float | Tensor) -> Tensor:
@@ -69,13 +74,17 @@ def ngd(latent: Tensor, grad: Tensor, lr: float | Tensor) -> Tensor:
     regularisation of the method. lr: a number, or a tensor that broadcasts against the codes.
     Source: Poirier-Ginter & Lalonde 2023, Algorithm 1.
     """
-    grad = finite_gradient(grad)
-    # Divide by the largest entry first, because the squares of tiny gradients would become 0.
-    largest = grad.abs().amax(-1, keepdim=True)
-    scaled = torch.where(largest > 0, grad / largest, 0.0)
+    scaled = of_unit_size(grad)
     norm = vector_norm(scaled, dim=-1, keepdim=True)
     direction = torch.where(norm > 0, scaled / norm, 0.0)
     return latent - lr * direction
+
+
+def of_unit_size(grad: Tensor) -> Tensor:
+    """Divide each code's gradient by its largest entry, so that no square of it becomes 0."""
+    grad = finite_gradient(grad)
+    largest = grad.abs().amax(-1, keepdim=True)
+    return torch.where(largest > 0, grad / largest, 0.0)
 
 
 def for_images(factor: float | Tensor, value: Tensor) -> float | Tensor:
@@ -105,8 +114,12 @@ class Optimiser(Generic[S]):
     """Moves the free tensors of a phase.
 
     An optimiser of your own defines `update`, `init` if it has a state, and `times` if its learning
-    rates are to be tuned.
+    rates are to be tuned. One with `needs_axes` gets the principal axes of W in its conditions.
     """
+
+    @property
+    def needs_axes(self) -> bool:
+        return False
 
     def init(self, values: Variables, conditions: Conditions) -> S:
         """Return the state before the first step."""
@@ -144,11 +157,18 @@ class NGD(Optimiser[StepState]):
     """Normalised gradient descent, see `ngd`.
 
     lr: the length of a step. For codes it is in units of a W with FFHQ's spread. schedule: its
-    factor, at the middle of each step.
+    factor, at the middle of each step. stretch: the gradient of a code is multiplied by C^stretch
+    before it is normalised, with C the covariance of W. With 0 all directions are alike; with ½ a
+    code goes further where W spreads, and less far where an image would become implausible.
     """
 
     lr: float
     schedule: Schedule = constant
+    stretch: float = 0.0
+
+    @property
+    def needs_axes(self) -> bool:
+        return self.stretch != 0
 
     def times(self, factor: float) -> NGD:
         return replace(self, lr=self.lr * factor)
@@ -167,10 +187,13 @@ class NGD(Optimiser[StepState]):
         step_length = self.lr * self.schedule((step + 0.5) / conditions.steps)
         moved = {}
         for name, value in values.items():
+            grad = grads[name]
             lr: float | Tensor = step_length
             if conditions.roles[name].follows_spread:
                 lr = for_images(step_length * conditions.scale.length, value)
-            moved[name] = ngd(value, grads[name], lr)
+                if conditions.axes is not None:
+                    grad = conditions.axes.stretched(of_unit_size(grad), self.stretch)
+            moved[name] = ngd(value, grad, lr)
         return moved, {"step": step + 1}
 
 

@@ -28,6 +28,7 @@ class Method(RestorationMethod):
     """A search in phases. source: who published it; departures: what is different here, and why.
 
     knobs: what `tuned` may change. The weights of a loss are relative, so its first term has none.
+    keeps_pixels: whether it ends with data consistency, see `RestorationMethod`.
     """
 
     phases: tuple[Phase, ...]
@@ -35,6 +36,7 @@ class Method(RestorationMethod):
     source: str = ""
     departures: str = ""
     knobs: tuple[Knob, ...] = (Knob("lr"),)
+    keeps_pixels: bool = False
 
     options = frozenset({"class_label", "init", "identity", "lr_scale"})
 
@@ -117,6 +119,8 @@ class Method(RestorationMethod):
         for number, phase in enumerate(self.phases, 1):
             description = phase.describe(text_of)
             rows.append((f"phase {number}", description))
+        if self.keeps_pixels:
+            rows.append(("ends with", "data consistency, if the observation has the image's size"))
         knobs = [f"{knob.name} ×{knob.low:g} to ×{knob.high:g}" for knob in self.knobs]
         rows.append(("knobs", ", ".join(knobs)))
         return rows

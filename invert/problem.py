@@ -15,6 +15,7 @@ from degrade.operator import Operator, compose
 from degrade.rng import Rng
 
 from . import perceptual
+from .axes import Axes
 from .draws import stream
 from .generator import Generator, StyleGenerator
 from .identity import FaceIdentity
@@ -133,6 +134,19 @@ class Problem:
             means.append(before.mean(0))
             deviations.append(before.std(0))
         return torch.stack(means)[:, None], torch.stack(deviations)[:, None]
+
+    @cached_property
+    def w_axes(self) -> Axes:
+        """The principal axes of W, of each image's class where there are classes."""
+        if self.label is None:
+            return self.style.w_axes
+        of_class: dict[int, Axes] = {}
+        axes = []
+        for w in self.some_w:
+            if id(w) not in of_class:
+                of_class[id(w)] = Axes.of(w)
+            axes.append(of_class[id(w)])
+        return Axes.cat(axes)
 
     @cached_property
     def some_w(self) -> list[Tensor]:

@@ -159,7 +159,8 @@ class Search:
         scale = code_scale(problem)
         if phase.reach is not None:
             scale = scale.times(phase.reach(problem, image_of(point, problem)))
-        conditions = Conditions(roles, phase.steps, scale)
+        axes = problem.w_axes if phase.optimiser.needs_axes and problem.has_w else None
+        conditions = Conditions(roles, phase.steps, scale, axes)
         measures = []
         for name, term in phase.named_terms(problem):
             measures.append((name, term, term.prepare(problem)))

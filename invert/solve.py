@@ -41,7 +41,7 @@ def restore(
     class_label: Label | Classifier = None,
     init: Tensor | str | None = None,
     identity: FaceIdentity | None = None,
-    consistency: bool = False,
+    consistency: bool | None = None,
 ) -> Restoration:
     """Search what `prior` finds plausible for images that `operator` turns into `observation`.
 
@@ -61,7 +61,8 @@ def restore(
     of which the highest counts. init: a latent of W, W+ or W++ to go on from, which skips
     the phases of smaller spaces; or "random", to begin at a code drawn by the seed. identity: the
     person, for methods with a term for it. consistency: whether the final image is made consistent
-    with the observation by the operator's `project`; the latent and the phases' images stay.
+    with the observation by the operator's `project`; the latent and the phases' images stay. None
+    leaves it to the method.
 
     It works under torch.no_grad(), torch.inference_mode() and torch.autocast(), which change no
     result. Raises ValueError when the operator does not lead from the prior's images to the
@@ -92,6 +93,8 @@ def restore(
         problem = replace(problem, label=labels_of(class_label, problem))
         solver.check(problem)
         restoration = solver.solve(problem, callback or ignore)
+        if consistency is None:
+            consistency = solver.keeps_pixels and shows_every_pixel(problem)
         return made_consistent(restoration, problem) if consistency else restoration
 
 
@@ -141,6 +144,11 @@ def made_consistent(restoration: Restoration, problem: Problem) -> Restoration:
     """Project the final image onto the images that agree with the observation."""
     image = problem.operator.project(restoration.image, problem.observation)
     return replace(restoration, image=image.clamp(0, 1))
+
+
+def shows_every_pixel(problem: Problem) -> bool:
+    """Whether the observation is as large as the image; a reduced one shows means of pixels."""
+    return problem.observation.shape[2:] == problem.image_shape[2:]
 
 
 def check_shapes(observation: Tensor, operator: Operator, prior: Prior) -> None:

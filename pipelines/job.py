@@ -40,7 +40,7 @@ class RestoreSettings(PriorOptions):
     samples: int = 1
     identity: str | None = None  # digests of the embedding and of the reference photo
     where: str = ""  # which part of a photo, see `faces.Where`
-    keep_visible: bool = False
+    keep_visible: bool | None = None  # None leaves it to the method
 
     def model(self, operator: degrade.Operator) -> degrade.Operator:
         """What a search assumes of an operator: all that is known, and a model of the rest."""
@@ -256,7 +256,7 @@ class Restorer:
                 continue
             pictures = []
             for photo, solution in zip(photos, part.solved, strict=True):
-                pictures.append(photo.pasted(solution.image, self.settings.keep_visible))
+                pictures.append(photo.pasted(solution.image, bool(self.settings.keep_visible)))
             backgrounds = pictures
         return parts, pictures
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..axes import Axes
 from ..draws import integers, normal
 from ..hub import HubPrior
 from .mapping import Mapping
@@ -182,6 +183,18 @@ class StyleGenerator(Generator):
         """√(mean ‖w - w_avg‖²) from 10 000 draws, which the projectors call the deviation of W."""
         square_distances = self._offsets(10_000).square().sum(1)
         return float(square_distances.mean().sqrt())
+
+    @property
+    def w_axes(self) -> Axes:
+        """The principal axes of W, from 10 000 draws."""
+        axes = self._w_axes
+        return Axes(axes.directions.to(self.w_avg), axes.variances.to(self.w_avg))
+
+    @cached_property
+    def _w_axes(self) -> Axes:
+        with torch.inference_mode(False):  # as below
+            w, _ = self.some_w(10_000)
+            return Axes.of(w)
 
     @property
     def w_gaussian(self) -> tuple[Tensor, Tensor]:

@@ -79,12 +79,13 @@ def restore(
         str | None, photos(help="Restore this part of a photo, in pixels.", metavar="X,Y,W,H")
     ] = None,
     keep_visible: Annotated[
-        bool,
+        bool | None,
         degradation(
-            "--keep-visible",
+            "--keep-visible/--no-keep-visible",
             help="Keep what the degraded picture shows for certain (data consistency).",
+            show_default="as the method does",
         ),
-    ] = False,
+    ] = None,
     embedding: Annotated[
         Path | None,
         search(help="Face embedding (TorchScript), for method adam-id.", metavar="FILE"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invert import METHODS, roles
+from invert.axes import Axes
 from invert.methods import method_of
 from invert.optim import (
     NGD,
@@ -178,3 +179,42 @@ def test_constraints_leave_codes_alone():
         moved = {"z": codes["z"] * 3}
         kept = constraint.apply(moved, constraint.init(codes, fixed), fixed)
         assert torch.allclose(kept["z"], moved["z"])
+
+
+def test_stretched_gradient_is_multiplied_by_a_power_of_the_covariance():
+    """W = N(0, diag(4, 1, 1/4)), turned; with power ½ the factors are the deviations 2, 1, ½."""
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=rng()))
+    variances = torch.tensor([4.0, 1.0, 0.25])
+    w = torch.randn(200_000, 3, generator=rng(1)) * variances.sqrt() @ turn.T
+    axes = Axes.of(w)
+    codes = torch.randn(2, 5, 3, generator=rng(2))
+    covariance = turn @ torch.diag(variances / variances.mean()) @ turn.T
+    assert torch.allclose(axes.stretched(codes, 1.0), codes @ covariance, atol=0.03)
+    twice = axes.stretched(axes.stretched(codes, 0.5), 0.5)
+    assert torch.allclose(twice, axes.stretched(codes, 1.0), atol=1e-5)
+    assert torch.allclose(axes.stretched(codes, 0.0), codes, atol=1e-5)
+
+
+def test_stretched_ngd_takes_steps_of_the_same_length_towards_where_w_spreads():
+    w = torch.randn(50_000, 2, generator=rng()) * torch.tensor([3.0, 1 / 3])
+    kinds = {"codes": roles.CODES, "noise": roles.NOISE}
+    fixed = Conditions(kinds, 1, CodeScale(0.5, 0.5), Axes.of(w))
+    values = {name: torch.zeros(1, 2) for name in kinds}
+    ones = {name: torch.full((1, 2), 1e-30) for name in kinds}
+    ngd = NGD(0.1, stretch=0.5)
+    assert ngd.needs_axes and not NGD(0.1).needs_axes
+    moved, _ = ngd.update(ones, ngd.init(values, fixed), values, fixed)
+    codes = moved["codes"][0]
+    assert codes.norm().item() == pytest.approx(0.05, rel=1e-4)
+    assert (codes[0] / codes[1]).item() == pytest.approx(9, rel=0.03)
+    assert moved["noise"][0].tolist() == pytest.approx([-0.1 / math.sqrt(2)] * 2)
+
+
+def test_axes_of_images_of_several_classes_are_kept_apart():
+    wide = Axes.of(torch.randn(10_000, 2, generator=rng()) * torch.tensor([2.0, 1.0]))
+    tall = Axes.of(torch.randn(10_000, 2, generator=rng()) * torch.tensor([1.0, 2.0]))
+    both = Axes.cat([wide, tall])
+    codes = torch.randn(2, 4, 2, generator=rng(3))
+    stretched = both.stretched(codes, 0.5)
+    assert torch.allclose(stretched[:1], wide.stretched(codes[:1], 0.5), atol=1e-6)
+    assert torch.allclose(stretched[1:], tall.stretched(codes[1:], 0.5), atol=1e-6)
