@@ -33,8 +33,8 @@ class RestorationMethod:
     change. prior_kind: the prior it needs, a key of PRIORS. options: the optional arguments of
     `invert.restore` it uses, out of class_label, init, identity and lr_scale. compares_faces:
     whether it has a term for `identity`. draws: whether another seed gives another answer.
-    keeps_pixels: whether the final image is made consistent with an observation of its own size,
-    unless `invert.restore` is told otherwise.
+    keeps_pixels: whether the final image is made consistent with the observation, unless this is
+    less than half as large, or `invert.restore` is told otherwise.
     """
 
     source: str = ""

@@ -120,7 +120,9 @@ class Method(RestorationMethod):
             description = phase.describe(text_of)
             rows.append((f"phase {number}", description))
         if self.keeps_pixels:
-            rows.append(("ends with", "data consistency, if the observation has the image's size"))
+            rows.append(
+                ("ends with", "data consistency, unless the observation is less than half as large")
+            )
         knobs = [f"{knob.name} ×{knob.low:g} to ×{knob.high:g}" for knob in self.knobs]
         rows.append(("knobs", ", ".join(knobs)))
         return rows

@@ -94,7 +94,7 @@ def restore(
         solver.check(problem)
         restoration = solver.solve(problem, callback or ignore)
         if consistency is None:
-            consistency = solver.keeps_pixels and shows_every_pixel(problem)
+            consistency = solver.keeps_pixels and shows_details(problem)
         return made_consistent(restoration, problem) if consistency else restoration
 
 
@@ -146,9 +146,14 @@ def made_consistent(restoration: Restoration, problem: Problem) -> Restoration:
     return replace(restoration, image=image.clamp(0, 1))
 
 
-def shows_every_pixel(problem: Problem) -> bool:
-    """Whether the observation is as large as the image; a reduced one shows means of pixels."""
-    return problem.observation.shape[2:] == problem.image_shape[2:]
+def shows_details(problem: Problem) -> bool:
+    """Whether the observation's sides are at least half as long as the image's.
+
+    What a smaller one says of the image are means over large blocks. An image that is moved onto
+    them shows the blocks.
+    """
+    height, width = problem.image_shape[2:]
+    return 2 * problem.observation.shape[2] >= height and 2 * problem.observation.shape[3] >= width
 
 
 def check_shapes(observation: Tensor, operator: Operator, prior: Prior) -> None:

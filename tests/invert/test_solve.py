@@ -202,6 +202,20 @@ def test_restore_ignores_the_default_dtype(name):
         assert torch.equal(after, before)
 
 
+@pytest.mark.parametrize(("factor", "is_kept"), [(1, True), (2, True), (4, False)])
+def test_method_that_keeps_pixels_leaves_strongly_reduced_ones(small, factor, is_kept):
+    f = parse(f"pool:{factor}")
+    y = f(picture(1)[..., :32, :32])
+    keeping = replace(METHODS["calibrated"].with_steps(3), keeps_pixels=True)
+    by_default = invert.restore(y, f, small, keeping)
+    never = invert.restore(y, f, small, keeping, consistency=False)
+    always = invert.restore(y, f, small, keeping, consistency=True)
+    assert torch.allclose(f(always.image), y, atol=1e-3)
+    expected = always if is_kept else never
+    assert torch.equal(by_default.image, expected.image)
+    assert not torch.equal(always.image, never.image)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_changes_no_bit(small, dtype):
     f = parse("downsample:2 >> jpeg:30").approx()
