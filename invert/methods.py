@@ -20,7 +20,7 @@ METHODS: dict[str, RestorationMethod] = {
     "pnp": PlugAndPlay(),
 }
 
-DEFAULT_METHODS = {"generator": "robust", "denoiser": "pnp"}  # by the kind of prior
+DEFAULT_METHODS = {"generator": "calibrated", "denoiser": "pnp"}  # by the kind of prior
 
 
 def method_of(method: str | RestorationMethod, steps: int | None = None) -> RestorationMethod:

@@ -20,7 +20,7 @@ from .generator import Generator
 from .generator.mapping import Label, labels
 from .identity import FaceIdentity
 from .method import RestorationMethod, check_options, check_prior
-from .methods import method_of
+from .methods import DEFAULT_METHODS, method_of
 from .problem import Prior, Problem, image_shape
 from .result import Restoration, Step
 
@@ -31,7 +31,7 @@ def restore(
     observation: Tensor,
     operator: Operator,
     prior: Generator | Denoiser,
-    method: str | RestorationMethod = "robust",
+    method: str | RestorationMethod | None = None,
     seed: int | Sequence[int] = 0,
     callback: Callable[[Step], None] | None = None,
     *,
@@ -49,9 +49,10 @@ def restore(
     solver may assume, usually f.sample(...).approx(). prior: a generator or a denoiser, see
     `load_prior`; the method says which one it needs. A denoiser of any size restores images of
     the shape `operator.input_shape(observation.shape)`, and grey ones if the observation has one
-    channel. method: a name of METHODS, or a Method. seed: one for all images (each gets the same
-    stream, so its result does not depend on the other images of the batch), or one per image.
-    callback: called with a `Step` after every step.
+    channel. method: a name of METHODS, or a Method; None is `calibrated` for a generator and `pnp`
+    for a denoiser. seed: one for all images (each gets the same stream, so its result does not
+    depend on the other images of the batch), or one per image. callback: called with a `Step` after
+    every step.
     perceptual: "vgg", or "alex" for speed, for terms that do not name their own network. steps: in
     all; every phase is shortened in proportion. lr_scale: factor of the learning rates of style
     codes; None takes the generator's own spread of W, relative to FFHQ's.
@@ -76,6 +77,8 @@ def restore(
         prior = prior.suited_to(observation)
         check_shapes(observation, operator, prior)
         check_weights(prior)
+        if method is None:
+            method = DEFAULT_METHODS[prior.prior_kind]
         solver = method_of(method, steps)
         problem = Problem(
             observation=usable(observation),

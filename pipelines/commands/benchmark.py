@@ -24,7 +24,7 @@ def bench(
     compare: CompareOptions,
     options: GeneratorOptions,
     run: DeviceOptions,
-    methods: Annotated[str, compared(help=METHODS_HELP, metavar="NAMES")] = "robust",
+    methods: Annotated[str, compared(help=METHODS_HELP, metavar="NAMES")] = "calibrated",
     tasks: Tasks = "all",
     reference: Annotated[
         Path | None,

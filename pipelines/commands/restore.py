@@ -40,7 +40,7 @@ def restore(
     method: Annotated[
         str | None,
         search(
-            help="Name from `degrade methods`. Default: pnp, or robust for a generator.",
+            help="Name from `degrade methods`. Default: pnp, or calibrated for a generator.",
             metavar="NAME",
             autocompletion=METHODS,
         ),
