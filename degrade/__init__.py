@@ -18,6 +18,7 @@ from .displacement import Elastic, Glass, ZoomBlur
 from .filter import Blur, Gamma, Gray, Sinc
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
+from .haze import Haze
 from .impulse import DeadPixels, HotPixels, SaltPepper
 from .jpeg import JPEG, jpeg
 from .jpeg.coefficients import JPEGCoefficients, jpeg_bytes, jpeg_coefficients
@@ -68,6 +69,7 @@ __all__ = [
     "Glass",
     "Gray",
     "HSV",
+    "Haze",
     "HotPixels",
     "Hue",
     "Identity",

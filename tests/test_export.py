@@ -29,6 +29,7 @@ EXPORTED = {
     "gamma": "gamma:0.8",
     "glass": "glass:2,seed=1",
     "gray": "gray",
+    "haze": "haze:0.08",
     "hotpixels": "hotpixels:0.2,seed=3",
     "hsv": "hsv:1.2",
     "hue": "hue:0.1",
@@ -70,14 +71,16 @@ NOISE = {
     "speckle": "speckle:0.1",
     "uniform": "uniform:0.1",
 }
-# The largest difference to our values. Where there is one, a power, an interpolation or a Fourier
-# transform rounds otherwise for several images at once, or in ONNX Runtime.
+# The largest difference to our values. Where there is one, a power, an exponential, an
+# interpolation or a Fourier transform rounds otherwise for several images at once, or in ONNX
+# Runtime.
 ROUNDING = {
     "aberration": 1e-6,
     "blur": 1e-6,
     "camera": 4e-6,
     "compressedsensing": 1e-6,
     "gamma": 1e-6,
+    "haze": 1e-6,
     "place": 1e-6,
     "sinc": 1e-6,
     "subsample": 1e-6,

@@ -72,6 +72,8 @@ SMOOTH = [
     ("affine:0,dy=0.2,dx=0.3,filter=bicubic", "dx"),
     ("elastic:6,2,seed=3", "strength"),
     ("fog:0.7,seed=3", "amount"),
+    ("haze:0.3,airlight=0.8", "beta"),
+    ("haze:0.3,airlight=0.8", "airlight"),
     ("vignette:0.6", "strength"),
     ("aberration:1.043,0.97", "red"),
     ("aberration:1.04,0.963", "blue"),

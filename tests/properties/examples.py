@@ -118,6 +118,7 @@ STRATEGIES = {
     "gaussian": declared("gaussian"),
     "glass": declared("glass", delta=st.integers(1, 4), passes=st.integers(0, 3)),
     "gray": declared("gray"),
+    "haze": declared("haze", beta=st.floats(0, 3), depth=st.none()),
     "hotpixels": declared("hotpixels"),
     "hsv": declared("hsv"),
     "hue": declared("hue"),
@@ -235,7 +236,7 @@ def _fog(f, x, run):
     return (brightest / (brightest + f.amount)).expand_as(x)
 
 
-def _spatter(f, x, run):
+def _share(f, x, run):
     """The share of the image, by the difference of two images."""
     black = f(0 * x, rng(1))
     return f(0 * x + 1, rng(1)) - black
@@ -263,6 +264,7 @@ SLOPES = {
     "correlated": _correlated,
     "diffjpeg": _one,
     "gaussian": _one,
+    "haze": _share,
     "hotpixels": _untouched,
     "hsv": _one,
     "hue": _one,
@@ -276,7 +278,7 @@ SLOPES = {
     "saltpepper": _untouched,
     "scaledpoisson": _one,
     "snow": lambda f, x, run: torch.full_like(x, f.keep),
-    "spatter": _spatter,
+    "spatter": _share,
     "shotread": lambda f, x, run: 1 + f.shot * (run(f) - x) / (2 * (f.shot * x + f.read)),
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
