@@ -36,6 +36,7 @@ from .registry import register
 from .resample import Downsample, Pool, Resize
 from .sensing import CompressedSensing
 from .serial import from_json, to_json
+from .shake import Shake
 from .sharpen import USM
 from .spatter import Spatter
 from .spec import SpecError, parse
@@ -96,6 +97,7 @@ __all__ = [
     "SaltPepper",
     "Saturation",
     "ScaledPoisson",
+    "Shake",
     "Shift",
     "ShotRead",
     "Shuffle",

@@ -104,6 +104,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     "saltpepper": ("saltpepper:{}", "0.02", "0.05", "0.1", "0.3", "0.3,each=channel"),
     "saturation": ("saturation:{}", "0", "0.5", "1.5", "2", "4"),
     "scaledpoisson": ("scaledpoisson:{}", "0.5", "1", "2", "3", "3,gray=1"),
+    "shake": ("shake:{}", "10", "20", "40", "60,anxiety=0.001", "60,anxiety=0.05"),
     "shotread": ("shotread:{}", "0.0005", "0.002", "0.005", "0.012", "0.05"),
     "shift": ("shift:{}", "4,4", "10,-10", "-20,20", "30,0", "-40,-40"),
     "shuffle": ("shuffle(jpeg:{} ; gaussian:0.1 ; blur:gaussian,1)", "75", "40", "18", "9", "3"),

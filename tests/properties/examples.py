@@ -171,6 +171,7 @@ STRATEGIES = {
     "scaledpoisson": declared(
         "scaledpoisson", scale=st.floats(0, 3), peak=st.none() | st.floats(1, 1e4)
     ),
+    "shake": declared("shake", length=st.floats(1, 20)),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
     "shotread": declared("shotread", read=st.floats(1e-6, 1)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
