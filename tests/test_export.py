@@ -150,7 +150,7 @@ def test_export_refuses_what_draws(text):
 
 
 def test_export_refuses_a_codec():
-    with pytest.raises(ValueError, match="codec:webp,30: an exported program cannot call Pillow"):
+    with pytest.raises(ValueError, match="codec:webp,30: an exported program cannot call a codec"):
         program(degrade.parse("codec:webp,30"))
 
 
