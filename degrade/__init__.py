@@ -9,7 +9,7 @@ downsample:8 >> poisson:24 >> jpeg:12
 from importlib import import_module
 
 from ._version import __version__
-from .camera import Camera, ShotRead
+from .camera import Camera
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
 from .color import HSV, Brightness, Contrast, Hue, Offset, Saturation
@@ -38,6 +38,7 @@ from .sensing import CompressedSensing
 from .serial import from_json, to_json
 from .shake import Shake
 from .sharpen import USM
+from .shotread import ShotRead
 from .spatter import Spatter
 from .spec import SpecError, parse
 from .subsample import Subsample
