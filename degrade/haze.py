@@ -49,14 +49,17 @@ class Haze(Held):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         share = self._share(x)
-        return x * share + self._light(x) * (1 - share)
+        haze = self._light(x) * (1 - share)
+        return x * share + haze
 
     def agree(self, x: Tensor, y: Tensor) -> Tensor:
         share = self._share(x.double())
-        of_image = y.double() - self._light(share) * (1 - share)
+        haze = self._light(share) * (1 - share)
+        of_image = y.double() - haze
         without_haze = of_image / share.clamp(min=_BARELY)
-        known = without_haze.clamp(0, 1).to(x)
-        return torch.where(share >= _BARELY, known, x)
+        known = without_haze.clamp(0, 1)
+        is_seen = share >= _BARELY
+        return torch.where(is_seen, known.to(x), x)
 
     def _light(self, x: Tensor) -> float | Tensor:
         return per_image(self.airlight, x, "airlight")
@@ -64,7 +67,8 @@ class Haze(Held):
     def _share(self, x: Tensor) -> Tensor:
         """The share of the light that comes through, [1 or B, 1, H, W]."""
         depth = self._depth(x.shape).to(x)
-        return torch.exp(-per_image(self.beta, x, "beta") * depth)
+        beta = per_image(self.beta, x, "beta")
+        return torch.exp(-beta * depth)
 
     def _depth(self, shape: Shape) -> Tensor:
         if self.depth is None:
@@ -76,9 +80,12 @@ class Haze(Held):
 @cached_constant(maxsize=8)
 def _farthest_in_the_middle(height: int, width: int) -> Tensor:
     """IA-YOLO's distance of each pixel from the camera, [1, 1, height, width], at least 0."""
-    rows = torch.arange(height, dtype=torch.float64) - height // 2
-    columns = torch.arange(width, dtype=torch.float64) - width // 2
-    from_centre = torch.hypot(rows[:, None], columns)
+    rows = torch.arange(height, dtype=torch.float64)
+    columns = torch.arange(width, dtype=torch.float64)
+    down = rows - height // 2
+    right = columns - width // 2
+    from_centre = torch.hypot(down[:, None], right)
     farthest = math.sqrt(max(height, width))
     distance = farthest - _NEARER * from_centre
-    return distance.clamp(min=0)[None, None]
+    at_least_0 = distance.clamp(min=0)
+    return at_least_0[None, None]

@@ -61,7 +61,8 @@ class Shake(Unknown):
 
         def blur(row: Tensor, seed: int) -> Tensor:
             exact = _kernel(seed, length, anxiety, float(exposure))
-            formula = partial(_time_at_pixels, _path(seed, length, anxiety), _side(length))
+            path = _path(seed, length, anxiety)
+            formula = partial(_time_at_pixels, path, _side(length))
             kernel = with_gradient(exact, formula, [exposure])
             return convolve(row, kernel, self.edge)
 
@@ -75,7 +76,8 @@ class Shake(Unknown):
 
 def _side(length: float) -> int:
     """The odd side of a kernel that holds a path of this length wherever it goes."""
-    return 2 * math.ceil((length + _MARGIN) / 2) + 1
+    half = math.ceil((length + _MARGIN) / 2)
+    return 2 * half + 1
 
 
 @cached_constant(maxsize=16)
@@ -86,31 +88,46 @@ def _kernel(seed: int, length: float, anxiety: float, exposure: float) -> Tensor
 
 def _time_at_pixels(path: Tensor, side: int, exposure: Value) -> Tensor:
     """The kernel [side, side] of a path until the shutter closes, with sum 1."""
+    column, row = path
+    columns = _shares(column, side)
+    rows = _shares(row, side)
+    of_steps = rows * _time_of_steps(exposure)
+    kernel = of_steps @ columns.mT
+    normalised: Tensor = kernel / kernel.sum()
+    return normalised
+
+
+def _time_of_steps(exposure: Value) -> Tensor:
+    """The share of each step that is over when the shutter closes."""
     steps = torch.arange(_STEPS, dtype=torch.float64)
     time = (_STEPS + 1) * exposure - steps
     is_over = (time >= 1).double()
     is_running = (time >= 0) & (time < 1)  # at 0 too, so that the gradient is never lost
-    weights = torch.where(is_running, time, is_over)
-    column, row = path
-    pixels = torch.arange(side, dtype=torch.float64)[:, None]
-    share_of_rows = (1 - (pixels - row).abs()).clamp(min=0)
-    share_of_columns = (1 - (pixels - column).abs()).clamp(min=0)
-    kernel = (share_of_rows * weights) @ share_of_columns.mT
-    return kernel / kernel.sum()
+    return torch.where(is_running, time, is_over)
+
+
+def _shares(position: Tensor, side: int) -> Tensor:
+    """[side, steps]: how much of each step falls on a pixel, linear between two pixels."""
+    pixels = torch.arange(side, dtype=torch.float64)
+    distance = pixels[:, None] - position
+    overlap = 1 - distance.abs()
+    return overlap.clamp(min=0)
 
 
 @cached_constant(maxsize=16)
 def _path(seed: int, length: float, anxiety: float) -> Tensor:
     """Columns and rows [2, steps] of a path within its kernel, after each step."""
-    positions = torch.tensor(_positions(Draws(seed), length, anxiety), dtype=torch.complex128)
-    coordinates = torch.view_as_real(positions)
-    lowest = coordinates.amin(0)
-    from_corner = coordinates - lowest
+    draws = Draws(seed)
+    positions = _positions(draws, length, anxiety)
+    complex_numbers = torch.tensor(positions, dtype=torch.complex128)
+    coordinates = torch.view_as_real(complex_numbers)
+    from_corner = coordinates - coordinates.amin(0)
     to_whole_pixel = from_corner[0].remainder(1)
     at_pixel = from_corner - to_whole_pixel + 1
     room = _side(length) - at_pixel.amax(0)
-    centred = at_pixel + (room / 2).ceil()
-    return centred[1:].mT.contiguous()
+    margin = (room / 2).ceil()
+    after_each_step = (at_pixel + margin)[1:]
+    return after_each_step.mT.contiguous()
 
 
 def _positions(draws: Draws, length: float, anxiety: float) -> list[complex]:
@@ -118,18 +135,24 @@ def _positions(draws: Draws, length: float, anxiety: float) -> list[complex]:
     pull, jolts, tremor, turn = draws.uniform(4).tolist()
     chances = draws.uniform(_STEPS).tolist()
     turns = draws.uniform(_STEPS).tolist()
-    normal = torch.view_as_complex(draws.normal(_STEPS, 2)).tolist()
+    noise = torch.view_as_complex(draws.normal(_STEPS, 2)).tolist()
     step = length / _STEPS
-    direction = cmath.rect(1, 2 * math.pi * turn)
-    velocity = direction * (anxiety if anxiety > _CALM else step)
+    speed = anxiety if anxiety > _CALM else step
+    velocity = cmath.rect(speed, 2 * math.pi * turn)
     position = 0j
     positions = [position]
-    for chance, turn_back, push in zip(chances, turns, normal, strict=True):
-        change = anxiety * (10 * tremor * push - 0.7 * pull * position) * step
+    for chance, turn_back, push in zip(chances, turns, noise, strict=True):
+        change = 10 * tremor * push - 0.7 * pull * position
         if chance < 0.2 * jolts * anxiety:
-            change += 2 * velocity * cmath.rect(1, math.pi + turn_back - 0.5)
-        velocity += change
+            velocity += _jolt(velocity, turn_back)
+        velocity += anxiety * change * step
         velocity *= step / abs(velocity)
         position += velocity
         positions.append(position)
     return positions
+
+
+def _jolt(velocity: complex, share: float) -> complex:
+    """What turns a path back: twice the velocity, at 180° less or more half a radian."""
+    angle = math.pi + share - 0.5
+    return 2 * velocity * cmath.rect(1, angle)
