@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import surrogate
 from .bayer import bayer, demosaicked
+from .color import recolored
 from .constants import cached_constant
 from .filter import Gamma
 from .images import check_channels
@@ -156,7 +157,7 @@ class Camera(Operator):
         of_light = _inverse_of_tone(even)
         linear = _power(of_light, _GAMMA)
         to_camera = self._matrix.to(x)
-        of_camera = _recolored(linear, to_camera)
+        of_camera = recolored(linear, to_camera)
         darkened = of_camera * self._gains_at(of_camera)
         clamped = surrogate.clamp(darkened)
         height, width = even.shape[2:]
@@ -173,7 +174,7 @@ class Camera(Operator):
         gain = gains.sum(1, keepdim=True)
         balanced = surrogate.clamp(raw * gain)
         colors = demosaicked(balanced)
-        of_screen = _recolored(colors, self._to_screen.to(raw))
+        of_screen = recolored(colors, self._to_screen.to(raw))
         linear = surrogate.clamp(of_screen)
         not_black = linear.detach().clamp(min=_DARKEST)
         lifted = declare(linear, not_black)
@@ -292,12 +293,3 @@ def _power(x: Tensor, exponent: float) -> Tensor:
     curve = Gamma(exponent)
     no_draws = Rng.of(0, 1)
     return curve.forward(x, no_draws)
-
-
-def _recolored(x: Tensor, matrix: Tensor) -> Tensor:
-    """Each pixel's channels [B, 3, H, W] multiplied by a matrix [3, 3]."""
-    red, green, blue = x.split(1, 1)
-    columns = matrix.view(3, 3, 1, 1)
-    first, second, third = columns.unbind(1)
-    mixed: Tensor = first * red + second * green + third * blue
-    return mixed

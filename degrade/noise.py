@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .color import luma
+from .color import luma, recolored
 from .images import check_channels
 from .levels import Clamp
 from .operator import Operator, Shape
@@ -310,7 +310,7 @@ class Correlated(Operator):
         deviations = eigenvalues.clamp(min=0).sqrt()
         # the symmetric root: it is the only one that does not depend on the signs of eigenvectors
         root = eigenvectors * deviations @ eigenvectors.mT
-        mixed: Tensor = torch.einsum("ij,bjhw->bihw", root.to(x), normal)
+        mixed = recolored(normal, root.to(x))
         return self._with_noise(x, level * mixed)
 
     def _with_noise(self, x: Tensor, noise: Tensor) -> Tensor:
