@@ -9,7 +9,7 @@ downsample:8 >> poisson:24 >> jpeg:12
 from importlib import import_module
 
 from ._version import __version__
-from .camera import Camera, ShotRead
+from .camera import Camera
 from .choice import Identity, Maybe, OneOf, Shuffle
 from .codec import Codec
 from .color import HSV, Brightness, Contrast, Hue, Offset, Saturation
@@ -18,6 +18,7 @@ from .displacement import Elastic, Glass, ZoomBlur
 from .filter import Blur, Gamma, Gray, Sinc
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
+from .haze import Haze
 from .impulse import DeadPixels, HotPixels, SaltPepper
 from .jpeg import JPEG, jpeg
 from .jpeg.coefficients import JPEGCoefficients, jpeg_bytes, jpeg_coefficients
@@ -35,7 +36,9 @@ from .registry import register
 from .resample import Downsample, Pool, Resize
 from .sensing import CompressedSensing
 from .serial import from_json, to_json
+from .shake import Shake
 from .sharpen import USM
+from .shotread import ShotRead
 from .spatter import Spatter
 from .spec import SpecError, parse
 from .subsample import Subsample
@@ -68,6 +71,7 @@ __all__ = [
     "Glass",
     "Gray",
     "HSV",
+    "Haze",
     "HotPixels",
     "Hue",
     "Identity",
@@ -94,6 +98,7 @@ __all__ = [
     "SaltPepper",
     "Saturation",
     "ScaledPoisson",
+    "Shake",
     "Shift",
     "ShotRead",
     "Shuffle",

@@ -126,9 +126,9 @@ class OneOf(_Choice):
         if self.weights is None:
             (index,) = rng.integers(len(self.operators))
             return index
-        (uniform,) = rng.integers(2**53)
+        share = rng.share()
         sums = list(accumulate(self.weights))
-        position = uniform / 2**53 * sums[-1]
+        position = share * sums[-1]
         return sum(end <= position for end in sums)
 
 
@@ -147,9 +147,9 @@ class Maybe(_Choice):
         return (self.operator, Identity())
 
     def draw(self, shape: Shape, rng: Rng) -> Operator:
-        (uniform,) = rng.integers(2**53)
+        share = rng.share()
         prob = cast(float, self.prob)  # `row` has selected the value of this image
-        if uniform < prob * 2**53:
+        if share < prob:
             return self.operator._drawn(shape, rng.child("chosen"))
         return Identity()
 

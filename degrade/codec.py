@@ -1,4 +1,4 @@
-"""WebP, AVIF, JPEG 2000, JPEG XL and HEIC, encoded and decoded by Pillow and its plugins."""
+"""WebP, AVIF, JPEG 2000, JPEG XL and HEIC by Pillow and its plugins; H.264 and H.265 by FFmpeg."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import io
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 
 from .images import check_channels
 from .operator import Operator
-from .params import Integers, integer, option
+from .params import Integers, check_numbers, integer, option
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
 from .surrogate import declare, outside_transforms
 from .transforms import is_exporting
+from .video import VIDEO, WORST, Pixels, VideoFormat
 
 
 def _quality(quality: int) -> dict[str, object]:
@@ -65,38 +67,67 @@ class _Format(NamedTuple):
                 "install a build that has it"
             )
 
+    def through(self, pixels: Pixels, quality: int) -> Pixels:
+        """Save the picture and open it again."""
+        from PIL import Image
 
-CODECS = {
+        height, width, channels = pixels.shape
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        file = io.BytesIO()
+        try:
+            image.save(file, self.name, **self.options(quality))
+            with Image.open(file) as opened:
+                converted = opened.convert(image.mode)
+            decoded = numpy.array(converted)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.name} cannot hold this image of {width} x {height}: {error}"
+            ) from error
+        return decoded.reshape(pixels.shape)
+
+
+CODECS: dict[str, _Format | VideoFormat] = {
     "webp": _Format("WEBP", feature="webp"),
     "avif": _Format("AVIF", feature="avif"),
     "jpeg2000": _Format("JPEG2000", _decibels, feature="jpg_2000"),
     "jpegxl": _Format("JXL", register=_register_jpegxl),
     "heic": _Format("HEIF", register=_register_heif),
+    **VIDEO,
 }
 
 
-@register("codec", exact="Pillow's codec", gradient="straight through")
+@register("codec", exact="Pillow's or FFmpeg's codec", gradient="straight through")
 class Codec(Operator):
-    """Save the image with another codec and open it again, as the installed Pillow does.
+    """Save the image with another codec and open it again, as the installed Pillow or FFmpeg does.
 
     Values are rounded to 8 bits first. Gradient: straight-through.
 
     format: webp, avif, jpeg2000; jpegxl and heic need plugins of Pillow (pip install
-        'degrade[codecs]').
+        'degrade[codecs]'); h264 and h265 need PyAV (pip install 'degrade[video]').
     quality: an integer from 1 to 100, or one per image; for jpeg2000 the target signal-to-noise
-        ratio in dB. All other options are Pillow's defaults.
+        ratio in dB; for h264 and h265 the constant rate factor (CRF), 1 to 51, of which 1 is best.
+        All other options are the defaults of Pillow or of the encoder.
+
+    h264 and h265 make a video of one frame, at 24 a second, with chroma 4:2:0, by libx264 and
+    libx265 in one thread. Where a side is odd or below 16, the last row or column is repeated, and
+    cut off again.
 
     One channel is grey, three are RGB. The codec runs on the CPU; another build of it may decode
-    other values. Raises ValueError if Pillow lacks the codec, or the encoder refuses the image.
+    other values. Raises ValueError if the codec is missing, or the encoder refuses the image.
     """
 
     format: str = option(*CODECS)
     quality: Integers = integer(low=1, high=100)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.format in VIDEO:
+            check_numbers("quality", self.quality, 1, WORST, integer=True)
+
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)
         if is_exporting():
-            raise ValueError("an exported program cannot call Pillow's codec; leave the stage out")
+            raise ValueError("an exported program cannot call a codec; leave the stage out")
         if x.is_meta:  # it has a shape and no values to save
             return torch.empty_like(x)
         decoded = outside_transforms(self._save_and_open, x)
@@ -116,26 +147,9 @@ class Codec(Operator):
 
 def _save_and_open(pixels: Tensor, codec: str, quality: int) -> Tensor:
     """Encode and decode pixels, uint8 [C, H, W] → [1, C, H, W]."""
-    import numpy
-    from PIL import Image
-
     format = CODECS[codec]
     format.check()
-    name = format.name
-    is_grey = len(pixels) == 1
     channels_last = pixels.permute(1, 2, 0)
-    array = channels_last.numpy()
-    image = Image.fromarray(array[..., 0] if is_grey else array)
-    file = io.BytesIO()
-    try:
-        image.save(file, name, **format.options(quality))
-        with Image.open(file) as opened:
-            converted = opened.convert(image.mode)
-        decoded = numpy.array(converted)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name} cannot hold this image of {image.width} x {image.height}: {error}"
-        ) from error
+    decoded = format.through(channels_last.numpy(), quality)
     result = torch.from_numpy(decoded)
-    result = result.view(1, *array.shape)
-    return result.permute(0, 3, 1, 2)
+    return result.permute(2, 0, 1)[None]

@@ -33,6 +33,18 @@ def luma(x: Tensor, weights: Sequence[float] = _TORCHVISION_LUMA) -> Tensor:
     return mixed
 
 
+def recolored(x: Tensor, matrix: Tensor) -> Tensor:
+    """Each pixel's channels [B, 3, H, W] multiplied by a matrix [3, 3].
+
+    The bits of a pixel do not depend on how many there are, as those of a matrix product would.
+    """
+    red, green, blue = x.split(1, 1)
+    columns = matrix.view(3, 3, 1, 1)
+    first, second, third = columns.unbind(1)
+    mixed: Tensor = first * red + second * green + third * blue
+    return mixed
+
+
 def _check_weights(given: object) -> tuple[float, ...]:
     weights = check_numbers("weights", given, 0, 1)
     if not isinstance(weights, tuple) or len(weights) != 3:

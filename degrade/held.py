@@ -12,7 +12,7 @@ from torch import Tensor
 from .constants import ordinary_tensors
 from .imagefile import NO_SAFETENSORS, contents, picture
 from .kinds import TensorKind
-from .operator import Operator
+from .operator import Operator, Shape
 from .params import check_count
 from .transforms import is_transformed, not_recorded, numbers_in
 
@@ -110,12 +110,24 @@ class Held(Operator):
         return parameters
 
     def row(self, index: int, batch: int) -> Operator:
+        values = self.row_values(index, batch)
         given = getattr(self, self.held)
-        if given is None or len(self._tensor) == 1:
-            return self
-        check_count(self.held, tuple(self._tensor), batch)
-        row = self._tensor[index : index + 1]
-        return self.with_values({self.held: row})
+        if given is not None and len(self._tensor) > 1:
+            check_count(self.held, tuple(self._tensor), batch)
+            values[self.held] = self._tensor[index : index + 1]
+        return self.with_values(values)
+
+    def fitting(self, shape: Shape) -> Tensor:
+        """The tensor, for images of `shape`. Raises ValueError if its sides or number differ."""
+        batch, _, *sides = shape
+        fits_sides = list(self._tensor.shape[2:]) == sides
+        fits_batch = len(self._tensor) in (1, batch)
+        if not (fits_sides and fits_batch):
+            raise ValueError(
+                f"the {self.held} is {list(self._tensor.shape)}, the images are {list(shape)}; "
+                "give one of their size"
+            )
+        return self._tensor
 
     def same(self, other: object) -> bool:
         """Whether both operators are of one class, with equal parameters and equal tensors.

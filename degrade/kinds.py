@@ -155,8 +155,7 @@ class NumberKind(Kind):
 
     def draw(self, values: Range, rng: Rng) -> float:
         if not self.integer:
-            unit = rng.integers(2**53)[0] / 2**53
-            return _between(values, unit)
+            return _between(values, rng.share())
         integers = self._integers(values)
         return integers[rng.integers(len(integers))[0]]
 

@@ -36,16 +36,25 @@ class Vignette(Operator):
         height, width = x.shape[2:]
         squares = _squared_distance(height, width).to(x)
         strength = per_image(self.strength, x, "strength")
-        return x / (1 + strength**2 * squares) ** 2
+        secant_squared = 1 + strength**2 * squares
+        return x / secant_squared**2
 
 
 @cached_constant(maxsize=8)
 def _squared_distance(height: int, width: int) -> Tensor:
     """r² of each pixel's centre from the image's, 1 at the corners, [height, width]."""
-    rows = torch.arange(height, dtype=torch.float64) + 0.5 - height / 2
-    columns = torch.arange(width, dtype=torch.float64) + 0.5 - width / 2
-    distance = rows.square()[:, None] + columns.square()[None, :]
-    return distance * 4 / (height**2 + width**2)
+    rows = _squared_offsets(height)
+    columns = _squared_offsets(width)
+    squares = rows[:, None] + columns
+    squared_diagonal = height**2 + width**2
+    return squares * 4 / squared_diagonal
+
+
+def _squared_offsets(n: int) -> Tensor:
+    """The squared distance of each of n pixels from their middle."""
+    centres = torch.arange(n, dtype=torch.float64) + 0.5
+    offsets = centres - n / 2
+    return offsets.square()
 
 
 @register("aberration", exact="three of affine", gradient="adjoint")
@@ -78,5 +87,6 @@ class Aberration(Operator):
 def _scaled(x: Tensor, scale: float) -> Tensor:
     """Images enlarged about their centre."""
     height, width = x.shape[2:]
-    grid = affine_grid((0, 0, 0, scale, 0), height, width)
+    only_scale = (0, 0, 0, scale, 0)
+    grid = affine_grid(only_scale, (height, width))
     return sample(x, grid, "bilinear", "nearest")

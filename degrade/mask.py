@@ -98,16 +98,7 @@ class Mask(Held, Masking):
     __eq__, __hash__ = Held.same, Held.kind
 
     def pattern(self, shape: Shape) -> Tensor:
-        pattern = self._tensor
-        batch, _, *sides = shape
-        fits_sides = list(pattern.shape[2:]) == sides
-        fits_batch = len(pattern) in (1, batch)
-        if not (fits_sides and fits_batch):
-            raise ValueError(
-                f"the mask is {list(pattern.shape)}, the images are {list(shape)}; "
-                "give one of their size"
-            )
-        return pattern
+        return self.fitting(shape)
 
 
 @register("strokes", exact="x · strokes", gradient="the mask")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .color import luma
+from .color import luma, recolored
 from .images import check_channels
 from .levels import Clamp
 from .operator import Operator, Shape
@@ -37,8 +37,7 @@ class _GrayOrColor(Operator):
     def draw(self, shape: Shape, rng: Rng) -> Operator:
         if self.gray in (0, 1):
             return self
-        (uniform,) = rng.integers(2**53)
-        is_gray = uniform < self.gray * 2**53
+        is_gray = rng.share() < self.gray
         return self.with_values({"gray": int(is_gray)})
 
     def channels(self, x: Tensor) -> Tensor:
@@ -289,8 +288,7 @@ class Correlated(Operator):
             return self
         uniforms = []
         for _ in range(12):
-            (integer,) = rng.integers(2**53)
-            uniforms.append(integer / 2**53)
+            uniforms.append(rng.share())
         numbers = torch.tensor(uniforms, dtype=torch.float64, device="cpu")
         diagonal = numbers[:3].diag()
         basis, _, _ = torch.linalg.svd(numbers[3:].view(3, 3))
@@ -312,7 +310,7 @@ class Correlated(Operator):
         deviations = eigenvalues.clamp(min=0).sqrt()
         # the symmetric root: it is the only one that does not depend on the signs of eigenvectors
         root = eigenvectors * deviations @ eigenvectors.mT
-        mixed: Tensor = torch.einsum("ij,bjhw->bihw", root.to(x), normal)
+        mixed = recolored(normal, root.to(x))
         return self._with_noise(x, level * mixed)
 
     def _with_noise(self, x: Tensor, noise: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ _LARGEST_MEAN = 2.0**62  # torch.poisson counts in 64-bit integers, which would 
 
 Generator = torch.Generator | int  # an integer is a seed
 Generators = Generator | Sequence[Generator] | None
+_STEPS = 2**53  # of a number from 0 to 1, as many as a float of 64 bits tells apart
 _STATE = 5056  # bytes of a CPU generator's state
 
 
@@ -268,6 +269,11 @@ class Rng:
             drawn = torch.randint(high, (), generator=generator, device="cpu")
             integers.append(int(drawn))
         return integers
+
+    def share(self) -> float:
+        """One number of U[0, 1), in steps of 2⁻⁵³, for one image."""
+        step, *_ = self.integers(_STEPS)
+        return step / _STEPS
 
     def _draw(self, distribution: str, like: Tensor) -> Tensor:
         _refuse_export()

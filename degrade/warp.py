@@ -22,11 +22,16 @@ from .rng import Rng
 from .rows import row_by_row
 from .tracked import is_tracked, tracked
 
+Values = tuple[float, ...]
+Sides = tuple[int, int]  # height and width
+
 FILTERS = ("bilinear", "bicubic")
 EDGES = {"black": "zeros", "nearest": "border"}  # names here, and those of torch's grid_sample
 _OUTSIDE = 1e4  # sides of the image: the position of what lies behind the viewer
 _MOST_SHEAR = 80  # degrees
 _MOST_JITTER = 0.24  # of a side: four corners that move by less always have an inner side
+_LEAST_TURN = 1e-3  # the area of the parallelogram at a corner, of an image of area 1
+_FARTHEST = 2**16  # pixels that an image may move
 _CORNERS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))  # (x, y), clockwise from the upper left
 
 
@@ -45,11 +50,12 @@ class _Warp(Operator):
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         if seen is None and self.edge == "nearest":
             return None
-        batch, _, height, width = shape
+        batch, _, *sides = shape
         if seen is None:
-            seen = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
-        everywhere = seen.expand(batch, -1, -1, -1)
-        return self._warped(everywhere, "bilinear").clamp(0, 1)
+            seen = torch.ones(1, 1, *sides, dtype=torch.float32, device="cpu")
+        of_each_image = seen.expand(batch, -1, -1, -1)
+        warped = self._warped(of_each_image, "bilinear")
+        return warped.clamp(0, 1)
 
 
 @register("affine", exact="SciPy's affine_transform", gradient="adjoint")
@@ -75,33 +81,41 @@ class Affine(_Warp):
     """
 
     angle: Numbers = number(low=-360, high=360, learnable=True)
-    dy: Numbers = number(default=0, low=-(2**16), high=2**16, learnable=True)
-    dx: Numbers = number(default=0, low=-(2**16), high=2**16, learnable=True)
+    dy: Numbers = number(default=0, low=-_FARTHEST, high=_FARTHEST, learnable=True)
+    dx: Numbers = number(default=0, low=-_FARTHEST, high=_FARTHEST, learnable=True)
     scale: Numbers = number(default=1, low=0.05, high=20, learnable=True)
     shear: Numbers = number(default=0, low=-_MOST_SHEAR, high=_MOST_SHEAR, learnable=True)
     filter: str = option(*FILTERS, default="bilinear")
     edge: str = option(*EDGES, default="black")
     linear = True
 
+    @property
+    def _numbers(self) -> dict[str, Numbers]:
+        names = ("angle", "dy", "dx", "scale", "shear")
+        return {name: getattr(self, name) for name in names}
+
     def _warped(self, x: Tensor, filter: str) -> Tensor:
-        height, width = x.shape[2:]
+        sides = _sides(x.shape)
 
         def turn(row: Tensor, *numbers: float) -> Tensor:
-            grid = affine_grid(numbers, height, width)
+            grid = affine_grid(numbers, sides)
             return sample(row, grid, filter, self.edge)
 
-        return row_by_row(
-            turn, x, angle=self.angle, dy=self.dy, dx=self.dx, scale=self.scale, shear=self.shear
-        )
+        return row_by_row(turn, x, **self._numbers)
 
     def moved(self, points: Tensor, shape: Shape) -> Tensor:
-        *_, height, width = shape
-        values = (self.angle, self.dy, self.dx, self.scale, self.shear)
+        values = self._numbers.values()
         numbers = tuple(map(single, values))
-        return move_by(_affine_matrix(numbers, height, width), points)
+        matrix = _affine_matrix(numbers, _sides(shape))
+        return move_by(matrix, points)
 
 
-def _affine_matrix(numbers: tuple[float, ...], height: int, width: int) -> Tensor:
+def _sides(shape: Shape) -> Sides:
+    *_, height, width = shape
+    return height, width
+
+
+def _affine_matrix(numbers: Values, sides: Sides) -> Tensor:
     """The 3 × 3 matrix that takes (x, y, 1) of an image to that of the result, in pixels.
 
     numbers: angle, dy, dx, scale and shear.
@@ -111,50 +125,68 @@ def _affine_matrix(numbers: tuple[float, ...], height: int, width: int) -> Tenso
     cosine = scale * torch.cos(radians)
     sine = scale * torch.sin(radians)
     slant = torch.tan(torch.deg2rad(shear))
-    # the rotation and scale (cosine, sine; -sine, cosine) after the shear (1, slant; 0, 1)
-    first_row = (cosine, cosine * slant + sine)
-    second_row = (-sine, cosine - sine * slant)
-    centre_x = width / 2
-    centre_y = height / 2
-    shift_x = centre_x + dx - first_row[0] * centre_x - first_row[1] * centre_y
-    shift_y = centre_y + dy - second_row[0] * centre_x - second_row[1] * centre_y
+    # the rotation and scale (a, b; -b, a) after the shear (1, slant; 0, 1)
+    a, b = cosine, cosine * slant + sine
+    c, d = -sine, cosine - sine * slant
+    height, width = sides
+    x = width / 2  # of the centre, which stays where it is, but for dx and dy
+    y = height / 2
+    shift_x = x + dx - a * x - b * y
+    shift_y = y + dy - c * x - d * y
     zero = torch.zeros_like(shift_x)
     one = torch.ones_like(shift_x)
-    entries = [*first_row, shift_x, *second_row, shift_y, zero, zero, one]
+    entries = [a, b, shift_x, c, d, shift_y, zero, zero, one]
     return torch.stack(entries).view(3, 3)
 
 
-def affine_grid(numbers: tuple[float, ...], height: int, width: int) -> Tensor:
+def affine_grid(numbers: Values, sides: Sides) -> Tensor:
     """Where each pixel of an affine map's result lies in the image, for `sample`.
 
     numbers: angle, dy, dx, scale and shear, as in `Affine`.
     """
-    build = _affine_grid if is_tracked(numbers) else _kept_affine_grid
-    return build(numbers, height, width)
+    if is_tracked(numbers):
+        return _affine_grid(numbers, sides)
+    return _kept_affine_grid(numbers, sides)
 
 
-def _affine_grid(numbers: tuple[float, ...], height: int, width: int) -> Tensor:
-    return _grid(_affine_matrix(numbers, height, width), height, width)
+def _affine_grid(numbers: Values, sides: Sides) -> Tensor:
+    matrix = _affine_matrix(numbers, sides)
+    return _grid(matrix, sides)
 
 
 _kept_affine_grid = cached_constant(maxsize=8)(_affine_grid)  # a solver asks for it at every step
 
 
-def _check_corners(given: object) -> tuple[float, ...]:
+def _check_corners(given: object) -> Values:
     """Eight numbers whose four corners are those of a convex picture."""
     corners = check_numbers("corners", tracked(given), -0.5, 0.5)
     if not isinstance(corners, tuple) or len(corners) != 8:
         raise ValueError(f"corners={show(given)} must be eight numbers dx|dy|…, a pair per corner")
-    points = []
-    for i, (x, y) in enumerate(_CORNERS):
-        points.append((x + corners[2 * i], y + corners[2 * i + 1]))
-    for i, (x, y) in enumerate(points):
-        next_x, next_y = points[(i + 1) % 4]
-        last_x, last_y = points[i - 1]
-        turn = (next_x - x) * (last_y - y) - (next_y - y) * (last_x - x)
-        if turn < 1e-3:
-            raise ValueError(f"corners={show(given)} fold the image over; move them less")
+    if not _is_convex(corners):
+        raise ValueError(f"corners={show(given)} fold the image over; move them less")
     return corners
+
+
+def _is_convex(moves: Values) -> bool:
+    """Whether each corner of the image still turns the same way after these moves."""
+    points = _moved_corners(moves)
+    to_next = points.roll(-1, 0) - points
+    to_last = points.roll(1, 0) - points
+    next_x, next_y = to_next.unbind(1)
+    last_x, last_y = to_last.unbind(1)
+    turns = next_x * last_y - next_y * last_x
+    return bool((turns >= _LEAST_TURN).all())
+
+
+def _moved_corners(moves: Values) -> Tensor:
+    """Where the corners [4, (x, y)] of an image with sides of 1 move, with gradients."""
+    corners = _constant(_CORNERS)
+    shares = cast(Tensor, tensor_of(moves, corners))
+    return corners + shares.view(4, 2)
+
+
+def _constant(values: Sequence | float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 @register("perspective", exact="its homography", gradient="adjoint")
@@ -205,14 +237,13 @@ class Perspective(_Warp):
         jitter = cast(float, self.jitter)  # drawn before, if it was a range
         corners = []
         for _ in range(2 * len(_CORNERS)):
-            (uniform,) = rng.integers(2**53)
-            corners.append(jitter * (2 * uniform / 2**53 - 1))
+            from_centre = 2 * rng.share() - 1
+            corners.append(jitter * from_centre)
         return self.with_values({"jitter": None, "corners": tuple(corners)})
 
     def _warped(self, x: Tensor, filter: str) -> Tensor:
-        height, width = x.shape[2:]
         build = _perspective_grid if is_tracked(self.corners) else _kept_perspective_grid
-        grid = build(self._corners, height, width)
+        grid = build(self._corners, _sides(x.shape))
 
         def bend(row: Tensor) -> Tensor:
             return sample(row, grid, filter, self.edge)
@@ -225,25 +256,26 @@ class Perspective(_Warp):
         return super().visible(shape, seen)
 
     def moved(self, points: Tensor, shape: Shape) -> Tensor:
-        *_, height, width = shape
-        return move_by(_perspective_matrix(self._corners, height, width), points)
+        matrix = _perspective_matrix(self._corners, _sides(shape))
+        return move_by(matrix, points)
 
     @property
-    def _corners(self) -> tuple[float, ...]:
-        return cast(tuple[float, ...], self.corners)  # drawn before, and stored as a tuple
+    def _corners(self) -> Values:
+        return cast(Values, self.corners)  # drawn before, and stored as a tuple
 
 
-def _perspective_matrix(moves: tuple[float, ...], height: int, width: int) -> Tensor:
+def _perspective_matrix(moves: Values, sides: Sides) -> Tensor:
     """The homography from (x, y, 1) of an image to that of the result, in pixels."""
-    sides = torch.tensor([width, height], dtype=torch.float64, device="cpu")
-    corners = torch.tensor(_CORNERS, dtype=torch.float64, device="cpu")
-    shares = cast(Tensor, tensor_of(moves, corners))
-    moved = corners + shares.view(4, 2)
-    return homography(corners * sides, moved * sides)
+    height, width = sides
+    width_and_height = _constant([width, height])
+    corners = _constant(_CORNERS)
+    moved = _moved_corners(moves)
+    return homography(corners * width_and_height, moved * width_and_height)
 
 
-def _perspective_grid(moves: tuple[float, ...], height: int, width: int) -> Tensor:
-    return _grid(_perspective_matrix(moves, height, width), height, width)
+def _perspective_grid(moves: Values, sides: Sides) -> Tensor:
+    matrix = _perspective_matrix(moves, sides)
+    return _grid(matrix, sides)
 
 
 _kept_perspective_grid = cached_constant(maxsize=8)(_perspective_grid)
@@ -251,42 +283,61 @@ _kept_perspective_grid = cached_constant(maxsize=8)(_perspective_grid)
 
 def _as_tensor(value: float) -> Tensor:
     """A parameter as a tensor of one number in float64, with its gradient if it has one."""
-    like = torch.empty(0, dtype=torch.float64, device="cpu")
+    like = _constant([])
     number = tensor_of(value, like)
-    return number if isinstance(number, Tensor) else like.new_tensor(number)
+    if isinstance(number, Tensor):
+        return number
+    return _constant(number)
 
 
 def move_by(matrix: Tensor, points: Tensor) -> Tensor:
     """Points [..., (x, y)] moved by a homography [3, 3]."""
-    place = matrix.to(points)
-    moved = points @ place[:, :2].mT + place[:, 2]
+    moved = _homogeneous(matrix.to(points), points)
     return moved[..., :2] / moved[..., 2:]
 
 
-def _grid(forth: Tensor, height: int, width: int) -> Tensor:
+def _homogeneous(matrix: Tensor, points: Tensor) -> Tensor:
+    """The product of a matrix [3, 3] and (x, y, 1) of each point."""
+    of_x_and_y = matrix[:, :2]
+    of_one = matrix[:, 2]
+    return points @ of_x_and_y.mT + of_one
+
+
+def _grid(forth: Tensor, sides: Sides) -> Tensor:
     """Where each pixel of the result lies in the image, from -1 to 1, [height, width, (x, y)].
 
     forth: the homography [3, 3] from (x, y, 1) of the image to that of the result, in pixels from
     the upper left corner; the centre of the first pixel is (0.5, 0.5).
     """
-    rows = torch.arange(height, dtype=torch.float64, device="cpu")
-    columns = torch.arange(width, dtype=torch.float64, device="cpu")
-    x_and_y = torch.meshgrid(columns + 0.5, rows + 0.5, indexing="xy")
-    centres = torch.stack(x_and_y, -1)
+    height, width = sides
     back = torch.linalg.inv(forth)
-    sources = centres @ back[:, :2].mT + back[:, 2]
+    sources = _homogeneous(back, _centres(sides))
     positions, depth = sources.split([2, 1], -1)
     is_in_front = depth > 1e-9
     safe_depth = torch.where(is_in_front, depth, 1.0)
-    sides = back.new_tensor([width, height])
-    shares = positions / safe_depth / sides
+    width_and_height = back.new_tensor([width, height])
+    shares = positions / safe_depth / width_and_height
     grid = torch.where(is_in_front, 2 * shares - 1, _OUTSIDE)
     return grid.clamp(-_OUTSIDE, _OUTSIDE)
+
+
+def _centres(sides: Sides) -> Tensor:
+    """The centres of pixels, [height, width, (x, y)]."""
+    rows, columns = map(_centres_along, sides)
+    x_and_y = torch.meshgrid(columns, rows, indexing="xy")
+    return torch.stack(x_and_y, -1)
+
+
+def _centres_along(side: int) -> Tensor:
+    pixels = torch.arange(side, dtype=torch.float64, device="cpu")
+    return pixels + 0.5
 
 
 def sample(x: Tensor, grid: Tensor, filter: str, edge: str) -> Tensor:
     """Images [B, C, H, W] interpolated in float64 at the positions of a grid [H, W, (x, y)]."""
     batch = x.shape[0]  # not len(x), which torch.export would hold fixed
-    positions = grid.to(x.device).expand(batch, -1, -1, -1)
-    sampled = F.grid_sample(x.double(), positions, filter, EDGES[edge], align_corners=False)
+    shared = grid.to(x.device)
+    positions = shared.expand(batch, -1, -1, -1)
+    beyond = EDGES[edge]
+    sampled = F.grid_sample(x.double(), positions, filter, beyond, align_corners=False)
     return sampled.to(x)

@@ -69,10 +69,11 @@ def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
     Pictures below `output` are left out. A picture that is given twice counts once. Raises
     ValueError for a missing input, and if there is no picture at all.
     """
-    sources: dict[tuple[Path, Path], Source] = {}
+    sources: dict[tuple[str, str], Source] = {}
     for given in inputs:
         for source in _sources_of(given, output):
-            sources.setdefault((source.path.resolve(), source.relative), source)
+            place = os.path.realpath(source.path)
+            sources.setdefault((place, _text(source.relative)), source)
     if not sources:
         raise ValueError(f"no picture found; files may end in {' '.join(sorted(SUFFIXES))}")
     return _with_distinct_names(list(sources.values()))
@@ -99,16 +100,31 @@ def _sources_of(given: Path, output: Path | None) -> list[Source]:
 def _with_distinct_names(sources: list[Source]) -> list[Source]:
     """Keep the suffix in result names wherever two pictures of one folder share a stem."""
     while True:
-        owners: dict[Path, set[Path]] = {}
-        for source in sources:
-            owners.setdefault(source.result_name(""), set()).add(source.relative)
+        shared = _shared_names(sources)
+        if not shared:
+            return sources
         renamed = []
         for source in sources:
-            shared = len(owners[source.result_name("")]) > 1
-            renamed.append(replace(source, keep_suffix=shared or source.keep_suffix))
-        if renamed == sources:
-            return sources
-        sources = renamed
+            is_shared = _text(source.result_name("")) in shared
+            renamed.append(replace(source, keep_suffix=True) if is_shared else source)
+        sources = renamed  # a.jpg may now share its name with a.jpg.png
+
+
+def _shared_names(sources: Iterable[Source]) -> set[str]:
+    """The names of results, without a suffix, that inputs of different names have in common."""
+    owners: dict[str, str] = {}
+    shared = set()
+    for source in sources:
+        name = _text(source.result_name(""))
+        relative = _text(source.relative)
+        if owners.setdefault(name, relative) != relative:
+            shared.add(name)
+    return shared
+
+
+def _text(path: Path) -> str:
+    """A text that is equal for equal paths; it takes a quarter of their memory."""
+    return os.path.normcase(path)
 
 
 def read_image(path: Path, channels: int | None = 3, deep: bool = False) -> Tensor:

@@ -38,7 +38,7 @@ def missing(name):
 
 
 codecs = []
-for codec_name in CODECS:
+for codec_name in OPTIONS:
     reason = missing(codec_name)
     skip = pytest.mark.skipif(reason != "", reason=reason or "installed")
     codecs.append(pytest.param(codec_name, marks=skip))

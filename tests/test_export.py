@@ -29,6 +29,7 @@ EXPORTED = {
     "gamma": "gamma:0.8",
     "glass": "glass:2,seed=1",
     "gray": "gray",
+    "haze": "haze:0.08",
     "hotpixels": "hotpixels:0.2,seed=3",
     "hsv": "hsv:1.2",
     "hue": "hue:0.1",
@@ -42,6 +43,7 @@ EXPORTED = {
     "quantize": "quantize",
     "resize": "resize:12,filter=torch-bicubic",
     "saturation": "saturation:0.8",
+    "shake": "shake:9,seed=1",
     "shift": "shift:2,-3",
     "sinc": "sinc:1.5,size=9",
     "snow": "snow:0.3,seed=1",
@@ -70,15 +72,18 @@ NOISE = {
     "speckle": "speckle:0.1",
     "uniform": "uniform:0.1",
 }
-# The largest difference to our values. Where there is one, a power, an interpolation or a Fourier
-# transform rounds otherwise for several images at once, or in ONNX Runtime.
+# The largest difference to our values. Where there is one, a power, an exponential, an
+# interpolation or a Fourier transform rounds otherwise for several images at once, or in ONNX
+# Runtime.
 ROUNDING = {
     "aberration": 1e-6,
     "blur": 1e-6,
     "camera": 4e-6,
     "compressedsensing": 1e-6,
     "gamma": 1e-6,
+    "haze": 1e-6,
     "place": 1e-6,
+    "shake": 1e-6,
     "sinc": 1e-6,
     "subsample": 1e-6,
     "usm": 1e-6,
@@ -145,7 +150,7 @@ def test_export_refuses_what_draws(text):
 
 
 def test_export_refuses_a_codec():
-    with pytest.raises(ValueError, match="codec:webp,30: an exported program cannot call Pillow"):
+    with pytest.raises(ValueError, match="codec:webp,30: an exported program cannot call a codec"):
         program(degrade.parse("codec:webp,30"))
 
 

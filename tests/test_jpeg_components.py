@@ -252,8 +252,8 @@ def test_factors_that_libjpeg_refuses_are_refused(subsampling, message):
 @pytest.mark.parametrize(
     "channels, colour, message",
     [
-        (3, "cmyk", "x has 3 channels; a JPEG of colour=cmyk has 4"),
-        (1, "ycck", "x has 1 channels; a JPEG of colour=ycck has 4"),
+        (3, "cmyk", "x has 3 channels, and a JPEG of colour=cmyk has 4"),
+        (1, "ycck", "x has 1 channels, and a JPEG of colour=ycck has 4"),
         (4, "ycbcr", "x has 4 channels; .* colour=cmyk or colour=ycck"),
     ],
 )

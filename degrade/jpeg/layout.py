@@ -150,7 +150,10 @@ def check_channels(colour: str, channels: int) -> None:
     """Raise ValueError unless a JPEG of this colour can hold images with so many channels."""
     has_black = colour in FOUR_CHANNELS
     if has_black and channels != 4:
-        raise ValueError(f"x has {channels} channels; a JPEG of colour={colour} has 4 (CMYK)")
+        raise ValueError(
+            f"x has {channels} channels, and a JPEG of colour={colour} has 4 (CMYK); picture files "
+            f"are read as RGB or grey: leave colour={colour} out for them"
+        )
     if not has_black and channels not in (1, 3):
         raise ValueError(
             f"x has {channels} channels; a JPEG has 1 (grayscale) or 3 (RGB), "

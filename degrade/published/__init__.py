@@ -12,7 +12,7 @@ import re
 
 from ..presets import Presets
 from ..registry import ALIASES, REFUSED
-from . import bsrgan, faces, imagenet_c, raw, real_esrgan, watermarks
+from . import bsrgan, faces, haze, imagenet_c, raw, real_esrgan, watermarks
 from .entry import Pipeline
 
 _ENTRIES: dict[str, Pipeline] = {
@@ -21,6 +21,7 @@ _ENTRIES: dict[str, Pipeline] = {
     **faces.PIPELINES,
     **raw.PIPELINES,
     **watermarks.PIPELINES,
+    **haze.PIPELINES,
     **imagenet_c.PIPELINES,
 }
 

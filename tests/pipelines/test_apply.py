@@ -524,6 +524,15 @@ def test_channels_no_file_has_name_their_stage(tmp_path, monkeypatch):
     assert "packed makes 6 channels, and a picture has 1 (grey) or 3 (RGB)" in result.stderr
 
 
+def test_cmyk_of_a_file_that_is_read_as_rgb_says_what_to_do(tmp_path):
+    levels = numpy.random.default_rng(0).integers(0, 256, (16, 16, 4), dtype=numpy.uint8)
+    path = tmp_path / "cmyk.jpg"
+    Image.fromarray(levels, "CMYK").save(path)
+    result = run("apply", path, "-o", tmp_path / "out", "--op", "jpeg:50,colour=cmyk")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "files are read as RGB or grey: leave colour=cmyk out" in result.stderr
+
+
 def test_codec_limit_fails_one_picture_only(tmp_path):
     (tmp_path / "in").mkdir()
     Image.new("RGB", (70000, 2)).save(tmp_path / "in" / "long.png")

@@ -447,6 +447,26 @@ def test_damaged_pictures_are_read_or_refused(data):
             assert found.mode == "RGB" and 0 < found.width * found.height <= PIXELS
 
 
+def test_results_have_distinct_names_also_where_a_kept_suffix_meets_another_file(tmp_path):
+    for name in ("a.jpg", "a.png", "a.jpg.png", "b.png"):
+        (tmp_path / name).write_bytes(VALID["PNG"])
+    results = {source.path.name: str(source.result_name(".json")) for source in gather([tmp_path])}
+    assert results == {
+        "a.jpg": "a.jpg.json",
+        "a.png": "a.png.json",
+        "a.jpg.png": "a.jpg.png.json",
+        "b.png": "b.json",
+    }
+
+
+def test_gather_counts_a_file_once_and_its_link_as_the_same(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(VALID["PNG"])
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    found = gather([tmp_path / "in", tmp_path / "in" / "a.png", tmp_path / "link"])
+    assert [source.path for source in found] == [tmp_path / "in" / "a.png"]
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_gather_finds_every_readable_format(tmp_path, kind):
     for suffix in SUFFIXES[kind]:

@@ -118,6 +118,7 @@ STRATEGIES = {
     "gaussian": declared("gaussian"),
     "glass": declared("glass", delta=st.integers(1, 4), passes=st.integers(0, 3)),
     "gray": declared("gray"),
+    "haze": declared("haze", beta=st.floats(0, 3), depth=st.none()),
     "hotpixels": declared("hotpixels"),
     "hsv": declared("hsv"),
     "hue": declared("hue"),
@@ -170,6 +171,7 @@ STRATEGIES = {
     "scaledpoisson": declared(
         "scaledpoisson", scale=st.floats(0, 3), peak=st.none() | st.floats(1, 1e4)
     ),
+    "shake": declared("shake", length=st.floats(1, 20)),
     "shift": declared("shift", dy=st.integers(-30, 30), dx=st.integers(-30, 30)),
     "shotread": declared("shotread", read=st.floats(1e-6, 1)),
     "sinc": declared("sinc", cutoff=st.floats(0.1, 3.14), size=st.sampled_from([1, 3, 7, 21])),
@@ -235,7 +237,7 @@ def _fog(f, x, run):
     return (brightest / (brightest + f.amount)).expand_as(x)
 
 
-def _spatter(f, x, run):
+def _share(f, x, run):
     """The share of the image, by the difference of two images."""
     black = f(0 * x, rng(1))
     return f(0 * x + 1, rng(1)) - black
@@ -263,6 +265,7 @@ SLOPES = {
     "correlated": _correlated,
     "diffjpeg": _one,
     "gaussian": _one,
+    "haze": _share,
     "hotpixels": _untouched,
     "hsv": _one,
     "hue": _one,
@@ -276,7 +279,7 @@ SLOPES = {
     "saltpepper": _untouched,
     "scaledpoisson": _one,
     "snow": lambda f, x, run: torch.full_like(x, f.keep),
-    "spatter": _spatter,
+    "spatter": _share,
     "shotread": lambda f, x, run: 1 + f.shot * (run(f) - x) / (2 * (f.shot * x + f.read)),
     "speckle": lambda f, x, run: run(f) / x,
     "uniform": _one,
