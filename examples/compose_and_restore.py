@@ -35,7 +35,7 @@ def main(folder: str = "out/compose_and_restore") -> None:
     print("assumed ", assumed)
 
     G = invert.load_generator("avatars-128")
-    r = invert.restore(observed, assumed, G, perceptual="alex", steps=60)
+    r = invert.restore(observed, assumed, G)
     start = G.synthesize(G.w_avg[None]).clamp(0, 1)
     images = {"mean of W": start, **r.phase_images}
     for name, image in images.items():

@@ -53,7 +53,7 @@ def main(folder: str = "out/own_operator") -> None:
     f = degrade.parse("darkcorners:0.9 >> downsample:2 >> jpeg:40")
     observed = f(clean)
     G = invert.load_generator("avatars-128")
-    r = invert.restore(observed, f.approx(), G, perceptual="alex", steps=60)
+    r = invert.restore(observed, f.approx(), G)
     panels = {
         "clean": clean,
         "observed": observed,

@@ -60,7 +60,8 @@ class Restoration:
     infinite and the image is the last good one. point: everything that decides the image: latent,
     noise maps, features and weights. notes: for readers, on how it was measured. terms: the
     value [steps, B] of each term of the loss before its weight, by its name, on the CPU; NaN in
-    phases without the term.
+    phases without the term. drawn: the image as the prior drew it, if data consistency changed it
+    into `image`; else None.
     """
 
     image: Tensor
@@ -71,3 +72,4 @@ class Restoration:
     point: Point
     notes: tuple[str, ...] = ()
     terms: dict[str, Tensor] = field(default_factory=dict)
+    drawn: Tensor | None = None

@@ -146,7 +146,7 @@ def ignore(step: Step) -> None:
 def made_consistent(restoration: Restoration, problem: Problem) -> Restoration:
     """Project the final image onto the images that agree with the observation."""
     image = problem.operator.project(restoration.image, problem.observation)
-    return replace(restoration, image=image.clamp(0, 1))
+    return replace(restoration, image=image.clamp(0, 1), drawn=restoration.image)
 
 
 def shows_details(problem: Problem) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .progress import SolveBar
 
 MOST_UNEXPLAINED = 0.7  # beyond it, what a generator drew is refused; docs/photos.md has the margin
-QUICK_LOOK = 1 / 20  # a search of a smaller share of its method's steps is not judged
+QUICK_LOOK = 12  # steps; a search of fewer is not judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class RestoreSettings(PriorOptions):
         """Whether the search was shortened so much that its result tells nothing of the prior."""
         if self.steps is None:
             return False
-        return self.steps < QUICK_LOOK * step_count(self.search_method, None)
+        return self.steps < QUICK_LOOK
 
 
 def methods_of(
@@ -275,10 +275,13 @@ class Restorer:
     def _judged(
         self, solved: list[Solved], observed: Tensor, operator: degrade.Operator, job: RestoreJob
     ) -> Drawn:
-        """Measure how much of the observation the best sample leaves unexplained."""
+        """Measure how much of the observation the best sample leaves unexplained.
+
+        The prior must explain it, and not what data consistency puts into the image afterwards.
+        """
         shares = []
         for solution, seed in zip(solved, job.seeds, strict=True):
-            shares.append(unexplained(observed, operator, solution.image, seed))
+            shares.append(unexplained(observed, operator, solution.drawn, seed))
         share = min(shares)
         too_much = share > MOST_UNEXPLAINED
         refused = too_much and not job.force and not self.settings.is_quick_look

@@ -25,6 +25,7 @@ class Solved:
     """The result for one picture, on the CPU."""
 
     image: Tensor  # [1, C, R, R]
+    drawn: Tensor  # the same before data consistency
     latent: Tensor
     losses: list[float]  # one for each step
     finite: bool
@@ -149,10 +150,12 @@ def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
         return tensor[row : row + 1].clone()
 
     images, latents = restoration.image.cpu(), restoration.latent.cpu()
+    drawn = images if restoration.drawn is None else restoration.drawn.cpu()
     solved = []
     for row in range(len(images)):
         solution = Solved(
             row_of(images, row),
+            row_of(drawn, row),
             row_of(latents, row),
             restoration.history[:, row].tolist(),
             bool(restoration.finite[row]),

@@ -52,7 +52,7 @@ def test_prior_for_the_wrong_method_is_named(tmp_path):
     denoiser = invert.load_prior(tmp_path / "d.safetensors")
     y = torch.rand(1, 3, 16, 16)
     with pytest.raises(ValueError, match="method='robust' needs a generator.*given is a denoiser"):
-        invert.restore(y, degrade.parse("clamp"), denoiser)
+        invert.restore(y, degrade.parse("clamp"), denoiser, "robust")
     for name in ("d.safetensors", "d.pth"):
         torch.save(drunet_state(), tmp_path / "d.pth")
         with pytest.raises(ValueError, match=r"is a denoiser \(drunet\); load it with"):

@@ -181,6 +181,7 @@ def test_draws_differ_between_images(small):
 def test_init_continues_from_a_latent(small):
     y = small.synthesize(small.some_w(1)[0]).clamp(0, 1)
     args = dict(observation=y, operator=parse("clamp"), prior=small, **QUICK)
+    args["consistency"] = False
     first = invert.restore(**args, steps=6)
     steps = []
     r = invert.restore(**args, init=first.latent[:, :, 0], steps=6, callback=steps.append)

@@ -42,7 +42,7 @@ def test_robust_recovers_a_generated_portrait(avatars):
 @pytest.mark.parametrize("steps", [3, 6])
 def test_codes_travel_within_the_published_distance(avatars, steps):
     y = picture(0)
-    r = invert.restore(y, parse("clamp"), avatars, steps=steps, lr_scale=0.5, **QUICK)
+    r = invert.restore(y, parse("clamp"), avatars, "robust", steps=steps, lr_scale=0.5, **QUICK)
     unit = 0.5 * (0.08 + 0.02 + 0.005)
     travelled = (r.latent - avatars.w_avg).norm(dim=-1).max()
     # with the published rates a code would travel only unit * steps / 3
@@ -104,7 +104,8 @@ def test_seed_gives_every_row_the_same_stream(avatars):
 
 def test_callback_gets_every_step(avatars):
     steps = []
-    r = invert.restore(picture(0), parse("clamp"), avatars, steps=6, callback=steps.append, **QUICK)
+    args = (picture(0), parse("clamp"), avatars, "robust")
+    r = invert.restore(*args, steps=6, callback=steps.append, **QUICK)
     assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
     assert {step.total for step in steps} == {6}
     assert [step.phase.name for step in steps] == ["W", "W", "W+", "W+", "W++", "W++"]
@@ -127,7 +128,7 @@ def test_no_grad_changes_no_bit(avatars):
 
 
 def test_zero_steps_give_the_mean_image(avatars):
-    r = invert.restore(picture(0), parse("clamp"), avatars, steps=0, **QUICK)
+    r = invert.restore(picture(0), parse("clamp"), avatars, "robust", steps=0, **QUICK)
     assert torch.allclose(r.image, avatars.synthesize(avatars.w_avg[None]).clamp(0, 1), atol=1e-5)
     assert r.history.shape == (0, 1)
 

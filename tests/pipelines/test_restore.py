@@ -34,7 +34,7 @@ def test_restore_reads_manifest_and_writes_all_files(tmp_path):
         "--clean",
         AVATARS,
     ]
-    arguments += [*TINY_128, "--steps", 3]
+    arguments += [*TINY_128, "--method", "robust", "--steps", 3]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     out = tmp_path / "restored"
@@ -114,8 +114,16 @@ def test_restore_takes_names_that_are_not_text(tmp_path):
 
 
 def test_restore_notices_a_replaced_generator_file(tmp_path):
-    command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "clamp", "--steps", 0]
-    command += ["--perceptual", "alex", "--generator", tmp_path / "g.safetensors", "--overwrite"]
+    command = ["restore", AVATARS / "000.png", "-o", tmp_path / "r", "--op", "gaussian:0.1"]
+    command += [
+        "--steps",
+        0,
+        "--perceptual",
+        "alex",
+        "--generator",
+        tmp_path / "g.safetensors",
+        "--overwrite",
+    ]
     G, restored = invert.load_generator(tiny_file(128)), []
     for shift in (0, 1):
         G.mapping.w_avg.add_(shift)
@@ -291,7 +299,8 @@ def test_report_measures_a_folder_of_restorations(tmp_path):
     )
     table, page = ((tmp_path / "r" / name).read_text() for name in ("tables.md", "report.html"))
     rows = (tmp_path / "r" / "results.csv").read_text().splitlines()
-    assert len(rows) == 3 and "accuracy robust" in table and "patch-FD (VGG) robust" in table
+    assert len(rows) == 3
+    assert "accuracy calibrated" in table and "patch-FD (VGG) calibrated" in table
     f = degrade.parse(json.loads((tmp_path / "o" / "000.json").read_text())["operator"])
     restored = files.read_image(tmp_path / "r" / "000.png")
     fidelity = invert.perceptual.lpips(f(restored), files.read_image(tmp_path / "o" / "000.jpg"))
@@ -430,7 +439,7 @@ def test_restore_keeps_grey_and_says_so(tmp_path):
 def test_restore_keeps_grey_of_16_bits(tmp_path):
     image = numpy.array(Image.open(AVATARS / "000.png").convert("L")).astype(numpy.uint16)
     Image.fromarray(image * 257 + 1).save(tmp_path / "deep.png")
-    result = alex(tmp_path / "deep.png", tmp_path / "r", "--op", "clamp", steps=1)
+    result = alex(tmp_path / "deep.png", tmp_path / "r", "--op", "gaussian:0.1", steps=1)
     assert result.exit_code == 0 and "rounded" not in result.stderr, result.output
     restored = Image.open(tmp_path / "r" / "deep.png")
     levels = numpy.array(restored)
