@@ -101,6 +101,8 @@ def _components(blocks: list[ndarray], layout: Layout, colour: str) -> list[Comp
 
 def _check_range(blocks: ndarray) -> None:
     """Raise ValueError for coefficients [..., 64] that baseline Huffman codes do not cover."""
+    if blocks.min() >= -1023 and blocks.max() <= 1023:
+        return
     is_dc = numpy.arange(64) == 0
     lowest = numpy.where(is_dc, -1024, -1023)
     too_low = blocks < lowest
