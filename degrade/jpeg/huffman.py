@@ -52,7 +52,7 @@ STANDARD_CODES = (
 
 
 def code(symbol: ndarray | int, size: ndarray | int, value: ndarray | int) -> ndarray:
-    """Codes as integers, symbol · 2^18 + size · 2^14 + value, so that arrays of them are sorted once.
+    """Codes as integers, symbol · 2^18 + size · 2^14 + value, of which one array holds a scan.
 
     symbol: 256 · table + symbol, table 0 to 3 in the order of `STANDARD_CODES`; or PLAIN.
     value, size: the extra bits as a number, and how many they are.

@@ -181,7 +181,7 @@ def _components(image: Tensor, layout: Layout, exact: bool) -> Tensor:
     if layout.mixes:
         mixed = 3
         ycc = components[:3]
-        _mix(channels[:3], _TO_YCC, ycc.unbind())
+        _mix_channels(image, _TO_YCC, ycc)
         if exact:
             offsets = ycc.new_tensor(_OFFSETS)
             offset_of_plane = offsets.view(3, 1, 1, 1)
@@ -286,11 +286,18 @@ def _components_t(grad: Tensor, layout: Layout) -> Tensor:
     mixed = 0
     if layout.mixes:
         mixed = 3
-        _mix(channels[:3], zip(*TO_RGB, strict=True), components[:3].unbind())
+        _mix_channels(grad, list(zip(*TO_RGB, strict=True)), components[:3])
     for number in range(mixed, count):
         inverted = number >= count - layout.inverted
         components[number] = _plain(channels[number], inverted, exact=False)
     return components
+
+
+def _mix_channels(image: Tensor, rows: Sequence[Sequence[int]], out: Tensor) -> None:
+    """Write Σ rows[i][j] / 2^16 · channel j of an image [B, C, H, W] into out [3, B, H, W]."""
+    weights = image.new_tensor(rows) / 65536
+    channels = image[:, :3].transpose(0, 1)
+    torch.mm(weights, channels.flatten(1), out=out.flatten(1))
 
 
 def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor]) -> None:
