@@ -158,7 +158,7 @@ def to_planes(
     image: Tensor, layout: Layout, exact: bool = True, reduce_group: Reduction | None = None
 ) -> list[Tensor]:
     """Convert the colours, reduce the components, and pad every plane to whole blocks."""
-    components = _components(image, layout, exact)
+    components = components_of(image, layout, exact)
     planes = []
     for group in layout.groups:
         stack = components[group.components].flatten(0, 1)
@@ -169,7 +169,7 @@ def to_planes(
     return planes
 
 
-def _components(image: Tensor, layout: Layout, exact: bool) -> Tensor:
+def components_of(image: Tensor, layout: Layout, exact: bool = True) -> Tensor:
     """The components [C, B, H, W] of an image [B, C, H, W] at full size, centred at 0."""
     channels = image.unbind(1)
     count = len(channels)
