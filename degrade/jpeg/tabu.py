@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from .stages import M, components_of
 _STEPS = 100  # of the search
 _DITHER = 0.5  # levels, so that a search that is repeated finds other samples
 _SHORTEST_REST, _LONGEST_REST = 3, 10  # steps in which a sample that moved stays
-_HALF_UNIT = 1 / 16  # libjpeg rounds coefficients to 1/8 before it quantises them
+_HALF_UNIT = 1 / 16  # half of the 1/8 to which libjpeg rounds coefficients
 _REACH = 2  # levels: how far colours are looked up in each channel
 _FORBIDDEN = 1e9
 _ERROR_WEIGHT = 1e6  # of a wrong sample, against the distance of colours
@@ -41,67 +42,79 @@ def pixels_in_cells(
     changes = []
     for i, plane in enumerate(planes):
         blocks = in_blocks(plane, (1, 1))
+        steps = _blocks_of_spectra(model.steps[i]).expand_as(blocks)
+        numbers = _blocks_of_spectra(target[i])
+        cells = _cells(_chosen(numbers, wrong[i]), _chosen(steps, wrong[i]), margin)
         samples = _chosen(blocks, wrong[i])
-        steps = in_blocks(model.steps[i].flatten(1, 2), (1, 1))
-        numbers = in_blocks(target[i].flatten(1, 2), (1, 1))
-        steps_of_samples = _chosen(steps.expand_as(blocks), wrong[i])
-        low, high = _cells(_chosen(numbers, wrong[i]), steps_of_samples, margin)
-        found = _samples_in_cells(samples, low, high, generator)
+        found = _samples_in_cells(samples, cells, generator)
         change = torch.zeros_like(blocks)
         change[wrong[i]] = (found - samples).unflatten(1, (8, 8))
         changes.append(in_plane(change))
     return _with_changed_samples(image, changes, model.layout)
 
 
+def _blocks_of_spectra(spectra: Tensor) -> Tensor:
+    """[planes, rows of blocks, 8, width] as [planes, rows, columns, 8, 8]."""
+    return in_blocks(spectra.flatten(1, 2), (1, 1))
+
+
 def _chosen(blocks: Tensor, mask: Tensor) -> Tensor:
-    """Blocks [planes, rows, columns, 8, 8] in a mask, as [blocks, 64]."""
+    """The blocks [planes, rows, columns, 8, 8] in a mask, as [blocks, 64]."""
     return blocks[mask].flatten(1)
 
 
-def _cells(numbers: Tensor, steps: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest coefficients that are quantised to these numbers.
+class _Cells(NamedTuple):
+    """The smallest and the largest coefficients of each cell [blocks, 64], or [blocks, 1, 64]."""
 
-    The coefficients are rounded to eighths before, halves upward.
+    low: Tensor
+    high: Tensor
+
+    def outside(self, spectra: Tensor) -> Tensor:
+        """How far each coefficient lies above its cell, or below it as a negative number."""
+        return spectra - spectra.clamp(self.low, self.high)
+
+    def of(self, blocks: Tensor) -> _Cells:
+        """The cells of some blocks, for several spectra of each."""
+        return _Cells(self.low[blocks, None], self.high[blocks, None])
+
+
+def _cells(numbers: Tensor, steps: Tensor, margin: float) -> _Cells:
+    """The cells of coefficients that are quantised to these numbers.
+
+    libjpeg rounds coefficients to eighths before, halves upward.
     """
     shift = numbers.sign() * _HALF_UNIT
     shrinking = (numbers == 0) * _HALF_UNIT + margin
     low = steps * (numbers - 0.5) - shift + shrinking
     high = steps * (numbers + 0.5) - shift - shrinking
-    return low, high
+    return _Cells(low, high)
 
 
-def _samples_in_cells(
-    samples: Tensor, low: Tensor, high: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Integers near the samples [blocks, 64] whose DCT is in [low, high], where they are found."""
+def _samples_in_cells(samples: Tensor, cells: _Cells, generator: torch.Generator) -> Tensor:
+    """Integers near the samples [blocks, 64] whose DCT is in the cells, where they are found."""
     dct_of_line = M.to(samples) / (2**13 * math.sqrt(8))
     dct = torch.kron(dct_of_line, dct_of_line)  # [frequency, sample]
-    spectra = (samples @ dct.T).clamp(low, high)
+    spectra = (samples @ dct.T).clamp(*cells)
     dither = torch.rand(samples.shape, generator=generator) - 0.5
-    samples = (spectra @ dct + _DITHER * dither.to(samples)).round().clamp(-128, 127)
+    dithered = spectra @ dct + _DITHER * dither.to(samples)
+    samples = dithered.round().clamp(-128, 127)
     may_move_at = torch.zeros_like(samples)
     for step in range(_STEPS):
         spectra = samples @ dct.T
-        outside = _outside(spectra, low, high)
+        outside = cells.outside(spectra)
         wrong = outside.any(1).nonzero()[:, 0]
         if len(wrong) == 0:
             break
-        before = samples[wrong]
         moves = -(outside[wrong] @ dct).sign()  # of each sample, toward the cell
         moved = spectra[wrong, None] + moves[:, :, None] * dct.T
-        distance = _outside(moved, low[wrong, None], high[wrong, None]).square().sum(2)
-        rests = may_move_at[wrong] > step
-        leaves_range = (before + moves + 0.5).abs() > 128
-        best = (distance + _FORBIDDEN * (rests | leaves_range)).argmin(1)
-        rest = torch.randint(_SHORTEST_REST, _LONGEST_REST + 1, best.shape, generator=generator)
+        distance = cells.of(wrong).outside(moved).square().sum(2)
+        leaves_range = (samples[wrong] + moves + 0.5).abs() > 128
+        is_forbidden = leaves_range | (may_move_at[wrong] > step)
+        best = (distance + _FORBIDDEN * is_forbidden).argmin(1)
         samples[wrong, best] += moves.gather(1, best[:, None])[:, 0]
+        rest = torch.randint(_SHORTEST_REST, _LONGEST_REST + 1, best.shape, generator=generator)
         may_move_at[wrong, best] = step + rest.to(samples)
     return samples
-
-
-def _outside(spectra: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How far each coefficient lies above its cell, or below it as a negative number."""
-    return spectra - spectra.clamp(low, high)
 
 
 def _with_changed_samples(image: Tensor, changes: Planes, layout: Layout) -> Tensor:
