@@ -308,13 +308,8 @@ def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[
 
 def _weighted_sum(planes: Sequence[Tensor], weights: Sequence[int], target: Tensor) -> None:
     """Write Σ weights[j] / 2^16 · planes[j] into `target`; a weight of 0 costs nothing."""
-    filled = False
-    for weight, plane in zip(weights, planes, strict=True):
-        if weight == 0:
-            continue
-        factor = weight / 65536
-        if filled:
-            target.add_(plane, alpha=factor)
-        else:
-            torch.mul(plane, factor, out=target)
-            filled = True
+    terms = [(plane, weight / 65536) for plane, weight in zip(planes, weights, strict=True)]
+    (plane, factor), *others = [term for term in terms if term[1] != 0]
+    total = plane if factor == 1 else torch.mul(plane, factor, out=target)
+    for other, factor_of_other in others:
+        total = torch.add(total, other, alpha=factor_of_other, out=target)
