@@ -139,6 +139,8 @@ def outside_transforms(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 
 def declare(x: Tensor, exact: Tensor, slope: Tensor | None = None) -> Tensor:
     """`exact` with the declared gradient `slope`, element by element (None: straight through)."""
+    if not is_transformed(x) and not is_differentiated(x):
+        return exact.detach().clone()  # without the time of an autograd function
     slope = None if slope is None else slope.detach()
     values: Tensor = _Declared.apply(x, exact.detach(), slope)
     return values

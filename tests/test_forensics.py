@@ -385,6 +385,32 @@ def test_guess_finds_no_enlargement_in_cmyk_jpeg():
     assert all(finding.stage == "" for finding in result.findings)
 
 
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_guess_names_settings_of_cmyk_that_pillow_saved(subsampling):
+    file = io.BytesIO()
+    image = Image.fromarray(scene(40, 56)).convert("CMYK")
+    image.save(file, "JPEG", quality=70, subsampling=subsampling)
+    words = " ".join(finding.why for finding in guess(file.getvalue()).findings)
+    sampling = {0: "4:4:4", 2: "2x2:1x1:1x1:1x1"}[subsampling]
+    assert f"it was saved as jpeg:70,subsampling={sampling},colour=cmyk" in words
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        ("libjpeg-turbo", "saved as jpeg:50,colour=ycck"),
+        ("ijg9e", "the tables are those of IJG's libjpeg 9e and 9f"),
+        ("mozjpeg-notrellis", "the tables are MozJPEG's of quality 50"),
+    ],
+)
+def test_guess_names_quality_and_encoder_of_ycck(encoder, words):
+    """`tests/test_jpeg_components.py` compares such files with jpeglib's."""
+    x = torch.rand(1, 4, 40, 56, generator=torch.Generator().manual_seed(0))
+    coefficients = degrade.jpeg_coefficients(x, 50, encoder=encoder, colour="ycck")
+    findings = guess(coefficients.encode()[0]).findings
+    assert any(words in finding.why for finding in findings)
+
+
 def test_guess_finds_no_enlargement_in_webp():
     f = guess(saved(scene(), "WEBP", quality=50)).operator
     assert [stage.name for stage in f] == ["codec"]

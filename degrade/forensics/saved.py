@@ -15,8 +15,9 @@ from ..geometry import Turn
 from ..jpeg import JPEG
 from ..jpeg.encoders import ENCODERS, LIBJPEG_TURBO
 from ..jpeg.header import quality_tables
-from ..jpeg.layout import FOUR_CHANNELS, base_tables
+from ..jpeg.layout import FOUR_CHANNELS, YCBCR, base_tables
 from ..jpeg.parse import read_header
+from ..jpeg.steps import table_indices
 from ..photofile import EXIF_TURNS, upright
 from .evidence import Evidence, Finding
 from .webp import is_lossless, quantiser, webp_quality
@@ -70,7 +71,7 @@ def _last_jpeg(data: bytes, displayed: numpy.ndarray, image: Image) -> LastSave:
     except ValueError as error:
         return _unknown_codec(displayed, f"the file is a JPEG, but {error}")
     if jpeg.colour in FOUR_CHANNELS:
-        return _unknown_codec(displayed, "the file is a JPEG of CMYK, which is shown as RGB")
+        return _unknown_codec(displayed, _words_about_cmyk(jpeg))
     pixels = numpy.asarray(image.convert("RGB"))
     is_grey = jpeg.tables is not None and len(jpeg.tables) == 1
     why = "the file's own tables" if is_grey else "the file's own tables and sampling"
@@ -118,13 +119,17 @@ def _with_quality(jpeg: JPEG) -> JPEG:
 
 def _quality_of(jpeg: JPEG, base: Tensor) -> int | None:
     """The highest quality at which an encoder with these base tables has a JPEG's tables."""
-    count = 0 if jpeg.tables is None else len(jpeg.tables)
-    if count not in (1, 2):
+    if jpeg.tables is None:
         return None
     qualities = torch.arange(1.0, 101, dtype=torch.float32, device="cpu")
     base_of_components = base_tables(jpeg.colour, base)
     tables_of_qualities = quality_tables(qualities, base_of_components).flatten(2)
-    tables = torch.tensor(jpeg.tables, dtype=tables_of_qualities.dtype, device="cpu")
+    given = torch.tensor(jpeg.tables, dtype=tables_of_qualities.dtype, device="cpu")
+    is_grey = jpeg.colour == YCBCR and len(given) == 1
+    count = 1 if is_grey else len(base_of_components)
+    if len(given) > count:
+        return None
+    tables = given[table_indices(len(given), count)]
     is_equal = tables_of_qualities[:, :count] == tables
     has_tables = is_equal.flatten(1).all(1)
     indices = has_tables.nonzero()
@@ -133,11 +138,20 @@ def _quality_of(jpeg: JPEG, base: Tensor) -> int | None:
     return int(indices[-1]) + 1
 
 
+def _words_about_cmyk(jpeg: JPEG) -> str:
+    """How a JPEG of CMYK was saved, which no operator on the RGB image repeats."""
+    settings = str(jpeg)
+    if jpeg.tables is not None:
+        settings = f"colour={jpeg.colour},subsampling={jpeg.subsampling}, not with libjpeg's tables"
+    words = _words_about_encoder(jpeg)
+    return f"the file is a JPEG of CMYK, which is shown as RGB; it was saved as {settings}{words}"
+
+
 def _words_about_encoder(jpeg: JPEG) -> str:
     """What the tables of a JPEG tell of the library that wrote it."""
     if jpeg.encoder == "ijg9e":
-        return "; they are those of IJG's libjpeg 9e and 9f"
+        return "; the tables are those of IJG's libjpeg 9e and 9f"
     quality = _quality_of(jpeg, ENCODERS["mozjpeg-notrellis"].base)
     if quality is not None and jpeg.tables is not None:
-        return f"; they are MozJPEG's of quality {quality}, whose trellis search has no model"
+        return f"; the tables are MozJPEG's of quality {quality}, whose trellis search has no model"
     return ""

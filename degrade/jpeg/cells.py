@@ -18,12 +18,14 @@ from torch import Tensor
 from .encoders import Libraries
 from .layout import Layout
 from .saving import Planes, Saving
+from .tabu import pixels_in_cells
 
 _ROUNDS = 48  # projections of a picture into the cells
 _MORE_ROUNDS = 96  # the same, if the cells are certain
 _DITHERED_ROUNDS = 224  # after them, if the cells are certain
 _EDGE = 0.02  # in steps: the first distance from a cell's edge; it grows to the cell's centre
 _DITHERED_EDGE = 0.1  # in steps: the largest distance from a cell's edge in dithered rounds
+_MARGINS = (0.06, 0.06, 0.05, 0.04, 0.03, 0.03, 0.02, 0.02)  # of searches by integers, in levels
 _TILE = 256  # pixels of a side that are solved at a time, at most
 _AROUND = 16  # pixels around a tile that decoding mixes into it, at least
 _SEARCH = 16  # rounds in which the coefficients of an observation are sought
@@ -170,9 +172,29 @@ def _into_cells(
         in_range = moved.clamp(0, 255)
         image = torch.where(missed, in_range, image)
     image = image.round()
+    if dithered_rounds > 0:
+        image = _searched(model, image, target)
     image = _dithered_into_cells(model, image, target, dithered_rounds)
     spectra = model.spectra(image)
     return image, _missed(model, spectra, target)
+
+
+def _searched(model: Saving, image: Tensor, target: Planes) -> Tensor:
+    """Go on with a search by integers, which moves pixels into cells of steps from 1 to 2.
+
+    Where every step is 1, a cell holds a single block of integers on average; none is sought.
+    """
+    largest_step = max(float(steps.max()) for steps in model.steps)
+    if largest_step == 1 or not model.encoder.is_plain:
+        return image
+    generator = torch.Generator("cpu").manual_seed(0)
+    for margin in _MARGINS:
+        missed = _missed(model, model.spectra(image), target)
+        if not missed.any():
+            break
+        moved = pixels_in_cells(model, image, target, margin, generator)
+        image = torch.where(missed, moved, image)
+    return image
 
 
 def _dithered_into_cells(model: Saving, image: Tensor, target: Planes, rounds: int) -> Tensor:

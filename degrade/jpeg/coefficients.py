@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..images import check_image
 from ..params import check_choice
 from ..transforms import without_autocast
 from .codec import exact_dtype, exact_levels, quantised, spectrum_and_steps
@@ -162,29 +161,20 @@ def jpeg_coefficients(
 def _quantised_components(
     x: Tensor, steps: Tensor, layout: Layout, encoder: Encoder
 ) -> tuple[Tensor, ...]:
-    """The quantised coefficients of each component [B, rows, columns, 8, 8].
+    """The quantised coefficients of each component [B, rows, columns, 8, 8], as views of planes.
 
     steps: [B, C, 8, 8].
     """
-    batch = len(x)
-    image = exact_levels(x)
-    by_component = steps.to(image).transpose(0, 1)
+    by_component = steps.to(exact_dtype(x.device)).transpose(0, 1)
     components: list[Tensor] = []
-    planes = encoder.planes(image, layout)
+    planes = encoder.planes(exact_levels(x), layout)
     for plane, group in zip(planes, layout.groups, strict=True):
         steps_of_group = by_component[group.components]
         f, q = spectrum_and_steps(encoder, plane, steps_of_group, group.sampling)
-        integers = quantised(f, encoder.divisors(q))
-        blocks = in_blocks(integers.to(torch.int16))
-        components.extend(blocks.split(batch))
+        integers = quantised(f, encoder.divisors(q)).to(torch.int16)
+        blocks = integers.unflatten(3, (-1, 8)).transpose(2, 3)
+        components.extend(blocks.split(len(x)))
     return tuple(components)
-
-
-def in_blocks(plane: Tensor) -> Tensor:
-    """Spectra [planes, rows of blocks, 8, width] as [planes, rows, columns, 8, 8]."""
-    columns = plane.unflatten(3, (-1, 8))
-    blocks: Tensor = columns.transpose(2, 3).contiguous()
-    return blocks
 
 
 def jpeg_bytes(
@@ -214,9 +204,8 @@ def jpeg_bytes(
     The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
     ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
     """
-    check_image(x)
     if subsampling is None:
-        is_grayscale = x.shape[1] == 1
+        is_grayscale = isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == 1
         subsampling = "4:4:4" if is_grayscale else "4:2:0"
     coefficients = jpeg_coefficients(x, quality, subsampling, tables, colour=colour)
     return coefficients.encode(optimize, progressive, restart_marker_blocks, restart_marker_rows)

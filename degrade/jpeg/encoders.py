@@ -66,6 +66,11 @@ class Encoder:
     divisors: Callable[[Tensor], Tensor] = _eightfold
     prepare: Callable[[Tensor, Tensor], Tensor] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is libjpeg-turbo's but for its tables."""
+        return not self.scales_dct and self.transform is None and self.prepare is None
+
     def planes(self, image: Tensor, layout: Layout) -> list[Tensor]:
         """The samples of each group of components, in whole blocks and centred at 0."""
         reduce_group = _reduced_for_scaled_dct if self.scales_dct else None

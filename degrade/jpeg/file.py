@@ -5,11 +5,13 @@ Source: ITU-T T.81, Annex B; JFIF 1.01. The order of segments is libjpeg's.
 
 from __future__ import annotations
 
+import functools
 from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 from numpy import ndarray
+from torch import Tensor
 
 from ..transforms import is_transformed
 from .header import ZIGZAG
@@ -68,9 +70,7 @@ def encode(coefficients: JPEGCoefficients, options: FileOptions) -> list[bytes]:
     plain_options = options.checked()
     blocks_of_components = []
     for component in coefficients.components:
-        blocks = component.flatten(3).cpu().numpy()
-        _check_range(blocks)
-        blocks_of_components.append(blocks.take(ZIGZAG, 3))
+        blocks_of_components.append(_in_file_order(component))
     entries = coefficients.tables.flatten(2).cpu().numpy()
     in_file_order = entries.take(ZIGZAG, 2)
     colour = coefficients.colour
@@ -99,10 +99,36 @@ def _components(blocks: list[ndarray], layout: Layout, colour: str) -> list[Comp
     return components
 
 
-def _check_range(blocks: ndarray) -> None:
-    """Raise ValueError for coefficients [..., 64] that baseline Huffman codes do not cover."""
-    is_dc = numpy.arange(64) == 0
-    lowest = numpy.where(is_dc, -1024, -1023)
+def _in_file_order(component: Tensor) -> ndarray:
+    """Coefficients [B, rows, columns, 8, 8] in zigzag order [B, rows, columns, 64].
+
+    A row of blocks is taken as 8 rows of a plane. That is how coefficients of images lie in memory.
+    """
+    batch, rows, columns = component.shape[:3]
+    planes = component.transpose(2, 3).reshape(batch, rows, 64 * columns)
+    levels = planes.cpu().numpy()
+    _check_range(levels, columns)
+    index = _zigzag_of_row(columns)
+    blocks = levels.take(index, 2, mode="clip")
+    return blocks.reshape(batch, rows, columns, 64)
+
+
+@functools.lru_cache(maxsize=4)
+def _zigzag_of_row(columns: int) -> ndarray:
+    """Where the coefficients of a row of blocks lie in [8, columns, 8], block by block."""
+    vertical, horizontal = numpy.divmod(ZIGZAG, 8)
+    block = numpy.arange(columns)[:, None]
+    places = (vertical * columns + block) * 8 + horizontal
+    return places.ravel()
+
+
+def _check_range(planes: ndarray, columns: int) -> None:
+    """Raise ValueError for coefficients [B, rows, 8·columns·8] that Huffman codes do not cover."""
+    if planes.min() >= -1023 and planes.max() <= 1023:
+        return
+    blocks = planes.reshape(-1, 8, columns, 8)
+    lowest = numpy.full((8, 1, 8), -1023)
+    lowest[0, 0, 0] = -1024
     too_low = blocks < lowest
     too_high = blocks > 1023
     wrong = blocks[too_low | too_high]

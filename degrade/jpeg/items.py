@@ -10,14 +10,12 @@ from typing import NamedTuple
 import numpy
 from numpy import ndarray
 
+from .huffman import code
+
 ZERO_RUN = 0xF0  # the symbol of 16 zeros
 _MOST_BLOCKS = 32767  # without a further coefficient, that one end-of-band code counts
 _MOST_CORRECTIONS = 937  # bits that libjpeg holds back before it ends such a run of blocks
-BIT_LENGTHS = numpy.array([number.bit_length() for number in range(2**15 + 1)], numpy.int32)
-# Of a value from -2^15 to 2^15, at the index 2^15 + value: its bits, and how many they are
-_VALUES = numpy.arange(-(2**15), 2**15 + 1, dtype=numpy.int32)
-_SIZES = BIT_LENGTHS[abs(_VALUES)]
-_EXTRA_BITS = numpy.where(_VALUES < 0, _VALUES + (1 << _SIZES) - 1, _VALUES)
+_BIT_LENGTHS = numpy.array([count.bit_length() for count in range(_MOST_BLOCKS + 1)], numpy.int32)
 
 
 class Items(NamedTuple):
@@ -36,16 +34,14 @@ class Items(NamedTuple):
     ends: ndarray
 
 
-def items_of(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) -> Items:
-    """The items of blocks [blocks, width]. With DC, the first coefficient is always an item."""
+def items_of(band: ndarray, end_counts: ndarray, ends: ndarray) -> Items:
+    """The items of blocks [blocks, width]."""
     count, width = band.shape
     grid = numpy.empty((count, width + 2), numpy.int16)
     grid[:, :width] = band
     grid[:, width] = end_counts
     grid[:, width + 1] = ends
     is_item = grid != 0
-    if has_dc:
-        is_item[:, 0] = True
     index = numpy.flatnonzero(is_item)
     value = grid.ravel().take(index).astype(numpy.int32)
     index = index.astype(numpy.int32)  # whose division is faster; a side has at most 65,500 pixels
@@ -59,24 +55,14 @@ def items_of(band: ndarray, end_counts: ndarray, ends: ndarray, has_dc: bool) ->
     return Items(block, column, value, is_first, ends_of_bands, ends_of_intervals)
 
 
-def extra_bits(values: ndarray) -> tuple[ndarray, ndarray]:
-    """The bits that follow the Huffman code of each value, and how many they are: F.1.2.1."""
-    indices = values + 2**15
-    return _EXTRA_BITS.take(indices), _SIZES.take(indices)
+def end_codes(counts: ndarray) -> ndarray:
+    """The codes of table 0 that end the bands of so many blocks.
 
-
-def code_ends(items: Items, symbols: ndarray, values: ndarray, sizes: ndarray) -> None:
-    """Fill in the codes of the ends of bands, and empty codes for the ends of intervals.
-
-    A number n of bands is coded as the length of n in bits, and the bits after its first one.
+    A number n is coded as its length in bits, and the bits after its first one.
     """
-    counts = items.value[items.ends_of_bands]
-    further_bits = BIT_LENGTHS[counts] - 1
-    sizes[items.ends_of_bands] = further_bits
-    values[items.ends_of_bands] = counts - (1 << further_bits)
-    symbols[items.ends_of_bands] = 16 * further_bits
-    sizes[items.ends] = 0
-    values[items.ends] = 0
+    further_bits = _BIT_LENGTHS[counts] - 1
+    rest = counts - (1 << further_bits)
+    return code(16 * further_bits, further_bits, rest)
 
 
 def end_of_band_counts(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy
 from numpy import ndarray
 
-from .huffman import PLAIN, Codes
-from .items import ZERO_RUN, Items, code_ends, end_of_band_counts, items_of
+from .huffman import END, PLAIN, code, in_table
+from .items import ZERO_RUN, Items, end_codes, end_of_band_counts, items_of
 
 
-def refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
+def refined(band: ndarray, tables: ndarray, ends: ndarray) -> ndarray:
     """Code one more bit of AC coefficients [blocks, width]: G.1.2.3.
 
     A coefficient of ±1 is new and has a code. A larger one has a correction bit, which follows the
@@ -18,7 +18,7 @@ def refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     width = band.shape[1]
     last_new = _last_new(band)
     end_counts = _ends_of_refinement(band, last_new, ends)
-    items = items_of(band, end_counts, ends, has_dc=False)
+    items = items_of(band, end_counts, ends)
     is_coefficient = items.column < width
     magnitude = abs(items.value)
     is_new = is_coefficient & (magnitude == 1)
@@ -26,41 +26,23 @@ def refined(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     zeros = _zeros_since_code(items, is_new)
     is_coded = items.column <= last_new[items.block]
     zero_runs = _new_zero_runs(items, zeros, is_correction) * is_coded
-    symbols = 16 * (zeros & 15) + 1
-    values = (items.value > 0).astype(numpy.int32)
-    sizes = numpy.ones_like(values)
-    code_ends(items, symbols, values, sizes)
-    table = 256 * (2 * tables[items.block] + 1)
-    symbols += table
-    symbols[items.ends] = PLAIN
+    is_positive = (items.value > 0).astype(numpy.int32)
+    codes_of_items = code(16 * (zeros & 15) + 1, 1, is_positive)
+    counts = items.value[items.ends_of_bands]
+    codes_of_items[items.ends_of_bands] = end_codes(counts)
+    table = in_table(2 * tables[items.block] + 1)
+    codes_of_items += table
+    codes_of_items[items.ends] = END
     # The codes in order: those of 16 zeros, then that of the item, unless it is a correction
-    codes_of_item = zero_runs + ~is_correction
-    stops = numpy.cumsum(codes_of_item)
-    zero_run_symbols = table + ZERO_RUN
-    code_symbols = zero_run_symbols.repeat(codes_of_item)
-    code_values = numpy.zeros_like(code_symbols)
-    code_sizes = numpy.zeros_like(code_symbols)
+    codes_before_next = zero_runs + ~is_correction
+    stops = numpy.cumsum(codes_before_next)
+    zero_run_codes = table + code(ZERO_RUN, 0, 0)
+    codes = zero_run_codes.repeat(codes_before_next)
     coded = numpy.flatnonzero(~is_correction)
-    places = stops[coded] - 1
-    code_symbols[places] = symbols[coded]
-    code_values[places] = values[coded]
-    code_sizes[places] = sizes[coded]
-    codes = Codes(code_symbols, code_values, code_sizes, stops[items.ends])
-    correction_bits = magnitude[is_correction] & 1
+    codes[stops[coded] - 1] = codes_of_items[coded]
+    corrections = code(PLAIN, 1, magnitude[is_correction] & 1)
     next_code = stops[is_correction]
-    return _with_corrections(codes, correction_bits, next_code)
-
-
-def _with_corrections(codes: Codes, bits: ndarray, next_code: ndarray) -> Codes:
-    """Insert each correction bit behind the code with this index."""
-    after = next_code + 1
-    inserted_before_ends = numpy.searchsorted(after, codes.ends, side="right")
-    return Codes(
-        symbols=numpy.insert(codes.symbols, after, PLAIN),
-        values=numpy.insert(codes.values, after, bits),
-        sizes=numpy.insert(codes.sizes, after, 1),
-        ends=codes.ends + inserted_before_ends,
-    )
+    return numpy.insert(codes, next_code + 1, corrections)
 
 
 def _last_new(band: ndarray) -> ndarray:

@@ -183,25 +183,17 @@ def enlarge_t(g: Tensor, sampling: Sampling) -> Tensor:
 
 def _interpolate(c: Tensor, axis: int) -> Tensor:
     """Between every two: 3·near + far, the ends repeated."""
-    size = c.shape[axis]
-    last = size - 1
-    even = c * 3
-    without_first = even.narrow(axis, 1, last)
-    before = c.narrow(axis, 0, last)
-    without_first.add_(before)
-    first = c.select(axis, 0)
-    even.select(axis, 0).add_(first)
-    odd = c * 3
-    without_last = odd.narrow(axis, 0, last)
-    after = c.narrow(axis, 1, last)
-    without_last.add_(after)
-    final = c.select(axis, last)
-    odd.select(axis, last).add_(final)
+    last = c.shape[axis] - 1
     shape = list(c.shape)
     shape.insert(axis + 1, 2)
     both = c.new_empty(shape)  # torch.stack takes far longer
-    both.select(axis + 1, 0).copy_(even)
-    both.select(axis + 1, 1).copy_(odd)
+    even, odd = both.unbind(axis + 1)
+    before = c.narrow(axis, 0, last)
+    after = c.narrow(axis, 1, last)
+    torch.add(before, after, alpha=3, out=even.narrow(axis, 1, last))
+    torch.add(after, before, alpha=3, out=odd.narrow(axis, 0, last))
+    torch.mul(c.select(axis, 0), 4, out=even.select(axis, 0))
+    torch.mul(c.select(axis, last), 4, out=odd.select(axis, last))
     return both.flatten(axis, axis + 1)
 
 

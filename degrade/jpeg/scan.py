@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy
 from numpy import ndarray
 
-from .huffman import PLAIN, Codes
-from .items import ZERO_RUN, code_ends, end_of_band_counts, extra_bits, items_of
+from .huffman import END, PLAIN, code, codes_of, in_table
+from .items import ZERO_RUN, end_codes, end_of_band_counts
 from .refinement import refined
 
 
@@ -87,7 +87,7 @@ def mcus_across(scan: Scan, components: list[Component]) -> int:
     return -(-columns // first.across)
 
 
-def codes_of_scan(scan: Scan, components: list[Component], restart: int) -> Codes:
+def codes_of_scan(scan: Scan, components: list[Component], restart: int) -> ndarray:
     """The codes of a scan, with a restart after every `restart` MCUs (0: none)."""
     is_single = len(scan.components) == 1
     parts = []
@@ -95,8 +95,8 @@ def codes_of_scan(scan: Scan, components: list[Component], restart: int) -> Code
     for number in scan.components:
         component = components[number]
         blocks = _in_mcus(component, is_single)
-        blocks_of_mcu = blocks.shape[1]
         parts.append(_band(blocks, scan, restart))
+        blocks_of_mcu = blocks.shape[1]
         tables_of_mcu += [component.huffman] * blocks_of_mcu
     mcus = numpy.concatenate(parts, 1)
     count, blocks_of_mcu, width = mcus.shape
@@ -115,7 +115,7 @@ def codes_of_scan(scan: Scan, components: list[Component], restart: int) -> Code
     return _one_bit_each(band[:, 0] & 1, ends)
 
 
-def _with_dc(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
+def _with_dc(band: ndarray, tables: ndarray, ends: ndarray) -> ndarray:
     """Code DC and, in a baseline file, AC: F.1.2. Each block that ends with a zero has an end."""
     width = band.shape[1]
     ends_early = numpy.zeros(len(band), bool)
@@ -124,7 +124,7 @@ def _with_dc(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
     return _sequence(band, ends_early, tables, ends, has_dc=True)
 
 
-def _first_band(band: ndarray, tables: ndarray, ends: ndarray) -> Codes:
+def _first_band(band: ndarray, tables: ndarray, ends: ndarray) -> ndarray:
     """Code the high bits of AC: G.1.2.2."""
     has_codes = numpy.count_nonzero(band, axis=1) > 0
     ends_early = numpy.logical_not(band[:, -1])
@@ -146,15 +146,24 @@ def _in_mcus(component: Component, is_single: bool) -> ndarray:
     rows, columns = blocks.shape[:2]
     mcu_rows = -(-rows // down)
     mcu_columns = -(-columns // across)
+    is_filled = (rows, columns) == (mcu_rows * down, mcu_columns * across)
+    filled = blocks if is_filled else _filled(component, mcu_rows, mcu_columns)
+    grid = filled.reshape(mcu_rows, down, mcu_columns, across, 64)
+    mcus = grid.swapaxes(1, 2)
+    return mcus.reshape(-1, down * across, 64)
+
+
+def _filled(component: Component, mcu_rows: int, mcu_columns: int) -> ndarray:
+    """The blocks of a component and those that fill the last MCUs [rows, columns, 64]."""
+    blocks, across, down = component.blocks, component.across, component.down
+    rows, columns = blocks.shape[:2]
     filled = numpy.zeros((mcu_rows * down, mcu_columns * across, 64), blocks.dtype)
     filled[:rows, :columns] = blocks
     filled[:rows, columns:, 0] = blocks[:, -1:, 0]
     for row in range(rows, len(filled)):
         last_of_mcu = filled[row - 1, across - 1 :: across, 0]
         filled[row, :, 0] = last_of_mcu.repeat(across)
-    grid = filled.reshape(mcu_rows, down, mcu_columns, across, 64)
-    mcus = grid.swapaxes(1, 2)
-    return mcus.reshape(-1, down * across, 64)
+    return filled
 
 
 def _band(blocks: ndarray, scan: Scan, restart: int) -> ndarray:
@@ -189,46 +198,56 @@ def _last_of_intervals(count: int, interval: int) -> ndarray:
     return is_last
 
 
-def _one_bit_each(bits: ndarray, ends: ndarray) -> Codes:
+def _one_bit_each(bits: ndarray, ends: ndarray) -> ndarray:
     """Code one bit of each block."""
     stops = numpy.flatnonzero(ends) + 1
-    values = numpy.insert(bits.astype(numpy.int32), stops, 0)
-    ends_of_intervals = stops + numpy.arange(1, len(stops) + 1)
-    sizes = numpy.ones_like(values)
-    sizes[ends_of_intervals - 1] = 0
-    symbols = numpy.full_like(values, PLAIN)
-    return Codes(symbols, values, sizes, ends_of_intervals)
+    codes = code(PLAIN, 1, bits.astype(numpy.int32))
+    return numpy.insert(codes, stops, END)
 
 
 def _sequence(
     band: ndarray, end_counts: ndarray, tables: ndarray, ends: ndarray, has_dc: bool
-) -> Codes:
+) -> ndarray:
     """Code blocks [blocks, width] of which no scan before coded anything.
 
     end_counts: for each block how many blocks, up to it, end with zeros that one code stands for.
     """
-    items = items_of(band, end_counts, ends, has_dc)
-    values, sizes = extra_bits(items.value)
-    zeros = items.column.copy()  # before each item in its block
-    next_column = items.column[:-1] + 1
-    zeros[1:] -= next_column * ~items.is_first[1:]
-    symbols = 16 * (zeros & 15) + sizes
-    code_ends(items, symbols, values, sizes)
-    table = 2 * tables.take(items.block) + 1
+    count, width = band.shape
+    is_coded = band != 0
     if has_dc:
-        table -= items.column == 0
-    symbols += 256 * table
-    symbols[items.ends] = PLAIN
-    zero_runs = zeros >> 4
-    zero_runs[items.ends_of_bands] = 0
-    zero_runs[items.ends] = 0
-    long = numpy.flatnonzero(zero_runs)
-    before = long.repeat(zero_runs[long])  # codes of 16 zeros are inserted here
-    zero_run_symbols = 256 * table[before] + ZERO_RUN
-    inserted_before_ends = numpy.searchsorted(before, items.ends)
-    return Codes(
-        symbols=numpy.insert(symbols, before, zero_run_symbols),
-        values=numpy.insert(values, before, 0),
-        sizes=numpy.insert(sizes, before, 0),
-        ends=items.ends + 1 + inserted_before_ends,
-    )
+        is_coded[:, 0] = True
+    index = numpy.flatnonzero(is_coded)
+    values = band.ravel().take(index)
+    index = index.astype(numpy.int32)  # whose division is faster; a side has at most 65,500 pixels
+    block = index // width
+    column = index - block * width
+    is_first = numpy.ones(len(block), bool)
+    is_first[1:] = block[1:] != block[:-1]
+    firsts = numpy.flatnonzero(is_first)
+    zeros = numpy.diff(index, prepend=index[:1]) - 1
+    zeros[firsts] = column[firsts]
+    ac_tables = 2 * tables + 1
+    table = ac_tables.take(block)
+    long = numpy.flatnonzero(zeros > 15)
+    before = long.repeat(zeros[long] >> 4)  # codes of 16 zeros are inserted here
+    zero_runs = code(ZERO_RUN, 0, 0) + in_table(table[before])
+    if has_dc:
+        table[firsts] -= 1
+    codes = codes_of(values, zeros, table)
+    codes_of_block = numpy.zeros(count, numpy.int64)
+    codes_of_block[block[firsts]] = numpy.diff(firsts, append=len(block))
+    stops = numpy.cumsum(codes_of_block)
+    blocks_of_ends, ends_of_blocks = _ends(end_counts, ac_tables, ends)
+    places = numpy.concatenate([stops[blocks_of_ends], before])
+    inserted = numpy.concatenate([ends_of_blocks, zero_runs])
+    return numpy.insert(codes, places, inserted)
+
+
+def _ends(end_counts: ndarray, tables: ndarray, ends: ndarray) -> tuple[ndarray, ndarray]:
+    """After which blocks bands and intervals end, in order, and the codes that say so."""
+    blocks = numpy.flatnonzero(end_counts)
+    counts = end_counts[blocks].astype(numpy.int32)
+    codes = end_codes(counts) + in_table(tables[blocks])
+    last_blocks = numpy.flatnonzero(ends)
+    places = numpy.searchsorted(blocks, last_blocks, side="right")
+    return numpy.insert(blocks, places, last_blocks), numpy.insert(codes, places, END)

@@ -158,7 +158,7 @@ def to_planes(
     image: Tensor, layout: Layout, exact: bool = True, reduce_group: Reduction | None = None
 ) -> list[Tensor]:
     """Convert the colours, reduce the components, and pad every plane to whole blocks."""
-    components = _components(image, layout, exact)
+    components = components_of(image, layout, exact)
     planes = []
     for group in layout.groups:
         stack = components[group.components].flatten(0, 1)
@@ -169,7 +169,7 @@ def to_planes(
     return planes
 
 
-def _components(image: Tensor, layout: Layout, exact: bool) -> Tensor:
+def components_of(image: Tensor, layout: Layout, exact: bool = True) -> Tensor:
     """The components [C, B, H, W] of an image [B, C, H, W] at full size, centred at 0."""
     channels = image.unbind(1)
     count = len(channels)
@@ -181,7 +181,7 @@ def _components(image: Tensor, layout: Layout, exact: bool) -> Tensor:
     if layout.mixes:
         mixed = 3
         ycc = components[:3]
-        _mix(channels[:3], _TO_YCC, ycc.unbind())
+        _mix_channels(image, _TO_YCC, ycc)
         if exact:
             offsets = ycc.new_tensor(_OFFSETS)
             offset_of_plane = offsets.view(3, 1, 1, 1)
@@ -286,11 +286,18 @@ def _components_t(grad: Tensor, layout: Layout) -> Tensor:
     mixed = 0
     if layout.mixes:
         mixed = 3
-        _mix(channels[:3], zip(*TO_RGB, strict=True), components[:3].unbind())
+        _mix_channels(grad, list(zip(*TO_RGB, strict=True)), components[:3])
     for number in range(mixed, count):
         inverted = number >= count - layout.inverted
         components[number] = _plain(channels[number], inverted, exact=False)
     return components
+
+
+def _mix_channels(image: Tensor, rows: Sequence[Sequence[int]], out: Tensor) -> None:
+    """Write Σ rows[i][j] / 2^16 · channel j of an image [B, C, H, W] into out [3, B, H, W]."""
+    weights = image.new_tensor(rows) / 65536
+    channels = image[:, :3].transpose(0, 1)
+    torch.mm(weights, channels.flatten(1), out=out.flatten(1))
 
 
 def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor]) -> None:
@@ -301,13 +308,8 @@ def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[
 
 def _weighted_sum(planes: Sequence[Tensor], weights: Sequence[int], target: Tensor) -> None:
     """Write Σ weights[j] / 2^16 · planes[j] into `target`; a weight of 0 costs nothing."""
-    filled = False
-    for weight, plane in zip(weights, planes, strict=True):
-        if weight == 0:
-            continue
-        factor = weight / 65536
-        if filled:
-            target.add_(plane, alpha=factor)
-        else:
-            torch.mul(plane, factor, out=target)
-            filled = True
+    terms = [(plane, weight / 65536) for plane, weight in zip(planes, weights, strict=True)]
+    (plane, factor), *others = [term for term in terms if term[1] != 0]
+    total = plane if factor == 1 else torch.mul(plane, factor, out=target)
+    for other, factor_of_other in others:
+        total = torch.add(total, other, alpha=factor_of_other, out=target)

@@ -43,11 +43,11 @@ Q_EXACT, Q_DESCENT = (12, 50, 95), (9, 50, 90)
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 
 
-def pictures(count: int, size: int = 128) -> Tensor:
+def pictures(count: int, size: int = 128, first: int = 0) -> Tensor:
     """Avatars [count, 3, size, size] of k/255, with some grain where they are enlarged."""
     images = [
         Image.open(path).convert("RGB").resize((size, size), Image.BICUBIC)
-        for path in AVATARS[:count]
+        for path in AVATARS[first : first + count]
     ]
     pixels = (
         torch.stack([torch.from_numpy(numpy.array(image)) for image in images])

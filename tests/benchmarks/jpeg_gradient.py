@@ -1,6 +1,6 @@
 """Compare gradients of JPEG by what they are used for: attacks through the codec, and quality.
 
-    python tests/benchmarks/jpeg_gradient.py [attack] [quality] [inversion] [--images 6]
+    python tests/benchmarks/jpeg_gradient.py [attack] [quality] [inversion] [--images 6] [--first 0]
 
 Attack: change a picture by at most 3/255 per value so that its JPEG differs as much as possible
 from the JPEG of the picture itself, by LPIPS (AlexNet). Iterated FGSM: 10 steps of 3/4/255 along
@@ -12,6 +12,8 @@ true slope: the difference of Pillow's errors at qualities 3 higher and 3 lower.
 Inversion: restore a picture of quality 12 with the bundled generator, by `robust` in 45 steps; the
 LPIPS (AlexNet) to the picture before the JPEG; lower is better. It takes an operator, and so the
 surrogates are compared alone.
+--first: the first picture. The surrogates were chosen by the pictures 0 to 11 (α of "residual") and
+0 to 5 (all else), so that `--first 12 --images 24` is held out.
 Descent to a given file is in `jpeg.py descent`; bits in pictures are in
 examples/jpeg_in_training.py.
 """
@@ -72,12 +74,11 @@ def attacked(x: Tensor, quality: int, codec: Codec, network: perceptual.Perceptu
     return ((x + delta).clamp(0, 1) * 255).round() / 255
 
 
-def attack(count: int) -> None:
+def attack(x: Tensor, codecs: dict[str, Codec]) -> None:
     network = perceptual.load("alex")
-    x = pictures(count)
     print(f"\n| LPIPS after the attack | {' | '.join(f'q {q}' for q in ATTACKED)} |")
     print("|---|" + "---|" * len(ATTACKED))
-    for name, codec in {"no JPEG": without_jpeg, **methods()}.items():
+    for name, codec in {"no JPEG": without_jpeg, **codecs}.items():
         scores = []
         for quality in ATTACKED:
             changed = attacked(x, quality, codec, network)
@@ -92,8 +93,7 @@ def squared_error(x: Tensor, y: Tensor) -> Tensor:
     return (y - x).mul(255).square().sum()
 
 
-def quality(count: int) -> None:
-    x = pictures(count)
+def quality(x: Tensor) -> None:
     print(f"\n| slope / true slope | {' | '.join(f'q {q}' for q in QUALITIES)} |")
     print("|---|" + "---|" * len(QUALITIES))
     true_slopes = []
@@ -111,10 +111,9 @@ def quality(count: int) -> None:
         print(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |", flush=True)
 
 
-def inversion(count: int) -> None:
+def inversion(x: Tensor) -> None:
     network = perceptual.load("alex")
     prior = invert.load_prior("avatars-128")
-    x = pictures(count)
     y = jpeg(x, INVERTED)
     maps = network.maps(x)
     print(f"\n| inversion at q {INVERTED} | LPIPS to the clean picture |")
@@ -132,8 +131,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", default=["attack", "quality"])
     parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(0)
     for part in options.parts:
-        parts = {"attack": attack, "quality": quality, "inversion": inversion}
-        parts[part](options.images)
+        parts = {
+            "attack": partial(attack, codecs=methods()),
+            "quality": quality,
+            "inversion": inversion,
+        }
+        parts[part](pictures(options.images, first=options.first))
