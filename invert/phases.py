@@ -76,6 +76,7 @@ class Method(RestorationMethod):
         return tuple(phase for phase in self.phases if not phase.is_left_out(problem))
 
     def check(self, problem: Problem) -> None:
+        _ = problem.visible  # raises ValueError for a mask that was not drawn
         phases = self.phases_of(problem) or self.phases
         check_spaces(phases, problem)
         check_lr_scale(problem.lr_scale)

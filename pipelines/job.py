@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .progress import SolveBar
 
-MOST_UNEXPLAINED = 0.7  # beyond it, what a generator drew is refused; docs/photos.md has the margin
+MOST_UNEXPLAINED = 0.4  # beyond it, what a generator drew is refused; docs/photos.md has the margin
 QUICK_LOOK = 12  # steps; a search of fewer is not judged
 
 
@@ -275,13 +275,10 @@ class Restorer:
     def _judged(
         self, solved: list[Solved], observed: Tensor, operator: degrade.Operator, job: RestoreJob
     ) -> Drawn:
-        """Measure how much of the observation the best sample leaves unexplained.
-
-        The prior must explain it, and not what data consistency puts into the image afterwards.
-        """
+        """Measure how much of the observation the best sample leaves unexplained."""
         shares = []
         for solution, seed in zip(solved, job.seeds, strict=True):
-            shares.append(unexplained(observed, operator, solution.drawn, seed))
+            shares.append(unexplained(observed, operator, solution.judged, seed))
         share = min(shares)
         too_much = share > MOST_UNEXPLAINED
         refused = too_much and not job.force and not self.settings.is_quick_look

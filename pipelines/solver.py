@@ -25,7 +25,7 @@ class Solved:
     """The result for one picture, on the CPU."""
 
     image: Tensor  # [1, C, R, R]
-    drawn: Tensor  # the same before data consistency
+    judged: Tensor  # the image by which it is judged whether the prior can draw the picture
     latent: Tensor
     losses: list[float]  # one for each step
     finite: bool
@@ -150,12 +150,12 @@ def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
         return tensor[row : row + 1].clone()
 
     images, latents = restoration.image.cpu(), restoration.latent.cpu()
-    drawn = images if restoration.drawn is None else restoration.drawn.cpu()
+    judged = image_of_own_codes(restoration).cpu()
     solved = []
     for row in range(len(images)):
         solution = Solved(
             row_of(images, row),
-            row_of(drawn, row),
+            row_of(judged, row),
             row_of(latents, row),
             restoration.history[:, row].tolist(),
             bool(restoration.finite[row]),
@@ -165,6 +165,17 @@ def _separated(restoration: invert.Restoration, batch: int) -> list[Solved]:
         )
         solved.append(solution)
     return solved
+
+
+def image_of_own_codes(restoration: invert.Restoration) -> Tensor:
+    """The image that the generator draws from codes of W+, before a search goes on to W++.
+
+    In W++ a generator draws nearly anything, and data consistency copies what was observed. For a
+    method that has no phase in W+ it is the last image that was drawn.
+    """
+    if "W+" in restoration.phase_images:
+        return restoration.phase_images["W+"]
+    return restoration.image if restoration.drawn is None else restoration.drawn
 
 
 def _with_gaps(curve: Tensor) -> Curve:

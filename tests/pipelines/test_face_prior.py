@@ -54,7 +54,7 @@ def test_face_prior_draws_each_face_on_its_own_pixels(scene, tmp_path):
     assert result.exit_code == 0, result.output
     assert f"everything else: method pnp, prior photo; assumed {DAMAGE}" in result.stderr
     for number in (1, 2):
-        assert f"face {number}: prior avatars-128, method robust" in result.stderr
+        assert f"face {number}: prior avatars-128, method calibrated" in result.stderr
     assert result.stderr.count("1 of 1") == 1  # one progress bar
     names = {path.name for path in out.iterdir()}
     suffixes = (".png", ".part.png", ".sheet.png", ".latent.safetensors", ".json")
@@ -87,7 +87,7 @@ def test_face_prior_that_explains_too_little_is_not_pasted(scene, tmp_path, monk
     rest = ("--prior", tmp_path / "any.pth")
     result = with_faces(scene, out, "one.json", "--steps", 1, *rest)
     assert result.exit_code == 0, result.output
-    assert "face: prior avatars-128, method robust; refused: " in result.stderr
+    assert "face: prior avatars-128, method calibrated; refused: " in result.stderr
     assert json.loads((out / "clean.json").read_text())["refused"] == [1]
     plain = run("restore", scene, "-o", tmp_path / "plain", "--op", DAMAGE, *rest)
     assert plain.exit_code == 0
