@@ -18,6 +18,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,9 +27,11 @@ import degrade
 import invert
 from degrade.rng import child_seed
 from invert import Method, perceptual
+from invert.calibrated import CALIBRATED
 from invert.loss import L1, Lpips
 from invert.method import RestorationMethod
 from invert.methods import method_of
+from invert.optim import NGD
 from invert.published_searches import ROBUST
 from pipelines import files
 from pipelines.metrics import SMALLEST
@@ -56,7 +59,21 @@ def variants() -> dict[str, Method]:
     }
 
 
-VARIANTS = variants()
+def ablations() -> dict[str, Method]:
+    """`calibrated` with one of its ideas left out."""
+    unstretched, fixed = [], []
+    for phase in CALIBRATED.phases:
+        optimiser = cast("NGD", phase.optimiser)
+        unstretched.append(replace(phase, optimiser=replace(optimiser, stretch=0.0)))
+        fixed.append(replace(phase, reach=None))
+    return {
+        "no stretch": replace(CALIBRATED, phases=tuple(unstretched)),
+        "fixed reach": replace(CALIBRATED, phases=tuple(fixed)),
+        "no consistency": replace(CALIBRATED, keeps_pixels=False),
+    }
+
+
+VARIANTS = {**variants(), **ablations()}
 
 
 def method_named(label: str) -> RestorationMethod:

@@ -62,7 +62,7 @@ def test_face_prior_draws_each_face_on_its_own_pixels(scene, tmp_path):
     assert Image.open(out / "clean.part.png").size == (256, 128)
     assert len(load_file(out / "clean.latent.safetensors")["latent"]) == 2
     log = json.loads((out / "clean.json").read_text())
-    assert log["method"] == "pnp" and log["face_method"] == "robust" and len(log["faces"]) == 2
+    assert log["method"] == "pnp" and log["face_method"] == "calibrated" and len(log["faces"]) == 2
     assert len(log["loss"]) == 2 and len(log["unexplained"]) == 2
 
     plain = run("restore", scene, "-o", tmp_path / "plain", "--op", DAMAGE)

@@ -334,6 +334,9 @@ def test_keep_visible_keeps_certain_pixels(tmp_path):
     assert 5000 < seen.sum() < 128 * 128
     restored, clean = pixels(tmp_path / "r" / "003.png"), pixels(AVATARS / "003.png")
     assert (restored[seen] == clean[seen]).all() and (restored[~seen] != clean[~seen]).any()
+    drawn = [*quick[:-1], "--no-keep-visible"]
+    assert run("restore", tmp_path / "o", "-o", tmp_path / "d", *drawn).exit_code == 0
+    assert (pixels(tmp_path / "d" / "003.png")[seen] != clean[seen]).any()
     noisy = run(
         "restore", tmp_path / "o" / "003.png", "-o", tmp_path / "n", "--op", "gaussian:0.1", *quick
     )
