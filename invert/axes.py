@@ -22,7 +22,7 @@ class Axes:
     @staticmethod
     def of(w: Tensor) -> Axes:
         """The axes of some draws of W, [count, w_dim]."""
-        covariance = torch.cov(w.double().T)
+        covariance = torch.cov(w.cpu().double().T)  # not every device has float64
         variances, directions = torch.linalg.eigh(covariance)
         positive = variances.clamp_min(0)
         relative = positive / positive.mean()
