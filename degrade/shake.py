@@ -38,7 +38,7 @@ class Shake(Unknown):
 
     length: of the path in pixels, 1 to 500.
     anxiety: 0 to 1; 0 is a straight line.
-    exposure: the share of the path until the shutter closes, above 0 to 1.
+    exposure: the share of the path until the shutter closes, 1e-6 to 1.
     edge: "mirror"; "nearest", which repeats the pixels at the edge; or "black".
     seed: fixes the path; `sample` draws it, and `approx` removes it.
 
@@ -50,7 +50,7 @@ class Shake(Unknown):
 
     length: Number = number(low=1, high=500, per_image=False)
     anxiety: Number = number(default=0.005, low=0, high=1, per_image=False)
-    exposure: Number = number(default=1, above=0, high=1, per_image=False, learnable=True)
+    exposure: Number = number(default=1, low=1e-6, high=1, per_image=False, learnable=True)
     edge: str = option(*EDGES, default="mirror")
     seed: Integers | None = random_seed(default=None)
 

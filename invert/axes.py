@@ -42,7 +42,8 @@ class Axes:
         directions in which W spreads.
         """
         rows = codes.reshape(len(codes), -1, codes.shape[-1])
-        along = rows @ self.directions
-        factors = self.variances**power
-        stretched = (along * factors[:, None]) @ self.directions.mT
+        directions = self.directions.to(codes)  # codes of a generator in half precision are float32
+        factors = self.variances.to(codes) ** power
+        along = rows @ directions
+        stretched = (along * factors[:, None]) @ directions.mT
         return stretched.view_as(codes)

@@ -73,6 +73,8 @@ def restore(
     if observation.is_meta:
         raise ValueError("observation is on the meta device, which holds no values to restore")
     warn_if_signed(observation, "observation")
+    if consistency is not None and not isinstance(consistency, bool):
+        raise ValueError(f"consistency={consistency!r} must be True, False or None")
     with own_settings(observation.device):
         prior = prior.suited_to(observation)
         check_shapes(observation, operator, prior)

@@ -47,4 +47,4 @@ def _constant(value: object) -> str:
     if isinstance(value, tuple) and any(map(is_dataclass, value)):
         comma = "," if len(value) == 1 else ""
         return f"({', '.join(map(constants, value))}{comma})"
-    return constants(value) if is_dataclass(value) else repr(value)
+    return constants(value)

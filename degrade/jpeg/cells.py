@@ -172,9 +172,9 @@ def _into_cells(
         in_range = moved.clamp(0, 255)
         image = torch.where(missed, in_range, image)
     image = image.round()
+    image = _dithered_into_cells(model, image, target, dithered_rounds)
     if dithered_rounds > 0:
         image = _searched(model, image, target)
-    image = _dithered_into_cells(model, image, target, dithered_rounds)
     spectra = model.spectra(image)
     return image, _missed(model, spectra, target)
 

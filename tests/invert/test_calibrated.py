@@ -123,3 +123,11 @@ def test_reach_of_an_image_does_not_depend_on_the_batch():
     both = restore(y, f, G, Method((phase,)), seed=[7, 8]).latent
     alone = restore(y[1:], f, G, Method((phase,)), seed=[8]).latent
     assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_generators_of_half_precision_are_searched(dtype):
+    G = stylegan2(resolution=32).to(dtype)
+    y = picture(1)[..., :32, :32]
+    result = restore(y, degrade.Gaussian(0.1), G, "calibrated", steps=6)
+    assert torch.isfinite(result.image).all() and result.history[-1] != result.history[0]

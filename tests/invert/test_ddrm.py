@@ -231,7 +231,7 @@ def test_ddrm_errors_name_the_reason(avatars):
         invert.restore(y, parse("pool:1"), avatars, "ddrm")
     big = vp(nn.Identity(), 128, 3)
     with pytest.raises(ValueError, match="method='robust' needs a generator"):
-        invert.restore(y, parse("clamp"), big)
+        invert.restore(y, parse("clamp"), big, "robust")
     with pytest.raises(ValueError, match="16384 values are too many"):
         invert.restore(y, parse("blur:gaussian,2"), big, "ddrm")
     with pytest.raises(ValueError, match="betas"):

@@ -171,7 +171,7 @@ def test_wrap_makes_any_module_a_generator():
     assert G.spaces == ("Z",) and (G.resolution, G.channels, G.z_dim) == (8, 3, 10)
     assert torch.equal(G.synthesize(z), (module(z[..., None, None]) + 1) / 2)
     with pytest.raises(
-        ValueError, match=r"method='robust' needs W, W\+: this generator has no W, only Z"
+        ValueError, match=r"method='calibrated' needs W, W\+: this generator has no W, only Z"
     ):
         invert.restore(torch.rand(1, 3, 8, 8), Clamp(), G)
     for options, words in [

@@ -146,6 +146,7 @@ def test_zero_steps_give_the_mean_image(avatars):
         (dict(lr_scale=math.nan), "lr_scale=nan"),
         (dict(lr_scale=-1.0), "lr_scale=-1.0"),
         (dict(operator=parse("strokes:3")), "sample"),
+        (dict(consistency="no"), "consistency='no' must be True, False or None"),
         (dict(operator=Mask(torch.ones(1, 1, 8, 8))), "give one of their size"),
     ],
 )

@@ -65,7 +65,8 @@ def test_denoiser_has_the_averaged_weights():
     torch.testing.assert_close(weights(learner.denoiser()), expected)
 
 
-def test_loss_is_absolute_error_over_root_sigma():
+def test_loss_is_absolute_error_over_root_sigma(monkeypatch):
+    monkeypatch.setattr(training, "fastest_dtype", lambda device: torch.float32)
     recipe = replace(TINY, maps=0.5)
     learner = Training([AVATAR], recipe)
     batch = draw_batch([AVATAR], recipe, 0)
@@ -234,7 +235,8 @@ def test_grey_pictures_train_a_grey_denoiser():
 
 
 def test_bfloat16_trains_like_float32(monkeypatch):
-    """As on a processor or GPU that multiplies bfloat16; here it is emulated."""
+    """As on a processor or GPU that multiplies bfloat16; elsewhere it is emulated."""
+    monkeypatch.setattr(training, "fastest_dtype", lambda device: torch.float32)
     exact = Training([AVATAR], TINY)
     exact.run()
     monkeypatch.setattr(training, "fastest_dtype", lambda device: torch.bfloat16)

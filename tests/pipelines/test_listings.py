@@ -61,6 +61,7 @@ def test_methods_lists_all_and_shows_constants():
         "0.05 × Geodesic(",
     ):
         assert word in shown
+    assert "schedule=falling, stretch=0.5)" in run("methods", "calibrated").output
     assert "stops at Below(term='lpips', limit=0.06)" in run("methods", "pti-original").output
     assert "Kawar" in run("methods", "ddrm").output
     wrong = run("methods", "magic")
