@@ -51,8 +51,8 @@ def restore(
     the shape `operator.input_shape(observation.shape)`, and grey ones if the observation has one
     channel. method: a name of METHODS, or a Method; None is `calibrated` for a generator and `pnp`
     for a denoiser. seed: one for all images (each gets the same stream, so its result does not
-    depend on the other images of the batch), or one per image. callback: called with a `Step` after
-    every step.
+    depend on the other images of the batch, but for rounding), or one per image.
+    callback: called with a `Step` after every step.
     perceptual: "vgg", or "alex" for speed, for terms that do not name their own network. steps: in
     all; every phase is shortened in proportion. lr_scale: factor of the learning rates of style
     codes; None takes the generator's own spread of W, relative to FFHQ's.

@@ -137,6 +137,8 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
             f"class_label={class_label!r} is no class; give integers, or [B, {c_dim}]"
         ) from error
     if label.shape == (batch, c_dim):
+        if not torch.isfinite(label).all():
+            raise ValueError("class_label holds NaN or infinity; give finite features")
         return label.float()
     if not _is_class(label, c_dim):
         raise ValueError(

@@ -160,6 +160,8 @@ def test_labels_take_classes_and_features():
             G.mapping(z, bad)
     with pytest.raises(ValueError, match="has no classes"):
         stylegan2().mapping(z, 1)
+    with pytest.raises(ValueError, match="class_label holds NaN or infinity"):
+        G.mapping(z, torch.full((2, 3), torch.nan))
 
 
 def test_wrap_makes_any_module_a_generator():
