@@ -1,4 +1,4 @@
-"""How a search moves: optimisers, schedules, constraints, and rules that stop it.
+"""How a search moves: optimisers, schedules and constraints.
 
 All of them keep their state outside: `init` makes it, `update` takes it and returns the next one.
 A state is a dictionary of tensors and numbers, so that a search can be saved and resumed.
@@ -21,8 +21,7 @@ from .roles import Role, Variables
 from .tree import tree_map
 
 Schedule = Callable[[float], float]  # share of the phase's steps done → factor of the learning rate
-S = TypeVar("S")  # an optimiser's or a rule's state
-Measured = Mapping[str, Tensor]  # the values that a stop rule may read
+S = TypeVar("S")  # an optimiser's state
 
 FFHQ_SPREAD = 9.5  # mean ‖w - w_avg‖ of the generator for which learning rates were published
 FFHQ_W_DIM = 512
@@ -403,62 +402,3 @@ class Adam(Optimiser[AdamState]):
 
 def _running_mean(old: Tensor, new: Tensor, beta: float) -> Tensor:
     return beta * old + (1 - beta) * new
-
-
-class StopRule(Generic[S]):
-    """Ends the phase of single images early."""
-
-    needs: tuple[str, ...] = ()  # the terms of the loss that the rule reads
-
-    def init(self, batch: int) -> S:
-        """Return the state before the first step."""
-        return {}  # type: ignore[return-value]  # a rule with another state defines init
-
-    def update(self, measured: Measured, state: S) -> tuple[Tensor, S]:
-        """Return which images stop [B], and the next state.
-
-        measured: the value [B] of each term by its name, and of their sum as "loss".
-        """
-        raise NotImplementedError
-
-
-class PatienceState(TypedDict):
-    """The lowest loss of each image so far, and how many steps ago it was reached."""
-
-    best: Tensor
-    since: Tensor
-
-
-@dataclass(frozen=True)
-class Patience(StopRule[PatienceState]):
-    """Stop an image whose loss has not improved for this many steps."""
-
-    steps: int = 15
-
-    def init(self, batch: int) -> PatienceState:
-        best = torch.full((batch,), math.inf, dtype=torch.float32, device="cpu")
-        return {"best": best, "since": torch.zeros_like(best)}
-
-    def update(self, measured: Measured, state: PatienceState) -> tuple[Tensor, PatienceState]:
-        loss = measured["loss"].cpu()
-        improved = loss < state["best"]
-        since = torch.where(improved, 0, state["since"] + 1)
-        best = torch.minimum(state["best"], loss)
-        stopped = since >= self.steps
-        return stopped, {"best": best, "since": since}
-
-
-@dataclass(frozen=True)
-class Below(StopRule[NoState]):
-    """Stop an image, before it is moved, once a term of its loss is at most `limit`."""
-
-    term: str
-    limit: float
-
-    @property
-    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (self.term,)
-
-    def update(self, measured: Measured, state: NoState) -> tuple[Tensor, NoState]:
-        value = measured[self.term].cpu()
-        return value <= self.limit, state

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .latent import Codes, Space
 from .loss import Term
-from .optim import Optimiser, StopRule
+from .optim import Optimiser
 from .problem import Problem
+from .stopping import StopRule
 
 Reach = Callable[[Problem, Tensor], Tensor]  # (problem, first image) → a factor per image, [B]
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from .latent import Codes, GaussianCodes, Offset, Weights, Z
 from .loss import L1, MSE, Deep, Lpips, SamePerson, Term
 from .method import Knob
-from .optim import NGD, Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
+from .optim import NGD, Adam, CycleWithDrop, Ramp, Sphere, Whiten
 from .phase import Phase
 from .phases import Method
 from .prior import Collinear, Geodesic, Locality, Mapped, Near, Normal, OffsetNorm, WhiteNoise
 from .start import BestOf, Centroids
+from .stopping import Below, Patience
 
 NGD_RATES = "learning rates of codes follow the length of the generator's own spread of W"
 ADAM_RATES = "learning rates of codes follow the spread of each coordinate of the generator's W"

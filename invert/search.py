@@ -23,11 +23,12 @@ from torch import Tensor
 from degrade.rng import Rng
 
 from .loss import Measure, Term, View
-from .optim import CodeScale, Conditions, Measured, StopRule
+from .optim import CodeScale, Conditions
 from .phase import Phase
 from .point import Moment, Point
 from .problem import Problem
 from .roles import Variables
+from .stopping import Measured, StopRule
 from .tree import finite_rows, tree_map, tree_where
 
 CHECK_EVERY = 10  # steps between looks at whether all images have stopped, where no rule asks

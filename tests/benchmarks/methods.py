@@ -17,9 +17,10 @@ import invert
 from invert import METHODS, Method
 from invert.latent import GaussianCodes
 from invert.loss import L1, MSE, Deep, Lpips, Term
-from invert.optim import Adam, Patience
+from invert.optim import Adam
 from invert.prior import OffsetNorm
 from invert.published_searches import cri
+from invert.stopping import Patience
 from pipelines import files, report
 from pipelines.bench import Bench
 from pipelines.bench_job import BenchSettings, Cell

@@ -14,18 +14,17 @@ from invert.methods import method_of
 from invert.optim import (
     NGD,
     Adam,
-    Below,
     CodeScale,
     Conditions,
     CycleWithDrop,
     L1Ball,
-    Patience,
     Ramp,
     Sphere,
     Whiten,
     ngd,
     onto_l1_ball,
 )
+from invert.stopping import Below, Patience
 from tests.conftest import rng
 
 
@@ -181,7 +180,7 @@ def test_constraints_leave_codes_alone():
         assert torch.allclose(kept["z"], moved["z"])
 
 
-def test_stretched_gradient_is_multiplied_by_a_power_of_the_covariance():
+def test_stretched_multiplies_by_a_power_of_the_covariance():
     """W = N(0, diag(4, 1, 1/4)), turned; with power ½ the factors are the deviations 2, 1, ½."""
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=rng()))
     variances = torch.tensor([4.0, 1.0, 0.25])
@@ -195,7 +194,7 @@ def test_stretched_gradient_is_multiplied_by_a_power_of_the_covariance():
     assert torch.allclose(axes.stretched(codes, 0.0), codes, atol=1e-5)
 
 
-def test_stretched_ngd_takes_steps_of_the_same_length_towards_where_w_spreads():
+def test_ngd_stretch_turns_a_step_and_keeps_its_length():
     w = torch.randn(50_000, 2, generator=rng()) * torch.tensor([3.0, 1 / 3])
     kinds = {"codes": roles.CODES, "noise": roles.NOISE}
     fixed = Conditions(kinds, 1, CodeScale(0.5, 0.5), Axes.of(w))

@@ -11,9 +11,10 @@ from degrade import parse
 from invert import Method, Phase, perceptual
 from invert.latent import Codes, Z
 from invert.loss import MSE, Lpips, Term
-from invert.optim import NGD, Adam, Below, Patience, StopRule
+from invert.optim import NGD, Adam
 from invert.point import Point
 from invert.start import Mean
+from invert.stopping import Below, Patience, StopRule
 from tests.conftest import rng
 
 from .solving import QUICK, quick

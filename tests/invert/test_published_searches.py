@@ -11,9 +11,10 @@ from degrade import parse
 from invert import METHODS, Method, perceptual
 from invert.latent import Codes, GaussianCodes, Weights
 from invert.loss import L1, MSE, Lpips
-from invert.optim import Adam, Below, CycleWithDrop, Patience, Ramp, Sphere, Whiten
+from invert.optim import Adam, CycleWithDrop, Ramp, Sphere, Whiten
 from invert.prior import Collinear, Locality, OffsetNorm
 from invert.start import BestOf, Centroids
+from invert.stopping import Below, Patience
 from tests.conftest import rng
 
 from .solving import QUICK, lively, quick

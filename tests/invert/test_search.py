@@ -11,11 +11,12 @@ from degrade import parse
 from invert import METHODS, Method, Phase, perceptual, roles
 from invert.latent import Codes, GaussianCodes, Space
 from invert.loss import FILLS, L1, MSE, Lpips
-from invert.optim import NGD, Adam, Patience, Ramp, Sphere
+from invert.optim import NGD, Adam, Ramp, Sphere
 from invert.point import Point
 from invert.problem import Problem
 from invert.roles import Variable
 from invert.search import BestSoFar, Rollback, Search, SearchState
+from invert.stopping import Patience
 from invert.tree import tree_cat, tree_map
 from tests.conftest import rng
 

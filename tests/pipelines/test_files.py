@@ -455,7 +455,7 @@ def test_damaged_pictures_are_read_or_refused(data):
             assert found.mode == "RGB" and 0 < found.width * found.height <= PIXELS
 
 
-def test_results_have_distinct_names_also_where_a_kept_suffix_meets_another_file(tmp_path):
+def test_results_have_distinct_names_beside_kept_suffixes(tmp_path):
     for name in ("a.jpg", "a.png", "a.jpg.png", "b.png"):
         (tmp_path / name).write_bytes(VALID["PNG"])
     results = {source.path.name: str(source.result_name(".json")) for source in gather([tmp_path])}
