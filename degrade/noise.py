@@ -63,6 +63,8 @@ class Gaussian(_GrayOrColor):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
         normal = rng.normal(self.channels(x))
+        if isinstance(sigma, float):
+            return x + normal.mul_(sigma)  # half the time of a new tensor
         return x + sigma * normal
 
 

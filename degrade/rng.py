@@ -76,21 +76,23 @@ def drawn_alike(draw: Callable[[], Tensor]) -> Tensor:
 # state of each stream instead.
 
 
-def _normal(rate: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(rate.shape, generator=generator, dtype=torch.float32, device="cpu")
+def _normal(draws: Tensor, like: Tensor, generator: torch.Generator) -> None:
+    draws.normal_(generator=generator)
 
 
-def _uniform(rate: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(rate.shape, generator=generator, dtype=torch.float32, device="cpu")
+def _uniform(draws: Tensor, like: Tensor, generator: torch.Generator) -> None:
+    draws.uniform_(generator=generator)
 
 
-def _poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
-    means = rate.cpu()
+def _poisson(draws: Tensor, like: Tensor, generator: torch.Generator) -> None:
+    means = like.cpu()
     means = means.clamp(max=_LARGEST_MEAN)
-    return torch.poisson(means, generator=generator)
+    counts = torch.poisson(means, generator=generator)
+    draws.copy_(counts)
 
 
-DISTRIBUTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+# Each fills `draws`, one image, in place.
+DISTRIBUTIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], None]] = {
     "normal": _normal,
     "uniform": _uniform,
     "poisson": _poisson,
@@ -117,13 +119,14 @@ def _draw(distribution: str, like: Tensor, generators: Sequence[torch.Generator]
     """One draw per element of `like`, of its dtype and device. For Poisson, `like` is the mean."""
     if like.is_meta:  # it has a shape and no values
         return torch.empty_like(like)
-    function = DISTRIBUTIONS[distribution]
-    rows = like.detach().unbind()
-    draws = []
-    for row, generator in zip(rows, generators, strict=True):
-        draws.append(function(row, generator))
-    result = torch.stack(draws)
-    return result.to(like)
+    fill = DISTRIBUTIONS[distribution]
+    means = like.detach()
+    # normal and uniform numbers are the same for images of any dtype
+    dtype = means.dtype if distribution == "poisson" else torch.float32
+    draws = torch.empty(means.shape, dtype=dtype, device="cpu")
+    for row, row_means, generator in zip(draws, means, generators, strict=True):
+        fill(row, row_means, generator)
+    return draws.to(like)
 
 
 @torch.library.custom_op("degrade::start_streams", mutates_args=())

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from .commands.apply import apply
 from .commands.benchmark import bench, compare, tune
@@ -33,8 +33,19 @@ COMMANDS = (
     methods,
 )
 
+
+
+class PlainHelp(TyperGroup):
+    """Writes `degrade --help` without rich, whose import takes as long as all the rest."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the usage, the text, the options and the commands."""
+        super(TyperGroup, self).format_help(ctx, formatter)
+
+
 app = typer.Typer(
     name="degrade",
+    cls=PlainHelp,
     help="""Degrade pictures exactly as real cameras, codecs and networks do, and restore them.
 
     A chain of operators says what happens to a picture, for example

@@ -43,7 +43,10 @@ def methods(
         typer.Argument(help="Show this method in full.", metavar="NAME", autocompletion=METHODS),
     ] = None,
 ) -> None:
-    """List the methods of restoration, or show one with its phases, losses and constants.
+    """List the methods of restoration, or show one in full.
+
+    In full: its phases, losses and constants, and where it departs from its
+    paper.
 
     \b
     degrade methods
@@ -56,10 +59,11 @@ def methods(
 
 
 def generators() -> None:
-    """List the generators on this machine: the bundled ones, and downloaded ones.
+    """List the generators on this machine.
 
-    Downloads are kept in the user's cache folder, or in the folder that the
-    environment variable DEGRADE_CACHE names.
+    These are the bundled ones and downloaded ones. Downloads are kept in the
+    user's cache folder, or in the folder that the environment variable
+    DEGRADE_CACHE names.
 
     \b
     degrade generators
