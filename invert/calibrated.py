@@ -64,10 +64,11 @@ class Energy(Term):
 class BitsLeft:
     """A factor of the learning rates: (bits / unit)^power, of what an image leaves unexplained.
 
-    bits: Σ n/2 · log₂(1 + S / (N + floor²)) over the bands of a pyramid. n is the number of values
-    in a band, N the variance that the operator's noise has there, and S the part of the mean square
-    of y − E f(x) that exceeds N. An observation that the image explains has no bits left, so that a
-    search that begins at it stays there.
+    bits: Σ n/2 · log₂(1 + S / (N + floor²/s)) over the bands of a pyramid. n is the number of
+    values in a band, N the variance that the operator's noise has there, and S the part of the mean
+    square of y − E f(x) that exceeds N. s is the side of the band's pixels in pixels of the image:
+    in large pixels the errors of what a generator can draw cancel in part. An observation that the
+    image explains has no bits left, so that a search that begins at it stays there.
     """
 
     power: float
@@ -85,12 +86,13 @@ class BitsLeft:
         """Return the bits that an image [B, C, R, R] leaves unexplained, [B]."""
         noise, expected = noise_and_mean(problem, image)
         residual = band_energies(problem.observation - expected)
-        floor = self.floor**2
+        pixel_side = min(image.shape[2:]) / min(problem.observation.shape[2:])
         total = problem.zeros()
         for (count, of_noise), (_, of_residual) in zip(noise, residual, strict=True):
             excess = of_residual - of_noise * (1 + 0.5 / PAIRS)  # the mean itself is noisy
-            ratio = excess.clamp_min(0) / (of_noise + floor)
+            ratio = excess.clamp_min(0) / (of_noise + self.floor**2 / pixel_side)
             total = total + count / 2 * torch.log2(1 + ratio)
+            pixel_side *= 2
         return total
 
 
@@ -106,7 +108,7 @@ ENERGY = (Energy(),)
 CALIBRATED = Method(
     (
         Phase("W", 15, steps_of(1.0), ENERGY),
-        Phase("W+", 15, steps_of(0.2), ENERGY, reach=BitsLeft(1 / 4)),
+        Phase("W+", 15, steps_of(0.3), ENERGY, reach=BitsLeft(1 / 4)),
         Phase("W++", 15, steps_of(0.05), ENERGY, optional=True, reach=BitsLeft(1 / 2)),
     ),
     source=(

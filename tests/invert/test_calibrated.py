@@ -72,12 +72,16 @@ def test_scales_with_noise_count_less_in_energy():
 
 
 def test_bits_left_of_a_constant_error_without_noise():
-    """Only the coarsest band differs, which has 3·4·4 values."""
-    y = picture(0)[..., :32, :32]
-    problem = problem_of(y, degrade.Identity())
-    bits = BitsLeft(1, floor=0.03).bits(problem, y + 0.3)
-    expected = 3 * 4 * 4 / 2 * math.log2(1 + (0.3 / 0.03) ** 2)
-    assert bits.item() == pytest.approx(expected, rel=1e-4)
+    """Only the coarsest band differs, which has 3·4·4 values, of pixels of 8 and of 16."""
+    x = picture(0)[..., :64, :64]
+    for operator, image, pixel_side in (
+        (degrade.Identity(), x[..., :32, :32], 8),
+        (degrade.Pool(2), x, 16),
+    ):
+        problem = problem_of(operator(image), operator)
+        bits = BitsLeft(1, floor=0.03).bits(problem, image + 0.3)
+        expected = 3 * 4 * 4 / 2 * math.log2(1 + pixel_side * (0.3 / 0.03) ** 2)
+        assert bits.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("spec", ["gaussian:0.2", "poisson:12", "downsample:4 >> gaussian:0.1"])
