@@ -122,7 +122,7 @@ class Method(RestorationMethod):
             rows.append((f"phase {number}", description))
         if self.keeps_pixels:
             rows.append(
-                ("ends with", "data consistency, unless the observation is less than half as large")
+                ("ends with", "data consistency, unless the observation is reduced by more than 2")
             )
         knobs = [f"{knob.name} ×{knob.low:g} to ×{knob.high:g}" for knob in self.knobs]
         rows.append(("knobs", ", ".join(knobs)))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from degrade.images import check_image, warn_if_signed
+from degrade.movement import coarsest_pixel
 from degrade.operator import Operator
 from degrade.rng import child_seed
 
@@ -24,6 +25,7 @@ from .methods import DEFAULT_METHODS, method_of
 from .problem import Prior, Problem, image_shape
 from .result import Restoration, Step
 
+COARSEST = 2  # pixels of the image; wider ones of an observation show no details
 Classifier = Callable[[Tensor], Label]  # returns the class of each image, or scores of all classes
 
 
@@ -98,9 +100,11 @@ def restore(
         problem = replace(problem, label=labels_of(class_label, problem))
         solver.check(problem)
         restoration = solver.solve(problem, callback or ignore)
-        if consistency is None:
-            consistency = solver.keeps_pixels and shows_details(problem)
-        return made_consistent(restoration, problem) if consistency else restoration
+        if consistency is None and solver.keeps_pixels:
+            return made_consistent(restoration, problem, shown_in_detail(problem))
+        if consistency:
+            return made_consistent(restoration, problem, [True] * problem.batch)
+        return restoration
 
 
 @contextmanager
@@ -145,20 +149,30 @@ def ignore(step: Step) -> None:
     """The callback of a caller who gave none."""
 
 
-def made_consistent(restoration: Restoration, problem: Problem) -> Restoration:
-    """Project the final image onto the images that agree with the observation."""
-    image = problem.operator.project(restoration.image, problem.observation)
-    return replace(restoration, image=image.clamp(0, 1), drawn=restoration.image)
+def made_consistent(restoration: Restoration, problem: Problem, chosen: list[bool]) -> Restoration:
+    """Project the chosen images of the batch onto those that agree with the observation."""
+    if not any(chosen):
+        return restoration
+    drawn = restoration.image
+    projected = problem.operator.project(drawn, problem.observation).clamp(0, 1)
+    is_chosen = torch.tensor(chosen, device=drawn.device).view(-1, 1, 1, 1)
+    image = torch.where(is_chosen, projected, drawn)
+    return replace(restoration, image=image, drawn=drawn)
 
 
-def shows_details(problem: Problem) -> bool:
-    """Whether the observation's sides are at least half as long as the image's.
+def shown_in_detail(problem: Problem) -> list[bool]:
+    """For each image, whether the observation determines more of it than means of large blocks.
 
-    What a smaller one says of the image are means over large blocks. An image that is moved onto
-    them shows the blocks.
+    Its pixels are at most COARSEST pixels of the image wide, at every stage of the operator. An
+    image that is moved onto the means of larger blocks shows the blocks.
     """
-    height, width = problem.image_shape[2:]
-    return 2 * problem.observation.shape[2] >= height and 2 * problem.observation.shape[3] >= width
+    _, *image = problem.image_shape
+    shape = (1, *image)
+    answers = []
+    for index in range(problem.batch):
+        f = problem.operator.row(index, problem.batch)
+        answers.append(f.certain and coarsest_pixel(f, shape) <= COARSEST)
+    return answers
 
 
 def check_shapes(observation: Tensor, operator: Operator, prior: Prior) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import invert
-from degrade import Mask, parse
+from degrade import Mask, PerImage, parse
 from invert import METHODS, Method, Phase, perceptual
 from invert.loss import L1, Lpips
 from invert.optim import NGD
@@ -216,6 +216,37 @@ def test_method_that_keeps_pixels_leaves_strongly_reduced_ones(small, factor, is
     expected = always if is_kept else never
     assert torch.equal(by_default.image, expected.image)
     assert not torch.equal(always.image, never.image)
+
+
+def test_crop_keeps_its_pixels_by_default(small):
+    """A crop of a quarter of each side shows pixels, and not means of blocks."""
+    f = parse("crop:5,7,8,8")
+    y = f(picture(1)[..., :32, :32])
+    keeping = METHODS["calibrated"].with_steps(3)
+    result = invert.restore(y, f, small, keeping)
+    assert torch.equal(f(result.image), y)
+
+
+def test_enlargement_of_a_strong_reduction_is_left_out_by_default(small):
+    f = parse("pool:4 >> resize:32")
+    y = f(picture(1)[..., :32, :32])
+    keeping = METHODS["calibrated"].with_steps(3)
+    by_default = invert.restore(y, f, small, keeping)
+    never = invert.restore(y, f, small, keeping, consistency=False)
+    assert torch.equal(by_default.image, never.image)
+
+
+def test_each_image_decides_whether_its_pixels_are_kept(small):
+    """A crop and a reduction by 4 give observations of one size."""
+    crop, pool = parse("crop:5,7,8,8"), parse("pool:4")
+    clean = picture(1)[..., :32, :32]
+    y = torch.cat([crop(clean), pool(clean)])
+    both = PerImage(crop, pool)
+    keeping = METHODS["calibrated"].with_steps(3)
+    by_default = invert.restore(y, both, small, keeping).image
+    never = invert.restore(y, both, small, keeping, consistency=False).image
+    assert torch.equal(crop(by_default[:1]), y[:1])
+    assert torch.equal(by_default[1], never[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
