@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from degrade.images import check_image, warn_if_signed
 from degrade.movement import coarsest_pixel
 from degrade.operator import Operator
 from degrade.rng import child_seed
+from degrade.spec import operator_of
+from degrade.values import show
 
 from . import perceptual as perceptual_net
 from .denoiser import Denoiser
@@ -31,7 +34,7 @@ Classifier = Callable[[Tensor], Label]  # returns the class of each image, or sc
 
 def restore(
     observation: Tensor,
-    operator: Operator,
+    operator: Operator | str,
     prior: Generator | Denoiser,
     method: str | RestorationMethod | None = None,
     seed: int | Sequence[int] = 0,
@@ -48,16 +51,17 @@ def restore(
     """Search what `prior` finds plausible for images that `operator` turns into `observation`.
 
     observation: [B, C, h, w] in [0, 1], of the prior's channels, on its device. operator: what a
-    solver may assume, usually f.sample(...).approx(). prior: a generator or a denoiser, see
-    `load_prior`; the method says which one it needs. A denoiser of any size restores images of
-    the shape `operator.input_shape(observation.shape)`, and grey ones if the observation has one
-    channel. method: a name of METHODS, or a Method; None is `calibrated` for a generator and `pnp`
-    for a denoiser. seed: one for all images (each gets the same stream, so its result does not
-    depend on the other images of the batch, but for rounding), or one per image.
+    solver may assume, usually f.sample(...).approx(), or its text, such as "jpeg:30". prior: a
+    generator or a denoiser, see `load_prior`; the method says which one it needs. A denoiser of
+    any size restores images of the shape `operator.input_shape(observation.shape)`, and grey ones
+    if the observation has one channel. method: a name of METHODS, or a Method; None is
+    `calibrated` for a generator and `pnp` for a denoiser. seed: one for all images (each gets the
+    same stream, so its result does not depend on the other images of the batch, but for rounding),
+    or one per image.
     callback: called with a `Step` after every step.
     perceptual: "vgg", or "alex" for speed, for terms that do not name their own network. steps: in
     all; every phase is shortened in proportion. lr_scale: factor of the learning rates of style
-    codes; None takes the generator's own spread of W, relative to FFHQ's.
+    codes, above 0 to 1000; None takes the generator's own spread of W, relative to FFHQ's.
 
     class_label: for a prior with classes: one class, one per image, features [B, c_dim], or a
     classifier. It is called with the observation, and returns classes, or scores [B, c_dim]
@@ -77,6 +81,8 @@ def restore(
     warn_if_signed(observation, "observation")
     if consistency is not None and not isinstance(consistency, bool):
         raise ValueError(f"consistency={consistency!r} must be True, False or None")
+    operator = operator_of(operator, "operator")
+    check_is_prior(prior)
     with own_settings(observation.device):
         prior = prior.suited_to(observation)
         check_shapes(observation, operator, prior)
@@ -195,6 +201,16 @@ def check_shapes(observation: Tensor, operator: Operator, prior: Prior) -> None:
     )
 
 
+def check_is_prior(prior: object) -> None:
+    """Raise ValueError for what is neither a generator nor a denoiser."""
+    if isinstance(prior, (Generator, Denoiser)):
+        return
+    mend = "give what invert.load_prior, invert.wrap or invert.Denoiser returns"
+    if isinstance(prior, (str, Path)):
+        mend = f"give invert.load_prior({str(prior)!r})"
+    raise ValueError(f"prior={show(prior)} must be a generator or a denoiser; {mend}")
+
+
 def check_weights(prior: Generator | Denoiser) -> None:
     """Raise ValueError for weights that are not finite."""
     for name, value in prior.named_parameters():
@@ -235,11 +251,16 @@ def recognised(result: Label, c_dim: int) -> Label:
 
 def image_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     """A seed for each image, from which everything is drawn."""
-    seeds = [seed] * batch if isinstance(seed, Integral) else seed
-    if not isinstance(seeds, Sequence) or not all(isinstance(s, Integral) for s in seeds):
+    seeds = [seed] * batch if is_integer(seed) else seed
+    if not isinstance(seeds, Sequence) or not all(is_integer(s) for s in seeds):
         raise ValueError(f"seed={seed!r} must be an integer, or one per image")
     if len(seeds) != batch:
         raise ValueError(
             f"seed has {len(seeds)} values for {batch} images; give one, or one per image"
         )
     return tuple(child_seed(int(s), "restore") for s in seeds)
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer, and not True or False."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
