@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .progress import SolveBar
 
 MOST_UNEXPLAINED = 0.4  # beyond it, what a generator drew is refused; docs/photos.md has the margin
-QUICK_LOOK = 12  # steps; a search of fewer is not judged
+QUICK_LOOK = 12  # steps; what a search of fewer drew is not refused
 
 
 @dataclass(frozen=True, kw_only=True)

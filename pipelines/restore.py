@@ -18,7 +18,15 @@ from .classes import NO_CLASSES, Classes
 from .comparison import encoded_sheet, face_name, tiles_of
 from .files import Source
 from .history import note
-from .job import MOST_UNEXPLAINED, Drawn, Restored, RestoreJob, Restorer, RestoreSettings
+from .job import (
+    MOST_UNEXPLAINED,
+    QUICK_LOOK,
+    Drawn,
+    Restored,
+    RestoreJob,
+    Restorer,
+    RestoreSettings,
+)
 from .log import LOG, RESULTS_OF_SEARCH, drawn_solves, is_of, operator_text, search_log
 from .observation import Observation, Observer
 from .progress import SolveBar
@@ -323,8 +331,11 @@ class Restore:
         too_little = _too_little(drawn.unexplained)
         if drawn.refused:
             remarks.append(f"refused: {too_little}; --force pastes it")
-        elif self.force and drawn.unexplained > MOST_UNEXPLAINED:
-            remarks.append(f"look at the result: {too_little}")
+        elif drawn.unexplained > MOST_UNEXPLAINED:
+            reason = "look at the result"
+            if not self.force:
+                reason = f"not refused, since --steps below {QUICK_LOOK} is a quick look"
+            remarks.append(f"{reason}: {too_little}")
         return remarks
 
     def _in_grey(self, images: list[Tensor], observation: Observation) -> list[Tensor]:
