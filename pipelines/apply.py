@@ -18,6 +18,7 @@ from degrade.rng import child_seed
 from degrade.serial import collect
 
 from . import files
+from .changes import differences
 from .files import Source
 
 MANIFEST = "manifest"
@@ -101,7 +102,7 @@ class Apply:
 
     def changes(self, source: Source) -> list[str]:
         before = files.read_json(source.target(self.degraded_folder, ".json"), MANIFEST)
-        changed = files.differences(before, {"spec": self.spec, "seed": self.seed})
+        changed = differences(before, {"spec": self.spec, "seed": self.seed})
         return changed + files.another_source(before, "source_digest", source)
 
     def plan(self, source: Source) -> tuple[Source, ApplyJob | None]:

@@ -402,15 +402,6 @@ def another_source(before: dict | None, key: str, source: Source) -> list[str]:
     return [f"of another picture than {source.path}"]
 
 
-def differences(before: dict | None, wanted: dict) -> list[str]:
-    """How the settings in a record differ from those wanted, each as "name old → new"."""
-    changes = []
-    for name, value in wanted.items():
-        if before is not None and name in before and before[name] != value:
-            changes.append(f"{name} {before[name]!r} → {value!r}")
-    return changes
-
-
 def write_json(path: Path, kind: str, record: dict) -> None:
     write(path, _json(kind, record))
 

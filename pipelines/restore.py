@@ -14,6 +14,7 @@ from degrade.rng import child_seed
 from invert.methods import method_of
 
 from . import files, kept
+from .changes import differences
 from .classes import NO_CLASSES, Classes
 from .comparison import encoded_sheet, face_name, tiles_of
 from .files import Source
@@ -128,7 +129,7 @@ class Restore:
         expected = asdict(self.settings)
         expected["init"] = self._init_digest(source)
         expected["class_label"] = self.classes.of(source)
-        return files.differences(earlier_log, expected)
+        return differences(earlier_log, expected)
 
     def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
         observation = self.observer.observe(source)

@@ -29,6 +29,7 @@ from invert.recipe import Recipe
 from invert.training import Training, decibels, denoised, noisy_picture, psnr
 
 from . import files
+from .changes import differences
 from .console import say
 from .progress import TrainBar
 from .results import thinned
@@ -84,7 +85,7 @@ class Train:
         self._refuse_other_settings(before, settings)
         files.sweep(self.output.parent)
         is_finished = before is not None and not before.get("begun")
-        if is_finished and not files.differences(before, settings):
+        if is_finished and not differences(before, settings):
             say(f"{self.output} is already trained, skipped")
             return 0
         progress = self._progress(settings)
@@ -92,7 +93,7 @@ class Train:
         return 3 if failed else 0
 
     def _refuse_other_settings(self, before: dict | None, settings: dict) -> None:
-        changes = files.differences(before, settings)
+        changes = differences(before, settings)
         if changes and not self.overwrite:
             raise ValueError(
                 f"{self.output} was trained with other settings ({'; '.join(changes)}); "
@@ -104,7 +105,7 @@ class Train:
         progress = read_state(self.state)
         if progress is None:
             return Progress(settings)
-        changes = files.differences(progress.settings, settings)
+        changes = differences(progress.settings, settings)
         if not changes:
             return progress
         if self.overwrite:

@@ -415,7 +415,7 @@ def test_restore_skips_what_is_done_and_says_so(tmp_path):
     assert again.exit_code == 0 and "1 already done, skipped" in again.stderr
     assert "2 of 2 001.png" in again.stderr  # one bar for both
     other = alex(tmp_path / "o", tmp_path / "r", steps=2)
-    assert other.exit_code == 2 and "(steps 1 → 2); add --overwrite" in other.stderr
+    assert other.exit_code == 2 and "(--steps 1 → 2); add --overwrite" in other.stderr
 
 
 def test_log_holds_the_curve_of_each_term(tmp_path):
