@@ -33,6 +33,7 @@ except ImportError:  # Windows: leftovers of killed runs are not removed
 SUFFIXES = {suffix for suffixes in imagefile.SUFFIXES.values() for suffix in suffixes}
 _PERCEPTUAL = 0  # the rendering intent, which PNG writes beside the name of sRGB
 FORMAT = 1  # of the records written beside pictures
+BYTES = "bytes"  # the key of a record that holds the sizes of the files it describes
 TEMPORARY = ".degrade-*.tmp"
 
 _is_durable = True  # whether writing waits for the disk
@@ -228,8 +229,10 @@ def write_together(
     renamed the record is marked `begun`: a run that is killed meanwhile leaves files that are known
     to be results, and that nobody takes for finished. Where an earlier result is replaced, and
     where a file is in another folder than the record, folders are flushed between these steps, so
-    that a power loss keeps their order, too.
+    that a power loss keeps their order, too. The record gets the sizes of the files.
     """
+    sizes = {_beside(record, path): len(data) for path, data in made.items()}
+    about = about | {BYTES: about.get(BYTES, {}) | sizes}
     folders = {path.parent for path in made}
     with ExitStack() as stack:
         marked = _json(kind, about | {"begun": True})
@@ -253,6 +256,31 @@ def write_together(
                 _sync_folder(folder)
         os.replace(final, record)
         _sync_folder(record.parent)
+
+
+def are_whole(record: Path, about: dict, made: Iterable[Path]) -> bool:
+    """Whether files have the sizes with which they were written, by the content of their record.
+
+    Something else may have cut or emptied a file since, such as a copy that was stopped.
+    """
+    sizes = about.get(BYTES)
+    if not isinstance(sizes, dict):
+        return False
+    for path in made:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return False
+        if size != sizes.get(_beside(record, path)):
+            return False
+    return True
+
+
+def _beside(record: Path, path: Path) -> str:
+    """The path of a file relative to the folder of its record, such as ../HQ/a.png."""
+    if path.parent == record.parent:
+        return path.name
+    return Path(os.path.relpath(path, record.parent)).as_posix()
 
 
 def make_folder(folder: Path) -> None:

@@ -160,7 +160,7 @@ class Restore:
         if earlier_log.get("clean") == clean_digest:
             return Todo(source, log), None
         # only the sheet is drawn again
-        for key in RESULTS_OF_SEARCH:
+        for key in (*RESULTS_OF_SEARCH, files.BYTES):
             if key in earlier_log:
                 log[key] = earlier_log[key]
         return Todo(source, log, observation), None
@@ -170,9 +170,9 @@ class Restore:
         if self.force and earlier_log.get("refused"):
             return False
         has_parts = bool(observation.photos)
-        targets = self._targets(observation.source, has_parts)
-        is_complete = all(path.exists() for path in targets)
-        return is_complete and is_of(earlier_log, expected)
+        record = self._path(observation.source, ".json")
+        made = [path for path in self._targets(observation.source, has_parts) if path != record]
+        return files.are_whole(record, earlier_log, made) and is_of(earlier_log, expected)
 
     def _job(self, observation: Observation, whole: degrade.Operator | None) -> RestoreJob:
         """Describe an observation for the worker. whole: see `_assumptions`."""

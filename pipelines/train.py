@@ -84,13 +84,18 @@ class Train:
         settings = recorded(self.recipe) | pictures.settings
         self._refuse_other_settings(before, settings)
         files.sweep(self.output.parent)
-        is_finished = before is not None and not before.get("begun")
-        if is_finished and not differences(before, settings):
+        if self._is_finished(before) and not differences(before, settings):
             say(f"{self.output} is already trained, skipped")
             return 0
         progress = self._progress(settings)
         failed = self._train(pictures, progress, device, bar)
         return 3 if failed else 0
+
+    def _is_finished(self, before: dict | None) -> bool:
+        """Whether an earlier run wrote all files of its result, and they are whole."""
+        if before is None or before.get("begun"):
+            return False
+        return files.are_whole(self.log, before, [self.output, self.sheet])
 
     def _refuse_other_settings(self, before: dict | None, settings: dict) -> None:
         changes = differences(before, settings)

@@ -48,7 +48,19 @@ AVATAR = ["--prior", "avatars-128"]
         (["apply", "{ok}", "-o", "{tmp}/text.png/o", "--op", "jpeg:12"], "text.png"),
         (
             ["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:12|30"],
-            "quality has 2 values for 1 images",
+            "--op jpeg:12|30 has a quality for each image of a batch",
+        ),
+        (
+            ["apply", "{ok}", "-o", "{tmp}/o", "--op", "clamp >> maybe:0.5(haze:0.1|0.2|0.3)"],
+            "give one beta, or a range low..high, which is drawn for each",
+        ),
+        (
+            ["apply", "{ok}", "-o", "{tmp}/o", "--op", "perimage(jpeg:10 ; jpeg:20)"],
+            "has an operator for each image of a batch",
+        ),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/o", "--op", "gaussian:0.1|0.2"],
+            "--op gaussian:0.1|0.2 has a sigma for each image of a batch",
         ),
         (["apply", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp"], "000.json is not a manifest"),
         (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "jpeg:12"], "holds the input"),

@@ -242,6 +242,14 @@ def test_finished_training_is_not_repeated(tmp_path, pictures, capsys):
     assert output.stat().st_mtime_ns == before
 
 
+def test_training_whose_result_was_cut_is_repeated(tmp_path, pictures):
+    output = tmp_path / "mine.safetensors"
+    trained(output, pictures)
+    before = written(output)
+    output.write_bytes(output.read_bytes()[:100])
+    assert trained(output, pictures) == 0 and written(output) == before
+
+
 def test_other_settings_need_overwrite(tmp_path, pictures):
     output = tmp_path / "mine.safetensors"
     trained(output, pictures)
