@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -62,7 +62,8 @@ class Restore:
     worker's solvers, of the prior and of the face prior. init: a latent to start from, or a folder
     of them. bar: shows the steps of solves in this process. force: whether what a generator drew is
     used even if it explains too little of the picture. classes: of the pictures, for a conditional
-    generator.
+    generator. not_refused: what this run drew that explains too little, in too few steps to judge;
+    the share that each leaves unexplained.
     """
 
     settings: RestoreSettings
@@ -75,6 +76,7 @@ class Restore:
     overwrite: bool = False
     force: bool = False
     classes: Classes = NO_CLASSES
+    not_refused: list[float] = field(default_factory=list)
 
     def setup(self) -> Callable[[RestoreJob], Restored]:
         step = self.bar and self.bar.step
@@ -333,11 +335,22 @@ class Restore:
         if drawn.refused:
             remarks.append(f"refused: {too_little}; --force pastes it")
         elif drawn.unexplained > MOST_UNEXPLAINED:
-            reason = "look at the result"
-            if not self.force:
-                reason = f"not refused, since --steps below {QUICK_LOOK} is a quick look"
-            remarks.append(f"{reason}: {too_little}")
+            if self.force:
+                remarks.append(f"look at the result: {too_little}")
+            else:
+                self.not_refused.append(drawn.unexplained)
         return remarks
+
+    def summary(self) -> str | None:
+        """What the user must know of the whole run: results that only a quick look lets pass."""
+        count = len(self.not_refused)
+        if not count:
+            return None
+        return (
+            f"drawn images that leave more than {MOST_UNEXPLAINED:.0%} of what their picture shows "
+            f"unexplained: {count}; they were not refused, since fewer than {QUICK_LOOK} --steps "
+            "are a quick look"
+        )
 
     def _in_grey(self, images: list[Tensor], observation: Observation) -> list[Tensor]:
         """The results with the channels that are written."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import echo, for_each, load, user_errors
+from ..console import echo, for_each, load, say, user_errors
 from ..options import (
     METHODS,
     ClassLabel,
@@ -187,6 +187,9 @@ def restore(
             )
             workers = engine_of(run.engine, gpu=run.device != "cpu")
             code = for_each(flow, sources, workers, run.quiet, bar)
+        summary = flow.summary()
+        if summary is not None and not run.quiet:
+            say(f"note: {summary}")
         if report and code != 2:
             side = model.resolution or LARGE_PHOTO
             page = write(results(sources, settings, output, clean), side)
