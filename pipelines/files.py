@@ -80,6 +80,13 @@ def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
     return _with_distinct_names(list(sources.values()))
 
 
+def refuse_missing(*options: tuple[str, Path | None]) -> None:
+    """Raise ValueError if the path of an option, as in ("--clean", path), does not exist."""
+    for option, path in options:
+        if path is not None and not path.exists():
+            raise ValueError(f"{option} {path} does not exist; check the path")
+
+
 def _sources_of(given: Path, output: Path | None) -> list[Source]:
     if given.is_file():
         return [Source(given, Path(given.name))]
@@ -284,13 +291,13 @@ def _beside(record: Path, path: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises ValueError if a file is in its place."""
+    """Make a folder and those above it. Raises ValueError where it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(
-            f"{folder} cannot be made, since a file is in its place; choose another --output"
-        ) from error
+    except OSError as error:
+        is_file = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = ", since a file is in its place" if is_file else f": {error.strerror}"
+        raise ValueError(f"{folder} cannot be made{reason}; choose another --output") from error
 
 
 @contextmanager
@@ -313,7 +320,12 @@ def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
     """A new file, open and, where files can be locked, locked; the lock ends with the process."""
     while True:
         path = folder / f".degrade-{secrets.token_hex(8)}.tmp"
-        file = path.open("xb")
+        try:
+            file = path.open("xb")
+        except OSError as error:
+            raise ValueError(
+                f"{folder} cannot be written to: {error.strerror}; choose another --output"
+            ) from error
         if fcntl is None:
             return path, file
         with suppress(OSError):  # some network drives have no locks

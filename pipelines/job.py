@@ -70,6 +70,7 @@ def methods_of(
     """The methods of the prior and of the face prior; `chosen` is for the one that it needs."""
     main = DEFAULT_METHODS[prior.prior_kind]
     if face_prior is None:
+        _check_method(chosen, prior)
         return chosen or main, None
     face = DEFAULT_METHODS[face_prior.prior_kind]
     if chosen is None:
@@ -77,6 +78,19 @@ def methods_of(
     if method_of(chosen, None).prior_kind == face_prior.prior_kind:
         return main, chosen
     return chosen, face
+
+
+def _check_method(chosen: str | None, prior: Prior) -> None:
+    """Raise ValueError for an unknown method, and for one that needs a prior of another kind."""
+    if chosen is None:
+        return
+    needed = method_of(chosen).prior_kind
+    if needed != prior.prior_kind:
+        example = {"generator": "avatars-128", "denoiser": "photo"}[needed]
+        raise ValueError(
+            f"--method {chosen} needs a {needed}, such as --prior {example}, and --prior names a "
+            f"{prior.prior_kind}; give such a prior, or leave --method out"
+        )
 
 
 def step_count(method: str, steps: int | None) -> int:

@@ -127,9 +127,7 @@ def test_quick_look_that_explains_too_little_is_written_and_named(
     command = ["restore", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp", "--steps", 1]
     result = run(*command, *TINY_128)
     assert result.exit_code == 0 and (tmp_path / "000.png").exists()
-    told = (
-        "drawn images that leave more than 40% of what their picture shows unexplained: 1; they"
-    )
+    told = "drawn images that leave more than 40% of what their picture shows unexplained: 1; they"
     assert (told in result.stderr) == is_told
     assert result.stderr.count("note:") == is_told
     assert "note" not in run(*command, *TINY_128, "--quiet", "--overwrite").stderr
