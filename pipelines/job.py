@@ -88,8 +88,8 @@ def _check_method(chosen: str | None, prior: Prior) -> None:
     if needed != prior.prior_kind:
         example = {"generator": "avatars-128", "denoiser": "photo"}[needed]
         raise ValueError(
-            f"--method {chosen} needs a {needed}, such as --prior {example}, and --prior names a "
-            f"{prior.prior_kind}; give such a prior, or leave --method out"
+            f"method={chosen!r} needs a {needed}, such as the prior {example}, and the prior given "
+            f"is a {prior.prior_kind}; change one of them"
         )
 
 

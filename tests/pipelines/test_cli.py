@@ -146,8 +146,11 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
     ("more", "told"),
     [
         (["--method", "magic"], "error: method='magic' must be one of robust"),
-        (["--method", "robust"], "error: --method robust needs a generator, such as --prior av"),
-        (["--method", "pnp", *AVATAR], "error: --method pnp needs a denoiser, such as --prior ph"),
+        (["--method", "robust"], "error: method='robust' needs a generator, such as the prior av"),
+        (
+            ["--method", "pnp", *AVATAR],
+            "error: method='pnp' needs a denoiser, such as the prior ph",
+        ),
         (["--class", "3", *AVATAR], "error: --class: this prior has no classes; leave it out"),
         (["--perceptual", "eye"], "error: perceptual='eye' must be one of vgg, alex"),
     ],
