@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -261,6 +262,6 @@ def image_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     return tuple(child_seed(int(s), "restore") for s in seeds)
 
 
-def is_integer(value: object) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is an integer, and not True or False."""
     return isinstance(value, Integral) and not isinstance(value, bool)

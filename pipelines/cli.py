@@ -96,7 +96,7 @@ class StrictCommand(TyperCommand):
 
     def _with_value(self, ctx: Any, given: list[str], error: Any) -> str:
         """The message of an error with the value that was given, which the parser leaves out."""
-        name = getattr(error.param, "name", None)
+        name = str(getattr(error.param, "name", ""))
         values, _, _ = self.make_parser(ctx).parse_args(args=list(given))
         value = values.get(name)
         message: str = error.message
