@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from .images import check_channels
+from .kinds import NumberKind
 from .operator import Operator
-from .params import Integers, check_numbers, integer, option
+from .params import Integers, integer, option
 from .registry import register
 from .rng import Rng
 from .rows import row_by_row
@@ -94,6 +95,7 @@ CODECS: dict[str, _Format | VideoFormat] = {
     "heic": _Format("HEIF", register=_register_heif),
     **VIDEO,
 }
+_CRF = NumberKind(low=1, high=WORST, integer=True)  # the qualities of video codecs
 
 
 @register("codec", exact="Pillow's or FFmpeg's codec", gradient="straight through")
@@ -120,9 +122,10 @@ class Codec(Operator):
     quality: Integers = integer(low=1, high=100)
 
     def __post_init__(self) -> None:
+        if isinstance(self.format, str) and self.format in VIDEO:
+            crf = _CRF.stored("quality", self.quality)
+            object.__setattr__(self, "quality", crf)
         super().__post_init__()
-        if self.format in VIDEO:
-            check_numbers("quality", self.quality, 1, WORST, integer=True)
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         check_channels(x)

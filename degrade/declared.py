@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from .kinds import Kind
@@ -42,18 +42,22 @@ class Declared:
 
     def arguments(self) -> list[tuple[str, object, bool]]:
         """(name, value, positional) of the parameters worth writing: no defaults, in order."""
-        if not is_dataclass(self):
-            raise TypeError(
-                f"{type(self).__name__} has no name yet; decorate it with @degrade.register('name')"
-            )
         written = []
-        for field in fields(self):
+        for field in self._fields():
             value = getattr(self, field.name)
             positional = field.name in self.positional
             is_default = value == field.default and not is_tracked(value)
             if field.name != self.holds and (positional or not is_default):
                 written.append((field.name, value, positional))
         return written
+
+    def _fields(self) -> tuple[Field, ...]:
+        """The declared fields. Raises TypeError for a class that was not registered."""
+        if not is_dataclass(self):
+            raise TypeError(
+                f"{type(self).__name__} has no name yet; decorate it with @degrade.register('name')"
+            )
+        return fields(self)
 
     def __str__(self) -> str:
         """The text form that `parse` reads."""
@@ -115,9 +119,10 @@ class Declared:
     def ranges(self) -> dict[str, Range]:
         """The parameters that `sample` draws from a range."""
         ranges = {}
-        for name, value, _ in self.arguments():
+        for field in self._fields():
+            value = getattr(self, field.name)
             if isinstance(value, Range):
-                ranges[name] = value
+                ranges[field.name] = value
         return ranges
 
     @property
@@ -133,8 +138,8 @@ class Declared:
     def row_values(self, index: int, batch: int) -> dict[str, object]:
         """The values of image `index`, for the parameters that hold one per image."""
         values = {}
-        for name, value, _ in self.arguments():
-            kind = self.kinds[name]
+        for name, kind in self.kinds.items():
+            value = getattr(self, name)
             if kind.per_image and isinstance(value, tuple):
                 check_count(name, value, batch)
                 values[name] = value[index]

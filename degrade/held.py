@@ -40,13 +40,17 @@ class Held(Operator):
         assert isinstance(kind, TensorKind)
         return kind
 
-    @cached_property
+    @property
     def _tensor(self) -> Tensor:
         given = getattr(self, self.held)
+        if isinstance(given, Tensor):
+            return given
+        return self._of_file
+
+    @cached_property
+    def _of_file(self) -> Tensor:
         with not_recorded(), ordinary_tensors():
-            if isinstance(given, Tensor):
-                return given.float()
-            return self._read(given)
+            return self._read(getattr(self, self.held))
 
     def _read(self, path: str) -> Tensor:
         import numpy
@@ -66,15 +70,19 @@ class Held(Operator):
         try:
             tensors = load(data)
         except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{name} cannot be read: {NO_SAFETENSORS}") from error
+            raise ValueError(f"{name} cannot be read: {NO_SAFETENSORS}; save it anew") from error
         if self.held not in tensors:
-            raise ValueError(f"{name} holds no tensor of the name {self.held!r}")
+            names = ", ".join(map(repr, tensors)) or "none"
+            raise ValueError(
+                f"{name} holds no tensor of the name {self.held!r}, but {names}; "
+                "save it under this name"
+            )
         value = tensors[self.held]
         if not value.is_floating_point():
             raise ValueError(f"{name} holds {value.dtype}; save it as float32")
-        in_float32 = value.float()
-        self._kind.check_tensor(self.held, in_float32)
-        return in_float32
+        checked = self._kind.check(name, value)
+        assert isinstance(checked, Tensor)
+        return checked
 
     @cached_property
     def _digest(self) -> str:
@@ -84,10 +92,11 @@ class Held(Operator):
         size = "x".join(sides)
         with not_recorded():
             values = self._tensor.detach().cpu().contiguous()
-            if is_transformed(values):  # torch.func wraps it, so numpy cannot share its memory
-                array = numpy.array(numbers_in(values), dtype="float32")
-            else:
-                array = values.numpy()
+            # torch.func wraps a tensor, so numpy cannot share its memory
+            array = numpy.array(numbers_in(values)) if is_transformed(values) else values.numpy()
+        in_float32 = array.astype("float32")
+        if (in_float32 == array).all():  # equal values have equal digests, whatever their type
+            array = in_float32
         digest = sha256(array.tobytes()).hexdigest()
         return f"{size}-{digest[:16]}"
 
@@ -124,10 +133,16 @@ class Held(Operator):
         fits_batch = len(self._tensor) in (1, batch)
         if not (fits_sides and fits_batch):
             raise ValueError(
-                f"the {self.held} is {list(self._tensor.shape)}, the images are {list(shape)}; "
+                f"{self._quoted} is {list(self._tensor.shape)}, the images are {list(shape)}; "
                 "give one of their size"
             )
         return self._tensor
+
+    @property
+    def _quoted(self) -> str:
+        """The tensor as an error names it: with the path of its file, if it has one."""
+        given = getattr(self, self.held)
+        return f"the {self.held}" if isinstance(given, Tensor) else f"{self.held}={given!r}"
 
     def same(self, other: object) -> bool:
         """Whether both operators are of one class, with equal parameters and equal tensors.

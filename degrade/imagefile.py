@@ -55,11 +55,13 @@ def contents(path: str | Path, name: str | None = None) -> bytes:
         if regular and status.st_size <= BYTES:
             return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError for a name that holds a null character
-        raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
+        reason = getattr(error, "strerror", error)
+        mend = "check the path, and that you may read it"
+        raise ValueError(f"{name} cannot be read: {reason}; {mend}") from error
     if not regular:  # reading from a pipe could block forever
-        raise ValueError(f"{name} cannot be read: it is no ordinary file")
+        raise ValueError(f"{name} cannot be read: it is no ordinary file; give the path of a file")
     size = f"it has {status.st_size:,} bytes, and at most {BYTES:,} are taken"
-    raise ValueError(f"{name} cannot be read: {size}")
+    raise ValueError(f"{name} cannot be read: {size}; give a smaller file")
 
 
 def picture(data: bytes, name: str, channels: int | None = 3, deep: bool = False) -> Image:

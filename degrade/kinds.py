@@ -269,6 +269,11 @@ class FlagKind(Kind):
         return "yes or no"
 
 
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """The type in which a tensor is kept: float64 as it is, everything else in float32."""
+    return dtype if dtype == torch.float64 else torch.float32
+
+
 @dataclass(frozen=True, kw_only=True)
 class TensorKind(Kind):
     """A tensor [B, C, H, W] with values in [0, 1], or the path of a file that holds one."""
@@ -287,7 +292,8 @@ class TensorKind(Kind):
             )
         self.check_tensor(name, given)
         with ordinary_tensors():
-            return given.clone()  # editing the given tensor later does not change the operator
+            # a copy, so that editing the given tensor later does not change the operator
+            return given.to(_precise(given.dtype), copy=True)
 
     def check_path(self, name: str, path: str) -> None:
         """Raise ValueError for a word that stands for no file, such as None in a text."""
@@ -302,7 +308,7 @@ class TensorKind(Kind):
         if value.dtype not in IMAGE_TYPES and value.dtype not in _WHOLE_TYPES:
             raise ValueError(f"{name} is {value.dtype}; give {name}.float(), with values in [0, 1]")
         if not ((value >= 0) & (value <= 1)).all():
-            raise ValueError(f"{name} has values outside [0, 1]")
+            raise ValueError(f"{name} has values outside [0, 1]; scale them to [0, 1]")
 
     @property
     def shape(self) -> str:

@@ -75,7 +75,7 @@ class Masking(Operator):
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor:
         pattern = self.pattern(shape)
         if seen is None:
-            return pattern.clone()  # the caller may change it
+            return pattern.to(torch.float32, copy=True)  # the caller may change it
         return seen * pattern.to(seen)
 
 

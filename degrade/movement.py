@@ -91,6 +91,26 @@ def is_still(f: Operator, shape: Shape) -> bool:
     return torch.allclose(matrix(f, shape), identity)
 
 
+def coarsest_pixel(f: Operator, shape: Shape) -> float:
+    """The longest side of a pixel after any stage of f, in pixels of x.
+
+    4 after a reduction by 4, also if the image is enlarged again, and 1 after a crop. f: a sampled
+    operator. shape: of x, [B, C, H, W].
+    """
+    *_, height, width = shape
+    corners = [[0, 0], [width, 0], [0, height]]
+    points = torch.tensor(corners, dtype=torch.float64, device="cpu")
+    longest = 1.0
+    for stage in f.stages:
+        points = stage.moved(points, shape)
+        shape = stage.output_shape(shape)
+        origin, right, down = points
+        new_pixels_across = float((right - origin).norm())
+        new_pixels_down = float((down - origin).norm())
+        longest = max(longest, width / new_pixels_across, height / new_pixels_down)
+    return longest
+
+
 def move_mask(f: Operator, mask: Tensor, shape: Shape) -> Tensor:
     """A mask of labels [..., H, W] of x as that of f(x): the nearest label, 0 outside of x.
 

@@ -43,12 +43,12 @@ def parse(text: str, folder: str | Path | None = None) -> Operator:
     return parser.chain(0, len(text), depth=0)
 
 
-def operator_of(f: Operator | str) -> Operator:
-    """The operator itself, or the one that a text describes."""
+def operator_of(f: Operator | str, name: str = "f") -> Operator:
+    """The operator itself, or the one that a text describes. name: of the argument, for errors."""
     if isinstance(f, str):
         return parse(f)
     if not isinstance(f, Operator):
-        raise ValueError(f"f={show(f)} must be an operator or its text, such as 'jpeg:50'")
+        raise ValueError(f"{name}={show(f)} must be an operator or its text, such as 'jpeg:50'")
     return f
 
 

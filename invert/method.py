@@ -34,7 +34,7 @@ class RestorationMethod:
     `invert.restore` it uses, out of class_label, init, identity and lr_scale. compares_faces:
     whether it has a term for `identity`. draws: whether another seed gives another answer.
     keeps_pixels: whether the final image is made consistent with the observation, unless this is
-    less than half as large, or `invert.restore` is told otherwise.
+    reduced by more than 2, or `invert.restore` is told otherwise.
     """
 
     source: str = ""

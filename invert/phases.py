@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from .result import Report, Restoration
 from .run import PhaseResult, Reporter, joined_losses, joined_terms, run
 from .search import image_of
 from .start import Drawn, Mean, Start
+from .tree import finite_rows
 
+LARGEST_LR_SCALE = 1000
 Phases = tuple[Phase, ...]
 
 
@@ -89,7 +91,13 @@ class Method(RestorationMethod):
 
     def solve(self, problem: Problem, report: Report) -> Restoration:
         point, phases = self._begin(problem)
-        image = image_of(point, problem).clamp(0, 1)
+        image = image_of(point, problem)
+        if problem.init is not None and not finite_rows(image).all():
+            raise ValueError(
+                "init is so far from the generator's latents that its image cannot be used; "
+                "give one such as Restoration.latent, or 'random'"
+            )
+        image = image.clamp(0, 1)
         finite = torch.ones(problem.batch, dtype=torch.bool)
         reporter = Reporter(phases, problem, report)
         results: list[PhaseResult] = []
@@ -122,7 +130,7 @@ class Method(RestorationMethod):
             rows.append((f"phase {number}", description))
         if self.keeps_pixels:
             rows.append(
-                ("ends with", "data consistency, unless the observation is less than half as large")
+                ("ends with", "data consistency, unless the observation is reduced by more than 2")
             )
         knobs = [f"{knob.name} ×{knob.low:g} to ×{knob.high:g}" for knob in self.knobs]
         rows.append(("knobs", ", ".join(knobs)))
@@ -192,11 +200,15 @@ def check_spaces(phases: Phases, problem: Problem) -> None:
 
 
 def check_lr_scale(lr_scale: float | None) -> None:
-    """Raise ValueError for a factor that is not a finite number above 0."""
+    """Raise ValueError for a factor that is not a number above 0 and of a sensible size."""
     if lr_scale is None:
         return
-    if not 0 < lr_scale < math.inf:
-        raise ValueError(f"lr_scale={lr_scale} must be a finite number above 0, or None")
+    is_number = isinstance(lr_scale, Real) and not isinstance(lr_scale, bool)
+    if not is_number or not 0 < lr_scale <= LARGEST_LR_SCALE:
+        raise ValueError(
+            f"lr_scale={lr_scale!r} must be a number above 0 and at most {LARGEST_LR_SCALE}, "
+            "or None for the generator's own"
+        )
 
 
 def check_identity(identity: object, phases: Phases, problem: Problem) -> None:
@@ -227,8 +239,11 @@ def initial_codes(init: object, problem: Problem) -> Tensor:
             "init must be a tensor without NaN or infinity, as Restoration.latent is, or 'random'"
         )
     copy = init.detach().to(problem.observation).clone()
-    codes = problem.generator.pack(copy)
-    problem.style.codes(codes, "const")  # refuses another shape
+    try:
+        codes = problem.generator.pack(copy)
+        problem.style.codes(codes, "const")
+    except ValueError as error:  # another shape
+        raise ValueError(f"init: {error}") from error
     if len(codes) != problem.batch:
         raise ValueError(
             f"init has {len(codes)} latents for {problem.batch} images; give one per image"

@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral
+from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from degrade.images import check_image, warn_if_signed
+from degrade.movement import coarsest_pixel
 from degrade.operator import Operator
 from degrade.rng import child_seed
+from degrade.spec import operator_of
+from degrade.values import show
 
 from . import perceptual as perceptual_net
 from .denoiser import Denoiser
@@ -24,12 +29,13 @@ from .methods import DEFAULT_METHODS, method_of
 from .problem import Prior, Problem, image_shape
 from .result import Restoration, Step
 
+COARSEST = 2  # pixels of the image; wider ones of an observation show no details
 Classifier = Callable[[Tensor], Label]  # returns the class of each image, or scores of all classes
 
 
 def restore(
     observation: Tensor,
-    operator: Operator,
+    operator: Operator | str,
     prior: Generator | Denoiser,
     method: str | RestorationMethod | None = None,
     seed: int | Sequence[int] = 0,
@@ -46,16 +52,17 @@ def restore(
     """Search what `prior` finds plausible for images that `operator` turns into `observation`.
 
     observation: [B, C, h, w] in [0, 1], of the prior's channels, on its device. operator: what a
-    solver may assume, usually f.sample(...).approx(). prior: a generator or a denoiser, see
-    `load_prior`; the method says which one it needs. A denoiser of any size restores images of
-    the shape `operator.input_shape(observation.shape)`, and grey ones if the observation has one
-    channel. method: a name of METHODS, or a Method; None is `calibrated` for a generator and `pnp`
-    for a denoiser. seed: one for all images (each gets the same stream, so its result does not
-    depend on the other images of the batch, but for rounding), or one per image.
+    solver may assume, usually f.sample(...).approx(), or its text, such as "jpeg:30". prior: a
+    generator or a denoiser, see `load_prior`; the method says which one it needs. A denoiser of
+    any size restores images of the shape `operator.input_shape(observation.shape)`, and grey ones
+    if the observation has one channel. method: a name of METHODS, or a Method; None is
+    `calibrated` for a generator and `pnp` for a denoiser. seed: one for all images (each gets the
+    same stream, so its result does not depend on the other images of the batch, but for rounding),
+    or one per image.
     callback: called with a `Step` after every step.
     perceptual: "vgg", or "alex" for speed, for terms that do not name their own network. steps: in
     all; every phase is shortened in proportion. lr_scale: factor of the learning rates of style
-    codes; None takes the generator's own spread of W, relative to FFHQ's.
+    codes, above 0 to 1000; None takes the generator's own spread of W, relative to FFHQ's.
 
     class_label: for a prior with classes: one class, one per image, features [B, c_dim], or a
     classifier. It is called with the observation, and returns classes, or scores [B, c_dim]
@@ -75,6 +82,8 @@ def restore(
     warn_if_signed(observation, "observation")
     if consistency is not None and not isinstance(consistency, bool):
         raise ValueError(f"consistency={consistency!r} must be True, False or None")
+    operator = operator_of(operator, "operator")
+    check_is_prior(prior)
     with own_settings(observation.device):
         prior = prior.suited_to(observation)
         check_shapes(observation, operator, prior)
@@ -98,9 +107,11 @@ def restore(
         problem = replace(problem, label=labels_of(class_label, problem))
         solver.check(problem)
         restoration = solver.solve(problem, callback or ignore)
-        if consistency is None:
-            consistency = solver.keeps_pixels and shows_details(problem)
-        return made_consistent(restoration, problem) if consistency else restoration
+        if consistency is None and solver.keeps_pixels:
+            return made_consistent(restoration, problem, shown_in_detail(problem))
+        if consistency:
+            return made_consistent(restoration, problem, [True] * problem.batch)
+        return restoration
 
 
 @contextmanager
@@ -145,20 +156,30 @@ def ignore(step: Step) -> None:
     """The callback of a caller who gave none."""
 
 
-def made_consistent(restoration: Restoration, problem: Problem) -> Restoration:
-    """Project the final image onto the images that agree with the observation."""
-    image = problem.operator.project(restoration.image, problem.observation)
-    return replace(restoration, image=image.clamp(0, 1), drawn=restoration.image)
+def made_consistent(restoration: Restoration, problem: Problem, chosen: list[bool]) -> Restoration:
+    """Project the chosen images of the batch onto those that agree with the observation."""
+    if not any(chosen):
+        return restoration
+    drawn = restoration.image
+    projected = problem.operator.project(drawn, problem.observation).clamp(0, 1)
+    is_chosen = torch.tensor(chosen, device=drawn.device).view(-1, 1, 1, 1)
+    image = torch.where(is_chosen, projected, drawn)
+    return replace(restoration, image=image, drawn=drawn)
 
 
-def shows_details(problem: Problem) -> bool:
-    """Whether the observation's sides are at least half as long as the image's.
+def shown_in_detail(problem: Problem) -> list[bool]:
+    """For each image, whether the observation determines more of it than means of large blocks.
 
-    What a smaller one says of the image are means over large blocks. An image that is moved onto
-    them shows the blocks.
+    Its pixels are at most COARSEST pixels of the image wide, at every stage of the operator. An
+    image that is moved onto the means of larger blocks shows the blocks.
     """
-    height, width = problem.image_shape[2:]
-    return 2 * problem.observation.shape[2] >= height and 2 * problem.observation.shape[3] >= width
+    _, *image = problem.image_shape
+    shape = (1, *image)
+    answers = []
+    for index in range(problem.batch):
+        f = problem.operator.row(index, problem.batch)
+        answers.append(f.certain and coarsest_pixel(f, shape) <= COARSEST)
+    return answers
 
 
 def check_shapes(observation: Tensor, operator: Operator, prior: Prior) -> None:
@@ -179,6 +200,16 @@ def check_shapes(observation: Tensor, operator: Operator, prior: Prior) -> None:
         f"{prior.prior_kind}'s {height}×{width} images into {list(expected)}; "
         "crop or resize it, or change the operator"
     )
+
+
+def check_is_prior(prior: object) -> None:
+    """Raise ValueError for what is neither a generator nor a denoiser."""
+    if isinstance(prior, (Generator, Denoiser)):
+        return
+    mend = "give what invert.load_prior, invert.wrap or invert.Denoiser returns"
+    if isinstance(prior, (str, Path)):
+        mend = f"give invert.load_prior({str(prior)!r})"
+    raise ValueError(f"prior={show(prior)} must be a generator or a denoiser; {mend}")
 
 
 def check_weights(prior: Generator | Denoiser) -> None:
@@ -221,11 +252,16 @@ def recognised(result: Label, c_dim: int) -> Label:
 
 def image_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     """A seed for each image, from which everything is drawn."""
-    seeds = [seed] * batch if isinstance(seed, Integral) else seed
-    if not isinstance(seeds, Sequence) or not all(isinstance(s, Integral) for s in seeds):
+    seeds = [seed] * batch if is_integer(seed) else seed
+    if not isinstance(seeds, Sequence) or not all(is_integer(s) for s in seeds):
         raise ValueError(f"seed={seed!r} must be an integer, or one per image")
     if len(seeds) != batch:
         raise ValueError(
             f"seed has {len(seeds)} values for {batch} images; give one, or one per image"
         )
     return tuple(child_seed(int(s), "restore") for s in seeds)
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer, and not True or False."""
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -13,6 +13,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
+from degrade.images import LARGEST_VALUE
+
 T = TypeVar("T")
 Change = Callable[..., Tensor]
 
@@ -37,9 +39,12 @@ def tree_where(condition: Tensor, chosen: T, otherwise: T) -> T:
 
 
 def finite_rows(images: Tensor) -> Tensor:
-    """Which images [B, C, H, W] hold neither NaN nor infinity, [B, 1, 1, 1]."""
+    """Which images [B, C, H, W] hold neither NaN nor infinity, [B, 1, 1, 1].
+
+    Values so large that an operator refuses them count as infinite.
+    """
     low, high = images.flatten(1).aminmax(dim=1)  # NaN if any value is NaN
-    finite = low.isfinite() & high.isfinite()
+    finite = (low >= -LARGEST_VALUE) & (high <= LARGEST_VALUE)
     return finite.view(-1, 1, 1, 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from degrade import JPEG, Clamp, Operator, Quantize, __version__, parse
+from degrade import JPEG, Clamp, Operator, PerImage, Quantize, __version__, parse
 from degrade.imagefile import Note, contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
 
 from . import files
+from .changes import differences
 from .files import Source
 
 MANIFEST = "manifest"
@@ -101,7 +102,7 @@ class Apply:
 
     def changes(self, source: Source) -> list[str]:
         before = files.read_json(source.target(self.degraded_folder, ".json"), MANIFEST)
-        changed = files.differences(before, {"spec": self.spec, "seed": self.seed})
+        changed = differences(before, {"spec": self.spec, "seed": self.seed})
         return changed + files.another_source(before, "source_digest", source)
 
     def plan(self, source: Source) -> tuple[Source, ApplyJob | None]:
@@ -111,7 +112,7 @@ class Apply:
         return source, ApplyJob(source, data, self.operator, self.seed, bool(self.pairs))
 
     def _is_done(self, source: Source) -> bool:
-        """Whether this version made this picture, and all files of the result are there.
+        """Whether this version made this picture, and all files of the result are there, whole.
 
         `changes` compares the settings. Raises ValueError for a file that is no manifest, before
         any work is done.
@@ -123,7 +124,7 @@ class Apply:
         made = [manifest.with_name(before["image"])]
         if self.pairs:
             made.append(self.clean_target(source))
-        if not all(path.is_file() for path in made):
+        if not files.are_whole(manifest, before, made):
             return False
         try:
             operator = parse(before["operator"], folder=manifest.parent)
@@ -207,6 +208,36 @@ def degraded(job: ApplyJob) -> Degraded:
         note=note,
         clean=files.encode(files.to_pil(x, bits)) if job.as_pair else None,
     )
+
+
+def operator_of_option(op: str) -> Operator:
+    """The operator of --op, for pictures that are taken one by one.
+
+    Raises ValueError if it has a value, or an operator, for each image of a batch.
+    """
+    operator = parse(op)
+    for stage in _all_stages(operator):
+        if isinstance(stage, PerImage) and len(stage.operators) > 1:
+            raise ValueError(
+                f"--op {stage} has an operator for each image of a batch, but pictures are taken "
+                "one by one; give one, or oneof(… ; …), which draws one for each"
+            )
+        for name, kind in stage.kinds.items():
+            value = getattr(stage, name)
+            if kind.per_image and isinstance(value, tuple):
+                raise ValueError(
+                    f"--op {stage} has a {name} for each image of a batch, but pictures are taken "
+                    f"one by one; give one {name}, or a range low..high, which is drawn for each"
+                )
+    return operator
+
+
+def _all_stages(operator: Operator) -> Iterator[Operator]:
+    """The stages of a chain, and those within their parentheses."""
+    for stage in operator:
+        yield stage
+        for nested in stage.nested:
+            yield from _all_stages(nested)
 
 
 def numbered(sources: Sequence[Source], pairs: int) -> list[Source]:

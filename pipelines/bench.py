@@ -20,6 +20,7 @@ from degrade.imagefile import contents, picture
 
 from . import files, foreign, run_lock
 from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, folder_of
+from .changes import change
 from .classes import NO_CLASSES, Classes
 from .engine import Engine, attempt, engine_of
 from .files import Source
@@ -106,7 +107,7 @@ class Bench:
         for key, value in record.items():
             earlier_value = earlier_record.get(key)
             if earlier_value != value:
-                changes.append(f"{key} {earlier_value!r} → {value!r}")
+                changes.append(change(key, earlier_value, value))
         if changes:
             raise ValueError(
                 f"{folder} holds results of other settings ({'; '.join(changes)}); "

@@ -47,6 +47,11 @@ class Classes:
         """Whether there is any class."""
         return self.common is not None or bool(self.single)
 
+    def refuse_without(self, c_dim: int) -> None:
+        """Raise ValueError if there is a class, and the prior has none (c_dim is 0)."""
+        if self.given and not c_dim:
+            raise ValueError("--class: this prior has no classes; leave it out")
+
     def of(self, source: Source) -> int | None:
         """The class of a picture. Raises ValueError for a picture without a line in the file."""
         if not self.single:

@@ -72,7 +72,11 @@ class StrictCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, then check them; --help is answered before."""
         given = list(args)
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = self._with_value(ctx, given, error)
+            raise
         if ctx.resilient_parsing:  # a shell completes a line that is not finished
             return rest
         values, _, parameters = self.make_parser(ctx).parse_args(args=given)
@@ -80,15 +84,25 @@ class StrictCommand(TyperCommand):
         for parameter in self.params:
             name, value = parameter.name, values.get(parameter.name)
             label = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
-            may_repeat = getattr(parameter, "multiple", False) or getattr(
-                parameter, "is_flag", False
-            )
+            is_flag = getattr(parameter, "is_flag", False)
+            has_opposite = bool(parameter.secondary_opts)
+            may_repeat = getattr(parameter, "multiple", False) or (is_flag and not has_opposite)
             if counts[name] > 1 and parameter.nargs == 1 and not may_repeat:
                 raise typer.BadParameter(f"{label} is given {counts[name]} times; give it once")
             texts = value if isinstance(value, (list, tuple)) else [value]
             if "" in texts:
                 raise typer.BadParameter(f"{label} is empty; leave it out, or give a value")
         return rest
+
+    def _with_value(self, ctx: Any, given: list[str], error: Any) -> str:
+        """The message of an error with the value that was given, which the parser leaves out."""
+        name = str(getattr(error.param, "name", ""))
+        values, _, _ = self.make_parser(ctx).parse_args(args=list(given))
+        value = values.get(name)
+        message: str = error.message
+        if not isinstance(value, str) or value in message:
+            return message
+        return f"{value!r}. {message}"
 
 
 def _print_versions(wanted: bool) -> None:

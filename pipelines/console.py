@@ -57,7 +57,7 @@ class Flow(Protocol[T, J, R]):
         """All files that may be written for a picture."""
 
     def changes(self, source: Source) -> list[str]:
-        """The settings in which an earlier result differs, see `files.differences`."""
+        """The settings in which an earlier result differs, see `changes.differences`."""
 
     def plan(self, source: Source) -> tuple[T, J | None]:
         """What `finish` needs to know, and the job; None if the result is there already."""

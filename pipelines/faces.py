@@ -264,7 +264,7 @@ def where_of(align: str | None, landmarks: Path | None, face: int | None, box: s
     if box is None:
         return Where(align is not None, landmarks, face)
     if align is not None:
-        raise ValueError(f"box={box} takes the place of a face; leave out it or --align")
+        raise ValueError(f"box={box} takes the place of a face; leave out --box or --align")
     try:
         x, y, w, h = map(float, box.split(","))
     except ValueError:

@@ -33,6 +33,7 @@ except ImportError:  # Windows: leftovers of killed runs are not removed
 SUFFIXES = {suffix for suffixes in imagefile.SUFFIXES.values() for suffix in suffixes}
 _PERCEPTUAL = 0  # the rendering intent, which PNG writes beside the name of sRGB
 FORMAT = 1  # of the records written beside pictures
+BYTES = "bytes"  # the key of a record that holds the sizes of the files it describes
 TEMPORARY = ".degrade-*.tmp"
 
 _is_durable = True  # whether writing waits for the disk
@@ -77,6 +78,13 @@ def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
     if not sources:
         raise ValueError(f"no picture found; files may end in {' '.join(sorted(SUFFIXES))}")
     return _with_distinct_names(list(sources.values()))
+
+
+def refuse_missing(*options: tuple[str, Path | None]) -> None:
+    """Raise ValueError if the path of an option, as in ("--clean", path), does not exist."""
+    for option, path in options:
+        if path is not None and not path.exists():
+            raise ValueError(f"{option} {path} does not exist; check the path")
 
 
 def _sources_of(given: Path, output: Path | None) -> list[Source]:
@@ -228,8 +236,10 @@ def write_together(
     renamed the record is marked `begun`: a run that is killed meanwhile leaves files that are known
     to be results, and that nobody takes for finished. Where an earlier result is replaced, and
     where a file is in another folder than the record, folders are flushed between these steps, so
-    that a power loss keeps their order, too.
+    that a power loss keeps their order, too. The record gets the sizes of the files.
     """
+    sizes = {_beside(record, path): len(data) for path, data in made.items()}
+    about = about | {BYTES: about.get(BYTES, {}) | sizes}
     folders = {path.parent for path in made}
     with ExitStack() as stack:
         marked = _json(kind, about | {"begun": True})
@@ -255,14 +265,39 @@ def write_together(
         _sync_folder(record.parent)
 
 
+def are_whole(record: Path, about: dict, made: Iterable[Path]) -> bool:
+    """Whether files have the sizes with which they were written, by the content of their record.
+
+    Something else may have cut or emptied a file since, such as a copy that was stopped.
+    """
+    sizes = about.get(BYTES)
+    if not isinstance(sizes, dict):
+        return False
+    for path in made:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return False
+        if size != sizes.get(_beside(record, path)):
+            return False
+    return True
+
+
+def _beside(record: Path, path: Path) -> str:
+    """The path of a file relative to the folder of its record, such as ../HQ/a.png."""
+    if path.parent == record.parent:
+        return path.name
+    return Path(os.path.relpath(path, record.parent)).as_posix()
+
+
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises ValueError if a file is in its place."""
+    """Make a folder and those above it. Raises ValueError where it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(
-            f"{folder} cannot be made, since a file is in its place; choose another --output"
-        ) from error
+    except OSError as error:
+        is_file = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = ", since a file is in its place" if is_file else f": {error.strerror}"
+        raise ValueError(f"{folder} cannot be made{reason}; choose another --output") from error
 
 
 @contextmanager
@@ -285,7 +320,12 @@ def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
     """A new file, open and, where files can be locked, locked; the lock ends with the process."""
     while True:
         path = folder / f".degrade-{secrets.token_hex(8)}.tmp"
-        file = path.open("xb")
+        try:
+            file = path.open("xb")
+        except OSError as error:
+            raise ValueError(
+                f"{folder} cannot be written to: {error.strerror}; choose another --output"
+            ) from error
         if fcntl is None:
             return path, file
         with suppress(OSError):  # some network drives have no locks
@@ -400,15 +440,6 @@ def another_source(before: dict | None, key: str, source: Source) -> list[str]:
     if before is None or before.get(key) in (None, digest(source.path)):
         return []
     return [f"of another picture than {source.path}"]
-
-
-def differences(before: dict | None, wanted: dict) -> list[str]:
-    """How the settings in a record differ from those wanted, each as "name old → new"."""
-    changes = []
-    for name, value in wanted.items():
-        if before is not None and name in before and before[name] != value:
-            changes.append(f"{name} {before[name]!r} → {value!r}")
-    return changes
 
 
 def write_json(path: Path, kind: str, record: dict) -> None:

@@ -18,7 +18,7 @@ from invert import explain
 from invert.refine import noise_sigma, refine
 
 from . import files, kept
-from .apply import MANIFEST, again
+from .apply import MANIFEST, again, operator_of_option
 from .files import Source
 
 ANOTHER = 4 / 255  # mean difference beyond which a clean picture is of another observation
@@ -44,7 +44,7 @@ def what_happened(
     part of the picture.
     """
     if op is not None:
-        return None, _without_range(degrade.parse(op), source, prior)
+        return None, _without_range(operator_of_option(op), source, prior)
     manifest = read_manifest(source)
     if manifest is None:
         result = guess(source.path)

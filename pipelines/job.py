@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .progress import SolveBar
 
 MOST_UNEXPLAINED = 0.4  # beyond it, what a generator drew is refused; docs/photos.md has the margin
-QUICK_LOOK = 12  # steps; a search of fewer is not judged
+QUICK_LOOK = 12  # steps; what a search of fewer drew is not refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ def methods_of(
     """The methods of the prior and of the face prior; `chosen` is for the one that it needs."""
     main = DEFAULT_METHODS[prior.prior_kind]
     if face_prior is None:
+        _check_method(chosen, prior)
         return chosen or main, None
     face = DEFAULT_METHODS[face_prior.prior_kind]
     if chosen is None:
@@ -77,6 +78,19 @@ def methods_of(
     if method_of(chosen, None).prior_kind == face_prior.prior_kind:
         return main, chosen
     return chosen, face
+
+
+def _check_method(chosen: str | None, prior: Prior) -> None:
+    """Raise ValueError for an unknown method, and for one that needs a prior of another kind."""
+    if chosen is None:
+        return
+    needed = method_of(chosen).prior_kind
+    if needed != prior.prior_kind:
+        example = {"generator": "avatars-128", "denoiser": "photo"}[needed]
+        raise ValueError(
+            f"method={chosen!r} needs a {needed}, such as the prior {example}, and the prior given "
+            f"is a {prior.prior_kind}; change one of them"
+        )
 
 
 def step_count(method: str, steps: int | None) -> int:

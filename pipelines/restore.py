@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,11 +14,20 @@ from degrade.rng import child_seed
 from invert.methods import method_of
 
 from . import files, kept
+from .changes import differences
 from .classes import NO_CLASSES, Classes
 from .comparison import encoded_sheet, face_name, tiles_of
 from .files import Source
 from .history import note
-from .job import MOST_UNEXPLAINED, Drawn, Restored, RestoreJob, Restorer, RestoreSettings
+from .job import (
+    MOST_UNEXPLAINED,
+    QUICK_LOOK,
+    Drawn,
+    Restored,
+    RestoreJob,
+    Restorer,
+    RestoreSettings,
+)
 from .log import LOG, RESULTS_OF_SEARCH, drawn_solves, is_of, operator_text, search_log
 from .observation import Observation, Observer
 from .progress import SolveBar
@@ -53,7 +62,8 @@ class Restore:
     worker's solvers, of the prior and of the face prior. init: a latent to start from, or a folder
     of them. bar: shows the steps of solves in this process. force: whether what a generator drew is
     used even if it explains too little of the picture. classes: of the pictures, for a conditional
-    generator.
+    generator. not_refused: what this run drew that explains too little, in too few steps to judge;
+    the share that each leaves unexplained.
     """
 
     settings: RestoreSettings
@@ -66,6 +76,7 @@ class Restore:
     overwrite: bool = False
     force: bool = False
     classes: Classes = NO_CLASSES
+    not_refused: list[float] = field(default_factory=list)
 
     def setup(self) -> Callable[[RestoreJob], Restored]:
         step = self.bar and self.bar.step
@@ -120,7 +131,7 @@ class Restore:
         expected = asdict(self.settings)
         expected["init"] = self._init_digest(source)
         expected["class_label"] = self.classes.of(source)
-        return files.differences(earlier_log, expected)
+        return differences(earlier_log, expected)
 
     def plan(self, source: Source) -> tuple[Todo, RestoreJob | None]:
         observation = self.observer.observe(source)
@@ -151,7 +162,7 @@ class Restore:
         if earlier_log.get("clean") == clean_digest:
             return Todo(source, log), None
         # only the sheet is drawn again
-        for key in RESULTS_OF_SEARCH:
+        for key in (*RESULTS_OF_SEARCH, files.BYTES):
             if key in earlier_log:
                 log[key] = earlier_log[key]
         return Todo(source, log, observation), None
@@ -161,9 +172,9 @@ class Restore:
         if self.force and earlier_log.get("refused"):
             return False
         has_parts = bool(observation.photos)
-        targets = self._targets(observation.source, has_parts)
-        is_complete = all(path.exists() for path in targets)
-        return is_complete and is_of(earlier_log, expected)
+        record = self._path(observation.source, ".json")
+        made = [path for path in self._targets(observation.source, has_parts) if path != record]
+        return files.are_whole(record, earlier_log, made) and is_of(earlier_log, expected)
 
     def _job(self, observation: Observation, whole: degrade.Operator | None) -> RestoreJob:
         """Describe an observation for the worker. whole: see `_assumptions`."""
@@ -323,9 +334,23 @@ class Restore:
         too_little = _too_little(drawn.unexplained)
         if drawn.refused:
             remarks.append(f"refused: {too_little}; --force pastes it")
-        elif self.force and drawn.unexplained > MOST_UNEXPLAINED:
-            remarks.append(f"look at the result: {too_little}")
+        elif drawn.unexplained > MOST_UNEXPLAINED:
+            if self.force:
+                remarks.append(f"look at the result: {too_little}")
+            else:
+                self.not_refused.append(drawn.unexplained)
         return remarks
+
+    def summary(self) -> str | None:
+        """What the user must know of the whole run: results that only a quick look lets pass."""
+        count = len(self.not_refused)
+        if not count:
+            return None
+        return (
+            f"drawn images that leave more than {MOST_UNEXPLAINED:.0%} of what their picture shows "
+            f"unexplained: {count}; they were not refused, since fewer than {QUICK_LOOK} --steps "
+            "are a quick look"
+        )
 
     def _in_grey(self, images: list[Tensor], observation: Observation) -> list[Tensor]:
         """The results with the channels that are written."""

@@ -29,6 +29,7 @@ from invert.recipe import Recipe
 from invert.training import Training, decibels, denoised, noisy_picture, psnr
 
 from . import files
+from .changes import differences
 from .console import say
 from .progress import TrainBar
 from .results import thinned
@@ -83,16 +84,21 @@ class Train:
         settings = recorded(self.recipe) | pictures.settings
         self._refuse_other_settings(before, settings)
         files.sweep(self.output.parent)
-        is_finished = before is not None and not before.get("begun")
-        if is_finished and not files.differences(before, settings):
+        if self._is_finished(before) and not differences(before, settings):
             say(f"{self.output} is already trained, skipped")
             return 0
         progress = self._progress(settings)
         failed = self._train(pictures, progress, device, bar)
         return 3 if failed else 0
 
+    def _is_finished(self, before: dict | None) -> bool:
+        """Whether an earlier run wrote all files of its result, and they are whole."""
+        if before is None or before.get("begun"):
+            return False
+        return files.are_whole(self.log, before, [self.output, self.sheet])
+
     def _refuse_other_settings(self, before: dict | None, settings: dict) -> None:
-        changes = files.differences(before, settings)
+        changes = differences(before, settings)
         if changes and not self.overwrite:
             raise ValueError(
                 f"{self.output} was trained with other settings ({'; '.join(changes)}); "
@@ -104,7 +110,7 @@ class Train:
         progress = read_state(self.state)
         if progress is None:
             return Progress(settings)
-        changes = files.differences(progress.settings, settings)
+        changes = differences(progress.settings, settings)
         if not changes:
             return progress
         if self.overwrite:

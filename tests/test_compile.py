@@ -1,5 +1,7 @@
 """torch.compile(fullgraph=True) of the operators in Real-ESRGAN's chain changes no bit."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -49,6 +51,15 @@ def test_compile_changes_no_bit(text):
         y = compiled(image)
         torch.manual_seed(5)
         assert torch.equal(y, f(image))
+
+
+@pytest.mark.parametrize("make", [degrade.Mask, partial(degrade.Haze, 2.0, 0.9)])
+def test_operator_with_a_tensor_compiles(make):
+    x = torch.rand(2, 3, 24, 20, generator=rng())
+    f = make(torch.rand(1, 1, 24, 20, generator=rng(1)))
+    torch._dynamo.reset()
+    compiled = torch.compile(f, backend="eager", fullgraph=True, dynamic=False)
+    assert torch.equal(compiled(x), f(x))
 
 
 def test_compile_draws_new_noise_at_every_call():

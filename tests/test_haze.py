@@ -118,6 +118,34 @@ def test_haze_has_a_gradient_of_the_depth():
     assert torch.allclose(gradient.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_haze_keeps_a_depth_of_float64():
+    """gradcheck moves the depth by 1e-6, which float32 would round away."""
+    x = image()
+    depth = depth_of(x)[:1].double() * 0.8 + 0.1 + 1e-9
+    share = torch.exp(-2 * depth)
+    assert torch.equal(Haze(2, 0.9, depth)(x), x * share + 0.9 * (1 - share))
+    depth.requires_grad_()
+    assert torch.autograd.gradcheck(lambda depth: Haze(2, 0.9, depth)(x), depth)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read: No such file or directory; check the path"),
+        ({"other": torch.rand(1, 1, 9, 14)}, "holds no tensor of the name 'depth', but 'other'; "),
+        ({"depth": torch.rand(9, 14)}, r"has shape \[9, 14\]; give \[B, 1, H, W\]"),
+        ({"depth": torch.full((1, 1, 9, 14), 2.0)}, r"has values outside \[0, 1\]; scale them"),
+        ({"depth": torch.rand(1, 1, 4, 5)}, r"is \[1, 1, 4, 5\], the images are .*; give one of"),
+    ],
+)
+def test_haze_names_the_file_of_a_depth_that_cannot_be_used(tmp_path, content, problem):
+    path = tmp_path / "depth.safetensors"
+    if content is not None:
+        save_file(content, path)
+    with pytest.raises(ValueError, match=f"depth='{path}' {problem}"):
+        Haze(1, depth=path)(image())
+
+
 def test_haze_names_a_map_of_another_size():
     with pytest.raises(ValueError, match=r"the depth is \[1, 1, 4, 5\], the images are .* size"):
         Haze(1, depth=torch.zeros(1, 1, 4, 5))(image())

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from degrade import Box, Downsample, Mask, Pixels, Pool, Resize, Strokes, Uncrop, parse
+from degrade.serial import from_json, to_json
 
 from .conftest import rng
 
@@ -68,6 +69,28 @@ def test_mask_reads_safetensors_file(tmp_path):
 def test_mask_rejects_wrong_tensors(bad, word):
     with pytest.raises(ValueError, match=word):
         Mask(bad)
+
+
+def test_mask_keeps_float64():
+    x = torch.rand(1, 1, 4, 5, generator=rng(), dtype=torch.float64)
+    m = torch.rand(1, 1, 4, 5, generator=rng(1), dtype=torch.float64)
+    assert torch.equal(Mask(m)(x), x * m)
+    assert torch.autograd.gradcheck(lambda m: Mask(m)(x), m.requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8, torch.bool])
+def test_mask_of_any_type_is_the_same_after_it_was_written_to_a_file(tmp_path, dtype):
+    m = torch.rand(1, 1, 4, 5, generator=rng(), dtype=torch.float64).round(decimals=3).to(dtype)
+    f = Mask(m)
+    g = from_json(to_json(f, tmp_path), tmp_path)
+    x = torch.rand(1, 1, 4, 5, generator=rng(1), dtype=torch.float64)
+    assert f == g and torch.equal(f(x), g(x)) and torch.equal(f(x), x * m)
+
+
+def test_masks_of_equal_values_and_other_types_are_equal():
+    m = torch.rand(1, 1, 4, 5, generator=rng())
+    assert Mask(m) == Mask(m.double()) and str(Mask(m)) == str(Mask(m.double()))
+    assert Mask(m) != Mask(m.double() + 1e-12)
 
 
 def test_mask_rejects_other_size_and_missing_file(tmp_path):

@@ -79,7 +79,7 @@ def test_video_has_a_crf_for_each_image_and_passes_gradients(codec):
 
 
 def test_video_refuses_a_crf_that_no_encoder_takes():
-    for quality in (52, (20, 60), Range(1, 100)):
+    for quality in (0, 52, 101, (20, 60), Range(1, 100)):
         with pytest.raises(ValueError, match="quality=.* must be an integer from 1 to 51"):
             Codec("h264", quality)
     assert Codec("webp", 60).quality == 60

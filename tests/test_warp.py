@@ -7,7 +7,7 @@ from scipy import ndimage
 
 import degrade
 from degrade import Affine, Perspective, Shift, Turn, parse
-from degrade.movement import matrix, move_boxes, move_mask
+from degrade.movement import coarsest_pixel, matrix, move_boxes, move_mask
 
 from .conftest import picture, rng
 
@@ -128,6 +128,21 @@ def test_mask_and_box_follow_the_image(f):
     rows, columns = moved.nonzero().unbind(1)
     assert top - 0.5 <= rows.min() + 0.5 and rows.max() + 0.5 <= bottom + 0.5
     assert left - 0.5 <= columns.min() + 0.5 and columns.max() + 0.5 <= right + 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("jpeg:30 >> mask:m.png", 1),
+        ("crop:3,5,4,4", 1),
+        ("turn:1,0 >> downsample:4", 4),
+        ("pool:4 >> resize:48x40", 4),
+        ("resize:96x80 >> pool:4", 2),
+        ("resize:48x10", 4),
+    ],
+)
+def test_coarsest_pixel_of_a_chain(text, expected):
+    assert coarsest_pixel(parse(text), (1, 3, 48, 40)) == expected
 
 
 def test_matrix_of_a_chain_of_warps_is_the_product():

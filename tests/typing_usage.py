@@ -131,7 +131,8 @@ def restoration(y: Tensor, f: degrade.Operator) -> None:
     invert.restore(
         y, f, G, identity=invert.FaceIdentity(invert.load_embedding("face.pt")), init=r.latent
     )
-    invert.restore(y, "jpeg:12", G)  # type: ignore[arg-type]
+    invert.restore(y, "jpeg:12", G)
+    invert.restore(y, f, "photo")  # type: ignore[arg-type]
     invert.restore(y, f, G, step=9)  # type: ignore[call-arg]
 
 

@@ -154,7 +154,7 @@ def labels(class_label: Label, batch: int, c_dim: int, device: torch.device) -> 
 
 def _is_class(label: Tensor, c_dim: int) -> bool:
     """Whether a label holds classes: integers from 0 to c_dim - 1, one or a row of them."""
-    if label.is_floating_point() or label.ndim > 1:
+    if label.is_floating_point() or label.dtype == torch.bool or label.ndim > 1:
         return False
     in_range = (label >= 0) & (label < c_dim)
     return bool(in_range.all())

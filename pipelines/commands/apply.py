@@ -47,17 +47,15 @@ def apply(
     degrade apply photos -o dataset --op real-esrgan-x4 --pairs 5
     """
     with user_errors():
-        import degrade
-
         from .. import files
-        from ..apply import Apply, numbered
+        from ..apply import Apply, numbered, operator_of_option
         from ..engine import engine_of
         from ..shards import Shards
 
         if shards and not pairs:
             raise ValueError(f"shards={shards} needs pairs; add --pairs 1, or more")
         load(run.plugin)
-        flow = Apply(degrade.parse(op), output, seed, overwrite, pairs)
+        flow = Apply(operator_of_option(op), output, seed, overwrite, pairs)
         sources = numbered(files.gather(inputs, output), pairs)
         workers = engine_of(run.engine, threads=os.cpu_count() or 1, gpu=False)
         if not shards:

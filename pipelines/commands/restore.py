@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import echo, for_each, load, user_errors
+from ..console import echo, for_each, load, say, user_errors
 from ..options import (
     METHODS,
     ClassLabel,
@@ -124,6 +124,7 @@ def restore(
 
         starting(run.quiet)
         import invert
+        from invert.perceptual import check as check_network
 
         from .. import files
         from ..classes import Classes
@@ -138,6 +139,8 @@ def restore(
 
         load(run.plugin)
         sources = files.gather(inputs, output)
+        check_network(options.perceptual)
+        files.refuse_missing(("--clean", clean), ("--init", init))
         classes = Classes.read(class_label)
         identity = identity_text(embedding, person)
         if report:
@@ -150,6 +153,8 @@ def restore(
             recorded["face_prior"] = prior_text(options.face_prior)
             face_images = Images(options.face_prior, face_model.channels, face_model.resolution)
             face_solver = partial(Solver, face_model, run.device, embedding, person)
+        drawing = model if face_model is None else face_model
+        classes.refuse_without(drawing.c_dim)
         where = where_of(align, landmarks, face, box)
         main_method, face_method = methods_of(method, model, face_model)
         refuse_useless_options(model, face_model, where, main_method, samples)
@@ -187,6 +192,9 @@ def restore(
             )
             workers = engine_of(run.engine, gpu=run.device != "cpu")
             code = for_each(flow, sources, workers, run.quiet, bar)
+        summary = flow.summary()
+        if summary is not None and not run.quiet:
+            say(f"note: {summary}")
         if report and code != 2:
             side = model.resolution or LARGE_PHOTO
             page = write(results(sources, settings, output, clean), side)

@@ -19,8 +19,12 @@ from .cards import Card, Cards, Control
 from .view import EXPORTS, component, look, problem_text, refused
 from .workspace import SAMPLES, Picture, Workspace
 
+# How many visitors an event computes for at the same time. Gradio's default is one, so that a slow
+# chain of one visitor would delay all others.
+VISITORS = 16
 # Events of the chain: of several in a row only the last is taken.
 CHAIN_EVENT: dict[str, Any] = {
+    "concurrency_limit": VISITORS,
     "show_progress": "hidden",
     "trigger_mode": "always_last",
     "api_visibility": "private",
@@ -125,9 +129,12 @@ class DegradeTab:
         taken = self.sample.input(_sample, [self.workspace, self.sample], received, **QUICK)
         taken.then(look, self.state, self.view, **QUICK)
         with self.cards_place:
-            gr.render(self.cards, triggers=[self.revision.change], show_progress="hidden")(
-                self._draw_cards
-            )
+            gr.render(
+                self.cards,
+                triggers=[self.revision.change],
+                show_progress="hidden",
+                concurrency_limit=VISITORS,
+            )(self._draw_cards)
 
     def begin_with(self, blocks: gr.Blocks) -> None:
         """Give every visitor a folder, a sample, and the chain of the address."""
@@ -135,6 +142,7 @@ class DegradeTab:
             self._begin,
             None,
             [self.workspace, self.picture, self.cards, self.revision, self.text, self.problem],
+            concurrency_limit=VISITORS,
             api_visibility="private",
         )
         opened.then(_first_look, [*self.state, self.problem], self.view, **QUICK)

@@ -15,7 +15,7 @@ from ..chart import Points, chart
 from . import cards as chains
 from . import restoring
 from .cards import Cards
-from .degrade_tab import DegradeTab
+from .degrade_tab import VISITORS, DegradeTab
 from .restoring import Frame, Restoration, Wish
 from .view import problem_text
 from .workspace import Picture, Workspace
@@ -52,14 +52,20 @@ class RestoreTab:
                 self.save_log,
             ],
             show_progress="hidden",
-            concurrency_limit=1,
+            concurrency_limit=VISITORS,  # restorations themselves wait for each other
             api_visibility="private",
         )
         self.cancel.click(
             self._cancel, degrade_tab.workspace, None, queue=False, api_visibility="private"
         )
-        self.look.click(_inspect, chosen, [self.problem, self.facts], api_visibility="private")
-        self.prior.input(_methods, self.prior, self.method, api_visibility="private")
+        self.look.click(
+            _inspect,
+            chosen,
+            [self.problem, self.facts],
+            concurrency_limit=VISITORS,
+            api_visibility="private",
+        )
+        self.prior.input(_methods, self.prior, self.method, queue=False, api_visibility="private")
 
     def _choices(self) -> None:
         prior = restoring.PRIORS[0]

@@ -110,9 +110,10 @@ class Film(SolveBar):
 
 
 class Restoration:
-    """One restoration that runs in a thread."""
+    """One restoration, in a thread of its own. It waits for those that began before it."""
 
     running: ClassVar[weakref.WeakSet[Restoration]] = weakref.WeakSet()  # and finished ones
+    in_line: ClassVar[list[Restoration]] = []  # the first one computes, the others wait
 
     def __init__(self, wish: Wish, parent: Path):
         self.folder = Path(tempfile.mkdtemp(prefix="restoration-", dir=parent))
@@ -121,6 +122,7 @@ class Restoration:
         self._observed_in = f"{wish.picture.parent}/"  # of no use to a visitor in a message
         self._thread = threading.Thread(target=self._run, args=(wish,), daemon=True)
         self.running.add(self)
+        self.in_line.append(self)
         self._thread.start()
 
     def frames(self) -> Iterator[Frame]:
@@ -139,12 +141,13 @@ class Restoration:
         yield self.film.frame
 
     def cancel(self) -> None:
-        """Stop before the next step. A restoration that is finished stays as it is."""
+        """Stop waiting, or before the next step. One that is finished stays as it is."""
         self.film.is_cancelled.set()
 
     def _run(self, wish: Wish) -> None:
         frame = self.film.frame
         try:
+            self._wait()
             with noting() as notes:
                 path = self._restore(wish)
         except Cancelled:
@@ -161,6 +164,16 @@ class Restoration:
             frame.log = path.with_suffix(".json")
             frame.words = "restored"
             frame.is_done = True
+        finally:
+            self.in_line.remove(self)
+
+    def _wait(self) -> None:
+        """Wait for the restorations that began before. Raises Cancelled if the visitor stops it."""
+        while self.in_line[0] is not self:
+            self.film.frame.words = "waiting for the restoration of another visitor"
+            if self.film.is_cancelled.wait(SECONDS):
+                raise Cancelled
+        self.film.frame.words = "loading the prior"
 
     def _restore(self, wish: Wish) -> Path:
         """Run the flow of `degrade restore`, and return the path of the picture."""

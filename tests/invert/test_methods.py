@@ -217,6 +217,8 @@ def test_class_label_is_given_or_recognised():
     recognised = invert.restore(**args, class_label=classifier, steps=2)
     assert torch.equal(recognised.image, expected.image) and torch.equal(inputs[0], y)
     assert not torch.equal(expected.image, invert.restore(**args, class_label=1, steps=2).image)
+    with pytest.raises(ValueError, match="class_label=True must be integers from 0 to"):
+        invert.restore(**args, class_label=True, steps=2)
     with pytest.raises(ValueError, match="class_label is missing"):
         invert.restore(**args)
     for name in ("robust", "pulse"):  # they use the mean of W of the class

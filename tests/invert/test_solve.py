@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import invert
-from degrade import Mask, parse
+from degrade import Mask, PerImage, parse
 from invert import METHODS, Method, Phase, perceptual
 from invert.loss import L1, Lpips
 from invert.optim import NGD
@@ -145,6 +145,16 @@ def test_zero_steps_give_the_mean_image(avatars):
         (dict(seed=[1, 2]), "2 values for 1 images"),
         (dict(lr_scale=math.nan), "lr_scale=nan"),
         (dict(lr_scale=-1.0), "lr_scale=-1.0"),
+        (dict(lr_scale=1e12), "lr_scale=1000000000000.0 must be a number above 0 and at most 1000"),
+        (dict(lr_scale="big"), "lr_scale='big' must be a number"),
+        (dict(lr_scale=True), "lr_scale=True must be a number"),
+        (dict(seed=True), "seed=True must be an integer"),
+        (dict(init=torch.full((1, 256), 1e30)), "init is so far from the generator's latents"),
+        (dict(init=torch.zeros(1, 3)), r"init: latent has shape \[1, 3\]; give \[B, 256\]"),
+        (dict(operator="jpeg:130"), "quality=130"),
+        (dict(operator=torch.nn.ReLU()), r"operator=ReLU\(\) must be an operator or its text"),
+        (dict(prior="avatars-128"), r"prior='avatars-128' .* invert.load_prior\('avatars-128'\)"),
+        (dict(prior=torch.nn.ReLU()), r"prior=ReLU\(\) must be a generator or a denoiser; give"),
         (dict(operator=parse("strokes:3")), "sample"),
         (dict(consistency="no"), "consistency='no' must be True, False or None"),
         (dict(operator=Mask(torch.ones(1, 1, 8, 8))), "give one of their size"),
@@ -157,6 +167,22 @@ def test_restore_mistakes_are_named(avatars, change, words):
     )
     with pytest.raises(ValueError, match=words):
         invert.restore(**args)
+
+
+def test_operator_may_be_its_text(small):
+    y = picture(1)[..., :32, :32]
+    by_text = invert.restore(y, "jpeg:30", small, steps=2, **QUICK)
+    by_object = invert.restore(y, parse("jpeg:30"), small, steps=2, **QUICK)
+    assert torch.equal(by_text.image, by_object.image)
+
+
+def test_image_too_large_for_the_operator_goes_back_to_the_last_good_one(small):
+    """A step so long that the operator would refuse the image is like one to infinity."""
+    method = Method((Phase("W", 3, NGD(1e30), (L1(),)),), source="")
+    result = invert.restore(picture(1)[..., :32, :32], "clamp", small, method)
+    mean = small.synthesize(small.w_avg[None]).clamp(0, 1)
+    assert result.finite.tolist() == [False]
+    assert torch.allclose(result.image, mean, atol=1e-5)
 
 
 def test_inference_mode_changes_no_bit(small):
@@ -216,6 +242,37 @@ def test_method_that_keeps_pixels_leaves_strongly_reduced_ones(small, factor, is
     expected = always if is_kept else never
     assert torch.equal(by_default.image, expected.image)
     assert not torch.equal(always.image, never.image)
+
+
+def test_crop_keeps_its_pixels_by_default(small):
+    """A crop of a quarter of each side shows pixels, and not means of blocks."""
+    f = parse("crop:5,7,8,8")
+    y = f(picture(1)[..., :32, :32])
+    keeping = METHODS["calibrated"].with_steps(3)
+    result = invert.restore(y, f, small, keeping)
+    assert torch.equal(f(result.image), y)
+
+
+def test_enlargement_of_a_strong_reduction_is_left_out_by_default(small):
+    f = parse("pool:4 >> resize:32")
+    y = f(picture(1)[..., :32, :32])
+    keeping = METHODS["calibrated"].with_steps(3)
+    by_default = invert.restore(y, f, small, keeping)
+    never = invert.restore(y, f, small, keeping, consistency=False)
+    assert torch.equal(by_default.image, never.image)
+
+
+def test_each_image_decides_whether_its_pixels_are_kept(small):
+    """A crop and a reduction by 4 give observations of one size."""
+    crop, pool = parse("crop:5,7,8,8"), parse("pool:4")
+    clean = picture(1)[..., :32, :32]
+    y = torch.cat([crop(clean), pool(clean)])
+    both = PerImage(crop, pool)
+    keeping = METHODS["calibrated"].with_steps(3)
+    by_default = invert.restore(y, both, small, keeping).image
+    never = invert.restore(y, both, small, keeping, consistency=False).image
+    assert torch.equal(crop(by_default[:1]), y[:1])
+    assert torch.equal(by_default[1], never[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -184,6 +184,21 @@ def test_apply_skips_what_is_done(tmp_path):
     assert contents(tmp_path)[0] == before
 
 
+@pytest.mark.parametrize("name", ["LQ/000.png", "HQ/000.png"])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_apply_makes_again_what_was_cut(tmp_path, name, size):
+    """A copy that was stopped, or a full disk, may leave half a picture beside its manifest."""
+    arguments = ("apply", AVATARS / "000.png", AVATARS / "001.png", "-o", tmp_path, "--op", NOISY)
+    arguments += ("--pairs", 1)
+    assert run(*arguments).exit_code == 0
+    before, _ = contents(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[:size])
+    again = run(*arguments)
+    assert again.exit_code == 0 and "1 already done, skipped" in again.output
+    assert contents(tmp_path)[0] == before
+
+
 def test_apply_makes_again_what_lost_a_mask(tmp_path):
     """An operator may name files, which are a part of its result."""
     Image.new("L", (128, 128), 255).save(tmp_path / "mask.png")

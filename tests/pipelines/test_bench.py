@@ -117,8 +117,8 @@ def test_bench_resumes_and_ends_with_the_same_rows(results, tmp_path):
 
 def test_bench_refuses_other_settings_by_name(results):
     for change, words in [
-        (("--seed", 4), "seed 0 → 4"),
-        (("--oracle-mask",), "oracle_mask False → True"),
+        (("--seed", 4), "--seed 0 → 4"),
+        (("--oracle-mask",), "--oracle-mask no → yes"),
     ]:
         result = start_bench(results, *change)
         assert result.exit_code == 2 and words in result.stderr

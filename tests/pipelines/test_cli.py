@@ -1,5 +1,6 @@
 """The command line: mistakes, help, options, output that cannot be written."""
 
+import errno
 import os
 import platform
 import re
@@ -48,7 +49,19 @@ AVATAR = ["--prior", "avatars-128"]
         (["apply", "{ok}", "-o", "{tmp}/text.png/o", "--op", "jpeg:12"], "text.png"),
         (
             ["apply", "{ok}", "-o", "{tmp}/o", "--op", "jpeg:12|30"],
-            "quality has 2 values for 1 images",
+            "--op jpeg:12|30 has a quality for each image of a batch",
+        ),
+        (
+            ["apply", "{ok}", "-o", "{tmp}/o", "--op", "clamp >> maybe:0.5(haze:0.1|0.2|0.3)"],
+            "give one beta, or a range low..high, which is drawn for each",
+        ),
+        (
+            ["apply", "{ok}", "-o", "{tmp}/o", "--op", "perimage(jpeg:10 ; jpeg:20)"],
+            "has an operator for each image of a batch",
+        ),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/o", "--op", "gaussian:0.1|0.2"],
+            "--op gaussian:0.1|0.2 has a sigma for each image of a batch",
         ),
         (["apply", "{ok}", "-o", "{tmp}/annotated", "--op", "clamp"], "000.json is not a manifest"),
         (["apply", "{tmp}/small.png", "-o", "{tmp}", "--op", "jpeg:12"], "holds the input"),
@@ -93,6 +106,16 @@ AVATAR = ["--prior", "avatars-128"]
             ],
             "none.png",
         ),
+        (["restore", "{ok}", "-o", "{tmp}/o", "--clean", "{tmp}/no"], "no does not exist; check"),
+        (["restore", "{ok}", "-o", "{tmp}/o", "--init", "{tmp}/no"], "no does not exist; check"),
+        (
+            ["restore", "{ok}", "-o", "{tmp}/o", "--keep-visible", "--no-keep-visible"],
+            "--keep-visible is given 2 times; give it once",
+        ),
+        (["restore", "{ok}", "-o", "{tmp}/o", "--steps", "-3"], "'--steps': '-3'. Input should"),
+        (["apply", "{ok}", "-o", "{tmp}/o", "--op", "clamp", "--seed", "x"], "'--seed': 'x'. Inp"),
+        (["bench", "--images", "{ok}", "-o", "{tmp}/o", "--limit", "0"], "'--limit': '0'. Input"),
+        (["apply", "{ok}", "-o", "/proc/no", "--op", "clamp"], "/proc/no cannot be made: "),
         (["apply", "{ok}", "-o", "{tmp}/o"], "--op"),
         (["inspect", "{tmp}/text.png"], "is not an image that can be read"),
         (["inspect", "{tmp}/none.jpg"], "cannot be read"),
@@ -117,6 +140,43 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
     assert words in " ".join(result.output.replace("│", " ").split())
     assert "Traceback" not in result.output
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--method", "magic"], "error: method='magic' must be one of robust"),
+        (["--method", "robust"], "error: method='robust' needs a generator, such as the prior av"),
+        (
+            ["--method", "pnp", *AVATAR],
+            "error: method='pnp' needs a denoiser, such as the prior ph",
+        ),
+        (["--class", "3", *AVATAR], "error: --class: this prior has no classes; leave it out"),
+        (["--perceptual", "eye"], "error: perceptual='eye' must be one of vgg, alex"),
+    ],
+)
+def test_mistake_in_an_option_is_told_once_for_all_pictures(tmp_path, more, told):
+    pictures = [AVATARS / "000.png", AVATARS / "001.png"]
+    result = run("restore", *pictures, "-o", tmp_path / "o", "--op", "clamp", *more)
+    assert result.exit_code == 2 and result.stderr.count("error") == 1
+    assert result.stderr.startswith(told)
+
+
+@pytest.mark.parametrize("command", ["apply", "restore"])
+def test_output_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, command):
+    """As a read-only folder is; root, who may run the tests, may write everywhere."""
+    opened = Path.open
+
+    def refused(path, *arguments, **options):
+        if path.name.startswith(".degrade-") and path.suffix == ".tmp":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    more = FAST if command == "restore" else ()
+    result = run(command, AVATARS / "000.png", "-o", tmp_path / "o", "--op", "clamp", *more)
+    told = f"{tmp_path}/o cannot be written to: Permission denied; choose another --output"
+    assert result.exit_code == 2 and told in result.stderr and ".tmp" not in result.stderr
 
 
 def test_bad_file_does_not_stop_the_others(tmp_path):

@@ -16,7 +16,7 @@ from pipelines.faces import Face, choose_all, read_landmarks
 from tests.conftest import AVATARS
 
 from .photos import ASTRONAUT, landmarks_of, turned
-from .shell import AVATARS_128, apply, contents, pixels, run
+from .shell import AVATARS_128, TINY_128, apply, contents, pixels, run
 
 SPOTS = (turned(40, 10, 32, 30), turned(36, -5, 88, 34))
 DAMAGE = "jpeg:30"
@@ -117,6 +117,20 @@ def test_generator_result_refused_is_written_by_force(tmp_path, monkeypatch):
     forced = run(*command, *AVATARS_128, "--force")
     assert forced.exit_code == 0 and "leaves 120% of what it shows unexplained" in forced.stderr
     assert run(*command, *AVATARS_128).exit_code == 0  # it is there already
+
+
+@pytest.mark.parametrize(("share", "is_told"), [(0.9, True), (0.1, False)])
+def test_quick_look_that_explains_too_little_is_written_and_named(
+    tmp_path, monkeypatch, share, is_told
+):
+    monkeypatch.setattr(job, "unexplained", lambda *_: share)
+    command = ["restore", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp", "--steps", 1]
+    result = run(*command, *TINY_128)
+    assert result.exit_code == 0 and (tmp_path / "000.png").exists()
+    told = "drawn images that leave more than 40% of what their picture shows unexplained: 1; they"
+    assert (told in result.stderr) == is_told
+    assert result.stderr.count("note:") == is_told
+    assert "note" not in run(*command, *TINY_128, "--quiet", "--overwrite").stderr
 
 
 def test_generator_accepts_what_it_draws(tmp_path):

@@ -137,6 +137,8 @@ def test_missing_results_are_made_again(tmp_path):
     for name in ("000.png", "000.sheet.png", "000.latent.safetensors"):
         (tmp_path / "r" / name).unlink()
         assert run(*command).exit_code == 0 and contents(tmp_path / "r") == before
+        (tmp_path / "r" / name).write_bytes(b"cut")
+        assert run(*command).exit_code == 0 and contents(tmp_path / "r") == before
     start_bench(tmp_path / "b", tasks="UNAP", methods="robust")
     before = contents(tmp_path / "b")[0]
     pictures = {file: data for file, data in before.items() if file.startswith("images")}

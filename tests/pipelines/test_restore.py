@@ -142,7 +142,7 @@ def test_restore_takes_op_from_the_command_line(tmp_path):
     told = run(*command, "--op", "downsample:4 >> jpeg:30")
     assert (
         told.exit_code == 0
-        and "note" not in told.stderr
+        and "estimated" not in told.stderr
         and pixels(out / "004.png").shape == (128, 128, 3)
     )
     shutil.rmtree(out)
@@ -328,7 +328,7 @@ def test_keep_visible_keeps_certain_pixels(tmp_path):
     quick = ["--steps", 2, *TINY_128, "--keep-visible"]
     apply(AVATARS / "003.png", output=tmp_path / "o", op="strokes:5")
     result = run("restore", tmp_path / "o", "-o", tmp_path / "r", *quick)
-    assert result.exit_code == 0 and "note" not in result.stderr
+    assert result.exit_code == 0 and "nothing is kept" not in result.stderr
     manifest = json.loads((tmp_path / "o" / "003.json").read_text())
     seen = degrade.parse(manifest["operator"]).visible((1, 3, 128, 128))[0, 0].numpy() == 1
     assert 5000 < seen.sum() < 128 * 128
@@ -415,7 +415,7 @@ def test_restore_skips_what_is_done_and_says_so(tmp_path):
     assert again.exit_code == 0 and "1 already done, skipped" in again.stderr
     assert "2 of 2 001.png" in again.stderr  # one bar for both
     other = alex(tmp_path / "o", tmp_path / "r", steps=2)
-    assert other.exit_code == 2 and "(steps 1 → 2); add --overwrite" in other.stderr
+    assert other.exit_code == 2 and "(--steps 1 → 2); add --overwrite" in other.stderr
 
 
 def test_log_holds_the_curve_of_each_term(tmp_path):

@@ -44,7 +44,7 @@ def test_run_beside_another_is_refused_at_once(tmp_path):
         refused = run(*command, "clamp", "--overwrite")
         assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
         assert f"another run (process {os.getpid()})" in refused.stderr
-        assert "spec 'jpeg:50' → 'clamp'" in refused.stderr
+        assert "--op 'jpeg:50' → 'clamp'" in refused.stderr
         bench = start_bench(tmp_path / "new" / "out")
         assert bench.exit_code == 2 and "command 'apply' → 'bench'" in bench.stderr
         assert run(*command, "jpeg:50").exit_code == 0  # equal settings share the folder

@@ -5,6 +5,8 @@ import inspect
 import json
 import shlex
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy
@@ -328,6 +330,63 @@ def test_studio_restoration_is_cancelled(visitor, observed, cancel):
     *_, last = restoration.frames()
     assert last.words == "cancelled" and not last.is_done
     assert not (restoration.folder / "restored").exists()
+
+
+@pytest.fixture
+def slow_restorations(monkeypatch):
+    """Restorations that only note their prior, and end when an event is set."""
+    begun, may_end = [], threading.Event()
+
+    def restore(restoration, wish):
+        begun.append(wish.seed)
+        may_end.wait(10)
+        raise ValueError("no picture")
+
+    monkeypatch.setattr(Restoration, "_restore", restore)
+    yield begun, may_end
+    may_end.set()
+
+
+def test_studio_restoration_that_waits_for_another_is_cancelled(
+    visitor, observed, slow_restorations
+):
+    begun, may_end = slow_restorations
+    first = Restoration(Wish(observed, "photo", "ddnm", seed=1), visitor.folder)
+    second = Restoration(Wish(observed, "photo", "ddnm", seed=2), visitor.folder)
+    words = set()
+    for frame in second.frames():
+        words.add(frame.words)
+        second.cancel()
+    assert "cancelled" in words and begun == [1]
+    may_end.set()
+    assert refusal(list, first.frames()) == "no picture"
+
+
+def test_studio_restores_one_after_another(visitor, observed, slow_restorations):
+    begun, may_end = slow_restorations
+    restorations = []
+    for seed in range(3):
+        restorations.append(Restoration(Wish(observed, "photo", "ddnm", seed=seed), visitor.folder))
+    first, *others = restorations
+    while not all(each.film.frame.words.startswith("waiting") for each in others):
+        time.sleep(0.01)
+    assert begun == [0]
+    may_end.set()
+    for restoration in restorations:
+        assert refusal(list, restoration.frames()) == "no picture"
+    assert begun == [0, 1, 2] and first not in Restoration.in_line
+
+
+def test_studio_serves_several_visitors_at_a_time(tmp_path, monkeypatch):
+    """By default, an event that waits in Gradio's queue runs for one visitor at a time."""
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    pytest.importorskip("gradio", reason="needs the extra degrade[studio]")
+    from pipelines.studio.page import page
+
+    queued = [event for event in page(tmp_path).fns.values() if event.queue]
+    assert len(queued) > 3
+    for event in queued:
+        assert event.concurrency_limit >= 8, event.name
 
 
 def test_studio_restoration_fails_in_words(visitor, observed):

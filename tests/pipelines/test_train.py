@@ -242,14 +242,22 @@ def test_finished_training_is_not_repeated(tmp_path, pictures, capsys):
     assert output.stat().st_mtime_ns == before
 
 
+def test_training_whose_result_was_cut_is_repeated(tmp_path, pictures):
+    output = tmp_path / "mine.safetensors"
+    trained(output, pictures)
+    before = written(output)
+    output.write_bytes(output.read_bytes()[:100])
+    assert trained(output, pictures) == 0 and written(output) == before
+
+
 def test_other_settings_need_overwrite(tmp_path, pictures):
     output = tmp_path / "mine.safetensors"
     trained(output, pictures)
     before = written(output)
-    with pytest.raises(ValueError, match="steps 3 → 4.*--overwrite"):
+    with pytest.raises(ValueError, match="--steps 3 → 4.*--overwrite"):
         trained(output, pictures, steps=4)
     (pictures / "3.png").unlink()
-    with pytest.raises(ValueError, match="pictures '.*' → '.*--overwrite"):
+    with pytest.raises(ValueError, match="the pictures '.*' → '.*--overwrite"):
         trained(output, pictures)
     assert written(output) == before
     assert trained(output, pictures, steps=4, overwrite=True) == 0
@@ -260,7 +268,7 @@ def test_state_of_other_settings_needs_overwrite(tmp_path, pictures):
     output = tmp_path / "mine.safetensors"
     state = tmp_path / "mine.safetensors.state"
     train.write_state(state, train.Progress({"steps": 77}))
-    with pytest.raises(ValueError, match="steps 77 → 3.*--overwrite"):
+    with pytest.raises(ValueError, match="--steps 77 → 3.*--overwrite"):
         trained(output, pictures)
     assert trained(output, pictures, overwrite=True) == 0
     assert not state.exists()

@@ -80,7 +80,7 @@ def test_bench_shows_what_tune_found(tmp_path):
         len((tmp_path / "t" / "results.jsonl").read_text().splitlines()) == 9
     )  # nothing was computed again
     told = run(*command, "--oracle-mask")
-    assert told.exit_code == 2 and "oracle_mask False → True" in told.stderr
+    assert told.exit_code == 2 and "--oracle-mask no → yes" in told.stderr
 
     best = min(rows, key=lambda row: row["accuracy"])
     factors = json.loads(before)["factors"]["pulse"]["upsampling/M"]
