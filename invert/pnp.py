@@ -27,6 +27,7 @@ from .result import Report, Restoration
 from .sampling import Sampling, check_drawn, report_step, restoration
 from .strength import Strength, find_strength, turns
 from .tiles import blend, tiles
+from .white_noise import refined, refines
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class PlugAndPlay(RestorationMethod):
             part_problem = replace(problem, observation=y, operator=part.operator)
             for step, x0 in enumerate(turns(part_problem, strength), 1):
                 if step == turns_each:
+                    if refines(part.operator, strength):
+                        x0 = refined(part_problem, strength, x0)
                     x0 = consistent(part.operator, x0, y)
                 done = number * turns_each + step
                 loss = report_step(phase, part_problem, done, total, x0, report)
