@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDE = 4  # pixels of a patch: smaller patches find more that are similar
-STRIDE = 4  # pixels from one patch that is estimated with its group to the next
+STRIDE = 3  # pixels from one patch that is estimated with its group to the next
 RADIUS = 19  # pixels: how far away similar patches are searched
 GROUP = 64  # patches of a group
+LEAST_SIGMA = 0.002  # below, products of patches are not positive definite in float32
 BAND = 8  # rows of groups that are estimated at once, which bounds the memory
 
 
@@ -56,6 +57,7 @@ def ridge_weights(patches: Tensor, sigma: float) -> Tensor:
     _, count, values = patches.shape
     differences = patches - patches.mean(1, keepdim=True)
     products = differences @ differences.mT
+    sigma = max(sigma, LEAST_SIGMA)
     noise = values * sigma**2 * torch.eye(count).to(products)
     factor = torch.linalg.cholesky(products + noise)
     return torch.cholesky_solve(products, factor) + 1 / count
@@ -102,15 +104,24 @@ def band_distances(surrounded: Tensor, top: int, bottom: int) -> Tensor:
         for right in range(reach):
             squares = (band - rows[..., right : right + width]).square()
             distances.append(F.avg_pool2d(squares, SIDE, STRIDE).flatten())
-    return torch.stack(distances, 1)
+    stacked = torch.stack(distances, 1)
+    itself = reach * RADIUS + RADIUS
+    stacked[:, itself] = -1  # the nearest also where all are alike
+    return stacked
 
 
 def on_grid(x: Tensor) -> Tensor:
     """Repeat the last row and column until patches at every STRIDE pixels cover the image."""
     height, width = x.shape[2:]
-    below = (SIDE - height) % STRIDE
-    right = (SIDE - width) % STRIDE
+    below = covered(height) - height
+    right = covered(width) - width
     return F.pad(x, (0, right, 0, below), mode="replicate")
+
+
+def covered(length: int) -> int:
+    """The least length from `length` on that patches at every STRIDE pixels cover."""
+    steps = math.ceil((length - SIDE) / STRIDE)
+    return SIDE + STRIDE * max(0, steps)
 
 
 def patches_of(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The last step of a restoration where nothing happened but white Gaussian noise.
 
-A small network sees little of a photo at once, so that it smooths texture that repeats itself. Two
-estimates are added to the network's: that of the mirrored image, and that of groups of similar
-patches (`similar`). How far the second one is trusted is measured in the observation itself, by
+A small network sees little of a photo at once, so that it smooths texture that repeats itself. Its
+estimates of the image in all four orientations are averaged, and groups of similar patches give
+another estimate (`similar`). How far that one is trusted is measured in the observation itself, by
 Stein's unbiased estimate of the risk, at every place of the image.
 Source: Stein 1981, "Estimation of the Mean of a Multivariate Normal Distribution"; Ramani, Blu &
 Unser 2008, "Monte-Carlo SURE", for the divergence.
@@ -25,6 +25,7 @@ from .trials import local_mean
 
 PROBE = 0.2  # of the noise level, by which the observation is moved to measure a derivative
 WINDOW = 65  # pixels: the side of the square in which the risk is measured
+SIDES = (2, 3)  # the dimensions of height and width
 LEAST = 1e-12  # of a mean square difference, so that nothing is divided by 0
 
 
@@ -54,8 +55,10 @@ def refined(problem: Problem, strength: Strength, x0: Tensor) -> Tensor:
     def network(x: Tensor) -> Tensor:
         return problem.denoiser.denoise(x, level, problem.label)
 
-    mirrored = network(y.flip(3)).flip(3)
-    pilot = (x0 + mirrored) / 2
+    pilot = x0
+    if not problem.denoiser.upright:
+        turned = [torch.rot90(network(torch.rot90(y, n, SIDES)), -n, SIDES) for n in (1, 2, 3)]
+        pilot = torch.stack([x0, *turned]).mean(0)
     change = ridge_estimate(y, pilot, sigma) - pilot
     probe = PROBE * sigma * problem.rng("probe").normal(y)
     moved_y = y + probe
