@@ -24,7 +24,7 @@ from .strength import Strength
 from .trials import local_mean
 
 PROBE = 0.2  # of the noise level, by which the observation is moved to measure a derivative
-WINDOW = 65  # pixels: the side of the square in which the risk is measured
+WINDOW = 97  # pixels: the side of the square in which the risk is measured
 SIDES = (2, 3)  # the dimensions of height and width
 LEAST = 1e-12  # of a mean square difference, so that nothing is divided by 0
 
