@@ -10,7 +10,6 @@ Unser 2008, "Monte-Carlo SURE", for the divergence.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from degrade.levels import Clamp, Quantize
@@ -18,6 +17,7 @@ from degrade.noise import Gaussian
 from degrade.operator import Operator
 
 from .linear_model import linear_model
+from .orientation import ALL_TURNS, averaged, known_turns, turned
 from .problem import Problem
 from .similar import ridge_estimate
 from .strength import Strength
@@ -25,7 +25,6 @@ from .trials import local_mean
 
 PROBE = 0.2  # of the noise level, by which the observation is moved to measure a derivative
 WINDOW = 97  # pixels: the side of the square in which the risk is measured
-SIDES = (2, 3)  # the dimensions of height and width
 LEAST = 1e-12  # of a mean square difference, so that nothing is divided by 0
 
 
@@ -55,10 +54,8 @@ def refined(problem: Problem, strength: Strength, x0: Tensor) -> Tensor:
     def network(x: Tensor) -> Tensor:
         return problem.denoiser.denoise(x, level, problem.label)
 
-    pilot = x0
-    if not problem.denoiser.upright:
-        turned = [torch.rot90(network(torch.rot90(y, n, SIDES)), -n, SIDES) for n in (1, 2, 3)]
-        pilot = torch.stack([x0, *turned]).mean(0)
+    other_turns = known_turns(problem.denoiser, ALL_TURNS)
+    pilot = averaged(x0, other_turns, lambda number: network(turned(y, number)))
     change = ridge_estimate(y, pilot, sigma) - pilot
     probe = PROBE * sigma * problem.rng("probe").normal(y)
     moved_y = y + probe

@@ -6,6 +6,7 @@ import torch
 
 import degrade
 import invert
+from invert.orientation import averaged, turned
 from invert.problem import Problem
 from invert.similar import (
     GROUP,
@@ -18,7 +19,7 @@ from invert.similar import (
     ridge_weights,
     similar_patches,
 )
-from invert.strength import Strength
+from invert.strength import Strength, denoised
 from invert.white_noise import best_share, refined, refines
 from tests.conftest import picture, rng
 
@@ -185,3 +186,31 @@ def test_upright_prior_sees_no_turned_image(upright, turned):
     problem = Problem(observation=y, operator=f, prior=prior, seeds=(0,))
     refined(problem, Strength((0.02,), 0.02, ""), y)
     assert network.was_upright.count(False) == turned
+
+
+class TellsLevel(torch.nn.Module):
+    """Returns its noise level as an image."""
+
+    def forward(self, x, sigma):
+        return sigma.expand_as(x)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_map_of_noise_is_turned_with_the_image(number):
+    z = torch.rand(1, 3, 20, 32, generator=rng(0))
+    relative = torch.rand(1, 1, 20, 32, generator=rng(1)) + 0.5
+    prior = invert.Denoiser(TellsLevel(), takes_map=True)
+    f = degrade.parse("poisson:40")
+    problem = Problem(observation=z, operator=f, prior=prior, seeds=(0,))
+    estimate = denoised(problem, z, 0.1, relative, number)
+    assert torch.allclose(turned(estimate, -number), (0.1 * relative).expand_as(z))
+
+
+def test_average_of_orientations_is_the_mean_of_images_turned_back():
+    """Against numpy, for an estimate that adds a ramp from left to right."""
+    x = torch.rand(1, 1, 6, 6, generator=rng(0))
+    ramp = torch.arange(6.0)
+    result = averaged(x + ramp, (1, 2, 3), lambda number: turned(x, number) + ramp)
+    ramps = [numpy.rot90(numpy.tile(numpy.arange(6.0), (6, 1)), -n) for n in range(4)]
+    expected = x[0, 0].numpy() + numpy.mean(ramps, 0)
+    numpy.testing.assert_allclose(result[0, 0].numpy(), expected, atol=1e-5)
