@@ -100,11 +100,11 @@ def band_distances(surrounded: Tensor, top: int, bottom: int) -> Tensor:
     band = region[:, :, RADIUS : RADIUS + bottom - top, RADIUS : RADIUS + width]
     distances = []
     for below in range(reach):
-        rows = region[:, :, below : below + bottom - top]
-        for right in range(reach):
-            squares = (band - rows[..., right : right + width]).square()
-            distances.append(F.avg_pool2d(squares, SIDE, STRIDE).flatten())
-    stacked = torch.stack(distances, 1)
+        rows = region[0, :, below : below + bottom - top]
+        shifted = rows.unfold(2, width, 1).transpose(1, 2)  # [1, reach, rows, width]
+        squares = (band - shifted).square()
+        distances.append(F.avg_pool2d(squares, SIDE, STRIDE)[0].flatten(1))
+    stacked = torch.cat(distances).T.contiguous()
     itself = reach * RADIUS + RADIUS
     stacked[:, itself] = -1  # the nearest also where all are alike
     return stacked
