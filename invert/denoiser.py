@@ -48,6 +48,8 @@ class Denoiser(HubPrior):
     * learned_variance: the module has 2C output channels. The first C are the prediction, the
       others interpolate between two variances (see `variance`).
     * classes: how many classes there are. The module is called with labels [B] as a third argument.
+    * upright: it was trained on upright pictures alone, so that it is not shown turned ones;
+      those of one resolution always are.
     * takes_map: sigma may be a map [B, 1, H, W] of noise levels.
     * channels: C. resolution: the side of the only images the module takes; None for any size.
       multiple: sides that are no multiple of it are padded at the right and at the bottom by
@@ -83,6 +85,7 @@ class Denoiser(HubPrior):
         signed: bool = False,
         learned_variance: bool = False,
         classes: int = 0,
+        upright: bool = False,
         takes_map: bool = False,
         sigma_range: tuple[float, float] | None = None,
     ):
@@ -96,6 +99,7 @@ class Denoiser(HubPrior):
         self.signed = signed
         self.learned_variance = learned_variance
         self.c_dim = classes
+        self.upright = upright or resolution is not None
         self.takes_map = takes_map
         self.table: NoiseTable | None = None
         if betas is not None or alpha_bar is not None:
@@ -154,6 +158,7 @@ class Denoiser(HubPrior):
         return Denoiser(
             GreyModule(self),
             channels=1,
+            upright=self.upright,
             takes_map=self.takes_map,
             sigma_range=(low / scale, high / scale),
         )

@@ -22,11 +22,13 @@ from degrade.operator import Operator, Shape, compose
 
 from .defects import with_found_mask
 from .method import RestorationMethod
+from .orientation import HALF_TURN, known_turns
 from .problem import Problem
 from .result import Report, Restoration
 from .sampling import Sampling, check_drawn, report_step, restoration
 from .strength import Strength, find_strength, turns
 from .tiles import blend, tiles
+from .white_noise import refined, refines
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,17 @@ class PlugAndPlay(RestorationMethod):
         (phase,) = self.stages()
         turns_each = max(1, len(strength.levels))
         total = turns_each * len(parts)
+        is_white = refines(problem.operator, strength)
+        orientations = () if is_white else known_turns(problem.denoiser, HALF_TURN)
         losses = torch.zeros(len(parts), self.steps, dtype=torch.float32, device="cpu")
         for number, part in enumerate(parts):
             rows, columns = part.observed
             y = problem.observation[..., rows, columns]
             part_problem = replace(problem, observation=y, operator=part.operator)
-            for step, x0 in enumerate(turns(part_problem, strength), 1):
+            for step, x0 in enumerate(turns(part_problem, strength, orientations), 1):
                 if step == turns_each:
+                    if is_white:
+                        x0 = refined(part_problem, strength, x0)
                     x0 = consistent(part.operator, x0, y)
                 done = number * turns_each + step
                 loss = report_step(phase, part_problem, done, total, x0, report)

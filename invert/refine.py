@@ -7,21 +7,19 @@ the denoiser removed and from that uncertainty.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from degrade.choice import Identity
-from degrade.levels import Clamp, Quantize
-from degrade.noise import Gaussian
 from degrade.operator import Operator, compose
 from degrade.values import Range
 
 from .denoiser import Denoiser
 from .strength import within
 from .trials import local_mean
+from .white_noise import white_noise
 
 ROUNDS = 4  # of expectation maximisation
 PART = 128  # pixels: sigma is estimated in parts of this side
@@ -47,9 +45,10 @@ def refine(operator: Operator, y: Tensor, denoiser: Denoiser) -> Refined:
     y: [1, C, h, w]. The estimate starts at the operator's sigma, which may be a range. Noise that
     is no stronger than in every photo is left out. Other operators are returned as they are.
     """
-    noise, *others = operator
-    if not isinstance(noise, Gaussian) or not only_rounds(others):
+    noise = white_noise(operator)
+    if noise is None:
         return Refined(operator)
+    _, *others = operator
     start = middle(noise.sigma)
     sigma = noise_sigma(y, start, denoiser)
     if sigma < FAINTEST:
@@ -57,11 +56,6 @@ def refine(operator: Operator, y: Tensor, denoiser: Denoiser) -> Refined:
     refined = noise.with_values({"sigma": sigma})
     words = f"sigma refined from {noise.sigma} to {sigma:g}"
     return Refined(compose([refined, *others]), words)
-
-
-def only_rounds(stages: Sequence[Operator]) -> bool:
-    """Whether stages only clamp and round values, as saving to a file does."""
-    return all(isinstance(stage, (Clamp, Quantize)) for stage in stages)
 
 
 def middle(sigma: object) -> float:

@@ -7,13 +7,15 @@ their truth is known, the noise level that restores them best can be measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from .linear_model import PLAIN, ROUNDING, Response, linear_model
+from .orientation import averaged, turned
 from .problem import Problem, streams
 from .trials import Trial, draw_trial, local_mean, measured_error, measured_response, trial_parts
 
@@ -240,24 +242,41 @@ def relative_noise(problem: Problem, z: Tensor, strength: Strength) -> Tensor | 
     return deviation / strength.error
 
 
-def turns(problem: Problem, strength: Strength) -> Iterator[Tensor]:
-    """Half-quadratic splitting: yield the denoised image of each turn, unclamped."""
+def turns(
+    problem: Problem, strength: Strength, orientations: Sequence[int] = ()
+) -> Iterator[Tensor]:
+    """Half-quadratic splitting: yield the denoised image of each turn, unclamped.
+
+    orientations: quarter turns of the image after which the last estimate is made, too; all are
+    averaged.
+    """
     model = linear_model(problem.operator, problem.observation, strength.response)
     z = model.first_guess()
     if not strength.levels:
         yield z
         return
     relative = relative_noise(problem, z, strength)
-    lowest, highest = problem.denoiser.sigma_range
-    following = (*strength.levels[1:], None)
-    for sigma, next_sigma in zip(strength.levels, following, strict=True):
-        level: float | Tensor = sigma
-        if relative is not None:
-            level = (sigma * relative).clamp(lowest, highest)
-        x0 = problem.denoiser.denoise(z, level, problem.label)
+    for sigma, next_sigma in pairwise(strength.levels):
+        x0 = denoised(problem, z, sigma, relative)
         yield x0
-        if next_sigma is not None:
-            z = model.nearest(x0, next_sigma, strength.error)
+        z = model.nearest(x0, next_sigma, strength.error)
+    last_sigma = strength.levels[-1]
+    x0 = denoised(problem, z, last_sigma, relative)
+    yield averaged(x0, orientations, lambda n: denoised(problem, z, last_sigma, relative, n))
+
+
+def denoised(
+    problem: Problem, z: Tensor, sigma: float, relative: Tensor | None, number: int = 0
+) -> Tensor:
+    """The network's estimate of z after `number` quarter turns.
+
+    relative: a map [1, 1, H, W] that sigma is multiplied by.
+    """
+    level: float | Tensor = sigma
+    if relative is not None:
+        lowest, highest = problem.denoiser.sigma_range
+        level = turned(sigma * relative, number).clamp(lowest, highest)
+    return problem.denoiser.denoise(turned(z, number), level, problem.label)
 
 
 def trial_loss(trials: list[Trial], strength: Strength) -> float:

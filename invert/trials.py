@@ -233,6 +233,6 @@ def shown(model: LinearModel, image: Tensor) -> Tensor:
     return (sums != 0).to(image)
 
 
-def local_mean(x: Tensor) -> Tensor:
-    """Replace every pixel by the mean of the square around it."""
-    return F.avg_pool2d(x, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
+def local_mean(x: Tensor, window: int = WINDOW) -> Tensor:
+    """Replace every pixel by the mean of the square around it, `window` pixels wide and high."""
+    return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)

@@ -150,6 +150,7 @@ def read(tensors: Weights, config: Mapping) -> tuple[nn.Module, dict]:
     options = {
         "channels": channels,
         "multiple": MULTIPLE,
+        "upright": sigma_data is not None,
         "takes_map": True,
         "sigma_range": (float(low), float(high)),
     }
