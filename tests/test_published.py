@@ -256,9 +256,14 @@ def color_of_gfpgan(image, draws):
 
 FACES = ("gfpgan", "codeformer", "restoreformer", "vqfr", "vqfr-v2", "difface", "diffbir-v1")
 RARELY_GRAY = [("gfpgan", 157), ("difface", 20)]  # seeds that draw grey, which one in 100 does
+QUICK = [*itertools.product(FACES, range(4)), *RARELY_GRAY]
+MORE = [
+    pytest.param(name, seed, marks=pytest.mark.slow)
+    for name, seed in itertools.product(FACES, range(4, 8))
+]
 
 
-@pytest.mark.parametrize("name, seed", [*itertools.product(FACES, range(8)), *RARELY_GRAY])
+@pytest.mark.parametrize("name, seed", [*QUICK, *MORE])
 def test_blind_face_equals_its_code_at_the_same_draws(name, seed, run):
     x = clean(seed, 96, 90)
     result, draws = run(name, x, seed)

@@ -20,8 +20,8 @@ def photo():
     ("happened", "other"),
     [
         ("jpeg:50 >> jpeg:90", "jpeg:90"),
-        ("jpeg:90", "jpeg:50 >> jpeg:90"),
-        (ENLARGED, "jpeg:80"),
+        pytest.param("jpeg:90", "jpeg:50 >> jpeg:90", marks=pytest.mark.slow),
+        pytest.param(ENLARGED, "jpeg:80", marks=pytest.mark.slow),
         ("jpeg:80", ENLARGED),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 import degrade
 import invert
 from invert.refine import noise_sigma, refine
-from tests.conftest import picture
+from tests.conftest import picture, slow_except
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def photo():
     return invert.load_prior("photo")
 
 
-@pytest.mark.parametrize("start", [0.01, 0.1])
+@pytest.mark.parametrize("start", slow_except((0.1,), (0.01, 0.1)))
 def test_refined_sigma_does_not_depend_on_the_start(photo, start):
     sigma = 0.04
     y = degrade.parse(f"gaussian:{sigma} >> clamp >> quantize")(picture(1), 2)

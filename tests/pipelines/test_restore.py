@@ -474,6 +474,7 @@ def test_note_never_prints_a_long_list(tmp_path):
     assert "numbers)" in result.stderr and "|11|12|13" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_restore_works_with_a_full_stderr(tmp_path):
     """In a Python of its own, which also ends with a stream that cannot be flushed."""
