@@ -12,7 +12,7 @@ from .conftest import slow_except
 from .processes import Forked, run_script
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-QUICK = ("compose_and_restore", "own_operator")
+QUICK = ("own_operator",)
 STEPS = 6  # of a restoration; the pictures are looked at in docs/examples.md
 
 

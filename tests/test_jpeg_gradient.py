@@ -243,6 +243,7 @@ def test_compile_without_graph_break(surrogate):
     torch.testing.assert_close(actual, gradient(f, x.detach(), g))
 
 
+@pytest.mark.slow
 def test_compile_with_every_kind_of_parameter():
     x = torch.rand(2, 3, 20, 24, generator=rng())
     tables = (LUMA, CHROMA)

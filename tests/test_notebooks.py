@@ -16,7 +16,7 @@ from .test_examples import restore_briefly
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "examples" / "notebooks"
-QUICK = "blind_training_pairs"  # the others restore or train
+QUICK = "own_operator"  # the others restore, train or write many pictures
 
 
 def builder():

@@ -72,7 +72,7 @@ def matrix(operator, shape):
         ("pool:2", 0.02, model),
         ("pool:2", 0.0, model),
         ("box:0.5", 0.05, model),
-        ("blur:gaussian,0.5", 0.02, model),
+        pytest.param("blur:gaussian,0.5", 0.02, model, marks=pytest.mark.slow),
         ("pool:2", 0.02, sigma_model),
         ("box:0.5", 0.05, sigma_model),
     ],

@@ -33,6 +33,7 @@ def test_best_explanation_is_what_happened(photo, happened, other):
     assert best([true, false]) == 0
 
 
+@pytest.mark.slow
 def test_explanations_do_not_depend_on_their_order(photo):
     operators = [degrade.parse("jpeg:50 >> jpeg:90"), degrade.parse("jpeg:90")]
     y = operators[0](picture(2), 1)

@@ -104,7 +104,7 @@ def test_strength_finds_the_sigma_of_noise(photo, sigma):
         pytest.param("deadpixels:0.2 >> jpeg:60", 0.8, 0.0, marks=pytest.mark.slow),
         ("saltpepper:0.3 >> jpeg:60", 0.7, 0.15),
         pytest.param("gaussian:0.1 >> pixels:0.5", 1.0, 0.0, marks=pytest.mark.slow),
-        ("jpeg:30", 1.0, 0.0),
+        pytest.param("jpeg:30", 1.0, 0.0, marks=pytest.mark.slow),
     ],
 )
 def test_mean_of_the_observation_is_measured(photo, spec, slope, offset):
@@ -381,6 +381,7 @@ def test_noise_that_follows_the_level_is_removed_by_a_map(photo):
     assert psnr(with_map, clean) > psnr(alike, clean) + 0.3
 
 
+@pytest.mark.slow
 def test_uniform_noise_needs_no_map(photo):
     f = degrade.parse("gaussian:0.05")
     y = f(picture(2)[..., :96, :96], rng(3))

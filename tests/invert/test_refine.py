@@ -27,6 +27,7 @@ def test_refine_leaves_out_noise_that_is_not_there(photo):
     assert "no stronger" in refined.words
 
 
+@pytest.mark.slow
 def test_refine_starts_from_a_range(photo):
     y = degrade.parse("gaussian:0.04 >> clamp >> quantize")(picture(1), 2)
     refined = refine(degrade.parse("gaussian:0.01..0.2"), y, photo)

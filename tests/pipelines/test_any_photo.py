@@ -126,6 +126,7 @@ def test_photo_noise_of_unknown_strength_is_estimated(photo, tmp_path):
     assert refined == pytest.approx(0.06, rel=0.15)
 
 
+@pytest.mark.slow
 def test_photo_history_is_chosen_among_alternatives(photo, tmp_path, monkeypatch):
     """The guess says one JPEG; the second alternative, two, predicts hidden pixels better."""
     once, twice = tmp_path / "once.jpg", tmp_path / "twice.jpg"
