@@ -34,6 +34,7 @@ COMMANDS = (
 )
 
 
+
 class PlainHelp(TyperGroup):
     """Writes `degrade --help` without rich, whose import takes as long as all the rest."""
 
