@@ -34,7 +34,6 @@ COMMANDS = (
 )
 
 
-
 class PlainHelp(TyperGroup):
     """Writes `degrade --help` without rich, whose import takes as long as all the rest."""
 

@@ -286,6 +286,7 @@ def test_restore_passes_its_options_to_the_solver(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_report_measures_a_folder_of_restorations(tmp_path):
     shutil.copytree(
         AVATARS, tmp_path / "in", ignore=lambda folder, names: set(names) - {"000.png", "001.png"}
