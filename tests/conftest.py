@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=slow)
 
 
+def slow_except(quick: Container, values: Iterable) -> list:
+    """The values as parameters of a test; all but the quick ones have the marker slow."""
+    slow = [pytest.mark.slow]
+    return [pytest.param(value, marks=() if value in quick else slow) for value in values]
+
+
 def cases(count: int) -> settings:
     """Hypothesis settings with `count` examples, times the effort."""
     return settings(max_examples=count * EFFORT)
@@ -58,7 +65,7 @@ settings.register_profile(
     "repeatable",
     derandomize=True,
     deadline=None,
-    max_examples=50 * EFFORT,
+    max_examples=25 * EFFORT,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")

@@ -53,7 +53,7 @@ def recording(monkeypatch):
 
     def record_normal(self, like):
         drawn = normal(self, like)
-        normals.append(hwc(drawn))
+        normals.append(hwc(drawn.clone()))  # the operator may write into its draws
         return drawn
 
     def record_poisson(self, rate):

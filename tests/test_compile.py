@@ -8,7 +8,7 @@ import torch
 import degrade
 from degrade import JPEG, jpeg, parse
 
-from .conftest import picture, rng
+from .conftest import picture, rng, slow_except
 
 CHAIN = "blur:gaussian,1.2 >> resize:10 >> gaussian:0.1 >> poisson:20 >> jpeg:30 >> sinc:2,7"
 # the other operators of published pipelines, with everything drawn
@@ -40,7 +40,7 @@ OPERATORS = [
 ]
 
 
-@pytest.mark.parametrize("text", OPERATORS)
+@pytest.mark.parametrize("text", slow_except(OPERATORS[:-1], OPERATORS))
 def test_compile_changes_no_bit(text):
     f, x = parse(text), torch.rand(2, 3, 24, 20, generator=rng())
     torch._dynamo.reset()
@@ -71,7 +71,9 @@ def test_compile_draws_new_noise_at_every_call():
         assert not any(torch.equal(draw, other) for other in draws[:i])
 
 
-@pytest.mark.parametrize("dynamic, use", [(False, "inversion"), (True, "robustness")])
+@pytest.mark.parametrize(
+    "dynamic, use", [(False, "inversion"), pytest.param(True, "robustness", marks=pytest.mark.slow)]
+)
 def test_compiled_jpeg_has_the_same_gradient(dynamic, use):
     """One graph for all sizes where dynamic=True; the gradients to image and quality are equal."""
     torch._dynamo.reset()
@@ -115,6 +117,7 @@ def test_compiled_jpeg_is_one_operation():
     assert not any("matmul" in target for target in targets)
 
 
+@pytest.mark.slow
 def test_jpeg_in_onnxruntime_has_the_same_bits(tmp_path):
     pytest.importorskip("onnxscript", reason="needs pip install 'degrade[onnx]'")
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'degrade[onnx]'")

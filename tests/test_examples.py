@@ -8,16 +8,12 @@ from PIL import Image
 
 import invert
 
+from .conftest import slow_except
 from .processes import Forked, run_script
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-TRAINS_FOR_400_STEPS = "jpeg_in_training"
+QUICK = ("own_operator",)
 STEPS = 6  # of a restoration; the pictures are looked at in docs/examples.md
-
-
-def parameter(path):
-    marks = [pytest.mark.slow] if path.stem == TRAINS_FOR_400_STEPS else []
-    return pytest.param(path, marks=marks, id=path.stem)
 
 
 def run_with_short_restorations(script, folder):
@@ -38,8 +34,9 @@ def count_grey_levels(path):
     return len(small.getcolors(4096))
 
 
-@pytest.mark.parametrize("script", [parameter(path) for path in EXAMPLES])
-def test_example_writes_what_it_prints(script, tmp_path, tmp_path_factory):
+@pytest.mark.parametrize("name", slow_except(QUICK, [path.stem for path in EXAMPLES]))
+def test_example_writes_what_it_prints(name, tmp_path, tmp_path_factory):
+    script = EXAMPLES[0].with_stem(name)
     process = Forked(
         tmp_path_factory.mktemp("printed"), run_with_short_restorations, script, tmp_path
     )

@@ -6,7 +6,7 @@ import torch
 import degrade
 from degrade.registry import REGISTRY
 
-from .conftest import rng
+from .conftest import rng, slow_except
 
 SIZE = (3, 24, 20)
 # An operator of each name that draws nothing at a call
@@ -154,7 +154,7 @@ def test_export_refuses_a_codec():
         program(degrade.parse("codec:webp,30"))
 
 
-@pytest.mark.parametrize("name", ONNX)
+@pytest.mark.parametrize("name", slow_except(("gray",), ONNX))
 def test_onnx_runtime_gives_the_values(name):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra degrade[onnx]")
     pytest.importorskip("onnxscript", reason="needs the extra degrade[onnx]")

@@ -11,7 +11,7 @@ from degrade.jpeg.header import STANDARD
 from degrade.jpeg.layout import SAMPLINGS
 from degrade.jpeg.slopes import smoothed
 
-from .conftest import picture, rng
+from .conftest import picture, rng, slow_except
 from .jpeg_reference import (
     CHROMA,
     LUMA,
@@ -227,13 +227,8 @@ def test_descent_finds_image_with_same_jpeg():
     assert mean_squared_error < 1
 
 
-def compiled(surrogate):
-    """All but one are slow, since torch takes 5 to 10 s to compile one with its gradient."""
-    marks = () if surrogate == "cubic" else pytest.mark.slow
-    return pytest.param(surrogate, marks=marks)
-
-
-@pytest.mark.parametrize("surrogate", [compiled(surrogate) for surrogate in SURROGATES])
+# torch takes 5 to 10 s to compile one with its gradient
+@pytest.mark.parametrize("surrogate", slow_except(("cubic",), SURROGATES))
 def test_compile_without_graph_break(surrogate):
     x = torch.rand(2, 3, 20, 24, generator=rng()).requires_grad_()
     g = torch.rand(x.shape, generator=rng(1))
@@ -248,6 +243,7 @@ def test_compile_without_graph_break(surrogate):
     torch.testing.assert_close(actual, gradient(f, x.detach(), g))
 
 
+@pytest.mark.slow
 def test_compile_with_every_kind_of_parameter():
     x = torch.rand(2, 3, 20, 24, generator=rng())
     tables = (LUMA, CHROMA)

@@ -10,12 +10,13 @@ import pytest
 
 import invert
 
+from .conftest import slow_except
 from .processes import Forked
 from .test_examples import restore_briefly
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "examples" / "notebooks"
-QUICK = "blind_training_pairs"  # the others restore or train
+QUICK = "own_operator"  # the others restore, train or write many pictures
 
 
 def builder():
@@ -77,12 +78,7 @@ def test_notebooks_are_named_in_the_page_of_examples():
         assert f"../examples/notebooks/{name}.ipynb" in page
 
 
-def parameter(name):
-    marks = [] if name == QUICK else [pytest.mark.slow]
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", [parameter(name) for name in NAMES])
+@pytest.mark.parametrize("name", slow_except((QUICK,), NAMES))
 def test_notebook_runs_with_nothing_but_its_file(name, tmp_path):
     """Its folder holds no picture before, and only what the cells write after."""
     work = tmp_path / "work"

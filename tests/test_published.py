@@ -17,6 +17,7 @@ import degrade
 from degrade import parse, pipelines
 
 from . import authors
+from .conftest import slow_except
 from .draws import (
     FALSE_ALARM,
     NOISES,
@@ -98,7 +99,7 @@ def last_jpeg(image, draws):
     return authors.diffjpeg(numpy.clip(image, 0, 1), draws.take("diffjpeg").quality)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", slow_except(range(4), range(8)))
 @pytest.mark.parametrize("name, factor", [("real-esrgan-x4", 4), ("real-esrgan-x2", 2)])
 def test_real_esrgan_equals_its_code_at_the_same_draws(name, factor, seed, run):
     x = clean(seed)
@@ -162,7 +163,7 @@ def one_stage_of_dasr(image, draws):
     return authors.interpolate(image, draws.take("resize").filter, size=(height // 4, width // 4))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", slow_except(range(5), range(10)))
 def test_dasr_equals_its_code_at_the_same_draws(seed, run):
     x = clean(seed)
     result, draws = run("dasr", x, seed)
@@ -256,9 +257,14 @@ def color_of_gfpgan(image, draws):
 
 FACES = ("gfpgan", "codeformer", "restoreformer", "vqfr", "vqfr-v2", "difface", "diffbir-v1")
 RARELY_GRAY = [("gfpgan", 157), ("difface", 20)]  # seeds that draw grey, which one in 100 does
+QUICK = [*itertools.product(FACES, range(4)), *RARELY_GRAY]
+MORE = [
+    pytest.param(name, seed, marks=pytest.mark.slow)
+    for name, seed in itertools.product(FACES, range(4, 8))
+]
 
 
-@pytest.mark.parametrize("name, seed", [*itertools.product(FACES, range(8)), *RARELY_GRAY])
+@pytest.mark.parametrize("name, seed", [*QUICK, *MORE])
 def test_blind_face_equals_its_code_at_the_same_draws(name, seed, run):
     x = clean(seed, 96, 90)
     result, draws = run(name, x, seed)

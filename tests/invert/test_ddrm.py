@@ -72,7 +72,7 @@ def matrix(operator, shape):
         ("pool:2", 0.02, model),
         ("pool:2", 0.0, model),
         ("box:0.5", 0.05, model),
-        ("blur:gaussian,0.5", 0.02, model),
+        pytest.param("blur:gaussian,0.5", 0.02, model, marks=pytest.mark.slow),
         ("pool:2", 0.02, sigma_model),
         ("box:0.5", 0.05, sigma_model),
     ],
@@ -84,7 +84,7 @@ def test_ddrm_samples_have_the_posterior_mean(spec, sigma, prior):
     linear = parse(spec).sample(clean.shape)
     f = linear >> Gaussian(sigma) if sigma else linear
     y = f((clean + 1) / 2, rng(2))
-    count, steps = 300, 60
+    count, steps = 150, 60
     r = invert.restore(
         y.expand(count, -1, -1, -1), f, prior(means), DDRM(steps=steps), seed=range(count)
     )

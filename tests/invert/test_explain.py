@@ -20,8 +20,8 @@ def photo():
     ("happened", "other"),
     [
         ("jpeg:50 >> jpeg:90", "jpeg:90"),
-        ("jpeg:90", "jpeg:50 >> jpeg:90"),
-        (ENLARGED, "jpeg:80"),
+        pytest.param("jpeg:90", "jpeg:50 >> jpeg:90", marks=pytest.mark.slow),
+        pytest.param(ENLARGED, "jpeg:80", marks=pytest.mark.slow),
         ("jpeg:80", ENLARGED),
     ],
 )
@@ -33,6 +33,7 @@ def test_best_explanation_is_what_happened(photo, happened, other):
     assert best([true, false]) == 0
 
 
+@pytest.mark.slow
 def test_explanations_do_not_depend_on_their_order(photo):
     operators = [degrade.parse("jpeg:50 >> jpeg:90"), degrade.parse("jpeg:90")]
     y = operators[0](picture(2), 1)

@@ -6,7 +6,7 @@ import torch
 import degrade
 import invert
 from invert.refine import noise_sigma, refine
-from tests.conftest import picture
+from tests.conftest import picture, slow_except
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def photo():
     return invert.load_prior("photo")
 
 
-@pytest.mark.parametrize("start", [0.01, 0.1])
+@pytest.mark.parametrize("start", slow_except((0.1,), (0.01, 0.1)))
 def test_refined_sigma_does_not_depend_on_the_start(photo, start):
     sigma = 0.04
     y = degrade.parse(f"gaussian:{sigma} >> clamp >> quantize")(picture(1), 2)
@@ -27,6 +27,7 @@ def test_refine_leaves_out_noise_that_is_not_there(photo):
     assert "no stronger" in refined.words
 
 
+@pytest.mark.slow
 def test_refine_starts_from_a_range(photo):
     y = degrade.parse("gaussian:0.04 >> clamp >> quantize")(picture(1), 2)
     refined = refine(degrade.parse("gaussian:0.01..0.2"), y, photo)

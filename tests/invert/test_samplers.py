@@ -119,14 +119,14 @@ def moments(drawn, posterior):
 
 @pytest.mark.parametrize("method", ["pigdm", "diffpir", "mpgd", "daps"])
 def test_samples_have_the_posterior_of_one_mode(method):
-    drawn, posterior, *_ = samples(shortened(method), one_mode())
+    drawn, posterior, *_ = samples(shortened(method), one_mode(), count=80)
     error, ratio = moments(drawn, posterior)
     assert error < 0.2 and 0.8 < ratio < 1.1
 
 
 @pytest.mark.parametrize("method", ["pigdm", "diffpir", "daps"])
 def test_samples_choose_modes_as_often_as_the_posterior(method):
-    drawn, posterior, *_ = samples(shortened(method), two_modes())
+    drawn, posterior, *_ = samples(method_of(method, 30), two_modes())
     distances = (drawn[:, None] - posterior.modes).square().sum(2)
     chosen = (distances.argmin(1) == 0).float().mean()
     assert 0.3 < posterior.weights[0] < 0.7  # the observation leaves it open
@@ -148,14 +148,14 @@ def test_ddnm_reproduces_an_observation_without_noise():
 
 def test_ddnm_narrows_the_posterior():
     """Its noise is not the posterior's: known since the paper, and why `diffpir` is here."""
-    drawn, posterior, *_ = samples(shortened("ddnm"), one_mode())
+    drawn, posterior, *_ = samples(shortened("ddnm"), one_mode(), count=80)
     assert moments(drawn, posterior)[1] < 0.6
 
 
 def test_a_mean_with_full_noise_halves_the_variance():
     """So DiffPIR's ζ and λ are tuned against each other, and `diffpir` uses DDIM's noise."""
     sampler = replace(shortened("diffpir"), renoise=Mix())
-    drawn, posterior, *_ = samples(sampler, one_mode())
+    drawn, posterior, *_ = samples(sampler, one_mode(), count=80)
     assert 0.35 < moments(drawn, posterior)[1] < 0.65
 
 

@@ -18,7 +18,7 @@ from invert.roles import Variable
 from invert.search import BestSoFar, Rollback, Search, SearchState
 from invert.stopping import Patience
 from invert.tree import tree_cat, tree_map
-from tests.conftest import rng
+from tests.conftest import rng, slow_except
 
 from .solving import QUICK, lively
 
@@ -50,7 +50,7 @@ def run(search, state, until):
     return state, torch.stack(history)
 
 
-@pytest.mark.parametrize("name", PHASES)
+@pytest.mark.parametrize("name", slow_except(("adam",), PHASES))
 def test_resume_from_a_saved_state_gives_the_same_bits(small, name, tmp_path, monkeypatch):
     """The state is saved after the noise fills began to repeat, and loaded as plain tensors."""
     problem = problem_of(small)

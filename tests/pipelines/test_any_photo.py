@@ -70,6 +70,7 @@ def test_photo_without_damage_is_kept(photo, tmp_path):
     assert (pixels(tmp_path / "r" / "photo.png") == pixels(photo)).all()
 
 
+@pytest.mark.slow
 def test_photo_in_grey_stays_grey(photo, tmp_path):
     Image.open(photo).convert("L").save(tmp_path / "grey.png")
     result = run("restore", tmp_path / "grey.png", "-o", tmp_path / "r", "--op", "gaussian:0.1")
@@ -77,6 +78,7 @@ def test_photo_in_grey_stays_grey(photo, tmp_path):
     assert Image.open(tmp_path / "r" / "grey.png").mode == "L"
 
 
+@pytest.mark.slow
 def test_photo_of_16_bits_stays_deep(photo, tmp_path):
     levels = numpy.array(Image.open(photo).convert("L")).astype(numpy.uint16) * 257 + 1
     Image.fromarray(levels).save(tmp_path / "deep.png")
@@ -107,11 +109,12 @@ def test_photo_options_for_generators_are_refused(photo, tmp_path, options, word
 def test_sheet_of_a_large_photo_shows_a_detail(photo, tmp_path):
     large = tmp_path / "large.png"
     Image.open(photo).resize((300, 244)).save(large)
-    assert run("restore", large, "-o", tmp_path / "r", "--op", "gaussian:0.1").exit_code == 0
+    assert run("restore", large, "-o", tmp_path / "r", "--op", "gamma:2").exit_code == 0
     sheet = Image.open(tmp_path / "r" / "large.sheet.png")
     assert sheet.width == 4 * 264 + 8  # observed, restored, and the detail of both
 
 
+@pytest.mark.slow
 def test_photo_noise_of_unknown_strength_is_estimated(photo, tmp_path):
     noisy = degrade.parse("gaussian:0.06 >> clamp >> quantize")(files.read_image(photo), 1)
     files.to_pil(noisy).save(tmp_path / "noisy.png")
@@ -123,6 +126,7 @@ def test_photo_noise_of_unknown_strength_is_estimated(photo, tmp_path):
     assert refined == pytest.approx(0.06, rel=0.15)
 
 
+@pytest.mark.slow
 def test_photo_history_is_chosen_among_alternatives(photo, tmp_path, monkeypatch):
     """The guess says one JPEG; the second alternative, two, predicts hidden pixels better."""
     once, twice = tmp_path / "once.jpg", tmp_path / "twice.jpg"

@@ -291,6 +291,7 @@ def test_full_disk_under_a_list_is_one_line(tmp_path, name):
     assert start(tmp_path, name, before=print_to_a_full_disk) == (1, FULL)
 
 
+@pytest.mark.slow
 def test_closed_stdout_does_not_stop_a_folder(tmp_path):
     for name in ("a", "b"):
         Image.new("RGB", (8, 8), "teal").save(tmp_path / f"{name}.png")

@@ -93,6 +93,7 @@ def test_local_errors_are_outcomes_of_their_jobs():
         engine_of("slurm")
 
 
+@pytest.mark.slow
 def test_ray_sets_up_workers_once_and_replaces_them(cluster):
     outcomes = dict(Ray().map(toy(), ((n, n) for n in (0, 1, 2, 3, 4, 6, 7, 8, 9))))
     assert isinstance(outcomes.pop(3), ValueError) and {
@@ -112,6 +113,7 @@ def test_ray_sets_up_workers_once_and_replaces_them(cluster):
     assert isinstance(error, ValueError) and str(error).startswith("TypeError: ")
 
 
+@pytest.mark.slow
 def test_ray_reports_a_setup_that_fails(cluster):
     def refuses():
         raise ValueError("no such embedding")

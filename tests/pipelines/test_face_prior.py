@@ -79,6 +79,7 @@ def test_face_prior_draws_each_face_on_its_own_pixels(scene, tmp_path):
     assert other.exit_code == 2 and "add --overwrite" in other.stderr
 
 
+@pytest.mark.slow
 def test_face_prior_that_explains_too_little_is_not_pasted(scene, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "QUICK_LOOK", 0)
     monkeypatch.setattr(job, "unexplained", lambda *_: 0.9)
@@ -102,7 +103,7 @@ def test_generator_refuses_what_it_cannot_draw(tmp_path):
     suit = Image.open(ASTRONAUT).convert("RGB").crop((60, 250, 316, 506)).resize((128, 128))
     suit.save(tmp_path / "suit.jpg", quality=40)
     command = ["restore", tmp_path / "suit.jpg", "-o", tmp_path / "r", *AVATARS_128]
-    refused = run(*command, "--steps", 24)
+    refused = run(*command, "--steps", job.QUICK_LOOK)
     assert refused.exit_code == 2 and "refused, and nothing was written" in refused.stderr
     assert "--prior photo restores any" in refused.stderr and not (tmp_path / "r").exists()
 
@@ -135,7 +136,9 @@ def test_quick_look_that_explains_too_little_is_written_and_named(
 
 def test_generator_accepts_what_it_draws(tmp_path):
     apply(AVATARS / "005.png", output=tmp_path / "o", op="downsample:2 >> poisson:48 >> jpeg:18")
-    result = run("restore", tmp_path / "o", "-o", tmp_path / "r", *AVATARS_128, "--steps", 24)
+    result = run(
+        "restore", tmp_path / "o", "-o", tmp_path / "r", *AVATARS_128, "--steps", job.QUICK_LOOK
+    )
     assert result.exit_code == 0 and "note" not in result.stderr, result.output
     log = json.loads((tmp_path / "r" / "005.json").read_text())
     assert log["unexplained"][0] < job.MOST_UNEXPLAINED / 2 and log["refused"] == []

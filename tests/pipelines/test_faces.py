@@ -50,6 +50,7 @@ def test_find_without_the_extra_says_what_to_install(monkeypatch, tmp_path, modu
     faces._networks.cache_clear()
 
 
+@pytest.mark.slow
 def test_find_locates_the_astronauts_face(tmp_path):
     """Where anybody sees it: the points were read off the photo by eye."""
     pytest.importorskip("dlib", reason="the extra `faces` is not installed")

@@ -38,8 +38,15 @@ def error(photo, truth):
     return ((photo.levels / (2**photo.bits - 1) - truth) ** 2).mean()
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("channels", "bits"),
+    [
+        (1, 16),
+        (3, 8),
+        pytest.param(1, 8, marks=pytest.mark.slow),
+        pytest.param(3, 16, marks=pytest.mark.slow),
+    ],
+)
 def test_restore_keeps_alpha_and_depth(tmp_path, channels, bits):
     truth = clean(channels)
     alpha = numpy.linspace(0, 2**bits - 1, 64).astype(numpy.uint8 if bits == 8 else numpy.uint16)
@@ -55,13 +62,13 @@ def test_restore_keeps_alpha_and_depth(tmp_path, channels, bits):
 
 
 def test_alpha_is_enlarged_with_its_photo(tmp_path):
-    levels = numpy.concatenate([noisy(clean(), 8), noisy(clean(1), 8)], 2)
+    levels = numpy.concatenate([noisy(clean()[:28, :32], 8), noisy(clean(1)[:28, :32], 8)], 2)
     path = tmp_path / "photo.png"
     path.write_bytes(png(levels))
     result = run("restore", path, "-o", tmp_path / "r", "--op", "downsample:2")
     assert result.exit_code == 0, result.output
     photo = read_photo(tmp_path / "r" / "photo.png")
-    assert photo.levels.shape == (112, 128, 3) and photo.alpha.shape == (112, 128)
+    assert photo.levels.shape == (56, 64, 3) and photo.alpha.shape == (56, 64)
 
 
 def test_noise_under_alpha_is_noticed(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import AVATARS, EFFORT
+from tests.conftest import AVATARS, EFFORT, slow_except
 from tests.processes import Started, start
 
 from .shell import (
@@ -65,6 +65,7 @@ def killed(folder, command, output, chance, duration):
     return exit_code == 0
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_leaves_whole_files(tmp_path):
     chance = random.Random(0)
     for command in commands(tmp_path):
@@ -106,7 +107,9 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
         assert list(output.rglob("*.png")) and not list(output.rglob(".degrade-*"))
 
 
-@pytest.mark.parametrize("module", ["degrade", "torch", "pipelines.files"])
+@pytest.mark.parametrize(
+    "module", slow_except(("degrade", "torch"), ("degrade", "torch", "pipelines.files"))
+)
 def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
     code = (
         "import sys\n"
@@ -125,7 +128,9 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
     )
 
 
-@pytest.mark.parametrize("command", ["apply", "restore", "bench"])
+@pytest.mark.parametrize(
+    "command", slow_except(("apply", "restore"), ("apply", "restore", "bench"))
+)
 def test_concurrent_equal_runs_do_no_harm(tmp_path, command):
     folder = observations(tmp_path / "in", 12 if command == "apply" else 2)
     quick = ["--steps", "1", *(TINY_64 if command == "bench" else TINY_128)]

@@ -161,7 +161,8 @@ def test_inspect_tells_mode_depth_alpha_and_profile(tmp_path):
 def test_inspect_folder_tells_of_a_jpeg_without_a_model(tmp_path):
     """A JPEG of CMYK, which is shown as RGB, is no untouched picture (`identity`)."""
     Image.open(AVATARS / "000.png").convert("CMYK").save(tmp_path / "a.jpg")
-    for what in (tmp_path, tmp_path / "a.jpg"):
-        text = " ".join(run("inspect", what).output.replace("│", " ").split())
+    for what in (tmp_path / "a.jpg", tmp_path):
+        output = run("inspect", what).output
+        text = " ".join(output.replace("│", " ").split())
         assert "the file is a JPEG of CMYK, which is shown as RGB" in text
-    assert "identity" not in run("inspect", tmp_path).output
+    assert "identity" not in output

@@ -41,8 +41,8 @@ def test_frechet_distance_equals_its_formula(monkeypatch):
 
 
 def test_frechet_distance_accepts_statistics_files(tmp_path, monkeypatch):
-    frechet, real = realism.Frechet(None), torch.rand(100, 3, 32, 32, generator=rng(1))
-    found = [torch.rand(20, 3, 32, 32, generator=rng(2)) ** 2]
+    frechet, real = realism.Frechet(None), torch.rand(40, 3, 32, 32, generator=rng(1))
+    found = [torch.rand(10, 3, 32, 32, generator=rng(2)) ** 2]
     features = realism.Vgg()(real).double()
     numpy.savez(tmp_path / "s.npz", mu=features.mean(0).numpy(), sigma=features.T.cov().numpy())
     direct = frechet.between(found, frechet.of([real]))

@@ -14,7 +14,7 @@ from degrade import JPEG, Downsample, Place, Pool, Resize, Turn
 from pipelines import files
 from pipelines.faces import ffhq
 from pipelines.photo import Photo, box, centre, padded
-from tests.conftest import AVATARS, picture
+from tests.conftest import AVATARS, cases, picture
 
 from .photos import ASTRONAUT, landmarks_of, scene, turned
 
@@ -179,6 +179,7 @@ def test_pasted_square_lies_at_its_rows_and_columns():
 # Back into the photo ------------------------------------------------------------------------
 
 
+@cases(15)
 @given(st.floats(30, 200), st.floats(-180, 180), st.floats(100, 400), st.floats(100, 400))
 def test_pasted_keeps_the_photo_outside_the_square(side, degrees, x, y):
     observed, spot = files.read_image(ASTRONAUT), turned(side, degrees, x, y)

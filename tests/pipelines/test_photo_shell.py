@@ -19,6 +19,7 @@ QUICK = ["--steps", 2, *TINY_128]
 FACES = ["--steps", 2, *AVATARS_128]
 
 
+@pytest.mark.slow
 def test_restored_tilted_face_is_nearer_to_the_truth(tmp_path):
     spot = turned(110, 17, 400.3, 150.7)
     files.write(tmp_path / "scene.png", files.encode(files.to_pil(scene(spot))))
@@ -70,6 +71,7 @@ def test_photo_without_options_restores_its_middle(tmp_path):
     assert pixels(tmp_path / "out" / "astronaut.png").shape == (512, 512, 3)
 
 
+@pytest.mark.slow
 def test_photo_samples_come_with_their_spread(tmp_path):
     command = [
         "restore",

@@ -286,6 +286,7 @@ def test_restore_passes_its_options_to_the_solver(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_report_measures_a_folder_of_restorations(tmp_path):
     shutil.copytree(
         AVATARS, tmp_path / "in", ignore=lambda folder, names: set(names) - {"000.png", "001.png"}
@@ -474,6 +475,7 @@ def test_note_never_prints_a_long_list(tmp_path):
     assert "numbers)" in result.stderr and "|11|12|13" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_restore_works_with_a_full_stderr(tmp_path):
     """In a Python of its own, which also ends with a stream that cannot be flushed."""

@@ -123,6 +123,7 @@ def train_and_save_often(output, pictures):
     train.Train(recipe, output, pictures, device="cpu").run(TrainBar(True))
 
 
+@pytest.mark.slow
 def test_killed_training_resumes_with_the_same_files(tmp_path, pictures, tmp_path_factory):
     printed = tmp_path_factory.mktemp("printed")
     process = Forked(printed, train_and_save_often, tmp_path / "cut.safetensors", pictures)

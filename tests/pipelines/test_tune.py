@@ -54,6 +54,7 @@ def test_tune_finds_the_minimum_and_repeats_its_search():
     assert set(other.found) != set(list(bowl.found)[:16])
 
 
+@pytest.mark.slow
 def test_bench_shows_what_tune_found(tmp_path):
     command = (
         "tune",

@@ -54,7 +54,7 @@ def gradient(f: Operator, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", NAMES)
-@cases(4)
+@cases(2)
 @given(data=st.data())
 def test_ambient_state_changes_no_bit(name, state, data):
     """The state is set before anything is cached; afterwards the same operator gives gradients."""
@@ -69,7 +69,7 @@ def test_ambient_state_changes_no_bit(name, state, data):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@cases(4)
+@cases(2)
 @given(data=st.data())
 def test_meta_tensor_gives_the_output_shape(name: str, data: st.DataObject) -> None:
     """A meta tensor has a shape and no values; it was refused with an error of torch.autocast."""

@@ -14,7 +14,7 @@ NAMES = [*STRATEGIES, *SIZED]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@cases(10)
+@cases(6)
 @given(data=st.data())
 def test_output_may_be_changed_in_place(name, data):
     """The input keeps its values, and the gradient is that of the same steps without in-place."""
@@ -29,7 +29,7 @@ def test_output_may_be_changed_in_place(name, data):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@cases(5)
+@cases(3)
 @given(data=st.data())
 def test_visible_may_be_changed_in_place(name, data):
     """`visible` does not hand out a tensor that the operator or a cache keeps."""
@@ -45,7 +45,7 @@ def test_visible_may_be_changed_in_place(name, data):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@cases(5)
+@cases(3)
 @given(data=st.data(), value=st.sampled_from([3e38, -3e38, 1e10]))
 def test_huge_values_are_refused_in_one_line(name, data, value):
     f = data.draw(STRATEGIES[name])
@@ -54,7 +54,7 @@ def test_huge_values_are_refused_in_one_line(name, data, value):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@cases(5)
+@cases(3)
 @given(data=st.data())
 def test_largest_accepted_value_gives_no_nan(name, data):
     """One pixel may have it, and every pixel of an image of a solver."""

@@ -31,7 +31,7 @@ def plain_gradient(function, x):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@cases(4)
+@cases(2)
 @given(data=st.data())
 def test_func_grad_equals_autograd(name, data):
     f, x = example(data, name), image()
@@ -40,7 +40,7 @@ def test_func_grad_equals_autograd(name, data):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@cases(4)
+@cases(2)
 @given(data=st.data())
 def test_func_vjp_equals_autograd(name, data):
     f, x = example(data, name), image()
@@ -62,7 +62,7 @@ def test_func_jacrev_equals_autograd(name, data):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@cases(4)
+@cases(2)
 @given(data=st.data(), at=st.integers(0, 4))
 def test_func_vmap_equals_a_loop(name, data, at):
     """Every slice gets the draws that it gets on its own."""
