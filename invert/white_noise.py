@@ -40,7 +40,8 @@ def refines(operator: Operator, strength: Strength) -> bool:
     noise = white_noise(operator)
     if noise is None or strength.fixed is not None or not strength.levels:
         return False
-    return isinstance(noise.sigma, (int, float))
+    differs_by_channel = noise.gray == 0
+    return differs_by_channel and isinstance(noise.sigma, (int, float))
 
 
 def refined(problem: Problem, strength: Strength, x0: Tensor) -> Tensor:

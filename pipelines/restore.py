@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -32,9 +32,9 @@ from .log import LOG, RESULTS_OF_SEARCH, drawn_solves, is_of, operator_text, sea
 from .observation import Observation, Observer
 from .progress import SolveBar
 from .report import remove_report
+from .result_files import LATENT, ResultFiles
 from .solver import Solver
 
-LATENT = ".latent.safetensors"
 MOST_SAMPLES = 1000
 LARGE_PHOTO = 512  # the side that the realism metrics assume of photos of any size
 
@@ -104,27 +104,20 @@ class Restore:
 
     def _targets(self, source: Source, photo: bool) -> list[Path]:
         """The files of a result. photo: whether a generator draws parts of a photo."""
-        suffixes = _suffixes(self.settings.samples, photo)
-        suffixes.append(".sheet.png")
         has_faces = photo and self.observer.face_images is not None
-        if has_faces or self.observer.images.side is not None:  # a denoiser has no latent
-            suffixes.append(LATENT)
-        suffixes.append(".json")
-        return self._paths(source, suffixes)
+        has_latent = has_faces or self.observer.images.side is not None
+        return self._files(source).all(photo, has_latent)
 
-    def _path(self, source: Source, suffix: str) -> Path:
-        return source.target(self.output, suffix)
-
-    def _paths(self, source: Source, suffixes: list[str]) -> list[Path]:
-        return [self._path(source, suffix) for suffix in suffixes]
+    def _files(self, source: Source) -> ResultFiles:
+        return ResultFiles(source, self.output, self.settings.samples)
 
     def _earlier_log(self, source: Source) -> dict:
         """The log of an earlier result of this name; empty if there is none."""
-        record = self._path(source, ".json")
+        record = self._files(source).record
         return files.earlier(record, LOG, self.targets(source)) or {}
 
     def changes(self, source: Source) -> list[str]:
-        record = self._path(source, ".json")
+        record = self._files(source).record
         earlier_log = files.read_json(record, LOG)
         if earlier_log is None:
             return []
@@ -172,7 +165,7 @@ class Restore:
         if self.force and earlier_log.get("refused"):
             return False
         has_parts = bool(observation.photos)
-        record = self._path(observation.source, ".json")
+        record = self._files(observation.source).record
         made = [path for path in self._targets(observation.source, has_parts) if path != record]
         return files.are_whole(record, earlier_log, made) and is_of(earlier_log, expected)
 
@@ -268,7 +261,8 @@ class Restore:
         source = todo.source
         log = todo.log
         observation = todo.observation
-        target = self._path(source, ".png")
+        paths = self._files(source)
+        target = paths.pictures[0]
         if observation is None:
             return target
         made: dict[Path, bytes] = {}
@@ -283,13 +277,10 @@ class Restore:
             made = self._encoded(observation, results, drawn)
             self._say_how(observation, restored)
             if restored.drawn:
-                latent_path = self._path(source, LATENT)
-                made[latent_path] = _latent_bytes(restored)
+                made[paths.latent] = _latent_bytes(restored)
         tiles = tiles_of(self.observer, observation, results, drawn)
-        sheet_path = self._path(source, ".sheet.png")
-        made[sheet_path] = encoded_sheet(observation, tiles)
-        record = self._path(source, ".json")
-        files.write_together(record, LOG, log, made, self._stale(observation))
+        made[paths.sheet] = encoded_sheet(observation, tiles)
+        files.write_together(paths.record, LOG, log, made, self._stale(observation))
         return target
 
     def _check(self, source: Source, restored: Restored) -> None:
@@ -364,19 +355,9 @@ class Restore:
         )
         return [kept.in_grey(image) for image in images]
 
-    def _result_paths(self, source: Source) -> list[Path]:
-        """The files of the restored pictures, one for each sample."""
-        suffixes = _numbered(self.settings.samples)
-        return self._paths(source, suffixes)
-
-    def _drawn_paths(self, source: Source) -> list[Path]:
-        """The files of what a generator drew for a photo, one for each sample."""
-        suffixes = _part_suffixes(self.settings.samples)
-        return self._paths(source, suffixes)
-
     def _read_results(self, observation: Observation) -> list[Tensor]:
         """The restored pictures of an earlier run."""
-        paths = self._result_paths(observation.source)
+        paths = self._files(observation.source).pictures
         return [kept.read_pixels(path) for path in paths]
 
     def _read_drawn(self, observation: Observation) -> list[Tensor]:
@@ -384,7 +365,7 @@ class Restore:
         if not observation.photos:
             return []
         channels = self.observer.drawn_images.channels
-        paths = self._drawn_paths(observation.source)
+        paths = self._files(observation.source).drawn
         return [files.read_image(path, channels) for path in paths]
 
     def _encoded(
@@ -392,12 +373,11 @@ class Restore:
     ) -> dict[Path, bytes]:
         """The picture files: the results and, beside a photo, what the generator drew."""
         made: dict[Path, bytes] = {}
-        result_paths = self._result_paths(observation.source)
-        for path, result in zip(result_paths, results, strict=True):
+        paths = self._files(observation.source)
+        for path, result in zip(paths.pictures, results, strict=True):
             made[path] = kept.encode_like(result, observation.file)
         if observation.photos:
-            drawn_paths = self._drawn_paths(observation.source)
-            for path, row in zip(drawn_paths, drawn, strict=True):
+            for path, row in zip(paths.drawn, drawn, strict=True):
                 image = files.to_pil(row)
                 made[path] = files.encode(image)
         return made
@@ -409,8 +389,8 @@ class Restore:
         earlier_samples = self._earlier_log(source).get("samples")
         if isinstance(earlier_samples, int):
             count = min(earlier_samples, MOST_SAMPLES)
-        earlier_suffixes = _suffixes(count, photo=True)
-        earlier_paths = self._paths(source, earlier_suffixes)
+        earlier = replace(self._files(source), samples=count)
+        earlier_paths = [*earlier.pictures, *earlier.drawn]
         targets = self._targets(source, bool(observation.photos))
         return sorted(set(earlier_paths) - set(targets))
 
@@ -440,24 +420,3 @@ def _too_little(unexplained: float) -> str:
     if unexplained >= 1:
         return f"a plain colour explains the picture better than what was drawn, which {share}"
     return f"what was drawn explains the picture little better than a plain colour, and {share}"
-
-
-def _numbered(samples: int) -> list[str]:
-    """Suffixes of the restored pictures, one for each sample."""
-    suffixes = [".png"]
-    for number in range(2, samples + 1):
-        suffixes.append(f".sample{number}.png")
-    return suffixes
-
-
-def _part_suffixes(samples: int) -> list[str]:
-    """Suffixes of what a generator drew for a photo, one for each sample."""
-    return [suffix.replace(".png", ".part.png") for suffix in _numbered(samples)]
-
-
-def _suffixes(samples: int, photo: bool) -> list[str]:
-    """Suffixes of all pictures of a result. photo: whether a generator draws parts of a photo."""
-    suffixes = _numbered(samples)
-    if photo:
-        suffixes += _part_suffixes(samples)
-    return suffixes

@@ -51,7 +51,7 @@ def drawn(monkeypatch):
 
         def record(self, like, original=original):
             result = original(self, like)
-            arrays.append(hwc(result))
+            arrays.append(hwc(result.clone()))  # the operator may write into its draws
             return result
 
         monkeypatch.setattr(Rng, name, record)

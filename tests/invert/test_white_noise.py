@@ -168,6 +168,7 @@ def test_only_white_noise_is_refined():
         "gaussian:0.1 >> jpeg:40",
         "downsample:2 >> gaussian:0.1",
         "poisson:40",
+        "gaussian:0.1,gray=1",
     ):
         assert not refines(degrade.parse(spec), known), spec
     noise = degrade.parse("gaussian:0.1")
