@@ -125,20 +125,22 @@ def train_and_save_often(output, pictures):
 
 @pytest.mark.slow
 def test_killed_training_resumes_with_the_same_files(tmp_path, pictures, tmp_path_factory):
+    cut = tmp_path / "cut" / "mine.safetensors"
+    whole = tmp_path / "whole" / "mine.safetensors"
     printed = tmp_path_factory.mktemp("printed")
-    process = Forked(printed, train_and_save_often, tmp_path / "cut.safetensors", pictures)
-    state = tmp_path / "cut.safetensors.state"
+    process = Forked(printed, train_and_save_often, cut, pictures)
+    state = cut.with_name("mine.safetensors.state")
     while not process.ended and not state.exists():
         time.sleep(0.01)
     time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "cut.safetensors").exists()
+    assert not cut.exists()
     assert 0 < train.read_state(state).training["step"] < 60
-    assert trained(tmp_path / "cut.safetensors", pictures, steps=60) == 0
-    assert trained(tmp_path / "whole.safetensors", pictures, steps=60) == 0
-    assert written(tmp_path / "cut.safetensors") == written(tmp_path / "whole.safetensors")
-    assert not state.exists() and not list(tmp_path.glob(".degrade-*"))
+    assert trained(cut, pictures, steps=60) == 0
+    assert trained(whole, pictures, steps=60) == 0
+    assert written(cut) == written(whole)
+    assert not state.exists() and not list(cut.parent.glob(".degrade-*"))
 
 
 def test_killed_while_writing_is_finished_by_the_next_run(tmp_path, pictures, monkeypatch):
