@@ -20,6 +20,7 @@ RADII = (6.0, 600.0)  # of the smallest and the largest disc, in pixels
 _SHADED = 0.4  # share of the discs whose colour changes from one side to the other
 _CHANGE = 0.4  # how far it changes, on the way to a second colour of the photo
 _DISCS = 32  # how many discs fall at a time
+_PIXELS = 2**18  # that are compared with them at once, which bounds the memory
 _TRIES = (4096,)  # how many candidates are drawn at a time, of which few touch the picture
 
 
@@ -47,12 +48,7 @@ def dead_leaves(
     batches: list[Tensor] = []
     while len(bare):
         discs = falling_discs(height, width, radii, generator)
-        x, y, radius = discs.T[:, :, None]
-        across = column[bare] - x
-        down = row[bare] - y
-        inside = _within(radius, across, down)
-        covered = inside.any(0)
-        topmost = inside.int().argmax(0)  # the first that covers the pixel
+        covered, topmost = _topmost(discs, row[bare], column[bare])
         number = len(batches) * _DISCS + topmost
         top_disc[bare[covered]] = number[covered]
         bare = bare[~covered]
@@ -60,6 +56,17 @@ def dead_leaves(
     disc = torch.cat(batches)[top_disc]
     colours = _colours(disc, top_disc, row, column, palette, generator)
     return colours.reshape(-1, height, width)
+
+
+def _topmost(discs: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """For each pixel, whether a disc covers it, and the first disc that does."""
+    x, y, radius = discs.T[:, :, None]
+    is_covered, first = [], []
+    for rows, columns in zip(row.split(_PIXELS), column.split(_PIXELS), strict=True):
+        inside = _within(radius, columns - x, rows - y)
+        is_covered.append(inside.any(0))
+        first.append(inside.int().argmax(0))
+    return torch.cat(is_covered), torch.cat(first)
 
 
 def falling_discs(

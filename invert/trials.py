@@ -25,6 +25,7 @@ from .tiles import nearest_cut
 TRIAL_CENTRES = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 TRIAL_SIDE = 96  # pixels: about the side of a synthetic picture
 REDUCED = 2  # synthetic pictures are drawn larger by this, so that edges are as soft as in photos
+MOST_WHOLE = 2**22  # pixels of an image that cannot be cut: 5 GB in the bundled network
 # Of the discs, before that reduction. Without small discs the pictures have less detail than
 # photos, and levels are found that remove detail (measured on two photos outside all tables).
 RADII = (3.0, 600.0)
@@ -113,13 +114,25 @@ def uncut(operator: Operator, shape: Shape) -> TrialPart:
     height = min(TRIAL_SIDE, full_height)
     width = min(TRIAL_SIDE, full_width)
     small = (batch, channels, height, width)
+    if takes(operator, small):
+        return TrialPart(operator, height, width)
+    if full_height * full_width > MOST_WHOLE:
+        raise ValueError(
+            f"{operator} cannot be undone in parts of an image, and the image of {full_width} x "
+            f"{full_height} is too large to be restored whole; take an operator without the stage "
+            f"that changes the size, or an observation of at most {MOST_WHOLE:,} pixels"
+        )
+    return TrialPart(operator, full_height, full_width)
+
+
+def takes(operator: Operator, shape: Shape) -> bool:
+    """Whether an operator can be applied to images of another shape than the problem's."""
     try:
-        output = operator.output_shape(small)
+        output = operator.output_shape(shape)
     except ValueError:  # the operator holds a mask of the full size
-        return TrialPart(operator, full_height, full_width)
-    if operator.input_shape(output) != small:  # it returns to the full size, as `resize` with `of`
-        return TrialPart(operator, full_height, full_width)
-    return TrialPart(operator, height, width)
+        return False
+    # otherwise it returns to the full size, as `resize` with `of` does
+    return operator.input_shape(output) == shape
 
 
 def draw_trial(problem: Problem, part: TrialPart, number: int) -> Trial:

@@ -395,3 +395,10 @@ def test_trial_has_the_full_size_if_the_operator_returns_to_it():
     assert uncut(f, shape) == TrialPart(f, 128, 128)
     g = degrade.parse("resize:scale=0.5")
     assert uncut(g, shape) == TrialPart(g, TRIAL_SIDE, TRIAL_SIDE)
+
+
+def test_large_image_that_cannot_be_cut_is_refused():
+    """Restoring it whole would take more memory than a computer has."""
+    f = degrade.parse("resize:size=382|509 >> resize:size=3000|4000")
+    with pytest.raises(ValueError, match="image of 4000 x 3000 is too large to be restored whole"):
+        uncut(f, (1, 3, 3000, 4000))
