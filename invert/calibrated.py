@@ -64,7 +64,7 @@ class Energy(Term):
 class BitsLeft:
     """A factor of the learning rates: (bits / unit)^power, of what an image leaves unexplained.
 
-    bits: Σ n/2 · log₂(1 + S / (N + floor²/s)) over the bands of a pyramid. n is the number of
+    bits: Σ n/2 · log₂(1 + S / (N + (floor/s)²)) over the bands of a pyramid. n is the number of
     values in a band, N the variance that the operator's noise has there, and S the part of the mean
     square of y − E f(x) that exceeds N. s is the side of the band's pixels in pixels of the image:
     in large pixels the errors of what a generator can draw cancel in part. An observation that the
@@ -90,7 +90,8 @@ class BitsLeft:
         total = problem.zeros()
         for (count, of_noise), (_, of_residual) in zip(noise, residual, strict=True):
             excess = of_residual - of_noise * (1 + 0.5 / PAIRS)  # the mean itself is noisy
-            ratio = excess.clamp_min(0) / (of_noise + self.floor**2 / pixel_side)
+            floor = self.floor / pixel_side
+            ratio = excess.clamp_min(0) / (of_noise + floor**2)
             total = total + count / 2 * torch.log2(1 + ratio)
             pixel_side *= 2
         return total
@@ -108,7 +109,7 @@ ENERGY = (Energy(),)
 CALIBRATED = Method(
     (
         Phase("W", 15, steps_of(1.0), ENERGY),
-        Phase("W+", 15, steps_of(0.3), ENERGY, reach=BitsLeft(1 / 4)),
+        Phase("W+", 15, steps_of(0.4), ENERGY, reach=BitsLeft(1 / 4)),
         Phase("W++", 15, steps_of(0.05), ENERGY, optional=True, reach=BitsLeft(1 / 2)),
     ),
     source=(

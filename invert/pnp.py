@@ -43,7 +43,7 @@ class PlugAndPlay(RestorationMethod):
     steps: int = 12
     first_sigma: float = 0.4
     last_sigma: float = 0.015
-    tile: int = 512
+    tile: int = 448
     margin: int = 48
     source: str = "Zhang et al. 2021, Plug-and-Play Image Restoration with Deep Denoiser Prior"
     departures: str = (

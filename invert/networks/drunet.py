@@ -31,11 +31,11 @@ class ResBlock(nn.Module):
         super().__init__()
         first = _conv(channels, channels)
         second = _conv(channels, channels)
-        self.res = nn.Sequential(first, nn.ReLU(), second)
+        self.res = nn.Sequential(first, nn.ReLU(inplace=True), second)
 
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.res(x)
-        return x + change
+        return change.add_(x)  # in place, as ReLU: feature maps of a large photo fill the memory
 
 
 class UNetRes(nn.Module):

@@ -80,7 +80,7 @@ def test_bits_left_of_a_constant_error_without_noise():
     ):
         problem = problem_of(operator(image), operator)
         bits = BitsLeft(1, floor=0.03).bits(problem, image + 0.3)
-        expected = 3 * 4 * 4 / 2 * math.log2(1 + pixel_side * (0.3 / 0.03) ** 2)
+        expected = 3 * 4 * 4 / 2 * math.log2(1 + (pixel_side * 0.3 / 0.03) ** 2)
         assert bits.item() == pytest.approx(expected, rel=1e-4)
 
 
