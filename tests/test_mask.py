@@ -79,7 +79,7 @@ def test_mask_keeps_float64():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8, torch.bool])
-def test_mask_of_any_type_is_the_same_after_it_was_written_to_a_file(tmp_path, dtype):
+def test_mask_of_any_type_survives_writing_to_a_file(tmp_path, dtype):
     m = torch.rand(1, 1, 4, 5, generator=rng(), dtype=torch.float64).round(decimals=3).to(dtype)
     f = Mask(m)
     g = from_json(to_json(f, tmp_path), tmp_path)

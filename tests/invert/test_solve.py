@@ -180,7 +180,7 @@ def test_operator_may_be_its_text(small):
     assert torch.equal(by_text.image, by_object.image)
 
 
-def test_image_too_large_for_the_operator_goes_back_to_the_last_good_one(small):
+def test_image_too_large_for_the_operator_is_taken_back(small):
     """A step so long that the operator would refuse the image is like one to infinity."""
     method = Method((Phase("W", 3, NGD(1e30), (L1(),)),), source="")
     result = invert.restore(picture(1)[..., :32, :32], "clamp", small, method)
@@ -257,7 +257,7 @@ def test_crop_keeps_its_pixels_by_default(small):
     assert torch.equal(f(result.image), y)
 
 
-def test_enlargement_of_a_strong_reduction_is_left_out_by_default(small):
+def test_consistency_leaves_out_a_strong_reduction(small):
     f = parse("pool:4 >> resize:32")
     y = f(picture(1)[..., :32, :32])
     keeping = METHODS["calibrated"].with_steps(3)

@@ -207,7 +207,7 @@ def test_map_of_noise_is_turned_with_the_image(number):
     assert torch.allclose(turned(estimate, -number), (0.1 * relative).expand_as(z))
 
 
-def test_average_of_orientations_is_the_mean_of_images_turned_back():
+def test_averaged_is_the_mean_of_images_turned_back():
     """Against numpy, for an estimate that adds a ramp from left to right."""
     x = torch.rand(1, 1, 6, 6, generator=rng(0))
     ramp = torch.arange(6.0)

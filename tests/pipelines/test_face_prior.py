@@ -121,9 +121,7 @@ def test_generator_result_refused_is_written_by_force(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("share", "is_told"), [(0.9, True), (0.1, False)])
-def test_quick_look_that_explains_too_little_is_written_and_named(
-    tmp_path, monkeypatch, share, is_told
-):
+def test_quick_look_that_explains_too_little_is_written(tmp_path, monkeypatch, share, is_told):
     monkeypatch.setattr(job, "unexplained", lambda *_: share)
     command = ["restore", AVATARS / "000.png", "-o", tmp_path, "--op", "clamp", "--steps", 1]
     result = run(*command, *TINY_128)
