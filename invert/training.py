@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,19 +31,32 @@ OUTER_LAYERS = ("m_head.", "m_tail.")  # trained by Adam; Muon is for hidden lay
 class Training:
     """A denoiser in training.
 
-    pictures: each [C, H, W], uint8, with sides of at least `recipe.patch`.
+    pictures: each [C, H, W], uint8, with sides of at least `recipe.patch`. start: a denoiser with a
+    DRUNet, from whose weights the training begins instead of random ones (fine-tuning). `widths`
+    and `blocks` of the recipe are then those of its network.
     step: how many steps were made. loss: that of the last step, NaN before the first.
-    Raises ValueError for pictures that do not fit the recipe.
+    Raises ValueError for pictures or a start that do not fit the recipe.
     """
 
-    def __init__(self, pictures: Pictures, recipe: Recipe | None = None, device: str = "cpu"):
+    def __init__(
+        self,
+        pictures: Pictures,
+        recipe: Recipe | None = None,
+        device: str = "cpu",
+        start: Denoiser | None = None,
+    ):
         self.recipe = Recipe() if recipe is None else recipe
+        if start is not None:
+            self.recipe = recipe_of_start(self.recipe, start)
         check_pictures(pictures, self.recipe)
         self.pictures = pictures
         self.device = device
         self.step = 0
         self.losses: list[float] = []
-        self.network = initial_network(self.recipe).to(device)
+        self.network = initial_network(self.recipe)
+        if start is not None:
+            self.network.load_state_dict(start.module.state_dict())
+        self.network.to(device)
         self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network)
         self.average.requires_grad_(False)
@@ -153,16 +167,19 @@ def train(
     callback: Callable[[Training], None] | None = None,
     device: str = "cpu",
     state: dict[str, Any] | None = None,
+    start: Denoiser | None = None,
 ) -> Denoiser:
     """Train a denoiser on pictures.
 
     pictures: each [C, H, W], uint8, with sides of at least `recipe.patch`. recipe: by default that
     of the bundled prior. callback: called after every step; it may save `training.state_dict()`.
     state: such a state, to resume from; the result has the same bits as that of a training that was
-    not stopped, on the same device.
-    Raises ValueError for pictures that do not fit the recipe, and if the loss becomes NaN.
+    not stopped, on the same device. start: a denoiser with a DRUNet, such as `load_prior("photo")`,
+    whose weights are trained further on these pictures (fine-tuning).
+    Raises ValueError for pictures or a start that do not fit the recipe, and if the loss becomes
+    NaN.
     """
-    training = Training(pictures, recipe, device)
+    training = Training(pictures, recipe, device, start)
     if state is not None:
         training.load_state_dict(state)
     training.run(callback)
@@ -186,6 +203,23 @@ def initial_network(recipe: Recipe) -> UNetRes:
             elif name == "m_tail.weight":
                 weight.mul_(recipe.tail_scale)
     return network
+
+
+def recipe_of_start(recipe: Recipe, start: Denoiser) -> Recipe:
+    """The recipe with the widths and blocks of the network that the training begins from.
+
+    Raises ValueError if the network is no DRUNet, or has other channels than the recipe.
+    """
+    network = start.module
+    if not isinstance(network, UNetRes):
+        kind = type(network).__name__
+        raise ValueError(f"start has a {kind}; give a DRUNet, such as the denoiser of photos")
+    if network.channels != recipe.channels:
+        raise ValueError(
+            f"start has channels={network.channels}, the recipe {recipe.channels}; "
+            "change the recipe, or choose another start"
+        )
+    return replace(recipe, widths=network.widths, blocks=network.blocks)
 
 
 def check_pictures(pictures: Pictures, recipe: Recipe) -> None:

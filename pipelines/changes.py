@@ -5,7 +5,7 @@ from __future__ import annotations
 _AS_OPTION = (  # settings that are called as the options that decide them
     *("batch", "channels", "denoiser", "face_prior", "generator", "init", "keep_visible"),
     *("learning_rate", "method", "op", "oracle_mask", "patch", "perceptual", "prior", "samples"),
-    *("seed", "sigma", "steps"),
+    *("seed", "sigma", "start", "steps"),
 )
 _NAMES = {  # other settings, whose options have another name
     "class_label": "--class",
@@ -16,6 +16,7 @@ _NAMES = {  # other settings, whose options have another name
     "identity": "--embedding or --person",
     "pictures": "the pictures",
     "spec": "--op",
+    "start_digest": "the weights of --start",
     "where": "--align, --landmarks, --face or --box",
 }
 _WORDS: dict[bool | None, str] = {None: "not given", True: "yes", False: "no"}

@@ -25,8 +25,9 @@ from torch import Tensor
 import invert
 from degrade.imagefile import contents
 from degrade.values import Range, parse_value, show
+from invert.load import find
 from invert.recipe import Recipe
-from invert.training import Training, decibels, denoised, noisy_picture, psnr
+from invert.training import Training, decibels, denoised, noisy_picture, psnr, recipe_of_start
 
 from . import files
 from .changes import differences
@@ -50,7 +51,8 @@ _RECENT = 100  # steps whose mean loss is shown
 class Train:
     """A training: what it learns from, and where it writes.
 
-    output: the .safetensors file. The sheet, the log and the state lie beside it.
+    output: the .safetensors file. The sheet, the log and the state lie beside it. start: the
+    denoiser whose weights are trained further, as `load_prior` takes it; None: random weights.
     """
 
     recipe: Recipe
@@ -59,6 +61,7 @@ class Train:
     validation: Path | None = None
     device: str = "auto"
     overwrite: bool = False
+    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.output.suffix != ".safetensors":
@@ -79,17 +82,26 @@ class Train:
     def run(self, bar: TrainBar) -> int:
         """Train, or go on with a training that was stopped. Returns the exit code."""
         device = device_of(self.device)
+        start = None if self.start is None else load_start(self.start)
         before = files.earlier(self.log, LOG, [self.output, self.sheet])
         pictures = choose(self.images, self.validation, self.recipe.seed, self.sheet)
-        settings = recorded(self.recipe) | pictures.settings
+        settings = self._settings(start) | pictures.settings
         self._refuse_other_settings(before, settings)
         files.sweep(self.output.parent)
         if self._is_finished(before) and not differences(before, settings):
             say(f"{self.output} is already trained, skipped")
             return 0
         progress = self._progress(settings)
-        failed = self._train(pictures, progress, device, bar)
+        failed = self._train(pictures, progress, device, start, bar)
         return 3 if failed else 0
+
+    def _settings(self, start: invert.Denoiser | None) -> dict[str, Any]:
+        """What decides the result besides the pictures, for the log."""
+        recipe, digest = self.recipe, None
+        if self.start is not None and start is not None:
+            recipe = recipe_of_start(recipe, start)
+            digest = files.digest(find(self.start))
+        return recorded(recipe) | {"start": self.start, "start_digest": digest}
 
     def _is_finished(self, before: dict | None) -> bool:
         """Whether an earlier run wrote all files of its result, and they are whole."""
@@ -120,12 +132,19 @@ class Train:
             "add --overwrite to begin anew, or choose another --output"
         )
 
-    def _train(self, pictures: TrainingSet, progress: Progress, device: str, bar: TrainBar) -> int:
+    def _train(
+        self,
+        pictures: TrainingSet,
+        progress: Progress,
+        device: str,
+        start: invert.Denoiser | None,
+        bar: TrainBar,
+    ) -> int:
         """Train, and write the results. Returns the number of pictures that cannot be used."""
         held_out, failed_held_out = read_held_out(pictures.held_out, self.recipe)
         bar.begin("reading", len(pictures.learned))
         learned, failed = read_learned(pictures.learned, self.recipe, bar.update)
-        training = Training(learned, self.recipe, device)
+        training = Training(learned, self.recipe, device, start)
         if progress.training is not None:
             training.load_state_dict(progress.training)
         bar.begin("training", self.recipe.steps, training.step)
@@ -236,6 +255,14 @@ def denoiser_bytes(denoiser: invert.Denoiser) -> bytes:
         path = Path(folder) / "denoiser.safetensors"
         invert.save_denoiser(denoiser, path)
         return path.read_bytes()
+
+
+def load_start(name: str) -> invert.Denoiser:
+    """The denoiser that is trained further. Raises ValueError for a prior of another kind."""
+    prior = invert.load_prior(name)
+    if not isinstance(prior, invert.Denoiser):
+        raise ValueError(f"--start {show(name)} is a generator; give a denoiser, such as photo")
+    return prior
 
 
 def recorded(recipe: Recipe) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class UNetRes(nn.Module):
                 f"sigma_data={sigma_data} must be above 0, and the network not residual"
             )
         self.channels = channels
+        self.widths = tuple(nc)
+        self.blocks = nb
         self.residual = residual
         self.sigma_data = sigma_data
         full, half, quarter, eighth = nc

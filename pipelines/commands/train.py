@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console import echo, user_errors
-from ..options import CHANNELS, Device, Overwrite, Quiet, Seed, training
+from ..options import CHANNELS, DENOISERS, Device, Overwrite, Quiet, Seed, training
 
 
 def train(
@@ -20,6 +20,15 @@ def train(
         Path | None,
         training(
             help="Folder of pictures to measure with. Default: a tenth of --images.", metavar="DIR"
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        training(
+            help="Denoiser to train further, such as photo: better than a start at random if there "
+            "are few pictures or little time.",
+            metavar="NAME",
+            autocompletion=DENOISERS,
         ),
     ] = None,
     steps: Annotated[int, training(help="Number of steps.", min=1, metavar="N")] = 40_000,
@@ -62,7 +71,7 @@ def train(
 
     \b
     degrade train --images microscope -o microscope.safetensors
-    degrade train --images scans -o scans.safetensors --channels grey
+    degrade train --images scans -o scans.safetensors --start photo --steps 4000
     degrade train --images faces -o faces.safetensors --aligned --patch 128
     """
     with user_errors():
@@ -83,7 +92,7 @@ def train(
             learning_rate=learning_rate,
             seed=seed,
         )
-        flow = Train(recipe, output, images, validation, device, overwrite)
+        flow = Train(recipe, output, images, validation, device, overwrite, start)
         with TrainBar(quiet) as bar:
             code = flow.run(bar)
         if not quiet:

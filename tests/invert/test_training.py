@@ -8,6 +8,7 @@ import numpy
 import pytest
 import torch
 
+import invert
 from invert import training
 from invert.patches import draw_batch, draw_sigma
 from invert.recipe import Recipe
@@ -51,6 +52,37 @@ def test_loss_falls_on_a_single_picture():
     first, last = numpy.mean(learner.losses[:10]), numpy.mean(learner.losses[-10:])
     assert last < 0.7 * first
     assert training.psnr(learner.average, [AVATAR], 0.1) > before + 3
+
+
+@pytest.mark.parametrize("recipe", [TINY, Recipe.aligned(16, steps=6, batch=2)])
+def test_start_is_trained_further_with_its_own_widths(recipe):
+    """With a learning rate of almost 0 the weights stay those of the start."""
+    start = train([AVATAR], TINY)
+    slow = replace(recipe, learning_rate=1e-12)
+    learner = Training([AVATAR[:, :16, :16]], slow, start=start)
+    learner.run()
+    assert (learner.recipe.widths, learner.recipe.blocks) == (TINY.widths, TINY.blocks)
+    torch.testing.assert_close(weights(learner.denoiser()), weights(start))
+    assert learner.denoiser().sigma_range == recipe.sigma
+
+
+def test_start_is_not_changed_and_resumes_with_the_same_bits():
+    start = train([AVATAR], TINY)
+    before = weights(start).clone()
+    states = []
+    recipe = replace(TINY, seed=5)
+    whole = train([AVATAR], recipe, lambda now: states.append(now.state_dict()), start=start)
+    assert torch.equal(weights(start), before) and not torch.equal(weights(whole), before)
+    resumed = train([AVATAR], recipe, state=through_file(states[2]), start=start)
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_start_that_cannot_be_trained_is_refused():
+    with pytest.raises(ValueError, match="start has a Identity; give a DRUNet"):
+        Training([AVATAR], TINY, start=invert.Denoiser(torch.nn.Identity()))
+    grey = train([AVATAR[:1]], replace(TINY, channels=1))
+    with pytest.raises(ValueError, match="start has channels=1, the recipe 3"):
+        Training([AVATAR], TINY, start=grey)
 
 
 def test_denoiser_has_the_averaged_weights():

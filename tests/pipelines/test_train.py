@@ -346,6 +346,9 @@ def test_shell_trains_a_file_that_loads(tmp_path, pictures):
         (["--images", "{ok}", "--sigma", "0.5..0.1"], "sigma=0.5..0.1"),
         (["--images", "{ok}", "--channels", "cmyk"], "must be one of colour, grey"),
         (["--images", "{ok}", "--patch", "20"], "patch=20"),
+        (["--images", "{ok}", "--start", "avatars-128"], "--start 'avatars-128' is a generator"),
+        (["--images", "{ok}", "--start", "none.pt"], "prior 'none.pt' is no file"),
+        (["--images", "{ok}", "--start", "photo", "--channels", "grey"], "start has channels=3"),
         (["--images", "{ok}", "--steps", "0"], "--steps"),
         (["--images", "{ok}", "--device", "warp"], "use cpu or auto"),
         (["--images", "{ok}", "-o", "{tmp}/mine.pt"], "must end in .safetensors"),
@@ -368,6 +371,22 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, pictures, arguments, word
     assert result.exit_code == 2, result.output
     assert words in " ".join(result.output.replace("│", " ").split())
     assert "Traceback" not in result.output and not (tmp_path / "mine.safetensors").exists()
+
+
+def test_shell_trains_a_denoiser_further(tmp_path, pictures):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    trained(first, pictures)
+    options = ("--start", first, "--learning-rate", 1e-12, *QUICK)
+    result = run("train", "--images", pictures, "-o", second, *options)
+    assert result.exit_code == 0, result.output
+    further, start = invert.load_prior(second), invert.load_prior(first)
+    for mine, theirs in zip(further.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    log = files.read_json(second.with_suffix(".json"), train.LOG)
+    assert (log["start"], log["widths"]) == (str(first), [4, 4, 4, 4])
+    trained(first, pictures, seed=1, overwrite=True)
+    result = run("train", "--images", pictures, "-o", second, *options)
+    assert result.exit_code == 2 and "the weights of --start" in " ".join(result.output.split())
 
 
 def test_aligned_trains_a_prior_for_samplers(tmp_path, pictures):
