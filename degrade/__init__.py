@@ -26,6 +26,7 @@ from .laws import check
 from .lens import Aberration, Vignette
 from .levels import Clamp, Quantize
 from .mask import Box, Mask, Pixels, Strokes, Uncrop
+from .motion_path import MotionPath
 from .noise import Correlated, Gaussian, Poisson, PoissonGaussian, ScaledPoisson, Speckle, Uniform
 from .operator import Chain, Operator, PerImage
 from .params import Range
@@ -80,6 +81,7 @@ __all__ = [
     "Mask",
     "Maybe",
     "Module",
+    "MotionPath",
     "OneOf",
     "Offset",
     "Operator",

@@ -13,7 +13,11 @@ follows the code and `NAME/text` follows the text.
 `dps/…` are tasks of Chung et al. 2023 (DPS) at 256², as their code has them; DAPS and others took
 them over. Its noise of σ = 0.05 in [-1, 1] is 0.025 here. Hidden pixels are black plus noise here,
 grey plus noise there. The code hides an exact number of random pixels; here each is hidden with the
-same probability. Nothing is clamped or rounded.
+same probability. Nothing is clamped or rounded. The solver knows the kernel of the motion blur.
+
+`daps/…` is what Zhang et al. 2025 (DAPS) add to them: twice the contrast, then the overflow is cut
+off. Phase retrieval and their blur by a network are not here: neither gives a picture of pixels
+from an operator of this package.
 """
 
 from __future__ import annotations
@@ -56,8 +60,10 @@ _OTHERS = {
     "ddrm/uncrop": "uncrop",
     "dps/super-resolution": "resize:scale=0.25,filter=matlab-bicubic >> gaussian:0.025",
     "dps/gaussian-deblur": "blur:gaussian,3 >> gaussian:0.025",
+    "dps/motion-deblur": "motionpath:61,0.5 >> gaussian:0.025",
     "dps/inpainting-box": f"box:0.5,0.5,{_DPS_CORNER},{_DPS_CORNER} >> gaussian:0.025",
     "dps/inpainting-random": "pixels:0.3..0.7 >> gaussian:0.025",
+    "daps/high-dynamic-range": "brightness:2 >> offset:-0.5,-0.5,-0.5 >> clamp >> gaussian:0.025",
 }
 
 

@@ -85,6 +85,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
         "0.2|0.8",
         "0|1",
     ),
+    "motionpath": ("motionpath:{}", "55,0", "61,0", "61,0.5", "61,1", "101,0.5"),
     "offset": ("offset:{}", "0.2", "-0.2", "0,0.2", "0,0,0.3", "-0.3,-0.3,-0.3"),
     "perimage": ("perimage(jpeg:{})", "75", "40", "18", "9", "3"),
     "perspective": ("perspective:jitter={}", "0.03", "0.06", "0.1", "0.15", "0.24"),

@@ -76,7 +76,7 @@ GENERATORS = names("avatars-128")
 DENOISERS = names("photo")
 PRIORS = names("photo", "avatars-128")
 NETS = names("vgg", "alex")
-SUITES = names("paper", "ddrm", "cri", "dps")
+SUITES = names("paper", "ddrm", "cri", "dps", "daps")
 DEVICES = names("auto", "cpu", "cuda", "mps")
 CHANNELS = names("colour", "grey")
 
@@ -226,7 +226,7 @@ class CompareOptions:
     suite: Annotated[
         str,
         compared(
-            help="Suite that `all` stands for: paper, ddrm or cri.",
+            help="Suite that `all` stands for: paper, ddrm, cri, dps or daps.",
             metavar="NAME",
             autocompletion=SUITES,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import degrade
 from degrade.presets import LEVELS
 
-OTHER_PAPERS = ("ddrm", "cri", "dps")
+OTHER_PAPERS = ("ddrm", "cri", "dps", "daps")
 
 
 def _of(paper: str) -> list[str]:

@@ -115,6 +115,7 @@ WITHOUT_GRADIENT = {
     "gaussian": {"gray": CHANCE},
     "hotpixels": {"prob": CHANCE},
     "maybe": {"prob": CHANCE},
+    "motionpath": {"intensity": DRAWN},
     "perspective": {"jitter": DRAWN},
     "pixels": {"prob": CHANCE},
     "resize": {"scale": WHOLE},

@@ -64,7 +64,7 @@ def test_tasks_run_and_give_8_bit_values(name):
     assert parse(str(f)) == f
     y = f.sample((1, 3, 128, 128), rng())(picture(0), rng())
     assert torch.isfinite(y).all()
-    if not name.startswith(("ddrm/", "dps/")):
+    if not name.startswith(("ddrm/", "dps/", "daps/")):
         assert torch.equal((y * 255).round() / 255, y)
 
 
@@ -78,6 +78,16 @@ def test_dps_blur_is_that_of_its_code():
     expected = F.conv2d(padded, kernel.expand(3, 1, 61, 61), groups=3)
     blur, noise = tasks["dps/gaussian-deblur"]
     assert torch.allclose(blur(x), expected, atol=2e-6)
+    assert noise.sigma == 0.05 / 2
+
+
+def test_daps_high_dynamic_range_is_that_of_its_code():
+    x = torch.rand(1, 3, 8, 8, generator=rng())
+    doubled = (2 * (2 * x - 1)).clamp(-1, 1)  # their images are in [-1, 1]
+    *stages, noise = tasks["daps/high-dynamic-range"]
+    for f in stages:
+        x = f(x)
+    assert torch.allclose(x, (doubled + 1) / 2, atol=1e-6)
     assert noise.sigma == 0.05 / 2
 
 

@@ -126,6 +126,7 @@ STRATEGIES = {
     "jpeg": st.builds(
         JPEG, st.integers(1, 100), allowed(JPEG.kinds["subsampling"])
     ),  # with the default surrogate, whose slope is 1
+    "motionpath": declared("motionpath", size=st.just(55)),
     "offset": declared("offset"),
     "perspective": declared("perspective", jitter=st.floats(0, 0.24), corners=st.none())
     | declared("perspective", jitter=st.none(), corners=st.just((0.2, 0.1, 0, -0.1, 0, 0, 0, 0.3))),
