@@ -71,12 +71,12 @@ class UNetRes(nn.Module):
             raise ValueError(
                 f"sigma_data={sigma_data} must be above 0, and the network not residual"
             )
+        full, half, quarter, eighth = nc
         self.channels = channels
-        self.widths = tuple(nc)
+        self.widths = (full, half, quarter, eighth)
         self.blocks = nb
         self.residual = residual
         self.sigma_data = sigma_data
-        full, half, quarter, eighth = nc
         self.m_head = _conv(channels + 1, full)
         self.m_down1 = _shrinking(full, half, nb)
         self.m_down2 = _shrinking(half, quarter, nb)

@@ -1,0 +1,48 @@
+"""Denoisers whose large kernels are stored as 8-bit integers with scales."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import invert
+from invert.bundled import bundled
+from tests.conftest import picture, rng
+
+
+def test_large_kernels_are_stored_in_8_bits(tmp_path):
+    """Each weight within half a step of its filter, which is the filter's largest over 127."""
+    photo = invert.load_prior("photo")
+    path = tmp_path / "small.safetensors"
+    invert.save_denoiser(photo, path, torch.int8)
+    assert path.stat().st_size < 0.62 * bundled("photo").stat().st_size
+    small = dict(invert.load_prior(path).module.named_parameters())
+    for name, weight in photo.module.named_parameters():
+        step = weight.flatten(1).abs().amax(1).view(-1, 1, 1, 1) / 127
+        bound = 0.501 * step if weight.numel() > 50_000 else weight.abs() * 2**-11
+        assert ((small[name] - weight).abs() <= bound).all(), name
+
+
+def test_8_bit_weights_denoise_as_well(tmp_path):
+    photo = invert.load_prior("photo")
+    path = tmp_path / "small.safetensors"
+    invert.save_denoiser(photo, path, torch.int8)
+    noisy = picture(0) + 0.1 * torch.randn(picture(0).shape, generator=rng())
+    errors = []
+    for denoiser in (photo, invert.load_prior(path)):
+        estimate = denoiser.denoise(noisy, 0.1)
+        errors.append((estimate - picture(0)).square().mean().item())
+    assert errors[1] == pytest.approx(errors[0], rel=0.002)  # 0.01 dB
+
+
+def test_scales_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "small.safetensors"
+    invert.save_denoiser(invert.load_prior("photo"), path, torch.int8)
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith(".scale"))
+    tensors[name] = tensors[name][:3]
+    with safe_open(path, "pt") as file:
+        config = file.metadata()
+    save_file(tensors, path, config)
+    with pytest.raises(ValueError, match=r"\.scale is \[3\], and must be"):
+        invert.load_prior(path)
