@@ -98,6 +98,16 @@ def empty_caches(*packages: str) -> None:
                     value.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def model_of_jpeg():
+    """JPEG by its model alone: Pillow, which the tests compare it with, takes no part in it."""
+    from degrade.jpeg import pillow
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pillow, "files", lambda *_, **__: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def avatars():
     """The bundled generator."""

@@ -18,6 +18,8 @@ from degrade.jpeg.layout import SAMPLINGS
 from .conftest import picture, rng
 from .jpeg_reference import CHROMA, KINDS, LUMA, codec, content
 
+pytestmark = pytest.mark.usefixtures("model_of_jpeg")
+
 
 @settings(max_examples=400)
 @given(

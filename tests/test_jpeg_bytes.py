@@ -19,6 +19,8 @@ from degrade.jpeg.layout import SAMPLINGS
 from .conftest import cases, picture, rng
 from .jpeg_reference import KINDS, WRITTEN_BY_PILLOW, content, decode
 
+pytestmark = pytest.mark.usefixtures("model_of_jpeg")
+
 MODES = {
     "baseline": {},
     "optimised": {"optimize": True},

@@ -18,6 +18,8 @@ from .conftest import cases, picture, rng
 from .jpeg_libraries import LIBRARIES, jpeglib, opened, stores, write
 from .jpeg_reference import KINDS, content, gradient
 
+pytestmark = pytest.mark.usefixtures("model_of_jpeg")
+
 MODES = ({}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 3})
 SIZES = [(8, 8), (16, 33), (41, 27), (1, 5), (57, 64)]
 # what libjpeg decodes: factors of Y, Cb, Cr

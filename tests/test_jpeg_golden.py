@@ -18,6 +18,8 @@ from .golden.make_jpeg import (
     picture_of,
 )
 
+pytestmark = pytest.mark.usefixtures("model_of_jpeg")
+
 CASES = json.loads(FILE.read_text())["cases"]
 LIBRARIES = sorted({case["library"] for case in CASES})
 

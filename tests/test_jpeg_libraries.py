@@ -19,6 +19,8 @@ from .conftest import cases, picture
 from .jpeg_libraries import FAST_DCT, LIBRARIES, WITHOUT_TRELLIS, jpeglib, opened, stores, write
 from .jpeg_reference import KINDS, content
 
+pytestmark = pytest.mark.usefixtures("model_of_jpeg")
+
 images = st.tuples(
     st.sampled_from(KINDS),
     st.integers(1, 50),

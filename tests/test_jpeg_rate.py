@@ -15,6 +15,8 @@ from degrade.jpeg.rate import estimated_bits
 from .conftest import cases, picture, rng
 from .jpeg_reference import KINDS, Stages, content, decode, encode, one
 
+pytestmark = pytest.mark.usefixtures("model_of_jpeg")
+
 ASTRONAUT = Path(__file__).parent.parent / "examples" / "photos" / "astronaut.jpg"
 
 

@@ -14,6 +14,8 @@ from degrade.jpeg.saved import with_coefficients
 from .conftest import picture, rng
 from .jpeg_reference import KINDS, LUMA, content, decode, encode, gradient, segments, taken_apart
 
+pytestmark = pytest.mark.usefixtures("model_of_jpeg")
+
 MODES = ({}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 3})
 SIZES = [(8, 8), (16, 33), (41, 27), (1, 5), (57, 64)]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..surrogate import BackwardPass, refuse_second_order
 from ..transforms import fold_all, is_transformed, without_autocast
+from . import pillow
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder
 from .layout import Layout, layout_of
 from .sampling import Sampling
@@ -40,6 +41,13 @@ class Rules(NamedTuple):
         return layout_of(self.colour, self.subsampling, channels)
 
     @property
+    def only_pixels(self) -> bool:
+        """Whether Pillow's pixels are all that is needed, the gradient being 1 or none."""
+        is_pillows = self.encoder == self.decoder == LIBJPEG_TURBO
+        needs_codec = self.to_image and self.surrogate != "identity"
+        return is_pillows and not needs_codec and not self.to_steps
+
+    @property
     def unclamped(self) -> bool:
         """Whether the gradient depends on the decoded image before its clamp."""
         uses_codec = self.to_image and self.surrogate != "identity"
@@ -59,6 +67,10 @@ class Codec(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, steps: Tensor, rules: Rules) -> tuple[Saved, ...]:
+        if rules.only_pixels:
+            pixels = pillow.round_trip(x, steps, rules.colour, rules.subsampling)
+            if pixels is not None:
+                return pixels, None
         batch = x.shape[0]
         image = exact_levels(x)
         encoder = ENCODERS[rules.encoder]
@@ -135,7 +147,7 @@ def _gradients(rules: Rules, grad: Tensor, unclamped: Saved, *saved: Saved) -> t
         m = m / 2**14.5
         to_image = to_steps = None
         if rules.to_image and rules.surrogate == "identity":
-            to_image = grad.clone()
+            to_image = grad
         elif rules.to_image:
             to_image = _through_codec(rules, before_clamp, slopes, m)
         if rules.to_steps:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..params import check_choice
 from ..transforms import without_autocast
+from . import pillow
 from .codec import exact_dtype, exact_levels, quantised, spectrum_and_steps
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Decoder, Encoder, check_encoder
 from .layout import (
@@ -146,16 +147,37 @@ def jpeg_coefficients(
     """
     check_encoder(encoder)
     model = ENCODERS[encoder]
+    wide, by_image, name = _checked(x, quality, subsampling, tables, colour, model)
+    return _coefficients(wide, by_image, name, colour, model)
+
+
+def _checked(
+    x: Tensor,
+    quality: int | Sequence[int] | Tensor | None,
+    subsampling: str | int,
+    tables: Sequence[Sequence[int]] | Tensor | None,
+    colour: str,
+    model: Encoder,
+) -> tuple[Tensor, Tensor, str]:
+    """(x in at least 32 bits, the tables [B, n, 8, 8], the name of the sampling)"""
     checked_quality, checked_tables, name = check_arguments(x, quality, subsampling, tables, colour)
     wide = x if x.dtype == torch.float64 else x.float()
+    base = base_tables(colour, model.base)
     with without_autocast(x.device):
-        base = base_tables(colour, model.base)
         by_image = quantiser_tables(checked_quality, checked_tables, wide, base)
-        steps = steps_of_components(by_image, x.shape[1])
-        layout = layout_of(colour, name, x.shape[1])
-        components = _quantised_components(wide.contiguous(), steps, layout, model)
+    return wide, by_image, name
+
+
+def _coefficients(
+    x: Tensor, tables: Tensor, subsampling: str, colour: str, model: Encoder
+) -> JPEGCoefficients:
+    """The coefficients of images x, given the tables [B, n, 8, 8]."""
+    layout = layout_of(colour, subsampling, x.shape[1])
+    with without_autocast(x.device):
+        steps = steps_of_components(tables, x.shape[1])
+        components = _quantised_components(x.contiguous(), steps, layout, model)
     size = (x.shape[2], x.shape[3])
-    return JPEGCoefficients(components, by_image.to(torch.int32), name, size, colour)
+    return JPEGCoefficients(components, tables.to(torch.int32), subsampling, size, colour)
 
 
 def _quantised_components(
@@ -177,6 +199,7 @@ def _quantised_components(
     return tuple(components)
 
 
+@torch.no_grad()
 def jpeg_bytes(
     x: Tensor,
     quality: int | Sequence[int] | Tensor | None = None,
@@ -201,11 +224,22 @@ def jpeg_bytes(
     colour: "rgb" stores red, green and blue, as Pillow does with keep_rgb=True; "cmyk" is what
         Pillow writes of CMYK images. See `jpeg`.
 
-    The coefficients are computed on x's device, the bytes on the CPU. No gradient. Raises
+    Pillow itself writes what it can: grayscale and YCbCr on the CPU, of a sampling that it has, if
+    its library agrees with the model of it here. All else is computed by the model, the
+    coefficients on x's device and the bytes on the CPU; the bytes are the same. No gradient. Raises
     ValueError for what `jpeg` refuses, and for sides above 65,500 pixels.
     """
+    from .file import FileOptions  # here, since its Huffman tables take time
+
     if subsampling is None:
         is_grayscale = isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == 1
         subsampling = "4:4:4" if is_grayscale else "4:2:0"
-    coefficients = jpeg_coefficients(x, quality, subsampling, tables, colour=colour)
-    return coefficients.encode(optimize, progressive, restart_marker_blocks, restart_marker_rows)
+    model = ENCODERS[LIBJPEG_TURBO]
+    wide, by_image, name = _checked(x, quality, subsampling, tables, colour, model)
+    options = FileOptions(optimize, progressive, restart_marker_blocks, restart_marker_rows)
+    plain_options = options.checked()
+    files = pillow.files(wide, by_image, colour, name, **plain_options._asdict())
+    if files is not None:
+        return files
+    coefficients = _coefficients(wide, by_image, name, colour, model)
+    return coefficients.encode(*plain_options)

@@ -54,6 +54,8 @@ def _gradients(
     rules = Rules(colour, subsampling, surrogate, clamp, to_image, to_steps, encoder, decoder)
     of_image, of_steps = gradients_at(x.contiguous(), steps, grad.contiguous(), rules)
     empty = x.new_empty(0)  # an operation returns no None
+    if of_image is grad:
+        of_image = grad.clone()  # nor an argument
     return empty if of_image is None else of_image, empty if of_steps is None else of_steps
 
 

@@ -1,0 +1,131 @@
+"""Pillow in place of the model, where both give the same bytes and pixels and Pillow is faster.
+
+The model of libjpeg-turbo passes over an image in memory some forty times. Pillow's library keeps a
+block in registers. It is used on the CPU for what it can do alone. Before the first use it must
+save and open a small picture as the model does; another library would not.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from ..transforms import values_are_readable
+from .layout import YCBCR
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+_VALUES = 2**16  # of an image that are converted at a time, in the cache
+_MOST_THREADS = 4  # with more, the model's passes take less time than one file after the other
+
+
+def files(
+    x: Tensor, tables: Tensor, colour: str, subsampling: str, **options: Any
+) -> list[bytes] | None:
+    """The JPEG file of each image [B, C, H, W]; None where the model must write them.
+
+    tables: the quantiser's steps [B, n, 8, 8]. options: of Pillow's `save`.
+    """
+    if not (_covers(x, colour, subsampling) and _equals_model()):
+        return None
+    try:
+        return _saved(x, tables, subsampling, **options)
+    except OSError:  # its buffer may be too small
+        return None
+
+
+def round_trip(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> Tensor | None:
+    """Images [B, C, H, W] saved and opened; None where the model must do it. See `files`."""
+    if torch.get_num_threads() > _MOST_THREADS:
+        return None
+    written = files(x, tables, colour, subsampling)
+    return None if written is None else _opened(written, x)
+
+
+def _covers(x: Tensor, colour: str, subsampling: str) -> bool:
+    """Whether Pillow has such images, and such files."""
+    is_on_cpu = x.device.type == "cpu" and values_are_readable(x)
+    has_colours = colour == YCBCR and x.shape[1] in (1, 3)
+    return is_on_cpu and has_colours and subsampling in _SAMPLINGS
+
+
+@functools.lru_cache(maxsize=1)
+def _equals_model() -> bool:
+    """Whether Pillow saves a small picture to the same bytes as the model, and opens it equally."""
+    from .coefficients import jpeg_coefficients
+
+    values = torch.arange(3 * 24 * 40, dtype=torch.float32, device="cpu")
+    levels = values.square() % 256
+    x = (levels / 255).view(1, 3, 24, 40)
+    coefficients = jpeg_coefficients(x, 40)
+    written = _saved(x, coefficients.tables, "4:2:0")
+    if written != coefficients.encode():
+        return False
+    return torch.equal(_opened(written, x), coefficients.decode())
+
+
+def _saved(x: Tensor, tables: Tensor, subsampling: str, **options: Any) -> list[bytes]:
+    result = []
+    for image, tables_of_image in zip(_images(x), tables, strict=True):
+        file = io.BytesIO()
+        used = tables_of_image[: x.shape[1]]
+        steps = used.flatten(1).int().tolist()
+        image.save(file, "JPEG", qtables=steps, subsampling=subsampling, **options)
+        result.append(file.getvalue())
+    return result
+
+
+def _opened(written: list[bytes], x: Tensor) -> Tensor:
+    """The pixels of files of images x, in their type."""
+    from PIL import Image
+
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    for out, file in zip(result, written, strict=True):
+        with Image.open(io.BytesIO(file), formats=("JPEG",)) as image:
+            for channel, band in zip(out, image.split(), strict=True):
+                _divide(numpy.asarray(band), channel.numpy())
+    return result
+
+
+def _images(x: Tensor) -> Iterator[Image]:
+    """Images [B, C, H, W] in 8 bits, as Pillow's."""
+    from PIL import Image
+
+    for values in x.detach().numpy():
+        bands = [Image.fromarray(levels) for levels in _levels(values)]
+        yield bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
+
+
+def _levels(values: ndarray) -> ndarray:
+    """Channels [C, H, W] in [0, 1] as levels from 0 to 255."""
+    levels = numpy.empty(values.shape, numpy.uint8)
+    for rows in _parts(values.shape):
+        part = values[:, rows] * values.dtype.type(255)
+        numpy.rint(part, out=part)
+        part.clip(0, 255, out=part)
+        levels[:, rows] = part
+    return levels
+
+
+def _divide(levels: ndarray, out: ndarray) -> None:
+    """Write levels [H, W] / 255 into `out`."""
+    white = out.dtype.type(255)
+    for rows in _parts((1, *levels.shape)):
+        numpy.divide(levels[rows], white, out=out[rows], dtype=out.dtype)
+
+
+def _parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of channels [C, H, W] that fit into the cache together."""
+    channels, height, width = shape
+    count = max(_VALUES // (channels * width), 1)
+    for top in range(0, height, count):
+        yield slice(top, top + count)

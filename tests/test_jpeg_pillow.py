@@ -1,0 +1,161 @@
+"""Test that JPEG by Pillow's own library is JPEG by the model, and when each is used."""
+
+import functools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from degrade import JPEG, jpeg, jpeg_bytes, jpeg_coefficients
+from degrade.jpeg import pillow
+
+from .conftest import cases, picture, rng
+from .jpeg_reference import KINDS, WRITTEN_BY_PILLOW, content
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The files that Pillow writes, one after the other."""
+    written = []
+    original = pillow._saved
+
+    def spy(*arguments, **options):
+        files = original(*arguments, **options)
+        written.extend(files)
+        return files
+
+    assert pillow._equals_model()
+    monkeypatch.setattr(pillow, "_saved", spy)
+    return written
+
+
+@cases(100)
+@given(
+    kind=st.sampled_from(KINDS),
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    channels=st.sampled_from([1, 3]),
+    sampling=st.sampled_from(WRITTEN_BY_PILLOW),
+    optimize=st.booleans(),
+    progressive=st.booleans(),
+    blocks=st.integers(0, 5),
+    rows=st.integers(0, 2),
+    seed=st.integers(0, 999),
+)
+def test_pillows_files_are_those_of_the_model(
+    kind, height, width, channels, sampling, optimize, progressive, blocks, rows, seed
+):
+    x = torch.cat([content(kind, height, width, channels, seed + i) for i in range(2)])
+    qualities = torch.randint(1, 101, (2,), generator=rng(seed))
+    options = (optimize, progressive, blocks, rows)
+    coefficients = jpeg_coefficients(x, qualities, sampling)
+    assert jpeg_bytes(x, qualities, sampling, None, *options) == coefficients.encode(*options)
+
+
+@cases(60)
+@given(
+    kind=st.sampled_from(KINDS),
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    channels=st.sampled_from([1, 3]),
+    count=st.integers(1, 3),
+    largest=st.sampled_from([2, 40, 255, 256, 8191]),
+    sampling=st.sampled_from(WRITTEN_BY_PILLOW),
+    seed=st.integers(0, 999),
+)
+def test_pillows_pixels_are_those_of_the_model(
+    kind, height, width, channels, count, largest, sampling, seed
+):
+    x = content(kind, height, width, channels, seed)
+    tables = torch.randint(1, largest + 1, (count, 64), generator=rng(seed)).tolist()
+    decoded = jpeg_coefficients(x, None, sampling, tables).decode()
+    assert torch.equal(jpeg(x, None, sampling, tables), decoded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_pillows_pixels_in_every_type_are_those_of_the_model(dtype, calls):
+    x = (picture(0) + 0.3 / 255).to(dtype)
+    levels = jpeg_coefficients(x, 50).decode().mul(255).round()
+    wide = torch.promote_types(dtype, torch.float32)
+    expected = levels.to(wide) / 255
+    assert torch.equal(jpeg(x, 50), expected.to(dtype))
+    assert len(calls) == 1
+
+
+def test_pillow_takes_any_values_and_strides():
+    """Values are clamped and rounded, half to even, before Pillow sees them."""
+    half_levels = torch.arange(-30, 546).view(1, 1, 24, 24) / 510
+    x = half_levels.expand(-1, 3, -1, -1).to(memory_format=torch.channels_last)
+    assert jpeg_bytes(x, 90) == jpeg_coefficients(x, 90).encode()
+
+
+def test_pillow_is_used_for_pixels_and_not_for_slopes(calls):
+    x = picture(0)
+    changing = x.clone().requires_grad_()
+    jpeg(x, 50, surrogate="smoothed")
+    jpeg(changing, 50)
+    assert len(calls) == 2
+    jpeg(changing, 50, surrogate="smoothed")
+    jpeg(x, torch.tensor([50.0], requires_grad=True))
+    assert len(calls) == 2
+
+
+def test_gradient_beside_pillows_pixels_is_that_of_the_default():
+    x = picture(0).requires_grad_()
+    weight = torch.randn(x.shape, generator=rng())
+    (gradient,) = torch.autograd.grad(jpeg(x, 50), x, weight)
+    assert torch.equal(gradient, weight)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"subsampling": "4:4:0"},
+        {"subsampling": "2x2:1x2:1x1"},
+        {"colour": "rgb"},
+        {"encoder": "ijg7"},
+        {"decoder": "ijg9a"},
+    ],
+    ids=str,
+)
+def test_pillow_is_not_used_for_what_it_has_not(settings, calls):
+    JPEG(50, **settings)(picture(0))
+    assert calls == []
+
+
+def test_pillow_is_not_used_for_many_threads(calls, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    jpeg(picture(0), 50)
+    assert calls == []
+
+
+def test_model_writes_what_pillow_cannot(monkeypatch):
+    """Pillow raises OSError where its buffer is too small for a file."""
+
+    def fail(*_, **__):
+        raise OSError("encoder error -2 when writing image file")
+
+    x = picture(0)
+    assert pillow._equals_model()
+    monkeypatch.setattr(pillow, "_saved", fail)
+    assert jpeg_bytes(x, 50) == jpeg_coefficients(x, 50).encode()
+    assert torch.equal(jpeg(x, 50), jpeg_coefficients(x, 50).decode())
+
+
+@pytest.mark.parametrize("part", ["_saved", "_opened"])
+def test_another_library_is_not_used(part, monkeypatch):
+    """A Pillow that is built with MozJPEG writes other bytes; others open other pixels."""
+    original = getattr(pillow, part)
+
+    def other(*arguments, **options):
+        if part == "_saved":
+            return [file + b"\0" for file in original(*arguments, **options)]
+        return original(*arguments) + 1 / 255
+
+    x = picture(0)
+    uncached = functools.lru_cache(pillow._equals_model.__wrapped__)
+    monkeypatch.setattr(pillow, "_equals_model", uncached)
+    monkeypatch.setattr(pillow, part, other)
+    assert jpeg_bytes(x, 50) == jpeg_coefficients(x, 50).encode()
+    assert torch.equal(jpeg(x, 50), jpeg_coefficients(x, 50).decode())
