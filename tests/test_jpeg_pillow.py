@@ -95,17 +95,25 @@ def test_pillow_is_used_for_pixels_and_not_for_slopes(calls):
     changing = x.clone().requires_grad_()
     jpeg(x, 50, surrogate="smoothed")
     jpeg(changing, 50)
-    assert len(calls) == 2
+    jpeg(changing, 50, surrogate="ste", clamp="ste")
+    assert len(calls) == 3
+    jpeg(changing, 50, surrogate="ste")
     jpeg(changing, 50, surrogate="smoothed")
     jpeg(x, torch.tensor([50.0], requires_grad=True))
-    assert len(calls) == 2
+    assert len(calls) == 3
 
 
-def test_gradient_beside_pillows_pixels_is_that_of_the_default():
-    x = picture(0).requires_grad_()
-    weight = torch.randn(x.shape, generator=rng())
-    (gradient,) = torch.autograd.grad(jpeg(x, 50), x, weight)
-    assert torch.equal(gradient, weight)
+@pytest.mark.parametrize("surrogate", ["identity", "ste"])
+def test_gradient_beside_pillows_pixels_is_that_of_the_model(surrogate):
+    """The model takes part where the gradient to quality is asked for, too."""
+    x = picture(0).double().requires_grad_()
+    weight = torch.randn(x.shape, generator=rng(), dtype=torch.float64)
+    quality = torch.tensor([50.0], dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for of_image in (50, quality):
+        y = jpeg(x, of_image, surrogate=surrogate, clamp="ste")
+        gradients += torch.autograd.grad(y, x, weight)
+    assert torch.equal(*gradients)
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,10 @@ class Rules(NamedTuple):
 
     @property
     def only_pixels(self) -> bool:
-        """Whether Pillow's pixels are all that is needed, the gradient being 1 or none."""
+        """Whether Pillow's pixels are all that is needed, since no gradient depends on the rest."""
         is_pillows = self.encoder == self.decoder == LIBJPEG_TURBO
-        needs_codec = self.to_image and self.surrogate != "identity"
-        return is_pillows and not needs_codec and not self.to_steps
+        has_slope = self.to_image and slope_of_quantiser(self.surrogate, luma=True) is not None
+        return is_pillows and not (has_slope or self.to_steps or self.unclamped)
 
     @property
     def unclamped(self) -> bool:
@@ -70,32 +70,10 @@ class Codec(torch.autograd.Function):
         if rules.only_pixels:
             pixels = pillow.round_trip(x, steps, rules.colour, rules.subsampling)
             if pixels is not None:
-                return pixels, None
-        batch = x.shape[0]
-        image = exact_levels(x)
-        encoder = ENCODERS[rules.encoder]
-        decoder = DECODERS[rules.decoder]
-        tables = steps.to(image)
-        tables = tables.transpose(0, 1)
-        layout = rules.layout(x.shape[1])
-        planes = encoder.planes(image, layout)
-        saved: list[Saved] = []
-        for i, group in enumerate(layout.groups):
-            tables_of_group = tables[group.components]
-            f, q = spectrum_and_steps(encoder, planes[i], tables_of_group, group.sampling)
-            divisors = encoder.divisors(q)
-            k, slope, rise = _quantise(rules, f, divisors, q, x.dtype, group.is_luma)
-            saved.append(_batch_first(slope, batch))
-            saved.append(_batch_first(rise, batch))
-            k.mul_(q)
-            dequantised = k.flatten(1, 2)
-            planes[i] = decoder.samples(dequantised, group.sampling)
-        image = decoder.fill(image, planes, layout)
-        unclamped = image.to(torch.int16) if rules.unclamped else None
-        clamped = image.clamp_(0, 255)
-        result = clamped.to(x.dtype)
-        result.div_(255)
-        return result, unclamped, *saved
+                groups = rules.layout(x.shape[1]).groups
+                nothing: list[Saved] = [None, None] * len(groups)
+                return pixels, None, *nothing
+        return _by_model(x, steps, rules)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -124,6 +102,35 @@ class Codec(torch.autograd.Function):
         refuse_second_order()
         to_image, to_steps = _gradients(ctx.rules, grad, *saved)
         return to_image, to_steps, None
+
+
+def _by_model(x: Tensor, steps: Tensor, rules: Rules) -> tuple[Saved, ...]:
+    """What `Codec` returns, without Pillow."""
+    batch = x.shape[0]
+    image = exact_levels(x)
+    encoder = ENCODERS[rules.encoder]
+    decoder = DECODERS[rules.decoder]
+    tables = steps.to(image)
+    tables = tables.transpose(0, 1)
+    layout = rules.layout(x.shape[1])
+    planes = encoder.planes(image, layout)
+    saved: list[Saved] = []
+    for i, group in enumerate(layout.groups):
+        tables_of_group = tables[group.components]
+        f, q = spectrum_and_steps(encoder, planes[i], tables_of_group, group.sampling)
+        divisors = encoder.divisors(q)
+        k, slope, rise = _quantise(rules, f, divisors, q, x.dtype, group.is_luma)
+        saved.append(_batch_first(slope, batch))
+        saved.append(_batch_first(rise, batch))
+        k.mul_(q)
+        dequantised = k.flatten(1, 2)
+        planes[i] = decoder.samples(dequantised, group.sampling)
+    image = decoder.fill(image, planes, layout)
+    unclamped = image.to(torch.int16) if rules.unclamped else None
+    clamped = image.clamp_(0, 255)
+    result = clamped.to(x.dtype)
+    result.div_(255)
+    return result, unclamped, *saved
 
 
 def gradients_at(x: Tensor, steps: Tensor, grad: Tensor, rules: Rules) -> tuple[Saved, Saved]:

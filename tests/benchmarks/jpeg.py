@@ -1,14 +1,16 @@
 """Compare JPEG with other libraries: exact pixels, speed, memory, descent with each surrogate.
 
-    python tests/benchmarks/jpeg.py [exact] [speed] [memory] [descent] [bytes] [encode] [libraries]
+    python tests/benchmarks/jpeg.py [exact] [speed] [memory] [descent] [bytes] [encode] [codec]
+        [libraries]
 
 Speed: 4×3×512×512 float32, 2 threads (or OMP_NUM_THREADS), quality 75, 4:2:0, in alternating runs;
 medians with quartiles.
 Descent: x* from y = codec(x*), minimising ‖jpeg(x) - y‖² from mid-grey with Adam, learning rate
 0.02, 200 steps; the error of the true codec at the result, on levels 0 to 255.
 Bytes: 10,000 random pictures of random size, content and options; how many files differ from
-Pillow's. Encode: CPU time of a file of a 512² photo on 1 thread, beside Pillow's. Libraries: random
-pictures up to 60², all samplings, qualities from 10 to 100; how many differ in jpeglib's libraries.
+Pillow's. Encode and codec: CPU time of a 512² photo on 1 thread, in turn with Pillow's. Libraries:
+random pictures up to 60², all samplings, qualities from 10 to 100; how many differ in jpeglib's
+libraries. Exact, bytes and libraries use the model alone, without Pillow's library in it.
 """
 
 import io
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import kornia
 import numpy
@@ -30,7 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 from degrade import jpeg, jpeg_bytes, jpeg_coefficients
-from degrade.jpeg import CLAMPS, SURROGATES
+from degrade.jpeg import CLAMPS, SURROGATES, pillow
 from degrade.jpeg.layout import SAMPLINGS
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for the pictures of the tests
@@ -78,6 +81,12 @@ def with_kornia(x: Tensor, quality: int) -> Tensor:
     )
 
 
+def model_alone() -> mock._patch:
+    """JPEG by the model, without Pillow's own library in it."""
+    return mock.patch.object(pillow, "files", lambda *_, **__: None)
+
+
+@model_alone()
 def exact() -> None:
     x = pictures(6)
     print(f"\nvalues (channels of pixels) that equal Pillow's, at quality {Q_EXACT}")
@@ -167,6 +176,7 @@ def random_tables(draw: random.Random) -> list[list[int]]:
     return [[draw.randint(1, largest) for _ in range(64)] for _ in range(count)]
 
 
+@model_alone()
 def compare_bytes(count: int = 10_000) -> None:
     draw = random.Random(0)
     different = unwritten = 0
@@ -204,6 +214,7 @@ def compare_bytes(count: int = 10_000) -> None:
     print(f"{unwritten} of them Pillow could not write")
 
 
+@model_alone()
 def libraries(count: int = 120) -> None:
     """Compare the models of JPEG libraries with the libraries in jpeglib."""
     import jpeglib
@@ -239,38 +250,75 @@ def libraries(count: int = 120) -> None:
             )
 
 
-def cpu_ms(run: Callable[[], object], rounds: int = 40) -> float:
-    """The fastest of some runs, in CPU time."""
-    times = []
+def cpu_ms(runs: dict[str, Callable[[], object]], rounds: int = 60) -> dict[str, float]:
+    """The median CPU time of each run, all in turn."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return min(times) * 1e3
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            times[name].append(time.process_time() - start)
+    return {name: statistics.median(each) * 1e3 for name, each in times.items()}
+
+
+def photo_of_512() -> tuple[Image.Image, Tensor]:
+    """A photo as Pillow's image, and as a tensor [1, 3, 512, 512]."""
+    photo = Image.open(ASTRONAUT).convert("RGB")
+    pixels = torch.from_numpy(numpy.array(photo)).permute(2, 0, 1)
+    return photo, pixels[None].contiguous().float() / 255
+
+
+def file_of_model(x: Tensor, quality: int, **mode: bool) -> bytes:
+    return jpeg_coefficients(x, quality).encode(**mode)[0]
 
 
 def encode_speed() -> None:
     torch.set_num_threads(1)
-    photo = Image.open(ASTRONAUT).convert("RGB")
-    x = torch.from_numpy(numpy.array(photo)).permute(2, 0, 1)[None].contiguous().float() / 255
-    print("\nCPU ms per file of a 512² photo, 4:2:0, 1 thread: Pillow from its image,")
-    print("Pillow from a tensor, jpeg_bytes from a tensor, and the ratios to both")
+    photo, x = photo_of_512()
+    print("\nmedian CPU ms per file of a 512² photo, 4:2:0, 1 thread: Pillow from its image,")
+    print("Pillow from a tensor, jpeg_bytes, the model, and jpeg_bytes and the model / the first")
     for quality in (50, 75, 95):
         for mode in ({}, {"optimize": True}, {"progressive": True}):
             options = {"quality": quality, **mode}
 
-            def pillow(image: Image.Image = photo, options: dict = options) -> None:
+            def save(image: Image.Image = photo, options: dict = options) -> None:
                 image.save(io.BytesIO(), "JPEG", **options)
 
-            def pillow_from_tensor(options: dict = options) -> None:
+            def save_tensor(options: dict = options) -> None:
                 levels = (x * 255).round().byte()
                 pixels = levels[0].permute(1, 2, 0).contiguous().numpy()
                 Image.fromarray(pixels).save(io.BytesIO(), "JPEG", **options)
 
-            a, b = cpu_ms(pillow), cpu_ms(pillow_from_tensor)
-            c = cpu_ms(partial(jpeg_bytes, x, **options))
-            name = f"{quality} {' '.join(mode)}"
-            print(f"{name:20} {a:7.2f} {b:7.2f} {c:7.2f} {c / a:7.1f} {c / b:7.1f}")
+            runs = {
+                "image": save,
+                "tensor": save_tensor,
+                "jpeg_bytes": partial(jpeg_bytes, x, **options),
+                "model": partial(file_of_model, x, **options),
+            }
+            times = list(cpu_ms(runs).values())
+            columns = [f"{each:7.2f}" for each in times]
+            columns += [f"{each / times[0]:7.1f}" for each in times[2:]]
+            print(f"{quality} {' '.join(mode):16}", *columns, flush=True)
+
+
+def codec_speed() -> None:
+    torch.set_num_threads(1)
+    _, x = photo_of_512()
+    runs = {"Pillow": partial(with_pillow, x, 75), "forward": partial(jpeg, x, 75)}
+    for surrogate in SURROGATES:
+        runs[f"forward + backward, {surrogate}"] = partial(
+            step, partial(jpeg, surrogate=surrogate), x, 75
+        )
+
+    def by_model() -> None:
+        with model_alone():
+            jpeg(x, 75)
+
+    runs["forward by the model"] = by_model
+    times = cpu_ms(runs)
+    print("\nmedian CPU ms of a 512² photo, quality 75, 4:2:0, 1 thread, and / Pillow's codec")
+    for name, each in times.items():
+        print(f"{name:32} {each:7.2f} {each / times['Pillow']:7.2f}")
 
 
 def descend(f, x: Tensor, quality: int, loss) -> float:
@@ -312,6 +360,7 @@ if __name__ == "__main__":
         "descent": descent,
         "bytes": compare_bytes,
         "encode": encode_speed,
+        "codec": codec_speed,
         "libraries": libraries,
     }
     for part in sys.argv[1:] or PARTS:
