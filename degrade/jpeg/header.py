@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..params import show
 from ..surrogate import declare
+from ..transforms import is_differentiated, is_transformed
 
 Tables = tuple[tuple[int, ...], ...]
 LARGEST = 32767  # libjpeg limits the entries of a table to this
@@ -63,15 +64,16 @@ def quality_tables(quality: Tensor, base: Tensor = STANDARD) -> Tensor:
     """
     by_table = quality.view(-1, 1, 1, 1)
     expanded = by_table.expand(-1, *base.shape)
-    q = expanded.detach()
+    q = by_table.detach()
     base = base.to(quality)
-    is_low = q < 50
-    scale = torch.where(is_low, (5000 / q).floor(), 200 - 2 * q)
-    scale_slope = torch.where(is_low, -5000 / q**2, -2.0)
+    scale = torch.where(q < 50, (5000 / q).floor(), 200 - 2 * q)
     entry = ((base * scale + 50) / 100).floor()
+    clamped = entry.clamp(1, 255)
+    if not is_transformed(quality) and not is_differentiated(quality):
+        return clamped
+    scale_slope = torch.where(q < 50, -5000 / q**2, -2.0)
     inside = (entry >= 1) & (entry <= 255)
     slope = base / 100 * scale_slope
-    clamped = entry.clamp(1, 255)
     return declare(expanded, clamped, slope * inside)
 
 

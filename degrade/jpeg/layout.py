@@ -7,6 +7,7 @@ A.2; the colours are those that libjpeg and Pillow know.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -84,28 +85,9 @@ class Layout(NamedTuple):
         return not self.mixes or component not in (1, 2)
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> tuple[Group, ...]:
         """The components in stacks, chroma apart."""
-        groups: list[Group] = []
-        begin = 0
-        count = len(self.samplings)
-        for number in range(count):
-            following = number + 1
-            goes_on = (
-                following < count
-                and self.samplings[following] == self.samplings[number]
-                and self.is_luma(following) == self.is_luma(number)
-            )
-            if goes_on:
-                continue
-            sampling = self.samplings[number]
-            rows_together = self.mcu[1] if sampling[1] > 1 else 1
-            components = slice(begin, following)
-            factors = self.factors(number)
-            group = Group(components, sampling, factors, self.is_luma(number), rows_together)
-            groups.append(group)
-            begin = following
-        return groups
+        return _groups(self)
 
     def blocks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Rows and columns of blocks of each component of an image of this height and width."""
@@ -127,6 +109,30 @@ class Layout(NamedTuple):
             samplings = self.samplings[number : number + 1]
             parts.append((slice(number, number + 1), Layout(samplings, self.mcu, False, inverted)))
         return parts
+
+
+@functools.lru_cache(maxsize=64)
+def _groups(layout: Layout) -> tuple[Group, ...]:
+    groups: list[Group] = []
+    begin = 0
+    count = len(layout.samplings)
+    for number in range(count):
+        following = number + 1
+        goes_on = (
+            following < count
+            and layout.samplings[following] == layout.samplings[number]
+            and layout.is_luma(following) == layout.is_luma(number)
+        )
+        if goes_on:
+            continue
+        sampling = layout.samplings[number]
+        rows_together = layout.mcu[1] if sampling[1] > 1 else 1
+        components = slice(begin, following)
+        factors = layout.factors(number)
+        group = Group(components, sampling, factors, layout.is_luma(number), rows_together)
+        groups.append(group)
+        begin = following
+    return tuple(groups)
 
 
 GREY = Layout(((1, 1),))

@@ -69,6 +69,13 @@ def _sum_of_every(c: Tensor, axis: int, count: int) -> Tensor:
     return total
 
 
+# By how many rows share a sample: what is added to even and to odd columns
+_OFFSETS_OF_PAIR = {
+    1: torch.tensor([0, 1 / 2], device="cpu"),
+    2: torch.tensor([1 / 4, 1 / 2], device="cpu"),
+}
+
+
 def _offsets_of_mean(c: Tensor, sampling: Sampling) -> Tensor:
     """What libjpeg adds before it divides. At 4:2:2 and 4:2:0 columns alternate."""
     across, down = sampling
@@ -77,9 +84,7 @@ def _offsets_of_mean(c: Tensor, sampling: Sampling) -> Tensor:
         shared = across * down
         half = shared // 2 + 1 / 2  # the sum is an integer; 1/2 keeps clear of rounding errors
         return c.new_full((width,), half / shared)
-    columns = torch.arange(width, device=c.device)
-    odd = columns % 2
-    return (odd + down - 1) / (2 * down)
+    return _OFFSETS_OF_PAIR[down].to(c).repeat(width // 2)
 
 
 def reduce_t(

@@ -47,12 +47,15 @@ _LOW = M / 128 - _HIGH
 # than two products over 8 columns.
 _BLOCKS = [torch.block_diag(m, m) for m in (M, _HIGH, _LOW)]
 DCT = torch.stack(_BLOCKS)
+_ROW_TRANSFORM = DCT[0].T.contiguous() / 2**11
 
 # Weights in 1/65536 of R, G, B, and of Y, Cb - 128, Cr - 128
 _TO_YCC = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))
 TO_RGB = ((65536, 0, 91881), (65536, -22554, -46802), (65536, 116130, 0))
+_MATRIX_TO_YCC = torch.tensor(_TO_YCC, device="cpu") / 65536
+_MATRIX_TO_RGB_T = torch.tensor(TO_RGB, device="cpu").T / 65536
 # What is added before the floor: it rounds (chroma rounds half down), and centres Y at 0
-_OFFSETS = [0.5 - 128, 32767 / 65536, 32767 / 65536]
+_OFFSETS = torch.tensor([0.5 - 128, 32767 / 65536, 32767 / 65536], device="cpu").view(3, 1, 1, 1)
 
 # (planes of a group at full size, the group) → planes of its samples, in whole blocks
 Reduction = Callable[[Tensor, Group], Tensor]
@@ -64,9 +67,8 @@ Enlargement = Callable[[Tensor, Sampling, tuple[int, int], bool], Tensor]
 
 def forward_dct(x: Tensor, dct: Tensor) -> Tensor:
     """8 times the DCT of every block, rounded after each of its two passes as libjpeg does."""
-    row_transform = dct[0].T / 2**11
     lines = x.view(-1, 16)
-    rows = lines @ row_transform  # sums below 2^23, so that M need not be split
+    rows = lines @ _ROW_TRANSFORM.to(x)  # sums below 2^23, so that M need not be split
     rows.add_(0.5).floor_()
     width = x.shape[2]
     blocks = rows.view(-1, 8, width)
@@ -104,11 +106,10 @@ def _transform_columns(dct: Tensor, x: Tensor, bits: int) -> Tensor:
     _, high, low = dct
     scale = 2.0 ** (7 - bits)
     half = 2.0 ** (bits - 8)
-    y = torch.matmul(low, x)
+    size = (x.shape[0], 8, 8)
+    y = torch.bmm(low.expand(size), x)
     y.add_(half).floor_()
-    count = x.shape[0]
-    repeated = high.expand(count, 8, 8)
-    y.baddbmm_(repeated, x, beta=scale, alpha=scale)
+    y.baddbmm_(high.expand(size), x, beta=scale, alpha=scale)
     return y.floor_()
 
 
@@ -181,12 +182,9 @@ def components_of(image: Tensor, layout: Layout, exact: bool = True) -> Tensor:
     if layout.mixes:
         mixed = 3
         ycc = components[:3]
-        _mix_channels(image, _TO_YCC, ycc)
+        _mix_channels(image, _MATRIX_TO_YCC, ycc)
         if exact:
-            offsets = ycc.new_tensor(_OFFSETS)
-            offset_of_plane = offsets.view(3, 1, 1, 1)
-            ycc.add_(offset_of_plane)
-            ycc.floor_()
+            ycc.add_(_OFFSETS.to(ycc)).floor_()
     for number in range(mixed, count):
         components[number] = _plain(channels[number], number >= first_inverted, exact)
     return components
@@ -286,18 +284,17 @@ def _components_t(grad: Tensor, layout: Layout) -> Tensor:
     mixed = 0
     if layout.mixes:
         mixed = 3
-        _mix_channels(grad, list(zip(*TO_RGB, strict=True)), components[:3])
+        _mix_channels(grad, _MATRIX_TO_RGB_T, components[:3])
     for number in range(mixed, count):
         inverted = number >= count - layout.inverted
         components[number] = _plain(channels[number], inverted, exact=False)
     return components
 
 
-def _mix_channels(image: Tensor, rows: Sequence[Sequence[int]], out: Tensor) -> None:
-    """Write Σ rows[i][j] / 2^16 · channel j of an image [B, C, H, W] into out [3, B, H, W]."""
-    weights = image.new_tensor(rows) / 65536
+def _mix_channels(image: Tensor, matrix: Tensor, out: Tensor) -> None:
+    """Write the matrix times the channels of an image [B, C, H, W] into out [3, B, H, W]."""
     channels = image[:, :3].transpose(0, 1)
-    torch.mm(weights, channels.flatten(1), out=out.flatten(1))
+    torch.mm(matrix.to(image), channels.flatten(1), out=out.flatten(1))
 
 
 def _mix(planes: Sequence[Tensor], rows: Iterable[Sequence[int]], out: Sequence[Tensor]) -> None:

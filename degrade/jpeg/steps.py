@@ -92,8 +92,11 @@ def quantiser_tables(
 
 def steps_of_components(tables: Tensor, channels: int) -> Tensor:
     """Of tables [B, n, 8, 8], the table of each component [B, C, 8, 8]."""
-    indices = table_indices(tables.shape[1], channels)
-    return tables[:, indices]
+    missing = channels - tables.shape[1]
+    if missing <= 0:
+        return tables[:, :channels]
+    last = tables[:, -1:].expand(-1, missing, -1, -1)
+    return torch.cat([tables, last], 1)
 
 
 def table_indices(count: int, channels: int) -> list[int]:
