@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from degrade import JPEG, jpeg, jpeg_bytes, jpeg_coefficients
 from degrade.jpeg import pillow
@@ -135,6 +136,14 @@ def test_pillow_is_not_used_for_what_it_has_not(settings, calls):
 def test_pillow_is_not_used_for_many_threads(calls, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     jpeg(picture(0), 50)
+    assert calls == []
+
+
+def test_pillow_is_not_used_for_images_that_it_refuses_to_open(calls, monkeypatch):
+    """Pillow warns of large images, and raises an error for larger ones."""
+    x = picture(0)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 128**2 - 1)
+    jpeg(x, 50)
     assert calls == []
 
 

@@ -45,10 +45,20 @@ def files(
 
 def round_trip(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> Tensor | None:
     """Images [B, C, H, W] saved and opened; None where the model must do it. See `files`."""
-    if torch.get_num_threads() > _MOST_THREADS:
+    has_few_threads = torch.get_num_threads() <= _MOST_THREADS
+    if not (has_few_threads and _covers(x, colour, subsampling) and _may_be_opened(x)):
         return None
     written = files(x, tables, colour, subsampling)
     return None if written is None else _opened(written, x)
+
+
+def _may_be_opened(x: Tensor) -> bool:
+    """Whether Pillow opens images of this size; it suspects larger ones of an attack."""
+    from PIL import Image
+
+    height, width = x.shape[2:]
+    most = Image.MAX_IMAGE_PIXELS
+    return most is None or height * width <= most
 
 
 def _covers(x: Tensor, colour: str, subsampling: str) -> bool:
