@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+_LARGEST_STEP = 255  # of a baseline file
 _VALUES = 2**16  # of an image that are converted at a time, in the cache
 _MOST_THREADS = 4  # with more, the model's passes take less time than one file after the other
 
@@ -35,7 +36,7 @@ def files(
 
     tables: the quantiser's steps [B, n, 8, 8]. options: of Pillow's `save`.
     """
-    if not (_covers(x, colour, subsampling) and _equals_model()):
+    if not (_covers(x, tables, colour, subsampling) and _equals_model()):
         return None
     try:
         return _saved(x, tables, subsampling, **options)
@@ -46,7 +47,8 @@ def files(
 def round_trip(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> Tensor | None:
     """Images [B, C, H, W] saved and opened; None where the model must do it. See `files`."""
     has_few_threads = torch.get_num_threads() <= _MOST_THREADS
-    if not (has_few_threads and _covers(x, colour, subsampling) and _may_be_opened(x)):
+    is_covered = _covers(x, tables, colour, subsampling)
+    if not (is_covered and has_few_threads and _may_be_opened(x)):
         return None
     written = files(x, tables, colour, subsampling)
     return None if written is None else _opened(written, x)
@@ -61,11 +63,16 @@ def _may_be_opened(x: Tensor) -> bool:
     return most is None or height * width <= most
 
 
-def _covers(x: Tensor, colour: str, subsampling: str) -> bool:
-    """Whether Pillow has such images, and such files."""
-    is_on_cpu = x.device.type == "cpu" and values_are_readable(x)
+def _covers(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> bool:
+    """Whether Pillow has such images, and such files.
+
+    Of tables that need 16 bits its library complains on the standard error stream.
+    """
     has_colours = colour == YCBCR and x.shape[1] in (1, 3)
-    return is_on_cpu and has_colours and subsampling in _SAMPLINGS
+    if x.device.type != "cpu" or not has_colours or subsampling not in _SAMPLINGS:
+        return False
+    are_readable = values_are_readable(x) and values_are_readable(tables)
+    return are_readable and bool(tables.max() <= _LARGEST_STEP)
 
 
 @functools.lru_cache(maxsize=1)
