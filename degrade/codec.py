@@ -26,6 +26,11 @@ def _quality(quality: int) -> dict[str, object]:
     return {"quality": quality}
 
 
+def _quality_or_lossless(quality: int) -> dict[str, object]:
+    """JPEG XL's quality 100 is lossless; its plugin wants to be told so."""
+    return {"lossless": True} if quality == 100 else {"quality": quality}
+
+
 def _decibels(quality: int) -> dict[str, object]:
     return {"quality_mode": "dB", "quality_layers": [quality]}
 
@@ -91,7 +96,7 @@ CODECS: dict[str, _Format | VideoFormat] = {
     "webp": _Format("WEBP", feature="webp"),
     "avif": _Format("AVIF", feature="avif"),
     "jpeg2000": _Format("JPEG2000", _decibels, feature="jpg_2000"),
-    "jpegxl": _Format("JXL", register=_register_jpegxl),
+    "jpegxl": _Format("JXL", _quality_or_lossless, register=_register_jpegxl),
     "heic": _Format("HEIF", register=_register_heif),
     **VIDEO,
 }
@@ -108,7 +113,7 @@ class Codec(Operator):
         'degrade[codecs]'); h264 and h265 need PyAV (pip install 'degrade[video]').
     quality: an integer from 1 to 100, or one per image; for jpeg2000 the target signal-to-noise
         ratio in dB; for h264 and h265 the constant rate factor (CRF), 1 to 51, of which 1 is best.
-        All other options are the defaults of Pillow or of the encoder.
+        100 is lossless for jpegxl. All other options are the defaults of Pillow or of the encoder.
 
     h264 and h265 make a video of one frame, at 24 a second, with chroma 4:2:0, by libx264 and
     libx265 in one thread. Where a side is odd or below 16, the last row or column is repeated, and

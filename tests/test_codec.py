@@ -23,7 +23,7 @@ OPTIONS = {
         "quality_mode": "dB",
         "quality_layers": [quality],
     },
-    "jpegxl": lambda quality: {"format": "JXL", "quality": quality},
+    "jpegxl": lambda quality: {"format": "JXL", "quality": quality, "lossless": quality == 100},
     "heic": lambda quality: {"format": "HEIF", "quality": quality},
 }
 
@@ -148,6 +148,13 @@ def test_codec_encoder_error_is_one_line():
     with pytest.raises(ValueError, match="AVIF cannot hold this image of 70000 x 2") as error:
         Codec("avif", 30)(torch.rand(1, 3, 2, 70000))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(missing("jpegxl") != "", reason=missing("jpegxl") or "installed")
+def test_jpegxl_of_quality_100_is_lossless():
+    """As `cjxl -q 100` is; the plugin's encoder refuses a quality of 100 without that word."""
+    x = (torch.rand(2, 3, 9, 17, generator=rng()) * 255).round() / 255
+    assert torch.equal(Codec("jpegxl", 100)(x), x)
 
 
 @pytest.mark.parametrize("codec, module", [("jpegxl", "pillow_jxl"), ("heic", "pillow_heif")])
