@@ -55,7 +55,7 @@ def load_prior(
     UNet2DModel. Known generators: see `load_generator`. Nothing in a file is executed.
 
     settings: what a file of a denoiser does not say, by its family. DRUNet: residual, sigma_data,
-    sigma_range. guided-diffusion: head_width or heads, new_attention_order, betas, predicts,
+    sigma_range, upright. guided-diffusion: head_width or heads, new_attention_order, betas, predicts,
     resolution. diffusers: betas, predicts, resolution. The last three are arguments of `Denoiser`.
     Raises ValueError with the reason if the prior cannot be used.
     """
@@ -96,6 +96,7 @@ def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | Non
         "residual": network.residual,
         "sigma_data": network.sigma_data,
         "sigma_range": list(denoiser.sigma_range),
+        "upright": denoiser.upright,
     }
     float_type = None if dtype is torch.int8 else dtype
     tensors = {}

@@ -32,8 +32,8 @@ class Training:
     """A denoiser in training.
 
     pictures: each [C, H, W], uint8, with sides of at least `recipe.patch`. start: a denoiser with a
-    DRUNet, from whose weights the training begins instead of random ones (fine-tuning). `widths`
-    and `blocks` of the recipe are then those of its network.
+    DRUNet, which is trained further instead of a network with random weights (fine-tuning). Its
+    widths, blocks and scaling are kept; the recipe decides the pictures, the noise and the loss.
     step: how many steps were made. loss: that of the last step, NaN before the first.
     Raises ValueError for pictures or a start that do not fit the recipe.
     """
@@ -53,9 +53,10 @@ class Training:
         self.device = device
         self.step = 0
         self.losses: list[float] = []
-        self.network = initial_network(self.recipe)
-        if start is not None:
-            self.network.load_state_dict(start.module.state_dict())
+        if start is None:
+            self.network = initial_network(self.recipe)
+        else:
+            self.network = network_of_start(start)
         self.network.to(device)
         self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network)
@@ -135,6 +136,7 @@ class Training:
             channels=self.recipe.channels,
             multiple=MULTIPLE,
             takes_map=True,
+            upright=not self.recipe.turned,
             sigma_range=self.recipe.sigma,
         )
 
@@ -205,15 +207,24 @@ def initial_network(recipe: Recipe) -> UNetRes:
     return network
 
 
-def recipe_of_start(recipe: Recipe, start: Denoiser) -> Recipe:
-    """The recipe with the widths and blocks of the network that the training begins from.
+def network_of_start(start: Denoiser) -> UNetRes:
+    """A copy of the network that is trained further, with gradients.
 
-    Raises ValueError if the network is no DRUNet, or has other channels than the recipe.
+    Raises ValueError if it is no DRUNet.
     """
     network = start.module
     if not isinstance(network, UNetRes):
         kind = type(network).__name__
         raise ValueError(f"start has a {kind}; give a DRUNet, such as the denoiser of photos")
+    return copy.deepcopy(network).requires_grad_(True)
+
+
+def recipe_of_start(recipe: Recipe, start: Denoiser) -> Recipe:
+    """The recipe with the widths and blocks of the network that the training begins from.
+
+    Raises ValueError if the network is no DRUNet, or has other channels than the recipe.
+    """
+    network = network_of_start(start)
     if network.channels != recipe.channels:
         raise ValueError(
             f"start has channels={network.channels}, the recipe {recipe.channels}; "

@@ -17,7 +17,7 @@ from ..checkpoint_file import fill
 
 Weights = Mapping[str, Tensor]
 MULTIPLE = 8  # three layers halve the sides
-SETTINGS = ("residual", "sigma_data", "sigma_range")
+SETTINGS = ("residual", "sigma_data", "sigma_range", "upright")
 PUBLISHED_RANGE = (1 / 255, 50 / 255)  # the noise levels that the published weights were trained on
 _DEPTH = 3  # how many layers halve the sides
 
@@ -130,8 +130,8 @@ def recognises(tensors: Weights) -> bool:
 def read(tensors: Weights, config: Mapping) -> tuple[nn.Module, dict]:
     """Return the network, and the arguments of `Denoiser` for it.
 
-    config: some of SETTINGS: residual and sigma_data, as `UNetRes` takes them, and sigma_range, as
-    `Denoiser` does.
+    config: some of SETTINGS: residual and sigma_data, as `UNetRes` takes them, and sigma_range and
+    upright, as `Denoiser` does. By default, a network with sigma_data is upright.
     Raises ValueError for widths that do not fit, and KeyError if tensors are missing.
     """
     widths = [_outputs(tensors, "m_head")]
@@ -152,7 +152,7 @@ def read(tensors: Weights, config: Mapping) -> tuple[nn.Module, dict]:
     options = {
         "channels": channels,
         "multiple": MULTIPLE,
-        "upright": sigma_data is not None,
+        "upright": bool(config.get("upright", sigma_data is not None)),
         "takes_map": True,
         "sigma_range": (float(low), float(high)),
     }

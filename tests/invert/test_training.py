@@ -63,7 +63,10 @@ def test_start_is_trained_further_with_its_own_widths(recipe):
     learner.run()
     assert (learner.recipe.widths, learner.recipe.blocks) == (TINY.widths, TINY.blocks)
     torch.testing.assert_close(weights(learner.denoiser()), weights(start))
-    assert learner.denoiser().sigma_range == recipe.sigma
+    denoiser = learner.denoiser()
+    assert denoiser.sigma_range == recipe.sigma and denoiser.upright == (not recipe.turned)
+    noisy = torch.rand(1, 3, 16, 16, generator=rng())
+    torch.testing.assert_close(denoiser.denoise(noisy, 0.1), start.denoise(noisy, 0.1))
 
 
 def test_start_is_not_changed_and_resumes_with_the_same_bits():
