@@ -55,8 +55,9 @@ def load_prior(
     UNet2DModel. Known generators: see `load_generator`. Nothing in a file is executed.
 
     settings: what a file of a denoiser does not say, by its family. DRUNet: residual, sigma_data,
-    sigma_range, upright. guided-diffusion: head_width or heads, new_attention_order, betas, predicts,
-    resolution. diffusers: betas, predicts, resolution. The last three are arguments of `Denoiser`.
+    sigma_range, upright. guided-diffusion: head_width or heads, new_attention_order, betas,
+    predicts, resolution. diffusers: betas, predicts, resolution. Betas, predicts, resolution and
+    upright are arguments of `Denoiser`.
     Raises ValueError with the reason if the prior cannot be used.
     """
     path = find(name_or_path)
