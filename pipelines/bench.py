@@ -18,7 +18,7 @@ import degrade
 import invert
 from degrade.imagefile import contents, picture
 
-from . import files, foreign, run_lock
+from . import atomic, files, foreign, records, run_lock
 from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, folder_of
 from .changes import change
 from .classes import NO_CLASSES, Classes
@@ -96,12 +96,12 @@ class Bench:
         self.rows_path = folder / "results.jsonl"
         images = folder / "images"
         image_folders = [path for path in images.rglob("*") if path.is_dir()]
-        files.sweep(folder, *image_folders)
+        atomic.sweep(folder, *image_folders)
         record = {"degrade": degrade.__version__, **asdict(settings)}
         settings_path = folder / "settings.json"
-        earlier_record = files.read_json(settings_path, SETTINGS)
+        earlier_record = records.read_json(settings_path, SETTINGS)
         if earlier_record is None:
-            files.write_json(settings_path, SETTINGS, record)
+            records.write_json(settings_path, SETTINGS, record)
             return
         changes = []
         for key, value in record.items():
@@ -218,7 +218,7 @@ class Bench:
         """Write the pictures and rows of a batch; return the rows as they are written."""
         for (task, kind, name), data in outcome.pictures.items():
             path = self.picture(task, kind, name)
-            files.write(path, data)
+            atomic.write(path, data)
         rows = []
         for row in outcome.rows:
             digest = digests[row["image"]]
@@ -240,7 +240,7 @@ class Bench:
             digests[name] = files.digest(source.path)
             image = files.to_pil(clean)
             path = self.picture(None, "clean", name)
-            files.write(path, files.encode(image))
+            atomic.write(path, files.encode(image))
         return digests, failures
 
     def _read_clean(self, names: list[str], channels: int) -> Tensor:
