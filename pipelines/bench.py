@@ -22,6 +22,7 @@ from . import atomic, files, foreign, records, run_lock
 from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, folder_of
 from .changes import change
 from .classes import NO_CLASSES, Classes
+from .console import say_left_out
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
@@ -362,6 +363,7 @@ def opened(
     if compare.images.resolve() == compare.output.resolve():
         raise ValueError(f"{compare.output} holds the pictures; choose another --output")
     sources = files.gather([compare.images], compare.output)
+    _note_left_out(compare, sources)
     sources = sources[: compare.limit]
     invert.perceptual.check(settings.perceptual)
     side = priors["generator"].resolution
@@ -389,6 +391,13 @@ def opened(
             )
 
         yield OpenBench(bench, run, side)
+
+
+def _note_left_out(compare: CompareOptions, sources: list[Source]) -> None:
+    """Say how many pictures below the output are no sources; those of a benchmark do not count."""
+    results = compare.output / "images"
+    pictures = files.left_out([compare.images], compare.output, sources)
+    say_left_out([path for path in pictures if results not in path.parents], compare.output)
 
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:

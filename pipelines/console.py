@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
@@ -221,6 +221,25 @@ def _refuse_changes(flow: Flow[T, J, R], changes: list[str]) -> None:
         raise ValueError(
             f"{flow.output} holds results of other settings ({'; '.join(changes)}); "
             "add --overwrite to replace them, or choose another --output"
+        )
+
+
+def note_left_out(flow: Flow[T, J, R], sources: list[Source], inputs: Sequence[Path]) -> None:
+    """Say how many pictures below the output are no sources; results of the flow do not count."""
+    from .files import left_out
+
+    pictures = set(left_out(inputs, flow.output, sources))
+    if pictures:
+        for source in sources:
+            pictures.difference_update(flow.targets(source))
+    say_left_out(pictures, flow.output)
+
+
+def say_left_out(pictures: Collection[Path], output: Path) -> None:
+    if pictures:
+        say(
+            f"note: --output is in the input, and pictures below it are left out: {len(pictures)} "
+            f"in {output}; choose another --output to include them"
         )
 
 

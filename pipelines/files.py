@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -49,11 +49,11 @@ class Source:
         return path
 
 
-def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
+def gather(inputs: Sequence[Path], output: Path | None = None) -> list[Source]:
     """The pictures among files and folders, in a fixed order; folders are searched recursively.
 
-    Pictures below `output` are left out. A picture that is given twice counts once. Raises
-    ValueError for a missing input, and if there is no picture at all.
+    Pictures below `output` are left out, see `left_out`. A picture that is given twice counts once.
+    Raises ValueError for a missing input, and if there is no picture at all.
     """
     sources: dict[tuple[str, str], Source] = {}
     for given in inputs:
@@ -61,8 +61,18 @@ def gather(inputs: Iterable[Path], output: Path | None = None) -> list[Source]:
             place = os.path.realpath(source.path)
             sources.setdefault((place, _text(source.relative)), source)
     if not sources:
-        raise ValueError(f"no picture found; files may end in {' '.join(sorted(SUFFIXES))}")
+        is_above = output is not None and left_out(inputs, output, [])
+        where = f" outside {output}, where results go" if is_above else ""
+        raise ValueError(f"no picture found{where}; files may end in {' '.join(sorted(SUFFIXES))}")
     return _with_distinct_names(list(sources.values()))
+
+
+def left_out(inputs: Sequence[Path], output: Path, sources: Iterable[Source]) -> list[Path]:
+    """The pictures below `output` that are no sources, although a folder above it was given."""
+    if not any(_is_above(given, output) for given in inputs):
+        return []
+    taken = {os.path.realpath(source.path) for source in sources}
+    return [path for path in _pictures_below(output) if os.path.realpath(path) not in taken]
 
 
 def refuse_missing(*options: tuple[str, Path | None]) -> None:
@@ -79,15 +89,24 @@ def _sources_of(given: Path, output: Path | None) -> list[Source]:
         problem = "is neither a file nor a folder" if given.exists() else "does not exist"
         raise ValueError(f"{given} {problem}; check the path")
     results = None
-    if output is not None and given.resolve() in output.resolve().parents:
+    if output is not None and _is_above(given, output):
         results = output.resolve()
     sources = []
-    for path in sorted(given.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
+    for path in _pictures_below(given):
         if results is None or results not in path.resolve().parents:
             sources.append(Source(path, path.relative_to(given)))
     return sources
+
+
+def _pictures_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and its folders that have the name of a picture, in a fixed order."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            yield path
+
+
+def _is_above(folder: Path, output: Path) -> bool:
+    return folder.resolve() in output.resolve().parents
 
 
 def _with_distinct_names(sources: list[Source]) -> list[Source]:

@@ -53,17 +53,49 @@ def test_results_that_share_a_file_fail_the_later_one(tmp_path):
 def test_results_below_the_input_are_not_inputs(tmp_path):
     folder = copies(tmp_path / "in", "a.png", "b/c.png")
     for _ in range(2):
-        apply(folder, output=folder / "out", op="downsample:2")
+        result = apply(folder, output=folder / "out", op="downsample:2")
+        assert "left out" not in result.stderr
     assert sorted(
         p.relative_to(folder / "out").as_posix() for p in folder.glob("out/**/*.png")
     ) == ["a.png", "b/c.png"]
     folder = copies(tmp_path / "clean", "a.png")
     for _ in range(2):
         result = start_bench(folder / "b", images=folder, tasks="UNAP", methods="brgm")
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 0 and "left out" not in result.stderr, result.output
     assert [path.name for path in (folder / "b" / "images" / "clean").iterdir()] == ["a.png"]
     result = start_bench(folder, images=folder, tasks="UNAP", methods="brgm")
     assert result.exit_code == 2 and "holds the pictures" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["apply", "restore", "bench"])
+def test_pictures_left_out_of_the_output_folder_are_counted(tmp_path, command):
+    """Results of an earlier run are not counted."""
+    folder = copies(tmp_path / "in", "a.png", "out/b.png", "out/deep/c.png")
+    inputs = {
+        "apply": ["apply", folder, "--op", "clamp"],
+        "restore": ["restore", folder, "--op", "clamp", *FAST],
+        "bench": ["bench", "--images", folder, "--tasks", "UNAP", *FAST],
+    }
+    for _ in range(2):
+        result = run(*inputs[command], "-o", folder / "out")
+        assert result.exit_code == 0, result.output
+        (said,) = [line for line in result.stderr.splitlines() if "left out" in line]
+        assert f"pictures below it are left out: 2 in {folder / 'out'}" in said
+
+
+def test_no_picture_outside_the_output_folder_is_told(tmp_path):
+    folder = copies(tmp_path / "in", "out/b.png")
+    result = run("apply", folder, "-o", folder / "out", "--op", "clamp")
+    assert result.exit_code == 2
+    assert f"no picture found outside {folder / 'out'}" in result.stderr
+
+
+def test_picture_given_from_the_output_folder_is_not_left_out(tmp_path):
+    folder = copies(tmp_path / "in", "a.png", "out/deep/b.png")
+    inputs = [folder, folder / "out" / "deep"]
+    result = run("apply", *inputs, "-o", folder / "out", "--op", "clamp")
+    assert result.exit_code == 0 and "left out" not in result.stderr
+    assert (folder / "out" / "b.png").exists()
 
 
 def test_manifest_marked_begun_is_not_used(tmp_path):
