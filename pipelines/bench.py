@@ -18,7 +18,7 @@ import degrade
 import invert
 from degrade.imagefile import contents, picture
 
-from . import atomic, files, foreign, records, run_lock
+from . import atomic, files, foreign, png, records, run_lock
 from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, folder_of
 from .changes import change
 from .classes import NO_CLASSES, Classes
@@ -255,7 +255,7 @@ class Bench:
     def _finished(
         self, cell: Cell, identities: list[RowIdentity], rows: dict[RowIdentity, Row]
     ) -> list[Row] | None:
-        """The rows of a batch if all of them and all their pictures exist; otherwise None."""
+        """The rows of a batch if they exist, and their pictures are whole; otherwise None."""
         if cell.given is not None:
             return None  # somebody may have changed the pictures, and to score them takes no search
         finished = []
@@ -266,7 +266,7 @@ class Bench:
             name = row["image"]
             restored = self.picture(cell.task, cell.label, name)
             observed = self.picture(cell.task, "observed", name)
-            if not (restored.exists() and observed.exists()):
+            if not (png.is_whole(restored) and png.is_whole(observed)):
                 return None
             finished.append(row)
         return finished
