@@ -178,13 +178,13 @@ def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
     """Resample along the last axis, then along the one before it."""
     eight_bit = _is_eight_bit(x)
     without_values = torch.compiler.is_compiling() or x.is_meta
-    branches = not without_values  # else both are computed
-    if branches and eight_bit.all():
+    count = None if without_values else int(eight_bit.sum())  # the host waits once
+    if count is not None and count == len(x):
         return _fixed_point(x, size, filter)
     linear = _float_passes(x, size, filter)
-    if branches and not eight_bit.any():
+    if count == 0:
         return linear
-    fixed_point = _fixed_point(x, size, filter)
+    fixed_point = _fixed_point(x, size, filter)  # of some, or of nobody knows which
     return torch.where(eight_bit, fixed_point, linear)
 
 

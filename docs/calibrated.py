@@ -15,7 +15,8 @@ import degrade
 import invert
 from degrade.rng import child_seed
 from invert.calibrated import Energy, distance, pyramid
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.atomic import write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.sheet import sheet
 
 DOCS = Path(__file__).parent

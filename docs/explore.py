@@ -21,7 +21,8 @@ import degrade
 from degrade.params import Parameter, described
 from degrade.registry import REGISTRY
 from degrade.rng import child_seed
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.atomic import write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.operators import linear
 from pipelines.sheet import sheet
 from pipelines.studio.cards import cards_of

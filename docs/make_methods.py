@@ -9,9 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipelines.atomic import write
 from pipelines.bench import SETTINGS, Bench
 from pipelines.bench_job import BenchSettings
-from pipelines.files import encode, read_json, write
+from pipelines.files import encode
+from pipelines.records import read_json
 from pipelines.results import Results, Table, tables_of
 from pipelines.sheet import sheet
 

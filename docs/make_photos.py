@@ -14,8 +14,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from degrade import Place
+from pipelines.atomic import write
 from pipelines.faces import ffhq
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.sheet import sheet
 
 DOCS = Path(__file__).parent

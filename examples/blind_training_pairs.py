@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 import degrade
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.atomic import write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.sheet import sheet
 
 ONCE = (

@@ -13,7 +13,8 @@ import torch
 
 import degrade
 import invert
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.atomic import write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.sheet import sheet
 
 AVATAR = Path(__file__).parent / "avatars" / "000.png"

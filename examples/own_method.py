@@ -15,7 +15,8 @@ from invert import Method, Phase
 from invert.latent import Weights
 from invert.loss import L1, Lpips
 from invert.optim import NGD, Adam, Ramp
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.atomic import write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.sheet import sheet
 
 AVATAR = Path(__file__).parent / "avatars" / "003.png"

@@ -16,7 +16,8 @@ import torch
 import degrade
 import invert
 from degrade.params import Numbers, number, per_image
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.atomic import write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.sheet import sheet
 
 AVATAR = Path(__file__).parent / "avatars" / "012.png"

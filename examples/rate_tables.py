@@ -17,7 +17,8 @@ from torch import Tensor
 from degrade import jpeg, jpeg_size
 from degrade.jpeg.header import quality_tables
 from invert import perceptual
-from pipelines.files import encode, read_image, to_pil, write
+from pipelines.atomic import write
+from pipelines.files import encode, read_image, to_pil
 from pipelines.sheet import sheet
 
 AVATARS = Path(__file__).parent / "avatars"

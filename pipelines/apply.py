@@ -17,7 +17,7 @@ from degrade.imagefile import Note, contents, picture
 from degrade.rng import child_seed
 from degrade.serial import collect
 
-from . import files
+from . import files, records
 from .changes import differences
 from .files import Source
 
@@ -101,9 +101,9 @@ class Apply:
         return source.target(self.output / "HQ", ".png")
 
     def changes(self, source: Source) -> list[str]:
-        before = files.read_json(source.target(self.degraded_folder, ".json"), MANIFEST)
+        before = records.read_json(source.target(self.degraded_folder, ".json"), MANIFEST)
         changed = differences(before, {"spec": self.spec, "seed": self.seed})
-        return changed + files.another_source(before, "source_digest", source)
+        return changed + records.another_source(before, "source_digest", source)
 
     def plan(self, source: Source) -> tuple[Source, ApplyJob | None]:
         if not self.overwrite and self._is_done(source):
@@ -118,13 +118,13 @@ class Apply:
         any work is done.
         """
         manifest = source.target(self.degraded_folder, ".json")
-        before = files.read_json(manifest, MANIFEST)
+        before = records.read_json(manifest, MANIFEST)
         if before is None or before.get("begun") or before.get("degrade") != __version__:
             return False
         made = [manifest.with_name(before["image"])]
         if self.pairs:
             made.append(self.clean_target(source))
-        if not files.are_whole(manifest, before, made):
+        if not records.are_whole(manifest, before, made):
             return False
         try:
             operator = parse(before["operator"], folder=manifest.parent)
@@ -137,13 +137,13 @@ class Apply:
     def finish(self, source: Source, result: Degraded | None) -> Path:
         manifest = source.target(self.degraded_folder, ".json")
         if result is None:  # it is done
-            before = files.read_json(manifest, MANIFEST) or {}
+            before = records.read_json(manifest, MANIFEST) or {}
             return manifest.with_name(before["image"])
         target = source.target(self.degraded_folder, result.suffix)
         made = {target: result.data}
         if result.clean is not None:
             made[self.clean_target(source)] = result.clean
-        before = files.earlier(manifest, MANIFEST, made) or {}
+        before = records.earlier(manifest, MANIFEST, made) or {}
         other = target.with_suffix(".png" if target.suffix == ".jpg" else ".jpg")
         about = {
             "degrade": __version__,
@@ -162,7 +162,7 @@ class Apply:
         for name, data in result.arrays.items():
             made[manifest.with_name(name)] = data
         stale = [other] if before.get("image") == other.name else []
-        files.write_together(manifest, MANIFEST, about, made, stale)
+        records.write_result(manifest, MANIFEST, about, made, stale)
         if result.note is not None:
             warnings.warn(f"{source.path}: {result.note}", Note, stacklevel=2)
         return target

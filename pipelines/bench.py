@@ -18,10 +18,11 @@ import degrade
 import invert
 from degrade.imagefile import contents, picture
 
-from . import files, foreign, run_lock
+from . import atomic, files, foreign, png, records, run_lock
 from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, folder_of
 from .changes import change
 from .classes import NO_CLASSES, Classes
+from .console import say_left_out
 from .engine import Engine, attempt, engine_of
 from .files import Source
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
@@ -96,12 +97,12 @@ class Bench:
         self.rows_path = folder / "results.jsonl"
         images = folder / "images"
         image_folders = [path for path in images.rglob("*") if path.is_dir()]
-        files.sweep(folder, *image_folders)
+        atomic.sweep(folder, *image_folders)
         record = {"degrade": degrade.__version__, **asdict(settings)}
         settings_path = folder / "settings.json"
-        earlier_record = files.read_json(settings_path, SETTINGS)
+        earlier_record = records.read_json(settings_path, SETTINGS)
         if earlier_record is None:
-            files.write_json(settings_path, SETTINGS, record)
+            records.write_json(settings_path, SETTINGS, record)
             return
         changes = []
         for key, value in record.items():
@@ -218,7 +219,7 @@ class Bench:
         """Write the pictures and rows of a batch; return the rows as they are written."""
         for (task, kind, name), data in outcome.pictures.items():
             path = self.picture(task, kind, name)
-            files.write(path, data)
+            atomic.write(path, data)
         rows = []
         for row in outcome.rows:
             digest = digests[row["image"]]
@@ -240,7 +241,7 @@ class Bench:
             digests[name] = files.digest(source.path)
             image = files.to_pil(clean)
             path = self.picture(None, "clean", name)
-            files.write(path, files.encode(image))
+            atomic.write(path, files.encode(image))
         return digests, failures
 
     def _read_clean(self, names: list[str], channels: int) -> Tensor:
@@ -254,7 +255,7 @@ class Bench:
     def _finished(
         self, cell: Cell, identities: list[RowIdentity], rows: dict[RowIdentity, Row]
     ) -> list[Row] | None:
-        """The rows of a batch if all of them and all their pictures exist; otherwise None."""
+        """The rows of a batch if they exist, and their pictures are whole; otherwise None."""
         if cell.given is not None:
             return None  # somebody may have changed the pictures, and to score them takes no search
         finished = []
@@ -265,7 +266,7 @@ class Bench:
             name = row["image"]
             restored = self.picture(cell.task, cell.label, name)
             observed = self.picture(cell.task, "observed", name)
-            if not (restored.exists() and observed.exists()):
+            if not (png.is_whole(restored) and png.is_whole(observed)):
                 return None
             finished.append(row)
         return finished
@@ -362,6 +363,7 @@ def opened(
     if compare.images.resolve() == compare.output.resolve():
         raise ValueError(f"{compare.output} holds the pictures; choose another --output")
     sources = files.gather([compare.images], compare.output)
+    _note_left_out(compare, sources)
     sources = sources[: compare.limit]
     invert.perceptual.check(settings.perceptual)
     side = priors["generator"].resolution
@@ -389,6 +391,13 @@ def opened(
             )
 
         yield OpenBench(bench, run, side)
+
+
+def _note_left_out(compare: CompareOptions, sources: list[Source]) -> None:
+    """Say how many pictures below the output are no sources; those of a benchmark do not count."""
+    results = compare.output / "images"
+    pictures = files.left_out([compare.images], compare.output, sources)
+    say_left_out([path for path in pictures if results not in path.parents], compare.output)
 
 
 def prepared(path: Path, side: int, channels: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 import numpy
 
-from . import exchange, files
+from . import exchange, records
 from .bench import SETTINGS, stored_rows
 from .bench_job import folder_of
 from .metrics import METRICS, Metric
@@ -87,7 +87,7 @@ def entry_of(text: str) -> Entry:
 
 def _read_folder(folder: Path) -> tuple[list[Row], Callable[[Pair], str]]:
     """The rows of a benchmark's folder, and the digests of the pictures in it."""
-    if files.read_json(folder / "settings.json", SETTINGS) is None:
+    if records.read_json(folder / "settings.json", SETTINGS) is None:
         raise ValueError(f"{folder} holds no results of degrade bench")
 
     def observation(pair: Pair) -> str:

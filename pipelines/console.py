@@ -10,13 +10,14 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 import typer
 
+from . import atomic
 from .engine import Engine, attempt
 
 if TYPE_CHECKING:
@@ -129,8 +130,6 @@ def for_each(
 def _take_all(
     flow: Flow[T, J, R], sources: list[Source], engine: Engine, quiet: bool, bar: SolveBar | None
 ) -> int:
-    from . import files
-
     clashes = _clashes(flow, sources)
     if not flow.overwrite:
         _refuse_other_results(flow, sources)
@@ -139,7 +138,7 @@ def _take_all(
     failed = skipped = 0
 
     def write_result(source: Source, todo: T, result: R | None) -> Path:
-        with files.locked(flow.output):
+        with atomic.locked(flow.output):
             if not flow.overwrite:  # another run may have written since this one began
                 _refuse_changes(flow, flow.changes(source))
             return flow.finish(todo, result)
@@ -188,8 +187,6 @@ def _take_all(
 
 def _clashes(flow: Flow[T, J, R], sources: list[Source]) -> dict[Source, ValueError]:
     """The pictures that would write a file that an earlier one writes too; sweep the folders."""
-    from .files import sweep
-
     owners: dict[str, Source] = {}  # a text takes a quarter of a path's memory
     folders = set()
     clashes: dict[Source, ValueError] = {}
@@ -202,7 +199,7 @@ def _clashes(flow: Flow[T, J, R], sources: list[Source]) -> dict[Source, ValueEr
                 problem = f"{both} would share one result, {path.name}"
                 mend = "rename one, or give each its own --output"
                 clashes.setdefault(source, ValueError(f"{problem}; {mend}"))
-    sweep(*folders)
+    atomic.sweep(*folders)
     return clashes
 
 
@@ -224,6 +221,25 @@ def _refuse_changes(flow: Flow[T, J, R], changes: list[str]) -> None:
         raise ValueError(
             f"{flow.output} holds results of other settings ({'; '.join(changes)}); "
             "add --overwrite to replace them, or choose another --output"
+        )
+
+
+def note_left_out(flow: Flow[T, J, R], sources: list[Source], inputs: Sequence[Path]) -> None:
+    """Say how many pictures below the output are no sources; results of the flow do not count."""
+    from .files import left_out
+
+    pictures = set(left_out(inputs, flow.output, sources))
+    if pictures:
+        for source in sources:
+            pictures.difference_update(flow.targets(source))
+    say_left_out(pictures, flow.output)
+
+
+def say_left_out(pictures: Collection[Path], output: Path) -> None:
+    if pictures:
+        say(
+            f"note: --output is in the input, and pictures below it are left out: {len(pictures)} "
+            f"in {output}; choose another --output to include them"
         )
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import degrade
 
-from . import files
+from . import records
 from .bench import Bench
 from .metrics import METRICS
 from .results import Row
@@ -40,18 +40,18 @@ def write(bench: Bench, device: str) -> Path:
         "rows": [published(row) for row in rows],
     }
     path = bench.folder / NAME
-    files.write_json(path, KIND, record)
+    records.write_json(path, KIND, record)
     return path
 
 
 def refuse_foreign(folder: Path) -> None:
     """Raise ValueError if the folder has a results.json that no benchmark wrote."""
-    files.read_json(folder / NAME, KIND)
+    records.read_json(folder / NAME, KIND)
 
 
 def read(path: Path) -> dict:
     """A record of `write`. Raises ValueError for any other content."""
-    record = files.read_json(path, KIND)
+    record = records.read_json(path, KIND)
     if record is None:
         raise ValueError(f"{path} does not exist")
     return record

@@ -13,7 +13,7 @@ from invert import Generator
 from invert.generator import BUNDLED, StyleGenerator, find
 from invert.generator.download import cache
 
-from . import files, tables
+from . import atomic, files, tables
 
 COLUMNS = 8  # pictures side by side in a sheet of samples
 
@@ -82,4 +82,4 @@ def draw(generator: Generator, count: int, seed: int, path: Path) -> None:
     for i, picture in enumerate(pictures):
         row, column = divmod(i, columns)
         sheet.paste(picture, (column * side, row * side))
-    files.write(path, files.encode(sheet))
+    atomic.write(path, files.encode(sheet))

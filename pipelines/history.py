@@ -17,7 +17,7 @@ from degrade.photofile import read_photo
 from invert import explain
 from invert.refine import noise_sigma, refine
 
-from . import files, kept
+from . import files, kept, records
 from .apply import MANIFEST, again, operator_of_option
 from .files import Source
 
@@ -64,7 +64,7 @@ def read_manifest(source: Source) -> dict | None:
     Raises ValueError for one that does not tell what happened to this picture.
     """
     path = source.path.with_suffix(".json")
-    manifest = files.read_json(path, MANIFEST)
+    manifest = records.read_json(path, MANIFEST)
     if manifest is None:
         return None
     if manifest.get("begun"):

@@ -1,13 +1,15 @@
 """Write PNG files that keep what a photo's file held: 16 bits, alpha, ICC profile and EXIF data.
 
-Pillow cannot write colours of 16 bits.
+Pillow cannot write colours of 16 bits. `is_whole` tells whether a PNG was cut since.
 Source: Portable Network Graphics Specification (Third Edition), W3C 2025.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy
 
@@ -46,8 +48,24 @@ def png(levels: Levels, profile: bytes | None = None, exif: bytes | None = None)
         data = exif.removeprefix(_EXIF_MARK)
         chunks.append(_chunk(b"eXIf", data))
     chunks.append(_chunk(b"IDAT", _compressed(levels)))
-    chunks.append(_chunk(b"IEND", b""))
+    chunks.append(_end())
     return b"".join(chunks)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file exists and ends as a PNG does; a copy that was stopped does not."""
+    if not path.is_file():
+        return False
+    end = _end()
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(end)))
+        return file.read() == end
+
+
+def _end() -> bytes:
+    """The last chunk of every PNG."""
+    return _chunk(b"IEND", b"")
 
 
 def _header(levels: Levels) -> bytes:

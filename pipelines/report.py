@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import files
+from . import atomic, files
 from .chart import Points, chart
 from .metrics import ACCURACY, CROP_DISTANCE, METRICS
 from .realism import Crops
@@ -86,7 +86,7 @@ def write(results: Results, resolution: int, reference: Path | None = None) -> P
     page = as_html(results, tables, notes)
     texts = (page, as_csv(results.rows), as_markdown(tables, notes))
     for name, text in zip(OUTPUTS, texts, strict=True):
-        files.write(results.folder / name, text.encode(errors="replace"))
+        atomic.write(results.folder / name, text.encode(errors="replace"))
     return results.folder / OUTPUTS[0]
 
 

@@ -13,7 +13,7 @@ import degrade
 from degrade.rng import child_seed
 from invert.methods import method_of
 
-from . import files, kept
+from . import files, kept, records
 from .changes import differences
 from .classes import NO_CLASSES, Classes
 from .comparison import encoded_sheet, face_name, tiles_of
@@ -114,11 +114,11 @@ class Restore:
     def _earlier_log(self, source: Source) -> dict:
         """The log of an earlier result of this name; empty if there is none."""
         record = self._files(source).record
-        return files.earlier(record, LOG, self.targets(source)) or {}
+        return records.earlier(record, LOG, self.targets(source)) or {}
 
     def changes(self, source: Source) -> list[str]:
         record = self._files(source).record
-        earlier_log = files.read_json(record, LOG)
+        earlier_log = records.read_json(record, LOG)
         if earlier_log is None:
             return []
         expected = asdict(self.settings)
@@ -132,7 +132,7 @@ class Restore:
         if self.settings.keep_visible:
             self._note_uncertain(observation, whole)
         earlier_log = self._earlier_log(source)
-        if files.another_source(earlier_log, "observation", source):
+        if records.another_source(earlier_log, "observation", source):
             note(f"{source.path}: the result of another picture of this name is replaced")
         expected = {
             "degrade": degrade.__version__,
@@ -155,7 +155,7 @@ class Restore:
         if earlier_log.get("clean") == clean_digest:
             return Todo(source, log), None
         # only the sheet is drawn again
-        for key in (*RESULTS_OF_SEARCH, files.BYTES):
+        for key in (*RESULTS_OF_SEARCH, records.BYTES):
             if key in earlier_log:
                 log[key] = earlier_log[key]
         return Todo(source, log, observation), None
@@ -167,7 +167,7 @@ class Restore:
         has_parts = bool(observation.photos)
         record = self._files(observation.source).record
         made = [path for path in self._targets(observation.source, has_parts) if path != record]
-        return files.are_whole(record, earlier_log, made) and is_of(earlier_log, expected)
+        return records.are_whole(record, earlier_log, made) and is_of(earlier_log, expected)
 
     def _job(self, observation: Observation, whole: degrade.Operator | None) -> RestoreJob:
         """Describe an observation for the worker. whole: see `_assumptions`."""
@@ -280,7 +280,7 @@ class Restore:
                 made[paths.latent] = _latent_bytes(restored)
         tiles = tiles_of(self.observer, observation, results, drawn)
         made[paths.sheet] = encoded_sheet(observation, tiles)
-        files.write_together(paths.record, LOG, log, made, self._stale(observation))
+        records.write_result(paths.record, LOG, log, made, self._stale(observation))
         return target
 
     def _check(self, source: Source, restored: Restored) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from . import files, metrics
+from . import files, metrics, records
 from .apply import again
 from .files import Source
 from .history import clean_of, read_manifest, what_happened
@@ -33,7 +33,7 @@ def results(
     pictures: dict[tuple[str | None, str, str], Path] = {}
     for source in sources:
         target = source.target(output, ".png")
-        log = files.read_json(source.target(output, ".json"), LOG) or {}
+        log = records.read_json(source.target(output, ".json"), LOG) or {}
         if not is_of(log, asdict(settings)) or not target.exists():
             continue
         op = settings.op

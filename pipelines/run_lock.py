@@ -15,8 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+from .atomic import fcntl, make_folder
 from .changes import differences
-from .files import fcntl, make_folder
 
 RUN_LOCK = ".degrade-run.lock"  # locked by the runs that write to its folder
 RUN_FILE = ".degrade-run-{machine}-{process}-{settings}-{token}.lock"  # of one run, without locks

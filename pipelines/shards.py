@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files
+from . import atomic, records
 from .apply import MANIFEST, Apply
 from .files import Source
 
@@ -54,14 +54,14 @@ class Shards:
 
     def write(self) -> Iterator[Path]:
         """Write each shard atomically, and yield it; a shard that is up to date stays as it is."""
-        files.sweep(self.folder)
+        atomic.sweep(self.folder)
         for number, start in enumerate(range(0, len(self.sources), self.size)):
             members = self._members(start)
             path = self._path(number)
             if not members:
                 continue
             if not _is_current(path, members):
-                with files.replacing(path) as temporary:
+                with atomic.replacing(path) as temporary:
                     _pack(temporary, members)
             yield path
 
@@ -73,7 +73,7 @@ class Shards:
         members = []
         for position, source in enumerate(self.sources[start : start + self.size], start):
             manifest = source.target(self.flow.degraded_folder, ".json")
-            record = files.read_json(manifest, MANIFEST)
+            record = records.read_json(manifest, MANIFEST)
             if record is None or record.get("begun"):
                 continue
             key = f"{position:08d}"

@@ -29,7 +29,7 @@ from invert.load import find
 from invert.recipe import Recipe
 from invert.training import Training, decibels, denoised, noisy_picture, psnr, recipe_of_start
 
-from . import files
+from . import atomic, files, records
 from .changes import differences
 from .console import say
 from .progress import TrainBar
@@ -83,11 +83,11 @@ class Train:
         """Train, or go on with a training that was stopped. Returns the exit code."""
         device = device_of(self.device)
         start = None if self.start is None else load_start(self.start)
-        before = files.earlier(self.log, LOG, [self.output, self.sheet])
+        before = records.earlier(self.log, LOG, [self.output, self.sheet])
         pictures = choose(self.images, self.validation, self.recipe.seed, self.sheet)
         settings = self._settings(start) | pictures.settings
         self._refuse_other_settings(before, settings)
-        files.sweep(self.output.parent)
+        atomic.sweep(self.output.parent)
         if self._is_finished(before) and not differences(before, settings):
             say(f"{self.output} is already trained, skipped")
             return 0
@@ -107,7 +107,7 @@ class Train:
         """Whether an earlier run wrote all files of its result, and they are whole."""
         if before is None or before.get("begun"):
             return False
-        return files.are_whole(self.log, before, [self.output, self.sheet])
+        return records.are_whole(self.log, before, [self.output, self.sheet])
 
     def _refuse_other_settings(self, before: dict | None, settings: dict) -> None:
         changes = differences(before, settings)
@@ -161,7 +161,7 @@ class Train:
             "psnr": progress.measurements,
         }
         made = {self.output: denoiser_bytes(denoiser), self.sheet: files.encode(picture)}
-        files.write_together(self.log, LOG, about, made)
+        records.write_result(self.log, LOG, about, made)
         self.state.unlink(missing_ok=True)
 
 
@@ -290,9 +290,9 @@ def channels_of(name: str) -> int:
 def write_state(path: Path, progress: Progress) -> None:
     """Save how far a training is, atomically."""
     buffer = io.BytesIO()
-    header = {"kind": STATE, "format": files.FORMAT}
+    header = {"kind": STATE, "format": records.FORMAT}
     torch.save(header | vars(progress), buffer)
-    files.write(path, buffer.getvalue())
+    atomic.write(path, buffer.getvalue())
 
 
 def read_state(path: Path) -> Progress | None:
@@ -308,6 +308,6 @@ def read_state(path: Path) -> Progress | None:
             saved = torch.load(io.BytesIO(contents(path)), weights_only=True)
     kind = saved.pop("kind", None)
     version = saved.pop("format", None)
-    if (kind, version) != (STATE, files.FORMAT):
+    if (kind, version) != (STATE, records.FORMAT):
         raise ValueError(f"{path} is not a {STATE} of degrade's; move it away")
     return Progress(**saved)

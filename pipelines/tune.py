@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import invert
 
-from . import files
+from . import records
 from .bench_job import Cell
 from .metrics import ACCURACY
 from .results import Row
@@ -100,15 +100,15 @@ def label(name: str, factors: Mapping[str, float]) -> str:
 
 def write_tuned(path: Path, name: str, task: str, factors: Factors) -> None:
     """Add the factors of a method on a task to the file that `read_tuned` reads."""
-    record = files.read_json(path, TUNED) or {"factors": {}}
+    record = records.read_json(path, TUNED) or {"factors": {}}
     factors_of_tasks = record["factors"].setdefault(name, {})
     factors_of_tasks[task] = factors
-    files.write_json(path, TUNED, {"factors": record["factors"]})
+    records.write_json(path, TUNED, {"factors": record["factors"]})
 
 
 def read_tuned(path: Path) -> list[Cell]:
     """Read the tuned methods, each on its task. Raises ValueError for a file of another kind."""
-    record = files.read_json(path, TUNED)
+    record = records.read_json(path, TUNED)
     if record is None:
         raise ValueError(f"{path} does not exist; degrade tune writes such a file")
     cells = []

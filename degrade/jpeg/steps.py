@@ -37,17 +37,17 @@ def check_arguments(
     if tables is not None:
         checked_tables = tables if isinstance(tables, Tensor) else check_tables(tables)
         return None, checked_tables, sampling
-    checked_quality = quality if isinstance(quality, Tensor) else _qualities(quality, x.device)
+    checked_quality = quality if isinstance(quality, Tensor) else _qualities(quality)
     return checked_quality, None, sampling
 
 
-def _qualities(quality: int | Sequence[int] | None, device: torch.device) -> Tensor:
-    """The given qualities as a tensor; 75 for None."""
+def _qualities(quality: int | Sequence[int] | None) -> Tensor:
+    """The given qualities as a tensor on the CPU; 75 for None."""
     given = 75 if quality is None else quality
     plain = check_numbers("quality", given, 1, 100, integer=True)
     if isinstance(plain, Range):
         raise ValueError(f"quality={quality} is drawn by an operator; write JPEG(quality)(x)")
-    return torch.tensor(plain, device=device)
+    return torch.tensor(plain, device="cpu")
 
 
 def quantiser_steps(
@@ -120,10 +120,10 @@ def _as_tables(steps: Tensor) -> Tensor:
 
 def _rounded(name: str, given: object, high: int, x: Tensor) -> Tensor:
     """A parameter's values as integers from 1 to `high`, of x's type, straight through."""
-    values = given if isinstance(given, Tensor) else torch.tensor(given, device=x.device)
+    values = given if isinstance(given, Tensor) else torch.tensor(given, device="cpu")
     if values.dtype == torch.bool or values.is_complex():
         raise ValueError(f"{name} is a tensor of {values.dtype}; give real numbers")
-    values = values.to(x)
+    values = values.to(x.dtype)
     integers = values.detach().round()
     if values_are_readable(integers):
         not_below = integers >= 1
@@ -132,4 +132,4 @@ def _rounded(name: str, given: object, high: int, x: Tensor) -> Tensor:
         if not in_range.all():
             quoted = show(values.tolist())
             raise ValueError(f"{name}={quoted} must be from 1 to {high}")
-    return declare(values, integers)
+    return declare(values, integers).to(x.device)

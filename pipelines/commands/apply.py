@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import echo, for_each, load, user_errors
+from ..console import echo, for_each, load, note_left_out, user_errors
 from ..options import Inputs, Output, Overwrite, RunOptions, Seed
 
 
@@ -57,6 +57,7 @@ def apply(
         load(run.plugin)
         flow = Apply(operator_of_option(op), output, seed, overwrite, pairs)
         sources = numbered(files.gather(inputs, output), pairs)
+        note_left_out(flow, sources, inputs)
         workers = engine_of(run.engine, threads=os.cpu_count() or 1, gpu=False)
         if not shards:
             raise typer.Exit(for_each(flow, sources, workers, run.quiet))

@@ -135,7 +135,7 @@ def compare(
     degrade compare mine theirs -o difference.json
     """
     with user_errors():
-        from .. import comparing, files, tables
+        from .. import atomic, comparing, tables
 
         one, other = comparing.entry_of(a), comparing.entry_of(b)
         if output is not None and output.is_dir():
@@ -146,7 +146,7 @@ def compare(
             say(f"note: {len(unpaired)} results are left out, which only one of A and B has")
         if output is not None:
             text = comparing.as_json(one, other, differences)
-            files.write(output, text.encode())
+            atomic.write(output, text.encode())
         table = tables.columns("task", "metric", "A", "B", "B - A", "95 %", "results", "better")
         for difference in differences:
             table.add_row(*comparing.cells(difference))

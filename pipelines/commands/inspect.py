@@ -79,13 +79,13 @@ def convert(
     with user_errors():
         import invert
 
-        from .. import files
+        from .. import atomic
 
         if target.suffix != ".safetensors":
             raise ValueError(f"{target} must end in .safetensors")
         _refuse_input(target, source)
         model = invert.load_generator(source)
-        with files.replacing(target) as temporary:
+        with atomic.replacing(target) as temporary:
             invert.save_generator(model, temporary)
         echo(target)
 

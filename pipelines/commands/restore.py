@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import echo, for_each, load, say, user_errors
+from ..console import echo, for_each, load, note_left_out, say, user_errors
 from ..options import (
     METHODS,
     ClassLabel,
@@ -190,6 +190,7 @@ def restore(
                 force=force,
                 classes=classes,
             )
+            note_left_out(flow, sources, inputs)
             workers = engine_of(run.engine, gpu=run.device != "cpu")
             code = for_each(flow, sources, workers, run.quiet, bar)
         summary = flow.summary()

@@ -11,7 +11,7 @@ import webbrowser
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from .. import files
+from .. import atomic
 from ..console import echo
 from . import notes
 from .workspace import MOST_BYTES
@@ -39,7 +39,7 @@ def serve(host: str, port: int | None, browser: bool, op: str = "") -> None:
         os.environ |= {**QUIET, "GRADIO_TEMP_DIR": str(folder / "gradio")}
         tempfile.tempdir = name  # uploads are written there, too
         notes.collect()
-        files.forgo_durability()
+        atomic.forgo_durability()
         from .page import APPEARANCE, page
         from .restoring import cancel_all
 

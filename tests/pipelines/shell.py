@@ -68,6 +68,10 @@ def apply(*inputs, output, op, seed=0):
     return result
 
 
+def restore(source, output, *more, steps=2):
+    return run("restore", source, "-o", output, *TINY_128, "--steps", steps, *more)
+
+
 def pixels(path):
     return numpy.array(Image.open(path).convert("RGB"))
 

@@ -164,18 +164,6 @@ def test_file_in_place_of_a_folder_is_refused(tmp_path, name):
     assert blocked.read_text() == "mine"
 
 
-def test_write_keeps_the_old_file_on_failure(tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_bytes(b"old")
-
-    def refuse(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="no space left"):
-        files.write(tmp_path / "a.png", b"new")
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
-
-
 def test_plugin_operator_is_applied(tmp_path, monkeypatch):
     (tmp_path / "negative_plugin.py").write_text(
         "import degrade\ndegrade.register('negative')(lambda x: 1 - x)\n"

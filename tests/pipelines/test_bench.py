@@ -115,6 +115,20 @@ def test_bench_resumes_and_ends_with_the_same_rows(results, tmp_path):
     assert mine == rows_of(results)
 
 
+@pytest.mark.parametrize("kind", ["observed", "robust"])
+def test_bench_makes_a_damaged_picture_again(tmp_path, without_realism, kind):
+    """Cut by a byte, cut within the pixels, emptied, or of zeros at the end, as of a full disk."""
+    command = {"tasks": "UNAP", "methods": "robust", "limit": 1}
+    assert start_bench(tmp_path, **command).exit_code == 0
+    path = tmp_path / "images" / "UNAP" / kind / "000.png"
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    for damaged in (whole[:-1], whole[:half], b"", whole[:half] + bytes(len(whole) - half)):
+        path.write_bytes(damaged)
+        assert start_bench(tmp_path, **command).exit_code == 0
+        assert path.read_bytes() == whole
+
+
 def test_bench_refuses_other_settings_by_name(results):
     for change, words in [
         (("--seed", 4), "--seed 0 → 4"),

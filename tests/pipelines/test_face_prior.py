@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import degrade
 from degrade import Place
 from invert.networks.drunet import UNetRes
-from pipelines import files, job
+from pipelines import atomic, files, job
 from pipelines.faces import Face, choose_all, read_landmarks
 from tests.conftest import AVATARS
 
@@ -28,7 +28,7 @@ def scene(tmp_path):
     photo = files.from_pil(Image.open(ASTRONAUT).convert("RGB").crop((60, 300, 180, 364)))
     for spot, name in zip(SPOTS, ("003.png", "011.png"), strict=True):
         photo = Place(spot.matrix, (64, 120), photo)(files.read_image(AVATARS / name))
-    files.write(tmp_path / "clean.png", files.encode(files.to_pil(photo)))
+    atomic.write(tmp_path / "clean.png", files.encode(files.to_pil(photo)))
     apply(tmp_path / "clean.png", output=tmp_path / "in", op=DAMAGE)
     (tmp_path / "in" / "clean.json").unlink()
     points = [[list(map(float, point)) for point in landmarks_of(spot)] for spot in SPOTS]

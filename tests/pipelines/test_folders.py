@@ -1,6 +1,5 @@
 """Folders in every state: foreign files are never replaced, and interrupted runs go on."""
 
-import fcntl
 import json
 import os
 import resource
@@ -10,7 +9,6 @@ import subprocess
 import pytest
 
 import invert
-from pipelines import files
 from pipelines.bench import Bench
 from pipelines.bench_job import BenchSettings
 from tests.conftest import AVATARS, slow_except
@@ -55,71 +53,49 @@ def test_results_that_share_a_file_fail_the_later_one(tmp_path):
 def test_results_below_the_input_are_not_inputs(tmp_path):
     folder = copies(tmp_path / "in", "a.png", "b/c.png")
     for _ in range(2):
-        apply(folder, output=folder / "out", op="downsample:2")
+        result = apply(folder, output=folder / "out", op="downsample:2")
+        assert "left out" not in result.stderr
     assert sorted(
         p.relative_to(folder / "out").as_posix() for p in folder.glob("out/**/*.png")
     ) == ["a.png", "b/c.png"]
     folder = copies(tmp_path / "clean", "a.png")
     for _ in range(2):
         result = start_bench(folder / "b", images=folder, tasks="UNAP", methods="brgm")
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 0 and "left out" not in result.stderr, result.output
     assert [path.name for path in (folder / "b" / "images" / "clean").iterdir()] == ["a.png"]
     result = start_bench(folder, images=folder, tasks="UNAP", methods="brgm")
     assert result.exit_code == 2 and "holds the pictures" in result.stderr
 
 
-class Killed(BaseException):
-    """Ends a run as a kill does: nothing of ours catches it."""
+@pytest.mark.parametrize("command", ["apply", "restore", "bench"])
+def test_pictures_left_out_of_the_output_folder_are_counted(tmp_path, command):
+    """Results of an earlier run are not counted."""
+    folder = copies(tmp_path / "in", "a.png", "out/b.png", "out/deep/c.png")
+    inputs = {
+        "apply": ["apply", folder, "--op", "clamp"],
+        "restore": ["restore", folder, "--op", "clamp", *FAST],
+        "bench": ["bench", "--images", folder, "--tasks", "UNAP", *FAST],
+    }
+    for _ in range(2):
+        result = run(*inputs[command], "-o", folder / "out")
+        assert result.exit_code == 0, result.output
+        (said,) = [line for line in result.stderr.splitlines() if "left out" in line]
+        assert f"pictures below it are left out: 2 in {folder / 'out'}" in said
 
 
-def overwrite_despite_kills(folder, monkeypatch, first, second, wanted):
-    """Kill `second` before each of its renames in turn, and repeat it; it must end as `wanted`.
-
-    Both commands lack the folder of their results, in which `first` ran before.
-    """
-    replace = os.replace
-    assert run(*first, folder / "first").exit_code == 0
-    for last in range(9):
-        output, done = folder / str(last), 0
-        shutil.copytree(folder / "first", output)
-
-        def stop(*paths, last=last):
-            nonlocal done
-            if done == last:
-                raise Killed
-            done += 1
-            replace(*paths)
-
-        monkeypatch.setattr(os, "replace", stop)
-        try:
-            killed = run(*second, output).exit_code != 0
-        except Killed:
-            killed = True
-        monkeypatch.undo()
-        assert run(*second, output).exit_code == 0
-        assert contents(output) == contents(wanted)
-        if not killed:
-            break
-    assert last > 1
+def test_no_picture_outside_the_output_folder_is_told(tmp_path):
+    folder = copies(tmp_path / "in", "out/b.png")
+    result = run("apply", folder, "-o", folder / "out", "--op", "clamp")
+    assert result.exit_code == 2
+    assert f"no picture found outside {folder / 'out'}" in result.stderr
 
 
-@pytest.mark.parametrize("ops", [("jpeg:90", "clamp"), ("clamp", "jpeg:90")])
-def test_apply_survives_a_kill_at_any_rename(tmp_path, monkeypatch, ops):
-    picture = AVATARS / "000.png"
-    apply(picture, output=tmp_path / "wanted", op=ops[1])
-    first = ["apply", picture, "--op", ops[0], "-o"]
-    second = ["apply", picture, "--op", ops[1], "--overwrite", "-o"]
-    overwrite_despite_kills(tmp_path / "cut", monkeypatch, first, second, tmp_path / "wanted")
-
-
-def test_restore_survives_a_kill_at_any_rename(tmp_path, monkeypatch):
-    """The earlier results are more files than the later ones."""
-    apply(AVATARS / "000.png", output=tmp_path / "seen", op="clamp")
-    restore = ["restore", tmp_path / "seen", *FAST]
-    assert run(*restore, "-o", tmp_path / "wanted").exit_code == 0
-    first = [*restore, "--samples", 2, "-o"]
-    second = [*restore, "--overwrite", "-o"]
-    overwrite_despite_kills(tmp_path / "cut", monkeypatch, first, second, tmp_path / "wanted")
+def test_picture_given_from_the_output_folder_is_not_left_out(tmp_path):
+    folder = copies(tmp_path / "in", "a.png", "out/deep/b.png")
+    inputs = [folder, folder / "out" / "deep"]
+    result = run("apply", *inputs, "-o", folder / "out", "--op", "clamp")
+    assert result.exit_code == 0 and "left out" not in result.stderr
+    assert (folder / "out" / "b.png").exists()
 
 
 def test_manifest_marked_begun_is_not_used(tmp_path):
@@ -208,20 +184,6 @@ def test_pipes_and_devices_are_never_read(tmp_path, arguments):
     exit_code, errors = start(tmp_path / "printed", *command, seconds=60)
     lines = [line for line in errors.split("\n") if line]
     assert exit_code == 2 and "no ordinary file" in errors and len(lines) == 1, errors
-
-
-def test_sweep_between_create_and_lock_is_harmless(tmp_path, monkeypatch):
-    lock, swept = fcntl.flock, []
-
-    def late(file, how):
-        if how == fcntl.LOCK_EX and not swept:
-            swept.extend(tmp_path.glob(".degrade-*.tmp"))
-            files.sweep(tmp_path)
-        lock(file, how)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    files.write(tmp_path / "x", b"all of it")
-    assert swept and not swept[0].exists() and (tmp_path / "x").read_bytes() == b"all of it"
 
 
 @pytest.mark.parametrize(
@@ -315,62 +277,3 @@ def test_checkpoint_is_never_its_own_output(tmp_path):
             and "is the input" in result.stderr
             and contents(tmp_path) == before
         )
-
-
-def test_sweep_stays_in_the_folders_of_results(tmp_path):
-    copies(tmp_path / "in", "a.png", "sub/a.png")
-    leftovers = []
-    for folder in ("out", "out/sub", "out/else"):
-        (tmp_path / folder).mkdir(parents=True)
-        leftovers.append(tmp_path / folder / ".degrade-0.tmp")
-        leftovers[-1].touch()
-    apply(tmp_path / "in", output=tmp_path / "out", op="clamp")
-    assert [path.exists() for path in leftovers] == [False, False, True]
-
-
-def test_fsync_comes_before_each_rename(tmp_path, monkeypatch):
-    events = []
-    sync, rename = os.fsync, os.replace
-
-    def fsync(descriptor):
-        events.append(("sync", os.fstat(descriptor).st_ino))
-        sync(descriptor)
-
-    def replace(source, target):
-        events.append(("rename", os.stat(source).st_ino))
-        rename(source, target)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "replace", replace)
-    made = {tmp_path / "a.png": b"a", tmp_path / "b.png": b"b"}
-    (tmp_path / "a.json").touch()
-    files.write_together(tmp_path / "a.json", "log", {}, made)
-    with files.replacing(tmp_path / "c") as temporary:
-        temporary.write_bytes(b"c")
-    renamed = [file for event, file in events if event == "rename"]
-    assert len(renamed) == 5
-    for file in renamed:
-        assert events.index(("sync", file)) < events.index(("rename", file))
-    folder = ("sync", tmp_path.stat().st_ino)
-    first, last = events.index(("rename", renamed[0])), events.index(("rename", renamed[3]))
-    assert folder in events[first:last] and events[-1] == folder
-
-
-def test_fsync_of_every_folder_comes_before_the_record(tmp_path, monkeypatch):
-    """The clean picture of a pair lies in another folder than the record."""
-    events = []
-    sync, rename = files._sync_folder, os.replace
-
-    def sync_folder(folder):
-        events.append(folder.name)
-        sync(folder)
-
-    def replace(source, target):
-        events.append(target.name)
-        rename(source, target)
-
-    monkeypatch.setattr(files, "_sync_folder", sync_folder)
-    monkeypatch.setattr(os, "replace", replace)
-    record = tmp_path / "LQ" / "a.json"
-    files.write_together(record, "log", {}, {tmp_path / "HQ" / "a.png": b"a"})
-    assert events == ["a.json", "LQ", "a.png", "HQ", "a.json", "LQ"]

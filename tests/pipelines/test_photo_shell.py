@@ -9,7 +9,7 @@ import torch
 import degrade
 import invert
 from degrade import Place
-from pipelines import files
+from pipelines import atomic, files
 from pipelines.photo import Photo
 
 from .photos import ASTRONAUT, landmarks_of, scene, turned
@@ -22,7 +22,7 @@ FACES = ["--steps", 2, *AVATARS_128]
 @pytest.mark.slow
 def test_restored_tilted_face_is_nearer_to_the_truth(tmp_path):
     spot = turned(110, 17, 400.3, 150.7)
-    files.write(tmp_path / "scene.png", files.encode(files.to_pil(scene(spot))))
+    atomic.write(tmp_path / "scene.png", files.encode(files.to_pil(scene(spot))))
     (tmp_path / "points.json").write_text(
         json.dumps({"scene.jpg": [list(map(float, p)) for p in landmarks_of(spot)]})
     )

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from pipelines import files, run_lock
+from pipelines import atomic, run_lock
 from tests.conftest import AVATARS
 from tests.processes import Forked, Started
 
@@ -75,9 +75,9 @@ def refuse_locks(monkeypatch, system):
         raise OSError(errno.ENOLCK, "No locks available")
 
     if system == "network drive":
-        monkeypatch.setattr(files.fcntl, "flock", refuse)
+        monkeypatch.setattr(atomic.fcntl, "flock", refuse)
     else:
-        monkeypatch.setattr(files, "fcntl", None)
+        monkeypatch.setattr(atomic, "fcntl", None)
         monkeypatch.setattr(run_lock, "fcntl", None)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 import invert
 from invert.recipe import Recipe
 from invert.training import psnr
-from pipelines import cli, files, train, training_set
+from pipelines import cli, files, records, train, training_set
 from pipelines.progress import TrainBar
 from pipelines.train import Train
 from tests.conftest import AVATARS, rng
@@ -71,7 +71,7 @@ def test_writes_denoiser_sheet_and_log(tmp_path, pictures):
         "mine.png",
         "mine.safetensors",
     ]
-    log = files.read_json(tmp_path / "out" / "mine.json", train.LOG)
+    log = records.read_json(tmp_path / "out" / "mine.json", train.LOG)
     assert log["steps"] == 3 and len(log["loss"]) == 3
     assert log["psnr"][-1].keys() == {"step", "5", "15", "25", "50", "100"}
     assert str(tmp_path) not in output.with_suffix(".json").read_text()
@@ -106,7 +106,7 @@ def test_written_file_loads_as_a_prior(tmp_path, pictures):
     trained(output, pictures, steps=30, learning_rate=0.02, sigma=(0.02, 0.5))
     prior = invert.load_prior(output)
     assert prior.prior_kind == "denoiser" and prior.sigma_range == (0.02, 0.5)
-    log = files.read_json(output.with_suffix(".json"), train.LOG)
+    log = records.read_json(output.with_suffix(".json"), train.LOG)
     sources = training_set.choose(pictures, None, 0, output).held_out
     held_out, _ = training_set.read_held_out(sources, Recipe(**TINY))
     for level in (50, 100):
@@ -147,7 +147,7 @@ def test_killed_while_writing_is_finished_by_the_next_run(tmp_path, pictures, mo
     output = tmp_path / "mine.safetensors"
     monkeypatch.setattr(train, "SAVE_EVERY", 0)
     with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
-        patch.setattr(files, "write_together", raising(OSError("full")))
+        patch.setattr(records, "write_result", raising(OSError("full")))
         trained(output, pictures)
     assert train.read_state(tmp_path / "mine.safetensors.state").training["step"] == 3
     assert trained(output, pictures) == 0 and output.exists()
@@ -264,7 +264,7 @@ def test_other_settings_need_overwrite(tmp_path, pictures):
         trained(output, pictures)
     assert written(output) == before
     assert trained(output, pictures, steps=4, overwrite=True) == 0
-    assert files.read_json(output.with_suffix(".json"), train.LOG)["steps"] == 4
+    assert records.read_json(output.with_suffix(".json"), train.LOG)["steps"] == 4
 
 
 def test_state_of_other_settings_needs_overwrite(tmp_path, pictures):
@@ -382,7 +382,7 @@ def test_shell_trains_a_denoiser_further(tmp_path, pictures):
     further, start = invert.load_prior(second), invert.load_prior(first)
     for mine, theirs in zip(further.parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
-    log = files.read_json(second.with_suffix(".json"), train.LOG)
+    log = records.read_json(second.with_suffix(".json"), train.LOG)
     assert (log["start"], log["widths"]) == (str(first), [4, 4, 4, 4])
     trained(first, pictures, seed=1, overwrite=True)
     result = run("train", "--images", pictures, "-o", second, *options)
