@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -151,6 +152,33 @@ def test_tables_of_16_bits_print_nothing(capfd):
     """Pillow's library prints a caution for each file."""
     jpeg(picture(0), tables=[[256] * 64])
     assert capfd.readouterr().err == ""
+
+
+def test_sides_that_no_file_has_print_nothing(capfd):
+    jpeg(torch.rand(1, 1, 1, 65501, generator=rng()), 50)
+    assert capfd.readouterr().err == ""
+
+
+def test_nan_that_torch_func_hides_stays_nan():
+    """Inside a transform the values are not checked; Pillow's 8 bits have no NaN."""
+    x = picture(0)[..., :32, :32].clone()
+    x[..., 20, 20] = torch.nan
+    y = torch.func.vmap(lambda image: jpeg(image[None], 50)[0])(x)
+    assert y[..., 20, 20].isnan().all() and y[..., 0, 0].isfinite().all()
+
+
+def test_pillow_sees_the_values_of_a_conjugate():
+    """PyTorch negates the imaginary part of a conjugate when it is read."""
+    x = picture(0)[..., :32, :32]
+    conjugate = torch.complex(x, -x).conj()
+    assert jpeg_bytes(conjugate.imag, 50) == jpeg_bytes(x, 50)
+
+
+@pytest.mark.parametrize("name", ["optimize", "progressive"])
+def test_options_may_be_numpys_or_none(name):
+    x = picture(0)
+    assert jpeg_bytes(x, 50, **{name: numpy.True_}) == jpeg_bytes(x, 50, **{name: True})
+    assert jpeg_bytes(x, 50, **{name: None}) == jpeg_bytes(x, 50)
 
 
 def test_files_of_a_transformed_quality_are_refused():

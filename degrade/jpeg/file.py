@@ -16,14 +16,13 @@ from torch import Tensor
 from ..transforms import is_transformed
 from .header import ZIGZAG
 from .huffman import STANDARD_CODES, Huffman, optimal, packed
-from .layout import CMYK, RGB, SAMPLINGS, YCBCR, YCCK, Layout
+from .layout import CMYK, LARGEST_SIDE, RGB, SAMPLINGS, YCBCR, YCCK, Layout
 from .scan import Component, Scan, codes_of_scan, mcus_across, scans_of
 from .steps import table_indices
 
 if TYPE_CHECKING:
     from .coefficients import JPEGCoefficients
 
-_LARGEST_SIDE = 65500  # pixels; libjpeg's limit
 _LARGEST_INTERVAL = 65535  # MCUs between two restarts
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _APP0, _APP14, _DQT, _DHT, _DRI, _SOS = 0xE0, 0xEE, 0xDB, 0xC4, 0xDD, 0xDA
@@ -43,8 +42,10 @@ class FileOptions(NamedTuple):
     restart_marker_rows: int = 0
 
     def checked(self) -> FileOptions:
-        """The same with plain integers. Raises ValueError for intervals that no file can hold."""
+        """The same in plain types. Raises ValueError for intervals that no file can hold."""
         return self._replace(
+            optimize=bool(self.optimize),
+            progressive=bool(self.progressive),
             restart_marker_blocks=_interval("restart_marker_blocks", self.restart_marker_blocks),
             restart_marker_rows=_interval("restart_marker_rows", self.restart_marker_rows),
         )
@@ -59,9 +60,9 @@ def _interval(name: str, value: int) -> int:
 def encode(coefficients: JPEGCoefficients, options: FileOptions) -> list[bytes]:
     """The bytes of a JPEG file for each image."""
     height, width = coefficients.size
-    if max(height, width) > _LARGEST_SIDE:
+    if max(height, width) > LARGEST_SIDE:
         raise ValueError(
-            f"x has {height}×{width} pixels; a JPEG file has at most {_LARGEST_SIDE} on a side"
+            f"x has {height}×{width} pixels; a JPEG file has at most {LARGEST_SIDE} on a side"
         )
     if any(map(is_transformed, coefficients.components)):
         raise ValueError(

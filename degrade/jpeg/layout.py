@@ -42,6 +42,7 @@ SAMPLINGS = {
 # Samplings with a name whose chroma components differ
 _UNEQUAL = {"4:2:1": "4x1:1x1:2x1"}
 _DEFAULT, _FULL = "4:2:0", "4:4:4"
+LARGEST_SIDE = 65500  # pixels of a file; libjpeg's limit
 _MOST_BLOCKS = 10  # of an MCU, which libjpeg decodes at once
 _FACTORS = re.compile(r"[1-4]x[1-4](:[1-4]x[1-4]){2,3}")
 

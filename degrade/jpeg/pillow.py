@@ -18,7 +18,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ..transforms import values_are_readable
-from .layout import YCBCR
+from .layout import LARGEST_SIDE, YCBCR
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,13 +66,16 @@ def _may_be_opened(x: Tensor) -> bool:
 def _covers(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> bool:
     """Whether Pillow has such images, and such files.
 
-    Of tables that need 16 bits its library complains on the standard error stream.
+    Of tables that need 16 bits and of longer sides its library complains on the standard error
+    stream. In 8 bits NaN would be an ordinary level.
     """
     has_colours = colour == YCBCR and x.shape[1] in (1, 3)
-    if x.device.type != "cpu" or not has_colours or subsampling not in _SAMPLINGS:
+    fits = max(x.shape[2:]) <= LARGEST_SIDE
+    if x.device.type != "cpu" or not (has_colours and fits) or subsampling not in _SAMPLINGS:
         return False
-    are_readable = values_are_readable(x) and values_are_readable(tables)
-    return are_readable and bool(tables.max() <= _LARGEST_STEP)
+    if not (values_are_readable(x) and values_are_readable(tables)):
+        return False
+    return bool(tables.max() <= _LARGEST_STEP) and bool(x.sum().isfinite())
 
 
 @functools.lru_cache(maxsize=1)
@@ -117,7 +120,7 @@ def _images(x: Tensor) -> Iterator[Image]:
     """Images [B, C, H, W] in 8 bits, as Pillow's."""
     from PIL import Image
 
-    for values in x.detach().numpy():
+    for values in x.detach().resolve_neg().numpy():
         bands = [Image.fromarray(levels) for levels in _levels(values)]
         yield bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
 
