@@ -15,18 +15,26 @@ _LEVELS = 127
 def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Large kernels [O, I, k, k] as int8 with scales [O], everything else in float16.
 
-    A weight is rounded to a multiple of its filter's largest, divided by 127.
+    A weight is rounded to a multiple of its filter's largest, divided by 127. Raises ValueError for
+    NaN and infinity, which no integer stands for.
     """
     result = {}
     for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity, which have no integer; mend it")
         if value.ndim < 2 or value.numel() <= LARGE:
             result[name] = value.half()
-            continue
-        scale = value.flatten(1).abs().amax(1) / _LEVELS
-        scale = torch.where(scale > 0, scale, 1.0)
-        result[name] = (value / _along_filters(scale, value)).round().to(torch.int8)
-        result[name + SCALE] = scale
+        else:
+            result[name], result[name + SCALE] = _integers(value.float())
     return result
+
+
+def _integers(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """(int8 kernel, scales [O]) of a float32 kernel; 16 bits would round 127 scales up to 128."""
+    scale = kernel.flatten(1).abs().amax(1) / _LEVELS
+    scale = torch.where(scale > 0, scale, 1.0)
+    multiples = kernel / _along_filters(scale, kernel)
+    return multiples.round().to(torch.int8), scale
 
 
 def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -82,10 +82,12 @@ def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | Non
     dtype: the type of the weights in the file, such as torch.float16; by default their own, and
     loading gives the same bits. torch.int8 stores large kernels as 8-bit integers with a scale for
     each filter, and the others in float16: a quarter of the size for less than 0.01 dB. Raises
-    ValueError for a denoiser with another network.
+    ValueError for a denoiser with another network, for other types, and for weights of NaN or
+    infinity that would be stored in 8 bits.
     """
     from safetensors.torch import save_file
 
+    _check_type(dtype)
     network = denoiser.module
     if not isinstance(network, UNetRes):
         raise ValueError(
@@ -107,6 +109,16 @@ def save_denoiser(denoiser: Denoiser, path: str | Path, dtype: torch.dtype | Non
     if dtype is torch.int8:
         tensors = packed(tensors)
     save_file(tensors, path, {"config": json.dumps(config)})
+
+
+def _check_type(dtype: torch.dtype | None) -> None:
+    """Raise ValueError for a type in which no weights can be stored."""
+    if dtype is None or dtype is torch.int8:
+        return
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(
+            f"dtype={dtype!r} must be a type of floats, such as torch.float16, or int8"
+        )
 
 
 def find(name_or_path: str | Path) -> Path:

@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 import invert
 from invert.bundled import bundled
+from invert.networks.drunet import UNetRes
 from tests.conftest import picture, rng
 
 
@@ -33,6 +34,44 @@ def test_8_bit_weights_denoise_as_well(tmp_path):
         estimate = denoiser.denoise(noisy, 0.1)
         errors.append((estimate - picture(0)).square().mean().item())
     assert errors[1] == pytest.approx(errors[0], rel=0.002)  # 0.01 dB
+
+
+def a_denoiser(dtype):
+    """One with a single large kernel, of weights of a usual size."""
+    network = UNetRes(nc=(8, 8, 8, 96), nb=1)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.copy_(1e-4 * torch.randn(weight.shape, generator=rng()))
+    return invert.Denoiser(network.to(dtype), multiple=8, takes_map=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_16_bits_are_rounded_to_the_nearest_integer(dtype, tmp_path):
+    """A scale of 16 bits is so inexact that the largest weight became 128 of it: -128 in int8."""
+    denoiser = a_denoiser(dtype)
+    path = tmp_path / "small.safetensors"
+    invert.save_denoiser(denoiser, path, torch.int8)
+    weight = denoiser.module.m_body[0].res[0].weight.float()
+    small = invert.load_prior(path).module.m_body[0].res[0].weight
+    step = weight.flatten(1).abs().amax(1).view(-1, 1, 1, 1) / 127
+    assert ((small - weight).abs() <= 0.501 * step).all()
+
+
+def test_weights_of_nan_are_not_stored_as_integers(tmp_path):
+    denoiser = a_denoiser(torch.float32)
+    denoiser.module.m_body[0].res[0].weight[3, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"m_body\.0\.res\.0\.weight holds NaN or infinity"):
+        invert.save_denoiser(denoiser, tmp_path / "small.safetensors", torch.int8)
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.bool, torch.complex64, "int8"])
+def test_types_that_hold_no_weights_are_refused(dtype, tmp_path):
+    path = tmp_path / "small.safetensors"
+    with pytest.raises(
+        ValueError, match="must be a type of floats, such as torch.float16, or int8"
+    ):
+        invert.save_denoiser(a_denoiser(torch.float32), path, dtype)
+    assert not path.exists()
 
 
 def test_scales_that_do_not_fit_are_refused(tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 import invert
 from invert import training
+from invert.networks.drunet import UNetRes
 from invert.patches import draw_batch, draw_sigma
 from invert.recipe import Recipe
 from invert.training import Training, train
@@ -78,6 +79,26 @@ def test_start_is_not_changed_and_resumes_with_the_same_bits():
     assert torch.equal(weights(start), before) and not torch.equal(weights(whole), before)
     resumed = train([AVATAR], recipe, state=through_file(states[2]), start=start)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_start_that_gives_the_image_still_gives_it():
+    """Like the published DRUNet. Its output must not be added to the noisy image."""
+    network = UNetRes(nc=TINY.widths, nb=TINY.blocks)
+    start = invert.Denoiser(network, multiple=8, takes_map=True)
+    further = train([AVATAR], replace(TINY, learning_rate=1e-12), start=start)
+    x = AVATAR[None].float() / 255
+    torch.testing.assert_close(further.denoise(x, 0.1), start.denoise(x, 0.1))
+    aligned = Recipe.aligned(16, steps=1, batch=1)
+    with pytest.raises(ValueError, match="start gives the image, but sigma_data=0.25"):
+        Training([AVATAR], aligned, start=start)
+
+
+@pytest.mark.parametrize(
+    "start", ["photo", UNetRes(nc=(4, 4, 4, 4), nb=1)], ids=["name", "network"]
+)
+def test_start_that_is_no_denoiser_is_refused(start):
+    with pytest.raises(ValueError, match=r"start is a \w+; give a denoiser, such as load_prior"):
+        Training([AVATAR], TINY, start=start)
 
 
 def test_start_that_cannot_be_trained_is_refused():
