@@ -116,9 +116,7 @@ def _check_type(dtype: torch.dtype | None) -> None:
     if dtype is None or dtype is torch.int8:
         return
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ValueError(
-            f"dtype={dtype!r} must be a type of floats, such as torch.float16, or int8"
-        )
+        raise ValueError(f"dtype={dtype!r} must be of floats, such as torch.float16, or torch.int8")
 
 
 def find(name_or_path: str | Path) -> Path:

@@ -67,9 +67,7 @@ def test_weights_of_nan_are_not_stored_as_integers(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.int16, torch.bool, torch.complex64, "int8"])
 def test_types_that_hold_no_weights_are_refused(dtype, tmp_path):
     path = tmp_path / "small.safetensors"
-    with pytest.raises(
-        ValueError, match="must be a type of floats, such as torch.float16, or int8"
-    ):
+    with pytest.raises(ValueError, match="must be of floats, such as torch.float16"):
         invert.save_denoiser(a_denoiser(torch.float32), path, dtype)
     assert not path.exists()
 

@@ -89,13 +89,11 @@ def test_start_that_gives_the_image_still_gives_it():
     x = AVATAR[None].float() / 255
     torch.testing.assert_close(further.denoise(x, 0.1), start.denoise(x, 0.1))
     aligned = Recipe.aligned(16, steps=1, batch=1)
-    with pytest.raises(ValueError, match="start gives the image, but sigma_data=0.25"):
+    with pytest.raises(ValueError, match="start is not residual, as sigma_data=0.25 needs"):
         Training([AVATAR], aligned, start=start)
 
 
-@pytest.mark.parametrize(
-    "start", ["photo", UNetRes(nc=(4, 4, 4, 4), nb=1)], ids=["name", "network"]
-)
+@pytest.mark.parametrize("start", ["photo", UNetRes(nc=(4, 4, 4, 4), nb=1)], ids=type)
 def test_start_that_is_no_denoiser_is_refused(start):
     with pytest.raises(ValueError, match=r"start is a \w+; give a denoiser, such as load_prior"):
         Training([AVATAR], TINY, start=start)
