@@ -307,6 +307,11 @@ class Resize(Filtered):
         rows, columns = place
         height = rows.stop - rows.start
         width = columns.stop - columns.start
+        sides = tuple(span.stop - span.start for span in window)
+        if self.scale is not None:  # kept where it gives the same, since it tells the image's size
+            scaled = self.with_values({"rounding": "round", "of": sides})
+            if scaled.output_shape((*shape[:2], *sides))[2:] == (height, width):
+                return scaled, place
         plain = {"size": (height, width), "scale": None, "rounding": "round", "of": None}
         return self.with_values(plain), place
 

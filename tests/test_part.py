@@ -208,3 +208,17 @@ def test_part_names_a_window_outside_the_image(rows):
 def test_part_refuses_unsampled_operators(spec):
     with pytest.raises(ValueError, match="not decided yet"):
         degrade.parse(spec).part(SHAPE, (slice(0, 64), slice(0, 64)))
+
+
+@pytest.mark.parametrize(
+    "spec", ["resize:scale=0.25,filter=matlab-bicubic", "resize:scale=0.3,rounding=floor"]
+)
+def test_part_of_a_reduction_by_a_scale_tells_how_large_its_images_are(spec):
+    """A solver asks for it, since it sees the observation alone."""
+    f = degrade.parse(spec)
+    shape = (1, 3, 100, 120)
+    window = (slice(40, 80), slice(0, 40))
+    part, place = f.part(shape, window)
+    observed = (1, 3, *[span.stop - span.start for span in place])
+    assert part.input_shape(observed) == (1, 3, 40, 40)
+    assert_same_inside(f, torch.rand(shape, generator=rng()), window)

@@ -87,6 +87,14 @@ def test_unknown_dead_pixels_are_not_assumed():
     assert with_known_filters(f, (1, 3, 64, 64)) == degrade.parse("deadpixels:0.1 >> poisson:40")
 
 
+def test_reduction_by_a_scale_is_tried_on_parts(shrink):
+    """The picture is larger than the trials, so that the operator is cut for them."""
+    f = degrade.parse("resize:scale=0.5 >> gaussian:0.03")
+    y = f(picture(0), rng())
+    restored = invert.restore(y, f, shrink, steps=2).image
+    assert restored.shape == picture(0).shape
+
+
 @pytest.mark.parametrize("sigma", slow_except((0.03,), (0.03, 0.12)))
 def test_strength_finds_the_sigma_of_noise(photo, sigma):
     f = degrade.parse(f"gaussian:{sigma}")
