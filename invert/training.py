@@ -208,15 +208,18 @@ def initial_network(recipe: Recipe) -> UNetRes:
 
 
 def network_of_start(start: Denoiser) -> UNetRes:
-    """A copy of the network that is trained further, with gradients.
+    """A copy of the network that is trained further, in float32 and with gradients.
 
     Raises ValueError if it is no DRUNet.
     """
+    if not isinstance(start, Denoiser):
+        kind = type(start).__name__
+        raise ValueError(f'start is a {kind}; give a denoiser, such as load_prior("photo")')
     network = start.module
     if not isinstance(network, UNetRes):
         kind = type(network).__name__
         raise ValueError(f"start has a {kind}; give a DRUNet, such as the denoiser of photos")
-    return copy.deepcopy(network).requires_grad_(True)
+    return copy.deepcopy(network).float().requires_grad_(True)
 
 
 def recipe_of_start(recipe: Recipe, start: Denoiser) -> Recipe:
