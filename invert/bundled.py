@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 _SHA256 = {
+    "avatars": "a70fc800918d32b065b6f12f238073aaad5482240b8699e0cb309731bb4d8f26",
     "avatars-128": "78256ae73541cb8c348faa8ee3a0f03e7d97f0a99fb3c9c922288b0b8c726431",
     "lpips-alex": "bbbb65f631550f47c1c95ad5a6dbd695f2df172361d2d37078ef52dc7995ff14",
     "lpips-vgg": "1eb271b9c6d6f41569d6d39c567660d4685379e4d07a1bf70760b8efecac2d88",

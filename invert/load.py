@@ -27,7 +27,7 @@ from .hub import PRIOR_FILE
 from .networks import FAMILIES, diffusers, family_of
 from .networks.drunet import UNetRes
 
-BUNDLED_DENOISERS = ("photo",)
+BUNDLED_DENOISERS = ("photo", "avatars")
 HUB_FILES = (
     PRIOR_FILE,
     "*.json",
@@ -44,10 +44,11 @@ def load_prior(
 ) -> Generator | Denoiser:
     """Load a generator or a denoiser, frozen, in float32. The content decides which of the two.
 
-    name_or_path: "photo", the bundled denoiser for any picture; the name of a bundled generator
-    ("avatars-128"); a file; the address of a file that is downloaded and cached (https://…, with
-    #sha256:… to verify it); a folder; or the id of a folder on huggingface.co, "owner/name" or
-    "owner/name@revision", which the extra `degrade[hub]` downloads once.
+    name_or_path: "photo", the bundled denoiser for any picture; "avatars", the one for the pictures
+    of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address
+    of a file that is downloaded and cached (https://…, with #sha256:… to verify it); a folder; or
+    the id of a folder on huggingface.co, "owner/name" or "owner/name@revision", which the extra
+    `degrade[hub]` downloads once.
 
     A folder is one that `prior.save_pretrained` or `prior.push_to_hub` wrote, or one of diffusers.
     Known denoisers are DRUNet (KAIR's drunet_color.pth and drunet_gray.pth, files of `degrade

@@ -73,8 +73,8 @@ METHODS = names(
     "robust-text",
 )
 GENERATORS = names("avatars-128")
-DENOISERS = names("photo")
-PRIORS = names("photo", "avatars-128")
+DENOISERS = names("photo", "avatars")
+PRIORS = names("photo", "avatars", "avatars-128")
 NETS = names("vgg", "alex")
 SUITES = names("paper", "ddrm", "cri", "dps", "daps")
 DEVICES = names("auto", "cpu", "cuda", "mps")
@@ -185,7 +185,7 @@ class GeneratorOptions(SearchOptions):
     denoiser: Annotated[
         str,
         search(
-            help="Prior of methods that need a denoiser: photo, or a checkpoint file.",
+            help="Prior of methods that need a denoiser: photo, avatars, or a checkpoint file.",
             metavar="NAME",
             autocompletion=DENOISERS,
         ),
