@@ -96,7 +96,7 @@ def test_photo_of_16_bits_stays_deep(photo, tmp_path):
         (["--method", "robust"], "needs a generator"),
         (["--op", "resize:50"], "resize:size=50 turns"),
         (["--op", "compressedsensing:0.1"], "restore them with a generator"),
-        (["--prior", "nowhere"], "photo, avatars-128"),
+        (["--prior", "nowhere"], "photo, avatars, avatars-128"),
     ],
 )
 def test_photo_options_for_generators_are_refused(photo, tmp_path, options, words):
