@@ -208,10 +208,13 @@ def initial_network(recipe: Recipe) -> UNetRes:
 
 
 def network_of_start(start: Denoiser) -> UNetRes:
-    """A copy of the network that is trained further, in float32 and with gradients.
+    """A copy of the network that is trained further, in float32 and with gradients."""
+    network = copy.deepcopy(_drunet_of(start))
+    return network.float().requires_grad_(True)
 
-    Raises ValueError if it is no DRUNet.
-    """
+
+def _drunet_of(start: Denoiser) -> UNetRes:
+    """The network of a denoiser. Raises ValueError if it is no DRUNet."""
     if not isinstance(start, Denoiser):
         kind = type(start).__name__
         raise ValueError(f'start is a {kind}; give a denoiser, such as load_prior("photo")')
@@ -219,7 +222,7 @@ def network_of_start(start: Denoiser) -> UNetRes:
     if not isinstance(network, UNetRes):
         kind = type(network).__name__
         raise ValueError(f"start has a {kind}; give a DRUNet, such as the denoiser of photos")
-    return copy.deepcopy(network).float().requires_grad_(True)
+    return network
 
 
 def recipe_of_start(recipe: Recipe, start: Denoiser) -> Recipe:
@@ -227,7 +230,7 @@ def recipe_of_start(recipe: Recipe, start: Denoiser) -> Recipe:
 
     Raises ValueError if the network is no DRUNet, or has other channels than the recipe.
     """
-    network = network_of_start(start)
+    network = _drunet_of(start)
     if network.channels != recipe.channels:
         raise ValueError(
             f"start has channels={network.channels}, the recipe {recipe.channels}; "

@@ -6,6 +6,7 @@ import math
 import numpy
 import torch
 import torch.nn.functional as nn
+from hypothesis import strategies as st
 from PIL import Image
 
 from degrade.jpeg.header import STANDARD
@@ -97,6 +98,12 @@ def codec(x: torch.Tensor, subsampling: str = "4:2:0", **options) -> torch.Tenso
 
 
 KINDS = ("noise", "gradient", "saturated", "checkerboard", "flat", "smooth", "picture")
+IMAGES = {  # what decides a random image of `content`, but for its seed
+    "kind": st.sampled_from(KINDS),
+    "height": st.integers(1, 60),
+    "width": st.integers(1, 60),
+    "channels": st.sampled_from([1, 3]),
+}
 
 
 def content(kind: str, height: int, width: int, channels: int, seed: int) -> torch.Tensor:

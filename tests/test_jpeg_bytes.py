@@ -17,7 +17,7 @@ from degrade.jpeg.header import ZIGZAG
 from degrade.jpeg.layout import SAMPLINGS
 
 from .conftest import cases, picture, rng
-from .jpeg_reference import KINDS, WRITTEN_BY_PILLOW, content, decode
+from .jpeg_reference import IMAGES, KINDS, WRITTEN_BY_PILLOW, content, decode
 
 pytestmark = pytest.mark.usefixtures("model_of_jpeg")
 
@@ -60,10 +60,7 @@ restarts = st.fixed_dictionaries(
 
 @cases(300)
 @given(
-    kind=st.sampled_from(KINDS),
-    height=st.integers(1, 60),
-    width=st.integers(1, 60),
-    channels=st.sampled_from([1, 3]),
+    **IMAGES,
     sampling=st.sampled_from([None, *WRITTEN_BY_PILLOW]),
     quality=st.integers(1, 100),
     mode=st.sampled_from(list(MODES)),

@@ -13,7 +13,7 @@ from degrade import JPEG, jpeg, jpeg_bytes, jpeg_coefficients
 from degrade.jpeg import pillow
 
 from .conftest import cases, picture, rng
-from .jpeg_reference import KINDS, WRITTEN_BY_PILLOW, content
+from .jpeg_reference import IMAGES, WRITTEN_BY_PILLOW, content
 
 
 @pytest.fixture
@@ -34,10 +34,7 @@ def calls(monkeypatch):
 
 @cases(100)
 @given(
-    kind=st.sampled_from(KINDS),
-    height=st.integers(1, 60),
-    width=st.integers(1, 60),
-    channels=st.sampled_from([1, 3]),
+    **IMAGES,
     sampling=st.sampled_from(WRITTEN_BY_PILLOW),
     optimize=st.booleans(),
     progressive=st.booleans(),
@@ -57,10 +54,7 @@ def test_pillows_files_are_those_of_the_model(
 
 @cases(60)
 @given(
-    kind=st.sampled_from(KINDS),
-    height=st.integers(1, 60),
-    width=st.integers(1, 60),
-    channels=st.sampled_from([1, 3]),
+    **IMAGES,
     count=st.integers(1, 3),
     largest=st.sampled_from([2, 40, 255]),
     sampling=st.sampled_from(WRITTEN_BY_PILLOW),

@@ -213,7 +213,7 @@ def test_part_refuses_unsampled_operators(spec):
 @pytest.mark.parametrize(
     "spec", ["resize:scale=0.25,filter=matlab-bicubic", "resize:scale=0.3,rounding=floor"]
 )
-def test_part_of_a_reduction_by_a_scale_tells_how_large_its_images_are(spec):
+def test_part_of_a_resize_by_scale_knows_its_input_size(spec):
     """A solver asks for it, since it sees the observation alone."""
     f = degrade.parse(spec)
     shape = (1, 3, 100, 120)

@@ -64,7 +64,9 @@ def test_prior_for_the_wrong_method_is_named(tmp_path):
 
 def test_unknown_names_are_answered_with_the_known():
     message = load_error("no-such-prior")
-    assert "is no file, no folder, no owner/name, and none of photo, avatars, avatars-128" in message
+    assert (
+        "is no file, no folder, no owner/name, and none of photo, avatars, avatars-128" in message
+    )
 
 
 def test_settings_of_another_family_are_refused(tmp_path):

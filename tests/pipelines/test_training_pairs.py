@@ -20,6 +20,21 @@ from .shell import apply, contents, pixels, run
 NOISY = "gaussian:0.01..0.1"
 
 
+def stop_after_renames(monkeypatch, count):
+    """Let `count` files be renamed, and interrupt the next rename as Ctrl-C does."""
+    rename = os.replace
+    remaining = count
+
+    def replace(source, target):
+        nonlocal remaining
+        if remaining == 0:
+            raise KeyboardInterrupt
+        remaining -= 1
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
 def test_pairs_have_the_layout_of_basicsr(tmp_path):
     """Equal names in both folders, clean sides a whole multiple, other draws for each pair."""
     (tmp_path / "in").mkdir()
@@ -59,21 +74,11 @@ def test_more_pairs_add_to_fewer(tmp_path):
 
 def test_pairs_are_completed_after_a_stop_at_any_rename(tmp_path, monkeypatch):
     apply(AVATARS / "000.png", "--pairs", 2, output=tmp_path / "whole", op=NOISY)
-    rename = os.replace
     for allowed in range(8):
         output = tmp_path / str(allowed)
-        left = allowed
-
-        def replace(source, target):
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt
-            left -= 1
-            rename(source, target)
-
-        monkeypatch.setattr(os, "replace", replace)
-        stopped = run("apply", AVATARS / "000.png", "-o", output, "--op", NOISY, "--pairs", 2)
-        monkeypatch.setattr(os, "replace", rename)
+        with monkeypatch.context() as patch:
+            stop_after_renames(patch, allowed)
+            stopped = run("apply", AVATARS / "000.png", "-o", output, "--op", NOISY, "--pairs", 2)
         assert stopped.exit_code == 130
         apply(AVATARS / "000.png", "--pairs", 2, output=output, op=NOISY)
         assert contents(output) == contents(tmp_path / "whole")
@@ -140,19 +145,9 @@ def test_shards_are_atomic_and_resume(tmp_path, monkeypatch):
     arguments = ("apply", AVATARS / "000.png", "--op", "clamp", "--pairs", 3, "--shards", 2)
     assert run(*arguments, "-o", tmp_path / "whole").exit_code == 0
     apply(AVATARS / "000.png", "--pairs", 3, output=tmp_path / "a", op="clamp")
-    rename = os.replace
-    allowed = 1
-
-    def replace(source, target):
-        nonlocal allowed
-        if allowed == 0:
-            raise KeyboardInterrupt
-        allowed -= 1
-        rename(source, target)
-
-    monkeypatch.setattr(os, "replace", replace)
-    assert run(*arguments, "-o", tmp_path / "a").exit_code == 130
-    monkeypatch.setattr(os, "replace", rename)
+    with monkeypatch.context() as patch:
+        stop_after_renames(patch, 1)
+        assert run(*arguments, "-o", tmp_path / "a").exit_code == 130
     first = tmp_path / "a" / "shards" / "pairs-000000.tar"
     assert list(first.parent.iterdir()) == [first]
     written = first.stat().st_mtime_ns
