@@ -87,7 +87,8 @@ def with_coefficients(operator: Operator, file: str | Path | bytes, pixels: Tens
     if not _leads_to(following, decoded, pixels):
         return operator
     parameters = {field.name: getattr(jpeg, field.name) for field in fields(JPEG)}
-    stages[position] = SavedJPEG(**parameters, pixels=decoded, components=coefficients.components)
+    saved = decoded if following else pixels  # equal; a large photo is kept once
+    stages[position] = SavedJPEG(**parameters, pixels=saved, components=coefficients.components)
     return compose(stages)
 
 
