@@ -3,7 +3,7 @@
 The operator is split into a linear part A and an error (`linear_model`). A step removes noise of
 level σ from the image, then moves the image as far to the observation as σ and the error allow
 (half-quadratic splitting). σ falls to a level that depends on the error. Which level removes it
-best is found by trial: the operator damages synthetic pictures whose truth is known. So no constant
+best is found by trial: the operator damages pictures whose truth is known. So no constant
 depends on the task.
 Source: Zhang et al. 2021, "Plug-and-Play Image Restoration with Deep Denoiser Prior" (DPIR).
 """
@@ -47,7 +47,7 @@ class PlugAndPlay(RestorationMethod):
     margin: int = 48
     source: str = "Zhang et al. 2021, Plug-and-Play Image Restoration with Deep Denoiser Prior"
     departures: str = (
-        "noise levels found by trial on synthetic pictures; exact data consistency at the end; "
+        "noise levels found by trial on pictures of known truth; exact data consistency at the end; "
         "conjugate gradients for every linear operator"
     )
 

@@ -1,7 +1,8 @@
-"""Choose how strongly plug-and-play restoration denoises, by trial on synthetic pictures.
+"""Choose how strongly plug-and-play restoration denoises, by trial on pictures of known truth.
 
-The operator damages synthetic pictures in the colours of the observation (`dead_leaves`). Since
-their truth is known, the noise level that restores them best can be measured.
+The operator damages synthetic pictures in the colours of the observation (`dead_leaves`), or, if it
+draws nothing, the photo itself at half its size. Since their truth is known, the noise level that
+restores them best can be measured.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from torch import Tensor
 from .linear_model import PLAIN, ROUNDING, Response, linear_model
 from .orientation import averaged, turned
 from .problem import Problem, streams
-from .trials import Trial, draw_trial, local_mean, measured_error, measured_response, trial_parts
+from .trials import (
+    Trial,
+    draw_trial,
+    draws_nothing,
+    local_mean,
+    measured_error,
+    measured_response,
+    photo_trials,
+    trial_parts,
+)
 
 TRIAL_STEPS = 4  # turns of a trial whose linear part leaves something open
 STRIDE = 2**0.5  # the factor between neighbouring noise levels of the search
@@ -74,16 +84,23 @@ def undone_exactly(problem: Problem) -> Strength:
 def best_strength(
     problem: Problem, trials: list[Trial], direct: bool, steps: int, first: float
 ) -> Strength:
-    """Search the noise level that restores the synthetic pictures best.
+    """Search the noise level that restores the pictures of trials best.
 
-    direct: of the trials, as `is_direct` returns it.
+    They are the synthetic ones or, if the operator draws nothing and leaves nothing open, the photo
+    at half its size. direct: of the trials, as `is_direct` returns it.
     """
     lowest, highest = problem.denoiser.sigma_range
     response = measured_response(trials)
     error = measured_error(trials, response)
     fixed = None
+    judges = trials
+    pictures = "synthetic pictures"
     if direct:
         fixed = fixed_variance(problem, trials, error, response)
+    of_photo = photo_trials(problem) if direct and draws_nothing(trials[0]) else []
+    if of_photo:
+        judges = of_photo
+        pictures = "the photo at half its size"
 
     def levels_to(sigma: float, count: int) -> tuple[float, ...]:
         if direct:
@@ -93,15 +110,15 @@ def best_strength(
     def loss(sigma: float) -> float:
         levels = levels_to(sigma, TRIAL_STEPS)
         strength = Strength(levels, error, "", fixed, response)
-        return trial_loss(trials, strength)
+        return trial_loss(judges, strength)
 
     best = descend(loss, error * STRIDE, lowest, highest)
     nothing_denoised = Strength((), error, "")
-    gain = decibels(trial_loss(trials, nothing_denoised), loss(best))
+    gain = decibels(trial_loss(judges, nothing_denoised), loss(best))
     if gain <= 0:
-        note = "no noise level makes synthetic pictures better, so nothing is denoised"
+        note = f"no noise level makes {pictures} better, so nothing is denoised"
         return Strength((), error, note)
-    note = f"denoised down to noise level {best:.3f}, which restores synthetic pictures best "
+    note = f"denoised down to noise level {best:.3f}, which restores {pictures} best "
     note += f"({gain:+.1f} dB)"
     if fixed is not None:
         note += "; less is denoised where the noise is weaker"
@@ -280,7 +297,7 @@ def denoised(
 
 
 def trial_loss(trials: list[Trial], strength: Strength) -> float:
-    """The mean squared error of the restored synthetic pictures."""
+    """The mean squared error of the restored pictures."""
     squares = []
     for trial in trials:
         *_, x0 = turns(trial.problem, strength)

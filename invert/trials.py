@@ -1,7 +1,8 @@
-"""Trials of an operator on synthetic pictures, whose truth is known.
+"""Trials of an operator on pictures whose truth is known.
 
 The operator damages dead-leaves pictures in the colours of the observation (`dead_leaves`). They
-show how large its error is, and how its observations depend on the image on average.
+show how large its error is, and how its observations depend on the image on average. An operator
+that draws nothing is also tried on the photo itself, reduced to half its size.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class TrialPart(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """A synthetic picture [1, C, h, w], and the problem of restoring it.
+    """A picture [1, C, h, w] whose truth is known, and the problem of restoring it.
 
     photo: the observation of the photo where the same part of the operator acts.
     """
@@ -61,7 +62,7 @@ class Trial:
     photo: Tensor
 
     def model(self, response: Response = PLAIN) -> LinearModel:
-        """y = A x + error for the synthetic picture."""
+        """y = A x + error for the picture of the trial."""
         return linear_model(self.problem.operator, self.problem.observation, response)
 
     def photo_model(self) -> LinearModel:
@@ -92,15 +93,20 @@ def trial_parts(problem: Problem) -> list[TrialPart]:
     return parts
 
 
-def trial_span(operator: Operator, shape: Shape, centre: float, axis: int) -> slice | None:
-    """Rows (axis 0) or columns around a share of the side; None where no cut is possible."""
+def trial_span(
+    operator: Operator, shape: Shape, centre: float, axis: int, side: int = TRIAL_SIDE
+) -> slice | None:
+    """Rows (axis 0) or columns around a share of the side; None where no cut is possible.
+
+    centre: the share. side: how many rows or columns are wanted.
+    """
     length = shape[2 + axis]
-    if length <= TRIAL_SIDE:
+    if length <= side:
         return slice(0, length)
-    wanted = int(centre * length) - TRIAL_SIDE // 2
-    wanted = min(max(wanted, 0), length - TRIAL_SIDE)
+    wanted = int(centre * length) - side // 2
+    wanted = min(max(wanted, 0), length - side)
     start = nearest_cut(operator, shape, wanted, axis)
-    stop = start + TRIAL_SIDE
+    stop = start + side
     if stop < length:
         stop = nearest_cut(operator, shape, stop, axis)
     if stop <= start:
@@ -137,19 +143,76 @@ def takes(operator: Operator, shape: Shape) -> bool:
 
 def draw_trial(problem: Problem, part: TrialPart, number: int) -> Trial:
     """Draw a synthetic picture for a part of the operator, and damage it."""
-    operator, height, width, observed = part
     (generator,) = streams(problem.seeds, f"trial{number}")
     palette = problem.observation[0].cpu()
-    large = dead_leaves(REDUCED * height, REDUCED * width, palette, generator, RADII)
+    large = dead_leaves(REDUCED * part.height, REDUCED * part.width, palette, generator, RADII)
     reduced = F.avg_pool2d(large[None], REDUCED)
     truth = reduced.clamp(0, 1).to(problem.device)
-    observation = operator(truth, generator)
-    trial_problem = replace(problem, observation=observation, operator=operator)
+    return damaged(problem, part, truth, generator)
+
+
+def damaged(problem: Problem, part: TrialPart, truth: Tensor, generator: torch.Generator) -> Trial:
+    """The trial of restoring a picture that a part of the operator damages."""
+    observation = part.operator(truth, generator)
+    trial_problem = replace(problem, observation=observation, operator=part.operator)
+    observed = part.observed
     if observed is None:
         observed = middle_of(problem.observation.shape, observation.shape)
     rows, columns = observed
     photo = problem.observation[..., rows, columns]
     return Trial(truth, trial_problem, photo)
+
+
+def photo_trials(problem: Problem) -> list[Trial]:
+    """Trials on the photo itself, reduced to half its size, which hides most of its damage.
+
+    Unlike synthetic pictures they have the texture of this photo. There are none if the photo is
+    too small, or if the operator cannot be cut.
+    """
+    trials: dict[tuple[int, ...], Trial] = {}
+    parts = trial_parts(problem)
+    for number, (centre, part) in enumerate(zip(TRIAL_CENTRES, parts, strict=True)):
+        window = photo_window(problem, centre)
+        if window is None:
+            continue
+        rows, columns = window
+        place = (rows.start, columns.start)
+        guess = guess_within(problem, window)
+        truth = F.avg_pool2d(guess, REDUCED).clamp(0, 1)
+        fits = truth.shape[2] >= part.height and truth.shape[3] >= part.width
+        if fits and place not in trials:
+            truth = truth[..., : part.height, : part.width]
+            (generator,) = streams(problem.seeds, f"photo{number}")
+            trials[place] = damaged(problem, part, truth, generator)
+    return list(trials.values())
+
+
+def draws_nothing(trial: Trial) -> bool:
+    """Whether the operator damages the picture in the same way again."""
+    (generator,) = streams(trial.problem.seeds, "again")
+    again = trial.problem.operator(trial.truth, generator)
+    return torch.equal(again, trial.problem.observation)
+
+
+def photo_window(problem: Problem, centre: tuple[float, float]) -> Window | None:
+    """The part of the photo that gives the picture of a trial; None if it cannot be cut."""
+    row, column = centre
+    shape = problem.image_shape
+    side = REDUCED * TRIAL_SIDE
+    rows = trial_span(problem.operator, shape, row, 0, side)
+    columns = trial_span(problem.operator, shape, column, 1, side)
+    if rows is None or columns is None:
+        return None
+    return rows, columns
+
+
+def guess_within(problem: Problem, window: Window) -> Tensor:
+    """What the observation says about a part of the photo, without a prior."""
+    part = problem.operator.part(problem.image_shape, window)
+    assert part is not None  # its edges are where the operator can be cut
+    operator, (rows, columns) = part
+    observation = problem.observation[..., rows, columns]
+    return linear_model(operator, observation).first_guess()
 
 
 def middle_of(shape: Shape, part: Shape) -> Window:

@@ -1,8 +1,5 @@
 """Plug-and-play restoration with a denoiser."""
 
-import math
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -11,29 +8,8 @@ import invert
 from invert.defects import lost_mask
 from invert.linear_model import conjugate_gradients, filled, linear_model, with_known_filters
 from invert.pnp import PlugAndPlay, cuttable
-from invert.problem import Problem
-from invert.strength import decibels, descend, find_strength, geometric, turns
 from invert.tiles import blend, tiles
-from invert.trials import TRIAL_SIDE, TrialPart, trial_parts, uncut
 from tests.conftest import picture, rng, slow_except
-
-
-class Shrink(torch.nn.Module):
-    """A denoiser that looks at single pixels: it moves them towards grey."""
-
-    def forward(self, x, sigma):
-        weight = 1 / (1 + sigma.view(-1, 1, 1, 1) ** 2)
-        return 0.5 + weight * (x - 0.5)
-
-
-@pytest.fixture(scope="module")
-def shrink():
-    return invert.Denoiser(Shrink(), sigma_range=(0.005, 1.0))
-
-
-@pytest.fixture(scope="module")
-def photo():
-    return invert.load_prior("photo")
 
 
 def psnr(x, y):
@@ -95,46 +71,6 @@ def test_reduction_by_a_scale_is_tried_on_parts(shrink):
     assert restored.shape == picture(0).shape
 
 
-@pytest.mark.parametrize("sigma", slow_except((0.03,), (0.03, 0.12)))
-def test_strength_finds_the_sigma_of_noise(photo, sigma):
-    f = degrade.parse(f"gaussian:{sigma}")
-    y = f(picture(0), rng(0))
-    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
-    strength = find_strength(problem, 12, 0.4, 0.015)
-    assert len(strength.levels) == 1
-    assert strength.levels[0] == pytest.approx(sigma, rel=0.25)
-    assert strength.error == pytest.approx(sigma, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("spec", "slope", "offset"),
-    [
-        pytest.param("deadpixels:0.2 >> jpeg:60", 0.8, 0.0, marks=pytest.mark.slow),
-        ("saltpepper:0.3 >> jpeg:60", 0.7, 0.15),
-        pytest.param("gaussian:0.1 >> pixels:0.5", 1.0, 0.0, marks=pytest.mark.slow),
-        pytest.param("jpeg:30", 1.0, 0.0, marks=pytest.mark.slow),
-    ],
-)
-def test_mean_of_the_observation_is_measured(photo, spec, slope, offset):
-    """A share p of dead pixels leaves (1 - p) x; half of salt and pepper is white."""
-    f = degrade.parse(spec).sample((1, 3, 128, 128), rng(0)).approx()
-    y = f(picture(0), rng(0))
-    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
-    response = find_strength(problem, 12, 0.4, 0.015).response
-    assert response.slope == pytest.approx(slope, abs=0.03)
-    assert response.offset == pytest.approx(offset, abs=0.03)
-
-
-def test_mean_of_a_white_page_is_measured(photo):
-    """All levels of its observation are far below white."""
-    clean = torch.ones(1, 3, 64, 64)
-    f = degrade.parse("deadpixels:0.2 >> jpeg:60")
-    problem = Problem(observation=f(clean, rng(0)), operator=f, prior=photo, seeds=(0,))
-    response = find_strength(problem, 12, 0.4, 0.015).response
-    assert response.slope == pytest.approx(0.8, abs=0.03)
-    assert response.slope + response.offset == pytest.approx(0.8, abs=0.02)
-
-
 @pytest.mark.slow
 def test_dead_pixels_under_jpeg_do_not_darken_the_result(photo):
     f = degrade.parse("deadpixels:0.1 >> jpeg:50")
@@ -155,29 +91,6 @@ def test_black_and_white_pictures_come_nearer(photo, brightness):
         y = f(clean, rng(0))
         restored = invert.restore(y, f, photo, "pnp", steps=2).image
         assert (restored - clean).abs().mean() <= (y - clean).abs().mean() + 1 / 255
-
-
-@pytest.mark.parametrize(
-    ("loss", "lower", "gain"), [(1.0, 0.1, 10.0), (0.0, 0.0, 0.0), (0.1, 0.0, math.inf)]
-)
-def test_decibels_of_a_loss_that_is_zero(loss, lower, gain):
-    assert decibels(loss, lower) == pytest.approx(gain)
-    assert decibels(lower, loss) == pytest.approx(-gain)
-
-
-def test_descent_finds_the_minimum_of_a_parabola():
-    wanted = 0.07
-
-    def loss(sigma):
-        return (torch.tensor(sigma / wanted).log() ** 2).item()
-
-    assert descend(loss, 0.02, 0.005, 1.0) == pytest.approx(wanted, rel=1e-3)
-    assert descend(loss, 0.2, 0.1, 1.0) == pytest.approx(0.1, rel=0.1)  # the end of the range
-
-
-def test_levels_fall_by_one_factor():
-    levels = geometric(0.4, 0.1, 3)
-    assert levels == pytest.approx((0.4, 0.2, 0.1))
 
 
 def test_jpeg_result_compresses_to_the_same_file(photo):
@@ -304,24 +217,6 @@ def test_invertible_operators_take_no_turn(photo, spec):
     assert words in restoration.notes[0]
 
 
-def test_turned_jpeg_takes_one_turn(photo):
-    f = degrade.parse("turn:1,mirror=1 >> jpeg:20")
-    y = f(picture(0)[..., :64, :48])
-    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
-    assert len(find_strength(problem, 12, 0.4, 0.015).levels) == 1
-
-
-def test_trials_of_large_photos_stay_small(shrink):
-    """Also where the operator cannot be cut, because a mask is still to be drawn."""
-    y = torch.rand(1, 3, 420, 640, generator=rng(0))
-    for spec in ("jpeg:30", "deadpixels:0.1", "downsample:2"):
-        f = degrade.parse(spec)
-        problem = Problem(observation=y, operator=f, prior=shrink, seeds=(0,))
-        parts = trial_parts(problem)
-        assert len(parts) == 4
-        assert all(max(part.height, part.width) <= 160 for part in parts), spec
-
-
 def test_known_mask_and_filter_are_both_assumed():
     f = degrade.parse("downsample:2 >> deadpixels:0.1").sample((1, 3, 32, 32), rng(0))
     model = with_known_filters(f, (1, 3, 32, 32), invert.oracle_mask)
@@ -373,40 +268,3 @@ def test_black_areas_are_not_lost_pixels():
     lost = lost_mask(degrade.parse("deadpixels:0.01")[0], y)
     assert lost[0, 0, 50, 50]
     assert not lost[0, 0, 24:36, 24:36].any()
-
-
-def test_noise_that_follows_the_level_is_removed_by_a_map(photo):
-    """Poisson noise is four times stronger in white than in 1/16; a map beats one sigma."""
-    clean = picture(2)[..., :96, :96].clone()
-    clean[..., :48] *= 1 / 16
-    f = degrade.parse("poisson:60")
-    y = f(clean, rng(3))
-    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
-    strength = find_strength(problem, 12, 0.4, 0.015)
-    assert strength.fixed == pytest.approx(0, abs=1e-4)
-    *_, with_map = turns(problem, strength)
-    *_, alike = turns(problem, replace(strength, fixed=None))
-    assert psnr(with_map, clean) > psnr(alike, clean) + 0.3
-
-
-@pytest.mark.slow
-def test_uniform_noise_needs_no_map(photo):
-    f = degrade.parse("gaussian:0.05")
-    y = f(picture(2)[..., :96, :96], rng(3))
-    problem = Problem(observation=y, operator=f, prior=photo, seeds=(0,))
-    assert find_strength(problem, 12, 0.4, 0.015).fixed is None
-
-
-def test_trial_has_the_full_size_if_the_operator_returns_to_it():
-    f = degrade.parse("resize:scale=0.5,of=128x128 >> resize:scale=1,of=128x128")
-    shape = (1, 3, 128, 128)
-    assert uncut(f, shape) == TrialPart(f, 128, 128)
-    g = degrade.parse("resize:scale=0.5")
-    assert uncut(g, shape) == TrialPart(g, TRIAL_SIDE, TRIAL_SIDE)
-
-
-def test_large_image_that_cannot_be_cut_is_refused():
-    """Restoring it whole would take more memory than a computer has."""
-    f = degrade.parse("resize:size=382|509 >> resize:size=3000|4000")
-    with pytest.raises(ValueError, match="image of 4000 x 3000 is too large to be restored whole"):
-        uncut(f, (1, 3, 3000, 4000))
