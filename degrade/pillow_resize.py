@@ -2,7 +2,7 @@
 
 Pillow weighs a window of source pixels that grows with the reduction, so every filter is
 antialiased; only "nearest" picks single pixels. Images of 8 bits get Pillow's fixed-point
-arithmetic, other images its float arithmetic.
+arithmetic, other images its float arithmetic. On the CPU, Pillow's own library does the first.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import interpolation
+from . import interpolation, pillow_library
 from .constants import cached_constant
-from .transforms import fold, unfold
+from .pillow_library import Size, begins_with_rows
+from .transforms import fold, is_differentiated, is_transformed, unfold
 
-Size = tuple[int, int]  # height, width
 Weight = Callable[[Tensor], Tensor]  # of a pixel at a distance
 Band = tuple[int, int, Tensor]  # first pixel, last pixel + 1, weights [pixels, outputs]
 
@@ -70,13 +70,18 @@ _BAND = 16  # outputs per matrix product: their windows overlap, the rest of the
 _MOST_WEIGHTS = 2**27  # entries of one axis' matrix, 1 GB
 
 
-@cached_constant(maxsize=16)
-def weights(size: int, out: int, filter: str) -> Tensor:
-    """The matrix [out, size] of Pillow's resize along one axis, float64; each row sums to 1."""
+def _check_memory(size: int, out: int) -> None:
+    """Raise ValueError if the matrix of one axis, which every gradient needs, is too large."""
     if size * out > _MOST_WEIGHTS:
         raise ValueError(
             f"resampling {size} pixels to {out} takes too much memory; cut the image into tiles"
         )
+
+
+@cached_constant(maxsize=16)
+def weights(size: int, out: int, filter: str) -> Tensor:
+    """The matrix [out, size] of Pillow's resize along one axis, float64; each row sums to 1."""
+    _check_memory(size, out)
     support, weight = FILTERS[filter]
     scale = size / out
     stretch = max(scale, 1.0)
@@ -139,16 +144,18 @@ class _Resample(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, size: Size, filter: str) -> Tensor:
-        height, width = size
-        fewer_rows = x.shape[2] - height
-        fewer_columns = x.shape[3] - width
-        # Pillow 13 begins with the rows here, which the rounding of the first pass makes visible
-        if fewer_rows > 0 and fewer_rows > 2 * fewer_columns:
-            turned_size = (width, height)
-            turned = _passes(x.mT, turned_size, filter)
-            # the caller may change it in place
-            return turned.mT.clone(memory_format=torch.contiguous_format)
-        return _passes(x, size, filter)
+        levels = pillow_library.levels_of(x)
+        if levels is None:
+            return _in_pillows_order(_passes, x, size, filter)
+        result = x.new_empty(*x.shape[:2], *size)
+        for index, out in enumerate(result.numpy()):
+            levels_of_image = levels[index]
+            if levels_of_image is not None:
+                pillow_library.resize_into(out, levels_of_image, filter)
+            else:
+                image = x[index : index + 1]
+                result[index] = _in_pillows_order(_float_passes, image, size, filter)[0]
+        return result
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -174,18 +181,32 @@ class _Resample(torch.autograd.Function):
         return transposed.to(grad), None, None
 
 
+def _in_pillows_order(
+    passes: Callable[[Tensor, Size, str], Tensor], x: Tensor, size: Size, filter: str
+) -> Tensor:
+    """Apply two passes, of which the second is along the rows, or along the columns."""
+    height, width = size
+    before = (x.shape[2], x.shape[3])
+    if not begins_with_rows(before, size):
+        return passes(x, size, filter)
+    turned_size = (width, height)
+    turned = passes(x.mT, turned_size, filter)
+    # the caller may change it in place
+    return turned.mT.clone(memory_format=torch.contiguous_format)
+
+
 def _passes(x: Tensor, size: Size, filter: str) -> Tensor:
     """Resample along the last axis, then along the one before it."""
     eight_bit = _is_eight_bit(x)
     without_values = torch.compiler.is_compiling() or x.is_meta
     count = None if without_values else int(eight_bit.sum())  # the host waits once
     if count is not None and count == len(x):
-        return _fixed_point(x, size, filter)
+        return fixed_point(x, size, filter)
     linear = _float_passes(x, size, filter)
     if count == 0:
         return linear
-    fixed_point = _fixed_point(x, size, filter)  # of some, or of nobody knows which
-    return torch.where(eight_bit, fixed_point, linear)
+    stepwise = fixed_point(x, size, filter)  # of some, or of nobody knows which
+    return torch.where(eight_bit, stepwise, linear)
 
 
 def _is_eight_bit(x: Tensor) -> Tensor:
@@ -209,7 +230,7 @@ def _float_passes(x: Tensor, size: Size, filter: str) -> Tensor:
     return resized.to(x)
 
 
-def _fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
+def fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
     """Pillow's 8-bit arithmetic: each pass is rounded to 8 bits."""
     levels = (x * 255).round_()
     pixels = levels.double()
@@ -253,7 +274,11 @@ def resize(x: Tensor, size: Size, filter: str) -> Tensor:
         rows, columns = _both_axes(nearest, x, size)
         picked_rows = x.index_select(2, rows)
         return picked_rows.index_select(3, columns)
-    resized: Tensor = _Resample.apply(x, size, filter)
+    for before, after in zip(x.shape[2:], size, strict=True):
+        _check_memory(before, after)
+    has_graph = is_transformed(x) or is_differentiated(x)
+    function = _Resample.apply if has_graph else _Resample.forward
+    resized: Tensor = function(x, size, filter)
     return resized
 
 

@@ -108,6 +108,16 @@ def model_of_jpeg():
         yield
 
 
+@pytest.fixture(scope="module")
+def model_of_resize():
+    """Pillow's resize by its model alone: Pillow, which the tests compare it with, has no part."""
+    from degrade import pillow_library
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pillow_library, "levels_of", lambda x: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def avatars():
     """The bundled generator."""

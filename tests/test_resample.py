@@ -12,6 +12,8 @@ from degrade.pillow_resize import resize
 
 from .conftest import picture, rng
 
+pytestmark = pytest.mark.usefixtures("model_of_resize")
+
 FILTERS = {
     "box": Image.BOX,
     "bilinear": Image.BILINEAR,

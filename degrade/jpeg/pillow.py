@@ -12,11 +12,10 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy
 import torch
-from numpy import ndarray
 from torch import Tensor
 
+from ..pillow_pictures import has_few_threads, nearest_levels, picture, write_values
 from ..transforms import values_are_readable
 from .layout import LARGEST_SIDE, YCBCR
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 _SAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 _LARGEST_STEP = 255  # of a baseline file
-_VALUES = 2**16  # of an image that are converted at a time, in the cache
-_MOST_THREADS = 4  # with more, the model's passes take less time than one file after the other
 
 
 def files(
@@ -46,9 +43,8 @@ def files(
 
 def round_trip(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> Tensor | None:
     """Images [B, C, H, W] saved and opened; None where the model must do it. See `files`."""
-    has_few_threads = torch.get_num_threads() <= _MOST_THREADS
     is_covered = _covers(x, tables, colour, subsampling)
-    if not (is_covered and has_few_threads and _may_be_opened(x)):
+    if not (is_covered and has_few_threads() and _may_be_opened(x)):
         return None
     written = files(x, tables, colour, subsampling)
     return None if written is None else _opened(written, x)
@@ -111,41 +107,11 @@ def _opened(written: list[bytes], x: Tensor) -> Tensor:
     result = torch.empty_like(x, memory_format=torch.contiguous_format)
     for out, file in zip(result, written, strict=True):
         with Image.open(io.BytesIO(file), formats=("JPEG",)) as image:
-            for channel, band in zip(out, image.split(), strict=True):
-                _divide(numpy.asarray(band), channel.numpy())
+            write_values(image, out.numpy())
     return result
 
 
 def _images(x: Tensor) -> Iterator[Image]:
     """Images [B, C, H, W] in 8 bits, as Pillow's."""
-    from PIL import Image
-
     for values in x.detach().resolve_neg().numpy():
-        bands = [Image.fromarray(levels) for levels in _levels(values)]
-        yield bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
-
-
-def _levels(values: ndarray) -> ndarray:
-    """Channels [C, H, W] in [0, 1] as levels from 0 to 255."""
-    levels = numpy.empty(values.shape, numpy.uint8)
-    for rows in _parts(values.shape):
-        part = values[:, rows] * values.dtype.type(255)
-        numpy.rint(part, out=part)
-        part.clip(0, 255, out=part)
-        levels[:, rows] = part
-    return levels
-
-
-def _divide(levels: ndarray, out: ndarray) -> None:
-    """Write levels [H, W] / 255 into `out`."""
-    white = out.dtype.type(255)
-    for rows in _parts((1, *levels.shape)):
-        numpy.divide(levels[rows], white, out=out[rows], dtype=out.dtype)
-
-
-def _parts(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of channels [C, H, W] that fit into the cache together."""
-    channels, height, width = shape
-    count = max(_VALUES // (channels * width), 1)
-    for top in range(0, height, count):
-        yield slice(top, top + count)
+        yield picture(nearest_levels(values))
