@@ -18,6 +18,7 @@ from .params import Numbers, check_numbers, checked, number, option, per_image, 
 from .registry import register
 from .rng import Rng
 from .surrogate import declare, with_gradient_of
+from .transforms import is_transformed
 
 DARKEST = 1e-6  # smallest peak: counts divided by it are finite in float32
 BRIGHTEST = 1e9  # largest peak: counts up to it are exact integers in float64
@@ -63,9 +64,11 @@ class Gaussian(_GrayOrColor):
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         sigma = per_image(self.sigma, x, "sigma")
         normal = rng.normal(self.channels(x))
-        if isinstance(sigma, float):
-            return x + normal.mul_(sigma)  # half the time of a new tensor
-        return x + sigma * normal
+        if not isinstance(sigma, float):
+            return x + sigma * normal
+        noise = normal.mul_(sigma)  # in place, which takes half the time of a new tensor
+        is_writable = noise.shape == x.shape and not is_transformed(x)
+        return noise.add_(x) if is_writable else x + noise
 
 
 @register("poisson", exact="Poisson's law", gradient="at the draw")

@@ -41,6 +41,16 @@ def test_gaussian_follows_normal_law():
     assert stats.kstest(y.numpy(), "norm", args=(0.5, 0.3)).pvalue > FALSE_ALARM
 
 
+@pytest.mark.parametrize("gray", [0, 1])
+def test_gaussian_inside_a_transform_is_that_outside(gray):
+    """Outside, the sum is written over the noise; inside, it is a new tensor."""
+    x = torch.rand(2, 3, 9, 7, generator=rng())
+    f = Gaussian(0.3, gray=gray)
+    by_slice = torch.func.vmap(lambda image: f(image[None], 5)[0], randomness="same")(x)
+    alone = torch.cat([f(image[None], 5) for image in x])
+    assert torch.equal(by_slice, alone)
+
+
 def test_speckle_grows_with_pixel_value():
     for value in (0.1, 0.8):
         y = Speckle(0.3)(flat(value), rng()).flatten()

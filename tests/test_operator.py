@@ -220,6 +220,7 @@ def test_sigma_in_levels_is_refused(text):
         (lambda x: x.numpy(), "gives ndarray"),
         (lambda x: (x * 255).byte(), "gives torch.uint8; its forward must return torch.float32"),
         (lambda x: x / 0, "gives NaN or infinity"),
+        (lambda x: torch.tensor([-1, 1]).view(2, 1, 1, 1) * x / 0, "gives NaN or infinity"),
         (lambda x: x[0], r"gives shape \[3, 8, 8\] for 2 images"),
         (lambda x: torch.cat([x, x], 1), r"gives \[2, 6, 8, 8\], and its output_shape says"),
         (lambda x: x[:, :1], r"gives \[2, 1, 8, 8\], and its output_shape says \[2, 3, 8, 8\]"),
@@ -239,6 +240,16 @@ def test_wrong_output_names_the_operator(result, message):
             (Clamp() >> faulty)(torch.ones(2, 3, 8, 8))
     finally:
         del REGISTRY["faulty"]
+
+
+def test_finite_output_may_have_a_sum_that_is_not():
+    from degrade.registry import REGISTRY
+
+    try:
+        huge = degrade.register("huge")(lambda x: x * 3e38)
+        assert huge(torch.ones(2, 3, 8, 8)).isfinite().all()
+    finally:
+        del REGISTRY["huge"]
 
 
 def test_declared_channels_may_be_any_number():
