@@ -3,6 +3,9 @@ import os
 
 import pytest
 
+from pipelines.studio.workspace import Workspace
+from tests.conftest import AVATARS
+
 from .shell import leave_out_realism, start_bench
 
 
@@ -33,3 +36,14 @@ def without_realism():
     with pytest.MonkeyPatch.context() as patch:  # `monkeypatch.undo` of a test leaves it alone
         leave_out_realism(patch.setattr)
         yield
+
+
+@pytest.fixture
+def visitor(tmp_path):
+    """A visitor of the studio."""
+    return Workspace.new(tmp_path)
+
+
+@pytest.fixture
+def portrait(visitor):
+    return visitor.receive(AVATARS / "000.png")

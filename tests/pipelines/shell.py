@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -60,6 +61,15 @@ TASKS = "upsampling/XS,upsampling/XL,denoising/M,UNAP"
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def refusal(function, *arguments):
+    """The message of a refusal, which is one line."""
+    with pytest.raises(ValueError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def apply(*inputs, output, op, seed=0):
