@@ -13,9 +13,10 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Workers would compete for cores with the threads of torch; so each computes with one thread.
-# This must be set before torch and numpy are imported, and processes that tests start inherit it.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers would compete for cores with the threads of torch, and a process that is forked after such
+# threads have run waits for them forever; so each computes with one thread, whatever the caller has
+# set. This must be set before torch and numpy are imported; processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import HealthCheck, settings

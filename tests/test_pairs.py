@@ -18,6 +18,11 @@ def pairs():
     return degrade.Pairs(list(images), CHAIN, seed=3)
 
 
+def test_tests_compute_with_one_thread():
+    """Else workers that are forked here would wait for the threads of their parent forever."""
+    assert torch.get_num_threads() == 1
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
 def test_pairs_are_equal_with_and_without_workers(pairs):
     alone = list(DataLoader(pairs, batch_size=2))
