@@ -245,25 +245,39 @@ class ZoomBlur(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         height, width = x.shape[2:]
-        total = x.double()
         factors = self._factors()
-        for factor in factors:
-            rows = zoom(height, factor).to(x.device)
-            columns = zoom(width, factor).to(x.device)
-            total = total + rows @ x.double() @ columns.mT
+        # one copy to the device for each axis, and not one for each factor
+        of_rows = _zooms(height, factors).to(x.device)
+        of_columns = _zooms(width, factors).to(x.device)
+        wide = x.double()
+        total = wide
+        for row_positions, column_positions in zip(of_rows, of_columns, strict=True):
+            rows = between_neighbours(height, row_positions)
+            columns = between_neighbours(width, column_positions)
+            total = total + rows @ wide @ columns.mT
         mean = total / (len(factors) + 1)
         return mean.to(x)
 
-    def _factors(self) -> list[float]:
+    def _factors(self) -> tuple[float, ...]:
         """As numpy's arange counts them."""
         step = (1 + decided(self.step)) - 1
         count = round((decided(self.largest) - 1) / step) + 1
-        return [1 + i * step for i in range(count)]
+        return tuple(1 + i * step for i in range(count))
 
 
-@cached_constant(maxsize=64)
+@cached_constant(maxsize=8)
+def _zooms(n: int, factors: tuple[float, ...]) -> Tensor:
+    """Where the n pixels of an enlarged side come from, one row for each factor."""
+    return torch.stack([_zoomed(n, factor) for factor in factors])
+
+
 def zoom(n: int, factor: float) -> Tensor:
     """The matrix [n, n] that enlarges the middle of n pixels by a factor, as `clipped_zoom`."""
+    return between_neighbours(n, _zoomed(n, factor))
+
+
+def _zoomed(n: int, factor: float) -> Tensor:
+    """Where n pixels come from after the enlargement of their middle by a factor."""
     kept = math.ceil(n / factor)
     first = (n - kept) // 2
     enlarged = max(n, round(kept * factor))
@@ -271,4 +285,4 @@ def zoom(n: int, factor: float) -> Tensor:
     start = (enlarged - n) // 2
     outputs = torch.arange(start, start + n, dtype=torch.float64)
     inside = (outputs * step).clamp(max=kept - 1)
-    return between_neighbours(n, inside + first)
+    return inside + first

@@ -66,7 +66,7 @@ def _centres(out: int, step: float) -> Tensor:
 def _taps(size: int, positions: Tensor, shares: Tensor) -> Tensor:
     """The matrix with `shares` [out, taps] at pixels `positions` [out, taps]."""
     out = len(shares)
-    matrix = torch.zeros(out, size, dtype=torch.float64)
+    matrix = shares.new_zeros(out, size)
     pixels = positions.long()
     return matrix.scatter_add(1, pixels, shares)
 

@@ -71,11 +71,15 @@ class Away(Tensor):
 
 
 class Machine(TorchDispatchMode):
-    """Computes as if it had the device AWAY; `reads` are the operations that the host waits for."""
+    """Computes as if it had the device AWAY.
+
+    reads: the operations that the host waits for. sent: how many tensors were copied to AWAY.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.reads: list[str] = []
+        self.sent = 0
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any, kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -86,6 +90,8 @@ class Machine(TorchDispatchMode):
         ends_away = is_away if device is None else torch.device(device).type == AWAY.type
         if is_away and is_read(operation, args, ends_away):
             self.reads.append(str(operation))
+        if operation is aten._to_copy.default and ends_away and not is_away:
+            self.sent += 1
         args_here, kwargs_here = tree_map_only(Away, lambda tensor: tensor.here, (args, kwargs))
         if device is not None:
             kwargs_here["device"] = torch.device("cpu")
@@ -227,6 +233,12 @@ def test_host_waits_once_for_each_check(text: str, more: int) -> None:
     """Of the image, and of the result of each stage."""
     f = degrade.parse(text)
     assert len(reads_of(f, image())) == 1 + len(f) + more
+
+
+def test_zoomblur_sends_one_tensor_for_each_axis() -> None:
+    with machine() as running:
+        degrade.ZoomBlur(1.5, step=0.01)(Away(image(torch.float32)))
+    assert running.sent == 2
 
 
 def test_function_jpeg_reads_no_quality_from_the_device() -> None:
