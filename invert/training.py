@@ -153,7 +153,11 @@ class Training:
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned, with the same pictures and recipe."""
+        """Go on from a state that `state_dict` returned, with the same pictures, recipe and start.
+
+        Raises ValueError if its network has other weights than the one of this training.
+        """
+        _check_weights(state["network"], self.network)
         self.step = state["step"]
         self.losses = list(state["losses"])
         self.network.load_state_dict(state["network"])
@@ -178,8 +182,8 @@ def train(
     state: such a state, to resume from; the result has the same bits as that of a training that was
     not stopped, on the same device. start: a denoiser with a DRUNet, such as `load_prior("photo")`,
     whose weights are trained further on these pictures (fine-tuning).
-    Raises ValueError for pictures or a start that do not fit the recipe, and if the loss becomes
-    NaN.
+    Raises ValueError for pictures or a start that do not fit the recipe, for a state of another
+    network, and if the loss becomes NaN.
     """
     training = Training(pictures, recipe, device, start)
     if state is not None:
@@ -205,6 +209,17 @@ def initial_network(recipe: Recipe) -> UNetRes:
             elif name == "m_tail.weight":
                 weight.mul_(recipe.tail_scale)
     return network
+
+
+def _check_weights(weights: dict[str, Tensor], network: UNetRes) -> None:
+    """Raise ValueError unless these weights have the names and shapes of the network's."""
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    expected = {name: weight.shape for name, weight in network.state_dict().items()}
+    if shapes != expected:
+        raise ValueError(
+            f"state is of a network with other weights than widths={network.widths} and "
+            f"blocks={network.blocks}; give the start= or the recipe that its training began with"
+        )
 
 
 def network_of_start(start: Denoiser) -> UNetRes:

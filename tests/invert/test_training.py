@@ -81,6 +81,21 @@ def test_start_is_not_changed_and_resumes_with_the_same_bits():
     assert torch.equal(weights(resumed), weights(whole))
 
 
+@pytest.mark.parametrize("changed", [{"widths": (16, 16, 16, 16)}, {"blocks": 2}])
+def test_state_of_another_network_is_refused_before_it_changes_anything(changed):
+    start = train([AVATAR], replace(TINY, **changed, steps=1))
+    state = Training([AVATAR], TINY, start=start).state_dict()
+    message = r"^state is of a network with other weights than widths=.*; give the start= [^\n]*$"
+    with pytest.raises(ValueError, match=message):
+        train([AVATAR], TINY, state=state)
+    learner = Training([AVATAR], TINY)
+    before = learner.state_dict()["network"]
+    with pytest.raises(ValueError, match="^state is"):
+        learner.load_state_dict(state | {"step": 3})
+    assert learner.step == 0
+    torch.testing.assert_close(learner.state_dict()["network"], before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_start_of_16_bits_is_trained_in_32(dtype):
     """Small steps would be lost in the rounding of 16 bits."""
