@@ -45,12 +45,7 @@ class Held(Operator):
         given = getattr(self, self.held)
         if isinstance(given, Tensor):
             return given
-        return self._of_file
-
-    @cached_property
-    def _of_file(self) -> Tensor:
-        with not_recorded(), ordinary_tensors():
-            return self._read(getattr(self, self.held))
+        return _tensor_of_file(self)
 
     def _read(self, path: str) -> Tensor:
         import numpy
@@ -180,3 +175,20 @@ class Held(Operator):
         Subclasses set it as `__hash__`.
         """
         return hash(self.name)
+
+
+def _tensor_of_file(f: Held) -> Tensor:
+    """The tensor of the file that an operator names, which is read once.
+
+    Under torch.compile it is read while the graph is made, and the graph holds it.
+    """
+    kept = vars(f)
+    if "_of_file" not in kept:
+        with not_recorded(), ordinary_tensors():
+            kept["_of_file"] = f._read(getattr(f, f.held))
+    tensor: Tensor = kept["_of_file"]
+    return tensor
+
+
+# what torch.compiler.assume_constant_result sets, without the second its import takes
+_tensor_of_file._dynamo_marked_constant = True  # type: ignore[attr-defined]

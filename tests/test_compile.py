@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 
 import degrade
 from degrade import JPEG, jpeg, parse
@@ -51,6 +52,22 @@ def test_compile_changes_no_bit(text):
         y = compiled(image)
         torch.manual_seed(5)
         assert torch.equal(y, f(image))
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_operators_with_files_compile(is_read, tmp_path):
+    """A file is read while the graph is made, unless the operator has read it before."""
+    for index, name in enumerate(("mask", "depth")):
+        values = torch.randint(256, (24, 20), generator=rng(index), dtype=torch.uint8)
+        Image.fromarray(values.numpy()).save(tmp_path / f"{name}.png")
+    f = degrade.Mask(tmp_path / "mask.png") >> degrade.Haze(2.0, 0.9, tmp_path / "depth.png")
+    x = torch.rand(2, 3, 24, 20, generator=rng())
+    expected = parse(str(f))(x)
+    if is_read:
+        f(x)
+    torch._dynamo.reset()
+    compiled = torch.compile(f, backend="eager", fullgraph=True, dynamic=False)
+    assert torch.equal(compiled(x), expected)
 
 
 @pytest.mark.parametrize("make", [degrade.Mask, partial(degrade.Haze, 2.0, 0.9)])
