@@ -223,11 +223,12 @@ def _is_eight_bit(x: Tensor) -> Tensor:
 
 def _float_passes(x: Tensor, size: Size, filter: str) -> Tensor:
     """Pillow's mode "F", which stores float32 between the passes."""
-    rows, columns = _both_axes(weights, x, size, filter)
-    narrowed = x.double() @ columns.mT
-    stored = narrowed.to(x).double()
-    resized = rows @ stored
-    return resized.to(x)
+    pixels = x
+    for out in reversed(size):
+        bands = _float_bands(pixels.shape[3], out, filter, x.device)
+        sums = _product(pixels.double(), bands)
+        pixels = sums.to(x.dtype).mT
+    return pixels.contiguous()
 
 
 def fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
@@ -235,12 +236,8 @@ def fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
     levels = (x * 255).round_()
     pixels = levels.double()
     for out in reversed(size):
-        width = pixels.shape[3]
-        parts = []
-        for first, end, band in _bands(width, out, filter, x.device):
-            window = pixels[..., first:end]
-            parts.append(window @ band)
-        sums = torch.cat(parts, 3)
+        bands = _fixed_bands(pixels.shape[3], out, filter, x.device)
+        sums = _product(pixels, bands)
         sums.add_(2.0 ** (_BITS - 1))
         sums.mul_(2.0**-_BITS)
         levels = sums.floor_()
@@ -250,14 +247,33 @@ def fixed_point(x: Tensor, size: Size, filter: str) -> Tensor:
     return resized.div_(255)
 
 
+def _product(pixels: Tensor, bands: list[Band]) -> Tensor:
+    """Resample along the last axis."""
+    parts = []
+    for first, end, band in bands:
+        window = pixels[..., first:end]
+        parts.append(window @ band)
+    return torch.cat(parts, 3)
+
+
 @cached_constant(maxsize=16)
-def _bands(size: int, out: int, filter: str, device: torch.device) -> list[Band]:
+def _float_bands(size: int, out: int, filter: str, device: torch.device) -> list[Band]:
+    """The matrix in bands of a few outputs."""
+    return _cut_into_bands(weights(size, out, filter), device)
+
+
+@cached_constant(maxsize=16)
+def _fixed_bands(size: int, out: int, filter: str, device: torch.device) -> list[Band]:
     """The matrix in fixed point, in bands of a few outputs."""
     scaled = weights(size, out, filter) * 2.0**_BITS
     magnitude = scaled.abs() + 0.5
     fixed = magnitude.floor() * scaled.sign()
+    return _cut_into_bands(fixed, device)
+
+
+def _cut_into_bands(matrix: Tensor, device: torch.device) -> list[Band]:
     bands = []
-    for block in fixed.split(_BAND):
+    for block in matrix.split(_BAND):
         used = block.any(0).nonzero()
         first = int(used[0])
         end = int(used[-1]) + 1
