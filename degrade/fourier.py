@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,8 +26,8 @@ class FourierMagnitude(Operator):
     each side 1.5 times as long; 0 to 8. From 4 on y is the whole autocorrelation of the image.
 
     Output [B, C, 1, h'·w']: all frequencies, row by row, with frequency 0 at row ⌊h'/2⌋ and column
-    ⌊w'/2⌋. It is no picture, so a loss compares its values only. Frequency 0 is about half of a
-    side, and most others are far below 1. y does not change if a channel of the image moves within
+    ⌊w'/2⌋. It is no picture, so a loss compares its values only; `input_shape` takes it for that of
+    a square image. Frequency 0 is about half of a side, and most others are far below 1. y does not change if a channel of the image moves within
     the frame without leaving it, or is turned by 180°: a restoration may be any of these images.
     Gradient: exact; 0 where a magnitude is 0. Source: phase retrieval of DPS (Chung et al. 2023).
     """
@@ -45,9 +47,15 @@ class FourierMagnitude(Operator):
         return (batch, channels, 1, frequencies)
 
     def input_shape(self, shape: Shape) -> Shape:
+        """The shape of a square image. Raises ValueError if no square gives so many values."""
+        batch, channels, _, frequencies = shape
+        for side in range(1, math.isqrt(frequencies) + 1):
+            square = (batch, channels, side, side)
+            if self.output_shape(square)[3] == frequencies:
+                return square
         raise ValueError(
-            f"{self}: magnitudes do not tell the size of the image; restore them with a prior that "
-            "has a size"
+            f"{self}: {frequencies} magnitudes are not those of a square image; "
+            "restore them with a prior that has a size"
         )
 
     def moved(self, points: Tensor, shape: Shape) -> Tensor:

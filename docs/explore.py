@@ -22,7 +22,7 @@ from degrade.params import Parameter, described
 from degrade.registry import REGISTRY
 from degrade.rng import child_seed
 from pipelines.atomic import write
-from pipelines.files import encode, read_image, to_pil
+from pipelines.files import encode, read_image, to_pil, viewable
 from pipelines.operators import linear
 from pipelines.sheet import sheet
 from pipelines.studio.cards import cards_of
@@ -161,19 +161,10 @@ def text_of(f: degrade.Operator) -> str:
 
 
 def degraded(f: degrade.Operator) -> Image.Image:
-    """The picture that an operator makes of the clean one.
-
-    Measurements are no picture; those of compressed sensing are folded into a square, magnitudes
-    into that of their frequencies.
-    """
+    """The picture that an operator makes of the clean one."""
     seed = child_seed(0, text_of(f))
     y = f(read_image(CLEAN), torch.Generator().manual_seed(seed))
-    height, width = y.shape[2:]
-    if height == 1 and width > 1024:
-        side = int(width**0.5)
-        square = y[..., : side * side].view(1, -1, side, side)
-        y = square if square.min() >= 0 else square * 0.5 + 0.5
-    return to_pil(y)
+    return to_pil(viewable(y))
 
 
 def picture(name: str) -> bytes:

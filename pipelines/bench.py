@@ -220,6 +220,9 @@ class Bench:
         for (task, kind, name), data in outcome.pictures.items():
             path = self.picture(task, kind, name)
             atomic.write(path, data)
+        for (task, kind, name), data in outcome.arrays.items():
+            path = self.picture(task, kind, name)
+            atomic.write(path.with_suffix(".npy"), data)
         rows = []
         for row in outcome.rows:
             digest = digests[row["image"]]

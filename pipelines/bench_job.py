@@ -98,13 +98,18 @@ class BenchJob:
     classes: list[int] | None = None
 
 
+Files = dict[tuple[str, str, str], bytes]  # by task, kind and name of the picture
+
+
 @dataclass(frozen=True)
 class BatchResult:
-    """What a job gives: a row for each picture, and files by (task, kind, name).
+    """What a job gives: a row and files for each picture.
 
-    failure: why there are no rows, where only the observations could be made.
+    arrays: files of observations that are no pictures. failure: why there are no rows, where only
+    the observations could be made.
     """
 
     rows: list[Row]
-    pictures: dict[tuple[str, str, str], bytes]
+    pictures: Files
+    arrays: Files
     failure: str = ""

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from degrade.images import shows_picture
 from invert import FaceIdentity, perceptual
 
 from . import realism
@@ -72,8 +73,10 @@ def lpips_to_clean(pictures: Comparison) -> Tensor | None:
     return perceptual.lpips(pictures.restored, pictures.clean)
 
 
-def lpips_to_observed(pictures: Comparison) -> Tensor:
+def lpips_to_observed(pictures: Comparison) -> Tensor | None:
     """LPIPS (VGG) between the restored picture, degraded again, and the observation."""
+    if not shows_picture(pictures.observed.shape):
+        return None
     degraded = perceptual.enlarged(pictures.degraded, SMALLEST)
     observed = perceptual.enlarged(pictures.observed, SMALLEST)
     return perceptual.lpips(degraded, observed)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 import degrade
+from degrade.images import shows_picture
 from degrade.rng import child_seed
 
 from . import files, metrics
-from .bench_job import BatchResult, BenchJob, BenchSettings, Cell
+from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, Files
 from .results import Row, thinned, thinned_terms
 from .solver import Solved, Solver, assumed_operator
 
@@ -63,15 +64,11 @@ class Runner:
         task = degrade.tasks[cell.task]
         operator = task.sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
-        pictures = {}
-        for i, name in enumerate(job.names):
-            observation = files.to_pil(observed[i : i + 1])
-            pictures[cell.task, "observed", name] = files.encode(observation)
-
+        pictures, arrays = _files_of(observed, job)
         try:
             images, remarks = self._restored(job, solver, operator, observed, seeds)
         except NotGiven as error:
-            return BatchResult([], pictures, str(error))
+            return BatchResult([], pictures, arrays, str(error))
         read_back = []
         for name, image in zip(job.names, images, strict=True):
             restoration = files.to_pil(image)
@@ -95,7 +92,7 @@ class Runner:
             if job.classes is not None:
                 row["class"] = job.classes[i]
             rows.append(row)
-        return BatchResult(rows, pictures)
+        return BatchResult(rows, pictures, arrays)
 
     def _restored(
         self,
@@ -118,6 +115,19 @@ class Runner:
         seconds = (time.perf_counter() - started) / len(job.names)
         images = [solution.image for solution in solved]
         return images, [_about(solution, seconds) for solution in solved]
+
+
+def _files_of(observed: Tensor, job: BenchJob) -> tuple[Files, Files]:
+    """The observations as pictures; those that are none also as arrays."""
+    pictures: Files = {}
+    arrays: Files = {}
+    for name, observation in zip(job.names, observed.split(1), strict=True):
+        key = (job.cell.task, "observed", name)
+        picture = files.to_pil(files.viewable(observation))
+        pictures[key] = files.encode(picture)
+        if not shows_picture(observation.shape):
+            arrays[key] = files.encode_array(observation[0])
+    return pictures, arrays
 
 
 def _given_images(cell: Cell, names: list[str], clean: Tensor) -> list[Tensor]:

@@ -73,6 +73,12 @@ def test_fouriermagnitude_from_4_on_gives_the_autocorrelation():
             assert numpy.isclose(correlation[down, right], expected / 12**2 * 12**2)
 
 
+@given(st.integers(1, 40), st.floats(0, 8))
+def test_fouriermagnitude_finds_the_size_of_a_square(side, oversampling):
+    f, shape = FourierMagnitude(oversampling), (2, 3, side, side)
+    assert f.input_shape(f.output_shape(shape)) == shape
+
+
 def test_phase_retrieval_of_dps_has_images_in_minus_1_to_1():
     """Its measurements of 2x - 1, with noise of 0.05, are twice ours."""
     x = torch.rand(1, 3, 256, 256, generator=rng())
@@ -107,7 +113,7 @@ def test_fouriermagnitude_visible_is_the_share_of_the_image():
     [
         (lambda: FourierMagnitude(-1), "oversampling=-1 must be a number from 0 to 8"),
         (lambda: FourierMagnitude((1, 2)), "must be one number for all images"),
-        (lambda: FourierMagnitude(2).input_shape((1, 3, 1, 9)), "restore them with a prior that"),
+        (lambda: FourierMagnitude(2).input_shape((1, 3, 1, 8)), "8 magnitudes are not those of a"),
         (lambda: FourierMagnitude(2).moved(torch.zeros(1, 2), (1, 3, 8, 8)), "no position of one"),
         (lambda: FourierMagnitude(2).adjoint(torch.zeros(1, 1, 1, 9)), "it is not linear"),
         (lambda: parse("fouriermagnitude:1..2").output_shape((1, 1, 4, 4)), "not decided yet"),

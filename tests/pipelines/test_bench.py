@@ -61,6 +61,24 @@ def test_bench_writes_a_row_for_every_cell(results):
     assert reduced.shape == (1, 3, 2, 2) and rows["upsampling/XL", "robust", "000"]["fidelity"] > 0
 
 
+def test_bench_writes_measurements_as_numbers_and_as_a_square(tmp_path):
+    """Magnitudes of a Fourier transform are no picture, so that no fidelity is measured."""
+    task = "daps/phase-retrieval"
+    done = start_bench(tmp_path, tasks=task, methods="calibrated", limit=1)
+    assert done.exit_code == 0
+    observed = tmp_path / "images" / "daps-phase-retrieval" / "observed"
+    y = torch.from_numpy(numpy.load(observed / "000.npy"))
+    side = int(y.shape[-1] ** 0.5)
+    clean = files.from_pil(small(0))
+    magnitudes = degrade.tasks[task][0](clean)[0]
+    assert y.shape == magnitudes.shape and (y - magnitudes).std() == pytest.approx(0.05, rel=0.1)
+    square = files.read_image(observed / "000.png")
+    expected = (y.view(3, side, side) / 2 + 0.5).clamp(0, 1)
+    assert (square[0] - expected).abs().max() <= 0.5 / 255 + 1e-6
+    row = rows_of(tmp_path)[task, "calibrated", "000"]
+    assert "fidelity" not in row and row["accuracy"] > 0
+
+
 def test_tables_note_settings_and_mark_the_best(results):
     text = (results / "tables.md").read_text()
     for words in ("2 pictures", "Shortened: 2 steps", "alex in the loss"):
