@@ -22,13 +22,14 @@ class FourierMagnitude(Operator):
     y = |F x'| / √(h'·w') with x' the image in a black frame, of h' × w' pixels, and F its discrete
     Fourier transform, for each channel.
 
-    oversampling: the frame is ⌊oversampling·n / 8⌋ pixels wide on both sides of n pixels, so 2 makes
-    each side 1.5 times as long; 0 to 8. From 4 on y is the whole autocorrelation of the image.
+    oversampling: the frame is ⌊oversampling·n / 8⌋ pixels wide on both sides of n pixels, so 2
+    makes each side 1.5 times as long; 0 to 8. From 4 on y is the whole autocorrelation of x.
 
     Output [B, C, 1, h'·w']: all frequencies, row by row, with frequency 0 at row ⌊h'/2⌋ and column
     ⌊w'/2⌋. It is no picture, so a loss compares its values only; `input_shape` takes it for that of
-    a square image. Frequency 0 is about half of a side, and most others are far below 1. y does not change if a channel of the image moves within
-    the frame without leaving it, or is turned by 180°: a restoration may be any of these images.
+    a square image. Frequency 0 is about half of a side, and most others are far below 1. y does not
+    change if a channel of the image moves within the frame without leaving it, or is turned by
+    180°: a restoration may be any of these images.
     Gradient: exact; 0 where a magnitude is 0. Source: phase retrieval of DPS (Chung et al. 2023).
     """
 

@@ -13,8 +13,8 @@ follows the code and `NAME/text` follows the text.
 `dps/…` are tasks of Chung et al. 2023 (DPS) at 256², as their code has them; DAPS and others took
 them over. Its noise of σ = 0.05 in [-1, 1] is 0.025 here. Hidden pixels are black plus noise here,
 grey plus noise there. The code hides an exact number of random pixels; here each is hidden with the
-same probability. Nothing is clamped or rounded. The solver knows the kernel of the motion blur. Phase
-retrieval has the magnitudes of their images in [-1, 1], in a grey frame, here divided by 2.
+same probability. Nothing is clamped or rounded. The solver knows the kernel of the motion blur.
+Phase retrieval has the magnitudes of images in [-1, 1], in a grey frame, here divided by 2.
 
 `daps/…` is what Zhang et al. 2025 (DAPS) add to them: twice the contrast, then the overflow is cut
 off; and phase retrieval from their code, which takes images in [0, 1], in a black frame, and adds
