@@ -34,8 +34,8 @@ from .solver import Solver, Solvers
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
 Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
-RowIdentity = tuple[str, str, str, str | None, int | None, str]
-# task, method, image, source, class, note
+RowIdentity = tuple[str, str, str, str | None, int | None, str, str | None]
+# task, method, image, source, class, note, operator
 
 
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
@@ -187,7 +187,8 @@ class Bench:
                 for name in readable:
                     number = class_of[name]
                     digest = digests[name]
-                    wanted.append((cell.task, cell.label, name, digest, number, cell.note))
+                    about = (digest, number, cell.note, cell.given_operator)
+                    wanted.append((cell.task, cell.label, name, *about))
                     if number is not None:
                         known_classes.append(number)
                 finished = self._finished(cell, wanted, finished_rows)
@@ -226,7 +227,10 @@ class Bench:
         rows = []
         for row in outcome.rows:
             digest = digests[row["image"]]
-            rows.append(row | {"source": digest, "note": cell.note})
+            about = {"source": digest, "note": cell.note}
+            if cell.given_task is not None:
+                about["operator"] = cell.given_task.operator
+            rows.append(row | about)
         self._append(rows)
         return rows
 
@@ -331,8 +335,8 @@ def _names_of(sources: list[Source]) -> list[str]:
 def _identity_of(row: Row) -> RowIdentity:
     """The values that must agree for a row to count as a result of this run."""
     source = row.get("source")
-    note = row.get("note", "")
-    return (row["task"], row["method"], row["image"], source, row.get("class"), note)
+    about = (source, row.get("class"), row.get("note", ""), row.get("operator"))
+    return (row["task"], row["method"], row["image"], *about)
 
 
 def _batches(cells: list[Cell], names: list[str], batch: int) -> Iterator[tuple[Cell, list[str]]]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+import degrade
 import invert
 
+from .given_tasks import GivenTask
 from .options import GeneratorOptions
 from .results import Row
 from .solver import identity_text, prior_text
@@ -40,7 +42,8 @@ class Cell:
     """A method on a task.
 
     label: its name in the tables. note: a remark for their readers. given: a folder of somebody's
-    restorations, which are scored in place of a method's: UNAP/000.png of picture 000.
+    restorations, which are scored in place of a method's: UNAP/000.png of picture 000. given_task:
+    the task, where it comes from a file; None is that of `degrade.tasks`.
     """
 
     task: str
@@ -48,6 +51,19 @@ class Cell:
     method: invert.RestorationMethod
     note: str = ""
     given: Path | None = None
+    given_task: GivenTask | None = None
+
+    @property
+    def operator(self) -> degrade.Operator:
+        """What happens to the pictures."""
+        if self.given_task is None:
+            return degrade.tasks[self.task]
+        return degrade.parse(self.given_task.operator)
+
+    @property
+    def given_operator(self) -> str | None:
+        """The text of the operator, where the task comes from a file."""
+        return None if self.given_task is None else self.given_task.operator
 
     def given_picture(self, name: str) -> Path:
         """The path of somebody's restoration of a picture."""

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 import numpy
 
-from . import exchange, records
+from . import exchange, files, records
 from .bench import SETTINGS, stored_rows
 from .bench_job import folder_of
 from .metrics import METRICS, Metric
@@ -93,7 +93,7 @@ def _read_folder(folder: Path) -> tuple[list[Row], Callable[[Pair], str]]:
     def observation(pair: Pair) -> str:
         task, picture = pair
         path = folder / "images" / folder_of(task) / "observed" / f"{picture}.png"
-        return exchange.pixel_digest(path)
+        return files.pixel_digest(path)
 
     return stored_rows(folder / "results.jsonl"), observation
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 
 import numpy
 import torch
@@ -168,6 +169,13 @@ def from_pil(image: Image.Image) -> Tensor:
 def digest(path: Path) -> str:
     """SHA-256 of a file's content."""
     return sha256(contents(path)).hexdigest()
+
+
+def pixel_digest(file: Path | IO[bytes]) -> str:
+    """SHA-256 of a picture's 8-bit pixels, row by row, whichever program wrote the file."""
+    with Image.open(file) as image:
+        size = f"{image.mode} {image.width}x{image.height}\n"
+        return sha256(size.encode() + image.tobytes()).hexdigest()
 
 
 def levels_of(picture: Tensor, bits: int = 8) -> Levels:

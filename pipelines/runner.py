@@ -61,8 +61,7 @@ class Runner:
         kind = cell.method.prior_kind
         solver = self.solver(kind)
         seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
-        task = degrade.tasks[cell.task]
-        operator = task.sample(clean.shape, _streams(seeds))
+        operator = cell.operator.sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
         pictures, arrays = _files_of(observed, job)
         try:
@@ -125,6 +124,8 @@ def _files_of(observed: Tensor, job: BenchJob) -> tuple[Files, Files]:
         key = (job.cell.task, "observed", name)
         picture = files.to_pil(files.viewable(observation))
         pictures[key] = files.encode(picture)
+        if job.cell.given_task is not None:
+            job.cell.given_task.refuse_another(name, pictures[key])
         if not shows_picture(observation.shape):
             arrays[key] = files.encode_array(observation[0])
     return pictures, arrays
