@@ -34,7 +34,7 @@ from .solver import Solver, Solvers
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
 Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
-RowIdentity = tuple[str, str, str, str | None, int | None, str, str | None]
+RowIdentity = tuple[str, str, str, str | None, int | str | None, str, str | None]
 # task, method, image, source, class, note, operator
 
 
@@ -183,7 +183,7 @@ class Bench:
                 if not readable:
                     continue
                 wanted: list[RowIdentity] = []
-                known_classes: list[int] = []
+                known_classes: list[int | str] = []
                 for name in readable:
                     number = class_of[name]
                     digest = digests[name]

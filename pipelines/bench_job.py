@@ -105,13 +105,14 @@ def folder_of(task: str) -> str:
 class BenchJob:
     """A batch of pictures for one method on one task.
 
-    clean: [B, C, R, R]. classes: of the pictures, for conditional priors; None if not given.
+    clean: [B, C, R, R]. classes: of the pictures, for conditional priors, or the name of a
+    classifier; None if not given.
     """
 
     cell: Cell
     names: list[str]
     clean: Tensor
-    classes: list[int] | None = None
+    classes: list[int | str] | None = None
 
 
 Files = dict[tuple[str, str, str], bytes]  # by task, kind and name of the picture

@@ -15,6 +15,7 @@ from degrade.rng import child_seed
 
 from . import files, metrics
 from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, Files
+from .classes import labels_of
 from .results import Row, thinned, thinned_terms
 from .solver import Solved, Solver, assumed_operator
 
@@ -48,9 +49,9 @@ class Runner:
             if job.classes is None:
                 raise ValueError(
                     f"this {method.prior_kind} is conditional; give --class a number, "
-                    "or a CSV file with the columns picture and class"
+                    "a CSV file with the columns picture and class, or a classifier"
                 )
-            options["class_label"] = job.classes
+            options["class_label"] = labels_of(job.classes)
         return options
 
     def __call__(self, job: BenchJob) -> BatchResult:
