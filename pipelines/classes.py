@@ -64,7 +64,10 @@ class Classes:
             raise ValueError("--class: this prior has no classes; leave it out")
 
     def of(self, source: Source) -> int | str | None:
-        """The class of a picture, or the name of the classifier that finds it. Raises ValueError for a picture without a line in the file."""
+        """The class of a picture, or the name of the classifier that finds it.
+
+        Raises ValueError for a picture without a line in the file.
+        """
         if not self.single:
             return self.common
         name = source.relative.as_posix()

@@ -117,8 +117,9 @@ ClassLabel = Annotated[
     str | None,
     search(
         "--class",
-        help="Class, for a conditional generator, or a CSV with the columns picture and class.",
-        metavar="N|CSV",
+        help="Class, for a conditional generator, a CSV with the columns picture and class, or "
+        "module:function of a classifier.",
+        metavar="N|CSV|NAME",
     ),
 ]
 METHODS_HELP = (

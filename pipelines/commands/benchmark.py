@@ -72,7 +72,7 @@ def bench(
     \b
     degrade bench --images examples/avatars --tasks UNAP --limit 2 -o results
     degrade bench --images faces --methods robust,pulse --tasks single -o results
-    degrade bench --images faces --methods pulse --tasks theirs/results.json -o mine
+    degrade bench --images faces --methods ilo --tasks theirs/results.json -o mine
     """
     with user_errors():
         from .. import exchange, report
