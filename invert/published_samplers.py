@@ -80,7 +80,10 @@ def _diffpir(weight: float, fresh: float, steps: int, task: str) -> Sampler:
         Prox(NoiseShare(weight)),
         Mix(fresh),
         source=f"{DIFFPIR_PAPER}, {task}",
-        departures=f"conjugate gradients in place of FFTs; {FIRST_GUESS}",
+        departures=(
+            "conjugate gradients in place of FFTs; x0 is not clipped to [-1, 1]; the last step is "
+            f"corrected, too; {FIRST_GUESS}"
+        ),
     )
 
 

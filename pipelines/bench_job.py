@@ -22,19 +22,22 @@ class BenchSettings(GeneratorOptions):
     """The settings that change a row, besides task, method and picture; kept in settings.json.
 
     generator, denoiser: a bundled name, or a digest of the file. identity: a digest of the face
-    embedding.
+    embedding. samples: how many answers coverage is measured with; None for no coverage.
     """
 
     identity: str | None = None
+    samples: int | None = None
 
     @classmethod
-    def of(cls, options: GeneratorOptions, embedding: Path | None = None) -> BenchSettings:
+    def of(
+        cls, options: GeneratorOptions, embedding: Path | None = None, samples: int | None = None
+    ) -> BenchSettings:
         """Replace the files that the options name by digests of them."""
         settings = asdict(options)
         settings["generator"] = prior_text(options.generator)
         settings["denoiser"] = prior_text(options.denoiser)
         identity = identity_text(embedding, None)
-        return cls(**settings, identity=identity)
+        return cls(**settings, identity=identity, samples=samples)
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ class Cell:
         return degrade.parse(self.given_task.operator)
 
     @property
-    def given_operator(self) -> str | None:
-        """The text of the operator, where the task comes from a file."""
-        return None if self.given_task is None else self.given_task.operator
+    def given_texts(self) -> dict[str, str]:
+        """The texts of the operators, where the task comes from a file."""
+        return {} if self.given_task is None else self.given_task.texts
 
     def given_picture(self, name: str) -> Path:
         """The path of somebody's restoration of a picture."""

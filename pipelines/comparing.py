@@ -55,7 +55,7 @@ class Difference:
     @property
     def better(self) -> str:
         """The letter of the better one; empty where the interval contains 0."""
-        if self.low <= 0 <= self.high:
+        if self.low <= 0 <= self.high or self.metric.lower_is_better is None:
             return ""
         b_is_lower = self.high < 0
         b_is_better = b_is_lower == self.metric.lower_is_better

@@ -63,13 +63,19 @@ def problems(bench: Bench, rows: list[Row]) -> dict[str, dict]:
         task = row["task"]
         name = row["image"]
         if task not in of_task:
-            operator = row.get("operator") or str(degrade.tasks[task])
-            of_task[task] = {"operator": operator, "observations": {}}
+            of_task[task] = {**operators(row), "observations": {}}
         observations = of_task[task]["observations"]
         if name not in observations:
             path = bench.picture(task, "observed", name)
             observations[name] = files.pixel_digest(path)
     return of_task
+
+
+def operators(row: Row) -> dict[str, str]:
+    """The text of the operator, and of what solvers assumed if a file says so."""
+    if "operator" not in row:
+        return {"operator": str(degrade.tasks[row["task"]])}
+    return {name: row[name] for name in ("operator", "assume") if name in row}
 
 
 def published(row: Row) -> Row:

@@ -3,7 +3,8 @@
     {"problems": {"mine/blur": {"operator": "blur:gaussian,3 >> gaussian:0.025",
                                 "observations": {"000": "SHA-256 of the observation"}}}}
 
-`observations` and anything else may be left out. The results.json of a benchmark is such a file.
+`observations` and anything else may be left out; "assume" is the operator that solvers assume where
+it is not that which happened. The results.json of a benchmark is such a file.
 """
 
 from __future__ import annotations
@@ -27,13 +28,23 @@ NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")  # of a task: it becomes the name
 class GivenTask:
     """A task from a file.
 
-    operator: its text. observations: by picture the digest of its observation, as
-    `files.pixel_digest` has it. file: where it was read, for messages.
+    operator: its text. assume: the text of what solvers assume, if another. observations: by
+    picture the digest of its observation, as `files.pixel_digest` has it. file: where it was read,
+    for messages.
     """
 
     operator: str
+    assume: str | None = None
     observations: Mapping[str, str] = field(default_factory=dict)
     file: str = ""
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts of the operators, as rows and results.json have them."""
+        texts = {"operator": self.operator}
+        if self.assume is not None:
+            texts["assume"] = self.assume
+        return texts
 
     def refuse_another(self, picture: str, observation: bytes) -> None:
         """Raise ValueError if the file of an observation differs from what was published."""
@@ -64,13 +75,15 @@ def read(path: Path) -> dict[str, GivenTask]:
 def _task(name: str, problem: dict, path: Path) -> GivenTask:
     if not NAME.fullmatch(name):
         raise ValueError(f"{path}: {name!r} is no name of a task; give one such as mine/blur")
-    text = problem["operator"]
+    operator = problem["operator"]
+    assume = problem.get("assume")
     try:
-        degrade.parse(text)
+        for text in (operator, assume or operator):
+            degrade.parse(text)
     except ValueError as error:
         raise ValueError(f"{path}, {name}: {error}") from error
     observations = dict(problem.get("observations", {}))
-    return GivenTask(text, observations, str(path))
+    return GivenTask(operator, assume, observations, str(path))
 
 
 def _reason(error: Exception) -> str:

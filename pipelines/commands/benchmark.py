@@ -61,6 +61,14 @@ def bench(
             metavar="DIRS",
         ),
     ] = None,
+    samples: Annotated[
+        int | None,
+        compared(
+            help="Answers per picture, for coverage: how often the truth is among them.",
+            min=2,
+            metavar="N",
+        ),
+    ] = None,
 ) -> None:
     """Compare methods over the tasks of the papers.
 
@@ -101,7 +109,7 @@ def bench(
             )
         report.refuse_foreign(compare.output)
         exchange.refuse_foreign(compare.output)
-        settings = BenchSettings.of(options, embedding)
+        settings = BenchSettings.of(options, embedding, samples)
         failures: tuple[str, ...] = ()
         page = None
         priors = priors_of(options, [cell.method for cell in cells])

@@ -32,6 +32,7 @@ from invert.correction import (
 from invert.methods import METHODS, method_of
 from invert.problem import Problem
 from invert.sampler import Ddim, Mix, Sampler, Schedule
+from invert.solve import image_seeds
 from tests.conftest import picture, rng
 
 SHAPE = (1, 1, 4, 4)
@@ -230,6 +231,32 @@ def test_diffpir_equals_its_proximal_step_and_noise():
     mixed = (1 - zeta) ** 0.5 * epsilon + zeta**0.5 * fresh
     expected = next_alpha * x0 + (1 - next_alpha**2) ** 0.5 * mixed
     assert torch.allclose(next_alpha * (2 * z - 1), expected.detach(), atol=1e-3)
+
+
+def test_diffpir_equals_the_loop_of_its_code_under_strong_noise():
+    """All steps with H = I in [-1, 1], at the same draws; ours also corrects the last x0."""
+    f = degrade.Gaussian(0.9)
+    y = observation(f)
+    method = METHODS["diffpir-deblurring"].with_steps(12)
+    denoiser = mixture(two_modes())
+    restored = invert.restore(y, f, denoiser, method, seed=0)
+
+    problem = Problem(y, f, denoiser, seeds=image_seeds(0, 1))
+    levels = method.schedule.levels(denoiser)
+    noise = problem.rng("run0/start").normal(y)
+    x = vp(levels[0]) * (2 * y - 1) + (1 - vp(levels[0]) ** 2) ** 0.5 * noise
+    for step, (sigma, following) in enumerate(zip(levels, [*levels[1:], None], strict=True)):
+        alpha = vp(sigma)
+        x0 = denoiser.denoise((x / alpha + 1) / 2, sigma)
+        rho = 7 * 0.9**2 / (2 * sigma) ** 2
+        x0 = 2 * (y + rho * x0) / (1 + rho) - 1
+        if following is None:
+            break
+        epsilon = (x - alpha * x0) / (1 - alpha**2) ** 0.5
+        fresh = problem.rng(f"run0/step{step}/noise").normal(y)
+        mixed = 0.7**0.5 * epsilon + 0.3**0.5 * fresh
+        x = vp(following) * x0 + (1 - vp(following) ** 2) ** 0.5 * mixed
+    assert torch.allclose(2 * restored.latent - 1, x0, atol=2e-3)
 
 
 def test_daps_equals_its_langevin_step_for_phase_retrieval():

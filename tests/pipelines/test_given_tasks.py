@@ -43,6 +43,25 @@ def test_tasks_of_a_file_are_run_and_published(tmp_path):
     assert problem.observations == {"000": files.pixel_digest(path)}
 
 
+def test_solvers_assume_what_the_file_says(tmp_path):
+    """DDRM takes a clamped observation for a plain one; it refuses the clamp itself."""
+    problem = {"operator": "gaussian:0.8 >> clamp", "assume": "gaussian:0.8"}
+    tasks = written(tmp_path / "mine.json", {"mine/clamped": problem})
+    folder = tmp_path / "results"
+    command = {"methods": "ddrm,ddrm-linear", "limit": 1}
+    done = start_bench(folder, "--denoiser", "avatars", tasks=tasks, **command)
+    assert done.exit_code == 0, done.output
+    rows = rows_of(folder)
+    wrong = rows["mine/clamped", "ddrm", "000"]
+    assert wrong["assume"] == "gaussian:0.8"
+    assert wrong["psnr"] == rows["mine/clamped", "ddrm-linear", "000"]["psnr"]
+    again = given_tasks.read(folder / "results.json")["mine/clamped"]
+    assert again.texts == problem
+    written(tasks, {"mine/clamped": {"operator": "gaussian:0.8 >> clamp"}})
+    refused = start_bench(folder, "--denoiser", "avatars", tasks=tasks, **command)
+    assert refused.exit_code == 3 and "ddrm, 000: " in refused.output
+
+
 def test_another_operator_of_the_same_name_is_computed_again(tmp_path):
     tasks = written(tmp_path / "mine.json", {"mine/blur": {"operator": BLUR}})
     folder = tmp_path / "results"
