@@ -233,6 +233,7 @@ def test_diffpir_equals_its_proximal_step_and_noise():
     assert torch.allclose(next_alpha * (2 * z - 1), expected.detach(), atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:observation has values from")
 def test_diffpir_equals_the_loop_of_its_code_under_strong_noise():
     """All steps with H = I in [-1, 1], at the same draws; ours also corrects the last x0."""
     f = degrade.Gaussian(0.9)
