@@ -67,8 +67,9 @@ class FourierMagnitude(Operator):
         framed = F.pad(x.double(), (columns, columns, rows, rows))
         spectrum = torch.fft.fft2(framed, norm="ortho")
         centred = torch.fft.fftshift(spectrum, dim=(-2, -1))
-        magnitudes = centred.abs()
-        return magnitudes.flatten(2).unsqueeze(2).to(x)
+        magnitudes: Tensor = centred.abs()
+        rows_in_turn: Tensor = magnitudes.flatten(2).unsqueeze(2)
+        return rows_in_turn.to(x)
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         """Every magnitude mixes all pixels, so each carries the visible share of the image."""
