@@ -16,6 +16,7 @@ from .color import HSV, Brightness, Contrast, Hue, Offset, Saturation
 from .diffjpeg import DiffJPEG
 from .displacement import Elastic, Glass, ZoomBlur
 from .filter import Blur, Gamma, Gray, Sinc
+from .fourier import FourierMagnitude
 from .frame import Frame
 from .geometry import Crop, Shift, Turn
 from .haze import Haze
@@ -65,6 +66,7 @@ __all__ = [
     "Downsample",
     "Elastic",
     "Fog",
+    "FourierMagnitude",
     "Frame",
     "Frost",
     "Gamma",

@@ -83,6 +83,12 @@ def check_shape(shape: Sequence[int]) -> None:
         raise ValueError(f"shape={tuple(shape)} must be (B, C, H, W) with no empty side")
 
 
+def shows_picture(shape: Sequence[int]) -> bool:
+    """Whether a tensor of shape [B, C, h, w] holds pictures, and not one row of measurements."""
+    height, width = shape[2:]
+    return height > 1 or width == 1
+
+
 def _check_scale(x: Tensor, low: float, high: float, name: str) -> None:
     """Refuse an image whose values are too large in the mean for a picture in [0, 1]."""
     values = x.detach().flatten(1)

@@ -14,10 +14,12 @@ follows the code and `NAME/text` follows the text.
 them over. Its noise of σ = 0.05 in [-1, 1] is 0.025 here. Hidden pixels are black plus noise here,
 grey plus noise there. The code hides an exact number of random pixels; here each is hidden with the
 same probability. Nothing is clamped or rounded. The solver knows the kernel of the motion blur.
+Phase retrieval has the magnitudes of images in [-1, 1], in a grey frame, here divided by 2.
 
 `daps/…` is what Zhang et al. 2025 (DAPS) add to them: twice the contrast, then the overflow is cut
-off. Phase retrieval and their blur by a network are not here: neither gives a picture of pixels
-from an operator of this package.
+off; and phase retrieval from their code, which takes images in [0, 1], in a black frame, and adds
+the same noise, so that it is twice as large beside the magnitudes. Their blur by a network is not
+here: it needs the weights of that network.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ _OTHERS = {
     "dps/motion-deblur": "motionpath:61,0.5 >> gaussian:0.025",
     "dps/inpainting-box": f"box:0.5,0.5,{_DPS_CORNER},{_DPS_CORNER} >> gaussian:0.025",
     "dps/inpainting-random": "pixels:0.3..0.7 >> gaussian:0.025",
+    "dps/phase-retrieval": "offset:-0.5,-0.5,-0.5 >> fouriermagnitude:2 >> gaussian:0.025",
     "daps/high-dynamic-range": "brightness:2 >> offset:-0.5,-0.5,-0.5 >> clamp >> gaussian:0.025",
+    "daps/phase-retrieval": "fouriermagnitude:2 >> gaussian:0.05",
 }
 
 

@@ -63,11 +63,19 @@ class CompressedSensing(Seeded):
 
     def visible(self, shape: Shape, seen: Tensor | None = None) -> Tensor | None:
         """Every measurement mixes all pixels, so each carries the visible share of the image."""
-        if seen is None:
-            return None
-        *_, measurements = self.output_shape(shape)
-        share = seen.mean((2, 3), keepdim=True)
-        return share.expand(-1, -1, -1, measurements)
+        return share_of_each(seen, self.output_shape(shape))
+
+
+def share_of_each(seen: Tensor | None, output: Shape) -> Tensor | None:
+    """The visible share of an image for each measurement, where each mixes all of its pixels.
+
+    seen: the mask of the image, [1 or B, 1, H, W]. output: the shape of the measurements.
+    """
+    if seen is None:
+        return None
+    *_, measurements = output
+    share = seen.mean((2, 3), keepdim=True)
+    return share.expand(-1, -1, -1, measurements)
 
 
 def _measure(x: Tensor, seed: int, m: int) -> Tensor:

@@ -22,7 +22,7 @@ from degrade.params import Parameter, described
 from degrade.registry import REGISTRY
 from degrade.rng import child_seed
 from pipelines.atomic import write
-from pipelines.files import encode, read_image, to_pil
+from pipelines.files import encode, read_image, to_pil, viewable
 from pipelines.operators import linear
 from pipelines.sheet import sheet
 from pipelines.studio.cards import cards_of
@@ -59,6 +59,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     "downsample": ("downsample:{}", "2", "3", "4", "8", "16"),
     "elastic": ("elastic:{},4", "10", "20", "40", "80", "160"),
     "fog": ("fog:{}", "0.2", "0.5", "1", "2", "3"),
+    "fouriermagnitude": ("fouriermagnitude:{}", "0", "1", "2", "4", "8"),
     "frame": (
         "frame(resize:scale={} >> resize:scale=1,of=frame)",
         "0.6",
@@ -160,18 +161,10 @@ def text_of(f: degrade.Operator) -> str:
 
 
 def degraded(f: degrade.Operator) -> Image.Image:
-    """The picture that an operator makes of the clean one.
-
-    Measurements of compressed sensing are no picture; they are folded into a square.
-    """
+    """The picture that an operator makes of the clean one."""
     seed = child_seed(0, text_of(f))
     y = f(read_image(CLEAN), torch.Generator().manual_seed(seed))
-    height, width = y.shape[2:]
-    if height == 1 and width > 1024:
-        side = int(width**0.5)
-        square = y[..., : side * side].view(1, 1, side, side)
-        y = square * 0.5 + 0.5
-    return to_pil(y)
+    return to_pil(viewable(y))
 
 
 def picture(name: str) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,31 +33,43 @@ _LONGEST = 16.0  # step of `Descend`, in units of the gradient
 class Evidence:
     """What is known of a batch of images that one operator has damaged.
 
-    model: y = A x + error, see `linear_model`. error: the standard deviation of the error, one per
-    image [B, 1, 1, 1]. operator: what happened, without Gaussian noise at its end. observation: y
-    as it is, while the model's has its curves undone.
+    Each part is found when a correction asks for it.
     """
 
-    model: LinearModel
-    error: Tensor
-    operator: Operator | None
-    observation: Tensor
+    problem: Problem
 
-    @staticmethod
-    def of(problem: Problem) -> Evidence:
-        y = problem.observation
+    @property
+    def observation(self) -> Tensor:
+        """y as it is, while the model's has its curves undone."""
+        return self.problem.observation
+
+    @cached_property
+    def model(self) -> LinearModel:
+        """y = A x + error. Raises ValueError for an operator without A, see `linear_model`."""
+        return linear_model(self.problem.operator, self.observation)
+
+    @cached_property
+    def error(self) -> Tensor:
+        """The standard deviation of the model's error, one per image [B, 1, 1, 1]."""
         errors = []
-        for i in range(problem.batch):
-            row = problem.row(i)
+        for i in range(self.problem.batch):
+            row = self.problem.row(i)
             errors.append(max(error_of(row), ROUNDING))
-        error = torch.tensor(errors, dtype=y.dtype, device=y.device)
-        stages, _ = without_noise(problem.operator)
-        return Evidence(
-            model=linear_model(problem.operator, y),
-            error=error.view(-1, 1, 1, 1),
-            operator=compose(stages) if stages else None,
-            observation=y,
-        )
+        error = self.observation.new_tensor(errors)
+        return error.view(-1, 1, 1, 1)
+
+    @cached_property
+    def operator(self) -> Operator | None:
+        """What happened, without Gaussian noise at its end; None for that noise alone."""
+        stages, _ = without_noise(self.problem.operator)
+        return compose(stages) if stages else None
+
+    def first_guess(self) -> Tensor:
+        """An image that fits the observation roughly; plain grey for an operator without A."""
+        try:
+            return self.model.first_guess()
+        except ValueError:  # from `linear_model`
+            return self.observation.new_full(self.problem.image_shape, 0.5)
 
     def residual(self, x: Tensor, draws: tuple[torch.Generator, ...]) -> Tensor:
         """y − f(x), differentiable by f's surrogate gradient. draws: a generator per image."""
@@ -129,9 +142,14 @@ class Corrected:
 
 
 class Correction:
-    """Base of all corrections. through_denoiser: whether it needs the gradient from x0 to z."""
+    """Base of all corrections.
+
+    through_denoiser: whether it needs the gradient from x0 to z. needs_linear: whether it needs the
+    operator's linear part A, and not its gradient alone.
+    """
 
     through_denoiser: bool = False
+    needs_linear: bool = True
 
     def begin(self, evidence: Evidence, image: Tensor) -> object:
         """What the correction remembers from step to step; `image` is the first guess of x."""
@@ -302,6 +320,7 @@ class NormGuide(Correction):
 
     step: float
     through_denoiser = True
+    needs_linear = False
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
         with torch.enable_grad():
@@ -356,6 +375,7 @@ class Langevin(Correction):
     step: float
     count: int
     tau: float
+    needs_linear = False
 
     def __call__(self, guess: Guess, evidence: Evidence, memory: object) -> Corrected:
         h = self.step / 4 * (1 - 0.99 * guess.progress)
@@ -393,6 +413,7 @@ class AdamOnImage(Correction):
 
     lr: float = 0.1
     weight: float = 0.25
+    needs_linear = False
 
     def begin(self, evidence: Evidence, image: Tensor) -> torch.optim.Adam:
         leaf = image.detach().clone().requires_grad_()

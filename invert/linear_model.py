@@ -105,8 +105,9 @@ def linear_model(operator: Operator, y: Tensor, response: Response = PLAIN) -> L
             linear_stages.append(stage)
         elif output != shape:
             raise ValueError(
-                f"{stage} changes the size of the image and is not linear, so that no method for "
-                "denoisers can undo it; sample it, or use a generator"
+                f"{stage} changes the size of the image and is not linear, so that only dps, "
+                "reddiff and daps-original can use a denoiser here; sample it, or use one of "
+                "these, or a generator"
             )
         shape = output
     for stage in reversed(list(operator)):

@@ -25,7 +25,7 @@ from .method import RestorationMethod
 from .orientation import HALF_TURN, known_turns
 from .problem import Problem
 from .result import Report, Restoration
-from .sampling import Sampling, check_drawn, report_step, restoration
+from .sampling import Sampling, check_drawn, check_linear, report_step, restoration
 from .strength import Strength, find_strength, turns
 from .tiles import blend, tiles
 from .white_noise import refined, refines
@@ -65,6 +65,7 @@ class PlugAndPlay(RestorationMethod):
         if self.steps < 1:
             raise ValueError(f"steps={self.steps} must be 1 or more for a method with a denoiser")
         check_drawn(problem)
+        check_linear(problem)
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from degrade import DeadPixels
+from degrade.images import shows_picture
 from degrade.operator import Operator, compose
 from degrade.rng import Rng
 
@@ -102,8 +103,7 @@ class Problem:
     @property
     def shows_picture(self) -> bool:
         """Whether the observation is a picture, and not one row of measurements."""
-        height, width = self.observation.shape[2:]
-        return height > 1 or width == 1
+        return shows_picture(self.observation.shape)
 
     @cached_property
     def visible(self) -> Tensor | None:

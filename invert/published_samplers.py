@@ -80,7 +80,10 @@ def _diffpir(weight: float, fresh: float, steps: int, task: str) -> Sampler:
         Prox(NoiseShare(weight)),
         Mix(fresh),
         source=f"{DIFFPIR_PAPER}, {task}",
-        departures=f"conjugate gradients in place of FFTs; {FIRST_GUESS}",
+        departures=(
+            "conjugate gradients in place of FFTs; x0 is not clipped to [-1, 1]; the last step is "
+            f"corrected, too; {FIRST_GUESS}"
+        ),
     )
 
 
@@ -106,14 +109,22 @@ DAPS = Sampler(
         "uncertainty, in place of Langevin steps; the denoiser in place of ODE steps"
     ),
 )
-DAPS_ORIGINAL = Sampler(
-    Schedule(200, "karras"),
-    Langevin(1e-4, 100, 0.01),
-    Mix(),
-    ode_steps=5,
-    source=f"{DAPS_PAPER}, its setting for super-resolution and Gaussian blur",
-    departures=FIRST_GUESS,
-)
+
+
+def _daps_original(step: float, tau: float, task: str) -> Sampler:
+    """DAPS by Langevin steps. tau: for observations in [-1, 1].
+
+    Its magnitudes in phase retrieval are those of images in [0, 1]: there τ is twice as large.
+    """
+    return Sampler(
+        Schedule(200, "karras"),
+        Langevin(step, 100, tau),
+        Mix(),
+        ode_steps=5,
+        source=f"{DAPS_PAPER}, its setting for {task}",
+        departures=FIRST_GUESS,
+    )
+
 
 MPGD = Sampler(
     Schedule(100),
@@ -136,12 +147,14 @@ SAMPLERS: dict[str, Sampler] = {
     "ddnm": _ddnm(),
     "dps": _dps(0.3, "its setting for super-resolution and blur"),
     "dps-inpainting": _dps(0.5, "its setting for inpainting"),
+    "dps-phase-retrieval": _dps(1.0, "its setting for phase retrieval"),
     "pigdm": PIGDM,
     "mpgd": MPGD,
     "diffpir": DIFFPIR,
     "diffpir-deblurring": _diffpir(7, 0.3, 100, "its setting for deblurring"),
     "diffpir-inpainting": _diffpir(1, 1.0, 20, "its setting for inpainting"),
     "daps": DAPS,
-    "daps-original": DAPS_ORIGINAL,
+    "daps-original": _daps_original(1e-4, 0.01, "super-resolution and Gaussian blur"),
+    "daps-phase-retrieval": _daps_original(5e-5, 0.02, "phase retrieval"),
     "reddiff": REDDIFF,
 }

@@ -24,7 +24,7 @@ from .method import RestorationMethod
 from .noise_table import NoiseTable
 from .problem import Problem
 from .result import Report, Restoration
-from .sampling import Sampling, check_drawn, report_step, restoration
+from .sampling import Sampling, check_drawn, check_linear, report_step, restoration
 from .tree import finite_rows
 
 KARRAS_RANGE = (100.0, 0.1)  # in [-1, 1] units
@@ -178,6 +178,8 @@ class Sampler(RestorationMethod):
     def check(self, problem: Problem) -> None:
         self.schedule.levels(problem.denoiser)
         check_drawn(problem)
+        if self.correct.needs_linear:
+            check_linear(problem)
 
     @torch.no_grad()
     def solve(self, problem: Problem, report: Report) -> Restoration:
@@ -189,7 +191,7 @@ class Sampler(RestorationMethod):
         done = 0
         images, histories = [], []
         for part in parts:
-            evidence = Evidence.of(part)
+            evidence = Evidence(part)
             samples, losses = [], []
             for run in range(self.runs):
                 for image in self._images(part, evidence, f"run{run}"):
@@ -207,7 +209,7 @@ class Sampler(RestorationMethod):
         """
         levels = self.schedule.levels(problem.denoiser)
         following = [*levels[1:], 0.0]
-        first_guess = evidence.model.first_guess()
+        first_guess = evidence.first_guess()
         memory = self.correct.begin(evidence, first_guess)
         noise = problem.rng(f"{key}/start").normal(first_guess)
         z = first_guess + levels[0] * noise

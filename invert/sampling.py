@@ -22,8 +22,15 @@ class Sampling:
     name: str = "diffusion"
 
 
+def check_linear(problem: Problem) -> None:
+    """Raise ValueError where the operator has no linear part A; see `linear_model`."""
+    for i in range(problem.batch):
+        row_operator = problem.operator.row(i, problem.batch)
+        linear_model(row_operator, problem.observation[i : i + 1])
+
+
 def check_drawn(problem: Problem) -> None:
-    """Raise ValueError where a stage is still to be drawn, or A and y do not fit together."""
+    """Raise ValueError where a stage is still to be drawn."""
     for i in range(problem.batch):
         row_operator = problem.operator.row(i, problem.batch)
         for stage in row_operator:
@@ -32,7 +39,6 @@ def check_drawn(problem: Problem) -> None:
                     f"{stage} is still to be drawn, and a denoiser needs to know what happened; "
                     "give f.sample(shape)"
                 )
-        linear_model(row_operator, problem.observation[i : i + 1])
 
 
 def report_step(

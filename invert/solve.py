@@ -104,9 +104,14 @@ def restore(
         )
         check_options(solver, problem, class_label)
         check_prior(solver, problem)
-        problem = replace(problem, label=labels_of(class_label, problem))
+        classes = class_label
+        classes = classes_of(class_label, problem)
+        label = labels(classes, problem.batch, prior.c_dim, problem.device)
+        problem = replace(problem, label=label)
         solver.check(problem)
         restoration = solver.solve(problem, callback or ignore)
+        if callable(class_label):
+            restoration = with_note(restoration, f"the classifier says: {in_words(classes)}")
         if consistency is None and solver.keeps_pixels:
             return made_consistent(restoration, problem, shown_in_detail(problem))
         if consistency:
@@ -222,12 +227,23 @@ def check_weights(prior: Generator | Denoiser) -> None:
             )
 
 
-def labels_of(class_label: Label | Classifier, problem: Problem) -> Tensor | None:
-    """The classes of the images, [B, c_dim]; None without classes."""
-    c_dim = problem.prior.c_dim
-    if callable(class_label):
-        class_label = recognised(class_label(problem.observation), c_dim)
-    return labels(class_label, problem.batch, c_dim, problem.device)
+def classes_of(class_label: Label | Classifier, problem: Problem) -> Label:
+    """The classes of the images, which a classifier recognises in the observations."""
+    if not callable(class_label):
+        return class_label
+    return recognised(class_label(problem.observation), problem.prior.c_dim)
+
+
+def with_note(restoration: Restoration, note: str) -> Restoration:
+    """The restoration with one more note."""
+    return replace(restoration, notes=(*restoration.notes, note))
+
+
+def in_words(classes: Label) -> str:
+    """The classes of a batch, such as "class 3" or "classes 3, 1"."""
+    numbers = torch.as_tensor(classes).flatten().tolist()
+    word = "class" if len(numbers) == 1 else "classes"
+    return f"{word} {', '.join(map(str, numbers))}"
 
 
 def recognised(result: Label, c_dim: int) -> Label:

@@ -34,8 +34,8 @@ from .solver import Solver, Solvers
 SETTINGS = "benchmark"  # the kind of record that settings.json holds
 
 Report = Callable[[int, int, str], None]  # results done, results in all, what is computed now
-RowIdentity = tuple[str, str, str, str | None, int | None, str]
-# task, method, image, source, class, note
+RowIdentity = tuple[str | int | None, ...]
+# task, method, image, source, class, operator, assumed operator, note
 
 
 def methods_of(text: str) -> dict[str, invert.RestorationMethod]:
@@ -135,6 +135,8 @@ class Bench:
             notes.append(f"Methods that need a denoiser had {settings.denoiser}.")
         if settings.steps is not None:
             notes.append(f"Shortened: {settings.steps} steps in all for every method.")
+        if settings.samples is not None:
+            notes.append(f"Coverage is that of {settings.samples} answers.")
         if settings.oracle_mask:
             notes.append("Every method was told which pixels are dead.")
         remarks = set()
@@ -183,11 +185,13 @@ class Bench:
                 if not readable:
                     continue
                 wanted: list[RowIdentity] = []
-                known_classes: list[int] = []
+                known_classes: list[int | str] = []
                 for name in readable:
                     number = class_of[name]
                     digest = digests[name]
-                    wanted.append((cell.task, cell.label, name, digest, number, cell.note))
+                    identity = {"task": cell.task, "method": cell.label, "image": name}
+                    about = {"source": digest, "class": number, "note": cell.note}
+                    wanted.append(_identity_of(identity | about | cell.given_texts))
                     if number is not None:
                         known_classes.append(number)
                 finished = self._finished(cell, wanted, finished_rows)
@@ -220,10 +224,13 @@ class Bench:
         for (task, kind, name), data in outcome.pictures.items():
             path = self.picture(task, kind, name)
             atomic.write(path, data)
+        for (task, kind, name), data in outcome.arrays.items():
+            path = self.picture(task, kind, name)
+            atomic.write(path.with_suffix(".npy"), data)
         rows = []
         for row in outcome.rows:
             digest = digests[row["image"]]
-            rows.append(row | {"source": digest, "note": cell.note})
+            rows.append(row | {"source": digest, "note": cell.note} | cell.given_texts)
         self._append(rows)
         return rows
 
@@ -327,9 +334,8 @@ def _names_of(sources: list[Source]) -> list[str]:
 
 def _identity_of(row: Row) -> RowIdentity:
     """The values that must agree for a row to count as a result of this run."""
-    source = row.get("source")
-    note = row.get("note", "")
-    return (row["task"], row["method"], row["image"], source, row.get("class"), note)
+    names = ("task", "method", "image", "source", "class", "operator", "assume")
+    return (*[row.get(name) for name in names], row.get("note", ""))
 
 
 def _batches(cells: list[Cell], names: list[str], batch: int) -> Iterator[tuple[Cell, list[str]]]:

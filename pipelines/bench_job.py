@@ -8,8 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+import degrade
 import invert
 
+from .given_tasks import GivenTask
 from .options import GeneratorOptions
 from .results import Row
 from .solver import identity_text, prior_text
@@ -20,19 +22,22 @@ class BenchSettings(GeneratorOptions):
     """The settings that change a row, besides task, method and picture; kept in settings.json.
 
     generator, denoiser: a bundled name, or a digest of the file. identity: a digest of the face
-    embedding.
+    embedding. samples: how many answers coverage is measured with; None for no coverage.
     """
 
     identity: str | None = None
+    samples: int | None = None
 
     @classmethod
-    def of(cls, options: GeneratorOptions, embedding: Path | None = None) -> BenchSettings:
+    def of(
+        cls, options: GeneratorOptions, embedding: Path | None = None, samples: int | None = None
+    ) -> BenchSettings:
         """Replace the files that the options name by digests of them."""
         settings = asdict(options)
         settings["generator"] = prior_text(options.generator)
         settings["denoiser"] = prior_text(options.denoiser)
         identity = identity_text(embedding, None)
-        return cls(**settings, identity=identity)
+        return cls(**settings, identity=identity, samples=samples)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Cell:
     """A method on a task.
 
     label: its name in the tables. note: a remark for their readers. given: a folder of somebody's
-    restorations, which are scored in place of a method's: UNAP/000.png of picture 000.
+    restorations, which are scored in place of a method's: UNAP/000.png of picture 000. given_task:
+    the task, where it comes from a file; None is that of `degrade.tasks`.
     """
 
     task: str
@@ -48,6 +54,19 @@ class Cell:
     method: invert.RestorationMethod
     note: str = ""
     given: Path | None = None
+    given_task: GivenTask | None = None
+
+    @property
+    def operator(self) -> degrade.Operator:
+        """What happens to the pictures."""
+        if self.given_task is None:
+            return degrade.tasks[self.task]
+        return degrade.parse(self.given_task.operator)
+
+    @property
+    def given_texts(self) -> dict[str, str]:
+        """The texts of the operators, where the task comes from a file."""
+        return {} if self.given_task is None else self.given_task.texts
 
     def given_picture(self, name: str) -> Path:
         """The path of somebody's restoration of a picture."""
@@ -89,22 +108,28 @@ def folder_of(task: str) -> str:
 class BenchJob:
     """A batch of pictures for one method on one task.
 
-    clean: [B, C, R, R]. classes: of the pictures, for conditional priors; None if not given.
+    clean: [B, C, R, R]. classes: of the pictures, for conditional priors, or the name of a
+    classifier; None if not given.
     """
 
     cell: Cell
     names: list[str]
     clean: Tensor
-    classes: list[int] | None = None
+    classes: list[int | str] | None = None
+
+
+Files = dict[tuple[str, str, str], bytes]  # by task, kind and name of the picture
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a job gives: a row for each picture, and files by (task, kind, name).
+    """What a job gives: a row and files for each picture.
 
-    failure: why there are no rows, where only the observations could be made.
+    arrays: files of observations that are no pictures. failure: why there are no rows, where only
+    the observations could be made.
     """
 
     rows: list[Row]
-    pictures: dict[tuple[str, str, str], bytes]
+    pictures: Files
+    arrays: Files
     failure: str = ""

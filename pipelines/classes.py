@@ -1,44 +1,55 @@
-"""The classes of pictures, for conditional generators: one for all, or one for each in a CSV."""
+"""The classes of pictures, for conditional generators.
+
+There is one for all, one for each in a CSV, or a classifier that looks at the observation.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from degrade.imagefile import contents
+from invert.solve import Classifier
 
 from .files import Source
+from .foreign import function_of
 
 COLUMNS = ("picture", "class")
+CLASSIFIER = re.compile(r"[\w.]+:\w+")
 
 
 @dataclass(frozen=True)
 class Classes:
     """The value of `--class`.
 
-    common: the class of every picture. single: the class of each picture, by its path within the
-    folder that was given, such as "birds/01.png". file: where `single` was read, for messages.
+    common: the class of every picture, or "module:function", a classifier. single: the class of
+    each picture, by its path within the folder that was given, such as "birds/01.png". file: where
+    `single` was read, for messages.
     """
 
-    common: int | None = None
+    common: int | str | None = None
     single: Mapping[str, int] = field(default_factory=dict)
     file: str = ""
 
     @staticmethod
     def read(text: str | None) -> Classes:
-        """Read "7", or the CSV file that the text names. Raises ValueError for anything else."""
+        """Read "7", the name of a classifier, or of a CSV file. Raises ValueError otherwise."""
         if text is None:
             return Classes()
         if text.isdecimal():
             return Classes(common=int(text))
         path = Path(text)
+        if not path.is_file() and CLASSIFIER.fullmatch(text):
+            function_of(text, "class")
+            return Classes(common=text)
         if not path.is_file():
             raise ValueError(
-                f"class={text!r} is no class and no file; "
-                "give a number, or a CSV file with the columns picture and class"
+                f"class={text!r} is no class and no file; give a number, a CSV file with the "
+                "columns picture and class, or module:function of a classifier"
             )
         return Classes(single=_rows(path), file=text)
 
@@ -52,8 +63,11 @@ class Classes:
         if self.given and not c_dim:
             raise ValueError("--class: this prior has no classes; leave it out")
 
-    def of(self, source: Source) -> int | None:
-        """The class of a picture. Raises ValueError for a picture without a line in the file."""
+    def of(self, source: Source) -> int | str | None:
+        """The class of a picture, or the name of the classifier that finds it.
+
+        Raises ValueError for a picture without a line in the file.
+        """
         if not self.single:
             return self.common
         name = source.relative.as_posix()
@@ -63,6 +77,17 @@ class Classes:
 
 
 NO_CLASSES = Classes()
+
+
+def label_of(value: int | str | None) -> int | Classifier | None:
+    """A value of `Classes.of` as `invert.restore` takes it."""
+    return function_of(value, "class") if isinstance(value, str) else value
+
+
+def labels_of(values: list[int | str]) -> list[int | str] | Classifier:
+    """The same for a batch, which has one classifier, or a class for each picture."""
+    first = values[0]
+    return function_of(first, "class") if isinstance(first, str) else values
 
 
 def _rows(path: Path) -> dict[str, int]:

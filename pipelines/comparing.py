@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 import numpy
 
-from . import exchange, records
+from . import exchange, files, records
 from .bench import SETTINGS, stored_rows
 from .bench_job import folder_of
 from .metrics import METRICS, Metric
@@ -55,7 +55,7 @@ class Difference:
     @property
     def better(self) -> str:
         """The letter of the better one; empty where the interval contains 0."""
-        if self.low <= 0 <= self.high:
+        if self.low <= 0 <= self.high or self.metric.lower_is_better is None:
             return ""
         b_is_lower = self.high < 0
         b_is_better = b_is_lower == self.metric.lower_is_better
@@ -93,7 +93,7 @@ def _read_folder(folder: Path) -> tuple[list[Row], Callable[[Pair], str]]:
     def observation(pair: Pair) -> str:
         task, picture = pair
         path = folder / "images" / folder_of(task) / "observed" / f"{picture}.png"
-        return exchange.pixel_digest(path)
+        return files.pixel_digest(path)
 
     return stored_rows(folder / "results.jsonl"), observation
 

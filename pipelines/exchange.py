@@ -1,7 +1,8 @@
 """results.json of a benchmark: all scores in one file, and what must agree for them to compare.
 
 It names every problem by its operator and by a digest of each observation. Anyone can check with it
-whether two solvers restored the same observations, without having the pictures.
+whether two solvers restored the same observations, without having the pictures, and run the same
+tasks again: it is a file for `--tasks` (`given_tasks`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ import os
 import platform
 from contextlib import suppress
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 import degrade
 
-from . import records
+from . import files, records
 from .bench import Bench
 from .metrics import METRICS
 from .results import Row
@@ -64,19 +63,19 @@ def problems(bench: Bench, rows: list[Row]) -> dict[str, dict]:
         task = row["task"]
         name = row["image"]
         if task not in of_task:
-            of_task[task] = {"operator": str(degrade.tasks[task]), "observations": {}}
+            of_task[task] = {**operators(row), "observations": {}}
         observations = of_task[task]["observations"]
         if name not in observations:
             path = bench.picture(task, "observed", name)
-            observations[name] = pixel_digest(path)
+            observations[name] = files.pixel_digest(path)
     return of_task
 
 
-def pixel_digest(path: Path) -> str:
-    """SHA-256 of a picture's 8-bit pixels, row by row, whichever program wrote the file."""
-    with Image.open(path) as image:
-        size = f"{image.mode} {image.width}x{image.height}\n"
-        return sha256(size.encode() + image.tobytes()).hexdigest()
+def operators(row: Row) -> dict[str, str]:
+    """The text of the operator, and of what solvers assumed if a file says so."""
+    if "operator" not in row:
+        return {"operator": str(degrade.tasks[row["task"]])}
+    return {name: row[name] for name in ("operator", "assume") if name in row}
 
 
 def published(row: Row) -> Row:

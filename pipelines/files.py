@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 
 import numpy
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from degrade import imagefile
 from degrade.imagefile import FORMATS, NO_SAFETENSORS, contents, picture
+from degrade.images import shows_picture
 from degrade.photofile import Levels
 
 SUFFIXES = {suffix for suffixes in imagefile.SUFFIXES.values() for suffix in suffixes}
@@ -168,6 +171,13 @@ def digest(path: Path) -> str:
     return sha256(contents(path)).hexdigest()
 
 
+def pixel_digest(file: Path | IO[bytes]) -> str:
+    """SHA-256 of a picture's 8-bit pixels, row by row, whichever program wrote the file."""
+    with Image.open(file) as image:
+        size = f"{image.mode} {image.width}x{image.height}\n"
+        return sha256(size.encode() + image.tobytes()).hexdigest()
+
+
 def levels_of(picture: Tensor, bits: int = 8) -> Levels:
     """Convert a picture [1, C, h, w] to levels [h, w, C] of 8 or 16 bits.
 
@@ -187,6 +197,28 @@ def levels_of(picture: Tensor, bits: int = 8) -> Levels:
         rounded = plane.clamp(0, 1).mul_(highest).round_()
         levels[:, :, channel] = rounded.numpy()
     return levels
+
+
+def viewable(observation: Tensor) -> Tensor:
+    """An observation [1, C, h, w] as a picture to look at.
+
+    Measurements, which are no picture, are folded into a square. -1 is black, 0 is grey, as are
+    the pixels that the square has beyond them.
+    """
+    if shows_picture(observation.shape):
+        return observation
+    _, channels, _, count = observation.shape
+    side = math.ceil(math.sqrt(count))
+    square = observation.new_zeros(1, channels, side * side)
+    square[..., :count] = observation[:, :, 0]
+    return square.view(1, channels, side, side) / 2 + 0.5
+
+
+def encode_array(x: Tensor) -> bytes:
+    """The numbers of a tensor as a file of numpy (.npy), in float32."""
+    buffer = io.BytesIO()
+    numpy.save(buffer, x.detach().cpu().float().numpy())
+    return buffer.getvalue()
 
 
 def to_pil(x: Tensor, bits: int = 8) -> Image.Image:

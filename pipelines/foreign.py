@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -54,8 +55,7 @@ class ForeignSolver(invert.RestorationMethod):
         return restoration(phase, image, loss[None])
 
     def _image(self, row: Problem) -> torch.Tensor:
-        module, _, function = self.name.partition(":")
-        solve = getattr(importlib.import_module(module), function)
+        solve = function_of(self.name, "methods")
         try:
             with torch.enable_grad():
                 image = solve(row.observation, row.operator, row.prior, row.seeds[0])
@@ -66,13 +66,19 @@ class ForeignSolver(invert.RestorationMethod):
         return image.detach()
 
 
-def solver_of(name: str) -> ForeignSolver:
-    """The method of a name such as "my_module:solve". Raises ValueError if there is none."""
+def function_of(name: str, option: str) -> Callable[..., Any]:
+    """The function "my_module:function". Raises ValueError that names the option for any other."""
     module, _, function = name.partition(":")
     load([module])
-    solve = getattr(importlib.import_module(module), function, None)
-    if not callable(solve):
-        raise ValueError(f"methods: module {module} has no function {function!r}")
+    found: object = getattr(importlib.import_module(module), function, None)
+    if not callable(found):
+        raise ValueError(f"{option}: module {module} has no function {function!r}")
+    return found
+
+
+def solver_of(name: str) -> ForeignSolver:
+    """The method of a name such as "my_module:solve". Raises ValueError if there is none."""
+    solve = function_of(name, "methods")
     kind = getattr(solve, "prior_kind", "generator")
     if kind not in invert.method.PRIORS:
         known = " or ".join(invert.method.PRIORS)

@@ -13,6 +13,7 @@ import degrade
 from invert import linear_model, unexplained
 from invert.methods import DEFAULT_METHODS, method_of
 
+from .classes import label_of
 from .faces import Where
 from .options import PriorOptions
 from .photo import Photo, Spot
@@ -104,7 +105,7 @@ class RestoreJob:
 
     assumed: the operator that is assumed of the whole picture; None if only parts are restored.
     happened: what happened to the picture, from which the operators of its parts follow. seeds: one
-    for each sample. class_label: of the picture, for a conditional generator. force: whether a
+    for each sample. class_label: see `Classes.of`, for a conditional generator. force: whether a
     generator's image is used even if it explains too little. guessed: whether `happened` was
     estimated from the file. Such an operator loses pixels at the border where it shifts the blocks
     of an earlier JPEG, but the photo shows them.
@@ -119,7 +120,7 @@ class RestoreJob:
     init: Tensor | str | None
     force: bool = False
     guessed: bool = False
-    class_label: int | None = None
+    class_label: int | str | None = None
 
     def with_border(self, image: Tensor) -> Tensor:
         """A restored image with the photo's own pixels where a guessed operator loses them."""
@@ -243,7 +244,7 @@ class Restorer:
             settings.search_method,
             seeds,
             **options,
-            class_label=job.class_label,
+            class_label=label_of(job.class_label),
             init=init,
             identity=solver.identity,
             consistency=settings.keep_visible,

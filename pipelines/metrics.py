@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from degrade.images import shows_picture
 from invert import FaceIdentity, perceptual
 
 from . import realism
@@ -26,7 +27,8 @@ class Comparison:
     """A batch of 8-bit pictures [B, C, H, W] in [0, 1], and what they are compared with.
 
     degraded: the restored pictures after the true degradation, with its own random draws.
-    identity: a face embedding that compares restored and clean pictures.
+    identity: a face embedding that compares restored and clean pictures. answers: several images
+    for each picture, [N, B, C, H, W], not rounded.
     """
 
     restored: Tensor
@@ -34,13 +36,15 @@ class Comparison:
     degraded: Tensor
     observed: Tensor
     identity: FaceIdentity | None = None
+    answers: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Metric:
     """A number that says how good a restoration is.
 
-    name: its name in results.jsonl, results.csv and every table. digits: decimal places in tables.
+    name: its name in results.jsonl, results.csv and every table. lower_is_better: None where
+    neither the lowest nor the highest value is the best. digits: decimal places in tables.
     note: what a reader of the tables must know; {crops} and {reference} are filled in.
     of_picture: computes one value per picture [B]; None if the comparison lacks what it needs.
     of_set: computes one value for a set of restored files. A metric with neither is measured by
@@ -48,7 +52,7 @@ class Metric:
     """
 
     name: str
-    lower_is_better: bool
+    lower_is_better: bool | None
     unit: str = ""
     digits: int = 3
     note: str = ""
@@ -64,6 +68,13 @@ class Metric:
         """The name with its unit."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
+    @property
+    def arrow(self) -> str:
+        """Which way values become better; empty if neither."""
+        if self.lower_is_better is None:
+            return ""
+        return "↓" if self.lower_is_better else "↑"
+
 
 def lpips_to_clean(pictures: Comparison) -> Tensor | None:
     """LPIPS (VGG) between the restored and the clean picture."""
@@ -72,8 +83,10 @@ def lpips_to_clean(pictures: Comparison) -> Tensor | None:
     return perceptual.lpips(pictures.restored, pictures.clean)
 
 
-def lpips_to_observed(pictures: Comparison) -> Tensor:
+def lpips_to_observed(pictures: Comparison) -> Tensor | None:
     """LPIPS (VGG) between the restored picture, degraded again, and the observation."""
+    if not shows_picture(pictures.observed.shape):
+        return None
     degraded = perceptual.enlarged(pictures.degraded, SMALLEST)
     observed = perceptual.enlarged(pictures.observed, SMALLEST)
     return perceptual.lpips(degraded, observed)
@@ -106,6 +119,15 @@ def same_person(pictures: Comparison) -> Tensor | None:
     if pictures.clean is None or pictures.identity is None:
         return None
     return pictures.identity.similarity(pictures.restored, pictures.clean)
+
+
+def coverage(pictures: Comparison) -> Tensor | None:
+    """The share of clean values from the lowest to the highest of the answers."""
+    if pictures.clean is None or pictures.answers is None:
+        return None
+    low, high = pictures.answers.aminmax(dim=0)
+    lies_within = (low <= pictures.clean) & (pictures.clean <= high)
+    return lies_within.double().flatten(1).mean(1)
 
 
 FRECHET = Frechet.here()
@@ -143,6 +165,14 @@ METRICS = (
     Metric("psnr", lower_is_better=False, unit="dB", digits=1, of_picture=psnr),
     Metric("ssim", lower_is_better=False, of_picture=ssim),
     Metric("identity", lower_is_better=False, of_picture=same_person),
+    Metric(
+        "coverage",
+        lower_is_better=None,
+        digits=2,
+        note="Coverage is the share of clean values from the lowest to the highest of N answers. "
+        "It would be (N - 1) / (N + 1) for N draws from the posterior.",
+        of_picture=coverage,
+    ),
     Metric("seconds", lower_is_better=True, unit="s", digits=1),
     Metric(FRECHET.names[1], lower_is_better=True, of_set=realism.whole_distance),
     Metric(
@@ -162,13 +192,14 @@ def scores(
     degraded: Tensor,
     observed: Tensor,
     identity: FaceIdentity | None = None,
+    answers: Tensor | None = None,
 ) -> dict[str, list[float]]:
     """Compute every metric of single pictures: name → one value per picture of the batch.
 
     See `Comparison` for the arguments. Metrics that need a clean picture or an embedding are left
     out if there is none.
     """
-    pictures = Comparison(restored, clean, degraded, observed, identity)
+    pictures = Comparison(restored, clean, degraded, observed, identity, answers)
     values: dict[str, list[float]] = {}
     for metric in METRICS:
         of_each = None if metric.of_picture is None else metric.of_picture(pictures)

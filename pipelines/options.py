@@ -45,6 +45,7 @@ METHODS = names(
     "cri-xl",
     "daps",
     "daps-original",
+    "daps-phase-retrieval",
     "ddnm",
     "ddrm",
     "ddrm-jpeg",
@@ -57,6 +58,7 @@ METHODS = names(
     "diffpir-inpainting",
     "dps",
     "dps-inpainting",
+    "dps-phase-retrieval",
     "ilo",
     "ilo-text",
     "lbrgm",
@@ -115,8 +117,9 @@ ClassLabel = Annotated[
     str | None,
     search(
         "--class",
-        help="Class, for a conditional generator, or a CSV with the columns picture and class.",
-        metavar="N|CSV",
+        help="Class, for a conditional generator, a CSV with the columns picture and class, or "
+        "module:function of a classifier.",
+        metavar="N|CSV|NAME",
     ),
 ]
 METHODS_HELP = (

@@ -151,8 +151,7 @@ def table_html(table: Table) -> str:
             mark = " class=best" if value is not None and value == best else ""
             cells += f"<td{mark}>{table.metric.text(value)}</td>"
         lines.append(f"<tr><th scope='row'>{html.escape(task)}</th>{cells}</tr>")
-    arrow = "↓" if table.metric.lower_is_better else "↑"
-    caption = f"{html.escape(table.metric.title)} {arrow}"
+    caption = f"{html.escape(table.metric.title)} {table.metric.arrow}"
     return (
         f"<figure class=table><figcaption>{caption}</figcaption><div class=scroll><table>"
         f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"

@@ -48,13 +48,13 @@ class Table:
     cells: Cells
 
     def best(self, task: str) -> float | None:
-        """The best value of a task, by the direction of the metric."""
+        """The best value of a task, by the direction of the metric; None if it has none."""
         known = []
         for method in self.methods:
             value = self.cells.get((task, method))
             if value is not None:
                 known.append(value)
-        if not known:
+        if not known or self.metric.lower_is_better is None:
             return None
         if self.metric.lower_is_better:
             return min(known)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 import degrade
+from degrade.images import shows_picture
 from degrade.rng import child_seed
 
 from . import files, metrics
-from .bench_job import BatchResult, BenchJob, BenchSettings, Cell
+from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, Files
+from .classes import labels_of
 from .results import Row, thinned, thinned_terms
 from .solver import Solved, Solver, assumed_operator
 
@@ -47,31 +49,29 @@ class Runner:
             if job.classes is None:
                 raise ValueError(
                     f"this {method.prior_kind} is conditional; give --class a number, "
-                    "or a CSV file with the columns picture and class"
+                    "a CSV file with the columns picture and class, or a classifier"
                 )
-            options["class_label"] = job.classes
+            options["class_label"] = labels_of(job.classes)
         return options
+
+    def seeds(self, job: BenchJob) -> list[int]:
+        """The seed of each picture, which depends on nothing but its name and its task."""
+        return [child_seed(self.settings.seed, job.cell.task, name) for name in job.names]
 
     def __call__(self, job: BenchJob) -> BatchResult:
         """Degrade the batch, restore it and measure the results."""
-        settings = self.settings
         clean = job.clean
         cell = job.cell
         kind = cell.method.prior_kind
         solver = self.solver(kind)
-        seeds = [child_seed(settings.seed, cell.task, name) for name in job.names]
-        task = degrade.tasks[cell.task]
-        operator = task.sample(clean.shape, _streams(seeds))
+        seeds = self.seeds(job)
+        operator = cell.operator.sample(clean.shape, _streams(seeds))
         observed = operator(clean, _streams(seeds))
-        pictures = {}
-        for i, name in enumerate(job.names):
-            observation = files.to_pil(observed[i : i + 1])
-            pictures[cell.task, "observed", name] = files.encode(observation)
-
+        pictures, arrays = _files_of(observed, job)
         try:
             images, remarks = self._restored(job, solver, operator, observed, seeds)
         except NotGiven as error:
-            return BatchResult([], pictures, str(error))
+            return BatchResult([], pictures, arrays, str(error))
         read_back = []
         for name, image in zip(job.names, images, strict=True):
             restoration = files.to_pil(image)
@@ -85,6 +85,7 @@ class Runner:
             degraded.to(solver.device),
             observed.to(solver.device),
             solver.identity,
+            self._answers(job, solver, operator, observed, images),
         )
         rows = []
         for i, name in enumerate(job.names):
@@ -95,7 +96,7 @@ class Runner:
             if job.classes is not None:
                 row["class"] = job.classes[i]
             rows.append(row)
-        return BatchResult(rows, pictures)
+        return BatchResult(rows, pictures, arrays)
 
     def _restored(
         self,
@@ -110,14 +111,63 @@ class Runner:
         if cell.given is not None:
             images = _given_images(cell, job.names, job.clean)
             return images, [{"steps": 0, "finite": True, "loss": []} for _ in images]
-        shape = job.clean.shape if cell.method.prior_kind == "denoiser" else None
-        assumed = assumed_operator(operator, self.settings.oracle_mask, shape)
+        assumed = self._assumed(job, operator)
         options = self.options(job, solver)
         started = time.perf_counter()
         solved = solver.solve(observed, assumed, cell.method, seeds, **options)
         seconds = (time.perf_counter() - started) / len(job.names)
         images = [solution.image for solution in solved]
         return images, [_about(solution, seconds) for solution in solved]
+
+    def _assumed(self, job: BenchJob, operator: degrade.Operator) -> degrade.Operator:
+        """What a solver assumes: a model of what happened, or of what the task's file says."""
+        task = job.cell.given_task
+        if task is not None and task.assume is not None:
+            streams = _streams(self.seeds(job))
+            operator = degrade.parse(task.assume).sample(job.clean.shape, streams)
+        shape = job.clean.shape if job.cell.method.prior_kind == "denoiser" else None
+        return assumed_operator(operator, self.settings.oracle_mask, shape)
+
+    def _answers(
+        self,
+        job: BenchJob,
+        solver: Solver,
+        operator: degrade.Operator,
+        observed: Tensor,
+        images: list[Tensor],
+    ) -> Tensor | None:
+        """Several answers to each observation, [N, B, C, H, W], of which `images` are the first.
+
+        None if coverage is not asked for, and for methods that have one answer.
+        """
+        method = job.cell.method
+        if self.settings.samples is None or job.cell.given is not None or not method.draws:
+            return None
+        options = self.options(job, solver)
+        if "init" in method.options:
+            options["init"] = "random"
+        assumed = self._assumed(job, operator)
+        answers = [torch.cat(images)]
+        for number in range(1, self.settings.samples):
+            seeds = [child_seed(seed, "answer", number) for seed in self.seeds(job)]
+            solved = solver.solve(observed, assumed, method, seeds, **options)
+            answers.append(torch.cat([solution.image for solution in solved]))
+        return torch.stack(answers).to(solver.device)
+
+
+def _files_of(observed: Tensor, job: BenchJob) -> tuple[Files, Files]:
+    """The observations as pictures; those that are none also as arrays."""
+    pictures: Files = {}
+    arrays: Files = {}
+    for name, observation in zip(job.names, observed.split(1), strict=True):
+        key = (job.cell.task, "observed", name)
+        picture = files.to_pil(files.viewable(observation))
+        pictures[key] = files.encode(picture)
+        if job.cell.given_task is not None:
+            job.cell.given_task.refuse_another(name, pictures[key])
+        if not shows_picture(observation.shape):
+            arrays[key] = files.encode_array(observation[0])
+    return pictures, arrays
 
 
 def _given_images(cell: Cell, names: list[str], clean: Tensor) -> list[Tensor]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import degrade
 from degrade.presets import LEVELS
+
+from . import given_tasks
+from .given_tasks import GivenTask
 
 OTHER_PAPERS = ("ddrm", "cri", "dps", "daps")
 
@@ -21,6 +26,16 @@ def _of_robust() -> list[str]:
 
 
 SUITES = {"paper": _of_robust(), **{paper: _of(paper) for paper in OTHER_PAPERS}}
+
+
+def problems_of(text: str, suite: str = "paper") -> dict[str, GivenTask | None]:
+    """The tasks of a JSON file that a text names, or the package's own: name → what a file says.
+
+    Raises ValueError for an unknown task, suite or file.
+    """
+    if text.endswith(".json"):
+        return dict(given_tasks.read(Path(text)))
+    return dict.fromkeys(tasks_of(text, suite))
 
 
 def tasks_of(text: str, suite: str = "paper") -> list[str]:

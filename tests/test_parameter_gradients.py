@@ -112,6 +112,7 @@ WITHOUT_GRADIENT = {
     "deadpixels": {"prob": CHANCE},
     "elastic": dict.fromkeys(["size", "jitter"], DRAWN),
     "fog": {"decay": DRAWN},
+    "fouriermagnitude": {"oversampling": WHOLE},
     "gaussian": {"gray": CHANCE},
     "hotpixels": {"prob": CHANCE},
     "maybe": {"prob": CHANCE},

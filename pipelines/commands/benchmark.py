@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,13 @@ def bench(
     options: GeneratorOptions,
     run: DeviceOptions,
     methods: Annotated[str, compared(help=METHODS_HELP, metavar="NAMES")] = "calibrated",
-    tasks: Tasks = "all",
+    tasks: Annotated[
+        str,
+        compared(
+            help="all, single, composed, names such as denoising/XL,UNAP, or a JSON file of tasks.",
+            metavar="NAMES|JSON",
+        ),
+    ] = "all",
     reference: Annotated[
         Path | None,
         compared(
@@ -54,6 +61,14 @@ def bench(
             metavar="DIRS",
         ),
     ] = None,
+    samples: Annotated[
+        int | None,
+        compared(
+            help="Answers per picture, for coverage: how often the truth is among them.",
+            min=2,
+            metavar="N",
+        ),
+    ] = None,
 ) -> None:
     """Compare methods over the tasks of the papers.
 
@@ -65,6 +80,7 @@ def bench(
     \b
     degrade bench --images examples/avatars --tasks UNAP --limit 2 -o results
     degrade bench --images faces --methods robust,pulse --tasks single -o results
+    degrade bench --images faces --methods ilo --tasks theirs/results.json -o mine
     """
     with user_errors():
         from .. import exchange, report
@@ -72,11 +88,11 @@ def bench(
         from ..bench_job import BenchSettings, Cell, given_cells
         from ..classes import Classes
         from ..solver import device_of
-        from ..tasks import tasks_of
+        from ..tasks import problems_of
         from ..tune import read_tuned
 
         load(run.plugin)
-        chosen_methods, chosen_tasks = methods_of(methods), tasks_of(tasks, compare.suite)
+        chosen_methods, chosen_tasks = methods_of(methods), problems_of(tasks, compare.suite)
         classes = Classes.read(class_label)
         cells = []
         for task in chosen_tasks:
@@ -84,7 +100,8 @@ def bench(
         if tuned is not None:
             cells += [cell for cell in read_tuned(tuned) if cell.task in chosen_tasks]
         if results is not None:
-            cells += given_cells(results, chosen_tasks, chosen_methods)
+            cells += given_cells(results, list(chosen_tasks), chosen_methods)
+        cells = [replace(cell, given_task=chosen_tasks[cell.task]) for cell in cells]
         if reference is not None and not reference.exists():
             raise ValueError(
                 f"{reference} does not exist; "
@@ -92,7 +109,7 @@ def bench(
             )
         report.refuse_foreign(compare.output)
         exchange.refuse_foreign(compare.output)
-        settings = BenchSettings.of(options, embedding)
+        settings = BenchSettings.of(options, embedding, samples)
         failures: tuple[str, ...] = ()
         page = None
         priors = priors_of(options, [cell.method for cell in cells])

@@ -32,6 +32,7 @@ from invert.correction import (
 from invert.methods import METHODS, method_of
 from invert.problem import Problem
 from invert.sampler import Ddim, Mix, Sampler, Schedule
+from invert.solve import image_seeds
 from tests.conftest import picture, rng
 
 SHAPE = (1, 1, 4, 4)
@@ -178,7 +179,7 @@ def step_of(correct, operator, y, sigma=0.3, next_sigma=0.2, renoise=None):
     z.requires_grad_()
     x0 = denoiser.denoise(z, sigma)
     guess = Guess(problem, z, x0, sigma, next_sigma, 0.25, "test")
-    evidence = Evidence.of(problem)
+    evidence = Evidence(problem)
     corrected = correct(guess, evidence, correct.begin(evidence, x0.detach()))
     detached = replace(guess, z=z.detach(), x0=x0.detach())
     following = None if renoise is None else renoise(corrected, detached)
@@ -232,6 +233,51 @@ def test_diffpir_equals_its_proximal_step_and_noise():
     assert torch.allclose(next_alpha * (2 * z - 1), expected.detach(), atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:observation has values from")
+def test_diffpir_equals_the_loop_of_its_code_under_strong_noise():
+    """All steps with H = I in [-1, 1], at the same draws; ours also corrects the last x0."""
+    f = degrade.Gaussian(0.9)
+    y = observation(f)
+    method = METHODS["diffpir-deblurring"].with_steps(12)
+    denoiser = mixture(two_modes())
+    restored = invert.restore(y, f, denoiser, method, seed=0)
+
+    problem = Problem(y, f, denoiser, seeds=image_seeds(0, 1))
+    levels = method.schedule.levels(denoiser)
+    noise = problem.rng("run0/start").normal(y)
+    x = vp(levels[0]) * (2 * y - 1) + (1 - vp(levels[0]) ** 2) ** 0.5 * noise
+    for step, (sigma, following) in enumerate(zip(levels, [*levels[1:], None], strict=True)):
+        alpha = vp(sigma)
+        x0 = denoiser.denoise((x / alpha + 1) / 2, sigma)
+        rho = 7 * 0.9**2 / (2 * sigma) ** 2
+        x0 = 2 * (y + rho * x0) / (1 + rho) - 1
+        if following is None:
+            break
+        epsilon = (x - alpha * x0) / (1 - alpha**2) ** 0.5
+        fresh = problem.rng(f"run0/step{step}/noise").normal(y)
+        mixed = 0.7**0.5 * epsilon + 0.3**0.5 * fresh
+        x = vp(following) * x0 + (1 - vp(following) ** 2) ** 0.5 * mixed
+    assert torch.allclose(2 * restored.latent - 1, x0, atol=2e-3)
+
+
+def test_daps_equals_its_langevin_step_for_phase_retrieval():
+    """Images in [-1, 1], magnitudes of images in [0, 1], and a rate that has fallen by progress."""
+    f = degrade.tasks["daps/phase-retrieval"]
+    y = observation(f)
+    daps = METHODS["daps-phase-retrieval"].correct
+    guess, image, _ = step_of(replace(daps, count=1), f, y)
+
+    x0 = (2 * guess.x0.detach() - 1).requires_grad_()
+    framed = torch.nn.functional.pad(x0 * 0.5 + 0.5, (1, 1, 1, 1))
+    spectrum = torch.fft.fftshift(torch.fft.fft2(framed, norm="ortho"), (-2, -1))
+    misfit = (spectrum.abs().view_as(y) - y).square().sum()
+    (gradient,) = torch.autograd.grad(misfit, x0)
+    rate = 5e-5 * (1 + guess.progress * (0.01 - 1))
+    fresh = guess.draws("langevin0").normal(x0.detach())
+    expected = x0 - rate * gradient / 0.01**2 + (2 * rate) ** 0.5 * fresh
+    assert torch.allclose(2 * image - 1, expected.detach(), atol=1e-5)
+
+
 def test_reddiff_equals_one_step_of_adam():
     f = degrade.parse("pool:2").sample(SHAPE)
     y = observation(f)
@@ -273,7 +319,7 @@ def test_project_keeps_what_a_jpeg_says():
     problem = Problem(y, f, invert.load_prior("photo"), seeds=(0,))
     x0 = (clean + 0.1 * torch.randn(clean.shape, generator=rng(0))).clamp(0, 1)
     guess = Guess(problem, x0, x0, 0.3, 0.2, 0.0, "test")
-    image = Project()(guess, Evidence.of(problem), None).image
+    image = Project()(guess, Evidence(problem), None).image
     assert torch.equal(f(image), y)
 
 
@@ -283,7 +329,7 @@ def test_draws_have_the_proximal_point_as_mean():
     problem = Problem(y, f, mixture(one_mode()), seeds=tuple(range(400)))
     x0 = torch.full((400, *SHAPE[1:]), 0.5)
     guess = Guess(problem, x0, x0, 0.3, 0.2, 0.0, "test")
-    evidence = Evidence.of(problem)
+    evidence = Evidence(problem)
     drawn = Draw(UnitPrior())(guess, evidence, None).image.flatten(1)
     mean = Prox(UnitPrior())(guess, evidence, None).image[0].flatten()
     a, r2 = matrix(f[0]), float(UnitPrior()(guess)) ** 2
@@ -396,6 +442,37 @@ def noisy_photo(name):
     few = replace(method, schedule=replace(method.schedule, steps=6), runs=1)
     clean = torch.nn.functional.interpolate(picture(5), size=(40, 32), mode="area")
     return clean, degrade.Gaussian(0.2)(clean, rng(0)), few
+
+
+PHASES = degrade.tasks["daps/phase-retrieval"]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("dps", 20), ("daps-phase-retrieval", 5), ("reddiff", 20)]
+)
+def test_methods_of_the_gradient_alone_retrieve_phases(name, steps):
+    """They begin at plain grey, and explain the magnitudes better than it."""
+    clean = torch.nn.functional.interpolate(picture(5), size=(48, 48), mode="area")
+    y = PHASES(clean, rng(0))
+    restored = invert.restore(y, PHASES, invert.load_prior("avatars"), name, steps=steps)
+    of_grey = (PHASES(torch.full_like(clean, 0.5), rng(1)) - y).square().mean()
+    assert restored.image.shape == clean.shape and restored.finite.all()
+    assert restored.history[-1] < 0.5 * of_grey
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("pnp", "fouriermagnitude .* only dps, reddiff and daps-original can use a denoiser here"),
+        ("diffpir", "fouriermagnitude .* only dps, reddiff and daps-original can use a denoiser"),
+        ("daps", "fouriermagnitude .* only dps, reddiff and daps-original can use a denoiser here"),
+        ("ddrm", "method='ddrm' needs a linear operator.*fouriermagnitude is neither"),
+    ],
+)
+def test_methods_of_a_linear_part_refuse_magnitudes(name, words):
+    y = PHASES(torch.rand(1, 3, 16, 16, generator=rng(0)), rng(1))
+    with pytest.raises(ValueError, match=words):
+        invert.restore(y, PHASES, invert.load_prior("avatars"), name, steps=2)
 
 
 def test_images_of_a_batch_do_not_change_each_other():

@@ -13,6 +13,7 @@ from PIL import Image
 
 import degrade
 import invert
+from degrade.rng import child_seed
 from invert.start import Mean
 from pipelines import bench, files, tasks
 from pipelines.bench import Bench
@@ -59,6 +60,46 @@ def test_bench_writes_a_row_for_every_cell(results):
         assert row["terms"] and all(len(curve) == 2 for curve in row["terms"].values())
     reduced = files.read_image(results / "images" / "upsampling-XL" / "observed" / "000.png")
     assert reduced.shape == (1, 3, 2, 2) and rows["upsampling/XL", "robust", "000"]["fidelity"] > 0
+
+
+def test_bench_writes_measurements_as_numbers_and_as_a_square(tmp_path):
+    """Magnitudes of a Fourier transform are no picture, so that no fidelity is measured."""
+    task = "daps/phase-retrieval"
+    done = start_bench(tmp_path, tasks=task, methods="calibrated", limit=1)
+    assert done.exit_code == 0
+    observed = tmp_path / "images" / "daps-phase-retrieval" / "observed"
+    y = torch.from_numpy(numpy.load(observed / "000.npy"))
+    side = int(y.shape[-1] ** 0.5)
+    clean = files.from_pil(small(0))
+    magnitudes = degrade.tasks[task][0](clean)[0]
+    assert y.shape == magnitudes.shape and (y - magnitudes).std() == pytest.approx(0.05, rel=0.1)
+    square = files.read_image(observed / "000.png")
+    expected = (y.view(3, side, side) / 2 + 0.5).clamp(0, 1)
+    assert (square[0] - expected).abs().max() <= 0.5 / 255 + 1e-6
+    row = rows_of(tmp_path)[task, "calibrated", "000"]
+    assert "fidelity" not in row and row["accuracy"] > 0
+
+
+def test_bench_measures_coverage_of_several_answers(tmp_path):
+    """Of methods that draw; each answer is what `restore` gives at a seed of its own."""
+    settings = ("--denoiser", "avatars", "--samples", 3)
+    task = "ddrm/uncrop"
+    done = start_bench(tmp_path, *settings, tasks=task, methods="ddrm,pnp", limit=1)
+    assert done.exit_code == 0, done.output
+    rows = rows_of(tmp_path)
+    assert "coverage" not in rows[task, "pnp", "000"]
+    clean = files.from_pil(small(0))
+    f = degrade.tasks[task]
+    seed = child_seed(0, task, "000")
+    seeds = [seed, child_seed(seed, "answer", 1), child_seed(seed, "answer", 2)]
+    y = f(clean, seed).expand(3, -1, -1, -1)
+    drawn = invert.restore(y, f, invert.load_prior("avatars"), "ddrm", seed=seeds, steps=2).image
+    within = (drawn.amin(0) <= clean[0]) & (clean[0] <= drawn.amax(0))
+    assert rows[task, "ddrm", "000"]["coverage"] == pytest.approx(
+        float(within.float().mean()), abs=2e-3
+    )
+    tables = (tmp_path / "tables.md").read_text()
+    assert "Coverage is that of 3 answers." in tables and "coverage ddrm" in tables
 
 
 def test_tables_note_settings_and_mark_the_best(results):

@@ -8,9 +8,9 @@ import pytest
 
 import invert
 from pipelines.classes import Classes
-from pipelines.files import Source
+from pipelines.files import Source, read_image
 from tests.conftest import AVATARS
-from tests.invert.checkpoints import stylegan2
+from tests.invert.checkpoints import conditional_xl, stylegan2
 
 from .shell import apply, run
 
@@ -104,6 +104,65 @@ def test_bench_restores_every_picture_in_its_class(tmp_path, conditional):
     assert bench(tmp_path, "each", conditional, "--class", tmp_path / "c.csv").exit_code == 0
     changed = rows_of(tmp_path / "each")  # the last line of a picture counts
     assert changed["001"]["class"] == 1 and changed["000"]["class"] == 2
+
+
+def brightest(observation):
+    """A classifier: the channel that is brightest."""
+    return observation.mean((2, 3))
+
+
+CLASSIFIER = "tests.pipelines.test_classes:brightest"
+
+
+def test_bench_takes_a_classifier_of_the_observations(tmp_path, conditional):
+    assert bench(tmp_path, "seen", conditional, "--class", CLASSIFIER).exit_code == 0
+    seen = rows_of(tmp_path / "seen")
+    classes = []
+    for name in ("000", "001"):
+        observed = read_image(tmp_path / "seen" / "images" / "UP" / "observed" / f"{name}.png")
+        classes.append(int(brightest(observed).argmax()))
+    assert seen["000"]["notes"] == [f"the classifier says: classes {classes[0]}, {classes[1]}"]
+    lines = [f"{name}.png,{number}\n" for name, number in zip(seen, classes, strict=True)]
+    (tmp_path / "c.csv").write_text("picture,class\n" + "".join(lines))
+    assert bench(tmp_path, "told", conditional, "--class", tmp_path / "c.csv").exit_code == 0
+    told = rows_of(tmp_path / "told")
+    for name in told:
+        assert told[name]["loss"] == seen[name]["loss"] and seen[name]["class"] == CLASSIFIER
+    text = (tmp_path / "seen" / "results.jsonl").read_text()
+    assert bench(tmp_path, "seen", conditional, "--class", CLASSIFIER).exit_code == 0
+    assert (tmp_path / "seen" / "results.jsonl").read_text() == text  # nothing is computed again
+    unknown = bench(tmp_path, "seen", conditional, "--class", "tests.pipelines.test_classes:none")
+    assert unknown.exit_code == 2 and "has no function 'none'" in unknown.stderr
+
+
+@pytest.mark.parametrize("method", ["calibrated", "robust", "cri", "cri-xl"])
+def test_bench_searches_a_stylegan_xl_with_classes(tmp_path, conditional, method):
+    """It has no W++, so the searches that go on to W++ end in W+."""
+    path = tmp_path / "xl.safetensors"
+    invert.save_generator(conditional_xl(), path)
+    result = run(
+        *("bench", "--images", tmp_path / "in", "-o", tmp_path / "xl", "--generator", path),
+        *("--tasks", "UP", "--methods", method, *ALEX[:2], "--steps", 6, "--limit", 1),
+        *("--class", tmp_path / "c.csv"),
+    )
+    assert result.exit_code == 0, result.output
+    row = rows_of(tmp_path / "xl")["000"]
+    assert row["class"] == 2 and row["finite"] and row["steps"] >= 4
+    left_out = any("phase W++ was left out" in note for note in row["notes"])
+    assert left_out == (method in ("calibrated", "robust"))
+
+
+def test_restore_takes_a_classifier(tmp_path, conditional):
+    apply(tmp_path / "in", output=tmp_path / "o", op="resize:32 >> downsample:2")
+    result = run(
+        *("restore", tmp_path / "o", "-o", tmp_path / "r", "--prior", conditional, *ALEX),
+        *("--op", "downsample:2", "--class", CLASSIFIER, "--force"),
+    )
+    assert result.exit_code == 0, result.output
+    log = json.loads((tmp_path / "r" / "000.json").read_text())
+    number = int(brightest(read_image(tmp_path / "o" / "000.png")).argmax())
+    assert log["class_label"] == CLASSIFIER
+    assert f"the classifier says: class {number}" in log["notes"]
 
 
 def test_bench_asks_for_classes_and_refuses_useless_ones(tmp_path, conditional):

@@ -11,7 +11,7 @@ from PIL import Image
 
 import degrade
 from degrade import parse
-from pipelines import comparing, exchange
+from pipelines import comparing, files
 from pipelines.bench_job import given_cells
 from pipelines.comparing import Difference, interval
 from pipelines.metrics import METRICS
@@ -136,7 +136,7 @@ def test_pixel_digest_is_that_of_pixels_not_of_the_file(results, tmp_path):
     assert again.read_bytes() != path.read_bytes()
     head = f"RGB {width}x{height}\n".encode()
     expected = hashlib.sha256(head + pixel_values.tobytes()).hexdigest()
-    assert exchange.pixel_digest(again) == exchange.pixel_digest(path) == expected
+    assert files.pixel_digest(again) == files.pixel_digest(path) == expected
 
 
 def test_bench_keeps_a_results_file_of_another_program(tmp_path):

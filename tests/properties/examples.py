@@ -112,6 +112,7 @@ STRATEGIES = {
         "elastic", strength=st.floats(0, 30), size=st.floats(0.3, 9), jitter=st.floats(0, 20)
     ),
     "fog": declared("fog", amount=st.floats(0, 3), decay=st.floats(1, 5)),
+    "fouriermagnitude": declared("fouriermagnitude"),
     "gamma": declared("gamma", gamma=st.floats(0.01, 5)),
     "contrast": declared("contrast"),
     "correlated": declared("correlated", mix=st.none() | st.just((0.3, 0.1, 0, 0.2, 0.1, 0.3))),
