@@ -103,7 +103,8 @@ def psnr(x: Tensor, y: Tensor) -> float:
     return float((-10 * error.log10()).mean())
 
 
-def diff_jpegs_evaluation(folder: Path) -> None:
+def diff_jpegs(folder: Path) -> dict[str, Codec]:
+    """The two codecs of a checkout of Diff-JPEG."""
     sys.path.insert(0, str(folder))
     from diff_jpeg import diff_jpeg_coding
 
@@ -111,7 +112,11 @@ def diff_jpegs_evaluation(folder: Path) -> None:
         result: Tensor = diff_jpeg_coding(x * 255, quality, ste=ste)
         return result / 255
 
-    theirs: dict[str, Codec] = {"Diff-JPEG": coded, "Diff-JPEG, ste": partial(coded, ste=True)}
+    return {"Diff-JPEG": coded, "Diff-JPEG, ste": partial(coded, ste=True)}
+
+
+def diff_jpegs_evaluation(folder: Path) -> None:
+    theirs = diff_jpegs(folder)
     codecs: dict[str, Codec] = {"kornia": with_kornia, **theirs, "degrade": jpeg}
     x = pictures(**HELD_OUT)
     print(f"\n| PSNR to the codec, dB | {' | '.join(f'q {q}' for q in QUALITIES)} |")
