@@ -15,7 +15,6 @@ pictures in percent and the mean cross entropy; higher is better.
 import argparse
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy

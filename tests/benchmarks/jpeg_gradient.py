@@ -41,6 +41,7 @@ STEPS = 10
 INVERTED = 12  # quality
 
 Codec = Callable[[Tensor, Tensor], Tensor]  # (images, their qualities [B]) → images
+Loss = Callable[[Tensor], Tensor]  # images → one number each
 
 
 def kornias(x: Tensor, quality: Tensor) -> Tensor:
@@ -59,7 +60,11 @@ def methods() -> dict[str, Codec]:
 
 
 def attacked(
-    x: Tensor, quality: int, codec: Codec, loss: Callable[[Tensor], Tensor], epsilon: float = EPSILON
+    x: Tensor,
+    quality: int,
+    codec: Codec,
+    loss: Callable[[Tensor], Tensor],
+    epsilon: float = EPSILON,
 ) -> Tensor:
     """x with changes of at most `epsilon` by which the loss through `codec` grows, in 8 bits."""
     qualities = torch.full((len(x),), float(quality))

@@ -114,8 +114,8 @@ def test_adjoint_of_linear_operators_is_exact(name, data):
     x = data.draw(images(dtype=torch.float64))
     f = data.draw(STRATEGIES[name]).sample(x.shape, rng())
     if not f.linear:
-        # The next law is about it. The slope of a camera is no number per pixel.
-        assert {stage.name for stage in f.row(0, len(x))} & {*SLOPES, "camera"}
+        # The next law is about it. The slope of a camera or a codec is no number per pixel.
+        assert {stage.name for stage in f.row(0, len(x))} & {*SLOPES, "camera", "codec"}
         with pytest.raises(ValueError, match="no adjoint"):
             f.adjoint(f(x, rng()))
         return
