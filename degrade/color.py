@@ -21,6 +21,10 @@ from .surrogate import declare, with_gradient_of
 _STRONGEST = 20  # largest factor
 _TORCHVISION_LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue
 
+# Rows of the matrices between RGB and luma, Cb and Cr of JFIF, without their offsets
+TO_YCBCR = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+TO_RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
+
 
 def luma(x: Tensor, weights: Sequence[float] = _TORCHVISION_LUMA) -> Tensor:
     """A weighted sum of red, green and blue [B, 1, H, W]; a grey image as it is."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .color import TO_RGB, TO_YCBCR
 from .constants import cached_constant
 from .dct import block_dct, inverse_block_dct
 from .images import check_channels
@@ -26,9 +27,6 @@ _SMALLEST_FACTOR = 1e-4  # of the tables: quality 100 would divide by zero
 
 _CUBE_FACTOR = 1e-4  # added to the factor of the tables by StegaStamp
 Rounding = Callable[[Tensor], Tensor]
-
-_TO_YCBCR = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
-_TO_RGB = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
 
 
 @register("diffjpeg", exact="DiffJPEG", gradient="straight through")
@@ -86,14 +84,14 @@ def _cube_below_half(steps: Tensor) -> Tensor:
 
 def _decoded(levels: Tensor, factor: float | Tensor, rounded: Rounding) -> Tensor:
     """The round trip of three channels, in levels of 255."""
-    luma, chroma = _mixed(levels, _TO_YCBCR).split([1, 2], 1)
+    luma, chroma = _mixed(levels, TO_YCBCR).split([1, 2], 1)
     luma = _gray_decoded(luma, factor, rounded)
     table = _chroma_table().to(levels.device) * factor
     small_chroma = _quantised(_halved(chroma), table, rounded)
     wide_chroma = small_chroma.repeat_interleave(2, 3)
     chroma = wide_chroma.repeat_interleave(2, 2)
     planes = torch.cat([luma, chroma], 1)
-    return _mixed(planes, _TO_RGB)
+    return _mixed(planes, TO_RGB)
 
 
 def _halved(planes: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def calls(monkeypatch):
         written.extend(files)
         return files
 
-    assert pillow._equals_model()
+    assert pillow._equals_model(3, "4:2:0")
     monkeypatch.setattr(pillow, "_saved", spy)
     return written
 
@@ -188,10 +188,44 @@ def test_model_writes_what_pillow_cannot(monkeypatch):
         raise OSError("encoder error -2 when writing image file")
 
     x = picture(0)
-    assert pillow._equals_model()
+    assert pillow._equals_model(3, "4:2:0")
     monkeypatch.setattr(pillow, "_saved", fail)
     assert jpeg_bytes(x, 50) == jpeg_coefficients(x, 50).encode()
     assert torch.equal(jpeg(x, 50), jpeg_coefficients(x, 50).decode())
+
+
+@pytest.mark.parametrize("mode", ["optimize", "progressive"])
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_files_larger_than_pillows_buffer_print_nothing(mode, blocks, capfd):
+    """Pillow's library complains where a file of noise needs more than two bytes a pixel."""
+    black_and_white = torch.randint(2, (1, 3, 200, 200), generator=rng())
+    x = black_and_white.float()
+    options = {mode: True, "restart_marker_blocks": blocks}
+    files = jpeg_bytes(x, 95, "4:4:4", **options)
+    assert files == jpeg_coefficients(x, 95, "4:4:4").encode(**options)
+    assert len(files[0]) > 2 * 200 * 200
+    assert capfd.readouterr().err == ""
+
+
+def test_each_sampling_is_compared_by_itself(calls, monkeypatch):
+    """A library may differ in one sampling alone."""
+    original = pillow._opened
+
+    def other(written, x):
+        is_gray = x.shape[1] == 1
+        return original(written, x) + is_gray / 255
+
+    uncached = functools.cache(pillow._equals_model.__wrapped__)
+    monkeypatch.setattr(pillow, "_equals_model", uncached)
+    monkeypatch.setattr(pillow, "_opened", other)
+    x = picture(0)
+    gray = x[:, :1]
+    assert torch.equal(jpeg(gray, 50), jpeg_coefficients(gray, 50).decode())
+    calls.clear()
+    jpeg(gray, 50)
+    assert calls == []
+    jpeg(x, 50)
+    assert calls != []
 
 
 @pytest.mark.parametrize("part", ["_saved", "_opened"])
@@ -205,7 +239,7 @@ def test_another_library_is_not_used(part, monkeypatch):
         return original(*arguments) + 1 / 255
 
     x = picture(0)
-    uncached = functools.lru_cache(pillow._equals_model.__wrapped__)
+    uncached = functools.cache(pillow._equals_model.__wrapped__)
     monkeypatch.setattr(pillow, "_equals_model", uncached)
     monkeypatch.setattr(pillow, part, other)
     assert jpeg_bytes(x, 50) == jpeg_coefficients(x, 50).encode()

@@ -1,8 +1,8 @@
 """Pillow in place of the model, where both give the same bytes and pixels and Pillow is faster.
 
 The model of libjpeg-turbo passes over an image in memory some forty times. Pillow's library keeps a
-block in registers. It is used on the CPU for what it can do alone. Before the first use it must
-save and open a small picture as the model does; another library would not.
+block in registers. It is used on the CPU for what it can do alone. Before the first use with a
+sampling it must save and open a small picture as the model does; another library would not.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _SAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 _LARGEST_STEP = 255  # of a baseline file
+_MODES: tuple[dict[str, Any], ...] = ({}, {"optimize": True}, {"progressive": True})
+# Pillow's buffer for an optimised or progressive file, in bytes: the larger one of these two
+_BUFFER, _BYTES_OF_PIXEL = 2**16, 2
+_RESTARTS_OF_PIXEL = 0.5  # bytes; 8 more scans with 3 bytes after each block
 
 
 def files(
@@ -33,11 +37,13 @@ def files(
 
     tables: the quantiser's steps [B, n, 8, 8]. options: of Pillow's `save`.
     """
-    if not (_covers(x, tables, colour, subsampling) and _equals_model()):
+    if not _covers(x, tables, colour, subsampling):
+        return None
+    if not _equals_model(x.shape[1], subsampling):
         return None
     try:
         return _saved(x, tables, subsampling, **options)
-    except OSError:  # its buffer may be too small
+    except OSError:  # its buffer is too small
         return None
 
 
@@ -74,30 +80,51 @@ def _covers(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> bool:
     return bool(tables.max() <= _LARGEST_STEP) and bool(x.sum().isfinite())
 
 
-@functools.lru_cache(maxsize=1)
-def _equals_model() -> bool:
+@functools.cache
+def _equals_model(channels: int, subsampling: str) -> bool:
     """Whether Pillow saves a small picture to the same bytes as the model, and opens it equally."""
     from .coefficients import jpeg_coefficients
 
-    values = torch.arange(3 * 24 * 40, dtype=torch.float32, device="cpu")
+    values = torch.arange(channels * 24 * 40, dtype=torch.float32, device="cpu")
     levels = values.square() % 256
-    x = (levels / 255).view(1, 3, 24, 40)
-    coefficients = jpeg_coefficients(x, 40)
-    written = _saved(x, coefficients.tables, "4:2:0")
-    if written != coefficients.encode():
-        return False
-    return torch.equal(_opened(written, x), coefficients.decode())
+    x = (levels / 255).view(1, channels, 24, 40)
+    coefficients = jpeg_coefficients(x, 40, subsampling)
+    for mode in _MODES:
+        written = _saved(x, coefficients.tables, subsampling, **mode)
+        if written != coefficients.encode(**mode):
+            return False
+        if not torch.equal(_opened(written, x), coefficients.decode()):
+            return False
+    return True
 
 
 def _saved(x: Tensor, tables: Tensor, subsampling: str, **options: Any) -> list[bytes]:
     result = []
     for image, tables_of_image in zip(_images(x), tables, strict=True):
-        file = io.BytesIO()
         used = tables_of_image[: x.shape[1]]
         steps = used.flatten(1).int().tolist()
-        image.save(file, "JPEG", qtables=steps, subsampling=subsampling, **options)
-        result.append(file.getvalue())
+        result.append(_file(image, qtables=steps, subsampling=subsampling, **options))
     return result
+
+
+def _file(image: Image, optimize: bool = False, progressive: bool = False, **options: Any) -> bytes:
+    """The file that Pillow writes; OSError where its buffer may be too small.
+
+    A baseline file is written in parts. Of the others, Pillow's library wants to write all at once,
+    and complains on the standard error stream if the buffer ends before. They are smaller than the
+    baseline file, but for the restart markers of their scans.
+    """
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    if not (optimize or progressive):
+        return file.getvalue()
+    pixels = image.width * image.height
+    largest = max(_BUFFER, _BYTES_OF_PIXEL * pixels)
+    if len(file.getvalue()) + _RESTARTS_OF_PIXEL * pixels > largest:
+        raise OSError("the file may not fit into Pillow's buffer")
+    file = io.BytesIO()
+    image.save(file, "JPEG", optimize=optimize, progressive=progressive, **options)
+    return file.getvalue()
 
 
 def _opened(written: list[bytes], x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@
 Attack: change a picture by at most 3/255 per value so that its JPEG differs as much as possible
 from the JPEG of the picture itself, by LPIPS (AlexNet). Iterated FGSM: 10 steps of 3/4/255 along
 the sign of the gradient, from the same random start for every method. The score is the LPIPS
-after Pillow saved both; higher is better. Diff-JPEG's paper attacks a classifier instead, which
-this package does not hold. "no JPEG" attacks the picture, as if it were not saved.
+after Pillow saved both; higher is better. "no JPEG" attacks the picture, as if it were not saved.
+Diff-JPEG's paper attacks a classifier instead, as `jpeg_attack.py` does.
 Quality: the derivative of the squared error of a JPEG with respect to its quality, divided by the
 true slope: the difference of Pillow's errors at qualities 3 higher and 3 lower. 1 is right.
 Inversion: restore a picture of quality 12 with the bundled generator, by `robust` in 45 steps; the
@@ -41,6 +41,7 @@ STEPS = 10
 INVERTED = 12  # quality
 
 Codec = Callable[[Tensor, Tensor], Tensor]  # (images, their qualities [B]) → images
+Loss = Callable[[Tensor], Tensor]  # images → one number each
 
 
 def kornias(x: Tensor, quality: Tensor) -> Tensor:
@@ -58,19 +59,23 @@ def methods() -> dict[str, Codec]:
     return codecs
 
 
-def attacked(x: Tensor, quality: int, codec: Codec, network: perceptual.Perceptual) -> Tensor:
-    """x with the changes that an attack through `codec` finds, in 8 bits."""
+def attacked(
+    x: Tensor,
+    quality: int,
+    codec: Codec,
+    loss: Callable[[Tensor], Tensor],
+    epsilon: float = EPSILON,
+) -> Tensor:
+    """x with changes of at most `epsilon` by which the loss through `codec` grows, in 8 bits."""
     qualities = torch.full((len(x),), float(quality))
-    maps = network.maps(with_pillow(x, quality))
     generator = torch.Generator().manual_seed(0)
-    delta = (torch.rand(x.shape, generator=generator) * 2 - 1) * EPSILON
+    delta = (torch.rand(x.shape, generator=generator) * 2 - 1) * epsilon
     for _ in range(STEPS):
         delta.requires_grad_()
         changed = (x + delta).clamp(0, 1)
-        distance = network.distance_to(maps, codec(changed, qualities))
-        (gradient,) = torch.autograd.grad(distance.sum(), delta)
-        moved = delta.detach() + EPSILON / 4 * gradient.sign()
-        delta = moved.clamp(-EPSILON, EPSILON)
+        (gradient,) = torch.autograd.grad(loss(codec(changed, qualities)).sum(), delta)
+        moved = delta.detach() + epsilon / 4 * gradient.sign()
+        delta = moved.clamp(-epsilon, epsilon)
     return ((x + delta).clamp(0, 1) * 255).round() / 255
 
 
@@ -81,10 +86,10 @@ def attack(x: Tensor, codecs: dict[str, Codec]) -> None:
     for name, codec in {"no JPEG": without_jpeg, **codecs}.items():
         scores = []
         for quality in ATTACKED:
-            changed = attacked(x, quality, codec, network)
-            saved = with_pillow(changed, quality)
             maps = network.maps(with_pillow(x, quality))
-            scores.append(network.distance_to(maps, saved).mean().item())
+            distance = partial(network.distance_to, maps)
+            saved = with_pillow(attacked(x, quality, codec, distance), quality)
+            scores.append(distance(saved).mean().item())
         print(f"| {name} | {' | '.join(f'{score:.4f}' for score in scores)} |", flush=True)
 
 

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/peers.py --kornia FOLDER     # a checkout of github.com/kornia/kornia
     python tests/benchmarks/peers.py --diff-jpeg FOLDER  # one of github.com/necla-ml/Diff-JPEG
+    python tests/benchmarks/peers.py --torchvision FOLDER  # one of github.com/pytorch/vision
     python tests/benchmarks/peers.py                     # torchvision's cases, which need no files
 
 Nothing of these repositories is copied: the folders are the reader's own.
@@ -11,7 +12,9 @@ Diff-JPEG: the evaluation of its paper. The PSNR to the codec's image, which sho
 qualities; and the attack of `jpeg_gradient.py` with Diff-JPEG as one more gradient. Pictures by
 which nothing was chosen.
 torchvision: its `jpeg` of tensors and of PIL images at the qualities and colours of its tests of
-values, on batches and at odd sizes; how many differ from ours.
+values, on batches and at odd sizes; how many differ from ours. From a folder, its class TestJPEG in
+test/test_transforms_v2.py, in which our JPEG stands for torchvision's encoder and decoder of
+tensors; PIL images go through Pillow as before.
 """
 
 import argparse
@@ -74,10 +77,43 @@ def kornias_tests(folder: Path) -> None:
     kornia.enhance.jpeg_codec_differentiable = as_kornia
     kornia.enhance.JPEGCodecDifferentiable = AsKorniasModule
     chosen = " and ".join(f"not {name}" for name in OF_THE_APPROXIMATION)
-    file = str(folder / "tests" / "enhance" / "test_jpeg.py")
-    pytest.main(
-        [file, f"--rootdir={folder}", "-o", "addopts=", "-p", "no:xdist", "-q", "-k", chosen]
-    )
+    run_tests(folder, folder / "tests" / "enhance" / "test_jpeg.py", chosen)
+
+
+def run_tests(folder: Path, file: Path, chosen: str) -> None:
+    options = [f"--rootdir={folder}", "-o", "addopts=", "-p", "no:xdist", "-q", "-k", chosen]
+    pytest.main([str(file), *options], plugins=[WarningsAreNoErrors()])
+
+
+class WarningsAreNoErrors:
+    """Leaves out that torchvision's tests fail of warnings: PyTorch deprecates scripting by now."""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            module = item.getparent(pytest.Module)
+            if module is not None:
+                module.own_markers.clear()
+
+
+@torch.jit.ignore
+def levels_of_jpeg(image: Tensor, quality: int) -> Tensor:
+    return (jpeg(image[None] / 255, quality)[0] * 255).round().byte()
+
+
+def as_torchvisions_encoder(image: Tensor, quality: int) -> Tensor:
+    """The pixels of the file in place of its bytes; uint8 [C, H, W]."""
+    return levels_of_jpeg(image, quality)
+
+
+def as_torchvisions_decoder(pixels: Tensor) -> Tensor:
+    return pixels
+
+
+def torchvisions_tests(folder: Path) -> None:
+    sys.path.insert(0, str(folder / "test"))  # for its helpers
+    functional._augment.encode_jpeg = as_torchvisions_encoder
+    functional._augment.decode_jpeg = as_torchvisions_decoder
+    run_tests(folder, folder / "test" / "test_transforms_v2.py", "TestJPEG")
 
 
 def torchvisions_cases() -> None:
@@ -103,7 +139,8 @@ def psnr(x: Tensor, y: Tensor) -> float:
     return float((-10 * error.log10()).mean())
 
 
-def diff_jpegs_evaluation(folder: Path) -> None:
+def diff_jpegs(folder: Path) -> dict[str, Codec]:
+    """The two codecs of a checkout of Diff-JPEG."""
     sys.path.insert(0, str(folder))
     from diff_jpeg import diff_jpeg_coding
 
@@ -111,7 +148,11 @@ def diff_jpegs_evaluation(folder: Path) -> None:
         result: Tensor = diff_jpeg_coding(x * 255, quality, ste=ste)
         return result / 255
 
-    theirs: dict[str, Codec] = {"Diff-JPEG": coded, "Diff-JPEG, ste": partial(coded, ste=True)}
+    return {"Diff-JPEG": coded, "Diff-JPEG, ste": partial(coded, ste=True)}
+
+
+def diff_jpegs_evaluation(folder: Path) -> None:
+    theirs = diff_jpegs(folder)
     codecs: dict[str, Codec] = {"kornia": with_kornia, **theirs, "degrade": jpeg}
     x = pictures(**HELD_OUT)
     print(f"\n| PSNR to the codec, dB | {' | '.join(f'q {q}' for q in QUALITIES)} |")
@@ -130,6 +171,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kornia", type=Path)
     parser.add_argument("--diff-jpeg", type=Path)
+    parser.add_argument("--torchvision", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
     torchvisions_cases()
@@ -137,3 +179,5 @@ if __name__ == "__main__":
         diff_jpegs_evaluation(options.diff_jpeg)
     if options.kornia is not None:
         kornias_tests(options.kornia)
+    if options.torchvision is not None:
+        torchvisions_tests(options.torchvision)

@@ -261,7 +261,6 @@ def _untouched(f, x, run):
 
 SLOPES = {
     "clamp": lambda f, x, run: 0.5 / torch.cosh(x - 0.5) ** 2,
-    "codec": _one,
     "fog": _fog,
     "gamma": lambda f, x, run: f.gamma * x.clamp(min=1e-3) ** (f.gamma - 1),
     "correlated": _correlated,

@@ -114,9 +114,9 @@ def test_adjoint_of_linear_operators_is_exact(name, data):
     x = data.draw(images(dtype=torch.float64))
     f = data.draw(STRATEGIES[name]).sample(x.shape, rng())
     if not f.linear:
-        # The next law is about it. The slopes of a camera and of a Fourier transform are no number
-        # per pixel.
-        declared = {*SLOPES, "camera", "fouriermagnitude"}
+        # The next law is about it. The slopes of a camera, a codec and a Fourier transform are no
+        # number per pixel.
+        declared = {*SLOPES, "camera", "codec", "fouriermagnitude"}
         assert {stage.name for stage in f.row(0, len(x))} & declared
         with pytest.raises(ValueError, match="no adjoint"):
             f.adjoint(f(x, rng()))
