@@ -66,6 +66,11 @@ class LinearModel:
         """Aᵀ y."""
         return y if self.linear is None else self.linear.adjoint(y, self.shape)
 
+    def shown(self) -> Tensor:
+        """1 for each value of the observation that shows some of the image, 0 for hidden pixels."""
+        sums = self.forward(self.observation.new_ones(self.shape))
+        return (sums != 0).to(sums)
+
     def first_guess(self) -> Tensor:
         """An image that fits the observation roughly; pixels without one come from around them."""
         y = self.observation

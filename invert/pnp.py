@@ -20,15 +20,18 @@ from degrade.knowledge import Agrees
 from degrade.noise import Gaussian
 from degrade.operator import Operator, Shape, compose
 
-from .defects import with_found_mask
+from .defects import buried_losses, with_found_mask, with_likely_mask
 from .method import RestorationMethod
 from .orientation import HALF_TURN, known_turns
 from .problem import Problem
-from .result import Report, Restoration
+from .result import Report, Restoration, Step
 from .sampling import Sampling, check_drawn, check_linear, report_step, restoration
-from .strength import Strength, find_strength, turns
+from .strength import TRIAL_STEPS, Strength, find_strength, turns
 from .tiles import blend, tiles
+from .trials import TRIAL_CENTRES, estimate_trial
 from .white_noise import refined, refines
+
+MASK_ROUNDS = 3  # in which pixels that were lost below a JPEG or noise are found
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class PlugAndPlay(RestorationMethod):
     margin: int = 48
     source: str = "Zhang et al. 2021, Plug-and-Play Image Restoration with Deep Denoiser Prior"
     departures: str = (
-        "noise levels found by trial on pictures of known truth; exact data consistency at the end; "
+        "noise levels found by trial on pictures of known truth; pixels lost below a JPEG found; "
+        "exact data consistency at the end; "
         "conjugate gradients for every linear operator"
     )
 
@@ -73,14 +77,52 @@ class PlugAndPlay(RestorationMethod):
         histories = []
         notes: list[str] = []
         for i in range(problem.batch):
-            row, found = with_found_mask(problem.row(i))
-            strength = find_strength(row, self.steps, self.first_sigma, self.last_sigma)
-            notes.extend(note for note in (found, strength.note) if note)
-            history = self._restore_into(images[i : i + 1], row, strength, report)
+            history, row_notes = self._restore_row(images[i : i + 1], problem.row(i), report)
             histories.append(history)
+            notes.extend(row_notes)
         (phase,) = self.stages()
         distinct_notes = tuple(dict.fromkeys(notes))
         return restoration(phase, images, torch.stack(histories, 1), distinct_notes)
+
+    def _restore_row(self, image: Tensor, row: Problem, report: Report) -> tuple[Tensor, list[str]]:
+        """Restore one image into zeros; return the loss of each step [steps], and notes.
+
+        If pixels were lost below a JPEG or noise, they are found by what the restoration of the
+        round before predicts, and become a mask, unless a trial says that it does not help.
+        """
+        current, found = with_found_mask(row)
+        lossy = buried_losses(current.operator, row.image_shape)
+        rounds = 1 if lossy is None else 1 + MASK_ROUNDS
+        for number in range(rounds):
+            if lossy is not None and number > 0:
+                if number == 1 and not self._finding_helps(row, lossy, image):
+                    break
+                current, found = with_likely_mask(row, lossy, image)
+                image.zero_()
+            strength = find_strength(current, self.steps, self.first_sigma, self.last_sigma)
+            report_round = share_of(report, number, rounds)
+            history = self._restore_into(image, current, strength, report_round)
+        return history, [note for note in (found, strength.note) if note]
+
+    def _finding_helps(self, row: Problem, lossy: int, image: Tensor) -> bool:
+        """Whether parts of the first restoration are restored better if lost pixels are found.
+
+        lossy: the position of the stage that loses them.
+        """
+        gain = 0.0
+        for number in (0, len(TRIAL_CENTRES) - 1):
+            trial = estimate_trial(row, image, number)
+            first = self._of_trial(trial.problem)
+            masked, _ = with_likely_mask(trial.problem, lossy, first)
+            second = self._of_trial(masked)
+            gain += mse(first, trial.truth) - mse(second, trial.truth)
+        return gain > 0
+
+    def _of_trial(self, problem: Problem) -> Tensor:
+        """The restoration of a trial, in few turns."""
+        strength = find_strength(problem, TRIAL_STEPS, self.first_sigma, self.last_sigma)
+        *_, x0 = turns(problem, strength)
+        return x0.clamp(0, 1)
 
     def _restore_into(
         self, image: Tensor, problem: Problem, strength: Strength, report: Report
@@ -108,6 +150,21 @@ class PlugAndPlay(RestorationMethod):
                 losses[number, step - 1 :] = loss
             blend(image, part, x0)
         return losses.mean(0)
+
+
+def share_of(report: Report, number: int, rounds: int) -> Report:
+    """A report for one of several rounds, which counts the steps of all."""
+
+    def report_round(step: Step) -> None:
+        done = number * step.total + step.step
+        report(replace(step, step=done, total=rounds * step.total))
+
+    return report_round
+
+
+def mse(x: Tensor, y: Tensor) -> float:
+    """The mean squared difference of two images."""
+    return float((x - y).square().mean())
 
 
 def cuttable(operator: Operator, shape: Shape, error: float) -> Operator:

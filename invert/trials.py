@@ -187,6 +187,19 @@ def photo_trials(problem: Problem) -> list[Trial]:
     return list(trials.values())
 
 
+def estimate_trial(problem: Problem, image: Tensor, number: int) -> Trial:
+    """A trial whose truth is a part of a first restoration [1, C, H, W], at one of the centres."""
+    part = trial_parts(problem)[number]
+    row, column = TRIAL_CENTRES[number]
+    rows = trial_span(problem.operator, problem.image_shape, row, 0)
+    columns = trial_span(problem.operator, problem.image_shape, column, 1)
+    if part.observed is None or rows is None or columns is None:
+        rows, columns = middle_of(image.shape, (1, 1, part.height, part.width))
+    truth = image[..., rows, columns].clone()
+    (generator,) = streams(problem.seeds, f"estimate{number}")
+    return damaged(problem, part, truth, generator)
+
+
 def draws_nothing(trial: Trial) -> bool:
     """Whether the operator damages the picture in the same way again."""
     (generator,) = streams(trial.problem.seeds, "again")
@@ -229,7 +242,7 @@ def measured_error(trials: list[Trial], response: Response = PLAIN) -> float:
     for trial in trials:
         model = trial.model(response)
         difference = model.observation - model.forward(trial.truth)
-        shows_image = shown(model, trial.truth)
+        shows_image = model.shown()
         total += float((shows_image * difference.square()).sum())
         count += float(shows_image.sum())
     return math.sqrt(total / max(count, 1.0))
@@ -249,7 +262,7 @@ def measured_response(trials: list[Trial]) -> Response:
     photos = []
     for trial in trials:
         model = trial.model()
-        shows_image = shown(model, trial.truth)
+        shows_image = model.shown()
         images.append(means_where(shows_image, model.forward(trial.truth)))
         observations.append(means_where(shows_image, model.observation))
         photos.append(means_where(shows_image, trial.photo_model().observation))
@@ -301,12 +314,6 @@ def line(x: Tensor, y: Tensor, weights: Tensor) -> Response:
     covariance = (weights * (x - x_mean) * (y - y_mean)).sum()
     slope = float(covariance / variance)
     return Response(slope, float(y_mean) - slope * float(x_mean))
-
-
-def shown(model: LinearModel, image: Tensor) -> Tensor:
-    """1 for each value of the observation that shows some of the image, 0 for hidden pixels."""
-    sums = model.forward(torch.ones_like(image))
-    return (sums != 0).to(image)
 
 
 def local_mean(x: Tensor, window: int = WINDOW) -> Tensor:
