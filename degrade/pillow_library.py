@@ -5,7 +5,6 @@ Before the first use a small image must come out as by the model; another librar
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from .constants import cached_constant
 from .pillow_pictures import exact_levels, has_few_threads, picture, write_values
 from .transforms import values_are_readable
 
@@ -45,7 +45,7 @@ def levels_of(x: Tensor) -> list[ndarray | None] | None:
     return [exact_levels(values) for values in x.detach().resolve_neg().numpy()]
 
 
-@functools.lru_cache(maxsize=1)
+@cached_constant(maxsize=1)
 def _equals_model() -> bool:
     """Whether Pillow resizes a small image, by every filter, as the model does."""
     from .pillow_resize import FILTERS, fixed_point

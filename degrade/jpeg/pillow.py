@@ -7,7 +7,6 @@ sampling it must save and open a small picture as the model does; another librar
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..constants import cached_constant
 from ..pillow_pictures import has_few_threads, nearest_levels, picture, write_values
 from ..transforms import values_are_readable
 from .layout import LARGEST_SIDE, YCBCR
@@ -80,7 +80,7 @@ def _covers(x: Tensor, tables: Tensor, colour: str, subsampling: str) -> bool:
     return bool(tables.max() <= _LARGEST_STEP) and bool(x.sum().isfinite())
 
 
-@functools.cache
+@cached_constant(maxsize=6)
 def _equals_model(channels: int, subsampling: str) -> bool:
     """Whether Pillow saves a small picture to the same bytes as the model, and opens it equally."""
     from .coefficients import jpeg_coefficients
