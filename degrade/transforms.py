@@ -50,6 +50,8 @@ def values_are_readable(x: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or x.is_meta:
         return False
+    if torch._is_functional_tensor(x):  # of torch.func.functionalize: its storage holds no numbers
+        return False
     return not is_transformed(x)
 
 

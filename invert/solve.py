@@ -231,7 +231,8 @@ def classes_of(class_label: Label | Classifier, problem: Problem) -> Label:
     """The classes of the images, which a classifier recognises in the observations."""
     if not callable(class_label):
         return class_label
-    return recognised(class_label(problem.observation), problem.prior.c_dim)
+    observation = problem.observation.clone()  # which the classifier may change
+    return recognised(class_label(observation), problem.prior.c_dim)
 
 
 def with_note(restoration: Restoration, note: str) -> Restoration:

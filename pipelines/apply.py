@@ -14,6 +14,7 @@ from torch import Tensor
 
 from degrade import JPEG, Clamp, Operator, PerImage, Quantize, __version__, parse
 from degrade.imagefile import Note, contents, picture
+from degrade.images import shows_picture
 from degrade.rng import child_seed
 from degrade.serial import collect
 
@@ -195,6 +196,8 @@ def degraded(job: ApplyJob) -> Degraded:
         _refuse_channels(operator, x, y)
         suffix = ".png"
         data = files.encode(files.to_pil(y, bits))
+    if shows_picture(x.shape) and not shows_picture(y.shape):
+        note = f"the result is one row of numbers; {suffix} keeps them within [0, 1] only"
     arrays: dict[str, bytes] = {}
     text = str(collect(operator, arrays.__setitem__))
     return Degraded(

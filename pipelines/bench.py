@@ -19,12 +19,13 @@ import invert
 from degrade.imagefile import contents, picture
 
 from . import atomic, files, foreign, png, records, run_lock
-from .bench_job import BatchResult, BenchJob, BenchSettings, Cell, folder_of
+from .bench_job import BatchResult, BenchJob, BenchSettings, Cell
 from .changes import change
 from .classes import NO_CLASSES, Classes
 from .console import say_left_out
 from .engine import Engine, attempt, engine_of
 from .files import Source
+from .given_tasks import folder_of
 from .options import CompareOptions, DeviceOptions, GeneratorOptions
 from .progress import BenchBar
 from .results import Results, Row, is_curve

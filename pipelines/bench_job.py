@@ -11,7 +11,7 @@ from torch import Tensor
 import degrade
 import invert
 
-from .given_tasks import GivenTask
+from .given_tasks import GivenTask, folder_of
 from .options import GeneratorOptions
 from .results import Row
 from .solver import identity_text, prior_text
@@ -97,11 +97,6 @@ def given_cells(folders: str, tasks: Sequence[str], labels: Collection[str]) -> 
         for task in tasks:
             cells.append(Cell(task, label, invert.RestorationMethod(), given=folder))
     return cells
-
-
-def folder_of(task: str) -> str:
-    """The name of the folder of a task's pictures."""
-    return task.replace("/", "-")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy
 
 from . import exchange, files, records
 from .bench import SETTINGS, stored_rows
-from .bench_job import folder_of
+from .given_tasks import folder_of
 from .metrics import METRICS, Metric
 from .results import Row
 

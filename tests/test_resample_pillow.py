@@ -142,3 +142,11 @@ def test_another_library_is_not_used(monkeypatch):
     monkeypatch.setattr(pillow_library, "_equals_model", uncached)
     monkeypatch.setattr(pillow_library, "write_values", other)
     assert torch.equal(resize(x, (50, 60), "bicubic"), expected)
+
+
+def test_pillow_is_not_used_under_functionalize(calls):
+    """Its tensors have a storage without numbers."""
+    x = picture(0)
+    resized = torch.func.functionalize(lambda image: resize(image, (50, 60), "bicubic"))(x)
+    assert calls == []
+    assert torch.equal(resized, resize(x, (50, 60), "bicubic"))

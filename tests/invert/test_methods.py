@@ -229,7 +229,8 @@ def test_class_label_is_given_or_recognised():
     inputs = []
 
     def classifier(x):
-        inputs.append(x)
+        inputs.append(x.clone())
+        x.zero_()  # it may use the memory of its input
         return torch.tensor([2, 0])
 
     recognised = invert.restore(**args, class_label=classifier, steps=2)

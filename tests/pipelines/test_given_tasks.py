@@ -104,8 +104,24 @@ def test_other_observations_than_the_published_are_refused(results, tmp_path):
         ('{"problems": {"a": {}}}', "holds no tasks: it has no 'operator'"),
         ('{"problems": {"a": {"operator": "blurr:2"}}}', "json, a: "),
         ('{"problems": {"../a": {"operator": "clamp"}}}', "'../a' is no name of a task"),
-        ('{"problems": {"a": {"operator": 3}}}', "json"),
-        ('{"problems": {"a": {"operator": "clamp", "observations": 3}}}', "holds no tasks"),
+        ('{"problems": {"a": "jpeg:30"}}', "json, a: must be an object"),
+        ('{"problems": {"a": {"operator": 3}}}', "json, a: operator=3 must be the text"),
+        ('{"problems": {"a": {"operator": "clamp", "assume": 3}}}', "a: assume=3 must be"),
+        ('{"problems": {"a": {"operator": "clamp", "assume": ""}}}', "an operator is missing"),
+        ('{"problems": {"a": {"operator": "clamp", "observations": 3}}}', "observations must be"),
+        (
+            '{"problems": {"a": {"operator": "clamp", "observations": {"000": null}}}}',
+            "observations must be",
+        ),
+        (
+            '{"problems": {"a": {"operator": "clamp"}, "a": {"operator": "jpeg:9"}}}',
+            "'a' occurs twice in one object",
+        ),
+        (
+            '{"problems": {"a/b": {"operator": "clamp"}, "A-b": {"operator": "jpeg:9"}}}',
+            "the pictures of a/b and A-b would be in one folder",
+        ),
+        ("9" * 5000, "is no JSON"),
     ],
 )
 def test_file_without_tasks_is_refused_in_one_line(tmp_path, text, words):

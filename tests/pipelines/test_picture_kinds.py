@@ -256,3 +256,11 @@ def test_mpo_second_frame_is_not_reported(tmp_path):
 def test_suffix_may_be_wrong_and_picture_one_pixel(tmp_path):
     found, _ = shown(tmp_path, Image.new("RGB", (1, 1), RED), "in.jpg", format="PNG")
     assert (found == RED).all()
+
+
+def test_measurements_cut_to_pixel_values_are_reported(tmp_path):
+    Image.new("RGB", (6, 4), "white").save(tmp_path / "in.png")
+    command = ("apply", tmp_path / "in.png", "-o", tmp_path / "out", "--op", "fouriermagnitude")
+    result = run(*command)
+    assert result.exit_code == 0
+    assert "in.png: the result is one row of numbers; .png keeps them within" in result.stderr
