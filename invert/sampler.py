@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .correction import Corrected, Correction, Evidence, Guess
+from .correction import Corrected, Correction, Guess
 from .denoiser import Denoiser
+from .evidence import Evidence
 from .method import RestorationMethod
 from .noise_table import NoiseTable
 from .problem import Problem

@@ -11,7 +11,6 @@ from invert.correction import (
     AdamOnImage,
     Descend,
     Draw,
-    Evidence,
     Guess,
     Guide,
     NoiseShare,
@@ -20,6 +19,7 @@ from invert.correction import (
     Prox,
     UnitPrior,
 )
+from invert.evidence import Evidence
 from invert.methods import METHODS
 from invert.problem import Problem
 from invert.sampler import Ddim, Mix

@@ -13,7 +13,8 @@ from torch import nn
 
 import degrade
 import invert
-from invert.correction import Corrected, Guess, NetworkSpread, error_of
+from invert.correction import Corrected, Guess, NetworkSpread
+from invert.evidence import error_of
 from invert.methods import METHODS, method_of
 from invert.problem import Problem
 from invert.sampler import Mix, Sampler, Schedule

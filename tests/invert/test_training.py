@@ -82,7 +82,7 @@ def test_start_is_not_changed_and_resumes_with_the_same_bits():
 
 
 @pytest.mark.parametrize("changed", [{"widths": (16, 16, 16, 16)}, {"blocks": 2}])
-def test_state_of_another_network_is_refused_before_it_changes_anything(changed):
+def test_state_of_another_network_is_refused_unchanged(changed):
     start = train([AVATAR], replace(TINY, **changed, steps=1))
     state = Training([AVATAR], TINY, start=start).state_dict()
     message = r"^state is of a network with other weights than widths=.*; give the start= [^\n]*$"
