@@ -90,19 +90,25 @@ class PlugAndPlay(RestorationMethod):
         If pixels were lost below a JPEG or noise, they are found by what the restoration of the
         round before predicts, and become a mask, unless a trial says that it does not help.
         """
-        current, found = with_found_mask(row)
-        lossy = buried_losses(current.operator, row.image_shape)
+        row, found = with_found_mask(row)
+        lossy = buried_losses(row.operator, row.image_shape)
         rounds = 1 if lossy is None else 1 + MASK_ROUNDS
-        for number in range(rounds):
-            if lossy is not None and number > 0:
-                if number == 1 and not self._finding_helps(row, lossy, image):
-                    break
-                current, found = with_likely_mask(row, lossy, image)
+        history, note = self._restore_once(image, row, share_of(report, 0, rounds))
+        notes = [found, note]
+        if lossy is not None and self._finding_helps(row, lossy, image):
+            for number in range(1, rounds):
+                masked, likely = with_likely_mask(row, lossy, image)
                 image.zero_()
-            strength = find_strength(current, self.steps, self.first_sigma, self.last_sigma)
-            report_round = share_of(report, number, rounds)
-            history = self._restore_into(image, current, strength, report_round)
-        return history, [note for note in (found, strength.note) if note]
+                report_round = share_of(report, number, rounds)
+                history, note = self._restore_once(image, masked, report_round)
+                notes = [found, likely, note]
+        return history, [note for note in notes if note]
+
+    def _restore_once(self, image: Tensor, row: Problem, report: Report) -> tuple[Tensor, str]:
+        """Restore one image into zeros; return the loss of each step, and a note."""
+        strength = find_strength(row, self.steps, self.first_sigma, self.last_sigma)
+        history = self._restore_into(image, row, strength, report)
+        return history, strength.note
 
     def _finding_helps(self, row: Problem, lossy: int, image: Tensor) -> bool:
         """Whether parts of the first restoration are restored better if lost pixels are found.

@@ -92,6 +92,16 @@ def test_finding_lost_pixels_restores_better(photo, monkeypatch, spec):
     assert psnr(found.image, clean) > psnr(unfound.image, clean) + 2
 
 
+def test_pixels_lost_before_and_after_a_jpeg_are_both_masked(photo):
+    """Those after it are found at once, and kept out of the search for those before it."""
+    clean = 0.3 + 0.4 * picture(2)[..., :48, :48]
+    f = degrade.parse("deadpixels:0.05 >> jpeg:90 >> hotpixels:0.05")
+    y = f(clean, rng(0))
+    restored = invert.restore(y, f.approx(), photo, PlugAndPlay(steps=2))
+    assert sum("pixels without a value" in note for note in restored.notes) == 2
+    assert psnr(restored.image, clean) > psnr(y, clean) + 10
+
+
 @pytest.mark.slow
 def test_lost_pixels_that_cannot_be_told_are_left_as_noise(photo):
     """Looking for 30 % of the pixels below a coarse JPEG would lose 3 dB here."""
