@@ -92,15 +92,8 @@ def best_strength(
     lowest, highest = problem.denoiser.sigma_range
     response = measured_response(trials)
     error = measured_error(trials, response)
-    fixed = None
-    judges = trials
-    pictures = "synthetic pictures"
-    if direct:
-        fixed = fixed_variance(problem, trials, error, response)
-    of_photo = photo_trials(problem) if direct and draws_nothing(trials[0]) else []
-    if of_photo:
-        judges = of_photo
-        pictures = "the photo at half its size"
+    fixed = fixed_variance(problem, trials, error, response) if direct else None
+    judges, pictures = judging(problem, trials, direct)
 
     def levels_to(sigma: float, count: int) -> tuple[float, ...]:
         if direct:
@@ -127,6 +120,15 @@ def best_strength(
         note += f"; the operator turns a mean of x into {changed}, which is corrected"
     levels = levels_to(best, steps)
     return Strength(levels, error, note, fixed, response)
+
+
+def judging(problem: Problem, trials: list[Trial], direct: bool) -> tuple[list[Trial], str]:
+    """The trials that choose the noise level, and what their pictures are."""
+    if direct and draws_nothing(trials[0]):
+        of_photo = photo_trials(problem)
+        if of_photo:
+            return of_photo, "the photo at half its size"
+    return trials, "synthetic pictures"
 
 
 def decibels(loss: float, lower_loss: float) -> float:
