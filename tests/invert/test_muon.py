@@ -44,6 +44,22 @@ def test_muon_treats_a_kernel_as_a_matrix():
     assert torch.equal(kernel.flatten(1), matrix)
 
 
+def test_unit_that_never_acts_keeps_no_subnormal_momentum():
+    """Numbers below 1e-38 take a processor up to 100 times as long."""
+    parameter = nn.Parameter(torch.randn(16, 40, generator=rng()))
+    optimiser = Muon([parameter], 0.1, momentum=0.5)
+    gradient = torch.randn(16, 40, generator=rng(1))
+    for _ in range(140):  # 2⁻¹⁴⁰ is subnormal
+        parameter.grad = gradient.clone()
+        optimiser.step()
+        gradient[:8] = 0  # the first units never act again
+    momentum = optimiser.state[parameter]["momentum"]
+    smallest = torch.finfo(torch.float32).tiny
+    is_subnormal = (momentum != 0) & (momentum.abs() < smallest)
+    assert not is_subnormal.any()
+    assert momentum[8:].abs().min() > 0
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has Muon since 2.9")
 def test_muon_agrees_with_torch():
     """PyTorch's Muon multiplies in bfloat16, so the steps differ by about one percent."""
