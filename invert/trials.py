@@ -131,6 +131,21 @@ def uncut(operator: Operator, shape: Shape) -> TrialPart:
     return TrialPart(operator, full_height, full_width)
 
 
+def can_be_tried(operator: Operator, shape: Shape) -> bool:
+    """Whether trials of an operator on images of a shape are possible: it is cut, or small."""
+    _, channels, height, width = shape
+    if height * width <= MOST_WHOLE:
+        return True
+    if takes(operator, (1, channels, TRIAL_SIDE, TRIAL_SIDE)):
+        return True
+    for row, column in TRIAL_CENTRES:
+        rows = trial_span(operator, shape, row, 0)
+        columns = trial_span(operator, shape, column, 1)
+        if rows is None or columns is None:
+            return False
+    return True
+
+
 def takes(operator: Operator, shape: Shape) -> bool:
     """Whether an operator can be applied to images of another shape than the problem's."""
     try:

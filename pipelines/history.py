@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
 
@@ -13,9 +14,11 @@ import degrade
 import invert
 from degrade.forensics import Guess, guess
 from degrade.imagefile import Note
+from degrade.operator import Shape, compose
 from degrade.photofile import read_photo
 from invert import explain
 from invert.refine import noise_sigma, refine
+from invert.trials import can_be_tried
 
 from . import files, kept, records
 from .apply import MANIFEST, again, operator_of_option
@@ -117,7 +120,9 @@ def _best_explained(
         return result.operator, []
     pixels = _pixels(source, prior)
     prior = prior.suited_to(pixels)
+    result, left_alone = _that_can_be_undone(result, tuple(pixels.shape))
     operator, remarks = _chosen(result, pixels, prior)
+    remarks = [*left_alone, *remarks]
     if result.operator == degrade.Identity() and not result.alternatives:
         return _with_unseen_noise(result, pixels, prior)
     to_refine = operator
@@ -129,6 +134,26 @@ def _best_explained(
     if not refined.words:
         return operator, remarks
     return refined.operator, [*remarks, refined.words]
+
+
+def _that_can_be_undone(result: Guess, shape: Shape) -> tuple[Guess, list[str]]:
+    """A guess without an enlargement that cannot be undone in so large a picture, and a remark."""
+    operator = result.operator
+    remarks = []
+    if not can_be_tried(operator, shape):
+        enlargement = [stage for stage in operator if isinstance(stage, degrade.Resize)]
+        others = [stage for stage in operator if not isinstance(stage, degrade.Resize)]
+        operator = compose(others or [degrade.Identity()])
+        remarks.append(
+            f"an enlargement was found ({compose(enlargement)}), but it cannot be undone in parts "
+            "of so large a picture, and stays"
+        )
+    alternatives = []
+    for alternative in result.alternatives:
+        rival = alternative.operator
+        if rival != operator and can_be_tried(rival, shape):
+            alternatives.append(alternative)
+    return replace(result, operator=operator, alternatives=tuple(alternatives)), remarks
 
 
 def _with_unseen_noise(

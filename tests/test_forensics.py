@@ -291,6 +291,13 @@ def test_guess_finds_enlargement(factor, filter):
     assert enlargement.size == large_side
 
 
+def test_guess_takes_the_usual_factor_where_no_other_can_be_told():
+    """A factor of 2.503 would be as likely, and would give a height of 265 pixels."""
+    small = Image.fromarray(scene(266, 178))
+    large = small.resize((445, 665), Image.BICUBIC)
+    assert guess(saved(numpy.asarray(large))).operator[0] == Resize((266, 178))
+
+
 def test_guess_clipped_ignores_single_pixels():
     picture = scene()
     picture[:64] = 255

@@ -19,6 +19,9 @@ _LIVELY = 1.0
 _FEWEST_LINES = 32
 _MOCKS = (8 / 6, 8 / 5)  # factors that the blocks of a JPEG look like
 _LARGEST = 8.2  # the largest factor that is tried
+# Pictures are mostly enlarged by a multiple of 1/2. A factor so near to one, relative to it, cannot
+# be told from it: over SPAN pixels the small grid moves by a tenth of one of its pixels.
+_TELLING = 0.1 / SPAN
 
 
 class Lattice(NamedTuple):
@@ -98,7 +101,14 @@ def _refine(products: Tensor, factor: float) -> tuple[float, str, float]:
             contrast = _contrast(products, nearby, kernel)
             candidates.append((contrast, nearby, kernel))
     contrast, best_factor, kernel = max(candidates)
-    return best_factor, kernel, contrast
+    return _usual(best_factor), kernel, contrast
+
+
+def _usual(factor: float) -> float:
+    """The multiple of 1/2 that a factor cannot be told from, or the factor itself."""
+    multiple = round(2 * factor) / 2
+    difference = abs(factor / multiple - 1)
+    return multiple if difference <= factor * _TELLING else factor
 
 
 def _contrast(products: Tensor, factor: float, kernel: str) -> float:

@@ -144,6 +144,21 @@ def test_photo_history_is_chosen_among_alternatives(photo, tmp_path, monkeypatch
     assert operator == both
 
 
+def test_enlargement_of_a_photo_too_large_for_it_is_left_alone(photo, tmp_path, monkeypatch):
+    """A photo enlarged by a factor that cannot be cut into parts is restored all the same."""
+    path = tmp_path / "large.jpg"
+    Image.open(photo).resize((130, 106), Image.BICUBIC).save(path, quality=30)
+    enlarged = degrade.parse("resize:size=61|75 >> resize:size=106|130 >> jpeg:30")
+    without = degrade.parse("jpeg:30")
+    alternative = Alternative(without, 0.4, "resize", added=False, kind="enlargement")
+    monkeypatch.setattr(history, "guess", lambda path: Guess(enlarged, (), 0.0, (alternative,)))
+    monkeypatch.setattr("invert.trials.MOST_WHOLE", 1000)
+    source = files.Source(path, Path("large.jpg"))
+    with pytest.warns(Note, match=r"estimated degradation: jpeg:30; an enlargement .* stays"):
+        _, operator = history.what_happened(source, None, invert.load_prior("photo"))
+    assert operator == without
+
+
 def test_photo_jpeg_is_restored_to_its_own_coefficients(photo, tmp_path):
     """The restored picture, saved as the file was, is the file again."""
     pytest.importorskip("jpeglib")
