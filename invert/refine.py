@@ -1,7 +1,8 @@
-"""Estimate the strength of noise together with the image, by expectation maximisation.
+"""Estimate parameters of the operator: the strength of noise, and ranges of a blur.
 
-One round estimates the image and its uncertainty with the present sigma, then a new sigma from what
-the denoiser removed and from that uncertainty.
+The strength of noise is estimated together with the image, by expectation maximisation. One round
+estimates the image and its uncertainty with the present sigma, then a new sigma from what the
+denoiser removed and from that uncertainty.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 
 from degrade.choice import Identity
+from degrade.filter import Blur
 from degrade.operator import Operator, compose
 from degrade.values import Range
 
+from .blind_blur import estimated_blur, unknown_in
 from .denoiser import Denoiser
 from .strength import within
 from .trials import local_mean
@@ -43,12 +46,16 @@ def refine(operator: Operator, y: Tensor, denoiser: Denoiser) -> Refined:
     """Estimate the sigma of Gaussian noise that was only clamped and rounded afterwards.
 
     y: [1, C, h, w]. The estimate starts at the operator's sigma, which may be a range. Noise that
-    is no stronger than in every photo is left out. Other operators are returned as they are.
+    is no stronger than in every photo is left out. Ranges of the size and the angle of a blur are
+    estimated if no later stage changes the size of the image. Other operators are returned as they
+    are.
     """
+    first, *others = operator
+    if isinstance(first, Blur) and unknown_in(first):
+        return _with_blur(first, others, y)
     noise = white_noise(operator)
     if noise is None:
         return Refined(operator)
-    _, *others = operator
     start = middle(noise.sigma)
     sigma = noise_sigma(y, start, denoiser)
     if sigma < FAINTEST:
@@ -56,6 +63,17 @@ def refine(operator: Operator, y: Tensor, denoiser: Denoiser) -> Refined:
     refined = noise.with_values({"sigma": sigma})
     words = f"sigma refined from {noise.sigma} to {sigma:g}"
     return Refined(compose([refined, *others]), words)
+
+
+def _with_blur(blur: Blur, others: list[Operator], y: Tensor) -> Refined:
+    """The operator with the estimated size and angle of its blur."""
+    shape = tuple(y.shape)
+    keep_size = all(tuple(stage.output_shape(shape)) == shape for stage in others)
+    if not keep_size:
+        return Refined(compose([blur, *others]))
+    estimate = estimated_blur(y, blur)
+    words = f"{blur} estimated as {estimate}"
+    return Refined(compose([estimate, *others]), words)
 
 
 def middle(sigma: object) -> float:

@@ -1,12 +1,21 @@
 """Parameters that are estimated together with the image."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import degrade
 import invert
 from invert.refine import noise_sigma, refine
-from tests.conftest import picture, slow_except
+from pipelines.files import read_image
+from tests.conftest import picture, rng, slow_except
+
+PHOTO = Path(__file__).parents[2] / "examples" / "photos" / "astronaut.jpg"
+
+
+def photo_part():
+    return read_image(PHOTO)[..., 100:356, 120:376]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +49,44 @@ def test_refine_keeps_what_it_does_not_estimate(spec):
     f = degrade.parse(spec)
     refined = refine(f, torch.rand(1, 3, 32, 32), None)
     assert refined.operator == f and refined.words == ""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size", "later"),
+    [
+        ("gaussian", 2.0, ""),
+        ("motion", 9.0, " >> gaussian:0.01"),
+        pytest.param("defocus", 4.0, " >> gaussian:0.01", marks=pytest.mark.slow),
+        pytest.param("gaussian", 1.5, " >> gaussian:0.02", marks=pytest.mark.slow),
+    ],
+)
+def test_refine_estimates_the_size_of_a_blur(kernel, size, later):
+    """The size is within 12 %, in a photo whose own sharpness is unknown."""
+    y = degrade.parse(f"blur:{kernel},{size}{later} >> quantize")(photo_part(), 0)
+    refined = refine(degrade.parse(f"blur:{kernel},1..12{later}"), y, None)
+    assert refined.operator[0].size == pytest.approx(size, rel=0.12)
+    assert refined.operator[0].kernel == kernel
+    assert f"blur:{kernel},size=1..12 estimated as blur:{kernel},size=" in refined.words
+
+
+@pytest.mark.slow
+def test_refine_estimates_the_direction_of_a_motion():
+    y = degrade.parse("blur:motion,9,angle=35 >> quantize")(photo_part(), 0)
+    refined = refine(degrade.parse("blur:motion,3..20,angle=0..180"), y, None)
+    assert refined.operator.angle == pytest.approx(35, abs=4)
+    assert refined.operator.size == pytest.approx(9, rel=0.05)
+
+
+def test_refine_keeps_a_blur_of_which_less_is_seen():
+    f = degrade.parse("blur:gaussian,1..3 >> downsample:2")
+    assert refine(f, torch.rand(1, 3, 32, 32), None).operator == f
+
+
+def test_size_of_a_blur_is_within_its_range():
+    """Also in an image without any detail, and in a tiny one."""
+    f = degrade.parse("blur:gaussian,1..3")
+    for y in (torch.full((1, 3, 40, 30), 0.5), torch.rand(1, 1, 9, 5, generator=rng(0))):
+        assert 1 <= refine(f, y, None).operator.size <= 3
 
 
 def test_noise_of_grey_photos_is_measured(photo):
