@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from degrade.spec import parse
+
 from .dead_leaves import dead_leaves
 from .draws import integer, normal, stream, uniform
 from .recipe import Recipe
@@ -21,7 +23,10 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean patches [B, C, P, P] in [0, 1], noise levels [B, 1, 1 or P, 1 or P], and N(0, 1)."""
+    """Clean patches [B, C, P, P] in [0, 1], noise levels [B, 1, 1 or P, 1 or P], and N(0, 1).
+
+    Of damaged patches, the noise is the error of the damage divided by sigma.
+    """
 
     clean: Tensor
     sigma: Tensor
@@ -53,7 +58,27 @@ def draw_batch(pictures: Sequence[Tensor], recipe: Recipe, step: int) -> Batch:
     clean = torch.stack(patches).float() / 255
     sigma = draw_sigma(recipe, generator)
     noise = normal(clean.shape, generator)
+    for index in range(recipe.batch - recipe.damaged_patches, recipe.batch):
+        patch = clean[index : index + 1]
+        error, level = draw_error(patch, recipe, generator)
+        sigma[index] = level
+        noise[index] = error / level
     return Batch(clean, sigma, noise)
+
+
+def draw_error(patch: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, float]:
+    """The error that the recipe's damage makes in a patch [1, C, P, P], and the sigma that is told.
+
+    sigma: the root mean square of the error, times a random factor, within the recipe's range.
+    """
+    assert recipe.damage is not None
+    operator = parse(recipe.damage).sample(tuple(patch.shape), generator)
+    error = operator(patch, generator) - patch
+    low, high = map(math.log, recipe.factors)
+    exponent = low + (high - low) * float(uniform((), generator))
+    level = float(error.square().mean().sqrt()) * math.exp(exponent)
+    lowest, highest = recipe.sigma
+    return error[0], min(max(level, lowest), highest)
 
 
 def _draw_patch(picture: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:

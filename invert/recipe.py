@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from degrade.spec import parse
+
+LPIPS_SIDE = 32  # pixels: AlexNet takes no smaller patches that are multiples of 8
 MULTIPLE = 8  # sides of a patch: the network halves them three times
 
 
@@ -17,7 +20,7 @@ class Recipe:
     mean |D(x + σ n, σ) - x| / √σ, with σ drawn log-uniformly from `sigma`. With `sigma_data` it is
     scaled as `UNetRes` says, and learns by mean (D(x + σ n, σ) - x)² (1/σ² + 1/σ_data²), the factor
     at most 2500. This is the loss of diffusion models: the best estimate is the mean of all images
-    that could be in the noise.
+    that could be in the noise. With `damage`, LPIPS / √σ of the damaged patches is added.
 
     The hidden kernels are trained by Muon, the first and the last layer by Adam. The learning rate
     rises for `warmup` steps, stays, and then falls in a straight line. The result is a moving
@@ -39,6 +42,13 @@ class Recipe:
     patch: int = 64  # side in pixels
     sigma: tuple[float, float] = (0.005, 1.0)  # lowest and highest, in [0, 1] units
     sigma_data: float | None = None  # of clean pixels; for noise far above 1
+    # An operator whose errors a share of the patches has instead of noise, for a variant of a
+    # denoiser. It is drawn anew for each patch. The network is told the root mean square of the
+    # error as sigma, times a random factor, since restoration tries several levels.
+    damage: str | None = None
+    damaged: float = 0.75
+    factors: tuple[float, float] = (0.74, 2.0)
+    perceptual: float = 0.12  # weight of their LPIPS in the loss, beside the absolute error
     turned: bool = True  # whether patches are rotated and reflected
     synthetic: float = 0.2  # share of the patches that are dead leaves in the colours of a picture
     maps: float = 0.0  # share of the patches whose noise level varies smoothly
@@ -70,10 +80,28 @@ class Recipe:
             raise ValueError(f"learning_rate={self.learning_rate:g} must be above 0")
         if self.sigma_data is not None and not 0 < self.sigma_data < math.inf:
             raise ValueError(f"sigma_data={self.sigma_data:g} must be above 0")
-        for name in ("synthetic", "maps", "constant", "final", "average"):
+        if self.damage is not None:
+            self._check_damage()
+        for name in ("synthetic", "maps", "damaged", "constant", "final", "average"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}={share:g} must be between 0 and 1")
+
+    def _check_damage(self) -> None:
+        """Raise ValueError unless the damage is an operator that keeps the shape of a patch."""
+        assert self.damage is not None
+        shape = (1, self.channels, self.patch, self.patch)
+        if self.patch < LPIPS_SIDE:
+            raise ValueError(f"patch={self.patch} must be {LPIPS_SIDE} or more for LPIPS of damage")
+        if self.sigma_data is not None:
+            raise ValueError("damage has no loss with sigma_data; leave one of them out")
+        if tuple(parse(self.damage).output_shape(shape)) != shape:
+            raise ValueError(f"damage={self.damage} must keep the size of an image")
+
+    @property
+    def damaged_patches(self) -> int:
+        """How many patches of a batch are damaged: the last ones."""
+        return 0 if self.damage is None else round(self.damaged * self.batch)
 
     @classmethod
     def aligned(cls, patch: int, **changes: Any) -> Recipe:

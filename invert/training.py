@@ -22,9 +22,9 @@ from .networks.drunet import MULTIPLE, UNetRes
 from .patches import Batch, draw_batch
 from .perceptual import fastest_dtype
 from .recipe import Recipe
+from .training_loss import loss_of
 
 Pictures = Sequence[Tensor]  # each [C, H, W], uint8
-MOST_PRECISION = 2500.0  # so that images with hardly any noise do not decide the loss
 OUTER_LAYERS = ("m_head.", "m_tail.")  # trained by Adam; Muon is for hidden layers
 
 
@@ -102,15 +102,7 @@ class Training:
         noisy = batch.noisy.contiguous(memory_format=torch.channels_last)
         with _autocast(self.device):
             estimate = self.network(noisy, batch.sigma)
-        difference = estimate.float() - batch.clean
-        sigma_data = self.recipe.sigma_data
-        if sigma_data is None:
-            weighted: Tensor = difference.abs() / batch.sigma.sqrt()
-            return weighted.mean()
-        precision = batch.sigma.square().reciprocal() + 1 / sigma_data**2
-        precision = precision.clamp_max(MOST_PRECISION)
-        weighted = precision * difference.square()
-        return weighted.mean()
+            return loss_of(estimate, batch, self.recipe)
 
     def _move(self) -> None:
         """Let the optimisers move the weights, at the learning rate of this step."""

@@ -8,12 +8,14 @@ import numpy
 import pytest
 import torch
 
+import degrade
 import invert
 from invert import training
 from invert.networks.drunet import UNetRes
 from invert.patches import draw_batch, draw_sigma
 from invert.recipe import Recipe
 from invert.training import Training, train
+from invert.training_loss import loss_of
 from tests.conftest import picture, rng
 
 TINY = Recipe(widths=(4, 4, 4, 4), blocks=1, steps=6, batch=2, patch=16, warmup=2)
@@ -169,6 +171,40 @@ def test_loss_with_sigma_data_is_weighted_squared_error():
     assert learner.loss == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_damaged_patches_have_the_errors_of_the_operator():
+    """JPEG gives the same file again from its own pixels, at the grid of the patch."""
+    recipe = replace(TINY, batch=8, patch=32, damage="jpeg:30", damaged=0.5)
+    batch = draw_batch([AVATAR], recipe, 0)
+    jpeg = degrade.JPEG(30)
+    torch.testing.assert_close(batch.noisy[4:], jpeg(batch.clean[4:]), atol=1e-6, rtol=0)
+    error = batch.noisy[4:] - batch.clean[4:]
+    told = batch.sigma[4:].flatten() / error.square().mean((1, 2, 3)).sqrt()
+    assert told.min() > 0.73 and told.max() < 2.01 and told.std() > 0.05
+    undamaged = draw_batch([AVATAR], replace(recipe, damage=None), 0)
+    assert torch.equal(batch.noisy[:4], undamaged.noisy[:4])
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_loss_of_damaged_patches_adds_lpips(channels):
+    recipe = replace(TINY, patch=32, damage="jpeg:20", damaged=0.5, channels=channels)
+    batch = draw_batch([AVATAR[:channels]], recipe, 0)
+    estimate = (batch.clean + 0.1).clamp(0, 1)
+    l1 = ((estimate - batch.clean).abs() / batch.sigma.sqrt()).mean()
+    damaged, clean = (x[1:].expand(-1, 3, -1, -1) for x in (estimate, batch.clean))
+    mean = sum(invert.perceptual.lpips(damaged, clean, net=net) for net in ("vgg", "alex")) / 2
+    expected = l1 + 0.12 * mean / batch.sigma[1].sqrt() / 2
+    torch.testing.assert_close(loss_of(estimate, batch, recipe), expected.squeeze())
+
+
+def test_training_on_damage_resumes_with_the_same_bits():
+    recipe = replace(TINY, maps=0.5, steps=3, patch=32, damage="gaussian:0.1 >> jpeg:20..90")
+    whole = train([AVATAR], recipe)
+    states = []
+    train([AVATAR], recipe, lambda now: states.append(now.state_dict()))
+    resumed = train([AVATAR], recipe, state=through_file(states[0]))
+    assert torch.equal(weights(resumed), weights(whole))
+
+
 def test_aligned_pictures_are_learned_whole_and_upright():
     recipe = Recipe.aligned(128)
     for step in range(4):
@@ -282,6 +318,11 @@ def test_infinite_loss_ends_in_an_error():
         ({"synthetic": 1.5}, "synthetic=1.5"),
         ({"maps": math.nan}, "maps=nan"),
         ({"learning_rate": 0.0}, "learning_rate=0"),
+        ({"damage": "jpeg:20"}, "patch=16 must be 32 or more"),
+        ({"patch": 32, "damage": "nothing:3"}, "unknown operator 'nothing'"),
+        ({"patch": 32, "damage": "downsample:2"}, "damage=downsample:2 must keep the size"),
+        ({"patch": 32, "damage": "jpeg:20", "sigma_data": 0.25}, "no loss with sigma_data"),
+        ({"damaged": 2.0}, "damaged=2"),
     ],
 )
 def test_recipe_refuses_impossible_values(change, message):
