@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/photos.md, and print what `degrade inspect` says of the photo.
+"""Draw pictures of docs/photos.md and docs/any_photo.md, and print the guess of `inspect`.
 
 python docs/make_photos.py
 """
@@ -68,6 +68,23 @@ def marked(photo: Path, points: list[Point]) -> Image.Image:
     return picture
 
 
+def draw_motion(work: Path) -> None:
+    """A part of the photo, blurred by a motion of which restore is told ranges only."""
+    part, blurred = work / "part.png", work / "blurred.png"
+    Image.open(PHOTO).crop((120, 0, 376, 256)).save(part)
+    operator = "blur:motion,13,angle=30 >> gaussian:0.01 >> clamp"
+    degrade("apply", part, "-o", work / "moved", "--op", operator, "--quiet")
+    shutil.move(work / "moved" / "part.png", blurred)
+    ranges = "blur:motion,3..30,angle=0..180 >> gaussian:0.01"
+    degrade("restore", blurred, "-o", work / "still", "--op", ranges)
+    pictures = {
+        "as it was": Image.open(part),
+        "moved by 13 pixels": Image.open(blurred),
+        "restored": Image.open(work / "still" / "blurred.png"),
+    }
+    sheet(pictures).save(DOCS / "photos" / "motion.jpg", quality=88)
+
+
 def main() -> None:
     points = landmarks_in_photo()
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +99,7 @@ def main() -> None:
         landmarks.write_text(json.dumps(points))
         degrade("inspect", family)
 
-        align = ["--align", "ffhq", "--landmarks", landmarks]
+        align = ["--prior", "avatars-128", "--align", "ffhq", "--landmarks", landmarks]
         one, many = work / "one", work / "many"
         degrade("restore", family, "-o", one, *align)
         degrade("restore", family, "-o", many, *align, "--samples", 3, "--steps", 150)
@@ -95,9 +112,10 @@ def main() -> None:
             "pasted back": Image.open(one / "family.png").crop(near),
             "as it was": Image.open(clean).crop(near),
         }
-        write(DOCS / "photos" / "way.png", encode(sheet(pictures)))
-        answers = Image.open(many / "family.sheet.png")
-        write(DOCS / "photos" / "answers.png", encode(answers))
+        sheet(pictures).save(DOCS / "photos" / "way.jpg", quality=88)
+        answers = Image.open(many / "family.sheet.png").convert("RGB")
+        answers.save(DOCS / "photos" / "answers.jpg", quality=88)
+        draw_motion(work)
 
 
 if __name__ == "__main__":

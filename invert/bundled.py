@@ -9,7 +9,8 @@ _SHA256 = {
     "avatars-128": "78256ae73541cb8c348faa8ee3a0f03e7d97f0a99fb3c9c922288b0b8c726431",
     "lpips-alex": "bbbb65f631550f47c1c95ad5a6dbd695f2df172361d2d37078ef52dc7995ff14",
     "lpips-vgg": "1eb271b9c6d6f41569d6d39c567660d4685379e4d07a1bf70760b8efecac2d88",
-    "photo": "7b9a4338de95159ab373c1db62f260ff067ca28a633deb329e8de31a4f105d91",
+    "photo": "d93ad6336c5dab2b1e5d5b63c3fabddc971bd661856acb3e3aa2d5960a2209f3",
+    "photo-jpeg": "aab42d9aa5e8b434aabc9e15277f291b0813540eb204f72266ef1c40f21a14e9",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,8 @@ class Denoiser(HubPrior):
       repeating the last row and column, and the result is cropped.
     * sigma_range: the lowest and highest noise level it was trained on, in [0, 1] units. By default
       that of the table, or 0.01 to 1.
+    * variants: denoisers of the same images that were trained on errors of another kind, such as
+      those of JPEG, with sigma as their standard deviation. `pnp` finds by trial where to take one.
 
     With z and σ in the module's own units (z = 2x − 1 and twice the σ if signed), s = 1/√(1 + σ²),
     and t interpolated linearly in log σ between the steps, the output o of the module is
@@ -88,6 +90,7 @@ class Denoiser(HubPrior):
         upright: bool = False,
         takes_map: bool = False,
         sigma_range: tuple[float, float] | None = None,
+        variants: Iterable[Denoiser] = (),
     ):
         super().__init__()
         check_choices(module, predicts, channels, multiple)
@@ -112,6 +115,13 @@ class Denoiser(HubPrior):
         low, high = self.sigma_range
         if not 0 < low < high < math.inf:
             raise ValueError(f"sigma_range={self.sigma_range} must be (low, high), above 0")
+        self.variants = nn.ModuleList(variants)
+        for variant in self.variants:
+            if variant.channels != channels:
+                raise ValueError(
+                    f"variants: one is for {variant.channels} channels, and the denoiser for "
+                    f"{channels}; give variants of the same images"
+                )
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:
@@ -133,6 +143,11 @@ class Denoiser(HubPrior):
             x0 = (x0 + 1) / 2
         return x0.to(x.dtype)
 
+    @property
+    def alternatives(self) -> tuple[Denoiser, ...]:
+        """The denoiser itself and its variants."""
+        return (self, *self.variants)
+
     def facts(self) -> dict[str, str]:
         """What the denoiser declares of itself, for a model card."""
         low, high = self.sigma_range
@@ -140,7 +155,7 @@ class Denoiser(HubPrior):
         return super().facts() | {"noise levels": levels}
 
     def save(self, path: str | Path) -> None:
-        """Write the denoiser as .safetensors, as `save_denoiser` does."""
+        """Write the denoiser, without its variants, as `save_denoiser` does."""
         from .load import save_denoiser
 
         save_denoiser(self, path)
@@ -161,6 +176,7 @@ class Denoiser(HubPrior):
             upright=self.upright,
             takes_map=self.takes_map,
             sigma_range=(low / scale, high / scale),
+            variants=[variant.suited_to(images) for variant in self.variants],
         )
 
     def variance(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:

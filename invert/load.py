@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from .networks import FAMILIES, diffusers, family_of
 from .networks.drunet import UNetRes
 
 BUNDLED_DENOISERS = ("photo", "avatars")
+BUNDLED_VARIANTS = {"photo": ("photo-jpeg",)}  # of the same pictures, for errors of another kind
 HUB_FILES = (
     PRIOR_FILE,
     "*.json",
@@ -44,11 +45,11 @@ def load_prior(
 ) -> Generator | Denoiser:
     """Load a generator or a denoiser, frozen, in float32. The content decides which of the two.
 
-    name_or_path: "photo", the bundled denoiser for any picture; "avatars", the one for the pictures
-    of the bundled generator; the name of a bundled generator ("avatars-128"); a file; the address
-    of a file that is downloaded and cached (https://…, with #sha256:… to verify it); a folder; or
-    the id of a folder on huggingface.co, "owner/name" or "owner/name@revision", which the extra
-    `degrade[hub]` downloads once.
+    name_or_path: "photo", the bundled denoiser for any picture, with a variant for errors of
+    compression; "avatars", the one for the pictures of the bundled generator; the name of
+    a bundled generator ("avatars-128"); a file; the address of a file that is downloaded and cached
+    (https://…, with #sha256:… to verify it); a folder; or the id of a folder on huggingface.co,
+    "owner/name" or "owner/name@revision", which the extra `degrade[hub]` downloads once.
 
     A folder is one that `prior.save_pretrained` or `prior.push_to_hub` wrote, or one of diffusers.
     Known denoisers are DRUNet (KAIR's drunet_color.pth and drunet_gray.pth, files of `degrade
@@ -65,7 +66,10 @@ def load_prior(
     try:
         # the prior must be usable after inference mode, and not depend on a default device
         with torch.inference_mode(False), torch.device("cpu"):
-            denoiser = _denoiser(path, settings)
+            variants = []
+            for variant in BUNDLED_VARIANTS.get(str(name_or_path), ()):
+                variants.append(_denoiser(bundled(variant), {}))
+            denoiser = _denoiser(path, settings, variants)
     except OSError:
         raise
     except Exception as error:  # a damaged file may raise anything
@@ -178,8 +182,8 @@ def _from_hub(text: str) -> Path:
             ) from first
 
 
-def _denoiser(path: Path, settings: Settings) -> Denoiser | None:
-    """Read a denoiser; None for a file that holds none."""
+def _denoiser(path: Path, settings: Settings, variants: Sequence[Denoiser] = ()) -> Denoiser | None:
+    """Read a denoiser and give it variants; None for a file that holds none."""
     if path.is_dir():
         _check_settings("a folder of diffusers", settings, diffusers.SETTINGS)
         network, options = diffusers.read(path, settings)
@@ -195,7 +199,7 @@ def _denoiser(path: Path, settings: Settings) -> Denoiser | None:
     _check_settings(name, settings, family.SETTINGS)
     all_settings = {**config, **settings}
     network, options = family.read(tensors, all_settings)
-    return _checked(Denoiser(network, **options))
+    return _checked(Denoiser(network, variants=variants, **options))
 
 
 def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:

@@ -26,7 +26,7 @@ from .orientation import HALF_TURN, known_turns
 from .problem import Problem
 from .result import Report, Restoration, Step
 from .sampling import Sampling, check_drawn, check_linear, report_step, restoration
-from .strength import TRIAL_STEPS, Strength, find_strength, turns
+from .strength import TRIAL_STEPS, Strength, find_strength, of_variant, turns
 from .tiles import blend, tiles
 from .trials import TRIAL_CENTRES, estimate_trial
 from .white_noise import refined, refines
@@ -46,7 +46,7 @@ class PlugAndPlay(RestorationMethod):
     steps: int = 12
     first_sigma: float = 0.4
     last_sigma: float = 0.015
-    tile: int = 448
+    tile: int = 384
     margin: int = 48
     source: str = "Zhang et al. 2021, Plug-and-Play Image Restoration with Deep Denoiser Prior"
     departures: str = (
@@ -134,6 +134,7 @@ class PlugAndPlay(RestorationMethod):
         self, image: Tensor, problem: Problem, strength: Strength, report: Report
     ) -> Tensor:
         """Restore one image part by part into zeros; return the loss of each step [steps]."""
+        problem = of_variant(problem, strength)
         operator = cuttable(problem.operator, problem.image_shape, strength.error)
         parts = tiles(operator, problem.image_shape, self.tile, self.margin)
         (phase,) = self.stages()

@@ -15,6 +15,7 @@ from invert.methods import DEFAULT_METHODS, method_of
 
 from .classes import label_of
 from .faces import Where
+from .memory import return_blocks_at_once
 from .options import PriorOptions
 from .photo import Photo, Spot
 from .solver import Solved, Solver, assumed_operator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .progress import SolveBar
 
 MOST_UNEXPLAINED = 0.4  # beyond it, what a generator drew is refused; docs/photos.md has the margin
+LARGE = 3 * 2**22  # values of a photo that is restored with as little memory as possible
 QUICK_LOOK = 12  # steps; what a search of fewer drew is not refused
 
 
@@ -184,6 +186,8 @@ class Restorer:
     bar: SolveBar | None = None
 
     def __call__(self, job: RestoreJob) -> Restored:
+        if job.observed.numel() > LARGE:
+            return_blocks_at_once()
         if self.bar is not None:
             self.bar.start(job.name, self._step_counts(job))
         whole: list[Solved] = []

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import degrade
+import invert
 from invert.problem import Problem
-from invert.strength import decibels, descend, find_strength, geometric, turns
+from invert.strength import Candidate, decibels, descend, find_strength, geometric, preferred, turns
 from invert.trials import (
     TRIAL_SIDE,
     TrialPart,
@@ -169,6 +170,55 @@ def test_level_for_a_textured_photo_is_nearly_the_best(photo):
     factors = (0.5, 0.7, 1.4, 2)
     possible = [psnr(photo.denoise(y, chosen * factor), clean) for factor in factors]
     assert reached > max(possible) - 0.03
+
+
+class Half(torch.nn.Module):
+    """A denoiser that removes half of what another one removes."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x, sigma):
+        return (x + self.denoiser.denoise(x, sigma)) / 2
+
+
+@pytest.mark.parametrize("best_is_variant", [True, False])
+def test_variant_that_restores_best_is_taken(photo, best_is_variant):
+    good = invert.Denoiser(photo.module, sigma_range=photo.sigma_range)
+    poor_module, good_module = Half(good), photo.module
+    first, second = (poor_module, good_module) if best_is_variant else (good_module, poor_module)
+    variant = invert.Denoiser(second, sigma_range=photo.sigma_range)
+    prior = invert.Denoiser(first, sigma_range=photo.sigma_range, variants=[variant])
+    f = degrade.parse("gaussian:0.1 >> clamp")
+    y = f(picture(0)[..., :64, :64], rng(0))
+    restored = invert.restore(y, f, prior, "pnp").image
+    assert torch.equal(restored, invert.restore(y, f, good, "pnp").image)
+
+
+def test_variant_is_taken_if_it_costs_little(shrink):
+    variant = invert.Denoiser(shrink.module)
+    prior = Candidate(shrink, 0.1, 1.0)
+    assert preferred([prior]) is prior
+    for loss, is_taken in ((0.9, True), (1.05, True), (1.07, False)):
+        candidate = Candidate(variant, 0.1, loss)
+        assert (preferred([prior, candidate]) is candidate) == is_taken
+
+
+def test_photo_prior_knows_errors_of_jpeg(photo):
+    y = degrade.JPEG(20)(picture(0))
+    assert find_strength(problem_of("jpeg:20", y, photo), 12, 0.4, 0.015).denoiser in photo.variants
+    noisy = degrade.Gaussian(0.1)(picture(0), rng(0))
+    of_noise = find_strength(problem_of("gaussian:0.1", noisy, photo), 12, 0.4, 0.015)
+    assert of_noise.denoiser is photo
+
+
+def test_variants_are_of_the_same_images(photo, shrink):
+    grey = invert.Denoiser(shrink.module, channels=1)
+    with pytest.raises(ValueError, match="one is for 1 channels, and the denoiser for 3"):
+        invert.Denoiser(photo.module, variants=[grey])
+    suited = photo.suited_to(torch.zeros(1, 1, 8, 8))
+    assert [variant.channels for variant in suited.variants] == [1]
 
 
 def test_trials_on_the_photo_need_one_large_enough(shrink):
