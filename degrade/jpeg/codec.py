@@ -17,7 +17,7 @@ from . import pillow
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder
 from .layout import Layout, layout_of
 from .sampling import Sampling
-from .slopes import slope_of_quantiser
+from .slopes import Slope, slope_of_quantiser
 from .stages import DCT, analyse, per_table, to_image, to_image_t, to_planes, to_planes_t, weigh
 
 # F/8q is multiplied by this: a tie then rounds away from zero, as in libjpeg; nothing else changes.
@@ -30,6 +30,7 @@ class Rules(NamedTuple):
     colour: str
     subsampling: str
     surrogate: str
+    alpha: float
     clamp: str
     to_image: bool
     to_steps: bool
@@ -40,11 +41,15 @@ class Rules(NamedTuple):
         """The components of images with so many channels."""
         return layout_of(self.colour, self.subsampling, channels)
 
+    def slope(self, luma: bool) -> Slope | None:
+        """The slope of the quantiser of luma or chroma; None where it is 1."""
+        return slope_of_quantiser(self.surrogate, self.alpha, luma)
+
     @property
     def only_pixels(self) -> bool:
         """Whether Pillow's pixels are all that is needed, since no gradient depends on the rest."""
         is_pillows = self.encoder == self.decoder == LIBJPEG_TURBO
-        has_slope = self.to_image and slope_of_quantiser(self.surrogate, luma=True) is not None
+        has_slope = self.to_image and self.slope(luma=True) is not None
         return is_pillows and not (has_slope or self.to_steps or self.unclamped)
 
     @property
@@ -244,7 +249,7 @@ def _quantise(
     Slope and rise are None where no gradient needs them.
     """
     k = quantised(f, divisors)
-    slope_of = slope_of_quantiser(rules.surrogate, luma) if rules.to_image else None
+    slope_of = rules.slope(luma) if rules.to_image else None
     if slope_of is None and not rules.to_steps:
         return k, None, None
     unrounded = f.to(dtype) / divisors
