@@ -274,7 +274,7 @@ def test_compile_rejects_wrong_quality(quality):
 def test_smoothed_slope_is_of_expected_quantiser(step):
     """It is the derivative of E⌊c + noise⌉ for Cauchy noise of which half is within 2 levels."""
     distance = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
-    slope = smoothed(distance, torch.tensor(float(step), dtype=torch.float64))
+    slope = smoothed(distance.clone(), torch.tensor(float(step), dtype=torch.float64))
     ties = torch.arange(-20_000, 20_000, dtype=torch.float64) + 0.5
     noise = torch.distributions.Cauchy(ties[:, None], 2 / step)
     expected = noise.log_prob(distance).exp().sum(0)

@@ -246,19 +246,17 @@ def _quantise(
 ) -> tuple[Tensor, Saved, Saved]:
     """(k, slope, rise): the integers k, the declared d(k)/d(F/divisors), and d(kq)/dq.
 
-    Slope and rise are None where no gradient needs them.
+    Slope and rise are None where no gradient needs them. F is overwritten.
     """
     k = quantised(f, divisors)
     slope_of = rules.slope(luma) if rules.to_image else None
     if slope_of is None and not rules.to_steps:
         return k, None, None
-    unrounded = f.to(dtype) / divisors
-    integers = k.to(dtype)
-    slope = rise = None
-    if slope_of is not None:
-        slope = slope_of(unrounded - integers, q.to(dtype))
-    if rules.to_steps:
-        rise = integers - unrounded  # as if dk/d(F/divisors) were 1, whatever the image's slope
+    unrounded = f.to(dtype).div_(divisors)
+    distance = unrounded.sub_(k)
+    # as if dk/d(F/divisors) were 1, whatever the image's slope
+    rise = -distance if rules.to_steps else None
+    slope = None if slope_of is None else slope_of(distance, q.to(dtype))
     return k, slope, rise
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,8 @@ _DEFAULT_USE = "inversion"
 ALPHAS = {"residual": 0.95, "cubic": CUBIC_BLEND, "smoothed": 1.0}
 _NOISE = 2.0  # levels; half of the changes that "smoothed" expects of a coefficient are smaller
 
-# (distance of a coefficient to the nearest integer, its quantiser step in levels) → slope
+# (distance of a coefficient to the nearest integer, its quantiser step in levels) → slope. The
+# memory of the distances is used for the slopes.
 Slope = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -74,35 +76,30 @@ def _name_for(surrogate: str | None, for_use: str | None) -> str:
 def slope_of_quantiser(surrogate: str, alpha: float, luma: bool) -> Slope | None:
     """The slope of a plane's quantiser for the gradient of the image; None where it is 1.
 
-    It is (1-α) + α s(d), where s has the mean 1 over all distances d.
+    It is (1-α) + α s(d), where s is large near a jump (d = ½) and small elsewhere.
     """
     if alpha == 0 or (surrogate == "residual" and not luma):
         return None
-    shape = smoothed if surrogate == "smoothed" else _cubic
-
-    def slope(distance: Tensor, step: Tensor) -> Tensor:
-        values = shape(distance, step)
-        return values if alpha == 1 else values.mul_(alpha).add_(1 - alpha)
-
-    return slope
+    return partial(smoothed if surrogate == "smoothed" else cubic, alpha=alpha)
 
 
-def _cubic(distance: Tensor, _: Tensor) -> Tensor:
-    """3 d²: with α, Poirier-Ginter & Lalonde 2023, eq. 15, from Shin & Song 2017."""
-    return distance.square().mul_(3)
+def cubic(distance: Tensor, _: Tensor, alpha: float) -> Tensor:
+    """(1-α) + 3α d²: Poirier-Ginter & Lalonde 2023, eq. 15, from Shin & Song 2017."""
+    return distance.square_().mul_(3 * alpha).add_(1 - alpha)
 
 
-def smoothed(distance: Tensor, step: Tensor) -> Tensor:
+def smoothed(distance: Tensor, step: Tensor, alpha: float = 1) -> Tensor:
     """The derivative of the expected rounded coefficient if noise is added before the rounding.
 
     Rounding jumps by 1 at each tie, and so the derivative of its expectation is the density of the
     noise, in steps, summed over all ties. The noise has a Cauchy distribution, of which half is
     within 2 levels, and the sum has a closed form: with t = tanh(2π/q) for a step of q levels, the
     slope is t / (t² + (1 - t²) cos² πd). Its mean over d is 1. It is 1 where q is small. Where q is
-    large it is about 2π/q far from a tie, and the inverse of that at the tie.
+    large it is about 2π/q far from a tie, and the inverse of that at the tie. α blends it with 1.
     """
     least = torch.tanh(math.pi * _NOISE / step)
     range_of_inverse = least.reciprocal() - least
-    cosine = distance.mul(math.pi).cos_()
-    inverse = torch.addcmul(least, range_of_inverse, cosine.square_())
-    return inverse.reciprocal_()
+    cosine = distance.mul_(math.pi).cos_()
+    inverse = cosine.square_().mul_(range_of_inverse).add_(least)
+    slope = inverse.reciprocal_()
+    return slope if alpha == 1 else slope.mul_(alpha).add_(1 - alpha)
