@@ -80,7 +80,9 @@ def slope_of_quantiser(surrogate: str, alpha: float, luma: bool) -> Slope | None
     """
     if alpha == 0 or (surrogate == "residual" and not luma):
         return None
-    return partial(smoothed if surrogate == "smoothed" else cubic, alpha=alpha)
+    if surrogate == "smoothed":
+        return partial(smoothed, alpha=alpha)
+    return partial(cubic, alpha=alpha)
 
 
 def cubic(distance: Tensor, _: Tensor, alpha: float) -> Tensor:
