@@ -229,10 +229,9 @@ def one(d, q):
 
 
 def smoothed(d, q):
-    """The density, at the tie, of von Mises noise whose deviation is 4 levels."""
-    concentration = (q / (8 * math.pi)) ** 2
-    bessel = torch.from_numpy(numpy.i0(concentration.numpy()))
-    return 0.1 + 0.9 * torch.exp(-concentration * torch.cos(2 * math.pi * d)) / bessel
+    """The density, at the tie, of wrapped Cauchy noise of which half is within 2 levels."""
+    scale = 2 * math.pi * 2 / q
+    return torch.sinh(scale) / (torch.cosh(scale) + torch.cos(2 * math.pi * d))
 
 
 SLOPES = {

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from degrade import JPEG, jpeg
+from degrade import JPEG, jpeg, parse
 from degrade.jpeg import CLAMPS, SURROGATES, USES
 from degrade.jpeg.header import STANDARD
 from degrade.jpeg.layout import SAMPLINGS
@@ -270,22 +270,71 @@ def test_compile_rejects_wrong_quality(quality):
         compiled(x)
 
 
-@pytest.mark.parametrize("step", [60, 120, 240])
+@pytest.mark.parametrize("step", [1, 10, 60, 240])
 def test_smoothed_slope_is_of_expected_quantiser(step):
-    """The floor apart, it is the derivative of E⌊c + noise⌉ for Gaussian noise of 4 levels."""
+    """It is the derivative of E⌊c + noise⌉ for Cauchy noise of which half is within 2 levels."""
     distance = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
     slope = smoothed(distance.clone(), torch.tensor(float(step), dtype=torch.float64))
-    ties = torch.arange(-9, 10, dtype=torch.float64) + 0.5
-    noise = torch.distributions.Normal(ties[:, None], 4 / step)
+    ties = torch.arange(-20_000, 20_000, dtype=torch.float64) + 0.5
+    noise = torch.distributions.Cauchy(ties[:, None], 2 / step)
     expected = noise.log_prob(distance).exp().sum(0)
-    torch.testing.assert_close(slope, 0.1 + 0.9 * expected, rtol=0.03, atol=0.1)
+    torch.testing.assert_close(slope, expected, rtol=1e-4, atol=0)
+
+
+def test_smoothed_slope_is_finite_at_the_largest_step():
+    distance = torch.tensor([-0.5, -0.4999999, 0.0, 0.5])
+    slope = smoothed(distance, torch.tensor(65535.0))
+    assert slope.isfinite().all()
+    assert (slope > 0).all()
 
 
 @pytest.mark.parametrize("step", [1, 10, 25, 60, 255])
 def test_smoothed_slope_has_mean_one(step):
     distance = torch.linspace(-0.5, 0.5, 1001, dtype=torch.float64)
-    slope = smoothed(distance.clone(), torch.tensor(float(step), dtype=torch.float64))
+    slope = smoothed(distance, torch.tensor(float(step), dtype=torch.float64))
     torch.testing.assert_close(slope[1:].mean().item(), 1.0)
+
+
+@pytest.mark.parametrize("surrogate, own", [("cubic", 0.8), ("residual", 0.95), ("smoothed", 1.0)])
+def test_gradient_is_linear_in_alpha(surrogate, own):
+    x, g = torch.rand(2, 1, 3, 24, 24, generator=rng(), dtype=torch.float64)
+    by_alpha = {
+        alpha: gradient(JPEG(30, surrogate=surrogate, alpha=alpha), x, g)
+        for alpha in (0, 0.3, own, 1)
+    }
+    torch.testing.assert_close(by_alpha[0.3], 0.7 * by_alpha[0] + 0.3 * by_alpha[1])
+    assert torch.equal(gradient(JPEG(30, surrogate=surrogate), x, g), by_alpha[own])
+    chosen = gradient(lambda x: jpeg(x, 30, surrogate=surrogate, alpha=0.3), x, g)
+    assert torch.equal(chosen, by_alpha[0.3])
+
+
+@pytest.mark.parametrize("surrogate", ["cubic", "smoothed"])
+def test_alpha_of_zero_is_straight_through(surrogate):
+    x, g = torch.rand(2, 1, 3, 24, 24, generator=rng())
+    expected = gradient(JPEG(30, surrogate="ste"), x, g)
+    assert torch.equal(gradient(JPEG(30, surrogate=surrogate, alpha=0), x, g), expected)
+
+
+def test_alpha_is_given_with_a_use_and_in_text():
+    x, g = torch.rand(2, 1, 3, 24, 24, generator=rng())
+    expected = gradient(JPEG(30, surrogate="residual", alpha=0.5), x, g)
+    f = parse("jpeg:30,for_use=descent,alpha=0.5")
+    assert parse(str(f)) == f
+    assert torch.equal(gradient(f, x, g), expected)
+
+
+@pytest.mark.parametrize("surrogate", ["identity", "ste"])
+def test_alpha_of_a_surrogate_that_has_none_is_rejected(surrogate):
+    with pytest.raises(ValueError, match=f"{surrogate} has no alpha; these have: residual"):
+        JPEG(30, surrogate=surrogate, alpha=0.5)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, (0.5, 0.6), "0.5"])
+def test_wrong_alpha_is_rejected(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        JPEG(30, surrogate="cubic", alpha=alpha)
+    with pytest.raises(ValueError, match="alpha"):
+        jpeg(torch.rand(1, 3, 8, 8), 30, surrogate="cubic", alpha=alpha)
 
 
 @pytest.mark.parametrize("for_use, surrogate", USES.items())

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..images import check_image
 from ..operator import Operator, Shape, Window
-from ..params import Integers, Range, check_choice, checked, integer, of_kind, option, tensor_of
+from ..params import (
+    Integers,
+    Range,
+    check_choice,
+    checked,
+    integer,
+    number,
+    of_kind,
+    option,
+    tensor_of,
+)
 from ..registry import register
 from ..rng import Rng
-from ..transforms import (
-    NO_FORWARD_MODE,
-    asks_for_forward_mode,
-    is_compiled,
-    is_transformed,
-    without_autocast,
-)
+from ..transforms import NO_FORWARD_MODE, asks_for_forward_mode, without_autocast
 from .cells import nearest_saved_as
-from .codec import Codec, Rules
 from .coefficients import JPEGCoefficients, jpeg_coefficients
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Libraries, check_encoder
 from .header import check_tables
@@ -40,8 +43,8 @@ from .layout import (
     layout_of,
     sampling_with,
 )
-from .opaque import round_trip
 from .parse import read_header
+from .settings import Settings, save_and_open
 from .slopes import CLAMPS, SURROGATES, USES, surrogate_for
 from .steps import check_arguments, quantiser_steps, steps_of_components
 
@@ -57,6 +60,7 @@ def jpeg(
     decoder: str = LIBJPEG_TURBO,
     for_use: str | None = None,
     colour: str = YCBCR,
+    alpha: float | None = None,
 ) -> Tensor:
     """Save images x as JPEG and return the pixels that Pillow reads back, bit for bit.
 
@@ -66,6 +70,7 @@ def jpeg(
     tables: instead of a quality, 1 to 3 tables of 64 integers in natural order.
     for_use: "inversion" (the default), "descent", "robustness" or "quality"; chooses the gradient.
     surrogate, clamp: the gradient by name, instead of for_use; see `JPEG`.
+    alpha: 0 to 1, how much less gradient a coefficient gets that is far from a jump; see `JPEG`.
     encoder, decoder: the library that saves and the one that opens; see `JPEG`.
     colour: how the file stores colours, "ycbcr", "rgb", "cmyk" or "ycck"; see `JPEG`.
 
@@ -73,65 +78,25 @@ def jpeg(
     tensors with a gradient; a float tensor is rounded, straight through. Raises ValueError for
     anything else. Under torch.compile the values of tensors are not checked.
     """
-    surrogate_name = surrogate_for(surrogate, for_use)
+    chosen = surrogate_for(surrogate, for_use, alpha)
     check_choice("clamp", clamp, CLAMPS)
     check_encoder(encoder)
     check_choice("decoder", decoder, DECODERS)
     checked_quality, checked_tables, sampling = check_arguments(
         x, quality, subsampling, tables, colour
     )
-    settings = _Settings(
-        checked_quality, checked_tables, sampling, surrogate_name, clamp, encoder, decoder, colour
+    settings = Settings(
+        checked_quality, checked_tables, sampling, chosen, clamp, encoder, decoder, colour
     )
     wide = x if x.dtype == torch.float64 else x.float()
     try:
         with without_autocast(x.device):
-            image = _save_and_open(wide.contiguous(), settings)
+            image = save_and_open(wide.contiguous(), settings)
     except NotImplementedError as error:
         if asks_for_forward_mode(error):
             raise ValueError(f"jpeg: {NO_FORWARD_MODE}") from error
         raise
     return image.to(x.dtype)
-
-
-class _Settings(NamedTuple):
-    """The parameters of `JPEG`, checked; either quality or tables is None."""
-
-    quality: Integers | Tensor | None
-    tables: Sequence[Sequence[int]] | Tensor | None
-    subsampling: str
-    surrogate: str
-    clamp: str
-    encoder: str
-    decoder: str
-    colour: str
-
-
-def _save_and_open(x: Tensor, settings: _Settings) -> Tensor:
-    """The decoded image [B, C, H, W] of float32 or float64, with its gradient."""
-    check_channels(settings.colour, x.shape[1])
-    base = base_tables(settings.colour, ENCODERS[settings.encoder].base)
-    steps = quantiser_steps(settings.quality, settings.tables, x, base)
-    rules = Rules(
-        colour=settings.colour,
-        subsampling=settings.subsampling,
-        surrogate=settings.surrogate,
-        clamp=settings.clamp,
-        to_image=_needs_gradient(x),
-        to_steps=_needs_gradient(steps),
-        encoder=settings.encoder,
-        decoder=settings.decoder,
-    )
-    if is_compiled():
-        return round_trip(x, steps, rules)
-    image: Tensor = Codec.apply(x, steps, rules)[0]
-    return image
-
-
-def _needs_gradient(x: Tensor) -> bool:
-    if is_transformed(x):
-        return True
-    return torch.is_grad_enabled() and x.requires_grad
 
 
 @register("jpeg", exact="Pillow's save and open, bit for bit", gradient="by use, or by name")
@@ -160,11 +125,14 @@ class JPEG(Operator):
 
     - identity: g itself, without the clamp
     - residual: J g instead of Jᵀ g (the gradient goes forward through the codec's linear stages),
-      with the cubic's slope, α = 0.95, for luma and 1 for chroma
-    - smoothed: Jᵀ g with the slope of the expected coefficient if noise of 4 levels is added before
-      rounding: 0.1 + 0.9 exp(-κ (1 + cos 2πd)) / (e⁻ᵏ I₀(κ)), κ = (q / 8π)²
+      with slope (1-α) + 3α d², α = 0.95, for luma and 1 for chroma
+    - smoothed: Jᵀ g with slope (1-α) + α t / (t² + (1 - t²) cos² πd), t = tanh(2π/q), α = 1: that
+      of the expected coefficient if Cauchy noise is added, of which half is within 2 levels
     - cubic: Jᵀ g with slope (1-α) + 3α d², α = 0.8 (Poirier-Ginter & Lalonde 2023, eq. 15)
     - ste: Jᵀ g with slope 1
+
+    alpha: α of residual, smoothed or cubic, from 0 to 1. A slope is large where a coefficient is
+    near a jump (d = ½) and small where it is not; with a smaller α the slopes are nearer to 1.
 
     clamp of the decoded p to [0, 1]: "sigmoid", slope 2σ(1-σ) with σ = sigmoid(2p - 1) (eq. 11);
     "hard", 1 inside and 0 outside; "ste", 1. The input's clamp is straight through.
@@ -185,13 +153,14 @@ class JPEG(Operator):
     decoder: str = option(*DECODERS, default=LIBJPEG_TURBO)
     for_use: str | None = option(*USES, default=None)
     colour: str = option(*COLOURS, default=YCBCR)
+    alpha: float | None = number(default=None, low=0, high=1, per_image=False, drawn=False)
 
     def __post_init__(self) -> None:
         check_encoder(self.encoder)
         super().__post_init__()
         sampling = sampling_with(self.colour, self.subsampling)
         object.__setattr__(self, "subsampling", sampling)
-        surrogate_for(self.surrogate, self.for_use)
+        surrogate_for(self.surrogate, self.for_use, self.alpha)
         if (self.quality is None) == (self.tables is None):
             raise ValueError("give quality, 1 to 100, as in jpeg:75, or tables; one of the two")
 
@@ -202,6 +171,7 @@ class JPEG(Operator):
         surrogate: str | None = None,
         clamp: str = "sigmoid",
         for_use: str | None = None,
+        alpha: float | None = None,
     ) -> JPEG:
         """The JPEG that made `file` (a path, or its bytes), with its header's tables and sampling.
 
@@ -217,6 +187,7 @@ class JPEG(Operator):
             clamp=clamp,
             for_use=for_use,
             colour=header.colour,
+            alpha=alpha,
         )
 
     @staticmethod
@@ -252,17 +223,17 @@ class JPEG(Operator):
 
     def forward(self, x: Tensor, rng: Rng) -> Tensor:
         quality = cast("Integers | Tensor | None", tensor_of(self.quality, x))
-        settings = _Settings(
+        settings = Settings(
             quality,
             self.tables,
             self.subsampling,
-            surrogate_for(self.surrogate, self.for_use),
+            surrogate_for(self.surrogate, self.for_use, self.alpha),
             self.clamp,
             self.encoder,
             self.decoder,
             self.colour,
         )
-        return _save_and_open(x, settings)
+        return save_and_open(x, settings)
 
     def reach(self, shape: Shape) -> float:
         return max(self._mcu)

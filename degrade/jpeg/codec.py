@@ -17,7 +17,7 @@ from . import pillow
 from .encoders import DECODERS, ENCODERS, LIBJPEG_TURBO, Encoder
 from .layout import Layout, layout_of
 from .sampling import Sampling
-from .slopes import slope_of_quantiser
+from .slopes import Slope, slope_of_quantiser
 from .stages import DCT, analyse, per_table, to_image, to_image_t, to_planes, to_planes_t, weigh
 
 # F/8q is multiplied by this: a tie then rounds away from zero, as in libjpeg; nothing else changes.
@@ -30,6 +30,7 @@ class Rules(NamedTuple):
     colour: str
     subsampling: str
     surrogate: str
+    alpha: float
     clamp: str
     to_image: bool
     to_steps: bool
@@ -40,11 +41,15 @@ class Rules(NamedTuple):
         """The components of images with so many channels."""
         return layout_of(self.colour, self.subsampling, channels)
 
+    def slope(self, luma: bool) -> Slope | None:
+        """The slope of the quantiser of luma or chroma; None where it is 1."""
+        return slope_of_quantiser(self.surrogate, self.alpha, luma)
+
     @property
     def only_pixels(self) -> bool:
         """Whether Pillow's pixels are all that is needed, since no gradient depends on the rest."""
         is_pillows = self.encoder == self.decoder == LIBJPEG_TURBO
-        has_slope = self.to_image and slope_of_quantiser(self.surrogate, luma=True) is not None
+        has_slope = self.to_image and self.slope(luma=True) is not None
         return is_pillows and not (has_slope or self.to_steps or self.unclamped)
 
     @property
@@ -241,19 +246,17 @@ def _quantise(
 ) -> tuple[Tensor, Saved, Saved]:
     """(k, slope, rise): the integers k, the declared d(k)/d(F/divisors), and d(kq)/dq.
 
-    Slope and rise are None where no gradient needs them.
+    Slope and rise are None where no gradient needs them. F is overwritten.
     """
     k = quantised(f, divisors)
-    slope_of = slope_of_quantiser(rules.surrogate, luma) if rules.to_image else None
+    slope_of = rules.slope(luma) if rules.to_image else None
     if slope_of is None and not rules.to_steps:
         return k, None, None
-    unrounded = f.to(dtype) / divisors
-    integers = k.to(dtype)
-    slope = rise = None
-    if slope_of is not None:
-        slope = slope_of(unrounded - integers, q.to(dtype))
-    if rules.to_steps:
-        rise = integers - unrounded  # as if dk/d(F/divisors) were 1, whatever the image's slope
+    unrounded = f.to(dtype).div_(divisors)
+    distance = unrounded.sub_(k)
+    # as if dk/d(F/divisors) were 1, whatever the image's slope
+    rise = -distance if rules.to_steps else None
+    slope = None if slope_of is None else slope_of(distance, q.to(dtype))
     return k, slope, rise
 
 

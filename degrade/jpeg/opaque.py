@@ -20,6 +20,7 @@ def _round_trip(
     colour: str,
     subsampling: str,
     surrogate: str,
+    alpha: float,
     clamp: str,
     to_image: bool,
     to_steps: bool,
@@ -27,7 +28,7 @@ def _round_trip(
     decoder: str,
 ) -> Tensor:
     # without a gradient, whose parts `_gradients` computes
-    rules = Rules(colour, subsampling, surrogate, clamp, False, False, encoder, decoder)
+    rules = Rules(colour, subsampling, surrogate, alpha, clamp, False, False, encoder, decoder)
     image: Tensor = Codec.apply(x.contiguous(), steps, rules)[0]
     return image
 
@@ -45,13 +46,16 @@ def _gradients(
     colour: str,
     subsampling: str,
     surrogate: str,
+    alpha: float,
     clamp: str,
     to_image: bool,
     to_steps: bool,
     encoder: str,
     decoder: str,
 ) -> tuple[Tensor, Tensor]:
-    rules = Rules(colour, subsampling, surrogate, clamp, to_image, to_steps, encoder, decoder)
+    rules = Rules(
+        colour, subsampling, surrogate, alpha, clamp, to_image, to_steps, encoder, decoder
+    )
     of_image, of_steps = gradients_at(x.contiguous(), steps, grad.contiguous(), rules)
     empty = x.new_empty(0)  # an operation returns no None
     if of_image is grad:
@@ -67,6 +71,7 @@ def _(
     colour: str,
     subsampling: str,
     surrogate: str,
+    alpha: float,
     clamp: str,
     to_image: bool,
     to_steps: bool,
