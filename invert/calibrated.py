@@ -19,6 +19,7 @@ from .optim import NGD, falling
 from .phase import Phase
 from .phases import Method
 from .problem import Problem
+from .regression import Regression
 
 SHORTEST = 4  # the pyramids go on while both sides of their next picture are at least this long
 SCALES = 6  # at most
@@ -112,6 +113,7 @@ CALIBRATED = Method(
         Phase("W+", 15, steps_of(0.4), ENERGY, reach=BitsLeft(1 / 4)),
         Phase("W++", 15, steps_of(0.05), ENERGY, optional=True, reach=BitsLeft(1 / 2)),
     ),
+    start=Regression(256),
     source=(
         "this package. Its spaces, NGD and the reach of W are those of Poirier-Ginter & Lalonde "
         "2023; the loss is the energy score of Gneiting & Raftery 2007"
