@@ -62,9 +62,14 @@ class Regression(Start):
             images: dict[int, Tensor] = {}
             for row, w, of_row in zip(rows, problem.some_w, shown, strict=True):
                 if id(w) not in images:
-                    images[id(w)] = row.generator.synthesize(w[first:last]).clamp(0, 1)
+                    images[id(w)] = drawn(row, w[first:last])
                 of_row.append(observed(row, images[id(w)], first))
         return [torch.cat(of_row) for of_row in shown]
+
+
+def drawn(problem: Problem, codes: Tensor) -> Tensor:
+    """The generator's images of some codes."""
+    return problem.generator.synthesize(codes).clamp(0, 1)
 
 
 def observed(row: Problem, images: Tensor, first: int) -> Tensor:
