@@ -106,7 +106,8 @@ def predicted(y: Tensor, of_draws: Tensor, codes: Tensor) -> Tensor:
     ridge = best_ridge(energies, basis, along, offsets)
     likeness = (y - mean_shown) @ shown.T
     weights = (likeness @ basis) / (energies + ridge)
-    return mean_code + weights @ along
+    code: Tensor = mean_code + weights @ along
+    return code
 
 
 def best_ridge(energies: Tensor, basis: Tensor, along: Tensor, offsets: Tensor) -> Tensor:
