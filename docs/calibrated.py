@@ -1,6 +1,9 @@
-"""Draw the pictures of docs/calibrated.md: `python docs/calibrated.py`.
+"""Draw the pictures of docs/calibrated.md, and print its table of residuals.
 
-They show what the method asks the operator, and what it restores beside the published search.
+    python docs/calibrated.py
+
+They show what the method asks the operator, how much it explains step by step, and what it restores
+beside the published search.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ AVATARS = DOCS.parent / "examples" / "avatars"
 NOISY = "poisson:24 >> deadpixels:0.16 >> clamp >> quantize"
 TASKS = ("UNAP", "NA", "deartifacting/M", "inpainting/M")
 SCALES = 4  # that are shown
+SEARCHED = ("UNAP", "denoising/M", "upsampling/L", "deartifacting/M")
+SHOWN_STEPS = (1, 8, 16, 23, 31, 38, 45)  # 16 and 31 begin in W+ and in W++
 SIDE = 128
 
 
@@ -82,8 +87,37 @@ def restored(task: str, name: str, generator: invert.Generator) -> Image.Image:
     return sheet({label: panel(picture) for label, picture in panels.items()})
 
 
+def residuals(task: str, generator: invert.Generator) -> list[str]:
+    """A row of the table: the operator's noise at the end, and the residual at some steps."""
+    clean = read_image(AVATARS / "000.png")
+    f = degrade.tasks[task].sample(clean.shape, stream(task))
+    observed = f(clean, stream(task, "noise"))
+    assumed = f.approx()
+    found: list[float] = []
+
+    def measure(step: invert.Step) -> None:
+        if step.step in SHOWN_STEPS:
+            found.append(distance(step.prediction, observed).item())
+
+    image = invert.restore(observed, assumed, generator, steps=45, callback=measure).image
+    first = assumed(image, stream("first"))
+    second = assumed(image, stream("second"))
+    noise = distance(first, second).item()
+    return [task, f"{noise:.3f}", *[f"{value:.3f}" for value in found]]
+
+
+def table_of_residuals(generator: invert.Generator) -> str:
+    """How the residual approaches the operator's noise, one row per task."""
+    rows = [["task", "noise", *[f"step {step}" for step in SHOWN_STEPS]]]
+    rows.append(["---"] * len(rows[0]))
+    for task in SEARCHED:
+        rows.append(residuals(task, generator))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main() -> None:
     generator = invert.load_generator("avatars-128")
+    print(table_of_residuals(generator))
     write(DOCS / "calibrated-scales.png", encode(scales()))
     rows = []
     for number, task in enumerate(TASKS):

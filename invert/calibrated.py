@@ -19,6 +19,7 @@ from .optim import NGD, falling
 from .phase import Phase
 from .phases import Method
 from .problem import Problem
+from .regression import Regression
 
 SHORTEST = 4  # the pyramids go on while both sides of their next picture are at least this long
 SCALES = 6  # at most
@@ -108,10 +109,11 @@ def steps_of(lr: float) -> NGD:
 ENERGY = (Energy(),)
 CALIBRATED = Method(
     (
-        Phase("W", 15, steps_of(1.0), ENERGY),
+        Phase("W", 15, steps_of(0.5), ENERGY, reach=BitsLeft(1 / 4)),
         Phase("W+", 15, steps_of(0.4), ENERGY, reach=BitsLeft(1 / 4)),
         Phase("W++", 15, steps_of(0.05), ENERGY, optional=True, reach=BitsLeft(1 / 2)),
     ),
+    start=Regression(),
     source=(
         "this package. Its spaces, NGD and the reach of W are those of Poirier-Ginter & Lalonde "
         "2023; the loss is the energy score of Gneiting & Raftery 2007"

@@ -33,6 +33,7 @@ from invert.method import RestorationMethod
 from invert.methods import method_of
 from invert.optim import NGD
 from invert.published_searches import ROBUST
+from invert.start import Mean
 from pipelines import files
 from pipelines.metrics import SMALLEST
 
@@ -69,6 +70,7 @@ def ablations() -> dict[str, Method]:
     return {
         "no stretch": replace(CALIBRATED, phases=tuple(unstretched)),
         "fixed reach": replace(CALIBRATED, phases=tuple(fixed)),
+        "start at the mean": replace(CALIBRATED, start=Mean()),
         "no consistency": replace(CALIBRATED, keeps_pixels=False),
     }
 

@@ -8,6 +8,7 @@ import torch
 from degrade.rng import Rng
 from invert import METHODS
 from invert.loss import View
+from invert.regression import Regression
 from invert.start import BestOf, Centroids
 from tests.conftest import rng
 
@@ -21,7 +22,7 @@ def quick(name, count=6):
     """The method with few candidates for its start, so that the start takes little time."""
     method = METHODS[name]
     start = method.start
-    if isinstance(start, (BestOf, Centroids)):
+    if isinstance(start, (BestOf, Centroids, Regression)):
         start = replace(start, count=count)
     return replace(method, start=start)
 
