@@ -156,7 +156,8 @@ def power_of(grey: Tensor) -> Tensor:
     across = torch.hann_window(width + 2, periodic=False, dtype=torch.float64, device="cpu")
     window = down[1:-1, None] * across[1:-1]
     centred = (grey - grey.mean()) * window
-    return torch.fft.fft2(centred).abs().square() / window.square().sum()
+    power: Tensor = torch.fft.fft2(centred).abs().square()
+    return power / window.square().sum()
 
 
 def transfer_of(blur: Blur, shape: torch.Size) -> Tensor:
@@ -165,4 +166,5 @@ def transfer_of(blur: Blur, shape: torch.Size) -> Tensor:
     impulse = torch.zeros(1, 1, height, width, dtype=torch.float64, device="cpu")
     impulse[..., height // 2, width // 2] = 1
     kernel = blur.predict(impulse)[0, 0]
-    return torch.fft.fft2(kernel).abs().square()
+    transfer: Tensor = torch.fft.fft2(kernel).abs().square()
+    return transfer

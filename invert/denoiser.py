@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -146,7 +147,8 @@ class Denoiser(HubPrior):
     @property
     def alternatives(self) -> tuple[Denoiser, ...]:
         """The denoiser itself and its variants."""
-        return (self, *self.variants)
+        variants = cast(Iterable[Denoiser], self.variants)
+        return (self, *variants)
 
     def facts(self) -> dict[str, str]:
         """What the denoiser declares of itself, for a model card."""
@@ -176,7 +178,7 @@ class Denoiser(HubPrior):
             upright=self.upright,
             takes_map=self.takes_map,
             sigma_range=(low / scale, high / scale),
-            variants=[variant.suited_to(images) for variant in self.variants],
+            variants=[variant.suited_to(images) for variant in self.alternatives[1:]],
         )
 
     def variance(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:

@@ -67,8 +67,10 @@ def load_prior(
         # the prior must be usable after inference mode, and not depend on a default device
         with torch.inference_mode(False), torch.device("cpu"):
             variants = []
-            for variant in BUNDLED_VARIANTS.get(str(name_or_path), ()):
-                variants.append(_denoiser(bundled(variant), {}))
+            for name in BUNDLED_VARIANTS.get(str(name_or_path), ()):
+                variant = _denoiser(bundled(name), {})
+                assert variant is not None
+                variants.append(variant)
             denoiser = _denoiser(path, settings, variants)
     except OSError:
         raise
