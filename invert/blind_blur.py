@@ -22,7 +22,7 @@ from torch import Tensor
 from degrade.filter import Blur
 from degrade.values import Range
 
-from .strength import vertex
+from .descent import vertex
 
 ESTIMATED = ("size", "angle")  # the parameters of a blur that its spectrum tells
 SIDE = 384  # pixels: the spectrum is that of the middle of a larger photo

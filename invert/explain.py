@@ -23,9 +23,10 @@ from degrade.operator import Operator, Shape
 from degrade.seeded import survivors
 
 from .denoiser import Denoiser
+from .descent import geometric, within
 from .linear_model import ROUNDING
 from .problem import Problem
-from .strength import Strength, geometric, turns, within
+from .strength import Strength, turns
 from .trials import TrialPart, draw_trial, measured_error
 
 PART = 96  # pixels: about the side of the part that is restored

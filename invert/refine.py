@@ -20,7 +20,7 @@ from degrade.values import Range
 
 from .blind_blur import estimated_blur, unknown_in
 from .denoiser import Denoiser
-from .strength import within
+from .descent import within
 from .trials import local_mean
 from .white_noise import white_noise
 

@@ -8,7 +8,7 @@ restores them best can be measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
+from .descent import STRIDE, descend, geometric
 from .linear_model import PLAIN, ROUNDING, Response, linear_model
 from .orientation import averaged, turned
 from .problem import Problem, streams
@@ -32,8 +33,6 @@ from .trials import (
 )
 
 TRIAL_STEPS = 4  # turns of a trial whose linear part leaves something open
-STRIDE = 2**0.5  # the factor between neighbouring noise levels of the search
-MOST_STRIDES = 7
 EXACT = 1e-4  # errors below this are rounding of float32
 PAIRS = 2  # pairs of random draws that measure the local variance of noise
 MOST_SAMPLES = 100_000  # of the local variance, for its quantiles
@@ -91,7 +90,7 @@ def undone_exactly(problem: Problem) -> Strength:
 def best_strength(
     problem: Problem, trials: list[Trial], direct: bool, steps: int, first: float
 ) -> Strength:
-    """Search the noise level that restores the pictures of trials best.
+    """Search the network and the noise level that restore the pictures of trials best.
 
     They are the synthetic ones or, if the operator draws nothing and leaves nothing open, the photo
     at half its size. direct: of the trials, as `is_direct` returns it.
@@ -100,33 +99,31 @@ def best_strength(
     error = measured_error(trials, response)
     fixed = fixed_variance(problem, trials, error, response) if direct else None
     judges, pictures = judging(problem, trials, direct)
-
-    def of_level(denoiser: Denoiser, sigma: float, count: int, note: str = "") -> Strength:
-        levels = (sigma,) if direct else geometric(max(first, sigma), sigma, count)
-        return Strength(levels, error, note, fixed, response, denoiser)
-
+    search = Search(direct, first, Strength((), error, "", fixed, response))
     candidates = []
     for denoiser in problem.denoiser.alternatives:
-
-        def loss(sigma: float, denoiser: Denoiser = denoiser) -> float:
-            return trial_loss(judges, of_level(denoiser, sigma, TRIAL_STEPS))
-
-        sigma = descend(loss, error * STRIDE, *denoiser.sigma_range)
-        candidates.append(Candidate(denoiser, sigma, loss(sigma)))
+        candidates.append(search.candidate(judges, denoiser))
     best = preferred(candidates)
     nothing_denoised = Strength((), error, "")
     gain = decibels(trial_loss(judges, nothing_denoised), best.loss)
     if gain <= 0:
         note = f"no noise level makes {pictures} better, so nothing is denoised"
-        return Strength((), error, note)
+        return replace(nothing_denoised, note=note)
     note = f"denoised down to noise level {best.sigma:.3f}, which restores {pictures} best "
-    note += f"({gain:+.1f} dB)"
+    note += f"({gain:+.1f} dB){remarks(fixed, response)}"
+    strength = search.strength(best.denoiser, best.sigma, steps)
+    return replace(strength, note=note)
+
+
+def remarks(fixed: float | None, response: Response) -> str:
+    """What else a note says of the noise and of the mean."""
+    words = ""
     if fixed is not None:
-        note += "; less is denoised where the noise is weaker"
+        words += "; less is denoised where the noise is weaker"
     if response != PLAIN:
         changed = f"{response.slope:.2f}·x {response.offset:+.2f}"
-        note += f"; the operator turns a mean of x into {changed}, which is corrected"
-    return of_level(best.denoiser, best.sigma, steps, note)
+        words += f"; the operator turns a mean of x into {changed}, which is corrected"
+    return words
 
 
 class Candidate(NamedTuple):
@@ -135,6 +132,34 @@ class Candidate(NamedTuple):
     denoiser: Denoiser
     sigma: float
     loss: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search of a noise level.
+
+    direct, first: those of `best_strength`. measured: the strength without levels and network.
+    """
+
+    direct: bool
+    first: float
+    measured: Strength
+
+    def strength(self, denoiser: Denoiser, sigma: float, count: int) -> Strength:
+        """The strength of `count` turns that end at a noise level; of one if it is direct."""
+        levels: tuple[float, ...] = (sigma,)
+        if not self.direct:
+            levels = geometric(max(self.first, sigma), sigma, count)
+        return replace(self.measured, levels=levels, denoiser=denoiser)
+
+    def candidate(self, judges: list[Trial], denoiser: Denoiser) -> Candidate:
+        """The noise level at which a network restores the trials best."""
+
+        def loss(sigma: float) -> float:
+            return trial_loss(judges, self.strength(denoiser, sigma, TRIAL_STEPS))
+
+        sigma = descend(loss, self.measured.error * STRIDE, *denoiser.sigma_range)
+        return Candidate(denoiser, sigma, loss(sigma))
 
 
 def preferred(candidates: Sequence[Candidate]) -> Candidate:
@@ -177,60 +202,6 @@ def is_direct(problem: Problem, trials: list[Trial]) -> bool:
         if difference.abs().max() > EXACT:
             return False
     return True
-
-
-def geometric(first: float, last: float, count: int) -> tuple[float, ...]:
-    """`count` levels from `first` to `last`, each the same factor lower."""
-    if count == 1:
-        return (last,)
-    levels = []
-    for i in range(count):
-        progress = i / (count - 1)
-        ratio: float = (last / first) ** progress
-        levels.append(first * ratio)
-    return tuple(levels)
-
-
-def descend(loss: Callable[[float], float], start: float, lowest: float, highest: float) -> float:
-    """Walk from `start` in strides to the level of least loss; refine by a parabola."""
-    start = within(start, lowest, highest)
-    losses: dict[int, float] = {}
-
-    def level(strides: float) -> float:
-        factor: float = STRIDE**strides
-        return within(start * factor, lowest, highest)
-
-    def loss_at(strides: int) -> float:
-        if strides not in losses:
-            losses[strides] = loss(level(strides))
-        return losses[strides]
-
-    best = 0
-    for _ in range(MOST_STRIDES):
-        neighbours = (best - 1, best, best + 1)
-        better = min(neighbours, key=loss_at)
-        if better == best:
-            break
-        best = better
-    left = loss_at(best - 1)
-    middle = loss_at(best)
-    right = loss_at(best + 1)
-    shift = vertex(left, middle, right)
-    return level(best + shift)
-
-
-def within(value: float, lowest: float, highest: float) -> float:
-    """The nearest value of the range."""
-    return min(max(value, lowest), highest)
-
-
-def vertex(left: float, middle: float, right: float) -> float:
-    """The position of the minimum of the parabola through (-1, left), (0, middle), (1, right)."""
-    curvature = left - 2 * middle + right
-    if curvature <= 0:
-        return 0.0
-    position = (left - right) / (2 * curvature)
-    return within(position, -1.0, 1.0)
 
 
 def fixed_variance(

@@ -8,8 +8,9 @@ import torch
 
 import degrade
 import invert
+from invert.descent import descend, geometric
 from invert.problem import Problem
-from invert.strength import Candidate, decibels, descend, find_strength, geometric, preferred, turns
+from invert.strength import Candidate, decibels, find_strength, preferred, turns
 from invert.trials import (
     TRIAL_SIDE,
     TrialPart,
