@@ -32,6 +32,8 @@ LOWEST = 0.02  # cycles per pixel: below, the window changes the spectrum
 HIGHEST = 0.5  # cycles per pixel: the highest in all directions
 VALUES = {1: 41, 2: 24}  # of each parameter that are tried, if one or two are estimated
 SMALLEST = 0.3  # pixels: smaller blurs change nothing
+LEAST_SIDE = 32  # pixels
+LEAST_DEVIATION = 1 / 255  # of an image that shows something
 SLOPES = (1.2, 3.2, 11)  # lowest and highest α, and how many are tried
 RATIOS = (-8.0, 0.0, 33)  # log10 of the lowest and highest r, and how many are tried
 USUAL_SLOPE = 2.0
@@ -49,12 +51,11 @@ def unknown_in(blur: Blur) -> list[str]:
 def estimated_blur(y: Tensor, blur: Blur) -> Blur:
     """The blur whose ranges of size and angle are replaced by estimates from y [1, C, h, w].
 
-    Measured on seven photos: a Gaussian of 1 to 5 pixels within 9 % (root mean square), 12 % below
-    noise of 5 levels; the radius of a defocus and the length of a motion within 2 %. JPEG hides
-    large blurs: below quality 75, a Gaussian of 2 pixels is found as 1.7. A photo that is not sharp
-    by itself gives the size of both blurs together.
+    docs/any_photo.md says how well. A photo that is not sharp by itself gives the size of both
+    blurs together. Raises ValueError for an image that is too small, or that shows nothing.
     """
     names = unknown_in(blur)
+    check_shows_enough(y, blur)
     grey = middle(y).mean(1)[0].to("cpu", torch.float64)
     cells = Cells(grey)
     tried = {name: values_of(name, getattr(blur, name), VALUES[len(names)]) for name in names}
@@ -67,6 +68,27 @@ def estimated_blur(y: Tensor, blur: Blur) -> Blur:
     for axis, name in enumerate(names):
         refined[name] = between(tried[name], best, axis, losses)
     return blur.with_values(refined)
+
+
+def is_at_end(blur: Blur, estimate: Blur) -> bool:
+    """Whether an estimated size is the lowest or the highest of its range."""
+    if not isinstance(blur.size, Range):
+        return False
+    tried = values_of("size", blur.size, 2)
+    return any(estimate.size == float(f"{end:.3g}") for end in (tried[0], tried[-1]))
+
+
+def check_shows_enough(y: Tensor, blur: Blur) -> None:
+    """Raise ValueError for an image whose spectrum tells nothing of a blur."""
+    mend = f"give the numbers of {blur} themselves"
+    height, width = y.shape[2:]
+    if min(height, width) < LEAST_SIDE:
+        raise ValueError(
+            f"the image has {width}x{height} pixels, and a blur is estimated from {LEAST_SIDE} on "
+            f"each side; {mend}"
+        )
+    if float(y.mean(1).std()) < LEAST_DEVIATION:
+        raise ValueError(f"the image has no detail from which a blur could be estimated; {mend}")
 
 
 def middle(y: Tensor) -> Tensor:
@@ -82,8 +104,9 @@ def values_of(name: str, wanted: Range, count: int) -> list[float]:
     places = torch.linspace(0, 1, count, dtype=torch.float64, device="cpu")
     if name == "angle":
         return (wanted.low + (wanted.high - wanted.low) * places).tolist()
-    low = max(wanted.low, SMALLEST)
-    high = max(wanted.high, low)
+    low, high = max(wanted.low, SMALLEST), wanted.high
+    if high <= low:
+        return [high]
     return (low * (high / low) ** places).tolist()
 
 

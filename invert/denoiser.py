@@ -116,13 +116,7 @@ class Denoiser(HubPrior):
         low, high = self.sigma_range
         if not 0 < low < high < math.inf:
             raise ValueError(f"sigma_range={self.sigma_range} must be (low, high), above 0")
-        self.variants = nn.ModuleList(variants)
-        for variant in self.variants:
-            if variant.channels != channels:
-                raise ValueError(
-                    f"variants: one is for {variant.channels} channels, and the denoiser for "
-                    f"{channels}; give variants of the same images"
-                )
+        self.variants = nn.ModuleList([self._checked_variant(variant) for variant in variants])
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, sigma: Sigma, label: Label = None) -> Tensor:
@@ -143,6 +137,20 @@ class Denoiser(HubPrior):
         if self.signed:
             x0 = (x0 + 1) / 2
         return x0.to(x.dtype)
+
+    def _checked_variant(self, variant: object) -> Denoiser:
+        """A variant. Raises ValueError unless it takes what this denoiser takes."""
+        if not isinstance(variant, Denoiser):
+            kind = type(variant).__name__
+            raise ValueError(f"variants: one is a {kind}; give denoisers, as load_prior returns")
+        for name in ("channels", "takes_map", "resolution", "c_dim"):
+            theirs, ours = getattr(variant, name), getattr(self, name)
+            if theirs != ours:
+                raise ValueError(
+                    f"variants: one has {name}={theirs}, and the denoiser {ours}; "
+                    "give variants of the same images"
+                )
+        return variant
 
     @property
     def alternatives(self) -> tuple[Denoiser, ...]:

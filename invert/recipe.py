@@ -92,11 +92,13 @@ class Recipe:
         assert self.damage is not None
         shape = (1, self.channels, self.patch, self.patch)
         if self.patch < LPIPS_SIDE:
-            raise ValueError(f"patch={self.patch} must be {LPIPS_SIDE} or more for LPIPS of damage")
+            raise ValueError(
+                f"patch={self.patch} must be {LPIPS_SIDE} or more with damage, for LPIPS"
+            )
         if self.sigma_data is not None:
-            raise ValueError("damage has no loss with sigma_data; leave one of them out")
+            raise ValueError("damage cannot be combined with sigma_data (--aligned); leave one out")
         if tuple(parse(self.damage).output_shape(shape)) != shape:
-            raise ValueError(f"damage={self.damage} must keep the size of an image")
+            raise ValueError(f"damage={self.damage} must be an operator that keeps the size")
 
     @property
     def damaged_patches(self) -> int:

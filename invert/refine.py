@@ -18,7 +18,7 @@ from degrade.filter import Blur
 from degrade.operator import Operator, compose
 from degrade.values import Range
 
-from .blind_blur import estimated_blur, unknown_in
+from .blind_blur import estimated_blur, is_at_end, unknown_in
 from .denoiser import Denoiser
 from .descent import within
 from .trials import local_mean
@@ -73,6 +73,8 @@ def _with_blur(blur: Blur, others: list[Operator], y: Tensor) -> Refined:
         return Refined(compose([blur, *others]))
     estimate = estimated_blur(y, blur)
     words = f"{blur} estimated as {estimate}"
+    if is_at_end(blur, estimate):
+        words += ", the end of a range; a wider range may fit better"
     return Refined(compose([estimate, *others]), words)
 
 

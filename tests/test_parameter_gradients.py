@@ -106,6 +106,7 @@ WHOLE = "decides whole pixels, or how many terms there are"
 CHANCE = "decides which values are replaced"
 DRAWN = "decides what is drawn, and is not kept"
 THRESHOLD = "of a field that a threshold cuts"
+SLOPE = "it chooses the gradient of the image, and changes no value"
 WITHOUT_GRADIENT = {
     "box": dict.fromkeys(["height", "width", "top", "left"], WHOLE),
     "compressedsensing": {"ratio": WHOLE},
@@ -115,6 +116,7 @@ WITHOUT_GRADIENT = {
     "fouriermagnitude": {"oversampling": WHOLE},
     "gaussian": {"gray": CHANCE},
     "hotpixels": {"prob": CHANCE},
+    "jpeg": {"alpha": SLOPE},
     "maybe": {"prob": CHANCE},
     "motionpath": {"intensity": DRAWN},
     "perspective": {"jitter": DRAWN},

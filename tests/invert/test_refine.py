@@ -82,11 +82,23 @@ def test_refine_keeps_a_blur_of_which_less_is_seen():
     assert refine(f, torch.rand(1, 3, 32, 32), None).operator == f
 
 
-def test_size_of_a_blur_is_within_its_range():
-    """Also in an image without any detail, and in a tiny one."""
-    f = degrade.parse("blur:gaussian,1..3")
-    for y in (torch.full((1, 3, 40, 30), 0.5), torch.rand(1, 1, 9, 5, generator=rng(0))):
-        assert 1 <= refine(f, y, None).operator.size <= 3
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.rand(1, 3, 40, 20, generator=rng()), "20x40 pixels, .* from 32 on each side"),
+        (torch.full((1, 3, 40, 40), 0.5), "no detail from which a blur"),
+    ],
+)
+def test_blur_of_an_image_that_shows_nothing_is_not_estimated(y, message):
+    with pytest.raises(ValueError, match=message):
+        refine(degrade.parse("blur:motion,3..30,angle=0..180"), y, None)
+
+
+def test_size_at_the_end_of_its_range_is_said_to_be():
+    y = degrade.Blur("gaussian", size=4.0)(photo_part())
+    refined = refine(degrade.parse("blur:gaussian,1..2"), y, None)
+    assert refined.operator.size == 2
+    assert refined.words.endswith("the end of a range; a wider range may fit better")
 
 
 def test_noise_of_grey_photos_is_measured(photo):

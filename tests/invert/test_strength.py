@@ -216,7 +216,7 @@ def test_photo_prior_knows_errors_of_jpeg(photo):
 
 def test_variants_are_of_the_same_images(photo, shrink):
     grey = invert.Denoiser(shrink.module, channels=1)
-    with pytest.raises(ValueError, match="one is for 1 channels, and the denoiser for 3"):
+    with pytest.raises(ValueError, match="one has channels=1, and the denoiser 3"):
         invert.Denoiser(photo.module, variants=[grey])
     suited = photo.suited_to(torch.zeros(1, 1, 8, 8))
     assert [variant.channels for variant in suited.variants] == [1]
