@@ -320,10 +320,7 @@ def test_infinite_loss_ends_in_an_error():
         ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"damage": "jpeg:20"}, "patch=16 must be 32 or more"),
         ({"patch": 32, "damage": "nothing:3"}, "unknown operator 'nothing'"),
-        (
-            {"patch": 32, "damage": "downsample:2"},
-            "must be an operator that keeps",
-        ),
+        ({"patch": 32, "damage": "downsample:2"}, "must be an operator that keeps"),
         (
             {"patch": 32, "damage": "jpeg:20", "sigma_data": 0.25},
             "cannot be combined with sigma_data",
