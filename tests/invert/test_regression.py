@@ -31,7 +31,7 @@ def variance_of(shown):
 
 
 @pytest.mark.parametrize("noise", [0.3, 3.0])
-def test_the_ridge_is_that_of_the_least_error_when_each_draw_is_left_out(noise):
+def test_ridge_has_the_least_error_when_each_draw_is_left_out(noise):
     codes, shown = drawn_pairs(noise=noise)
     errors = []
     for ridge in RIDGES * variance_of(shown):
