@@ -17,7 +17,7 @@ from PIL import Image
 
 from degrade.imagefile import contents
 
-from .photo import Spot, box, centre
+from .spot import Spot, box, centre
 
 _LONGEST = 1600  # the detector gets a photo of this side at most, and finds faces from 40 pixels
 _SURE = 0.5  # detector score above which a detection is almost always a face

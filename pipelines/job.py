@@ -17,8 +17,9 @@ from .classes import label_of
 from .faces import Where
 from .memory import return_blocks_at_once
 from .options import PriorOptions
-from .photo import Photo, Spot
+from .photo import Photo
 from .solver import Solved, Solver, assumed_operator
+from .spot import Spot
 
 if TYPE_CHECKING:
     from invert.problem import Prior

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -16,84 +14,13 @@ from degrade.locality import can_cut
 from degrade.operator import Operator, Shape, Window
 from degrade.place import LARGEST, Matrix, Place, inverse, sides
 
-Corner = tuple[float, float]  # x, y
-Margins = tuple[int, int]  # pixels before and after a line
+from .padding import padded
+from .spot import Corner, Spot
+
 FEATHER = 0.08  # width of the seam, as a share of the shorter side of what is pasted back
 SMALLEST = 8  # least side of a square, in pixels
 _MARGIN = 16  # least margin of the photo around the square, in pixels
 _ENLARGED = 64  # largest factor by which the undamaged photo may be larger than the observed one
-_REFLECTED = 0.3  # a photo is continued by at least this share of the square's side
-
-
-@dataclass(frozen=True)
-class Spot:
-    """The square of a photo that a generator's image fills.
-
-    matrix: maps the image's unit square to the photo's pixels, as in `degrade.Place`.
-    keep: left, top, right, bottom in the unit square: the part that is pasted back.
-    """
-
-    matrix: Matrix
-    keep: tuple[float, float, float, float] = (0, 0, 1, 1)
-
-    @property
-    def side(self) -> float:
-        """Length of the square's side, in pixels of the photo."""
-        a, _, _, d, _, _ = self.matrix
-        return math.hypot(a, d)
-
-    def corners(self, keep: bool = False) -> list[Corner]:
-        """(x, y) of the corners of the square, or of its kept part, clockwise from the top left."""
-        left, top, right, bottom = (0.0, 0.0, 1.0, 1.0)
-        if keep:
-            left, top, right, bottom = self.keep
-        return [
-            self._in_photo(left, top),
-            self._in_photo(right, top),
-            self._in_photo(right, bottom),
-            self._in_photo(left, bottom),
-        ]
-
-    def _in_photo(self, u: float, v: float) -> Corner:
-        """Map a point of the unit square to the photo."""
-        a, b, c, d, e, f = self.matrix
-        x = a * u + b * v + c
-        y = d * u + e * v + f
-        return x, y
-
-    def extent(self, axis: int) -> tuple[float, float]:
-        """The least and the largest x (axis 0) or y (axis 1) of the square."""
-        values = [corner[axis] for corner in self.corners()]
-        return min(values), max(values)
-
-
-def centre(height: int, width: int) -> Spot:
-    """The largest square in the middle of a photo."""
-    side = min(height, width)
-    left = (width - side) / 2
-    top = (height - side) / 2
-    return box(left, top, side, side, height, width)
-
-
-def box(x: float, y: float, w: float, h: float, height: int, width: int) -> Spot:
-    """The square around a box; only the box is pasted back. All in pixels of the photo."""
-    has_area = min(w, h) > 0
-    begins_inside = min(x, y) >= 0
-    ends_inside = x + w <= width and y + h <= height
-    if not (has_area and begins_inside and ends_inside):
-        size = f"{width}x{height}"
-        raise ValueError(
-            f"box={x:g},{y:g},{w:g},{h:g} is not within the photo's {size} pixels (x,y,w,h)"
-        )
-    side = max(w, h)
-    left = x + (w - side) / 2
-    top = y + (h - side) / 2
-    keep_left = (x - left) / side
-    keep_top = (y - top) / side
-    keep_right = (x + w - left) / side
-    keep_bottom = (y + h - top) / side
-    matrix = (side, 0.0, left, 0.0, side, top)
-    return Spot(matrix, (keep_left, keep_top, keep_right, keep_bottom))
 
 
 @dataclass(frozen=True)
@@ -372,54 +299,3 @@ def _enlarged(span: slice, factor: int) -> slice:
     first = factor * span.start
     last = factor * span.stop
     return slice(first, last)
-
-
-def padded(photo: Tensor, spot: Spot) -> tuple[Tensor, tuple[int, int]]:
-    """Continue a photo where the square leaves it; also the number of columns and rows added.
-
-    FFHQ's alignment does the same: it reflects the photo at its borders, blurs the added pixels and
-    fades them to the median colour with the distance from the photo. The number is (left, top).
-    Source: Karras et al. 2019 (StyleGAN), appendix A, and its published recipe.
-    """
-    height, width = photo.shape[2:]
-    border = max(round(spot.side * 0.1), 3)
-    across = _missing(spot, 0, width, border)
-    down = _missing(spot, 1, height, border)
-    if max(*across, *down) <= border - 4:
-        return photo, (0, 0)
-    least = round(spot.side * _REFLECTED)
-    left, right = (max(count, least) for count in across)
-    top, bottom = (max(count, least) for count in down)
-    widths = ((0, 0), (0, 0), (top, bottom), (left, right))
-    mode: Literal["reflect", "edge"] = "reflect"
-    if min(height, width) == 1:  # a single row has nothing to reflect
-        mode = "edge"
-    continued = numpy.pad(photo.numpy(), widths, mode)
-    x = torch.from_numpy(continued)
-    outside_across = _outside(x.shape[3], left, right)
-    outside_down = _outside(x.shape[2], top, bottom)
-    outside = torch.maximum(outside_across, outside_down[:, None])
-    sigma = min(100.0, spot.side * 0.02)
-    blur = degrade.Blur("gaussian", sigma)
-    blurred_share = (3 * outside + 1).clamp(0, 1)
-    x = x + (blur(x) - x) * blurred_share
-    median = x.flatten(2).median(2).values
-    colour = median[..., None, None]
-    x = x + (colour - x) * outside.clamp(0, 1)
-    return x, (left, top)
-
-
-def _missing(spot: Spot, axis: int, size: int, border: int) -> Margins:
-    """How many pixels the square and a border need before and after the photo, along an axis."""
-    low, high = spot.extent(axis)
-    before = math.ceil(border - low)
-    after = math.ceil(high - size + border)
-    return max(0, before), max(0, after)
-
-
-def _outside(size: int, before: int, after: int) -> Tensor:
-    """For each pixel of a padded line: 1 at its ends, 0 where the photo begins, negative inside."""
-    positions = torch.arange(size, dtype=torch.float32)
-    from_start = positions / before
-    from_end = (size - 1 - positions) / after
-    return 1 - torch.minimum(from_start, from_end)

@@ -6,7 +6,7 @@ import numpy
 
 from degrade import Place
 from pipelines import files
-from pipelines.photo import Spot
+from pipelines.spot import Spot
 from tests.conftest import AVATARS
 
 ASTRONAUT = AVATARS.parent / "photos" / "astronaut.jpg"

@@ -13,7 +13,9 @@ import degrade
 from degrade import JPEG, Downsample, Place, Pool, Resize, Turn
 from pipelines import files
 from pipelines.faces import ffhq
-from pipelines.photo import Photo, box, centre, padded
+from pipelines.padding import padded
+from pipelines.photo import Photo
+from pipelines.spot import box, centre
 from tests.conftest import AVATARS, cases, picture
 
 from .photos import ASTRONAUT, landmarks_of, scene, turned
