@@ -20,9 +20,8 @@ from .problem import Problem
 from .start import CHUNK, Start
 
 LARGEST_SIDE = 32  # an observation is halved until its shorter side is at most this long
-RIDGES = torch.logspace(
-    -5, 1, 25, dtype=torch.float64, device="cpu"
-)  # tried, in units of the mean variance
+# Tried, in units of the mean variance.
+RIDGES = torch.logspace(-5, 1, 25, dtype=torch.float64, device="cpu")
 SMALLEST = 1e-12  # a smaller variance counts as this, so that nothing is divided by 0
 
 
